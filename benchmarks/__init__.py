@@ -1,0 +1,1 @@
+"""What nbcompose costs beside a yardstick taken in the same run; `README.md` says how to read it."""

@@ -1,0 +1,165 @@
+"""The command `nbcompose`: serve a graph, and look after the services of any process of this user."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from nbcompose import __version__
+from nbcompose.engine.status import Status
+from nbcompose.errors import NbcomposeError
+from nbcompose.memory import human
+from nbcompose.runtimes import Runtime, ask, find
+from nbcompose.serving import find_entry, serve
+
+COLUMNS = ("PID", "IN", "SERVICE", "STATE", "REPLICAS", "DEVICE", "CALLS", "P50", "MEMORY", "URL")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, 1 for an error that was reported, 2 for wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+        return status
+    except (NbcomposeError, ConnectionError) as error:
+        print(f"nbcompose: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nbcompose", description="Compose models, serve them, look after them.")
+    parser.add_argument("--version", action="version", version=f"nbcompose {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _serve_parser(commands)
+    ps = commands.add_parser("ps", help="the services of all your notebooks and servers")
+    ps.set_defaults(run=_ps)
+    logs = commands.add_parser("logs", help="what a service's replicas wrote")
+    logs.add_argument("service")
+    logs.add_argument("-n", "--lines", type=_positive, default=100, help="how many lines (100)")
+    logs.add_argument("--pid", type=int, help="of the process that it belongs to, where several have one of that name")
+    logs.set_defaults(run=_logs)
+    stop = commands.add_parser("stop", help="stop a service")
+    stop.add_argument("service")
+    stop.add_argument("--pid", type=int, help="of the process that it belongs to, where several have one of that name")
+    stop.set_defaults(run=_stop)
+    return parser
+
+
+def _serve_parser(commands: Any) -> None:
+    parser = commands.add_parser("serve", help="serve a service of a module, and all that it depends on")
+    parser.add_argument("target", metavar="TARGET[:SERVICE]", help="a module or a file.py, and a service in it")
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind (127.0.0.1)")
+    parser.add_argument("--port", type=_port, help="port to bind (the service's own, or 3000); 0: any free one")
+    parser.add_argument(
+        "--token", help="what callers must send as a bearer token; better: the variable NBCOMPOSE_TOKEN"
+    )
+    parser.add_argument(
+        "--allowed-host", action="append", default=[], metavar="NAME", help="a name that Host may carry (repeatable)"
+    )
+    parser.set_defaults(run=_serve)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    try:
+        entry = find_entry(options.target)
+    except NbcomposeError:
+        raise
+    except Exception:
+        traceback.print_exc()
+        print(f"nbcompose: {options.target} could not be imported (see above)", file=sys.stderr)
+        return 1
+    serve(
+        entry,
+        host=options.host,
+        port=options.port,
+        token=options.token,
+        allowed_hosts=options.allowed_host,
+        say=lambda line: print(line, flush=True),
+    )
+    return 0
+
+
+def _ps(options: argparse.Namespace) -> int:
+    rows = [_row(runtime, status) for runtime, status in asyncio.run(_everything())]
+    if not rows:
+        print("no service runs: start one in a notebook (%%service) or with `nbcompose serve`")
+        return 0
+    widths = [max(len(row[i]) for row in [COLUMNS, *rows]) for i in range(len(COLUMNS))]
+    for row in [COLUMNS, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def _row(runtime: Runtime, status: Status) -> tuple[str, ...]:
+    return (
+        str(runtime.pid),
+        runtime.title,
+        status.name,
+        status.state,
+        f"{status.up}/{status.wanted}",
+        status.device,
+        str(status.calls),
+        "" if status.p50 is None else f"{status.p50 * 1000:.1f} ms",
+        "" if status.memory is None else human(status.memory),
+        status.url,
+    )
+
+
+def _logs(options: argparse.Namespace) -> int:
+    async def run() -> list[str]:
+        lines: list[str] = await ask(await _find(options.service, options.pid), "logs", options.service, options.lines)
+        return lines
+
+    for line in asyncio.run(run()):
+        print(line)
+    return 0
+
+
+def _stop(options: argparse.Namespace) -> int:
+    async def run() -> None:
+        await ask(await _find(options.service, options.pid), "stop", options.service)
+
+    asyncio.run(run())
+    print(f"{options.service} was stopped")
+    return 0
+
+
+async def _everything() -> list[tuple[Runtime, Status]]:
+    runtimes = find()
+    answers = await asyncio.gather(*(ask(r, "ps") for r in runtimes), return_exceptions=True)
+    return [(r, s) for r, a in zip(runtimes, answers, strict=True) if isinstance(a, list) for s in a]
+
+
+async def _find(service: str, pid: int | None) -> Runtime:
+    """The process that has this service. Raises `NbcomposeError` where none has, or several have."""
+    everything = [(r, s) for r, s in await _everything() if pid is None or r.pid == pid]
+    found = [r for r, s in everything if s.name == service]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        where = ", ".join(f"--pid {r.pid} ({r.title})" for r in found)
+        raise NbcomposeError(f"several processes have a service {service}: add one of {where}")
+    known = ", ".join(dict.fromkeys(s.name for _, s in everything)) or "none"
+    raise NbcomposeError(f"no service is called {service!r}; there are: {known}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""What the supervisor is given to run: a spec with its class packed for the journey to a replica."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from nbcompose.client import Route
+from nbcompose.devices import Placement
+from nbcompose.replica.launch import ByImport, ByValue, Launch
+from nbcompose.spec import ServiceSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One version of a service.
+
+    `token`: what its HTTP server wants; None: no token. `folder` and `python_path`: those of the process that
+    deploys it. `exposed`: it answers over HTTP; a dependency under `nbcompose serve` does not.
+    """
+
+    spec: ServiceSpec
+    origin: ByValue | ByImport = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+    allowed_hosts: tuple[str, ...] = ()
+    exposed: bool = True
+    folder: str = field(default_factory=os.getcwd)
+    python_path: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
+
+    def launch(self, index: int, slot: int, placement: Placement, routes: tuple[Route, ...]) -> Launch:
+        """What replica `index` is told."""
+        environment: Mapping[str, str] = {**self.spec.envs, **placement.env}
+        return Launch(
+            spec=replace(self.spec, cls=object),
+            index=index,
+            slot=slot,
+            origin=self.origin,
+            environment=environment,
+            folder=self.folder,
+            python_path=self.python_path,
+            torch_threads=placement.torch_threads,
+            routes=routes,
+            token=self.token,
+            exposed=self.exposed,
+            allowed_hosts=self.allowed_hosts,
+        )

@@ -1,0 +1,81 @@
+"""A service's state at one moment, as plain data: what tables, cards and `nbcompose ps` show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from nbcompose.models import ModelProgress
+from nbcompose.replica.control import Stats
+
+ServiceState = Literal["starting", "waiting", "ready", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """One replica. `memory` is bytes (its proportional share where the system tells), None while not known."""
+
+    index: int
+    pid: int | None
+    state: str
+    phase: str
+    progress: ModelProgress | None
+    device: str
+    cold: str
+    in_flight: int
+    threads_busy: int
+    memory: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`state`: *starting*: no replica can be called yet; *waiting*: a replica can, but something below it cannot
+    answer; *ready*: the whole chain can; *failed*: it does not come back by itself; *stopped*.
+
+    `reason` says why it is not ready, `error` what went wrong last (also while an earlier version serves on), `notes`
+    what its user should know. `p50` is in seconds.
+    """
+
+    name: str
+    state: ServiceState
+    reason: str
+    version: int
+    replicas: tuple[ReplicaStatus, ...]
+    wanted: int
+    apis: tuple[str, ...]
+    dependencies: tuple[str, ...]
+    url: str
+    calls: int = 0
+    errors: int = 0
+    p50: float | None = None
+    restarts: int = 0
+    error: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> str:
+        return ", ".join(sorted({r.device for r in self.replicas if r.device}))
+
+    @property
+    def up(self) -> int:
+        return sum(r.state == "up" for r in self.replicas)
+
+    @property
+    def memory(self) -> int | None:
+        known = [r.memory for r in self.replicas if r.memory is not None]
+        return sum(known) if known else None
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more happens unless somebody does something."""
+        return self.state in ("ready", "failed", "stopped")
+
+
+def totals(stats: Iterable[Stats]) -> tuple[int, int, float | None]:
+    """Calls, errors, and the median of the busiest api in the busiest replica, which stands for all."""
+    apis = [a for s in stats for a in s.apis.values()]
+    calls = sum(a.calls for a in apis)
+    errors = sum(a.errors for a in apis)
+    busiest = max(apis, key=lambda a: a.calls, default=None)
+    return calls, errors, busiest.p50_seconds if busiest is not None else None

@@ -1,0 +1,229 @@
+"""Every exception and warning of nbcompose, each with its HTTP status.
+
+    NbcomposeError
+    ├── DeclarationError          mistakes in a class, all of them, with file and line
+    │   └── CycleError            `depends` goes round in a circle
+    ├── LaunchError               a service could not be started
+    │   ├── CaptureError          something that the class uses cannot be sent to its replica
+    │   ├── DeviceError           the device asked for does not exist
+    │   ├── ModelError            a model cannot be had from the hub
+    │   ├── MemoryShortage        the memory asked for is not there, and `--strict` was given
+    │   └── PortInUse             the HTTP port belongs to another process
+    └── CallError                 one call failed; the service goes on
+        ├── BadRequest            400  the bytes are not what the content type says
+        ├── Unauthorized          401  no token, or a wrong one
+        ├── Forbidden             403  foreign `Host`, `Origin` or `Sec-Fetch-Site`
+        ├── UnknownApi            404  the service has no such api
+        ├── UnknownService        404  nothing is registered by that name
+        ├── MethodNotAllowed      405  an api is called with POST
+        ├── NotAcceptable         406  no form of the result fits `Accept`
+        ├── PayloadTooLarge       413
+        ├── UnsupportedMediaType  415
+        ├── InvalidArgument       422  an argument is missing, unknown or of the wrong type
+        ├── Overloaded            429  `max_concurrency` and `max_queue` are both full
+        ├── CallCancelled         499  the caller gave up
+        ├── InvalidResult         500  the api returned what its annotation rules out
+        ├── RemoteError           500  an exception whose own type cannot be rebuilt here
+        ├── BlockingCall          500  a sync call on the event loop that would have to answer it
+        ├── ServiceUnavailable    503  not ready, stopped or failed
+        ├── ReplicaDied           503  the replica went away while it worked on the call
+        └── DeadlineExceeded      504  the caller's timeout ran out
+
+    UnknownArgumentWarning, IgnoredOptionWarning, LargeCaptureWarning, ResourceShortageWarning
+
+An exception that user code raises in a replica reaches the caller as itself where its type can be rebuilt, and as
+`RemoteError` otherwise; either way `__cause__` is a `RemoteTraceback` with the frames of the replica.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class NbcomposeError(Exception):
+    """Base of everything that nbcompose raises on purpose."""
+
+    status = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing that is wrong in a declaration, and where."""
+
+    message: str
+    file: str = ""
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.message}" if self.file else self.message
+
+
+class DeclarationError(NbcomposeError, TypeError):
+    """A class cannot be a service; `mistakes` lists every reason."""
+
+    def __init__(self, message: str, mistakes: Sequence[Mistake] = ()) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join([message, *(f"  {m}" for m in self.mistakes)]))
+
+
+class CycleError(DeclarationError):
+    """Services depend on one another in a circle; the message draws it."""
+
+
+class LaunchError(NbcomposeError):
+    """A service could not be started.
+
+    `details` is what the replica had to say: its traceback, or its last output.
+    """
+
+    status = 503
+
+    def __init__(self, message: str, details: str = "") -> None:
+        self.details = details
+        super().__init__(f"{message}\n\n{details.rstrip()}" if details else message)
+
+
+class CaptureError(LaunchError):
+    """A name that the class uses holds a value that cannot be sent to a replica."""
+
+
+class DeviceError(LaunchError):
+    """The device asked for does not exist on this machine."""
+
+
+class ModelError(LaunchError):
+    """A model cannot be had: gated, missing, or no network and not in the cache."""
+
+
+class MemoryShortage(LaunchError):
+    """The service asks for more memory than is free."""
+
+
+class PortInUse(LaunchError):
+    """The HTTP port asked for belongs to another process."""
+
+
+class CallError(NbcomposeError):
+    """One call failed; the service goes on."""
+
+
+class BadRequest(CallError):
+    status = 400
+
+
+class Unauthorized(CallError):
+    status = 401
+
+
+class Forbidden(CallError):
+    status = 403
+
+
+class UnknownApi(CallError, AttributeError):
+    status = 404
+
+
+class UnknownService(CallError, LookupError):
+    status = 404
+
+
+class MethodNotAllowed(CallError):
+    status = 405
+
+
+class NotAcceptable(CallError):
+    status = 406
+
+
+class PayloadTooLarge(CallError):
+    status = 413
+
+
+class UnsupportedMediaType(CallError):
+    status = 415
+
+
+class InvalidArgument(CallError, ValueError):
+    """Arguments that the api's signature rules out.
+
+    `problems` has one entry for each: {"loc": path in the arguments, "msg": text, "type": pydantic's error type}.
+    """
+
+    status = 422
+
+    def __init__(self, message: str, problems: Sequence[dict[str, object]] = ()) -> None:
+        self.problems = list(problems)
+        super().__init__(message)
+
+
+class Overloaded(CallError):
+    status = 429
+
+
+class CallCancelled(CallError):
+    """The caller gave up: a closed connection, a closed stream, ■ in the notebook."""
+
+    status = 499
+
+
+class InvalidResult(CallError, TypeError):
+    """An api returned, or yielded, what its annotation rules out."""
+
+
+class BlockingCall(CallError, RuntimeError):
+    """A sync call to a dependency was made on the replica's event loop."""
+
+
+class RemoteError(CallError):
+    """An exception raised in a replica, of a type that does not exist in this process.
+
+    `type_name` is the qualified name of the exception's own type.
+    """
+
+    def __init__(self, message: str, type_name: str = "") -> None:
+        self.type_name = type_name
+        super().__init__(f"{type_name}: {message}" if type_name else message)
+
+
+class ServiceUnavailable(CallError):
+    status = 503
+
+
+class ReplicaDied(CallError, ConnectionError):
+    status = 503
+
+
+class DeadlineExceeded(CallError, TimeoutError):
+    status = 504
+
+
+class RemoteTraceback(Exception):
+    """Carries, as `__cause__`, the frames of the replicas that a call went through, the innermost first."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(text)
+
+    def __str__(self) -> str:
+        return "\n" + self.text
+
+
+class NbcomposeWarning(UserWarning):
+    """Base of the warnings of nbcompose."""
+
+
+class UnknownArgumentWarning(NbcomposeWarning):
+    """A dependency's api was called with a keyword argument that it does not declare; the argument is ignored."""
+
+
+class IgnoredOptionWarning(NbcomposeWarning):
+    """An option that means something to BentoML's cloud and nothing here."""
+
+
+class LargeCaptureWarning(NbcomposeWarning):
+    """A service captures a large value from the notebook; each of its replicas gets a copy."""
+
+
+class ResourceShortageWarning(NbcomposeWarning):
+    """The machine has less than the service asks for: it runs all the same."""

@@ -1,0 +1,183 @@
+"""How services look under their cell: a line while one starts, a card when it is ready. Pure: a status in, text out.
+
+What a notebook keeps holds no port, pid, token or time, in its plain form as in HTML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from nbcompose.engine.status import ReplicaStatus, Status
+from nbcompose.memory import human
+from nbcompose.notebook.examples import curl_call, python_call
+from nbcompose.notebook.live import Bundle
+from nbcompose.spec import ServiceSpec
+
+_PHASES = {
+    "spawn": "starting a process",
+    "import": "importing what it uses",
+    "download": "getting its models",
+    "load": "loading (__init__)",
+}
+_COLORS = {"ready": "#2e9e5b", "failed": "#c9302c", "stopped": "#888", "waiting": "#c98a1b", "starting": "#3b7dd8"}
+_DIM = "color:var(--jp-ui-font-color2,#777)"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One service on a display.
+
+    `variable` is what the notebook calls it, `remark` what its cell did ("replaced: ..."). `busy`: the version that
+    the cell asked for is still on its way. `elapsed`: seconds, None once the cell has ended. `trouble`: the headline
+    where the cell's wish was not fulfilled.
+    """
+
+    variable: str
+    spec: ServiceSpec
+    status: Status | None
+    remark: str = ""
+    busy: bool = False
+    elapsed: float | None = None
+    trouble: str = ""
+
+
+def bundle(sections: Sequence[Section]) -> Bundle:
+    """The display of a cell that has these services."""
+    return {
+        "text/plain": "\n\n".join(_plain(s) for s in sections),
+        "text/html": "".join(_html(s) for s in sections),
+    }
+
+
+# -- what there is to say
+
+
+def headline(section: Section) -> str:
+    """E.g. "is ready", "is waiting for Embedder"."""
+    status = section.status
+    if section.trouble:
+        return section.trouble
+    if section.busy or status is None or status.state == "starting":
+        return f"is starting: {progress(status)}{_seconds(section)}" if section.elapsed is not None else "is starting"
+    if status.state == "waiting":
+        return f"is {status.reason}" if status.reason else "is waiting"
+    return "failed" if status.state == "failed" else f"is {status.state}"
+
+
+def progress(status: Status | None) -> str:
+    """How far the replicas that start have come: that of the slowest."""
+    starting = [r for r in status.replicas if r.state == "starting"] if status is not None else []
+    if not starting:
+        return _PHASES["spawn"]
+    order = list(_PHASES)
+    slowest = min(starting, key=lambda r: order.index(r.phase) if r.phase in order else -1)
+    text = _download(slowest) or _PHASES.get(slowest.phase, slowest.phase)
+    return text if len(starting) == 1 else f"{text} ({len(starting)} replicas)"
+
+
+def _download(replica: ReplicaStatus) -> str:
+    p = replica.progress
+    if p is None or replica.phase != "download":
+        return ""
+    return f"downloading {p.model}: {human(p.bytes_done)} of {human(p.bytes_total)}, {p.files_done} of {p.files_total} files"
+
+
+def _seconds(section: Section) -> str:
+    return f" ({section.elapsed:.0f} s)" if section.elapsed is not None and section.elapsed >= 1 else ""
+
+
+def _notes(status: Status) -> list[str]:
+    cold = sorted({r.cold for r in status.replicas if r.cold})
+    # How much memory is free differs from one run to the next.
+    plain = [re.sub(r", [\d.]+ \w+ is free$", " of memory, more than is free", note) for note in status.notes]
+    return [*dict.fromkeys(plain), *(f"started without preloaded libraries: {reason}" for reason in cold)]
+
+
+def _place(status: Status) -> str:
+    count = status.wanted
+    return f"on {status.device or 'its device'}, {count} replica{'' if count == 1 else 's'}"
+
+
+# -- plain text
+
+
+def _plain(section: Section) -> str:
+    name, status = section.spec.name, section.status
+    lines = [f"{name} {headline(section)}"]
+    if section.remark:
+        lines.append(f"  {section.remark}")
+    if _is_card(section) and status is not None:
+        lines.append(f"  {_place(status)}")
+        lines += [f"  {signature}" for signature in status.apis]
+        lines += [f"  note: {note}" for note in _notes(status)]
+        first = section.spec.apis[0]
+        lines.append(f"  try: {python_call(section.variable, first)}")
+        lines.append(f"  or:  {curl_call(section.variable, first)}")
+    elif _is_waiting(section):
+        lines.append("  It becomes ready by itself.")
+    return "\n".join(lines)
+
+
+def _is_card(section: Section) -> bool:
+    ready = section.status is not None and section.status.state == "ready"
+    return ready and not section.busy and not section.trouble
+
+
+def _is_waiting(section: Section) -> bool:
+    waiting = section.status is not None and section.status.state == "waiting"
+    return waiting and section.elapsed is None and not section.busy and not section.trouble
+
+
+# -- HTML: inline styles only, which front ends keep in a saved notebook that is not trusted
+
+
+def _html(section: Section) -> str:
+    status = section.status
+    state = "failed" if section.trouble else "starting" if section.busy or status is None else status.state
+    parts = [
+        f'<div><span style="color:{_COLORS[state]}">●</span> '
+        f"<b>{escape(section.spec.name)}</b> {escape(headline(section))}"
+    ]
+    if _is_card(section) and status is not None:
+        parts.append(f' <span style="{_DIM}">{escape(_place(status))}</span>')
+    parts.append("</div>")
+    if section.remark:
+        parts.append(f'<div style="{_DIM}">{escape(section.remark)}</div>')
+    if _is_card(section) and status is not None:
+        parts += _details(section, status)
+    elif _is_waiting(section):
+        parts.append(f'<div style="{_DIM}">It becomes ready by itself.</div>')
+    elif section.elapsed is not None:
+        parts.append(_bar(status))
+    style = (
+        "border:1px solid var(--jp-border-color2,#ccc);border-radius:4px;padding:6px 10px;margin:2px 0 4px;"
+        "max-width:60em;font-size:var(--jp-ui-font-size1,13px)"
+    )
+    return f'<div style="{style}">{"".join(parts)}</div>'
+
+
+def _details(section: Section, status: Status) -> list[str]:
+    first = section.spec.apis[0]
+    parts = [_code("\n".join(status.apis))]
+    parts += [f"<div>⚠ {escape(note)}</div>" for note in _notes(status)]
+    parts.append(f'<div style="{_DIM}">try</div>{_code(python_call(section.variable, first))}')
+    parts.append(
+        f'<details><summary style="{_DIM}">from outside</summary>{_code(curl_call(section.variable, first))}</details>'
+    )
+    return parts
+
+
+def _code(text: str) -> str:
+    return f'<pre style="margin:2px 0 4px;white-space:pre-wrap">{escape(text)}</pre>'
+
+
+def _bar(status: Status | None) -> str:
+    """A bar for the download that has the most to do, if there is one."""
+    downloads = [r.progress for r in status.replicas if r.progress and r.progress.bytes_total] if status else []
+    if not downloads:
+        return ""
+    p = max(downloads, key=lambda d: d.bytes_total - d.bytes_done)
+    return f'<progress style="width:100%" value="{p.bytes_done}" max="{p.bytes_total}"></progress>'

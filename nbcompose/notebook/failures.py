@@ -1,0 +1,48 @@
+"""How errors look under a cell: the user's own lines, and none of the machinery between the cell and them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar
+
+from IPython.core.interactiveshell import InteractiveShell
+
+E = TypeVar("E", bound=BaseException)
+
+# `File "/tmp/ipykernel_7/123.py", line 3` of a traceback; `/tmp/ipykernel_7/123.py:3` of a mistake in a declaration.
+_FRAME = re.compile(r'File "(?P<file>[^"\n]+)", line (?P<line>\d+)')
+_PLACE = re.compile(r"(?P<file>(?:/|<)[^\s:]+):(?P<line>\d+)\b")
+
+
+def message_only(error: E, shell: InteractiveShell) -> E:
+    """`error`, for raising: under the cell stand its type and message, without frames."""
+    return _shown_as(error, partial(_message_lines, error, shell))
+
+
+def from_frame(error: E, frames: TracebackType | None, shell: InteractiveShell) -> E:
+    """`error`, for raising: under the cell its traceback begins at `frames`, the user's own."""
+    return _shown_as(error, partial(shell.InteractiveTB.structured_traceback, type(error), error, frames))
+
+
+def cell_names(text: str, shell: InteractiveShell) -> str:
+    """`text` with the names of cells as the notebook shows them: `Cell In[3], line 7`."""
+
+    def name(match: re.Match[str]) -> str:
+        found = shell.compile.format_code_name(match["file"])
+        return match[0] if found is None else f"{found[0]} {found[1]}, line {match['line']}"
+
+    return _PLACE.sub(name, _FRAME.sub(name, text))
+
+
+def _shown_as(error: E, render: Callable[[], list[str]]) -> E:
+    # IPython asks an exception for this before it makes a traceback of its own.
+    error.__dict__["_render_traceback_"] = render
+    return error
+
+
+def _message_lines(error: BaseException, shell: InteractiveShell) -> list[str]:
+    lines: list[Any] = shell.InteractiveTB.get_exception_only(type(error), error)
+    return [cell_names(str(line), shell) for line in lines]

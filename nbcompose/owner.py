@@ -1,0 +1,62 @@
+"""The process that owns everything (a kernel, or `nbcompose serve`), and how others notice its end at once.
+
+On Linux a pidfd, opened by the owner itself and inherited: no number that could be reused, and it does not depend on
+who holds which pipe open. Elsewhere the inherited file is a pipe, and kqueue watches the pid that the environment
+names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+
+from nbcompose.errors import LaunchError
+
+PID_VARIABLE = "NBCOMPOSE_OWNER_PID"
+
+_replica_of = ""
+
+
+def enter_replica(service: str) -> None:
+    """In a replica: remember what this process is."""
+    global _replica_of
+    _replica_of = service
+
+
+def forbid_in_replica() -> None:
+    """Raise `LaunchError` in a replica: what starts services must not run when a replica imports their module."""
+    if _replica_of:
+        raise LaunchError(
+            f"the module of {_replica_of} starts services when it is imported, and each replica imports it: put what "
+            'starts them under `if __name__ == "__main__":`'
+        )
+
+
+def open_owner_fd() -> int:
+    """In the owner: a file descriptor that tells its heirs when this process has ended."""
+    if sys.platform == "linux":
+        return os.pidfd_open(os.getpid())
+    readable, _writable = os.pipe()  # the other end stays open as long as this process lives
+    return readable
+
+
+def owner_environment() -> dict[str, str]:
+    """What heirs need in their environment besides the file."""
+    return {PID_VARIABLE: str(os.getpid())}
+
+
+def wait_for_end(owner_fd: int) -> None:
+    """In an heir: block until the owner has ended."""
+    if sys.platform == "linux":
+        poll = select.poll()
+        poll.register(owner_fd, select.POLLIN)
+        poll.poll()
+        return
+    queue = select.kqueue()
+    pid = int(os.environ[PID_VARIABLE])
+    exited = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
+    closed = select.kevent(owner_fd, select.KQ_FILTER_READ, select.KQ_EV_ADD)
+    with contextlib.suppress(ProcessLookupError):  # it has ended already
+        queue.control([exited, closed], 1, None)

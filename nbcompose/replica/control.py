@@ -1,0 +1,100 @@
+"""A replica's side of the control channel: what it tells its supervisor, and what it is told.
+
+Notes to the supervisor: phase, progress, up, failed, cut, stats, spans. Notes from it: launch, route, stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+from nbcompose.client import Client, Route
+from nbcompose.replica.launch import Launch
+from nbcompose.replica.metrics import ApiSummary
+from nbcompose.replica.runtime import Runtime
+from nbcompose.wire.call import Connection, IncomingCall
+
+PERIOD = 0.25  # seconds between reports to the supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """How a replica does. `threads_busy` counts also threads whose caller has gone."""
+
+    in_flight: int
+    threads_busy: int
+    apis: dict[str, ApiSummary]
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """The replica can be called, at this address. `device` is what the service runs on."""
+
+    address: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the replica could not start: the error, as wire/remote_errors.py describes it."""
+
+    phase: str
+    detail: Any
+
+
+class ControlLink:
+    """Speaks with the supervisor. `cancelled` is set when a start is to be given up."""
+
+    def __init__(self, client: Client) -> None:
+        self.launch: asyncio.Future[Launch] = asyncio.get_running_loop().create_future()
+        self.stop: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self.connection: Connection | None = None
+        self._client = client
+
+    def on_call(self, call: IncomingCall) -> None:
+        call.fail(LookupError(f"a replica's control channel has no {call.api}"))
+
+    def on_note(self, topic: str, value: Any) -> None:
+        if topic == "launch" and not self.launch.done():
+            self.launch.set_result(value)
+        elif topic == "route":
+            self._take_route(value)
+        elif topic == "stop" and not self.stop.done():
+            self.stop.set_result(value)
+
+    def tell(self, topic: str, value: Any) -> None:
+        """Send a note; nothing happens when the supervisor has gone."""
+        if self.connection is not None:
+            self.connection.note(topic, value)
+
+    def on_closed(self, _: Connection) -> None:
+        """The supervisor has gone: so do we, at once."""
+        if not self.launch.done():
+            self.launch.cancel()
+        if not self.stop.done():
+            self.stop.set_result(0.0)
+
+    def _take_route(self, route: Route | str) -> None:
+        if isinstance(route, str):
+            self._client.remove(route)
+        else:
+            self._client.update(route)
+
+
+async def report(link: ControlLink, runtime: Runtime) -> None:
+    """Tell the supervisor, now and then, what happened; nothing when nothing did. Runs until cancelled."""
+    last: Stats | None = None
+    while True:
+        spans = runtime.spans.take()
+        if spans:
+            link.tell("spans", spans)
+        if spans or runtime.in_flight or last is None or last.in_flight or last.threads_busy:
+            stats = Stats(runtime.in_flight, runtime.threads_busy, runtime.metrics.summary())
+            if stats != last:
+                link.tell("stats", stats)
+                last = stats
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(link.stop), PERIOD)
+            return

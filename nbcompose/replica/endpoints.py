@@ -1,0 +1,149 @@
+"""What the paths of a service's HTTP server do: calls of its apis, and what is known about it.
+
+Each handler gets an exchange that has been let in, with its whole body, and sends one reply on it. Connections,
+access and routing are not known here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from typing import Any, Protocol
+
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
+from pydantic_core import to_json
+from tornado.httputil import HTTPHeaders
+
+from nbcompose.errors import BadRequest
+from nbcompose.replica.access import header
+from nbcompose.replica.bodies import read_arguments
+from nbcompose.replica.docs import asset
+from nbcompose.replica.exchange import Exchange
+from nbcompose.replica.replies import JSON, Reply, choose, json_reply
+from nbcompose.replica.streams import FORMS, ItemStream
+from nbcompose.schema import ApiSchema, TempFiles, openapi
+from nbcompose.spec import ApiSpec, ServiceSpec
+from nbcompose.tracing import CallContext, parse_traceparent
+
+TIMEOUT_HEADER = "X-Request-Timeout"
+
+
+class RuntimeLike(Protocol):
+    """What an HTTP server needs of the replica that it serves."""
+
+    @property
+    def spec(self) -> ServiceSpec: ...
+
+    @property
+    def schemas(self) -> Mapping[str, ApiSchema]:
+        """By the api's name."""
+
+    def context(self, traceparent: tuple[int, int] | None, timeout: float | None) -> CallContext:
+        """The context of a call from outside: (trace id, parent span id) and seconds, where the caller gave them."""
+
+    async def invoke(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
+        """Call a unary api with validated arguments; the result is checked. Raises what the call raises."""
+
+    def stream(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
+        """Call a streaming api; the items are checked."""
+
+    async def ready(self) -> list[str]:
+        """Why the service, or one below it, cannot answer; empty when all can."""
+
+    async def metric_families(self) -> list[Metric]:
+        """Those of all replicas of the service."""
+
+
+class ApiEndpoint:
+    """Calls one api."""
+
+    def __init__(self, runtime: RuntimeLike, api: ApiSpec) -> None:
+        self._runtime = runtime
+        self._api = api
+        self._schema = runtime.schemas[api.name]
+        self._offers = tuple(FORMS) if api.stream else (JSON, *self._schema.media_types())
+
+    async def __call__(self, exchange: Exchange) -> None:
+        headers = exchange.headers
+        if exchange.query:
+            raise BadRequest(f"{self._api.name} takes its parameters in the body, not after a '?' in the address")
+        form = choose(header(headers, "Accept"), self._offers)
+        context = exchange.context = self._context(headers)
+        with TempFiles():
+            body, exchange.body = exchange.body, b""
+            arguments = read_arguments(self._schema, header(headers, "Content-Type"), body)
+            if self._api.stream:
+                stream = ItemStream(exchange, FORMS[form], self._schema.dump_json)
+                await stream.send(self._runtime.stream(self._api, arguments, context))
+                return
+            value = await self._runtime.invoke(self._api, arguments, context)
+            data = self._schema.encode(value, form)
+        exchange.send(Reply(200, data, form))
+
+    def _context(self, headers: HTTPHeaders) -> CallContext:
+        traceparent = header(headers, "traceparent")
+        timeout = header(headers, TIMEOUT_HEADER)
+        return self._runtime.context(
+            None if traceparent is None else parse_traceparent(traceparent),
+            None if timeout is None else min(_seconds(timeout), self._runtime.spec.traffic.timeout),
+        )
+
+
+class ServiceEndpoints:
+    """What is known about the service: health, metrics, the OpenAPI document and its page."""
+
+    def __init__(self, runtime: RuntimeLike, *, needs_token: bool) -> None:
+        self._runtime = runtime
+        self._needs_token = needs_token
+        self._openapi: bytes | None = None
+
+    async def healthz(self, exchange: Exchange) -> None:
+        """The process is alive and its loop turns."""
+        exchange.send(json_reply({"status": "ok"}))
+
+    async def readyz(self, exchange: Exchange) -> None:
+        """The service and everything below it can answer."""
+        reasons = await self._runtime.ready()
+        if reasons:
+            exchange.send(json_reply({"status": "not ready", "reasons": reasons}, 503))
+        else:
+            exchange.send(json_reply({"status": "ready"}))
+
+    async def metrics(self, exchange: Exchange) -> None:
+        """Prometheus text, or OpenMetrics where `Accept` asks for it."""
+        encode, media_type = choose_encoder(header(exchange.headers, "Accept") or "")
+        exchange.send(Reply(200, encode(_Collected(await self._runtime.metric_families())), media_type))
+
+    async def openapi(self, exchange: Exchange) -> None:
+        if self._openapi is None:
+            runtime = self._runtime
+            self._openapi = to_json(openapi(runtime.spec, runtime.schemas, needs_token=self._needs_token))
+        exchange.send(Reply(200, self._openapi))
+
+    async def docs(self, exchange: Exchange) -> None:
+        exchange.send(asset(exchange.path))
+
+    async def root(self, exchange: Exchange) -> None:
+        # Relative, so that it holds behind a proxy that serves this below a path of its own.
+        exchange.send(Reply(302, media_type="", headers={"Location": "docs"}))
+
+
+class _Collected:
+    """Families as the collector that prometheus_client's encoders ask."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise BadRequest(f"{TIMEOUT_HEADER} is a number of seconds, not {text!r}")
+    return seconds

@@ -1,0 +1,256 @@
+"""One request and its reply on a connection: limits while reading, one reply, and notice when the client goes away.
+
+Runs on the replica's loop, driven by tornado's HTTP/1 connection, which does framing, keep-alive and pipelining (one
+exchange at a time). What a path means is the site's business (`http.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from asyncio import Future
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import lru_cache
+from typing import Protocol
+
+from tornado.http1connection import HTTP1Connection
+from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
+
+from nbcompose.errors import BadRequest, CallError, PayloadTooLarge, ServiceUnavailable
+from nbcompose.replica.access import Access, header
+from nbcompose.replica.replies import PHRASES, Reply, error_reply
+from nbcompose.tracing import CallContext, format_traceparent, new_span_id
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a slow or endless client may cost. Times in seconds, sizes in bytes.
+
+    `idle` bounds the wait for a request and its headers, `body_seconds` the time that the body may take. `drain`: a
+    client that is refused in the middle of its body may send that much more, so that it gets to read why.
+    `heartbeat`: a stream without items says that it is alive that often. `stall`: how long a reader of a stream may
+    take nothing before it is hung up on.
+    """
+
+    idle: float = 75.0
+    body_seconds: float = 300.0
+    header_bytes: int = 64 * 1024
+    drain: int = 16 * 1024 * 1024
+    heartbeat: float = 15.0
+    stall: float = 60.0
+
+
+class SlowRequest(BadRequest):
+    """The body did not arrive in time."""
+
+    status = 408
+
+
+Handler = Callable[["Exchange"], Awaitable[None]]
+
+
+class Site(Protocol):
+    """What an exchange needs to know of its server."""
+
+    access: Access
+    limits: Limits
+    max_body: int
+    stopping: bool
+
+    def admit(self, exchange: Exchange) -> Handler:
+        """What answers the request, whose headers are there and whose body is not. Raises CallError."""
+
+
+class Exchange(HTTPMessageDelegate):
+    """One request and its reply.
+
+    `body` is there when the handler runs. `reply_headers` go out with whatever reply it will be. A handler that makes
+    a call leaves its `context` here: it is cancelled when the client goes away, and its trace is named in the reply.
+    """
+
+    def __init__(self, site: Site, connection: HTTP1Connection) -> None:
+        self.site = site
+        self.method = self.path = self.query = self.version = ""
+        self.headers = _NO_HEADERS
+        self.body = b""
+        self.reply_headers: dict[str, str] = {}
+        self.context: CallContext | None = None
+        self.busy = False
+        self.closed = False
+        self.replied = False
+        self._connection = connection
+        self._handler: Handler | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._received = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    # -- tornado calls these, in this order ------------------------------------------------------------------------
+
+    def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:
+        self.busy = True
+        self.method, target, self.version = start_line  # type: ignore[assignment]  # a server reads requests only
+        self.path, _, self.query = target.partition("?")
+        self.headers = headers
+        length = header(headers, "Content-Length") or "0"
+        try:
+            self._handler = self.site.admit(self)
+            # More than 18 digits are too many bytes, and Python reads no number of thousands of digits.
+            if length.isdecimal() and (len(length) > 18 or int(length) > self.site.max_body):
+                raise self._too_large()
+        except CallError as error:
+            self._refuse(error)
+        if length != "0" or "Transfer-Encoding" in headers:
+            self._timer = asyncio.get_running_loop().call_later(self.site.limits.body_seconds, self._too_slow)
+
+    def data_received(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self.replied:
+            if self._size > self.site.limits.drain:
+                self._finish()
+        elif self._size > self.site.max_body:
+            self._size = 0
+            self._refuse(self._too_large())
+        else:
+            self._chunks.append(chunk)
+
+    def finish(self) -> None:
+        self._stop_timer()
+        self._received = True
+        if self.replied:
+            self._finish()
+            return
+        chunks, self._chunks = self._chunks, []
+        self.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._connection.set_close_callback(self.connection_lost)
+        self._task = asyncio.get_running_loop().create_task(self._answer())
+
+    def on_connection_close(self) -> None:
+        self.connection_lost()
+
+    # -- the server calls these --------------------------------------------------------------------------------------
+
+    def connection_lost(self) -> None:
+        """The client is gone, or has been sent away: nobody will read a reply."""
+        if self.closed:
+            return
+        self.closed = True
+        self._stop_timer()
+        self._chunks.clear()
+        if self.context is not None:
+            self.context.cancel()
+
+    def abandon(self) -> None:
+        """The server stops and cannot wait for this exchange: say so where it is not too late, and cancel the call."""
+        if self._received:
+            self.fail(ServiceUnavailable("the service is stopping"))
+        self.connection_lost()
+
+    # -- handlers call these ------------------------------------------------------------------------------------------
+
+    def send(self, reply: Reply) -> None:
+        """Send the one and whole reply."""
+        if self.closed or self.replied:
+            return
+        self.replied = True
+        headers = self._headers(reply.media_type, reply.headers)
+        if reply.status != 204:
+            headers["Content-Length"] = str(len(reply.body))
+        body = b"" if self.method == "HEAD" else reply.body
+        self._connection.write_headers(_start_line(reply.status), headers, body)
+        # Finishing before the whole body is read closes the connection; with bytes still on their way that is a reset,
+        # which may take the reply with it. A client that waits for "100 Continue" has not begun to send.
+        if self._received or "Expect" in self.headers:
+            self._finish()
+
+    def fail(self, error: BaseException) -> None:
+        """Send the reply that tells of `error`, unless the client is gone or has its reply."""
+        if not self.closed and not self.replied:
+            self.send(error_reply(error, trusted=self.site.access.trusted))
+
+    def begin(self, media_type: str, chunk: bytes = b"") -> Future[None]:
+        """Send the head of a reply that goes on, with its first bytes; see `write`."""
+        self.replied = True
+        self._connection.stream.set_nodelay(True)
+        return self._connection.write_headers(_start_line(200), self._headers(media_type, {}), chunk)
+
+    def write(self, chunk: bytes) -> Future[None]:
+        """Send more of a reply that has begun.
+
+        Done when the system has taken the bytes, so that awaiting it keeps pace with the reader. Raises tornado's
+        StreamClosedError when the client is gone.
+        """
+        return self._connection.write(chunk)
+
+    def end(self) -> None:
+        """Close a reply that has begun."""
+        if not self.closed:
+            self._finish()
+
+    def hang_up(self) -> None:
+        """Close the connection in the middle of a reply."""
+        # Not the connection's own `close`: that forgets the write that somebody waits for.
+        self._connection.stream.close()
+        self.connection_lost()
+
+    # -- the inside ---------------------------------------------------------------------------------------------------
+
+    async def _answer(self) -> None:
+        assert self._handler is not None
+        if self.closed:
+            return
+        try:
+            await self._handler(self)
+        except Exception as error:
+            self.fail(error)
+
+    def _headers(self, media_type: str, more: dict[str, str]) -> HTTPHeaders:
+        headers = HTTPHeaders()
+        if media_type:
+            headers["Content-Type"] = media_type
+        headers["Date"] = _date(int(time.time()))
+        headers["X-Content-Type-Options"] = "nosniff"
+        if self.site.stopping or ("Expect" in self.headers and not self._received):
+            headers["Connection"] = "close"
+        if self.context is not None:
+            context = self.context
+            headers["traceparent"] = format_traceparent(context.trace_id, context.span_id or new_span_id())
+        for name, value in (*self.reply_headers.items(), *more.items()):
+            headers[name] = value
+        return headers
+
+    def _refuse(self, error: CallError) -> None:
+        self._chunks.clear()
+        self.fail(error)
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"the body is larger than the {self.site.max_body:,} bytes that this service takes")
+
+    def _too_slow(self) -> None:
+        self._refuse(SlowRequest(f"the body did not arrive within {self.site.limits.body_seconds:g} s"))
+        self._finish()
+
+    def _finish(self) -> None:
+        self._stop_timer()
+        self._connection.finish()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+_NO_HEADERS = HTTPHeaders()
+
+
+@lru_cache(maxsize=64)
+def _start_line(status: int) -> ResponseStartLine:
+    return ResponseStartLine("HTTP/1.1", status, PHRASES[status])
+
+
+@lru_cache(maxsize=2)
+def _date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)

@@ -1,0 +1,212 @@
+"""A replica's process, from its first instruction to its last.
+
+The zygote forks it, or it starts cold (`python -m nbcompose.replica.main`). It is handed five open files (`Files`),
+says in notes how it gets on, serves until it is told to stop, and ends when the kernel that owns it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from typing import Any
+
+import uvloop
+
+from nbcompose import tracing
+from nbcompose.client import Client
+from nbcompose.declaration import Dependency, Service
+from nbcompose.devices import device
+from nbcompose.errors import NbcomposeError
+from nbcompose.models import ModelProgress, models_of, prefetch
+from nbcompose.owner import enter_replica, wait_for_end
+from nbcompose.portal import Portal
+from nbcompose.proxy import Proxy, WireCaller
+from nbcompose.replica.access import Access
+from nbcompose.replica.birth import Files
+from nbcompose.replica.control import ControlLink, Failure, Up, report
+from nbcompose.replica.http import HttpServer
+from nbcompose.replica.launch import Launch, load_spec, prepare_process
+from nbcompose.replica.runtime import Runtime
+from nbcompose.spec import ServiceSpec
+from nbcompose.url_client import UrlCaller
+from nbcompose.wire import address
+from nbcompose.wire.board import LoadBoard
+from nbcompose.wire.call import adopt, serve
+from nbcompose.wire.remote_errors import describe
+
+
+def run(files: Files) -> None:
+    """Be a replica. Never returns: the process ends here, without the caller's clean-up."""
+    code = 1
+    try:
+        _redirect_output(files.output)
+        _watch_owner(files.owner)
+        tracing.reseed()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            code = runner.run(_main(files))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _redirect_output(output: int) -> None:
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    # New objects: those of the zygote were made for another kind of file.
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    faulthandler.enable(file=2)  # a crash in C code leaves Python's stack in the log
+
+
+def _watch_owner(owner: int) -> None:
+    """End this process, and what it has started, when the kernel ends, however that happens.
+
+    Not by a pipe's end alone: any forked child of the kernel keeps that open. Not by PR_SET_PDEATHSIG: a replica's
+    parent is the zygote.
+    """
+
+    def wait() -> None:
+        wait_for_end(owner)
+        end_now()
+
+    threading.Thread(target=wait, name="nbcompose-owner", daemon=True).start()
+
+
+def end_now() -> None:
+    """SIGKILL to this process and its children, which share its process group."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
+async def _main(files: Files) -> int:
+    client = Client(LoadBoard(files.board))
+    link = ControlLink(client)
+    control = socket.socket(fileno=files.control)
+    link.connection = await adopt(control, "the supervisor", link, link.on_closed)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, link.on_note, "stop", 10.0)
+    try:
+        launch = await link.launch
+    except asyncio.CancelledError:
+        return 0
+    return await _Replica(files, client, link, launch).live()
+
+
+class _Replica:
+    """The life of this process once it knows what it is."""
+
+    def __init__(self, files: Files, client: Client, link: ControlLink, launch: Launch) -> None:
+        self._files = files
+        self._client = client
+        self._link = link
+        self._launch = launch
+        self._phase = "import"
+
+    async def live(self) -> int:
+        starting: asyncio.Future[tuple[Runtime, HttpServer | None]] = asyncio.ensure_future(self._start())
+        ends: list[asyncio.Future[Any]] = [starting, self._link.stop]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            # Given up while it starts: no hook has anything to clean up, and user code may be deep in C code.
+            return 0
+        if starting.exception() is not None:
+            error = starting.exception()
+            assert error is not None
+            self._link.tell("failed", Failure(self._phase, describe(error, hop=f"{self._launch.spec.name}")))
+            traceback.print_exception(error)
+            await asyncio.sleep(0)  # the note leaves
+            return 3
+        runtime, http = starting.result()
+        reporting = asyncio.ensure_future(report(self._link, runtime))
+        grace = await self._link.stop
+        if http is not None:
+            await http.stop(grace)
+        cut = await runtime.stop(grace)
+        await reporting
+        self._link.tell("cut", cut)
+        await asyncio.sleep(0)
+        return 0
+
+    async def _start(self) -> tuple[Runtime, HttpServer | None]:
+        launch, link = self._launch, self._link
+        for route in launch.routes:
+            self._client.update(route)
+        self._enter("import")
+        enter_replica(launch.spec.name)
+        prepare_process(launch)
+        Service.connect = _refuse_direct_calls
+        spec = load_spec(launch)
+        await self._download(spec)
+        self._enter("load")
+        _bind_dependencies(spec, self._client)
+        runtime = Runtime(spec, launch.index, launch.slot, LoadBoard(self._files.board), self._client)
+        await runtime.start()
+        where = address.fresh(f"nbcompose.call.{os.getpid()}")
+        self._server = await serve(address.listen(where), "a caller", _CallServer(runtime))  # lives while referred to
+        http = None
+        if launch.exposed:
+            http = HttpServer(runtime, Access.of(launch.spec.http, launch.token, launch.allowed_hosts))
+            http.listen(socket.socket(fileno=self._files.http))
+        link.tell("up", Up(where, device()))
+        return runtime, http
+
+    def _enter(self, phase: str) -> None:
+        self._phase = phase
+        self._link.tell("phase", phase)
+
+    async def _download(self, spec: ServiceSpec) -> None:
+        """Have every model on this machine before `__init__` asks for its path: a download is shown and stopped."""
+        if not models_of(spec.cls):
+            return
+        self._enter("download")
+        loop = asyncio.get_running_loop()
+
+        def progress(report: ModelProgress) -> None:
+            loop.call_soon_threadsafe(self._link.tell, "progress", report)
+
+        await asyncio.to_thread(prefetch, spec.cls, progress, self._link.stop.done)
+
+
+class _CallServer:
+    """Calls from other processes go to the runtime."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.on_call = runtime.on_call
+
+    def on_note(self, topic: str, value: Any) -> None:
+        """Callers send no notes."""
+
+
+def _bind_dependencies(spec: ServiceSpec, client: Client) -> None:
+    portal = Portal(asyncio.get_running_loop(), threading.get_ident())
+    for dependency in spec.dependencies:
+        declared = next(vars(c)[dependency.attribute] for c in spec.cls.__mro__ if dependency.attribute in vars(c))
+        assert isinstance(declared, Dependency)
+        if dependency.url is not None:
+            declared.bind(Proxy(UrlCaller(dependency.url, declared.token, portal)))
+        else:
+            declared.bind(Proxy(WireCaller(dependency.service, client, portal)))
+
+
+def _refuse_direct_calls(service: Service) -> Any:
+    raise NbcomposeError(
+        f"{service.name} is another service: write `{service.name.lower()} = depends({service.name})` in the class and "
+        f"call `self.{service.name.lower()}`"
+    )
+
+
+def start() -> None:
+    """From the command line, for a cold start: the files. See `zygote.start` for why with `python -c`."""
+    run(Files(*map(int, sys.argv[1].split(","))))

@@ -1,0 +1,128 @@
+"""What goes back over HTTP: a whole reply, the one shape of errors, and which of several forms `Accept` asks for.
+
+Knows nothing of connections; streams have their own forms in `streams.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any
+
+from pydantic_core import to_json
+
+from nbcompose.errors import InvalidArgument, NbcomposeError, NotAcceptable, RemoteError
+
+logger = logging.getLogger("nbcompose.http")
+
+JSON = "application/json"
+
+# 499 is nginx's code for a client that went away; the standard has none.
+PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
+
+# A full or restarting service is worth another try soon: queues drain, and replicas come back, within seconds.
+RETRY_AFTER = {429: "1", 503: "1"}
+
+
+@dataclass(slots=True)
+class Reply:
+    """A whole answer."""
+
+    status: int = 200
+    body: bytes = b""
+    media_type: str = JSON
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def json_reply(document: Any, status: int = 200) -> Reply:
+    return Reply(status, to_json(document, fallback=str))
+
+
+def error_reply(error: BaseException, *, trusted: bool) -> Reply:
+    """The reply that tells of an error, and a line in the log under the same id; see `error_document`."""
+    status, document = error_document(error, trusted=trusted)
+    reply = json_reply(document, status)
+    if status in RETRY_AFTER:
+        reply.headers["Retry-After"] = RETRY_AFTER[status]
+    if status == HTTPStatus.UNAUTHORIZED:
+        reply.headers["WWW-Authenticate"] = "Bearer"
+    return reply
+
+
+def error_document(error: BaseException, *, trusted: bool) -> tuple[int, dict[str, Any]]:
+    """(status, the one JSON shape of errors): {"error": {"type", "message", "id", "problems"?}}.
+
+    Type and message of an exception of the user's own code are shown to whoever is `trusted`, and to nobody else; the
+    traceback goes to the log only, under the same id.
+    """
+    status = error.status if isinstance(error, NbcomposeError) else 500
+    own = isinstance(error, NbcomposeError) and not isinstance(error, RemoteError)
+    error_id = secrets.token_hex(6)
+    _log(error, status, error_id)
+    if not own and not trusted:
+        shown = {"type": "InternalError", "message": "the api failed; the server's log says more under this id"}
+    else:
+        shown = {"type": _type_name(error), "message": str(error)}
+    shown["id"] = error_id
+    document: dict[str, Any] = {"error": shown}
+    if isinstance(error, InvalidArgument) and error.problems:
+        document["error"]["problems"] = error.problems
+    return status, document
+
+
+def _type_name(error: BaseException) -> str:
+    if isinstance(error, RemoteError) and error.type_name:
+        return error.type_name.rpartition(".")[2]
+    return type(error).__name__
+
+
+def _log(error: BaseException, status: int, error_id: str) -> None:
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.error("error %s: %s: %s", error_id, _type_name(error), error, exc_info=error)
+    else:
+        level = logging.WARNING if status > HTTPStatus.INTERNAL_SERVER_ERROR else logging.DEBUG
+        logger.log(level, "error %s: %s: %s", error_id, _type_name(error), error)
+
+
+@lru_cache(maxsize=256)
+def choose(accept: str | None, offers: tuple[str, ...]) -> str:
+    """The media type of `offers` that an `Accept` header likes best (RFC 9110, section 12.5.1).
+
+    Among equal weights the one that is named more exactly wins, then the one that is offered first: `*/*` gets the
+    default. Raises NotAcceptable, which lists the offers.
+    """
+    if accept is None or not accept.strip():
+        return offers[0]
+    ranges = [_media_range(part) for part in accept.split(",") if part.strip()]
+    ranked = [(*_weight(ranges, offer), -i) for i, offer in enumerate(offers)]
+    quality, _, position = max(ranked)
+    if quality <= 0:
+        raise NotAcceptable(f"no form of the result fits Accept: {accept}; there is {', '.join(offers)}")
+    return offers[-position]
+
+
+def _media_range(text: str) -> tuple[str, float]:
+    """("type/subtype", q) of one part of an `Accept` header. An unreadable q counts as 1, as if it were not there."""
+    media_type, *parameters = (piece.strip().lower() for piece in text.split(";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return media_type, min(max(float(value), 0.0), 1.0)
+            except ValueError:
+                break
+    return media_type, 1.0
+
+
+def _weight(ranges: Sequence[tuple[str, float]], offer: str) -> tuple[float, int]:
+    """(q, how exactly: 0 to 3) that the most exact of `ranges` gives to `offer`; (0, 0) when none names it."""
+    exactness = {"*/*": 1, offer.partition("/")[0] + "/*": 2, offer: 3}
+    matches = [(exactness[media_type], quality) for media_type, quality in ranges if media_type in exactness]
+    if not matches:
+        return 0.0, 0
+    exact, quality = max(matches)
+    return quality, exact

@@ -1,0 +1,135 @@
+"""What else runs for this user: every process that has a registry can be found, and asked, by the user's others.
+
+Each listens on a private socket whose name begins with `PREFIX` and holds its pid. On Linux the names are abstract and
+found in /proc/net/unix: nothing is left behind, however a process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from nbcompose.errors import UnknownApi
+from nbcompose.tracing import CallContext
+from nbcompose.wire import address
+from nbcompose.wire.call import IncomingCall, open_connection, serve
+
+PREFIX = "nbcompose.runtime"
+ANSWER_WITHIN = 15.0  # seconds
+
+Operation = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A process with a registry. `title`: what a person would call it."""
+
+    pid: int
+    address: str
+    title: str
+
+
+class RuntimeServer:
+    """Answers other processes of this user. `start` and `stop` on the registry's loop."""
+
+    def __init__(self, operations: Mapping[str, Operation]) -> None:
+        self._operations = operations
+        self._address = ""
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        sweep()
+        self._address = address.fresh(f"{PREFIX}.{os.getuid()}.{os.getpid()}")
+        self._server = await serve(address.listen(self._address), "another process of this user", self)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            address.remove(self._address)
+
+    def on_call(self, call: IncomingCall) -> None:
+        task = asyncio.ensure_future(self._answer(call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def on_note(self, topic: str, value: Any) -> None:
+        """Nobody sends notes here."""
+
+    async def _answer(self, call: IncomingCall) -> None:
+        try:
+            operation = self._operations.get(call.api)
+            if operation is None:
+                raise UnknownApi(f"a runtime has no {call.api!r}; it has: {', '.join(self._operations)}")
+            args, kwargs = call.arguments
+            call.reply(await operation(*args, **kwargs))
+        except Exception as error:
+            call.fail(error)
+
+
+def find() -> list[Runtime]:
+    """The processes of this user that run services, by pid."""
+    found = []
+    for name in _addresses():
+        pid = _pid(name)
+        if pid is not None and psutil.pid_exists(pid):
+            found.append(Runtime(pid, name, _title(pid)))
+    return sorted(found, key=lambda r: r.pid)
+
+
+async def ask(runtime: Runtime, operation: str, *args: Any) -> Any:
+    """The answer of a runtime. Raises `ConnectionError` when it has gone, or what the operation raised."""
+    connection = await open_connection(runtime.address, runtime.title)
+    try:
+        return await connection.call(operation, (args, {}), CallContext(), time.monotonic() + ANSWER_WITHIN)
+    finally:
+        connection.close()
+
+
+def sweep() -> None:
+    """Remove socket files of processes that have gone (where there are files at all)."""
+    if address.ABSTRACT:
+        return
+    for path in address.socket_folder().glob("nbcompose.*"):
+        pid = next((int(part) for part in reversed(path.name.split(".")[:-1]) if part.isdigit()), None)
+        if pid is not None and not psutil.pid_exists(pid):
+            path.unlink(missing_ok=True)
+
+
+def _addresses() -> list[str]:
+    prefix = f"{PREFIX}.{os.getuid()}."
+    if sys.platform != "linux":
+        return [str(p) for p in address.socket_folder().glob(f"{prefix}*")]
+    with open("/proc/net/unix", encoding="ascii", errors="replace") as file:
+        names = {line.split()[-1] for line in file if f"@{prefix}" in line}
+    return sorted(names)
+
+
+def _pid(name: str) -> int | None:
+    with contextlib.suppress(ValueError, IndexError):
+        return int(Path(name).name.lstrip("@").split(".")[3])
+    return None
+
+
+def _title(pid: int) -> str:
+    """The notebook, where Jupyter names it in the kernel's environment; the command otherwise."""
+    try:
+        process = psutil.Process(pid)
+        session = process.environ().get("JPY_SESSION_NAME")
+        if session:
+            return Path(session).name
+        command = process.cmdline()
+        if any("ipykernel" in part for part in command):
+            return f"a notebook in {process.cwd()}"
+        return " ".join(Path(p).name if p.startswith("/") else p for p in command[1:] or command)[:60]
+    except psutil.Error:
+        return f"process {pid}"

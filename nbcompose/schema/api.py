@@ -1,0 +1,221 @@
+"""`ApiSchema`: what one api takes and gives. It binds, validates, calls by, checks and writes; the rest of the package
+does the parts. Used on both ends of the wire (Python values) and by HTTP (JSON and other forms).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Any, NotRequired, Required
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic_core import PydanticSerializationError, ValidationError, from_json, to_jsonable_python
+
+from nbcompose.errors import InvalidArgument, InvalidResult, UnsupportedMediaType
+from nbcompose.schema import forms, jsonform, problems
+from nbcompose.schema.binding import Binding
+from nbcompose.schema.declared import UNUSABLE, Declared
+from nbcompose.schema.structs import make_typed_dict
+from nbcompose.schema.types import CONFIG, Adapter, adapter_of, strip
+from nbcompose.spec import ApiSpec
+
+# One part of a multipart body: name, data, media type, file name.
+Part = tuple[str, bytes, str | None, str | None]
+
+
+class ApiSchema:
+    """What one api takes and gives. Made with `of` in a process where the class lives; immutable, for any thread.
+
+    Validation is lax, as pydantic's is ("3" is an int where one is asked for). A parameter that a call leaves out is
+    left out everywhere: its default stays Python's own and is not validated.
+    """
+
+    def __init__(self, spec: ApiSpec, declared: Declared) -> None:
+        self.spec = spec
+        self._declared = declared
+        self._label = declared.label
+        self._binding = Binding(declared.label, spec, declared.defaults)
+        self._validate = self._arguments(self._adapted(over_http=False)).validator.validate_python
+        self._check: Callable[[Any], Any] | None = None
+        if declared.result is not Any:
+            result = Adapter(over_http=False).adapt(declared.result)
+            self._check = adapter_of(result).validator.validate_python
+
+    @classmethod
+    def of(cls, owner: type, spec: ApiSpec) -> ApiSchema:
+        """The schema of an api of `owner`. Raises DeclarationError: every mistake, with file and line.
+
+        String annotations, also those of the classes that they name, are resolved in place, so that the class may
+        be sent to another process by value afterwards.
+        """
+        declared = Declared.read(owner, spec)
+        try:
+            return cls(spec, declared)
+        except UNUSABLE as error:
+            raise declared.explain(error) from error
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call by parameter name. Raises InvalidArgument for what does not fit the signature.
+
+        Extra positional arguments are under the name of `*args`, extra keywords under that of `**kwargs`.
+        """
+        return self._binding.bind(args, kwargs)
+
+    def validate(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The same arguments as the annotations want them, from Python values. Raises InvalidArgument."""
+        try:
+            return self._validate(arguments)  # type: ignore[no-any-return]
+        except ValidationError as error:
+            raise problems.invalid_argument(self._label, self.spec.signature, error) from None
+
+    def validate_json(self, document: Any) -> dict[str, Any]:
+        """Arguments from what `json.loads` gave: an object of the parameters, or the one required argument itself.
+
+        An array, image, … that `decode_part` made may stand in the place of its JSON. A file in it needs an open
+        `TempFiles`. Raises InvalidArgument.
+        """
+        if not isinstance(document, dict):
+            document = self._as_object(document)
+        try:
+            return self._http_arguments.validator.validate_python(document)  # type: ignore[no-any-return]
+        except ValidationError as error:
+            raise problems.invalid_argument(self._label, self.spec.signature, error) from None
+
+    def call_arguments(self, arguments: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """`(args, kwargs)` to call the method with, whatever the kinds of its parameters."""
+        return self._binding.call_arguments(arguments)
+
+    def check_result(self, value: Any) -> Any:
+        """The result as its annotation wants it. Raises InvalidResult."""
+        return value if self._check is None else self._checked(value, "returned")
+
+    def check_item(self, value: Any) -> Any:
+        """One item of a stream as `T` of its `Iterator[T]` wants it. Raises InvalidResult."""
+        return value if self._check is None else self._checked(value, "yielded")
+
+    def dump(self, value: Any) -> Any:
+        """A checked result or item as what `json.dumps` takes. Raises InvalidResult where it has no JSON form."""
+        return from_json(self.dump_json(value))
+
+    def dump_json(self, value: Any) -> bytes:
+        """A checked result or item as JSON. NaN and infinities are null. Raises InvalidResult."""
+        try:
+            return jsonform.dump_json(self._http_result, value)
+        except ValueError as error:
+            raise InvalidResult(f"{self._label}: the result cannot be sent as JSON: {error}") from error
+
+    @cached_property
+    def input_schema(self) -> dict[str, Any]:
+        """JSON schema of the object of parameters, with defaults where JSON can say them, `$defs` inside."""
+        schema = jsonform.json_schema(self._http_arguments, "validation")
+        for name, default in self._declared.defaults.items():
+            if strip(self._http_params[name])[1] is not None:
+                continue  # a foreign type: Python's form of it is not that of the document
+            with contextlib.suppress(PydanticSerializationError):  # that it is optional shows all the same
+                schema["properties"][name]["default"] = to_jsonable_python(default, inf_nan_mode="strings")
+        return schema
+
+    @cached_property
+    def output_schema(self) -> dict[str, Any]:
+        """JSON schema of the result, or of one item of a stream, `$defs` inside."""
+        return jsonform.json_schema(self._http_result, "serialization")
+
+    @cached_property
+    def multipart_schema(self) -> dict[str, Any] | None:
+        """`input_schema` with files where a parameter may be one; None where none may."""
+        parts = {name: part for name, a in self._http_params.items() if (part := forms.part_schema(a)) is not None}
+        return {**self.input_schema, "properties": {**self.input_schema["properties"], **parts}} if parts else None
+
+    def media_types(self) -> tuple[str, ...]:
+        """What the result may be sent as besides application/json; nothing for a stream."""
+        leaf = None if self.spec.stream else forms.form_of(self._http_result_type)
+        return leaf.gives if leaf else ()
+
+    def encode(self, value: Any, media_type: str) -> bytes:
+        """A checked result as one of `media_types`, or as application/json. Raises NotAcceptable, InvalidResult."""
+        if media_type == forms.JSON:
+            return self.dump_json(value)
+        return forms.encode(self._label, forms.form_of(self._http_result_type), value, media_type)
+
+    def body_types(self) -> tuple[str, ...]:
+        """The media types, some as `image/*`, of a raw body: it is the one required argument."""
+        leaf = forms.form_of(self._http_params[self._body_param]) if self._body_param else None
+        return leaf.takes if leaf else ()
+
+    def decode_body(self, data: bytes, media_type: str, filename: str | None = None) -> dict[str, Any]:
+        """A document for `validate_json` from a raw body. Raises UnsupportedMediaType, InvalidArgument."""
+        if self._body_param is None or not forms.accepts(self.body_types(), forms.essence(media_type)):
+            known = ", ".join((forms.JSON, "multipart/form-data", *self.body_types()))
+            raise UnsupportedMediaType(f"{self._label} does not take {media_type}; it takes {known}")
+        return {self._body_param: self.decode_part(self._body_param, data, media_type, filename or "upload")}
+
+    def decode_form(self, parts: Iterable[Part]) -> dict[str, Any]:
+        """A document for `validate_json` from the parts of a multipart body; a name that repeats makes a list.
+
+        Raises UnsupportedMediaType, InvalidArgument.
+        """
+        values: dict[str, list[Any]] = {}
+        for name, data, media_type, filename in parts:
+            values.setdefault(name, []).append(self.decode_part(name, data, media_type, filename))
+        return forms.joined(values, self._http_params)
+
+    def decode_part(self, param: str, data: bytes, media_type: str | None, filename: str | None) -> Any:
+        """The value of one part, still to be validated. Raises UnsupportedMediaType, InvalidArgument."""
+        if param not in self._http_params:
+            raise problems.unknown(self._label, [param], self.spec.signature)
+        return forms.decode(self._label, param, self._http_params[param], data, media_type, filename)
+
+    def _checked(self, value: Any, verb: str) -> Any:
+        assert self._check is not None
+        try:
+            return self._check(value)
+        except ValidationError as error:
+            annotation = self.spec.returns or repr(self._declared.result)
+            raise problems.invalid_result(self._label, verb, annotation, value, error) from None
+
+    def _as_object(self, value: Any) -> dict[str, Any]:
+        """A body that is not an object, as the one it stands for."""
+        required = [p.name for p in self.spec.params if p.required]
+        if len(required) == 1:
+            return {required[0]: value}
+        if value is None and not required:
+            return {}
+        kind = "null" if value is None else type(value).__name__
+        message = f"{self._label}: the body has to be an object of the parameters of {self.spec.signature}, not {kind}"
+        raise InvalidArgument(message, [{"loc": [], "msg": "Input should be an object", "type": "dict_type"}])
+
+    def _arguments(self, adapted: Mapping[str, Any]) -> TypeAdapter[Any]:
+        """One validator for all arguments: a TypedDict, since its keys may have any name."""
+        fields = {
+            p.name: Required[adapted[p.name]] if p.required else NotRequired[adapted[p.name]] for p in self.spec.params
+        }
+        return adapter_of(make_typed_dict(self.spec.name, fields, ConfigDict(**CONFIG, extra="forbid")))
+
+    def _adapted(self, *, over_http: bool) -> dict[str, Any]:
+        adapt = Adapter(over_http=over_http).adapt
+        return {name: adapt(annotation) for name, annotation in self._declared.params.items()}
+
+    # What only HTTP needs is made when it is asked for first.
+
+    @cached_property
+    def _http_params(self) -> dict[str, Any]:
+        return self._adapted(over_http=True)
+
+    @cached_property
+    def _http_arguments(self) -> TypeAdapter[Any]:
+        return self._arguments(self._http_params)
+
+    @cached_property
+    def _http_result_type(self) -> Any:
+        return Adapter(over_http=True).adapt(self._declared.result)
+
+    @cached_property
+    def _http_result(self) -> TypeAdapter[Any]:
+        return adapter_of(self._http_result_type)
+
+    @cached_property
+    def _body_param(self) -> str | None:
+        """The parameter that a raw body fills: the only required one, or the only one."""
+        names = [p.name for p in self.spec.params if p.required] or [p.name for p in self.spec.params]
+        return names[0] if len(names) == 1 else None

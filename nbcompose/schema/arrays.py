@@ -1,0 +1,186 @@
+"""Leaves for what computes: numpy arrays and scalars, torch tensors, pandas tables and series.
+
+The conversions themselves are in `codecs.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from typing import Any, Union, get_args, get_origin
+
+import numpy as np
+
+from nbcompose.schema import codecs
+from nbcompose.schema.leaf import Leaf
+
+NPY = "application/x-npy"
+
+_DEFAULT_OF_ABSTRACT: dict[type, type] = {
+    np.floating: np.float64,
+    np.inexact: np.float64,
+    np.integer: np.int64,
+    np.signedinteger: np.int64,
+    np.unsignedinteger: np.uint64,
+    np.complexfloating: np.complex128,
+}
+
+
+class Array(Leaf):
+    """`np.ndarray`, `npt.NDArray[np.float32]`: any shape. A concrete dtype is cast to where no value is lost."""
+
+    takes = gives = (NPY,)
+
+    def __init__(self, cls: type, annotation: Any = None) -> None:
+        super().__init__(cls)
+        self.scalars = _scalar_types(annotation)
+
+    def accept(self, value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return self._cast(value) if self.scalars else value
+        if isinstance(value, (list, tuple, int, float, np.generic)):
+            array = codecs.array_from_json(value)
+            if array.dtype.kind in "biufcMm" or (self.scalars and array.dtype.kind in "US"):
+                return self._cast(array) if self.scalars else array
+        raise self.mismatch(value)
+
+    def _cast(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        if any(issubclass(array.dtype.type, s) for s in self.scalars):
+            return array
+        first = self.scalars[0]
+        return codecs.cast(array, np.dtype(_DEFAULT_OF_ABSTRACT.get(first, first)))
+
+    def json_value(self, value: Any) -> Any:
+        return value.tolist()
+
+    def decode(self, data: bytes, filename: str | None) -> Any:
+        return codecs.array_from_npy(data)
+
+    def encode(self, value: Any, media_type: str) -> bytes:
+        return codecs.array_to_npy(value)
+
+    def describe(self) -> dict[str, Any]:
+        names = " or ".join(s.__name__ for s in self.scalars)
+        return {
+            "description": f"an array of {names or 'numbers'}: nested lists, null is NaN",
+            "anyOf": [{"type": "array", "items": {}}, {"type": ["number", "boolean", "null"]}],
+        }
+
+
+class Scalar(Leaf):
+    """A numpy scalar type, e.g. `np.float32`: made of a number that it can hold."""
+
+    def accept(self, value: Any) -> Any:
+        if isinstance(value, self.cls):
+            return value
+        if isinstance(value, (bool, int, float, complex, str, np.generic)):
+            target = np.dtype(_DEFAULT_OF_ABSTRACT.get(self.cls, self.cls))
+            try:
+                array = np.asarray(value)
+                return (array.astype(target) if _widens(array, target) else codecs.cast(array, target))[()]
+            except OverflowError as error:
+                raise ValueError(str(error)) from None
+        raise self.mismatch(value)
+
+    def json_value(self, value: Any) -> Any:
+        return value.item()
+
+    def describe(self) -> dict[str, Any]:
+        kinds = {"b": "boolean", "i": "integer", "u": "integer", "f": "number"}
+        kind = kinds.get(np.dtype(_DEFAULT_OF_ABSTRACT.get(self.cls, self.cls)).kind, "string")
+        return {"type": kind, "description": f"a {self.cls.__name__}"}
+
+
+class Tensor(Leaf):
+    """`torch.Tensor`, any dtype. JSON is nested lists; numbers with a point become torch's default dtype."""
+
+    takes = gives = (NPY,)
+
+    def accept(self, value: Any) -> Any:
+        if isinstance(value, self.cls):
+            return value
+        if isinstance(value, np.ndarray):
+            return self._checked(codecs.tensor_from_array(value))
+        if isinstance(value, (list, tuple, int, float)):
+            array = codecs.array_from_json(value)
+            return self._checked(codecs.tensor_from_array(array, default_float=True))
+        raise self.mismatch(value)
+
+    def _checked(self, tensor: Any) -> Any:
+        if not isinstance(tensor, self.cls):  # a subclass, e.g. torch.nn.Parameter
+            raise self.mismatch(tensor)
+        return tensor
+
+    def json_value(self, value: Any) -> Any:
+        return codecs.tensor_to_array(value).tolist()
+
+    def decode(self, data: bytes, filename: str | None) -> Any:
+        return codecs.tensor_from_array(codecs.array_from_npy(data))
+
+    def encode(self, value: Any, media_type: str) -> bytes:
+        return codecs.array_to_npy(codecs.tensor_to_array(value))
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "description": "a tensor: nested lists of numbers, null is NaN",
+            "anyOf": [{"type": "array", "items": {}}, {"type": ["number", "boolean", "null"]}],
+        }
+
+
+class Frame(Leaf):
+    """`pandas.DataFrame`. JSON is a list of rows; an object of columns is read too. The index is not sent."""
+
+    def accept(self, value: Any) -> Any:
+        if isinstance(value, self.cls):
+            return value
+        if isinstance(value, (list, dict)):
+            return codecs.frame_from_json(value)
+        raise self.mismatch(value)
+
+    def json_value(self, value: Any) -> Any:
+        return codecs.frame_to_records(value)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "description": "a table: a list of rows, or an object of columns",
+            "anyOf": [
+                {"type": "array", "items": {"type": "object"}},
+                {"type": "object", "additionalProperties": {"type": "array", "items": {}}},
+            ],
+        }
+
+
+class Series(Leaf):
+    """`pandas.Series`. JSON is a list of its values; index and name are not sent."""
+
+    def accept(self, value: Any) -> Any:
+        if isinstance(value, self.cls):
+            return value
+        if isinstance(value, list):
+            return self.cls(value)
+        raise self.mismatch(value)
+
+    def json_value(self, value: Any) -> Any:
+        return codecs.series_to_list(value)
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": "array", "items": {}, "description": "a list of values"}
+
+
+def _scalar_types(annotation: Any) -> tuple[type, ...]:
+    """The scalar types that `np.ndarray[shape, np.dtype[...]]` allows; () where it allows any."""
+    args = get_args(annotation)
+    if len(args) < 2:
+        return ()
+    found: list[type] = []
+    for dtype in get_args(args[1]) if get_origin(args[1]) is not np.dtype else (args[1],):
+        for scalar in get_args(dtype):
+            is_union = get_origin(scalar) in (Union, types.UnionType)
+            found.extend(get_origin(m) or m for m in (get_args(scalar) if is_union else (scalar,)))
+    scalars = tuple(s for s in found if inspect.isclass(s) and issubclass(s, np.generic))
+    return () if len(scalars) < len(found) or np.generic in scalars else scalars
+
+
+def _widens(array: np.ndarray[Any, Any], target: np.dtype[Any]) -> bool:
+    """Whether a scalar becomes text or a time, which `cast` leaves alone."""
+    return target.kind in "USMm" and array.dtype.kind in "US"

@@ -1,0 +1,81 @@
+"""Values to JSON bytes, and types to JSON schemas.
+
+What an annotation names is written by its own serializer. Values that are found without one, inside `dict` or `Any`,
+are written as their type is: arrays as nested lists, images as data URLs, NaN and infinities as null, bytes as text
+where they are UTF-8 and as base64 where they are not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticSerializationError, to_json
+
+from nbcompose.schema import codecs, structs
+from nbcompose.schema.foreign import leaf_for
+from nbcompose.schema.media import Upload
+
+
+def dump_json(adapter: TypeAdapter[Any], value: Any) -> bytes:
+    """JSON of a checked value. Raises ValueError for a value without a JSON form."""
+    try:
+        return adapter.serializer.to_json(value, fallback=fallback, warnings=False)
+    except PydanticSerializationError as error:
+        if "utf-8" not in str(error):
+            raise ValueError(str(error).removeprefix("Error serializing to JSON: ")) from error
+    return to_json(plain(value), fallback=fallback, inf_nan_mode="null")
+
+
+def fallback(value: Any) -> Any:
+    """For pydantic: another form of a value of an unknown type."""
+    leaf = leaf_for(type(value), over_http=False)
+    if leaf is None:
+        raise TypeError(f"a value of type {type(value).__qualname__} has no JSON form")
+    return leaf.json_value(value)
+
+
+def plain(value: Any) -> Any:
+    """The slow way: everything as dicts, lists and scalars. For what pydantic gave up on, e.g. bytes in a model."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return _bytes(bytes(value))
+    if isinstance(value, enum.Enum):
+        return plain(value.value)
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, BaseModel):
+        return plain(value.model_dump(by_alias=True, warnings=False))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    leaf = leaf_for(type(value), over_http=True)
+    return value if leaf is None or isinstance(leaf, Upload) else plain(leaf.json_value(value))
+
+
+def _bytes(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return codecs.to_base64(data)
+
+
+class _Generator(GenerateJsonSchema):
+    """pydantic's, except that a type without a JSON form is described instead of refused."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default", "skipped-discriminator"}  # noqa: RUF012
+
+    def handle_invalid_for_json_schema(self, schema: CoreSchema, error_info: str) -> JsonSchemaValue:
+        cls = schema.get("cls")
+        leaf = leaf_for(cls, over_http=False) if isinstance(cls, type) else None
+        if leaf is not None:
+            return leaf.describe()
+        return structs.not_over_http(str(getattr(cls, "__qualname__", schema["type"])))
+
+
+def json_schema(adapter: TypeAdapter[Any], mode: JsonSchemaMode) -> dict[str, Any]:
+    """The JSON schema (2020-12) with its `$defs` in it; a type without a JSON form is described as such."""
+    return adapter.json_schema(mode=mode, schema_generator=_Generator)

@@ -1,0 +1,187 @@
+"""One call, timed (`Span`), and what travels with it down the call tree (`CallContext`).
+
+Ids and the `traceparent` header are those of W3C Trace Context (https://www.w3.org/TR/trace-context/, version 00).
+Used in every process; knows nothing of processes or sockets.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import NamedTuple
+
+# Ids need to differ, not to be secret: a seeded generator costs a third of os.urandom.
+_random = random.Random()
+
+TRACEPARENT = re.compile(r"^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$")
+
+
+def reseed() -> None:
+    """Call in a forked child, which would otherwise make its siblings' ids."""
+    _random.seed()
+
+
+def new_trace_id() -> int:
+    return _random.getrandbits(128) or 1
+
+
+def new_span_id() -> int:
+    return _random.getrandbits(64) or 1
+
+
+class CallContext:
+    """What travels with a call: deadline, trace, parent span, and whether the caller has given up.
+
+    `deadline` is on `time.monotonic()`'s clock, in seconds; None: no limit. `span_id` is the caller's span until the
+    call begins, then its own. `on_loop`: the api runs on an event loop, which a blocking call would stop.
+    `on_cancel` callbacks run on the loop of the process, once; `cancelled` may be read from any thread.
+    """
+
+    __slots__ = ("_callbacks", "cancelled", "deadline", "on_loop", "span_id", "trace_id")
+
+    def __init__(self, deadline: float | None = None, trace_id: int = 0, span_id: int = 0) -> None:
+        self.deadline = deadline
+        self.trace_id = trace_id or new_trace_id()
+        self.span_id = span_id
+        self.on_loop = False
+        self.cancelled = False
+        self._callbacks: list[Callable[[], object]] | None = None
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline, possibly negative; None without one."""
+        return None if self.deadline is None else self.deadline - time.monotonic()
+
+    def limited(self, timeout: float | None) -> float | None:
+        """The deadline of a call made now that may take `timeout` seconds, within this one's."""
+        if timeout is None:
+            return self.deadline
+        own = time.monotonic() + timeout
+        return own if self.deadline is None else min(own, self.deadline)
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        """Call `callback` when the caller gives up; at once when it has already."""
+        if self.cancelled:
+            callback()
+        elif self._callbacks is None:
+            self._callbacks = [callback]
+        else:
+            self._callbacks.append(callback)
+
+    def forget(self, callback: Callable[[], object]) -> None:
+        """Undo `on_cancel`."""
+        if self._callbacks is not None and callback in self._callbacks:
+            self._callbacks.remove(callback)
+
+    def cancel(self) -> None:
+        if self.cancelled:
+            return
+        self.cancelled = True
+        callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
+            callback()
+
+
+current_call: ContextVar[CallContext | None] = ContextVar("nbcompose_current_call", default=None)
+
+
+def cancelled() -> bool:
+    """Whether the caller of the api that is running has given up.
+
+    Long sync code looks at this between steps and returns: a thread cannot be stopped from outside.
+    False outside a call.
+    """
+    context = current_call.get()
+    if context is None:
+        return False
+    return context.cancelled or (context.deadline is not None and time.monotonic() >= context.deadline)
+
+
+def parse_traceparent(header: str) -> tuple[int, int] | None:
+    """(trace id, span id) of a `traceparent` header; None when it is not a valid one."""
+    match = TRACEPARENT.match(header.strip())
+    if match is None or match[1] == "ff" or (match[1] == "00" and match[5]):
+        return None
+    trace_id, span_id = int(match[2], 16), int(match[3], 16)
+    return (trace_id, span_id) if trace_id and span_id else None
+
+
+def format_traceparent(trace_id: int, span_id: int) -> str:
+    return f"00-{trace_id:032x}-{span_id:016x}-01"
+
+
+class Span(NamedTuple):
+    """One call at the replica that answered it. Times are `time.time()` seconds; durations are seconds.
+
+    `queued` is the part of `duration` that was spent waiting for a place, `error` the exception's type name or "".
+    """
+
+    trace_id: int
+    span_id: int
+    parent_id: int
+    service: str
+    api: str
+    replica: int
+    start: float
+    duration: float
+    queued: float
+    error: str
+
+
+class SpanBuffer:
+    """Spans on their way from a replica to the supervisor: bounded, so that a flood of calls costs what a burst costs.
+
+    Used on the replica's loop only. `dropped` counts what did not fit since the last `take`.
+    """
+
+    def __init__(self, limit: int = 512) -> None:
+        self._limit = limit
+        self._spans: list[Span] = []
+        self.dropped = 0
+
+    def add(self, span: Span) -> None:
+        if len(self._spans) < self._limit:
+            self._spans.append(span)
+        else:
+            self.dropped += 1
+
+    def take(self) -> list[Span]:
+        spans, self._spans, self.dropped = self._spans, [], 0
+        return spans
+
+
+class TraceLog:
+    """The last traces that this kernel's services took part in. Thread-safe.
+
+    Bounded twice: `limit` traces, and `spans_per_trace` spans each (an endless loop of calls is one trace).
+    """
+
+    def __init__(self, limit: int = 1000, spans_per_trace: int = 1000) -> None:
+        self._limit = limit
+        self._spans_per_trace = spans_per_trace
+        self._lock = threading.Lock()
+        self._traces: OrderedDict[int, deque[Span]] = OrderedDict()
+
+    def extend(self, spans: Iterable[Span]) -> None:
+        with self._lock:
+            for span in spans:
+                trace = self._traces.get(span.trace_id)
+                if trace is None:
+                    trace = self._traces[span.trace_id] = deque(maxlen=self._spans_per_trace)
+                    if len(self._traces) > self._limit:
+                        self._traces.popitem(last=False)
+                trace.append(span)
+
+    def trace(self, trace_id: int) -> list[Span]:
+        """The spans of one trace, by their start; empty when it is unknown or has been dropped."""
+        with self._lock:
+            return sorted(self._traces.get(trace_id, ()), key=lambda s: s.start)
+
+    def latest(self) -> list[list[Span]]:
+        """Every trace that is kept, the oldest first."""
+        with self._lock:
+            return [sorted(t, key=lambda s: s.start) for t in self._traces.values()]

@@ -1,0 +1,45 @@
+"""The load board: how many calls each replica has in hand, in memory that every process of a graph shares.
+
+A caller that chooses between replicas looks here: it sees the load that *all* callers make, at the cost of a memory
+read. Each slot has one writer, the replica it was given to.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import tempfile
+
+SLOTS = 4096
+WIDTH = 4  # bytes of a slot: an unsigned count, in the machine's order
+
+
+class LoadBoard:
+    """A view of the shared counts. The supervisor makes it; replicas get its file descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._memory = mmap.mmap(fd, SLOTS * WIDTH)
+        self._counts = memoryview(self._memory).cast("I")
+
+    @classmethod
+    def create(cls) -> LoadBoard:
+        if sys.platform == "linux":
+            fd = os.memfd_create("nbcompose-load", os.MFD_CLOEXEC)
+        else:
+            fd, path = tempfile.mkstemp(prefix="nbcompose-load")
+            os.unlink(path)
+        os.ftruncate(fd, SLOTS * WIDTH)
+        return cls(fd)
+
+    def __getitem__(self, slot: int) -> int:
+        return self._counts[slot]
+
+    def __setitem__(self, slot: int, calls: int) -> None:
+        self._counts[slot] = calls
+
+    def close(self) -> None:
+        self._counts.release()
+        self._memory.close()
+        os.close(self.fd)

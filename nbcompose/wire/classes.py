@@ -1,0 +1,206 @@
+"""Classes that exist only in a notebook or a function: how both ends of a connection know them as the same class.
+
+Such a class has cloudpickle's tracker id, which it keeps in every process that it is sent to. Over a connection the
+definition goes once and the id after that; the receiver looks among its own classes first, so that an instance comes
+home as an instance of the very class it was made of. When that class has been re-run in its cell meanwhile, values are
+fitted to the newest one. Pickling itself is codec.py's.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import dataclasses
+import enum
+import pickle
+import sys
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from cloudpickle import cloudpickle
+from pydantic import BaseModel, PydanticUserError, RootModel, TypeAdapter
+
+from nbcompose.errors import InvalidArgument
+
+Reduced = tuple[Any, ...]
+
+_active = threading.local()  # .table: the ClassTable of the body that this thread is reading
+
+
+# -- the sender's side
+
+
+def is_dynamic(cls: type) -> bool:
+    """Whether another process could not import `cls`."""
+    return cls.__module__ != "builtins" and not cloudpickle._should_pickle_by_reference(cls)
+
+
+def class_key(cls: type) -> str:
+    """The id of a dynamic class, the same in every process that has it."""
+    key: str = cloudpickle._get_or_create_tracker_id(cls)
+    return key
+
+
+def instance_reducer(cls: type) -> Callable[[Any], Any] | None:
+    """How to reduce instances of a dynamic class so that they can be fitted to a newer definition, where they can."""
+    if issubclass(cls, enum.Enum):
+        return _reduce_member
+    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        return _reduce_named_tuple
+    if dataclasses.is_dataclass(cls) or issubclass(cls, BaseModel):
+        return _reduce_record
+    return None
+
+
+def _reduce_member(member: enum.Enum) -> Reduced:
+    return _revive_member, (type(member), member.name, member._value_)
+
+
+def _reduce_named_tuple(value: Any) -> Reduced:
+    return _revive_named_tuple, (type(value), tuple(value))
+
+
+def _reduce_record(value: Any) -> Any:
+    reduced = value.__reduce_ex__(5)
+    plain = isinstance(reduced, tuple) and reduced[0] is copyreg.__newobj__ and len(reduced[1]) == 1  # type: ignore[attr-defined]
+    if not plain or any(part is not None for part in reduced[3:]):
+        return reduced  # a class with its own idea of pickling
+    # State is set after the instance is known to the pickle, so that instances may refer to one another.
+    cls = type(value)
+    return _blank, (cls,), (cls, reduced[2]), None, None, _restore
+
+
+# -- the receiver's side
+
+
+class ClassTable:
+    """The classes that one peer has defined, by key. Definitions are kept as bytes until an instance arrives."""
+
+    def __init__(self) -> None:
+        self._definitions: dict[str, bytes] = {}
+        self._classes: dict[str, type] = {}
+
+    def add(self, definitions: dict[str, bytes]) -> None:
+        self._definitions.update(definitions)
+
+    def resolve(self, key: str) -> type:
+        """The class: this process's own if it has it, else made from the definition. Raises `LookupError`."""
+        cls = self._classes.get(key) or find_class(key)
+        if cls is None:
+            definition = self._definitions.get(key)
+            if definition is None:
+                raise LookupError(f"a class with the id {key}, which has not been defined on this connection")
+            cls = pickle.loads(definition)
+        self._classes[key] = cls  # a strong reference: the definition comes only once
+        self._definitions.pop(key, None)
+        return cls
+
+    def activate(self) -> ClassTable | None:
+        """Make this the table of the bodies that this thread reads; returns the one before, for `restore`."""
+        previous: ClassTable | None = getattr(_active, "table", None)
+        _active.table = self
+        return previous
+
+    @staticmethod
+    def restore(previous: ClassTable | None) -> None:
+        _active.table = previous
+
+
+def resolve_class(key: str) -> type:
+    """What a class is pickled as: read with a `ClassTable` activated."""
+    table: ClassTable | None = getattr(_active, "table", None)
+    if table is None:
+        raise LookupError("a class of a notebook can be read only where it was sent to")
+    return table.resolve(key)
+
+
+def find_class(key: str) -> type | None:
+    """The dynamic class of this process with that key."""
+    cls: type | None = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(key)
+    return cls
+
+
+def newest(cls: type) -> type:
+    """What this process's `__main__` calls by the name of `cls` now; `cls` itself where that is nothing of the kind."""
+    if cls.__module__ != "__main__" or "<locals>" in cls.__qualname__:
+        return cls
+    found: Any = sys.modules.get("__main__")
+    for name in cls.__qualname__.split("."):
+        found = getattr(found, name, None)
+    if isinstance(found, type) and (found.__module__, found.__qualname__) == ("__main__", cls.__qualname__):
+        return found
+    return cls
+
+
+def _revive_member(cls: type[enum.Enum], name: str | None, value: Any) -> Any:
+    target = newest(cls)
+    if target is cls or not issubclass(target, enum.Enum):
+        return cls(value)
+    if name is not None and name in target.__members__:
+        return target.__members__[name]
+    return _fit(target, value)
+
+
+def _revive_named_tuple(cls: Any, values: tuple[Any, ...]) -> Any:
+    target = newest(cls)
+    if target is cls:
+        return tuple.__new__(cls, values)
+    return _fit(target, dict(zip(cls._fields, values, strict=False)))
+
+
+def _blank(cls: type) -> Any:
+    return _new(newest(cls))
+
+
+def _restore(value: Any, state: tuple[type, Any]) -> None:
+    cls, old_state = state
+    if type(value) is cls:
+        _set_state(value, old_state)
+        return
+    old = _new(cls)
+    _set_state(old, old_state)
+    _set_state(value, _fit(type(value), _fields(old)).__getstate__())
+
+
+def _new(cls: Any) -> Any:
+    return cls.__new__(cls)
+
+
+def _set_state(value: Any, state: Any) -> None:
+    """What unpickling does with the state of an object."""
+    if hasattr(value, "__setstate__"):
+        value.__setstate__(state)
+        return
+    attributes, slots = state if isinstance(state, tuple) else (state, None)
+    if attributes:
+        value.__dict__.update(attributes)
+    for name, content in (slots or {}).items():
+        object.__setattr__(value, name, content)
+
+
+def _fields(value: Any) -> Any:
+    if isinstance(value, RootModel):
+        return value.root
+    if isinstance(value, BaseModel):
+        return {name: getattr(value, name) for name in type(value).model_fields} | (value.model_extra or {})
+    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+
+
+def _fit(target: type, fields: Any) -> Any:
+    try:
+        try:
+            return _adapter(target).validate_python(fields, by_name=True, by_alias=False)
+        except PydanticUserError:
+            # A field whose type pydantic does not know, or cannot find: the class itself is the judge.
+            return target(**fields)
+    except Exception as error:
+        raise InvalidArgument(
+            f"{target.__qualname__} was re-run since this value was made, and the value does not fit the new "
+            f"definition: {error}. Restart the service that still has the old one, or make the value again"
+        ) from error
+
+
+@lru_cache(maxsize=64)
+def _adapter(target: type) -> TypeAdapter[Any]:
+    return TypeAdapter(target)

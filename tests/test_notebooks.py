@@ -1,0 +1,63 @@
+"""The notebooks as they are committed: run, without errors, and with nothing of the machine that ran them.
+
+That they still do what is saved in them is checked by `make notebooks`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+PRIVATE = {
+    "a port": re.compile(r"(127\.0\.0\.1|localhost):\d+"),
+    "a token": re.compile(r"Bearer [\w-]{8,}"),
+    "a home or checkout": re.compile(rf"/(home|root|Users)/|{re.escape(str(FOLDER.parent))}"),
+    "a duration": re.compile(r"\b\d+(\.\d+)? ?(ms|s|seconds)\b"),
+}
+
+
+def outputs_of(path: Path) -> list[nbformat.NotebookNode]:
+    return [o for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code" for o in c.outputs]
+
+
+def test_there_is_one_for_each_pattern_and_the_quickstart() -> None:
+    names = {path.stem for path in NOTEBOOKS}
+    assert names >= {"quickstart", "several_models", "sequential", "concurrent", "inference_graph"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_every_cell_was_run_in_order_without_errors(path: Path) -> None:
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
+    assert [o for o in outputs_of(path) if o.output_type == "error" or o.get("name") == "stderr"] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("what", PRIVATE)
+def test_outputs_hold_nothing_of_the_machine(path: Path, what: str) -> None:
+    found = [m.group() for o in outputs_of(path) for m in PRIVATE[what].finditer(nbformat.v4.nbjson.writes(o))]
+    assert found == []
+
+
+@pytest.mark.system
+def test_a_display_counts_as_its_last_update_left_it(tmp_path: Path) -> None:
+    """What notebooks/conftest.py adds to nbval."""
+    for name in ("conftest.py", "pytest.ini"):
+        (tmp_path / name).write_bytes((FOLDER / name).read_bytes())
+    source = "h = display('starting', display_id=True)\nh.update('ready')"
+    for name, shown in (("same", "'ready'"), ("differs", "'starting'")):
+        output = nbformat.v4.new_output("display_data", data={"text/plain": shown})
+        cell = nbformat.v4.new_code_cell(source, execution_count=1, outputs=[output])
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / f"{name}.ipynb")
+    command = [sys.executable, "-m", "pytest", "-c", "pytest.ini", "--color=no", "."]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False)
+    assert "FAILED differs.ipynb::Cell 0" in done.stdout
+    assert "1 failed, 1 passed" in done.stdout
