@@ -199,11 +199,15 @@ class DeadlineExceeded(CallError, TimeoutError):
 
 
 class RemoteTraceback(Exception):
-    """Carries, as `__cause__`, the frames of the replicas that a call went through, the innermost first."""
+    """Carries, as `__cause__`, the frames of the replicas that a call went through, the innermost first.
 
-    def __init__(self, text: str) -> None:
+    `detail` is the error as data (wire/remote_errors.py), so that the next process up can tell the whole story.
+    """
+
+    def __init__(self, text: str, detail: object = None) -> None:
         self.text = text
-        super().__init__(text)
+        self.detail = detail
+        super().__init__(text, detail)
 
     def __str__(self) -> str:
         return "\n" + self.text

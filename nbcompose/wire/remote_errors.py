@@ -78,17 +78,6 @@ class RemoteErrorDetail:
         return f"{chain}{self.frames}\n\n{self.summary}"
 
 
-class _Received(RemoteTraceback):
-    """The remote traceback of an exception that was rebuilt here, with what it takes to describe that further."""
-
-    def __init__(self, detail: RemoteErrorDetail) -> None:
-        self.detail = detail
-        super().__init__(detail.text)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.detail,)
-
-
 def describe(error: BaseException, *, hop: str) -> RemoteErrorDetail:
     """Plain data about an exception that the call named `hop` (e.g. `Writer.write`) raised in this process.
 
@@ -136,7 +125,7 @@ def rebuild(detail: RemoteErrorDetail) -> Exception:
         error = RemoteError(detail.message, name)
     if detail.notes:
         error.__notes__ = list(detail.notes)
-    error.__cause__ = _Received(detail)
+    error.__cause__ = RemoteTraceback(detail.text, detail)
     return error
 
 
@@ -144,7 +133,8 @@ def rebuild(detail: RemoteErrorDetail) -> Exception:
 
 
 def _received(error: BaseException) -> RemoteErrorDetail | None:
-    return error.__cause__.detail if isinstance(error.__cause__, _Received) else None
+    detail = getattr(error.__cause__, "detail", None) if isinstance(error.__cause__, RemoteTraceback) else None
+    return detail if isinstance(detail, RemoteErrorDetail) else None
 
 
 def _story(error: BaseException, hop: str, seen: frozenset[int] = frozenset()) -> tuple[tuple[str, ...], str]:

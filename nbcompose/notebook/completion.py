@@ -1,0 +1,70 @@
+"""What Tab offers after %%service and %services: options, devices, names of services."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
+
+from nbcompose import devices
+from nbcompose.notebook.arguments import service_parser, services_parser
+from nbcompose.notebook.session import Session
+
+NOTHING: SimpleMatcherResult = {"completions": [], "suppress": False}
+
+
+class Completer:
+    """Gives `match`, which IPython's completer asks (matcher API v2)."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+        @context_matcher(identifier="nbcompose")  # type: ignore[untyped-decorator]  # IPython's imports are not followed
+        def match(context: CompletionContext) -> SimpleMatcherResult:
+            return self._match(context)
+
+        self.match = match
+
+    def _match(self, context: CompletionContext) -> SimpleMatcherResult:
+        text = context.text_until_cursor.lstrip()
+        words = text.split()
+        if not words:
+            return NOTHING
+        current = "" if text[-1].isspace() else words.pop()
+        if words[:1] == ["%%service"] and context.cursor_line == 0:
+            found = _service_words(words[1:])
+        elif words[:1] == ["%services"]:
+            found = self._services_words(words[1:])
+        else:
+            return NOTHING
+        # IPython's token may begin in the middle of a word, after the colon of "cuda:0".
+        cut = len(current) - len(context.token) if current.endswith(context.token) else 0
+        completions = [SimpleCompletion(w[cut:], type="param") for w in found if w.startswith(current)]
+        return {"completions": completions, "suppress": bool(completions)}
+
+    def _services_words(self, before: list[str]) -> list[str]:
+        parser = services_parser()
+        actions = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+        if not before:
+            return [*actions.choices, *_options(parser)]
+        chosen = actions.choices.get(before[0])
+        if chosen is None:
+            return []
+        names = [n for n in self._session.registry.names() if n not in before]
+        return [*names, *_options(chosen)]
+
+
+def _service_words(before: list[str]) -> list[str]:
+    if before and before[-1] == "--device":
+        return ["cpu", *(["cuda"] if (found := devices.discover()) else []), *(f"cuda:{d.index}" for d in found)]
+    parser = service_parser()
+    by_option = {option: action for action in parser._actions for option in action.option_strings}
+    if before and before[-1] in by_option and by_option[before[-1]].nargs != 0:
+        return []  # a value that nobody but the user knows
+    used = {w.partition("=")[0] for w in before} - {"--env"}
+    return [option for option in _options(parser) if option not in used]
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterable[str]:
+    return (option for action in parser._actions for option in action.option_strings)

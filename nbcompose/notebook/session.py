@@ -1,0 +1,104 @@
+"""What a notebook's magics work with: the process's one registry, its token, and what its cells have started.
+
+It is kept with the IPython shell, so that reloading the extension, or its modules, finds it and its services again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbcompose.engine.deployment import Deployment
+from nbcompose.errors import UnknownService
+from nbcompose.proxy import Proxy
+from nbcompose.registry import Registry
+from nbcompose.spec import ServiceSpec
+
+_KEY = "nbcompose"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a cell started last under a name. `variable`: what the notebook calls it."""
+
+    deployment: Deployment
+    fingerprint: str
+    variable: str
+
+    @property
+    def spec(self) -> ServiceSpec:
+        return self.deployment.spec
+
+
+class Session:
+    """Used on the main thread, but for what deploy.py leaves running on the registry's loop."""
+
+    def __init__(self, shell: InteractiveShell, registry: Registry) -> None:
+        self.shell = shell
+        self.registry = registry
+        self.token = secrets.token_urlsafe(32)
+        self.started: dict[str, Started] = {}
+        self.lingering: dict[str, Future[None]] = {}  # displays that still change, by service
+
+    def stop_lingering(self, name: str) -> None:
+        future = self.lingering.pop(name, None)
+        if future is not None:
+            future.cancel()
+
+    def variable(self, name: str) -> str:
+        return self.started[name].variable if name in self.started else name
+
+    def connect(self, service: Any) -> Handle:
+        """How `Answer.ask(...)` finds the service that runs. Raises `UnknownService`."""
+        return Handle(self.registry, service.name)
+
+
+class Handle:
+    """A running service as the notebook calls it: its apis, and where it answers over HTTP."""
+
+    def __init__(self, registry: Registry, name: str) -> None:
+        if name not in registry.names():
+            known = ", ".join(registry.names()) or "none"
+            raise UnknownService(
+                f"{name} does not run: run the cell that defines it, with %%service in its first line. Running: {known}"
+            )
+        self._registry = registry
+        self._name = name
+        self._proxy: Proxy = registry.proxy(name)
+
+    @property
+    def to_async(self) -> Any:
+        return self._proxy.to_async
+
+    @property
+    def to_sync(self) -> Any:
+        return self._proxy.to_sync
+
+    @property
+    def url(self) -> str:
+        return self._registry.url(self._name)
+
+    @property
+    def token(self) -> str:
+        return self._registry.token(self._name) or ""
+
+    def __getattr__(self, api: str) -> Any:
+        return getattr(self._proxy, api)
+
+
+def current(shell: InteractiveShell) -> Session | None:
+    """The session of this shell, if the extension is loaded."""
+    session: Session | None = shell.meta.get(_KEY)
+    return session
+
+
+def keep(shell: InteractiveShell, session: Session | None) -> None:
+    """Remember the session, or with None forget it."""
+    if session is None:
+        shell.meta.pop(_KEY, None)
+    else:
+        shell.meta[_KEY] = session

@@ -1,0 +1,247 @@
+"""Bodies, parts and results that are not JSON, and the files that uploads become."""
+
+import asyncio
+import io
+import json
+import pathlib
+import stat
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from nbcompose.errors import InvalidArgument, InvalidResult, NotAcceptable, UnsupportedMediaType
+from nbcompose.schema import TempFiles
+from nbcompose.schema.codecs import array_from_npy, array_to_npy, image_to_bytes, to_base64
+
+NPY = "application/x-npy"
+OCTETS = "application/octet-stream"
+ARRAY = np.arange(4, dtype=np.int16).reshape(2, 2)
+PICTURE = Image.new("RGB", (3, 2), (1, 2, 3))
+
+
+class Mixed:
+    def f(
+        self,
+        images: list[Image.Image],
+        text: str,
+        k: int = 1,
+        words: list[str] | None = None,
+        extra: npt.NDArray[np.float32] | None = None,
+        document: pathlib.Path | None = None,
+        anything: Any = None,
+    ) -> dict: ...
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "media_type", "check"),
+    [
+        (np.ndarray, ARRAY, NPY, lambda data: (array_from_npy(data) == ARRAY).all()),
+        (np.ndarray | None, ARRAY, NPY, lambda data: (array_from_npy(data) == ARRAY).all()),
+        (torch.Tensor, torch.ones(2, dtype=torch.bfloat16), NPY, lambda data: array_from_npy(data).tolist() == [1, 1]),
+        (Image.Image, PICTURE, "image/jpeg", lambda data: Image.open(io.BytesIO(data)).format == "JPEG"),
+        (bytes, b"\xff", OCTETS, lambda data: data == b"\xff"),
+        (str, "é", "text/plain", lambda data: data == "é".encode()),
+        (str, "é", "application/json", lambda data: json.loads(data) == "é"),
+    ],
+)
+def test_results_in_other_forms(schema_for, annotation, value, media_type, check):
+    schema = schema_for(annotation)
+    assert media_type in (*schema.media_types(), "application/json")
+    assert check(schema.encode(value, media_type))
+
+
+@pytest.mark.parametrize("annotation", [int, dict, Any, list[Image.Image], pd.DataFrame, np.float32, str | bytes])
+def test_other_results_have_json_only(schema_for, annotation):
+    assert schema_for(annotation).media_types() == ()
+    with pytest.raises(NotAcceptable, match="Svc.f has no image/png form; it has application/json"):
+        schema_for(annotation).encode(None, "image/png")
+
+
+def test_a_form_that_the_value_lacks_is_refused(schema_for):
+    with pytest.raises(NotAcceptable, match="returned None, which only application/json can say"):
+        schema_for(np.ndarray | None).encode(None, NPY)
+    with pytest.raises(NotAcceptable, match=r"no application/x-npy form: .*; ask for application/json"):
+        schema_for(np.ndarray).encode(np.array([{}]), NPY)
+
+
+def test_a_path_is_sent_as_its_contents(schema_for, tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"\xff\x00")
+    schema = schema_for(pathlib.Path)
+    assert schema.encode(path, OCTETS) == b"\xff\x00"
+    assert schema.dump(path) == "/wA="
+    with pytest.raises(InvalidResult, match="cannot be read"):
+        schema.encode(tmp_path / "missing", OCTETS)
+    with pytest.raises(InvalidResult, match="No such file"):
+        schema.dump_json(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "data", "media_type", "check"),
+    [
+        (npt.NDArray[np.float32], array_to_npy(ARRAY), NPY, lambda x: x.dtype == np.float32 and (x == ARRAY).all()),
+        (torch.Tensor, array_to_npy(ARRAY), NPY, lambda x: torch.equal(x, torch.tensor(ARRAY))),
+        (Image.Image, image_to_bytes(PICTURE), "image/png", lambda x: x.getpixel((0, 0)) == (1, 2, 3)),
+        (bytes, b"\xff", OCTETS, lambda x: x == b"\xff"),
+        (bytes, b"\xff", "audio/wav", lambda x: x == b"\xff"),
+        (str, "é".encode(), "text/plain; charset=utf-8", lambda x: x == "é"),
+        (pathlib.Path, b"%PDF", "application/pdf", lambda x: x.read_bytes() == b"%PDF"),
+    ],
+)
+def test_a_raw_body_is_the_one_required_argument(schema_for, annotation, data, media_type, check):
+    schema = schema_for(annotation)
+    with TempFiles():
+        assert check(schema.validate_json(schema.decode_body(data, media_type))["x"])
+
+
+@pytest.mark.parametrize(
+    ("annotation", "data", "media_type", "error", "message"),
+    [
+        (np.ndarray, b"x", NPY, InvalidArgument, r"^Svc\.f: x: not a valid \.npy file"),
+        (Image.Image, b"x", "image/png", InvalidArgument, r"^Svc\.f: x: not an image"),
+        (str, b"\xff", "text/plain", InvalidArgument, "not UTF-8"),
+        (
+            np.ndarray,
+            b"x",
+            "image/png",
+            UnsupportedMediaType,
+            "does not take image/png; it takes application/json, mul",
+        ),
+        (int, b"x", OCTETS, UnsupportedMediaType, "it takes application/json, multipart/form-data$"),
+    ],
+)
+def test_a_bad_raw_body_is_refused(schema_for, annotation, data, media_type, error, message):
+    with pytest.raises(error, match=message):
+        schema_for(annotation).decode_body(data, media_type)
+
+
+def test_a_raw_body_needs_one_required_parameter(schema_of):
+    assert schema_of(Mixed).body_types() == ()
+    with pytest.raises(UnsupportedMediaType):
+        schema_of(Mixed).decode_body(b"", "image/png")
+
+
+def test_a_form_of_fields_and_files(schema_of):
+    schema, png = schema_of(Mixed), image_to_bytes(PICTURE)
+    with TempFiles():
+        taken = schema.validate_json(
+            schema.decode_form(
+                [
+                    ("images", png, "image/png", "a.png"),
+                    ("images", png, OCTETS, "b"),
+                    ("text", b'"in quotes" \xc3\xa9', None, None),
+                    ("k", b"7", None, None),
+                    ("words", b"one", "text/plain", None),
+                    ("words", b"two", None, None),
+                    ("extra", b"[1, 2]", None, None),
+                    ("document", b"hello", "text/plain", "../../etc/no tes.txt"),
+                    ("anything", b'{"a": 1}', "application/json", None),
+                ]
+            )
+        )
+        assert [image.size for image in taken["images"]] == [(3, 2), (3, 2)]
+        assert taken["text"] == '"in quotes" é'
+        assert taken["k"] == 7
+        assert taken["words"] == ["one", "two"]
+        assert taken["extra"].tolist() == [1.0, 2.0]
+        assert taken["document"].name == "no tes.txt"
+        assert taken["document"].read_text() == "hello"
+        assert taken["anything"] == {"a": 1}
+    assert not taken["document"].exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("words", b'["a", "b"]', ["a", "b"]),
+        ("words", b"a", ["a"]),
+        ("images", json.dumps([to_base64(image_to_bytes(PICTURE))]).encode(), None),
+        ("anything", b"plain text", "plain text"),
+    ],
+)
+def test_a_single_part_may_be_the_whole_list_or_its_one_item(schema_of, name, data, expected):
+    schema = schema_of(Mixed)
+    parts = {"images": b"[]", "text": b"a", name: data}
+    taken = schema.validate_json(schema.decode_form((n, d, None, None) for n, d in parts.items()))
+    assert len(taken["images"]) == 1 if expected is None else taken[name] == expected
+
+
+def test_parts_that_do_not_fit_are_refused(schema_of):
+    schema = schema_of(Mixed)
+    with pytest.raises(InvalidArgument, match=r"Svc\.|Mixed\.f: unknown `other`; the signature is f\(images"):
+        schema.decode_form([("other", b"1", None, None)])
+    with pytest.raises(UnsupportedMediaType, match=r"images does not take text/html; it takes image/png"):
+        schema.decode_part("images", b"", "text/html", "a.html")
+    with pytest.raises(InvalidArgument, match="k: "):
+        schema.decode_part("k", b"{", "application/json", None)
+    with pytest.raises(InvalidArgument, match="anything: "):
+        schema.decode_part("anything", b"[" * 200_000, "application/json", None)
+
+
+def test_the_form_schema_shows_files(schema_of, schema_for):
+    properties = schema_of(Mixed).multipart_schema["properties"]
+    assert properties["images"]["items"]["contentMediaType"] == "image/png"
+    assert properties["document"]["contentMediaType"] == OCTETS
+    assert properties["text"] == {"type": "string", "title": "Text"}
+    assert schema_for(str).multipart_schema is None
+
+
+class TestTempFiles:
+    def test_files_are_private_and_go_with_the_context(self):
+        with TempFiles() as files:
+            a, b = files.write(b"a", "x.txt"), files.write(b"b", "x.txt")
+            assert (a.read_bytes(), b.read_bytes(), a.name, a != b) == (b"a", b"b", "x.txt", True)
+            assert stat.S_IMODE(a.parent.parent.stat().st_mode) == 0o700
+        assert not a.parent.parent.exists()
+
+    def test_files_go_when_the_call_fails(self):
+        with pytest.raises(KeyError), TempFiles() as files:  # noqa: PT012
+            path = files.write(b"a")
+            raise KeyError
+        assert not path.exists()
+
+    @pytest.mark.parametrize(
+        "name", ["../../x", "/etc/x", "C:\\dir\\x", "..", "", "\0\n", "a" * 500 + ".txt", "é" * 300]
+    )
+    def test_a_name_cannot_leave_its_folder(self, name):
+        with TempFiles() as files:
+            path = files.write(b"a", name)
+            assert path.resolve().parent == path.parent
+            assert path.read_bytes() == b"a"
+            assert files.write(b"b").parent.parent == path.parent.parent
+
+    def test_contexts_nest_and_are_apart_between_tasks(self):
+        class Seen(NamedTuple):
+            mine: bool
+            outer: bool
+
+        async def task(outer: TempFiles) -> Seen:
+            with TempFiles() as mine:
+                await asyncio.sleep(0)
+                return Seen(TempFiles.current() is mine, TempFiles.current() is outer)
+
+        async def both() -> list[Seen]:
+            with TempFiles() as outer:
+                seen = await asyncio.gather(task(outer), task(outer))
+                assert TempFiles.current() is outer
+                return seen
+
+        assert asyncio.run(both()) == [Seen(True, False)] * 2
+
+    def test_without_a_context_a_file_is_an_error_of_ours(self, schema_for):
+        with pytest.raises(RuntimeError, match="no `with TempFiles"):
+            schema_for(pathlib.Path).decode_body(b"a", OCTETS)
+        with pytest.raises(RuntimeError, match="no `with TempFiles"):
+            schema_for(pathlib.Path).validate_json({"x": "YQ=="})
+
+    def test_a_path_over_json_is_contents_never_a_name_on_our_disk(self, schema_for):
+        with pytest.raises(InvalidArgument, match="not valid base64"), TempFiles():
+            schema_for(pathlib.Path).validate_json({"x": "/etc/passwd!"})
+        with TempFiles():
+            path = schema_for(pathlib.Path).validate_json({"x": "YQ=="})["x"]
+            assert path.read_bytes() == b"a"
