@@ -17,6 +17,7 @@
         ├── UnknownService        404  nothing is registered by that name
         ├── MethodNotAllowed      405  an api is called with POST
         ├── NotAcceptable         406  no form of the result fits `Accept`
+        ├── SlowRequest           408  the body did not arrive in time
         ├── PayloadTooLarge       413
         ├── UnsupportedMediaType  415
         ├── InvalidArgument       422  an argument is missing, unknown or of the wrong type
@@ -134,6 +135,10 @@ class MethodNotAllowed(CallError):
 
 class NotAcceptable(CallError):
     status = 406
+
+
+class SlowRequest(CallError):
+    status = 408
 
 
 class PayloadTooLarge(CallError):

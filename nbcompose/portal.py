@@ -64,6 +64,32 @@ class Portal:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and everything with it
                 asyncio.run_coroutine_threadsafe(items.aclose(), self.loop)
 
+    async def join(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """`coroutine`, awaited from whatever event loop; a caller that is cancelled cancels it."""
+        if self.inside:
+            return await coroutine
+        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise CallCancelled("the caller gave up, or the connection was closed") from None
+
+    async def join_items(self, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        """The items of an async generator that belongs to this loop, for whatever event loop."""
+        try:
+            while True:
+                try:
+                    item = await self.join(_step(items))
+                except _Over:
+                    return
+                yield item
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and everything with it
+                asyncio.run_coroutine_threadsafe(items.aclose(), self.loop)
+
 
 def _wait(future: concurrent.futures.Future[Any], timeout: float | None) -> None:
     """Wait in slices: only the main thread gets KeyboardInterrupt, and only while it runs Python code."""

@@ -53,12 +53,15 @@ class WireCaller:
         return route.apis if route is not None and route.apis else None
 
     async def call(self, api: str, args: tuple[Any, ...], kwargs: dict[str, Any], context: CallContext) -> Any:
-        return await self._client.call(self.service, api, (args, kwargs), context)
+        call = self._client.call(self.service, api, (args, kwargs), context)
+        # The notebook's own loop is not the client's.
+        return await (call if self._portal.inside else self._portal.join(call))
 
     def stream(
         self, api: str, args: tuple[Any, ...], kwargs: dict[str, Any], context: CallContext
     ) -> AsyncGenerator[Any, None]:
-        return self._client.stream(self.service, api, (args, kwargs), context)
+        items = self._client.stream(self.service, api, (args, kwargs), context)
+        return items if self._portal.inside else self._portal.join_items(items)
 
     def call_sync(
         self, api: ApiSpec | None, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], context: CallContext
@@ -67,7 +70,7 @@ class WireCaller:
         if api is None:
             api = self._portal.run(with_cancel(context, self._learn(name)))
         if api.stream:
-            return self._portal.iterate(self.stream(name, args, kwargs, context))
+            return self._portal.iterate(self._client.stream(self.service, name, (args, kwargs), context))
         return self._portal.run(with_cancel(context, self.call(name, args, kwargs, context)))
 
     async def _learn(self, name: str) -> ApiSpec:

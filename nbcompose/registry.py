@@ -101,6 +101,13 @@ class Registry:
         """Stop a service and forget it. Raises `UnknownService`."""
         self._portal.run(self.remove_async(name, grace))
 
+    def abandon(self, name: str) -> None:
+        """Give up the version of a service that is starting: the one before serves on, a first one is forgotten.
+
+        Raises `UnknownService`.
+        """
+        self._portal.run(self._abandon(name))
+
     def restart(self, name: str) -> None:
         """Replace all replicas by new ones of the same code; returns before they are ready."""
         self._portal.run(self._on_loop(lambda: self._supervisor(name).start(self._supervisor(name).deployment)))
@@ -206,6 +213,12 @@ class Registry:
             supervisor = self._supervisors[name] = Supervisor(deployment, self._engine, self)
         supervisor.start(deployment)
         self.changed()
+
+    async def _abandon(self, name: str) -> None:
+        if self._supervisor(name).generation is None:
+            await self.remove_async(name, 0)
+        else:
+            await self._supervisor(name).abandon()
 
     async def _scale(self, name: str, replicas: int) -> None:
         await self._supervisor(name).scale(replicas)

@@ -225,6 +225,14 @@ class Supervisor:
             await self.generation.resize(count)
         self.surroundings.changed()
 
+    async def abandon(self) -> None:
+        """Give up the version that is starting; the one before serves on."""
+        await self._give_up(self._work)
+        if self.generation is not None:
+            self.deployment = self.generation.deployment
+            self.wanted = len(self.generation.members) or self.deployment.spec.replicas
+        self.surroundings.changed()
+
     async def stop(self, grace: float = GRACE) -> None:
         """Stop all replicas and give the port back."""
         self.stopped = True

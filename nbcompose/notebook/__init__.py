@@ -1,1 +1,1 @@
-"""The notebook's side: magics, cards, completion. Never imported by `import nbcompose`; the registry knows nothing of it."""
+"""The notebook's side: magics, cards, completion. Nothing else imports it, so that a script needs no Jupyter."""

@@ -33,8 +33,16 @@ SERVICES_HELP = """Show the services of this notebook, or do something with some
     %services scale NAME N     have N replicas"""
 
 
+class _Parser(MagicArgumentParser):  # type: ignore[misc]  # IPython's imports are not followed
+    """Options are written in full: an abbreviation would change its meaning with the next option that is added."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.allow_abbrev = False
+
+
 def service_parser() -> MagicArgumentParser:
-    parser = MagicArgumentParser("%service", description=SERVICE_HELP, allow_abbrev=False)
+    parser = _Parser("%service", description=SERVICE_HELP)
     add = parser.add_argument
     add("--device", metavar="DEVICE", help="cpu, cuda (the freest GPU), cuda:N or mps")
     add("--replicas", metavar="N", type=int, help="processes, each with an instance of its own")
@@ -51,18 +59,18 @@ def service_parser() -> MagicArgumentParser:
 
 
 def services_parser() -> MagicArgumentParser:
-    parser = MagicArgumentParser("services", description=SERVICES_HELP, allow_abbrev=False)
+    parser = _Parser("services", description=SERVICES_HELP)
     parser.add_argument("--live", action="store_true", help="also numbers that change: calls, median time, memory")
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", prog="%services", parser_class=MagicArgumentParser)
-    stop = actions.add_parser("stop", allow_abbrev=False)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", prog="%services", parser_class=_Parser)
+    stop = actions.add_parser("stop")
     stop.add_argument("names", nargs="*", metavar="NAME")
     stop.add_argument("--all", action="store_true")
-    restart = actions.add_parser("restart", allow_abbrev=False)
+    restart = actions.add_parser("restart")
     restart.add_argument("names", nargs="+", metavar="NAME")
-    logs = actions.add_parser("logs", allow_abbrev=False)
+    logs = actions.add_parser("logs")
     logs.add_argument("name", metavar="NAME")
     logs.add_argument("-n", "--lines", type=_count, default=100, metavar="LINES")
-    scale = actions.add_parser("scale", allow_abbrev=False)
+    scale = actions.add_parser("scale")
     scale.add_argument("name", metavar="NAME")
     scale.add_argument("replicas", type=_count, metavar="N")
     return parser

@@ -17,10 +17,12 @@ from nbcompose.notebook.live import Bundle
 from nbcompose.spec import ServiceSpec
 
 _PHASES = {
+    "starting": "starting a process",
     "spawn": "starting a process",
     "import": "importing what it uses",
     "download": "getting its models",
     "load": "loading (__init__)",
+    "ready": "about to answer",
 }
 _COLORS = {"ready": "#2e9e5b", "failed": "#c9302c", "stopped": "#888", "waiting": "#c98a1b", "starting": "#3b7dd8"}
 _DIM = "color:var(--jp-ui-font-color2,#777)"
@@ -69,9 +71,11 @@ def headline(section: Section) -> str:
 
 def progress(status: Status | None) -> str:
     """How far the replicas that start have come: that of the slowest."""
-    starting = [r for r in status.replicas if r.state == "starting"] if status is not None else []
+    replicas = status.replicas if status is not None else ()
+    starting = [r for r in replicas if r.state == "starting"]
     if not starting:
-        return _PHASES["spawn"]
+        coming = status is not None and status.state != "ready" and any(r.state == "up" for r in replicas)
+        return _PHASES["ready" if coming else "spawn"]
     order = list(_PHASES)
     slowest = min(starting, key=lambda r: order.index(r.phase) if r.phase in order else -1)
     text = _download(slowest) or _PHASES.get(slowest.phase, slowest.phase)
@@ -82,11 +86,12 @@ def _download(replica: ReplicaStatus) -> str:
     p = replica.progress
     if p is None or replica.phase != "download":
         return ""
-    return f"downloading {p.model}: {human(p.bytes_done)} of {human(p.bytes_total)}, {p.files_done} of {p.files_total} files"
+    done = f"{human(p.bytes_done)} of {human(p.bytes_total)}, {p.files_done} of {p.files_total} files"
+    return f"downloading {p.model}: {done}"
 
 
 def _seconds(section: Section) -> str:
-    return f" ({section.elapsed:.0f} s)" if section.elapsed is not None and section.elapsed >= 1 else ""
+    return f" ({int(section.elapsed)} s)" if section.elapsed is not None and section.elapsed >= 1 else ""
 
 
 def _notes(status: Status) -> list[str]:

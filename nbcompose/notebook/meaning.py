@@ -63,7 +63,11 @@ class _Meaning(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
             return ("code", *_code(thing))
         if isinstance(thing, Service):
             return ("service", thing.name)
-        if isinstance(thing, str) and len(thing) == _TRACKER_LENGTH and thing in cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID:
+        if (
+            isinstance(thing, str)
+            and len(thing) == _TRACKER_LENGTH
+            and thing in cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID
+        ):
             return "class"
         return None
 

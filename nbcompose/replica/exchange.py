@@ -18,7 +18,7 @@ from typing import Protocol
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 
-from nbcompose.errors import BadRequest, CallError, PayloadTooLarge, ServiceUnavailable
+from nbcompose.errors import CallError, PayloadTooLarge, ServiceUnavailable, SlowRequest
 from nbcompose.replica.access import Access, header
 from nbcompose.replica.replies import PHRASES, Reply, error_reply
 from nbcompose.tracing import CallContext, format_traceparent, new_span_id
@@ -40,12 +40,6 @@ class Limits:
     drain: int = 16 * 1024 * 1024
     heartbeat: float = 15.0
     stall: float = 60.0
-
-
-class SlowRequest(BadRequest):
-    """The body did not arrive in time."""
-
-    status = 408
 
 
 Handler = Callable[["Exchange"], Awaitable[None]]

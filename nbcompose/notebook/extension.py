@@ -1,0 +1,61 @@
+"""`%load_ext`, `%unload_ext` and `%reload_ext nbcompose`: what is hooked into IPython, and unhooked."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from types import FrameType
+
+from IPython.core.extensions import ExtensionManager
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbcompose.declaration import Service
+from nbcompose.notebook import session as sessions
+from nbcompose.notebook.completion import Completer
+from nbcompose.notebook.magics import NbcomposeMagics
+from nbcompose.notebook.session import Session
+from nbcompose.registry import Registry
+
+MAGICS = (("cell", "service"), ("line", "services"))
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Start what services need, in the background, and add the magics. Services that run already go on."""
+    session = sessions.current(shell)
+    if session is None:
+        registry = Registry()
+        registry.start()
+        atexit.register(registry.stop)
+        session = Session(shell, registry)
+        sessions.keep(shell, session)
+    Service.connect = session.connect
+    shell.register_magics(NbcomposeMagics(session))
+    shell.Completer.custom_matchers.append(Completer(session).match)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Remove the magics and stop all services; before a reload, they run on."""
+    for kind, name in MAGICS:
+        shell.magics_manager.magics[kind].pop(name, None)
+    shell.Completer.custom_matchers[:] = [
+        m for m in shell.Completer.custom_matchers if getattr(m, "matcher_identifier", "") != "nbcompose"
+    ]
+    session = sessions.current(shell)
+    if session is None or _reloading():
+        return
+    for name in list(session.lingering):
+        session.stop_lingering(name)
+    sessions.keep(shell, None)
+    Service.connect = None
+    atexit.unregister(session.registry.stop)
+    session.registry.stop()
+
+
+def _reloading() -> bool:
+    """Whether IPython unloads only to load again: `%reload_ext` says so in no other way."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code is ExtensionManager.reload_extension.__code__:
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,188 @@
+"""Brings a cell's changes about, and shows under the cell how they get on: while it runs, and afterwards too where a
+service waits for another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+import time
+from collections.abc import Sequence
+
+from nbcompose.engine.status import Status
+from nbcompose.errors import LaunchError, UnknownService
+from nbcompose.notebook.card import Section, bundle
+from nbcompose.notebook.changes import Change
+from nbcompose.notebook.live import LiveDisplay
+from nbcompose.notebook.session import Session, Started
+from nbcompose.portal import SLICE, background
+
+STOPPED = "was stopped, because the cell was interrupted"
+KEPT = "was not replaced, because the cell was interrupted: the version before serves on"
+NOT_STARTED = "was not started"
+
+
+class Launching:
+    """One cell's services on their way. `run` once, on the cell's thread; parts go on on the registry's loop."""
+
+    def __init__(self, session: Session, changes: Sequence[Change]) -> None:
+        self._session = session
+        self._registry = session.registry
+        self._changes = {c.name: c for c in changes}
+        self._display = LiveDisplay(session.shell)
+        self._statuses: dict[str, Status] = {}
+        self._trouble: dict[str, str] = {}
+        self._previous: dict[str, Started | None] = {}  # what was known of those that have been asked for
+        self._began: float | None = None
+        self._drawing = threading.Lock()
+
+    def run(self, wait: bool = True) -> None:
+        """Start what is to be started; returns when all of it is ready, or waits for a service that does not exist.
+
+        Raises `LaunchError` with what the replicas said where one failed, `PortInUse`, and `KeyboardInterrupt` (■)
+        after it has stopped what was still starting.
+        """
+        self._began = time.monotonic()
+        unsubscribe = self._registry.subscribe(self._heard)
+        failures: list[str] = []
+        try:
+            self._display.show(self._bundle())
+            self._start()
+            if wait:
+                failures = self._wait()
+        except BaseException as error:
+            self._give_up(interrupted=isinstance(error, KeyboardInterrupt))
+            raise
+        finally:
+            unsubscribe()
+            self._began = None
+            unsettled = [n for n in self._changes if n not in self._trouble and not self._settled(n)]
+            self._display.finish(self._bundle(), keep_open=bool(unsettled))
+        for name in unsettled:
+            future = asyncio.run_coroutine_threadsafe(self._linger(name), background().loop)
+            self._session.lingering[name] = future
+        if failures:
+            raise LaunchError("\n\n".join(failures))
+
+    # -- on the cell's thread
+
+    def _start(self) -> None:
+        for change in self._changes.values():
+            self._session.stop_lingering(change.name)
+            if change.action != "nothing":
+                self._previous[change.name] = self._session.started.get(change.name)
+            if change.action == "deploy":
+                self._registry.deploy(change.wanted.deployment)
+                self._session.started[change.name] = change.wanted
+            elif change.action == "restart":
+                self._registry.restart(change.name)
+            self._statuses[change.name] = self._registry.status(change.name)
+
+    def _wait(self) -> list[str]:
+        """Wait until nothing more happens by itself; returns the errors."""
+        failures = []
+        for name, change in self._changes.items():
+            status = self._statuses[name] = self._settle(name)
+            if failed := judge(change, status):
+                self._trouble[name] = failed
+                self._forget(change, status.state != "failed")
+                failures.append(f"{name}: {status.error}" if name not in status.error else status.error)
+        return failures
+
+    def _settle(self, name: str) -> Status:
+        """Wait in slices, so that ■ is noticed and seconds are counted."""
+        future = asyncio.run_coroutine_threadsafe(self._registry.settle(name), background().loop)
+        try:
+            while not concurrent.futures.wait([future], timeout=SLICE).done:
+                self._draw()
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _give_up(self, interrupted: bool) -> None:
+        """Stop what this cell has started and what is not up yet."""
+        for name, change in self._changes.items():
+            if change.action == "nothing" or name in self._trouble or not self._busy(change):
+                continue
+            if name in self._previous:
+                self._forget(change, name in self._registry.names())
+            self._trouble[name] = NOT_STARTED if not interrupted else KEPT if change.before else STOPPED
+
+    def _forget(self, change: Change, abandon: bool) -> None:
+        """The change did not come about: what was there before is what there is."""
+        if abandon:
+            self._registry.abandon(change.name)
+        previous = self._previous[change.name]
+        if change.before and previous is not None:
+            self._session.started[change.name] = previous
+        else:
+            self._session.started.pop(change.name, None)
+
+    # -- on the registry's loop
+
+    def _heard(self, status: Status) -> None:
+        if status.name in self._statuses:
+            self._statuses[status.name] = status
+            self._draw()
+
+    async def _linger(self, name: str) -> None:
+        """Keep the service's card true until it is settled: its cell has ended before that."""
+        changed = asyncio.Event()
+        changed.set()  # something may have happened since the cell ended
+        unsubscribe = self._registry.subscribe(lambda _: changed.set())
+        try:
+            while not self._settled(name):
+                await changed.wait()
+                changed.clear()
+                status = self._statuses[name] = await self._registry.settle(name)
+                if failed := judge(self._changes[name], status):
+                    self._trouble[name] = failed
+                    self._session.started.pop(name, None)  # running the cell again tries again
+                self._draw()
+        except UnknownService:
+            self._trouble[name] = "was stopped"
+            self._draw()
+        finally:
+            unsubscribe()
+
+    # -- on either
+
+    def _draw(self) -> None:
+        with self._drawing:
+            self._display.update(self._bundle())
+
+    def _bundle(self) -> dict[str, str]:
+        return bundle([self._section(c) for c in self._changes.values()])
+
+    def _section(self, change: Change) -> Section:
+        status = self._statuses.get(change.name)
+        trouble = self._trouble.get(change.name, "")
+        return Section(
+            variable=change.wanted.variable,
+            spec=change.wanted.spec,
+            status=status,
+            remark="" if trouble else change.remark,
+            busy=self._busy(change),
+            elapsed=None if self._began is None else time.monotonic() - self._began,
+            trouble=trouble,
+        )
+
+    def _busy(self, change: Change) -> bool:
+        """Whether the version that the cell wants is not there yet."""
+        status = self._statuses.get(change.name)
+        return change.action != "nothing" and (status is None or status.version <= change.before or status.up == 0)
+
+    def _settled(self, name: str) -> bool:
+        status = self._statuses.get(name)
+        return name in self._trouble or (status is not None and status.settled and not self._busy(self._changes[name]))
+
+
+def judge(change: Change, status: Status) -> str:
+    """What is wrong with the outcome of a change, for the card's headline; "" when nothing is."""
+    if status.state == "failed":
+        return "failed to start"
+    if change.action != "nothing" and status.version <= change.before:
+        return "could not be replaced: the version before serves on"
+    return ""

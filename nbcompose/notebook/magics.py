@@ -1,0 +1,104 @@
+"""The magics `%%service` and `%services`. A magic parses and delegates; errors leave here without the machinery's
+frames.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+
+from nbcompose.errors import NbcomposeError, UnknownService
+from nbcompose.notebook import cell
+from nbcompose.notebook.arguments import service_options, service_parser, services_parser
+from nbcompose.notebook.changes import compare, declared, restarts
+from nbcompose.notebook.failures import message_only
+from nbcompose.notebook.launching import Launching
+from nbcompose.notebook.session import Session
+from nbcompose.notebook.table import ServicesTable
+
+
+@contextmanager
+def briefly(shell: InteractiveShell) -> Iterator[None]:
+    """Errors that nbcompose raises on purpose, and ■, are shown as a message."""
+    try:
+        yield
+    except (NbcomposeError, KeyboardInterrupt) as error:
+        if hasattr(error, "_render_traceback_"):  # the cell's own, which has its frames
+            raise
+        raise message_only(error, shell)  # noqa: B904  it is the same error
+
+
+@magics_class
+class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are not followed
+    """Registered by extension.py; `session` is what they all work with."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session.shell)
+        self._session = session
+
+    @cell_magic  # type: ignore[untyped-decorator]
+    def service(self, line: str, cell_text: str) -> None:
+        with briefly(self._session.shell):
+            args = service_parser().parse_argstring(line)
+            options = service_options(args)
+            defined = cell.run(self._session.shell, line, cell_text)
+            services = declared(defined, options)
+            try:
+                # Packed before the names stand for services: a class may use itself by its name.
+                changes = compare(self._session, services)
+            finally:
+                self._session.shell.user_ns.update(services)
+            Launching(self._session, changes).run(wait=not args.no_wait)
+
+    @line_magic  # type: ignore[untyped-decorator]
+    def services(self, line: str) -> ServicesTable | None:
+        with briefly(self._session.shell):
+            args = services_parser().parse_argstring(line)
+            if args.action is None:
+                return ServicesTable(self._session.registry.statuses(), live=args.live)
+            actions: dict[str, Callable[[Namespace], None]] = {
+                "stop": self._stop, "restart": self._restart, "logs": self._logs, "scale": self._scale,
+            }  # fmt: skip
+            actions[args.action](args)
+        return None
+
+    def _stop(self, args: Namespace) -> None:
+        registry = self._session.registry
+        if bool(args.names) == args.all:
+            known = ", ".join(registry.names()) or "none"
+            raise UsageError(f"%services stop takes names, or --all. Running: {known}")
+        names = registry.names() if args.all else self._known(args.names)
+        # Those that others depend on last: what the others have in hand may need them.
+        for name in [s.name for s in reversed(registry.statuses()) if s.name in names]:
+            registry.remove(name)
+            self._session.started.pop(name, None)
+            print(f"{name} was stopped")
+
+    def _restart(self, args: Namespace) -> None:
+        Launching(self._session, restarts(self._session, self._known(args.names))).run()
+
+    def _logs(self, args: Namespace) -> None:
+        lines = self._session.registry.logs(args.name, args.lines)
+        print("\n".join(lines) if lines else f"{args.name} has written nothing")
+
+    def _scale(self, args: Namespace) -> None:
+        self._session.registry.scale(args.name, args.replicas)
+        print(f"{args.name} has {args.replicas} replica{'' if args.replicas == 1 else 's'}")
+
+    def _known(self, names: list[str]) -> list[str]:
+        running = self._session.registry.names()
+        for name in names:
+            if name not in running:
+                known = ", ".join(running) or "none runs"
+                raise UnknownService(f"no service is called {name!r}; there are: {known}")
+        return list(dict.fromkeys(names))
+
+
+# What `%%service?` and `%services?` show.
+NbcomposeMagics.service.__doc__ = service_parser().format_help()
+NbcomposeMagics.services.__doc__ = services_parser().format_help()

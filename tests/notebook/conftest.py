@@ -1,0 +1,201 @@
+"""A real IPython shell in this process, and real kernels in processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+from traitlets.config import Config
+
+TIMEOUT = 60.0  # seconds; only a test that fails waits so long
+
+
+@dataclass
+class Ran:
+    """What a cell left behind. `error` as the user sees it, without colors; "" without one."""
+
+    displays: list[dict[str, Any]] = field(default_factory=list)
+    stdout: str = ""
+    stderr: str = ""
+    error: str = ""
+    exception: BaseException | None = None
+    result: Any = None
+
+    @property
+    def plain(self) -> str:
+        return "\n".join(str(d["text/plain"]) for d in self.displays)
+
+    @property
+    def html(self) -> str:
+        return "\n".join(str(d.get("text/html", "")) for d in self.displays)
+
+
+class Notebook:
+    """Cells, run one after another in a shell of this process."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.shell = shell
+
+    def run(self, source: str) -> Ran:
+        with capture_output() as captured:
+            done = self.shell.run_cell(textwrap.dedent(source).strip("\n"), store_history=True)
+        exception = done.error_before_exec or done.error_in_exec
+        return Ran(
+            displays=[o.data for o in captured.outputs],
+            stdout=captured.stdout,
+            stderr=captured.stderr,
+            error=captured.stdout + captured.stderr if exception is not None else "",
+            exception=exception,
+            result=done.result,
+        )
+
+    def ok(self, source: str) -> Ran:
+        ran = self.run(source)
+        assert ran.exception is None, ran.error
+        return ran
+
+    def complete(self, text: str) -> list[str]:
+        _, matches = self.shell.complete(text, text, len(text))
+        return list(matches)
+
+
+def make_shell() -> InteractiveShell:
+    InteractiveShell.clear_instance()
+    config = Config()
+    config.HistoryManager.enabled = False
+    config.InteractiveShell.colors = "nocolor"
+    config.InteractiveShell.cache_size = 0
+    shell = InteractiveShell.instance(config=config)
+    # Classes of a notebook are those of `__main__`.
+    shell.user_ns["__name__"] = "__main__"
+    return shell
+
+
+@pytest.fixture
+def bare() -> Iterator[Notebook]:
+    """A shell without the extension."""
+    hook = sys.excepthook
+    yield Notebook(make_shell())
+    sys.excepthook = hook
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture(scope="module")
+def notebook() -> Iterator[Notebook]:
+    """A shell with the extension, whose zygote preloads nothing; one for all tests of a file."""
+    before = os.environ.get("NBCOMPOSE_PRELOAD")
+    os.environ["NBCOMPOSE_PRELOAD"] = ""
+    notebook = Notebook(make_shell())
+    notebook.ok("%load_ext nbcompose\nfrom nbcompose import api, depends, service")
+    yield notebook
+    notebook.ok("%unload_ext nbcompose")
+    InteractiveShell.clear_instance()
+    if before is None:
+        del os.environ["NBCOMPOSE_PRELOAD"]
+    else:
+        os.environ["NBCOMPOSE_PRELOAD"] = before
+
+
+@pytest.fixture
+def clean(notebook: Notebook) -> Notebook:
+    """The file's shell, without any service of an earlier test."""
+    notebook.ok("%services stop --all")
+    return notebook
+
+
+class Kernel:
+    """A real kernel. Outputs are filed under the cell whose header they carry, as a front end does."""
+
+    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
+        self.manager = manager
+        self.client = client
+        self.messages: list[dict[str, Any]] = []
+
+    def send(self, source: str) -> str:
+        """Run a cell; returns its id without waiting for its end."""
+        return str(self.client.execute(textwrap.dedent(source).strip("\n")))
+
+    def run(self, source: str) -> Ran:
+        return self.finished(self.send(source))
+
+    def ok(self, source: str) -> Ran:
+        ran = self.run(source)
+        assert ran.error == "", ran.error
+        return ran
+
+    def finished(self, cell: str) -> Ran:
+        """Wait for the end of a cell."""
+        self.until(lambda m: m["msg_type"] == "status" and self.state(m) == "idle" and self.parent(m) == cell)
+        return self.shown(cell)
+
+    def until(self, found: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Read messages up to the first that is `found`, those read already included."""
+        for message in self.messages:
+            if found(message):
+                return message
+        while True:
+            message = self.client.get_iopub_msg(timeout=TIMEOUT)
+            self.messages.append(message)
+            if found(message):
+                return message
+
+    def shown(self, cell: str) -> Ran:
+        """What stands under the cell now, with its displays as they were updated last."""
+        ran = Ran()
+        displays: dict[str, dict[str, Any]] = {}
+        for message in [m for m in self.messages if self.parent(m) == cell]:
+            kind, content = message["msg_type"], message["content"]
+            if kind in ("display_data", "update_display_data"):
+                key = content["transient"].get("display_id", str(len(displays)))
+                if kind == "display_data" or key in displays:
+                    displays[key] = content["data"]
+            elif kind == "execute_result":
+                ran.result = content["data"]["text/plain"]
+            elif kind == "stream":
+                setattr(ran, content["name"], getattr(ran, content["name"]) + content["text"])
+            elif kind == "error":
+                ran.error = f"{content['ename']}: {content['evalue']}\n" + "\n".join(content["traceback"])
+        ran.displays = list(displays.values())
+        return ran
+
+    @staticmethod
+    def parent(message: dict[str, Any]) -> str:
+        return str(message["parent_header"].get("msg_id", ""))
+
+    @staticmethod
+    def state(message: dict[str, Any]) -> str:
+        return str(message["content"].get("execution_state", ""))
+
+
+@contextlib.contextmanager
+def start_kernel() -> Iterator[Kernel]:
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(env={**os.environ, "NBCOMPOSE_PRELOAD": "", "IPYTHONDIR": os.environ.get("IPYTHONDIR", "")})
+    client = manager.blocking_client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=TIMEOUT)
+        kernel = Kernel(manager, client)
+        kernel.ok("%colors nocolor\n%load_ext nbcompose\nfrom nbcompose import api, depends, service")
+        yield kernel
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        manager.cleanup_resources()
+
+
+@pytest.fixture
+def kernel() -> Iterator[Kernel]:
+    """A kernel with the extension."""
+    with start_kernel() as kernel:
+        yield kernel

@@ -1,0 +1,291 @@
+"""What needs a real kernel: ■, displays that change after their cell, reloading, and the kernel's end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.system
+
+Kernel = Any  # of conftest.py, which is no module that could be imported
+
+ECHO = """
+%%service
+class Echo:
+    @api
+    def say(self, text: str) -> str:
+        return text
+"""
+
+# A leaf that tells, in files, when a call has begun and when it was cancelled; and a service above it.
+CHAIN = """
+%%service
+import asyncio, pathlib, time
+from nbcompose import cancelled
+folder = pathlib.Path({folder!r})
+
+class Leaf:
+    @api
+    async def hang(self) -> None:
+        (folder / "began").touch()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            (folder / "cancelled").touch()
+            raise
+
+    @api
+    def drip(self) -> "Iterator[int]":
+        for i in range(10_000):
+            (folder / "began").touch()
+            if cancelled():
+                (folder / "cancelled").touch()
+                return
+            time.sleep(0.01)
+            yield i
+
+    @api
+    def say(self, text: str) -> str:
+        return text
+
+class Top:
+    leaf = depends(Leaf)
+
+    @api
+    async def hang(self) -> None:
+        await self.leaf.to_async.hang()
+
+    @api
+    def say(self, text: str) -> str:
+        return self.leaf.say(text)
+"""
+
+
+def wait_for(condition: Any, what: str, seconds: float = 30) -> None:
+    """Until something that has no event to wait for is so: a file, the end of somebody else's process."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+
+
+def chain(kernel: Kernel, folder: Path) -> None:
+    kernel.ok("from collections.abc import Iterator")
+    kernel.ok(CHAIN.format(folder=str(folder)))
+
+
+@pytest.mark.parametrize(
+    "call", ["Top.hang()", "await Top.to_async.hang()", "for i in Leaf.drip(): pass"], ids=["sync", "async", "stream"]
+)
+def test_an_interrupt_ends_a_call_everywhere_and_the_services_live_on(
+    kernel: Kernel, tmp_path: Path, call: str
+) -> None:
+    chain(kernel, tmp_path)
+    cell = kernel.send(call)
+    wait_for((tmp_path / "began").exists, "the leaf has begun")
+    kernel.manager.interrupt_kernel()
+    ran = kernel.finished(cell)
+    assert "KeyboardInterrupt" in ran.error or "CancelledError" in ran.error
+    wait_for((tmp_path / "cancelled").exists, "the leaf was cancelled")
+    assert kernel.ok("Top.say('still here')").result == "'still here'"
+    assert "0" in kernel.ok("print(sum(s.restarts for s in _nb.registry.statuses()))".replace(
+        "_nb", "get_ipython().meta['nbcompose']")).stdout
+
+
+def test_an_interrupted_first_start_stops_the_service(kernel: Kernel, tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    cell = kernel.send(f"""
+        %%service
+        class Slow:
+            def __init__(self):
+                import os, pathlib, time
+                pathlib.Path({str(began)!r}).write_text(str(os.getpid()))
+                time.sleep(60)
+            @api
+            def say(self, text: str) -> str:
+                return text
+    """)
+    wait_for(lambda: began.exists() and began.read_text(), "__init__ has begun")
+    pid = int(began.read_text())
+    kernel.manager.interrupt_kernel()
+    ran = kernel.finished(cell)
+    assert ran.error.startswith("KeyboardInterrupt")
+    assert "launching.py" not in ran.error
+    assert ran.displays[-1]["text/plain"] == "Slow was stopped, because the cell was interrupted"
+    wait_for(lambda: not psutil.pid_exists(pid), "the replica has ended")
+    assert "No service runs" in kernel.ok("%services").result
+    assert "Slow does not run" in kernel.run("Slow.say('x')").error
+
+
+def test_an_interrupted_replacement_keeps_the_version_before(kernel: Kernel, tmp_path: Path) -> None:
+    kernel.ok(ECHO)
+    began = tmp_path / "began"
+    slow = ECHO.replace("class Echo:", f"""class Echo:
+    def __init__(self):
+        import pathlib, time
+        pathlib.Path({str(began)!r}).touch()
+        time.sleep(60)""")  # fmt: skip
+    cell = kernel.send(slow)
+    wait_for(began.exists, "__init__ has begun")
+    kernel.manager.interrupt_kernel()
+    ran = kernel.finished(cell)
+    assert ran.error.startswith("KeyboardInterrupt")
+    assert "the version before serves on" in ran.displays[-1]["text/plain"]
+    assert kernel.ok("Echo.say('old')").result == "'old'"
+    # What runs is the first version: running its cell again changes nothing.
+    assert "unchanged" in kernel.ok(ECHO).displays[-1]["text/plain"]
+
+
+def test_a_card_becomes_ready_after_its_cell_under_its_cell(kernel: Kernel) -> None:
+    first = kernel.send("""
+        %%service
+        class Front:
+            echo = depends("Echo")
+            @api
+            def say(self, text: str) -> str:
+                return self.echo.say(text)
+    """)
+    waiting = kernel.finished(first)
+    assert waiting.displays[-1]["text/plain"] == "Front is waiting for Echo\n  It becomes ready by itself."
+    kernel.ok("1 + 1")
+    second = kernel.send(ECHO)
+    kernel.until(
+        lambda m: m["msg_type"] == "update_display_data"
+        and m["content"]["data"]["text/plain"].startswith("Front is ready")
+    )
+    kernel.finished(second)
+    assert kernel.shown(first).displays[-1]["text/plain"].startswith("Front is ready")
+    assert len(kernel.shown(first).displays) == 1
+    assert [d["text/plain"].splitlines()[0] for d in kernel.shown(second).displays] == ["Echo is ready"]
+    assert kernel.ok("Front.say('both')").result == "'both'"
+
+
+def test_no_wait_returns_at_once_and_the_card_follows(kernel: Kernel, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    cell = kernel.send(f"""
+        %%service --no-wait
+        class Slow:
+            def __init__(self):
+                import pathlib, time
+                while not pathlib.Path({str(go)!r}).exists():
+                    time.sleep(0.01)
+            @api
+            def say(self, text: str) -> str:
+                return text
+    """)
+    assert kernel.finished(cell).displays[-1]["text/plain"] == "Slow is starting"
+    go.touch()
+    kernel.until(lambda m: kernel.parent(m) == cell and "Slow is ready" in str(m["content"].get("data")))
+
+
+def test_a_cell_shows_how_a_service_gets_on(kernel: Kernel, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    cell = kernel.send(f"""
+        %%service
+        class Slow:
+            def __init__(self):
+                import pathlib, time
+                while not pathlib.Path({str(go)!r}).exists():
+                    time.sleep(0.01)
+            @api
+            def say(self, text: str) -> str:
+                return text
+    """)
+    # The seconds are counted while it starts, and are gone when it is ready.
+    kernel.until(lambda m: "loading (__init__) (1 s)" in str(m["content"].get("data")))
+    go.touch()
+    ran = kernel.finished(cell)
+    assert len(ran.displays) == 1
+    assert ran.displays[0]["text/plain"].startswith("Slow is ready\n  on cpu, 1 replica\n")
+    assert " s)" not in ran.displays[0]["text/plain"]
+
+
+def test_reloading_keeps_services_and_unloading_stops_them(kernel: Kernel) -> None:
+    kernel.ok(ECHO)
+    pid = kernel.ok("print(get_ipython().meta['nbcompose'].registry.status('Echo').replicas[0].pid)").stdout
+    kernel.ok("%reload_ext nbcompose")
+    assert kernel.ok("Echo.say('again')").result == "'again'"
+    assert "unchanged" in kernel.ok(ECHO).displays[-1]["text/plain"]
+    assert kernel.ok("print(get_ipython().meta['nbcompose'].registry.status('Echo').replicas[0].pid)").stdout == pid
+    kernel.ok("%unload_ext nbcompose")
+    wait_for(lambda: not psutil.pid_exists(int(pid)), "the replica has ended")
+    assert "not found" in kernel.run("%services").stderr
+    assert "does not run" in kernel.run("Echo.say('gone')").error
+    kernel.ok("%load_ext nbcompose")
+    kernel.ok(ECHO)
+    assert kernel.ok("Echo.say('anew')").result == "'anew'"
+
+
+def test_help(kernel: Kernel) -> None:
+    for source, expected in (("%%service?", "--max-concurrency"), ("%services?", "%services scale NAME N")):
+        reply = kernel.client.execute_interactive(source, output_hook=lambda _: None, timeout=60)
+        page = "".join(p["data"]["text/plain"] for p in reply["content"]["payload"] if p["source"] == "page")
+        assert expected in page
+
+
+def ours(kernel_pid: int) -> set[int]:
+    """The processes that a kernel's services consist of."""
+    found = set()
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("NBCOMPOSE_OWNER_PID") == str(kernel_pid):
+                found.add(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def sockets_of(pids: set[int]) -> set[str]:
+    """Abstract sockets whose names hold one of these pids."""
+    names = {line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if "@nbcompose" in line}
+    return {n for n in names if any(str(p) in n.split(".") for p in pids)}
+
+
+@pytest.mark.parametrize("forked", [False, True], ids=["alone", "with a forked child of its own"])
+def test_nothing_is_left_of_a_killed_kernel(kernel: Kernel, forked: bool) -> None:
+    kernel.ok(ECHO.replace("%%service", "%%service --replicas 2"))
+    assert kernel.ok("Echo.say('x')").result == "'x'"
+    kernel_pid = int(kernel.ok("import os; print(os.getpid())").stdout)
+    child = 0
+    if forked:
+        child = int(kernel.ok("""
+            import time
+            child = os.fork()
+            if child == 0:
+                time.sleep(60)
+                os._exit(0)
+            print(child)
+        """).stdout)  # fmt: skip
+    pids = ours(kernel_pid) - {child}
+    assert len(pids) >= 3  # a zygote and two replicas
+    assert sockets_of({kernel_pid, *pids})
+    os.kill(kernel_pid, signal.SIGKILL)
+    wait_for(lambda: not any(map(alive, pids)), "all of them have ended", seconds=2)
+    wait_for(lambda: not sockets_of({kernel_pid, *pids}), "no socket is left", seconds=2)
+    if forked:
+        assert alive(child)
+        os.kill(child, signal.SIGKILL)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_restarted_kernel_has_stopped_its_services(kernel: Kernel) -> None:
+    kernel.ok(ECHO)
+    pids = ours(int(kernel.ok("import os; print(os.getpid())").stdout))
+    assert pids
+    kernel.manager.restart_kernel(now=False)
+    wait_for(lambda: not any(map(alive, pids)), "all of them have ended")
+    kernel.client.wait_for_ready(timeout=60)
+    kernel.ok("%load_ext nbcompose\nfrom nbcompose import api, depends, service")
+    assert "No service runs" in kernel.ok("%services").result
