@@ -29,7 +29,7 @@ class GPT2:
 
     @bentoml.api
     def generate(self, sentence: str) -> t.List[t.Any]:  # noqa: UP006
-        return self.generation_pipeline_1(sentence)
+        return self.generation_pipeline_1(sentence)  # type: ignore[no-any-return]
 
 
 @bentoml.service(resources={"gpu": 1, "memory": "4Gi"})
@@ -41,7 +41,7 @@ class DistilGPT2:
 
     @bentoml.api
     def generate(self, sentence: str) -> t.List[t.Any]:  # noqa: UP006
-        return self.generation_pipeline_2(sentence)
+        return self.generation_pipeline_2(sentence)  # type: ignore[no-any-return]
 
 
 @bentoml.service(resources={"cpu": "2", "memory": "2Gi"})
@@ -55,7 +55,7 @@ class BertBaseUncased:
 
     @bentoml.api
     def classify_generated_texts(self, sentence: str) -> float | str:
-        return self.classification_pipeline(sentence)[0]["score"]
+        return self.classification_pipeline(sentence)[0]["score"]  # type: ignore[no-any-return]
 
 
 @bentoml.service(resources={"cpu": "4", "memory": "8Gi"})

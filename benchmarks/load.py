@@ -103,7 +103,7 @@ class Clients:
 
     def __init__(self, url: str, calls: int, seconds: float, body: str) -> None:
         parts = urlsplit(url)
-        self._address = (parts.hostname, parts.port)
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         self._request = _request(url, body)
         self._left = iter(range(calls))
         self._deadline = time.perf_counter() + seconds
@@ -135,7 +135,7 @@ class Clients:
             connection.close()
 
     async def _connect(self) -> Connection:
-        _, connection = await asyncio.get_running_loop().create_connection(Connection, *self._address)
+        _, connection = await asyncio.get_running_loop().create_connection(Connection, self._host, self._port)
         self._open.add(connection)
         return connection
 

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 ours=.venv/bin/python
 if [[ ! -x $ours ]]; then
-    echo "make_peers: there is no .venv yet; run 'make setup' first (the peers copy its torch and transformers)" >&2
+    echo "make_peers: there is no .venv yet; run 'make models' first (the peers copy its torch and transformers)" >&2
     exit 1
 fi
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from benchmarks.row import Row
 
 HEADER = ("what", "nbcompose", "yardstick", "ratio", "aim", "met", "BentoML", "Ray Serve")
+COLOR = re.compile(r"\x1b\[[0-9;]*m")  # of a kernel's tracebacks
 MET = {True: "yes", False: "NO", None: "–"}
 
 
@@ -56,5 +58,5 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _one_line(text: str) -> str:
     """Errors end with what happened; a table has room for no more."""
-    lines = text.strip().splitlines()
+    lines = COLOR.sub("", text).strip().splitlines()
     return lines[0] if len(lines) < 2 else f"{lines[0]} … {lines[-1]}"

@@ -95,12 +95,12 @@ class Server:
         # BentoML answers a str as bare text.
         return json.loads(content) if "json" in response.headers.get_content_type() else content.decode()
 
-    def first_answer(self, path: str, body: object) -> Any:
+    def first_answer(self, path: str, body: object, timeout: float = 30) -> Any:
         """Asks until there is an answer; StartError when the process ends first, or `START_LIMIT` passes."""
         deadline = time.monotonic() + START_LIMIT
         while True:
             try:
-                return self.post(path, body)
+                return self.post(path, body, timeout)
             except (OSError, ValueError) as error:
                 self._check_alive(deadline, error)
                 time.sleep(0.02)

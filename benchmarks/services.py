@@ -47,7 +47,8 @@ class Front:
 
     @bentoml.api
     async def ask(self, text: str) -> str:
-        return await self.leaf.to_async.echo(text)
+        answer: str = await self.leaf.to_async.echo(text)
+        return answer
 
     @bentoml.api
     async def hop(self, calls: int) -> list[float]:
@@ -66,16 +67,6 @@ class Front:
         for _ in range(calls):
             start = time.perf_counter()
             self.leaf.echo_sync(TEXT)
-            durations.append(time.perf_counter() - start)
-        return durations
-
-    @bentoml.api
-    async def hop_mixed(self, calls: int) -> list[float]:
-        """The same to a sync api from an async one: a worker thread at the callee's end."""
-        durations = []
-        for _ in range(calls):
-            start = time.perf_counter()
-            await self.leaf.to_async.echo_sync(TEXT)
             durations.append(time.perf_counter() - start)
         return durations
 

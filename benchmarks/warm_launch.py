@@ -1,6 +1,6 @@
 """Launches the inference graph from a process whose zygote is warm, as a kernel's is, and asks for one answer.
 
-    python -m benchmarks.warm_launch      prints "first answer after SECONDS", then serves until SIGTERM
+python -m benchmarks.warm_launch      prints "first answer after SECONDS", then serves until SIGTERM
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ def main() -> None:
     status = registry.wait(ENTRY)
     if status.state != "ready":
         raise SystemExit(f"{ENTRY} is {status.state}: {status.reason}")
+    if cold := {r.cold for s in registry.statuses() for r in s.replicas if r.cold}:
+        raise SystemExit(f"the zygote did not make every replica: {'; '.join(cold)}")
     registry.proxy(ENTRY).generate_score(**QUESTION)
     print(f"{FIRST_ANSWER}{time.perf_counter() - begin}", flush=True)
     _wait_for_the_end()

@@ -1,28 +1,29 @@
 """Packs a service's class for its journey to a replica: by import where it has a home, by value otherwise.
 
-By value means cloudpickle: the class, and the notebook globals that its code uses, as they are now.
+By value means cloudpickle: the class, and the notebook globals that its code uses, as they are now (captured.py finds
+them, to name the one that is too large or cannot be sent).
 """
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
+import contextlib
 import io
 import linecache
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle
 
 import __main__
+from nbcompose.captured import captured_values, functions_of
 from nbcompose.declaration import Service
 from nbcompose.engine.deployment import Deployment
 from nbcompose.errors import CaptureError, LargeCaptureWarning
+from nbcompose.location import locate
 from nbcompose.memory import human
 from nbcompose.replica.launch import ByImport, ByValue, class_of
 
@@ -40,8 +41,11 @@ def deployment_of(service: Service, *, token: str | None = None, allowed_hosts: 
 
 
 def origin_of(service: Service) -> ByImport | ByValue:
-    """How a replica gets at the class."""
+    """How a replica gets at the class. Raises and warns as `deployment_of`."""
     return _by_import(service) or _by_value(service.spec.cls)
+
+
+# -- by import
 
 
 def _by_import(service: Service) -> ByImport | None:
@@ -59,10 +63,10 @@ def _by_import(service: Service) -> ByImport | None:
             return None
     except Exception:
         return None
+    file = os.path.abspath(file)
     if module is __main__:
-        return ByImport(Path(file).stem, cls.__qualname__, os.path.abspath(file))
-    importable = importlib.util.find_spec(cls.__module__) is not None
-    return ByImport(cls.__module__, cls.__qualname__, None if importable else os.path.abspath(file))
+        return ByImport(Path(file).stem, cls.__qualname__, file)
+    return ByImport(cls.__module__, cls.__qualname__, None if _is_importable(cls.__module__, file) else file)
 
 
 def _is_script(file: str) -> bool:
@@ -70,20 +74,40 @@ def _is_script(file: str) -> bool:
     return "ipykernel" not in Path(file).name and Path(file).is_file() and "IPython" not in sys.modules
 
 
+def _is_importable(name: str, file: str) -> bool:
+    """Whether another process that imports `name` gets this file: here it may have been loaded in other ways."""
+    path: Any = None
+    spec: ModuleSpec | None = None
+    parts = name.split(".")
+    for i in range(len(parts)):
+        full = ".".join(parts[: i + 1])
+        spec = _find(full, path)
+        if spec is None:
+            return False
+        path = spec.submodule_search_locations
+    return spec is not None and spec.origin is not None and os.path.abspath(spec.origin) == file
+
+
+def _find(name: str, path: Any) -> ModuleSpec | None:
+    """As an import looks for a module that is not loaded yet (importlib's own function looks at those that are)."""
+    for finder in sys.meta_path:
+        with contextlib.suppress(Exception):
+            spec = finder.find_spec(name, path)
+            if spec is not None:
+                return spec
+    return None
+
+
+# -- by value
+
+
 def _by_value(cls: type[Any]) -> ByValue:
-    for name, value in captured_values(cls):
-        size = _size(value)
-        if size > LARGE:
-            warnings.warn(
-                f"{cls.__name__} uses the notebook's variable {name!r} ({human(size)}): each replica gets a copy. "
-                "Load it in __init__ instead",
-                LargeCaptureWarning,
-                stacklevel=2,
-            )
     try:
         payload = _dumps(cls)
     except Exception as error:
         raise CaptureError(_blame(cls, error)) from error
+    if len(payload) > LARGE:
+        _warn(cls, len(payload))
     return ByValue(payload, _sources(cls))
 
 
@@ -93,62 +117,20 @@ def _dumps(value: Any) -> bytes:
     return file.getvalue()
 
 
-def captured_values(cls: type[Any]) -> Iterator[tuple[str, Any]]:
-    """The names, and their values, that the methods of a class use from the notebook: globals and closures.
-
-    Followed through the notebook's own functions and classes; what is imported from modules is left out.
-    """
-    seen: set[int] = set()
-    names: set[str] = set()
-    todo: list[Any] = [cls]
-    while todo:
-        current = todo.pop()
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        if isinstance(current, type):
-            todo.extend(_functions(current))
-            todo.extend(base for base in current.__bases__ if _is_notebooks(base))
-            continue
-        found = inspect.getclosurevars(current)
-        for name, value in {**found.globals, **found.nonlocals}.items():
-            if isinstance(value, ModuleType | Service) or name in names:
-                continue
-            if isinstance(value, FunctionType | type):
-                if _is_notebooks(value):
-                    todo.append(value)
-                continue
-            names.add(name)
-            yield name, value
-
-
-def _functions(cls: type[Any]) -> Iterator[FunctionType]:
-    for member in vars(cls).values():
-        function = getattr(member, "__func__", getattr(member, "fget", member))
-        if isinstance(function, FunctionType):
-            yield function
-
-
-def _is_notebooks(thing: Any) -> bool:
-    return getattr(thing, "__module__", None) == "__main__" or "<locals>" in getattr(thing, "__qualname__", "")
-
-
-def _size(value: Any) -> int:
-    """Bytes, where a value tells cheaply."""
-    for attribute in ("nbytes", "memory_usage"):
-        found = getattr(value, attribute, None)
-        if isinstance(found, int):
-            return found
-        if callable(found):
-            total = found()
-            return int(total.sum() if hasattr(total, "sum") else total)
-    parameters = getattr(value, "parameters", None)
-    if callable(parameters):  # a torch module
-        try:
-            return sum(p.nbytes for p in parameters())
-        except (TypeError, AttributeError):
-            return 0
-    return sys.getsizeof(value, 0) if isinstance(value, bytes | bytearray | str) else 0
+def _warn(cls: type[Any], total: int) -> None:
+    """Name what is large: each value over the limit, or the largest where only together they are over it."""
+    sizes = sorted(((len(_dumps(value)), name) for name, value in captured_values(cls)), reverse=True)
+    named = [f"{name!r} ({human(size)})" for size, name in sizes if size > LARGE]
+    if not named:
+        named = [f"{name!r} ({human(size)})" for size, name in sizes[:3]]
+    where = locate(cls)
+    warnings.warn_explicit(
+        f"{cls.__name__} takes {human(total)} from the notebook to each of its replicas: {', '.join(named)}. "
+        "Load it in __init__ instead",
+        LargeCaptureWarning,
+        where.file or "<unknown>",
+        where.line,
+    )
 
 
 def _blame(cls: type[Any], error: Exception) -> str:
@@ -158,15 +140,7 @@ def _blame(cls: type[Any], error: Exception) -> str:
             _dumps(value)
         except Exception as reason:
             return (
-                f"{cls.__name__} uses the notebook's variable {name!r} ({type(value).__name__}), which cannot be sent "
-                f"to a replica: {reason}. Make it in __init__ instead"
-            )
-    for name, value in vars(cls).items():
-        try:
-            _dumps(value)
-        except Exception as reason:
-            return (
-                f"{cls.__name__}.{name} ({type(value).__name__}) cannot be sent to a replica: {reason}. "
+                f"{cls.__name__} uses {name!r} ({type(value).__name__}), which cannot be sent to a replica: {reason}. "
                 "Make it in __init__ instead"
             )
     return f"{cls.__name__} cannot be sent to a replica: {error}"
@@ -176,8 +150,9 @@ def _sources(cls: type[Any]) -> dict[str, str]:
     """The cells whose code may show in a traceback: everything that exists only in `linecache`, the latest first."""
     found: dict[str, str] = {}
     room = SOURCE_LIMIT
-    own = [f.__code__.co_filename for f in _functions(cls)]
-    others = [name for name, entry in reversed(linecache.cache.items()) if len(entry) == 4 and entry[1] is None]
+    own = [f.__code__.co_filename for f in functions_of(cls)]
+    cached = list(linecache.cache.items())
+    others = [name for name, entry in reversed(cached) if len(entry) == 4 and entry[1] is None]
     for name in dict.fromkeys([*own, *others]):
         text = "".join(linecache.getlines(name))
         if text and not os.path.exists(name) and len(text) <= room:

@@ -6,19 +6,20 @@ One client serves a process and lives on its event loop. What user code holds in
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import random
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections import Counter
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from nbcompose.errors import DeadlineExceeded, ServiceUnavailable
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext
 from nbcompose.wire.board import LoadBoard
 from nbcompose.wire.call import Connection, ConnectionClosed, open_connection
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Client:
         self._changed: dict[str, asyncio.Event] = {}
         self._connections: dict[str, Connection] = {}
         self._connecting: dict[str, asyncio.Task[Connection]] = {}
+        self._waiting: Counter[str] = Counter()  # calls that wait for a connection, by address
 
     # -- routes
 
@@ -94,7 +96,10 @@ class Client:
         """
         deadline = self._deadline(service, context)
         while True:
-            connection = self._idle_choice(service) or await self._connect(service, context, deadline)
+            connection = self._idle_choice(service)
+            if connection is None:
+                connection = await self._connect(service, deadline)
+                deadline = self._deadline(service, context) if deadline is None else deadline
             try:
                 return await connection.call(api, arguments, context, deadline)
             except ConnectionClosed:
@@ -104,36 +109,50 @@ class Client:
         """As `call`, for an api that yields."""
         deadline = self._deadline(service, context)
         while True:
-            connection = self._idle_choice(service) or await self._connect(service, context, deadline)
-            items = connection.stream(api, arguments, context, deadline)
+            connection = self._idle_choice(service)
+            if connection is None:
+                connection = await self._connect(service, deadline)
+                deadline = self._deadline(service, context) if deadline is None else deadline
             try:
-                try:
-                    first = await anext(items)
-                except ConnectionClosed:
-                    continue
-                except StopAsyncIteration:
-                    return
-                yield first
-                async for item in items:
-                    yield item
+                async with contextlib.aclosing(connection.stream(api, arguments, context, deadline)) as items:
+                    async for item in items:
+                        yield item
                 return
-            finally:
-                await items.aclose()
+            except ConnectionClosed:  # only before the first item: nothing has been sent
+                await asyncio.sleep(0)
+
+    async def known_apis(self, service: str, context: CallContext) -> tuple[ApiSpec, ...]:
+        """What `service` offers, once that is known. Raises `ServiceUnavailable` when it stays unknown."""
+        while (route := self._routes.get(service)) is None or not route.apis:
+            await self._wait(service, context.deadline)
+        return route.apis
 
     async def replica(self, replica: ReplicaRoute, name: str) -> Connection:
-        """A connection to this very replica. Raises `ConnectionError` when it has gone."""
+        """A connection to this very replica. Raises `ConnectionError` when it has gone, or leaves its service."""
         connection = self._connections.get(replica.address)
         if connection is not None and not connection.closed:
             return connection
         task = self._connecting.get(replica.address)
         if task is None:
-            task = asyncio.ensure_future(open_connection(replica.address, name, None, self._lost))
+            # In a context of its own: a connection outlives the call that opens it.
+            opening = self._open(replica.address, name)
+            task = asyncio.get_running_loop().create_task(opening, context=contextvars.Context())
             self._connecting[replica.address] = task
             task.add_done_callback(lambda _: self._connecting.pop(replica.address, None))
-        connection = self._connections[replica.address] = await asyncio.shield(task)
+        return await asyncio.shield(task)
+
+    async def _open(self, address: str, name: str) -> Connection:
+        connection = await open_connection(address, name, None, self._lost)
+        if not any(address == r.address for route in self._routes.values() for r in route.replicas):
+            connection.close()  # it has left its route meanwhile
+            raise ConnectionRefusedError(f"{name} takes no more calls")
+        self._connections[address] = connection
         return connection
 
     def close(self) -> None:
+        """Close every connection; calls under way fail."""
+        for task in self._connecting.values():
+            task.cancel()
         for connection in list(self._connections.values()):
             connection.close()
         self._connections.clear()
@@ -141,9 +160,9 @@ class Client:
     # -- the choice
 
     def load(self, replica: ReplicaRoute) -> int:
-        """Calls that `replica` has in hand: those that it has seen, or at least those that we have sent."""
+        """Calls that `replica` has in hand: those that it has seen, or at least those that we have for it."""
         connection = self._connections.get(replica.address)
-        own = connection.in_flight if connection is not None else 0
+        own = connection.in_flight if connection is not None else self._waiting[replica.address]
         return max(own, self._board[replica.slot]) if self._board is not None else own
 
     def _idle_choice(self, service: str) -> Connection | None:
@@ -160,7 +179,7 @@ class Client:
         a, b = random.sample(replicas, 2)
         return a if self.load(a) <= self.load(b) else b
 
-    async def _connect(self, service: str, context: CallContext, deadline: float | None) -> Connection:
+    async def _connect(self, service: str, deadline: float | None) -> Connection:
         dead: set[str] = set()
         while True:
             route = self._routes.get(service)
@@ -172,13 +191,18 @@ class Client:
                 dead.clear()
                 continue
             replica = self._choose(alive)
+            self._waiting[replica.address] += 1
             try:
                 return await self.replica(replica, f"{service}, replica {replica.index}")
             except ConnectionError:
                 dead.add(replica.address)  # the supervisor will say so too, soon
+            finally:
+                self._waiting[replica.address] -= 1
+                if not self._waiting[replica.address]:
+                    del self._waiting[replica.address]
 
     async def _wait(self, service: str, deadline: float | None) -> None:
-        left = None if deadline is None else deadline - time.monotonic()
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
         try:
             await asyncio.wait_for(self.changed(service), left)
         except TimeoutError:
@@ -203,17 +227,3 @@ class Client:
         for address, known in list(self._connections.items()):
             if known is connection:
                 del self._connections[address]
-
-
-async def with_cancel(context: CallContext, call: Coroutine[Any, Any, T]) -> T:
-    """Await `call`, and cancel it when the api that makes it is cancelled.
-
-    For sync apis: their thread cannot be stopped, but what it waits for can. Async ones are cancelled as tasks.
-    """
-    task = asyncio.current_task()
-    assert task is not None
-    context.on_cancel(task.cancel)
-    try:
-        return await call
-    finally:
-        context.forget(task.cancel)

@@ -8,26 +8,30 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import os
 import threading
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from typing import Any, TypeVar
 
 import uvloop
 
-from nbcompose.errors import CallCancelled
+from nbcompose.cancelling import Over, step
+from nbcompose.errors import BlockingCall, CallCancelled, ServiceUnavailable
 
 T = TypeVar("T")
 
 SLICE = 0.05  # seconds; a signal that another thread takes is seen by the main thread after at most this
+GAVE_UP = "the caller gave up, or the connection was closed"
 
 
 class Portal:
-    """Runs coroutines on a loop that belongs to another thread."""
+    """Runs coroutines on a loop that belongs to another thread. A forked child of the process must not, and cannot."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
         self.loop = loop
         self._thread = thread
+        self._process = os.getpid()
 
     @property
     def inside(self) -> bool:
@@ -37,58 +41,122 @@ class Portal:
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Wait for `coroutine` from another thread. An interrupt (■, Ctrl-C) cancels it at once.
 
-        Raises `TimeoutError` after `timeout` seconds, and then cancels it too.
+        Raises `TimeoutError` after `timeout` seconds, and then cancels it too; `CallCancelled` when it was cancelled
+        from elsewhere; `BlockingCall` on the loop's own thread; `ServiceUnavailable` when the loop has ended, or
+        belongs to the process that this one was forked from.
         """
         __tracebackhide__ = True
-        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        if self.inside:
+            coroutine.close()
+            raise BlockingCall("this waits on the event loop for what the event loop is to do: use the async form")
+        if timeout is None and threading.current_thread() is not threading.main_thread():
+            return self._run_in_worker(coroutine)
+        future = self._submit(coroutine)
         try:
-            if threading.current_thread() is threading.main_thread() or timeout is not None:
-                _wait(future, timeout)
+            _wait(future, timeout)
             return future.result()
         except concurrent.futures.CancelledError:
-            raise CallCancelled("the caller gave up, or the connection was closed") from None
+            raise CallCancelled(GAVE_UP) from None
+        except KeyboardInterrupt:
+            future.cancel()
+            raise KeyboardInterrupt from None  # without the frames of the waiting
         except BaseException:
             future.cancel()
             raise
 
-    def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
+    def _run_in_worker(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """As `run`, where no signal can come: one lock, at a third of what a concurrent future costs."""
+        __tracebackhide__ = True
+        over = threading.Lock()
+        over.acquire()
+        tasks: list[asyncio.Task[T]] = []
+
+        def begin() -> None:
+            task = self.loop.create_task(coroutine)
+            tasks.append(task)
+            task.add_done_callback(lambda _: over.release())
+
+        try:
+            self._check_process()
+            self.loop.call_soon_threadsafe(begin)
+        except (RuntimeError, ServiceUnavailable) as error:
+            raise _refusal(coroutine, error) from None
+        over.acquire()
+        try:
+            return tasks[0].result()
+        except asyncio.CancelledError:
+            raise CallCancelled(GAVE_UP) from None
+
+    def iterate(self, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
         """The items of an async generator; leaving the iteration early closes it, which cancels what feeds it."""
         try:
             while True:
                 try:
-                    item = self.run(_step(items))
-                except _Over:
+                    item = self.run(step(items))
+                except Over:
                     return
                 yield item
+                del item  # it may be large, and the next one may be long in coming
         finally:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and everything with it
-                asyncio.run_coroutine_threadsafe(items.aclose(), self.loop)
+            self._close(items)
 
     async def join(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """`coroutine`, awaited from whatever event loop; a caller that is cancelled cancels it."""
         if self.inside:
             return await coroutine
-        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        future = self._submit(coroutine)
         try:
-            return await asyncio.wrap_future(future)
+            with _awake():
+                return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            raise CallCancelled("the caller gave up, or the connection was closed") from None
+            raise CallCancelled(GAVE_UP) from None
 
     async def join_items(self, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
         """The items of an async generator that belongs to this loop, for whatever event loop."""
         try:
             while True:
                 try:
-                    item = await self.join(_step(items))
-                except _Over:
+                    item = await self.join(step(items))
+                except Over:
                     return
                 yield item
+                del item
         finally:
+            self._close(items)
+
+    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        try:
+            self._check_process()
+            return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        except (RuntimeError, ServiceUnavailable) as error:
+            raise _refusal(coroutine, error) from None
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise ServiceUnavailable(
+                "this process was forked from the one that talks to services, and cannot: call them there, or start "
+                "workers with the `spawn` method"
+            )
+
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a coroutine function there without waiting; from anywhere, also in a garbage collection."""
+        if os.getpid() == self._process:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and everything with it
-                asyncio.run_coroutine_threadsafe(items.aclose(), self.loop)
+                self.loop.call_soon_threadsafe(_create_task, self.loop, function)
+
+    def _close(self, items: AsyncGenerator[Any, None]) -> None:
+        self.spawn(lambda: _closed(items))
+
+
+def _refusal(coroutine: Coroutine[Any, Any, Any], error: Exception) -> ServiceUnavailable:
+    """Why the loop does not take `coroutine`, which nobody will await."""
+    coroutine.close()
+    if isinstance(error, ServiceUnavailable):
+        return error
+    return ServiceUnavailable("nbcompose has been stopped in this process")
 
 
 def _wait(future: concurrent.futures.Future[Any], timeout: float | None) -> None:
@@ -99,15 +167,39 @@ def _wait(future: concurrent.futures.Future[Any], timeout: float | None) -> None
             raise TimeoutError(f"not done after {timeout:g} s")
 
 
-class _Over(Exception):
-    """StopAsyncIteration may not leave a coroutine."""
+@contextlib.contextmanager
+def _awake() -> Iterator[None]:
+    """Wake the running loop now and then: ipykernel 7 notes ■ in a callback that does not wake the loop by itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    handle: asyncio.TimerHandle
 
+    def tick() -> None:
+        nonlocal handle
+        handle = loop.call_later(SLICE, tick)
 
-async def _step(items: AsyncGenerator[T, None]) -> T:
+    tick()
     try:
-        return await anext(items)
-    except StopAsyncIteration:
-        raise _Over from None
+        yield
+    finally:
+        handle.cancel()
+
+
+async def _closed(items: AsyncGenerator[Any, None]) -> None:
+    with contextlib.suppress(RuntimeError):  # it is running: its step has been cancelled, and closes it
+        await items.aclose()
+
+
+# The loop itself keeps only weak references to its tasks.
+_spawned: set[asyncio.Task[None]] = set()
+
+
+def _create_task(loop: asyncio.AbstractEventLoop, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    task = loop.create_task(function())
+    _spawned.add(task)
+    task.add_done_callback(_spawned.discard)
 
 
 class LoopThread(Portal):
@@ -121,7 +213,7 @@ class LoopThread(Portal):
         self._worker.start()
 
     def stop(self) -> None:
-        """End the loop and wait for its thread."""
+        """End the loop and wait for its thread; what still ran there is cancelled."""
         if self._worker.is_alive() and not self.inside:
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._worker.join(5)
@@ -152,3 +244,13 @@ def background() -> LoopThread:
             _background = LoopThread("nbcompose")
             _background.start()
         return _background
+
+
+def _start_afresh() -> None:
+    """In a forked child, which has the memory of the loop's thread and not the thread."""
+    global _background, _lock
+    _background, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from nbcompose import graph, memory
+from nbcompose import graph, memory, overview
+from nbcompose.caller import Caller, WireCaller
 from nbcompose.client import Client, Route
 from nbcompose.engine.base import Engine
 from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.local import LocalEngine
 from nbcompose.engine.member import Member
-from nbcompose.engine.status import ReplicaStatus, ServiceState, Status, totals
+from nbcompose.engine.status import Status
 from nbcompose.engine.supervisor import GRACE, Supervisor
 from nbcompose.errors import UnknownService
+from nbcompose.overview import Overview
 from nbcompose.owner import forbid_in_replica
 from nbcompose.portal import background
-from nbcompose.proxy import Proxy, WireCaller
+from nbcompose.proxy import Proxy
 from nbcompose.runtimes import RuntimeServer
 from nbcompose.spec import ServiceSpec
 from nbcompose.tracing import Span, TraceLog
@@ -36,6 +38,7 @@ T = TypeVar("T")
 Subscriber = Callable[[Status], None]
 
 MEMORY_PERIOD = 2.0  # seconds between looks at how much memory replicas use
+STOP_WAIT = 5.0  # seconds that everything has to stop, besides the grace; what is left then is killed
 
 
 class Registry:
@@ -48,14 +51,16 @@ class Registry:
         self._portal = background()
         self._client = Client(self._board)
         self._supervisors: dict[str, Supervisor] = {}
+        self._overview = Overview(self._supervisors, self._engine)
         self._routes: dict[str, Route] = {}
         self._shown: dict[str, Status] = {}
-        self._memory: dict[int, int] = {}
         self._subscribers: list[Subscriber] = []
         self._lock = threading.Lock()
         self._slots = set(range(SLOTS))
         self._watching: asyncio.Task[None] | None = None
+        self._removing: set[asyncio.Task[None]] = set()
         self._owner = os.getpid()
+        self._stopped = False
         self.traces = TraceLog()
         self._runtime = RuntimeServer({"ps": self._answer_ps, "logs": self._answer_logs, "stop": self._answer_stop})
 
@@ -68,7 +73,7 @@ class Registry:
     def stop(self, grace: float = 2.0) -> None:
         """End all services and the engine. A forked child of this process must not, and does not."""
         if os.getpid() == self._owner:
-            self._portal.run(self._stop(grace), timeout=grace + 10)
+            self._portal.run(self._stop(grace))
 
     def deploy(self, deployment: Deployment) -> None:
         """Start a service, or replace the one of that name; returns before it is ready (see `wait`).
@@ -86,7 +91,7 @@ class Registry:
 
     def status(self, name: str) -> Status:
         """Raises `UnknownService`."""
-        return self._portal.run(self._on_loop(lambda: self._status(self._supervisor(name))))
+        return self._portal.run(self._on_loop(lambda: self._overview.status(self._supervisor(name))))
 
     def statuses(self) -> list[Status]:
         """All services, those that others depend on first."""
@@ -98,7 +103,7 @@ class Registry:
         return supervisor.deployment if supervisor is not None else None
 
     def remove(self, name: str, grace: float = GRACE) -> None:
-        """Stop a service and forget it. Raises `UnknownService`."""
+        """Stop a service and forget it; an interrupt ends only the waiting. Raises `UnknownService`."""
         self._portal.run(self.remove_async(name, grace))
 
     def abandon(self, name: str) -> None:
@@ -114,7 +119,7 @@ class Registry:
 
     def scale(self, name: str, replicas: int) -> None:
         """Have that many replicas; waits until they are there. Raises `LaunchError`."""
-        if not isinstance(replicas, int) or replicas < 1:
+        if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 1:
             raise ValueError(f"replicas={replicas!r} is a whole number from 1; `stop` ends a service")
         self._portal.run(self._scale(name, replicas))
 
@@ -124,15 +129,16 @@ class Registry:
 
     def proxy(self, name: str) -> Proxy:
         """The service as something to call. Raises `UnknownService`."""
+        return Proxy(self.caller(name))
+
+    def caller(self, name: str) -> Caller:
+        """How the service is called. Raises `UnknownService`."""
         self._supervisor(name)
-        return Proxy(WireCaller(name, self._client, self._portal))
+        return WireCaller(name, self._client, self._portal)
 
     def url(self, name: str) -> str:
         """Where the service answers over HTTP; "" where it does not."""
-        supervisor = self._supervisor(name)
-        host = supervisor.spec.http.host
-        host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{supervisor.port}" if supervisor.port is not None else ""
+        return overview.url(self._supervisor(name))
 
     def token(self, name: str) -> str | None:
         return self._supervisor(name).deployment.token
@@ -162,30 +168,47 @@ class Registry:
         unsubscribe = self.subscribe(changes.put_nowait)
         try:
             while True:
-                status = self._status(self._supervisor(name))
-                if not self._supervisor(name).busy_starting and (status.settled or self._missing_below(name)):
+                supervisor = self._supervisor(name)
+                status = self._overview.status(supervisor)
+                if self._is_settled(supervisor, status):
                     return status
                 await changes.get()
         finally:
             unsubscribe()
 
+    def _is_settled(self, supervisor: Supervisor, status: Status) -> bool:
+        if supervisor.busy_starting and not supervisor.waits_for:
+            return False
+        return status.settled or bool(self._overview.missing_below(supervisor.name))
+
     def snapshot(self) -> list[Status]:
         specs = [s.spec for s in self._supervisors.values()]
         known = [n for n in graph.order(graph.edges(specs)) if n in self._supervisors]
-        return [self._status(self._supervisors[n]) for n in known]
+        return [self._overview.status(self._supervisors[n]) for n in known]
 
     def log_lines(self, name: str, lines: int) -> list[str]:
         supervisor = self._supervisor(name)
         many = supervisor.wanted > 1
-        last = itertools.islice(reversed(supervisor.log), lines)
-        return [f"[{index}] {line}" if many else line for index, line in last][::-1]
+        return [f"[{index}] {line}" if many else line for index, line in supervisor.log.last(lines)]
 
     async def remove_async(self, name: str, grace: float = GRACE) -> None:
-        supervisor = self._supervisor(name)
+        removing = asyncio.ensure_future(self._remove(self._supervisor(name), grace))
+        self._removing.add(removing)
+        removing.add_done_callback(self._removing.discard)
+        await asyncio.shield(removing)
+
+    async def _remove(self, supervisor: Supervisor, grace: float) -> None:
         await supervisor.stop(grace)
-        self._supervisors.pop(name, None)
-        self._shown.pop(name, None)
+        if supervisor.stopped and self._supervisors.get(supervisor.name) is supervisor:  # and not started anew
+            del self._supervisors[supervisor.name]
+            self._shown.pop(supervisor.name, None)
         self.changed()
+
+    async def _abandon(self, name: str) -> None:
+        supervisor = self._supervisor(name)
+        await supervisor.abandon()
+        if supervisor.generation is None:
+            await self.remove_async(name)
 
     async def _start(self) -> None:
         await self._engine.start()
@@ -193,32 +216,48 @@ class Registry:
         self._watching = asyncio.ensure_future(self._watch_memory())
 
     async def _stop(self, grace: float) -> None:
+        if self._stopped:
+            return
+        self._stopped = True
         if self._watching is not None:
             self._watching.cancel()
-        # Those that nobody depends on first: what they have in hand may need the others.
-        for name in reversed(graph.order(graph.edges(s.spec for s in self._supervisors.values()))):
-            if name in self._supervisors:
-                await self._supervisors[name].stop(grace)
+        try:
+            async with asyncio.timeout(grace + STOP_WAIT):
+                await self._stop_services(time.monotonic() + grace)
+        except TimeoutError:
+            for supervisor in self._supervisors.values():
+                supervisor.kill()
         self._supervisors.clear()
+        self.changed()
         self._client.close()
         await self._runtime.stop()
         await self._engine.stop()
+        self._board.close()
+
+    async def _stop_services(self, deadline: float) -> None:
+        """Each after those that depend on it: what they have in hand may need it."""
+        edges = graph.edges(s.spec for s in self._supervisors.values())
+        stopping: dict[str, asyncio.Task[None]] = {}
+
+        async def stop_after(supervisor: Supervisor, dependents: list[asyncio.Task[None]]) -> None:
+            if dependents:
+                await asyncio.wait(dependents)
+            await supervisor.stop(max(0.0, deadline - time.monotonic()))
+
+        async with asyncio.TaskGroup() as group:
+            for name in reversed(graph.order(edges)):
+                if name in self._supervisors:
+                    dependents = [stopping[d] for d in graph.dependents(edges, name)]
+                    stopping[name] = group.create_task(stop_after(self._supervisors[name], dependents))
 
     async def _deploy(self, deployment: Deployment) -> None:
         name = deployment.spec.name
         others = [s.deployment.spec for n, s in self._supervisors.items() if n != name]
         graph.check_acyclic([*others, deployment.spec])
-        supervisor = self._supervisors.get(name)
-        if supervisor is None:
-            supervisor = self._supervisors[name] = Supervisor(deployment, self._engine, self)
+        supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self)
         supervisor.start(deployment)
+        self._supervisors[name] = supervisor
         self.changed()
-
-    async def _abandon(self, name: str) -> None:
-        if self._supervisor(name).generation is None:
-            await self.remove_async(name, 0)
-        else:
-            await self._supervisor(name).abandon()
 
     async def _scale(self, name: str, replicas: int) -> None:
         await self._supervisor(name).scale(replicas)
@@ -244,7 +283,7 @@ class Registry:
     async def _answer_stop(self, name: str) -> None:
         await self.remove_async(name)
 
-    # -- what supervisors need (engine/supervisor.py, `Surroundings`)
+    # -- what supervisors need (engine/generation.py, `Surroundings`)
 
     def changed(self) -> None:
         """Work out every route again, push those that are new, and tell subscribers. Cheap: there are few services."""
@@ -252,12 +291,12 @@ class Registry:
             gone = self._routes.pop(name)
             self._push(Route(name, gone.apis, gone.timeout, reason="it was stopped", gone=True))
         for name, supervisor in self._supervisors.items():
-            route = self._route(supervisor)
+            route = self._overview.route(supervisor)
             if route != self._routes.get(name):
                 self._routes[name] = route
                 self._push(route)
         for supervisor in list(self._supervisors.values()):
-            status = self._status(supervisor)
+            status = self._overview.status(supervisor)
             if status != self._shown.get(status.name):
                 self._shown[status.name] = status
                 self._tell(status)
@@ -287,10 +326,10 @@ class Registry:
                     promised[int(index)] = promised.get(int(index), 0) + wanted
         return promised
 
-    # -- routes and readiness
+    # -- replicas
 
     def _members(self) -> list[Member]:
-        return [m for s in self._supervisors.values() for g in s.generations() for m in g.members.values()]
+        return [m for s in self._supervisors.values() for g in s.everything() for m in g.members.values()]
 
     def _push(self, route: Route) -> None:
         self._client.update(route)
@@ -301,110 +340,22 @@ class Registry:
             ):
                 member.tell(route)
 
-    def _route(self, supervisor: Supervisor) -> Route:
-        spec = supervisor.spec
-        state, reason = self._state(supervisor)
-        return Route(
-            service=spec.name,
-            apis=spec.apis,
-            timeout=spec.traffic.timeout,
-            replicas=supervisor.routes(),
-            ready=state == "ready",
-            reason=reason,
-            gone=state in ("failed", "stopped"),
-        )
-
-    def _state(self, supervisor: Supervisor) -> tuple[ServiceState, str]:
-        if supervisor.stopped:
-            return "stopped", "it was stopped"
-        if not supervisor.routes():
-            if supervisor.busy_starting or supervisor.coming is not None:
-                return "starting", "it is starting"
-            generation = supervisor.generation
-            if generation is not None and not generation.failed:
-                return "starting", "its replica ended and is being started again"
-            error = supervisor.error or (generation.error if generation else "")
-            return "failed", f"it failed: {error.strip().splitlines()[0] if error else 'no replica is left'}"
-        below = self._not_ready_below(supervisor.spec)
-        return ("waiting", f"waiting for {', '.join(below)}") if below else ("ready", "")
-
-    def _not_ready_below(self, spec: ServiceSpec) -> list[str]:
-        names = [d.service for d in spec.dependencies if d.url is None]
-        return [n for n in dict.fromkeys(names) if n not in self._supervisors or not self._ready(n)]
-
-    def _ready(self, name: str) -> bool:
-        return self._state(self._supervisors[name])[0] == "ready"
-
-    def _missing_below(self, name: str) -> list[str]:
-        """Services below `name` that do not exist, or have failed: nothing to wait for."""
-        edges = graph.edges(s.spec for s in self._supervisors.values())
-        return [
-            n
-            for n in graph.below(edges, name)
-            if n not in self._supervisors or self._state(self._supervisors[n])[0] in ("failed", "stopped")
-        ]
-
-    # -- status
-
-    def _status(self, supervisor: Supervisor) -> Status:
-        state, reason = self._state(supervisor)
-        spec = supervisor.spec
-        generation = supervisor.generation or supervisor.coming
-        members = [m for g in supervisor.generations() for m in g.members.values()]
-        calls, errors, p50 = totals(m.stats for m in members if m.stats is not None)
-        return Status(
-            name=spec.name,
-            state=state,
-            reason=reason,
-            version=generation.number if generation is not None else 0,
-            replicas=tuple(self._replica_status(m) for m in members),
-            wanted=supervisor.wanted,
-            apis=tuple(a.signature for a in spec.apis),
-            dependencies=tuple(d.service if d.url is None else d.url for d in spec.dependencies),
-            url=self.url(spec.name),
-            calls=calls,
-            errors=errors,
-            p50=p50,
-            restarts=generation.restarts if generation is not None else 0,
-            error=supervisor.error or (generation.error if generation is not None else ""),
-            notes=(*(generation.notes if generation is not None else ()), *self._memory_notes(spec, members)),
-        )
-
-    def _replica_status(self, member: Member) -> ReplicaStatus:
-        pid = member.process.pid if member.process is not None else None
-        phase = self._engine.warming() or member.phase if member.phase == "spawn" else member.phase
-        return ReplicaStatus(
-            index=member.index,
-            pid=pid,
-            state=member.state,
-            phase=phase,
-            progress=member.progress,
-            device=member.device,
-            cold=member.process.cold if member.process is not None else "",
-            in_flight=member.stats.in_flight if member.stats is not None else 0,
-            threads_busy=member.stats.threads_busy if member.stats is not None else 0,
-            memory=self._memory.get(pid) if pid is not None else None,
-        )
-
-    def _memory_notes(self, spec: ServiceSpec, members: list[Member]) -> list[str]:
-        wanted = spec.resources.memory
-        used = [self._memory.get(m.process.pid, 0) for m in members if m.process is not None]
-        if wanted is None or not used or max(used) <= wanted:
-            return []
-        return [f"a replica uses {memory.human(max(used))}, more than the {memory.human(wanted)} it asks for"]
-
     async def _watch_memory(self) -> None:
         while True:
             await asyncio.sleep(MEMORY_PERIOD)
             pids = [m.process.pid for m in self._members() if m.process is not None and m.state == "up"]
-            self._memory = await asyncio.to_thread(_usage, pids)
+            self._overview.memory = await asyncio.to_thread(_usage, pids)
             self.changed()
 
     def _tell(self, status: Status) -> None:
         with self._lock:
             subscribers = list(self._subscribers)
         for subscriber in subscribers:
-            subscriber(status)
+            try:
+                subscriber(status)
+            except Exception as error:  # its own affair: it must not end the supervision of a service
+                context = {"message": f"{subscriber!r} failed on a change of {status.name}", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
 
 
 def _usage(pids: list[int]) -> dict[int, int]:

@@ -157,12 +157,15 @@ class SpanBuffer:
 class TraceLog:
     """The last traces that this kernel's services took part in. Thread-safe.
 
-    Bounded twice: `limit` traces, and `spans_per_trace` spans each (an endless loop of calls is one trace).
+    Bounded three times: `limit` traces, `spans_per_trace` spans each (an endless loop of calls is one trace), and
+    `spans` in all, which at some 350 bytes each bounds the memory. A trace that goes on counts as a late one.
     """
 
-    def __init__(self, limit: int = 1000, spans_per_trace: int = 1000) -> None:
+    def __init__(self, limit: int = 1000, spans_per_trace: int = 1000, spans: int = 50_000) -> None:
         self._limit = limit
         self._spans_per_trace = spans_per_trace
+        self._max_spans = spans
+        self._count = 0
         self._lock = threading.Lock()
         self._traces: OrderedDict[int, deque[Span]] = OrderedDict()
 
@@ -172,9 +175,12 @@ class TraceLog:
                 trace = self._traces.get(span.trace_id)
                 if trace is None:
                     trace = self._traces[span.trace_id] = deque(maxlen=self._spans_per_trace)
-                    if len(self._traces) > self._limit:
-                        self._traces.popitem(last=False)
+                else:
+                    self._traces.move_to_end(span.trace_id)
+                self._count += len(trace) < self._spans_per_trace
                 trace.append(span)
+            while len(self._traces) > self._limit or (self._count > self._max_spans and len(self._traces) > 1):
+                self._count -= len(self._traces.popitem(last=False)[1])
 
     def trace(self, trace_id: int) -> list[Span]:
         """The spans of one trace, by their start; empty when it is unknown or has been dropped."""

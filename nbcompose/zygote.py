@@ -17,38 +17,63 @@ import select
 import signal
 import socket
 import sys
-import threading
 import traceback
+from collections.abc import Iterator
 
+from nbcompose.pages import let_go_of_code
 from nbcompose.replica.birth import Files
 from nbcompose.replica.main import run
+
+PARENT_PERIOD = 0.25  # seconds
 
 
 def main(control_fd: int, owner_fd: int, modules: tuple[str, ...]) -> None:
     """Preload, then fork a replica for each request, until the supervisor or the kernel is gone."""
-    os.setsid()  # ■ signals the kernel's whole process group
     control = socket.socket(fileno=control_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _preload(control, modules)
+    with _ending_with_parent():
+        _preload(control, modules)
     _Zygote(control, owner_fd).serve()
+    os._exit(0)  # nothing here wants tidying up, and libraries that tidy up take their time
+
+
+@contextlib.contextmanager
+def _ending_with_parent() -> Iterator[None]:
+    """Look now and then whether the kernel is still there: imports take seconds. A thread could do it too, but must
+    not be there when this process forks.
+    """
+    parent = os.getppid()
+
+    def look(*_: object) -> None:
+        if os.getppid() != parent:
+            os._exit(0)
+
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, PARENT_PERIOD, PARENT_PERIOD)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 def _preload(control: socket.socket, modules: tuple[str, ...]) -> None:
-    loaded = []
+    loaded, before = [], dict(os.environ)
     for name in modules:
-        if importlib.util.find_spec(name.partition(".")[0]) is None:
-            continue
-        _say(control, {"loading": name})
         try:
-            importlib.import_module(name)
-            loaded.append(name)
+            if importlib.util.find_spec(name.partition(".")[0]) is not None:
+                _say(control, {"loading": name})
+                importlib.import_module(name)
+                loaded.append(name)
         except Exception:
             # A broken library must not take the others' speed away; a service that needs it will say what is wrong.
             traceback.print_exc()
     # What is loaded is shared with every replica: the collector must not touch its pages.
     gc.collect()
     gc.freeze()
-    _say(control, {"ready": loaded, "threads": threading.active_count()})
+    let_go_of_code()
+    imported = {k: v for k, v in os.environ.items() if before.get(k) != v}  # some libraries set variables
+    _say(control, {"ready": loaded, "environment": imported})
 
 
 def _say(control: socket.socket, message: dict[str, object]) -> None:
@@ -62,9 +87,11 @@ class _Zygote:
 
     def serve(self) -> None:
         wakeup, alarm = os.pipe()
+        self._pipe = (wakeup, alarm)
+        os.set_blocking(wakeup, False)
         os.set_blocking(alarm, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
         poll = select.poll()
         for fd in (self._control.fileno(), self._owner_fd, wakeup):
             poll.register(fd, select.POLLIN | select.POLLHUP)
@@ -72,9 +99,10 @@ class _Zygote:
         while True:
             events = {fd for fd, _ in poll.poll(1000)}
             if self._owner_fd in events or os.getppid() != parent:
-                os._exit(0)
+                return
             if wakeup in events:
-                os.read(wakeup, 4096)
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wakeup, 4096)
                 self._reap()
             if self._control.fileno() in events and not self._answer():
                 return
@@ -89,10 +117,14 @@ class _Zygote:
         message, fds, _, _ = socket.recv_fds(self._control, 1, len(Files._fields))
         if not message:
             return False
-        if len(fds) != len(Files._fields):
-            _say(self._control, {"refused": f"{len(fds)} files came with the request"})
-        else:
-            self._fork(Files(*fds))
+        try:
+            if len(fds) != len(Files._fields):
+                _say(self._control, {"refused": f"{len(fds)} files came with the request"})
+            else:
+                self._fork(Files(*fds))
+        finally:
+            for fd in fds:
+                os.close(fd)
         return True
 
     def _fork(self, files: Files) -> None:
@@ -102,14 +134,21 @@ class _Zygote:
             _say(self._control, {"refused": str(error)})
             return
         if pid == 0:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            self._control.close()
-            os.setsid()
-            run(files)
-        for fd in files:
-            os.close(fd)
+            try:
+                self._become_replica(files)
+            finally:
+                os._exit(1)  # whatever happened: this must not go on as a second zygote
         _say(self._control, {"forked": pid})
+
+    def _become_replica(self, files: Files) -> None:
+        """In the child: leave behind what is the zygote's. Never returns."""
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._control.close()
+        for fd in (*self._pipe, self._owner_fd):
+            os.close(fd)
+        run(files)
 
 
 def start() -> None:

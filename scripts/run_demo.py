@@ -6,6 +6,7 @@ the text that the cells tagged `demo` print.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -21,11 +22,11 @@ CELL_LIMIT = 600  # seconds: a first start reads a model from a cold disk
 
 
 def heading_of(source: str) -> str:
-    """What to call a code cell while it runs: its class, or its first line."""
+    """What to call a code cell while it runs: its service, or its first line."""
     lines = [line for line in source.splitlines() if line.strip()] or [""]
     if lines[0].startswith("%%service"):
-        return next((line.rstrip(":") for line in lines if line.startswith("class ")), lines[0])
-    return lines[0]
+        return "starting " + ", ".join(re.findall(r"^class (\w+)", source, re.MULTILINE))
+    return lines[0] if len(lines[0]) <= 80 else f"{lines[0][:77]}..."
 
 
 def printed_by(cell: Any) -> str:
@@ -47,6 +48,7 @@ class Demo:
             self.content,
             timeout=CELL_LIMIT,
             kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],  # what it says of its sockets is no news here
             resources={"metadata": {"path": str(self.notebook.parent)}},
             on_cell_execute=self._before,
             on_cell_executed=self._after,

@@ -21,7 +21,10 @@ def run(notebook: Path) -> Any:
     """The notebook as it is after running every cell."""
     content: Any = nbformat.read(notebook, as_version=4)
     resources = {"metadata": {"path": str(notebook.parent)}}
-    NotebookClient(content, timeout=600, kernel_name="python3", resources=resources, record_timing=False).execute()
+    quiet = ["--log-level=ERROR"]  # what the kernel says of its sockets is no news here
+    NotebookClient(
+        content, timeout=600, kernel_name="python3", resources=resources, extra_arguments=quiet, record_timing=False
+    ).execute()
     return content
 
 

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from nbcompose.client import Route
 from nbcompose.devices import Placement
 from nbcompose.replica.launch import ByImport, ByValue, Launch
 from nbcompose.spec import ServiceSpec
@@ -29,8 +28,8 @@ class Deployment:
     folder: str = field(default_factory=os.getcwd)
     python_path: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
 
-    def launch(self, index: int, slot: int, placement: Placement, routes: tuple[Route, ...]) -> Launch:
-        """What replica `index` is told."""
+    def launch(self, index: int, slot: int, placement: Placement) -> Launch:
+        """What replica `index` is told, but for the routes."""
         environment: Mapping[str, str] = {**self.spec.envs, **placement.env}
         return Launch(
             spec=replace(self.spec, cls=object),
@@ -41,7 +40,7 @@ class Deployment:
             folder=self.folder,
             python_path=self.python_path,
             torch_threads=placement.torch_threads,
-            routes=routes,
+            routes=(),
             token=self.token,
             exposed=self.exposed,
             allowed_hosts=self.allowed_hosts,

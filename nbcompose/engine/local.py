@@ -7,14 +7,14 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
+from nbcompose.engine.cold import start_cold
 from nbcompose.engine.output import read_lines
 from nbcompose.engine.zygote_client import Zygote
 from nbcompose.errors import LaunchError
-from nbcompose.owner import open_owner_fd, owner_environment
+from nbcompose.owner import open_owner_fd
 from nbcompose.replica.birth import Files
 from nbcompose.wire.board import LoadBoard
 from nbcompose.wire.call import Connection, Handler, adopt
@@ -24,26 +24,80 @@ IGNORED_VARIABLES = frozenset({
     "_", "PWD", "OLDPWD", "SHLVL", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "JPY_PARENT_PID", "JPY_SESSION_NAME",
     "JPY_INTERRUPT_EVENT", "IPY_INTERRUPT_EVENT", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "PAGER", "GIT_PAGER",
     "MPLBACKEND", "TERM", "PYDEVD_USE_FRAME_EVAL", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER",
-    "NBCOMPOSE_DEVICE", "NBCOMPOSE_OWNER_PID",
+    "NBCOMPOSE_DEVICE", "NBCOMPOSE_OWNER_PID", "NBCOMPOSE_TOKEN",
 })  # fmt: skip
+
+ZYGOTES = 2  # so many may end before they were ever warm; then something they import is broken
+OUTPUT_WAIT = 1.0  # seconds for the last lines of a replica that has ended, which another process may hold open
 
 
 class LocalProcess:
     """See `base.ReplicaProcess`."""
 
-    def __init__(self, pid: int, connection: Connection, exit_status: asyncio.Future[int | None], cold: str) -> None:
+    def __init__(
+        self,
+        pid: int,
+        connection: Connection,
+        exit_status: asyncio.Future[int | None],
+        output_ended: asyncio.Future[None],
+        cold: str,
+    ) -> None:
         self.pid = pid
         self.connection = connection
         self.cold = cold
         self._exit_status = exit_status
+        self._output_ended = output_ended
 
     async def wait(self) -> int | None:
-        return await asyncio.shield(self._exit_status)
+        status = await asyncio.shield(self._exit_status)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)  # what it has started and left behind
+        await asyncio.wait([self._output_ended], timeout=OUTPUT_WAIT)
+        return status
 
     def kill(self) -> None:
-        if not self._exit_status.done():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+        if self._exit_status.done():
+            return
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)  # just forked, and not yet the head of a group
+
+
+class _Ends(NamedTuple):
+    """The supervisor's ends of what a replica is born with."""
+
+    connection: Connection
+    output: asyncio.BaseTransport
+    output_ended: asyncio.Future[None]
+
+    @classmethod
+    async def open(
+        cls,
+        control: socket.socket,
+        output: int,
+        name: str,
+        handler: Handler,
+        on_closed: Callable[[Connection], None],
+        on_output: Callable[[str], None],
+    ) -> _Ends:
+        async def work() -> _Ends:
+            reading, ended = await read_lines(output, on_output)
+            return cls(await adopt(control, name, handler, on_closed), reading, ended)
+
+        opening = asyncio.ensure_future(work())
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # Not cancelled itself: uvloop would then close the file, and Python once more, whatever is there by then.
+            await asyncio.wait([opening])
+            opening.result().close()
+            raise
+
+    def close(self) -> None:
+        self.connection.close()
+        self.output.close()
 
 
 class LocalEngine:
@@ -52,20 +106,21 @@ class LocalEngine:
     def __init__(self, board: LoadBoard, preload: tuple[str, ...] | None = None) -> None:
         self._board = board
         self._preload = preload
-        self._owner = open_owner_fd()
+        self._owner: int | None = None
         self._zygote: Zygote | None = None
-        self._stopped = False
+        self._cold_zygotes = 0  # those that ended before they were warm
 
     async def start(self) -> None:
+        self._owner = open_owner_fd()
         if hasattr(os, "fork") and os.environ.get("NBCOMPOSE_ZYGOTE", "1") != "0":
-            self._zygote = Zygote(self._owner, self._preload)
-            self._zygote.start()
+            self._new_zygote()
 
     async def stop(self) -> None:
-        self._stopped = True
+        owner, self._owner = self._owner, None
         if self._zygote is not None:
             await self._zygote.stop()
-        os.close(self._owner)
+        if owner is not None:
+            os.close(owner)
 
     def warming(self) -> str:
         return self._zygote.warming() if self._zygote is not None else ""
@@ -83,69 +138,68 @@ class LocalEngine:
         on_closed: Callable[[Connection], None],
         on_output: Callable[[str], None],
     ) -> LocalProcess:
+        if self._owner is None:
+            raise LaunchError(f"{name}: nbcompose has been stopped in this process")
         ours, theirs = socket.socketpair()
         readable, writable = os.pipe()
         nothing = os.open(os.devnull, os.O_RDONLY)
         http_fd = http.fileno() if http is not None else nothing
         files = Files(theirs.fileno(), writable, self._owner, self._board.fd, http_fd)
         try:
-            pid, exit_status, cold = await self._make(files, environment)
-        except BaseException:
-            ours.close()
-            os.close(readable)
-            raise
+            ends = await _Ends.open(ours, readable, name, handler, on_closed, on_output)
+            try:
+                # Last, so that nothing can go wrong once there is a process.
+                pid, exit_status, cold = await self._make(files, environment)
+            except BaseException:
+                ends.close()
+                raise
         finally:
             theirs.close()
             os.close(writable)
             os.close(nothing)
-        await read_lines(readable, on_output)
-        connection = await adopt(ours, name, handler, on_closed)
-        return LocalProcess(pid, connection, exit_status, cold)
+        return LocalProcess(pid, ends.connection, exit_status, ends.output_ended, cold)
 
     async def _make(self, files: Files, environment: Mapping[str, str]) -> tuple[int, asyncio.Future[int | None], str]:
         zygote = self._zygote
         if zygote is None:
-            return *self._start_cold(files, environment), "no zygote on this machine"
-        differing = self._differing(zygote.environment, environment)
-        if differing:
-            return *self._start_cold(files, environment), f"the environment differs: {', '.join(differing)}"
+            return *start_cold(files, environment), "no zygote on this machine"
         if not zygote.alive:
-            zygote = self._zygote = Zygote(self._owner, self._preload)
-            zygote.start()
+            return *start_cold(files, environment), f"the zygote failed: {zygote.end}"
+        differing = _differing(zygote, environment)
+        if differing and not any(name in environment for name in differing):
+            await zygote.warmed()  # it may have imported what made the kernel's environment differ
+            differing = _differing(zygote, environment)
+        if differing:
+            return *start_cold(files, environment), f"the environment differs: {', '.join(differing)}"
         try:
             pid, exit_status = await zygote.fork(files)
-            return pid, exit_status, ""
         except ConnectionError as error:
-            if not self._stopped:
-                self._zygote = Zygote(self._owner, self._preload)  # the next replica finds it warm
-                self._zygote.start()
-            return *self._start_cold(files, environment), f"the zygote failed: {error}"
+            return *start_cold(files, environment), f"the zygote failed: {error}"
+        return pid, exit_status, ""
 
-    def _differing(self, zygote: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-        """Variables that a library may have read, when the zygote imported it, with another value."""
-        now = {**os.environ, **wanted}
-        names = (now.keys() | zygote.keys()) - IGNORED_VARIABLES
-        return sorted(n for n in names if now.get(n) != zygote.get(n))
-
-    def _start_cold(self, files: Files, environment: Mapping[str, str]) -> tuple[int, asyncio.Future[int | None]]:
+    def _new_zygote(self) -> None:
+        assert self._owner is not None
+        zygote = self._zygote = Zygote(self._owner, self._preload, self._zygote_ended)
         try:
-            process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-c",
-                    "from nbcompose.replica.main import start; start()",
-                    ",".join(map(str, files)),
-                ],
-                pass_fds=tuple(files),
-                env={**os.environ, **environment, **owner_environment()},
-                stdin=subprocess.DEVNULL,
-                stdout=files.output,
-                stderr=files.output,
-                start_new_session=True,
-            )
+            zygote.start()
         except OSError as error:
-            raise LaunchError(f"a process could not be started: {error}") from error
-        loop = asyncio.get_running_loop()
-        exit_status: asyncio.Future[int | None] = asyncio.ensure_future(asyncio.to_thread(process.wait), loop=loop)
-        return process.pid, exit_status
+            zygote.alive, zygote.end = False, str(error)
+
+    def _zygote_ended(self, zygote: Zygote) -> None:
+        """Have a new one at once, for the next replica to find it warm."""
+        self._cold_zygotes += not zygote.was_warm
+        if self._owner is not None and self._cold_zygotes < ZYGOTES:
+            self._new_zygote()
+
+
+def _differing(zygote: Zygote, wanted: Mapping[str, str]) -> list[str]:
+    """Variables that a library may have read, when the zygote imported it, with another value.
+
+    What a library sets itself when it is imported is no difference: it does so in the kernel as in the zygote.
+    """
+    now = {**os.environ, **wanted}
+    names = (now.keys() | zygote.environment.keys()) - IGNORED_VARIABLES
+    same = zygote.imported_environment
+    return sorted(
+        n for n in names if now.get(n) not in (zygote.environment.get(n), same.get(n, zygote.environment.get(n)))
+    )

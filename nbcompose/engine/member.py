@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 from nbcompose.client import ReplicaRoute, Route
 from nbcompose.engine.base import Engine, ReplicaProcess
+from nbcompose.engine.output import Log
 from nbcompose.errors import LaunchError
 from nbcompose.models import ModelProgress
 from nbcompose.replica.control import Failure, Stats, Up
@@ -22,6 +25,8 @@ from nbcompose.wire.remote_errors import rebuild
 MemberState = Literal["starting", "up", "stopping", "ended"]
 
 LAST_LINES = 30  # of the output, shown after a crash
+CLOSE_WAIT = 1.0  # seconds for the last notes of a replica that has ended
+STOP_WAIT = 5.0  # seconds that a replica has for its hooks and its end, after those for its calls
 
 
 class Member:
@@ -30,7 +35,8 @@ class Member:
     def __init__(
         self,
         launch: Launch,
-        log: deque[tuple[int, str]],
+        log: Log,
+        routes: Callable[[], tuple[Route, ...]],
         on_change: Callable[[], None],
         on_spans: Callable[[list[Span]], None],
     ) -> None:
@@ -46,10 +52,14 @@ class Member:
         self._address = ""
         self._log = log
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._routes = routes
         self._on_change = on_change
         self._on_spans = on_spans
-        self._up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ended: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._up: asyncio.Future[None] = loop.create_future()
+        self._left: asyncio.Future[None] = loop.create_future()  # the control channel is closed, its last note read
+        self._ended: asyncio.Future[int | None] = loop.create_future()
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
@@ -60,26 +70,35 @@ class Member:
         return ReplicaRoute(self.index, self._address, self.launch.slot)
 
     async def start(self, engine: Engine, http: socket.socket | None) -> None:
-        """Spawn and wait until it can be called. Raises `LaunchError`; cancelling this ends the replica."""
+        """Spawn and wait until it can be called. Raises `LaunchError`; cancelling this ends the replica.
+
+        However it fails, the process has ended when it does.
+        """
         try:
-            self.process = await engine.spawn(self.name, self.launch.spec.envs, http, self, self._closed, self._output)
-            self._watching = asyncio.ensure_future(self._watch(self.process))
-            self.process.connection.note("launch", self.launch)
+            process = await engine.spawn(self.name, self.launch.spec.envs, http, self, self._closed, self._output)
+            self.process = process
+            self._watching = asyncio.ensure_future(self._watch(process))
+            # The routes as they are now: a spawn may take a while, and nobody could tell it before.
+            process.connection.note("launch", replace(self.launch, routes=self._routes()))
             ends: list[asyncio.Future[Any]] = [self._up, self._ended]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not self._up.done():
                 raise LaunchError(
-                    f"{self.launch.spec.name} ended while it started ({self.phase}): {self.exit_text()}",
+                    f"{self.launch.spec.name} ended while it started ({PHASES.get(self.phase, self.phase)}): "
+                    f"{self.exit_text()}",
                     "\n".join(self._last_lines),
                 )
             self._up.result()
         except BaseException:
             self.kill()
+            if self._up.done() and not self._up.cancelled():
+                self._up.exception()  # it has been seen
             self._up.cancel()
+            await self.ended()
             raise
 
     async def ended(self) -> None:
-        """Wait until the process has ended."""
+        """Wait until the process has ended, and all that it wrote has been read."""
         await asyncio.shield(self._ended)
 
     async def stop(self, grace: float) -> None:
@@ -91,18 +110,19 @@ class Member:
         self._on_change()
         self.process.connection.note("stop", grace)
         try:
-            await asyncio.wait_for(self.ended(), grace + 5)
+            await asyncio.wait_for(self.ended(), grace + STOP_WAIT)
         except TimeoutError:
             self.kill()
             await self.ended()
 
     def kill(self) -> None:
+        """End it at once; wait for `ended` to see that it has."""
         if self.process is not None:
             self.process.kill()
         else:
             self._finish(None)
 
-    def tell(self, route: Route | str) -> None:
+    def tell(self, route: Route) -> None:
         if self.process is not None and self.state != "ended":
             self.process.connection.note("route", route)
 
@@ -113,7 +133,9 @@ class Member:
             return "it went away"
         if status >= 0:
             return f"exit status {status}"
-        name = signal.Signals(-status).name
+        name = f"signal {-status}"
+        with contextlib.suppress(ValueError):
+            name = signal.Signals(-status).name
         hint = "; SIGKILL is also what the system sends when memory runs out" if name == "SIGKILL" else ""
         return f"killed by {name}{hint}"
 
@@ -136,6 +158,8 @@ class Member:
             self.progress = value
         elif topic == "stats":
             self.stats = value
+        elif topic == "leaving":
+            self._leave()
         elif topic == "cut":
             self.cut = value
         elif topic == "up":
@@ -147,7 +171,8 @@ class Member:
     def _take_up(self, up: Up) -> None:
         self._address, self.device = up.address, up.device
         self.phase, self.progress = "ready", None
-        self.state = "up"
+        if self.state == "starting":
+            self.state = "up"
         if not self._up.done():
             self._up.set_result(None)
 
@@ -162,15 +187,27 @@ class Member:
         message = f"{self.launch.spec.name} could not start ({PHASES.get(failure.phase, failure.phase)})"
         self._up.set_exception(LaunchError(message, failure.detail.text))
 
+    def _leave(self) -> None:
+        if self.state == "up":
+            self.state = "stopping"
+
     def _closed(self, _: Connection) -> None:
-        """The control channel broke: the process has ended, or will in a moment."""
+        """The control channel broke: the process has ended, or will in a moment. Nobody should be sent there."""
+        if not self._left.done():
+            self._left.set_result(None)
+        self._leave()
+        self._on_change()
+        asyncio.get_running_loop().call_later(STOP_WAIT, self.kill)  # unless it has ended, it hears nobody any more
 
     def _output(self, line: str) -> None:
-        self._log.append((self.index, line))
+        self._log.append(self.index, line)
         self._last_lines.append(line)
 
     async def _watch(self, process: ReplicaProcess) -> None:
-        self._finish(await process.wait())
+        status = await process.wait()
+        # What it told last, and why it failed, may still be on its way.
+        await asyncio.wait([self._left], timeout=CLOSE_WAIT)
+        self._finish(status)
 
     def _finish(self, status: int | None) -> None:
         self.state = "ended"

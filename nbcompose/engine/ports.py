@@ -1,4 +1,4 @@
-"""The HTTP port of a service: bound once by the supervisor, shared by the service's replicas, kept over restarts."""
+"""The HTTP port of a service: bound by the supervisor, shared by the service's replicas, kept over versions."""
 
 from __future__ import annotations
 
@@ -7,31 +7,53 @@ import socket
 
 import psutil
 
-from nbcompose.errors import PortInUse
-from nbcompose.spec import ServiceSpec
+from nbcompose.errors import LaunchError, PortInUse
+from nbcompose.forked import keep_from_children
+from nbcompose.spec import Http, ServiceSpec
 
 
-def bind(spec: ServiceSpec) -> socket.socket:
-    """A listening socket where `spec.http` says. Raises `PortInUse`, which names the process where it can be seen."""
-    family, _, _, _, address = socket.getaddrinfo(
-        spec.http.host, spec.http.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    sock = socket.socket(family)
+def bind(spec: ServiceSpec, favorite: int | None = None) -> socket.socket:
+    """A listening socket where `spec.http` says; where that leaves the port open, `favorite` if it is free.
+
+    Raises `PortInUse`, which names the process where it can be seen, and `LaunchError` for an impossible host.
+    """
+    if spec.http.port == 0 and favorite is not None:
+        try:
+            return _bind(spec, favorite)
+        except PortInUse:
+            pass
+    return _bind(spec, spec.http.port)
+
+
+def serves(sock: socket.socket, bound: Http, wanted: Http) -> bool:
+    """Whether `sock`, which was bound for `bound`, is what `wanted` asks for too."""
+    return bound.host == wanted.host and wanted.port in (0, port_of(sock))
+
+
+def port_of(sock: socket.socket) -> int:
+    return int(sock.getsockname()[1])
+
+
+def _bind(spec: ServiceSpec, port: int) -> socket.socket:
+    sock: socket.socket | None = None
     try:
+        found = socket.getaddrinfo(spec.http.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        sock = socket.socket(family)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
         sock.listen(1024)
         sock.setblocking(False)
     except OSError as error:
-        sock.close()
+        if sock is not None:
+            sock.close()
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
-            raise PortInUse(_message(spec, error)) from None
-        raise
-    return sock
+            raise PortInUse(_message(spec, port, error)) from None
+        raise LaunchError(f"{spec.name}: {spec.http.host!r} is no address of this machine ({error})") from None
+    return keep_from_children(sock)
 
 
-def _message(spec: ServiceSpec, error: OSError) -> str:
-    port = spec.http.port
+def _message(spec: ServiceSpec, port: int, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"{spec.name}: port {port} may only be used by the administrator: choose one above 1023, or 0 for any"
     holder = _holder(port)

@@ -1,201 +1,80 @@
-"""Keeps one service running: its replicas, their restarts, its versions, its HTTP port.
+"""Keeps one service running, through all its versions: the one that serves, the one that comes, those that drain.
 
-All of it runs on one event loop. Names, dependencies and routes between services are registry.py's.
+The replicas of one version are generation.py's. Names, dependencies and routes between services are registry.py's.
+All of it runs on one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Protocol
 
-from nbcompose import devices, memory
-from nbcompose.client import ReplicaRoute, Route
+from nbcompose.client import ReplicaRoute
+from nbcompose.engine import ports
 from nbcompose.engine.base import Engine
 from nbcompose.engine.deployment import Deployment
-from nbcompose.engine.member import Member
-from nbcompose.engine.ports import bind
-from nbcompose.errors import LaunchError
+from nbcompose.engine.generation import GRACE, Generation, Surroundings
+from nbcompose.engine.output import Log
+from nbcompose.errors import NbcomposeError
 from nbcompose.spec import ServiceSpec
-from nbcompose.tracing import Span
 
-BACKOFF = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds before a crashed replica starts again
-STEADY = 60.0  # seconds; a replica that lived so long starts again at once
-GRACE = 10.0  # seconds that calls in flight have when a replica is asked to stop
-LOG_LINES = 10_000
-
-
-class Surroundings(Protocol):
-    """What a supervisor needs of the registry."""
-
-    def changed(self) -> None:
-        """Something about a service is not as it was."""
-        ...
-
-    def routes_for(self, spec: ServiceSpec) -> tuple[Route, ...]:
-        """The present routes of the service itself and of what it depends on."""
-        ...
-
-    def spans(self, spans: list[Span]) -> None: ...
-
-    def take_slot(self) -> int:
-        """A free slot of the load board."""
-        ...
-
-    def free_slot(self, slot: int) -> None: ...
-
-    def promised(self) -> Mapping[int, int]:
-        """Bytes of each GPU's memory that replicas which are starting will take."""
-        ...
-
-
-class Generation:
-    """The replicas of one version of a service."""
-
-    def __init__(self, supervisor: Supervisor, deployment: Deployment, number: int) -> None:
-        self.deployment = deployment
-        self.number = number
-        self.members: dict[int, Member] = {}
-        self.restarts = 0
-        self.error = ""
-        self.failed = False
-        self.notes: list[str] = []
-        self._supervisor = supervisor
-        self._keepers: dict[int, asyncio.Task[None]] = {}
-        self._stopping = False
-
-    @property
-    def spec(self) -> ServiceSpec:
-        return self.deployment.spec
-
-    def routes(self) -> list[ReplicaRoute]:
-        return [m.route for m in self.members.values() if m.state == "up"]
-
-    async def start(self, count: int) -> None:
-        """Start `count` replicas at once. Raises the first `LaunchError`, after the others have been ended."""
-        shortage = memory.check(self.spec)
-        if shortage:
-            self.notes.append(shortage)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for index in range(count):
-                    group.create_task(self._first_start(index))
-        except BaseExceptionGroup as group_error:
-            await self.stop(0)
-            raise _first(group_error) from None
-        except BaseException:
-            await self.stop(0)
-            raise
-
-    async def resize(self, count: int) -> None:
-        """Start or stop replicas until there are `count`."""
-        have = sorted(self.members)
-        await asyncio.gather(
-            *(self._first_start(i) for i in range(count) if i not in self.members),
-            *(self._retire(i) for i in have if i >= count),
-        )
-
-    async def stop(self, grace: float) -> None:
-        self._stopping = True
-        for keeper in self._keepers.values():
-            keeper.cancel()
-        await asyncio.gather(*(m.stop(grace) for m in self.members.values()))
-        for index in list(self.members):
-            self._forget(index)
-
-    async def _retire(self, index: int) -> None:
-        self._keepers.pop(index).cancel()
-        if index in self.members:
-            await self.members[index].stop(GRACE)
-            self._forget(index)
-
-    def _forget(self, index: int) -> None:
-        member = self.members.pop(index, None)
-        if member is not None:
-            self._supervisor.surroundings.free_slot(member.launch.slot)
-
-    async def _first_start(self, index: int) -> None:
-        await self._start(index)
-        self._keepers[index] = asyncio.ensure_future(self._keep(index))
-
-    async def _start(self, index: int) -> None:
-        around = self._supervisor.surroundings
-        placement = devices.place(self.spec, devices.discover(), around.promised())
-        if placement.note and placement.note not in self.notes:
-            self.notes.append(placement.note)
-        launch = self.deployment.launch(index, around.take_slot(), placement, around.routes_for(self.spec))
-        member = Member(launch, self._supervisor.log, around.changed, around.spans)
-        self.members[index] = member
-        around.changed()
-        try:
-            await member.start(self._supervisor.engine, self._supervisor.listening)
-        except BaseException:
-            self._forget(index)
-            raise
-
-    async def _keep(self, index: int) -> None:
-        """Start replica `index` again whenever it ends, with back-off."""
-        loop = asyncio.get_running_loop()
-        crashes = 0
-        while True:
-            began = loop.time()
-            member = self.members[index]
-            await member.ended()
-            self._forget(index)
-            crashes = 0 if loop.time() - began > STEADY else crashes
-            self.error = member.crash_text()
-            self.restarts += 1
-            self._supervisor.surroundings.changed()
-            while True:
-                await asyncio.sleep(BACKOFF[min(crashes, len(BACKOFF) - 1)])
-                crashes += 1
-                try:
-                    await self._start(index)
-                    break
-                except LaunchError as error:
-                    self.error = str(error)
-                    if crashes >= len(BACKOFF):
-                        self.failed = not self.routes()
-                        self._supervisor.surroundings.changed()
-                        return
+__all__ = ["GRACE", "Supervisor", "Surroundings"]
 
 
 class Supervisor:
-    """One service, through all its versions."""
+    """One service."""
 
-    def __init__(self, deployment: Deployment, engine: Engine, surroundings: Surroundings) -> None:
-        self.engine = engine
-        self.surroundings = surroundings
-        self.deployment = deployment
-        self.wanted = deployment.spec.replicas
-        self.log: deque[tuple[int, str]] = deque(maxlen=LOG_LINES)
-        self.listening: socket.socket | None = bind(deployment.spec) if deployment.exposed else None
+    def __init__(self, name: str, engine: Engine, surroundings: Surroundings) -> None:
+        self.name = name
+        self.wanted = 0
+        self.log = Log()
         self.generation: Generation | None = None  # the one that serves
         self.coming: Generation | None = None  # the one that starts
         self.stopped = False
         self.error = ""
+        self._engine = engine
+        self._around = surroundings
+        self._deployment: Deployment | None = None
         self._versions = 0
+        self._port: int | None = None
         self._work: asyncio.Task[None] | None = None
-        self._draining: set[asyncio.Task[None]] = set()
+        self._ending: asyncio.Task[None] | None = None
+        self._draining: dict[asyncio.Task[None], Generation] = {}
+
+    @property
+    def deployment(self) -> Deployment:
+        """What was asked for last, whether or not it came up."""
+        assert self._deployment is not None, "start comes first"
+        return self._deployment
 
     @property
     def spec(self) -> ServiceSpec:
+        """That of the version that serves, if one does."""
         return (self.generation or self.coming or self).deployment.spec
 
     @property
     def port(self) -> int | None:
         """The HTTP port; None for a service that answers none, or has stopped."""
-        return int(self.listening.getsockname()[1]) if self.listening is not None else None
+        shown = self.generation or self.coming
+        return shown.port if shown is not None else None
 
     @property
     def busy_starting(self) -> bool:
         return self._work is not None and not self._work.done()
 
+    @property
+    def waits_for(self) -> str:
+        """What every replica that starts waits for before it can go on, in words; "" when one is at work."""
+        phases = {m.phase for m in self.coming.members.values() if m.state == "starting"} if self.coming else set()
+        return min(phases) if phases and all(p.startswith("waiting") for p in phases) else ""
+
     def generations(self) -> list[Generation]:
+        """What serves and what comes."""
         return [g for g in (self.generation, self.coming) if g is not None]
+
+    def everything(self) -> list[Generation]:
+        """Versions that drain, too."""
+        return list(dict.fromkeys([*self.generations(), *self._draining.values()]))
 
     def routes(self) -> tuple[ReplicaRoute, ...]:
         return tuple(self.generation.routes()) if self.generation is not None else ()
@@ -203,100 +82,116 @@ class Supervisor:
     def start(self, deployment: Deployment) -> None:
         """Bring `deployment` up in the background: the first version, or one that replaces the version that serves.
 
-        A version that was still starting is given up.
+        A version that was still starting is given up. Raises `PortInUse`, and then nothing has changed.
         """
-        self._rebind(deployment)
-        previous, self._work = self._work, None
-        self.deployment = deployment
-        self.wanted = deployment.spec.replicas
+        listening = self._listen(deployment)
+        if deployment is not self._deployment:  # a restart keeps the scale
+            self.wanted = deployment.spec.replicas
+        self._deployment = deployment
         self.stopped = False
         self.error = ""
-        self._work = asyncio.ensure_future(self._start(deployment, previous))
-
-    async def settled(self) -> None:
-        """Wait until what was started has come up or failed."""
-        if self._work is not None:
-            await asyncio.wait([self._work])
+        self._versions += 1
+        coming = Generation(deployment, self._versions, self._engine, self._around, self.log, listening)
+        self.coming = coming
+        self._port = coming.port or self._port
+        self._work = asyncio.ensure_future(self._bring_up(coming, self._work, self._ending))
 
     async def scale(self, count: int) -> None:
-        """Have `count` replicas. Raises `LaunchError`."""
+        """Have `count` replicas, and wait for them. Raises `LaunchError`."""
         self.wanted = count
-        if self.generation is not None:
+        if self.busy_starting:
+            assert self._work is not None
+            await asyncio.wait([self._work])  # it looks at `wanted` in the end
+        elif self.generation is not None and not self.generation.failed:
             await self.generation.resize(count)
-        self.surroundings.changed()
+        else:
+            self.start(self.deployment)
+            await self.scale(count)
+        self._around.changed()
 
     async def abandon(self) -> None:
-        """Give up the version that is starting; the one before serves on."""
-        await self._give_up(self._work)
+        """Give up the version that starts, if one does; what served before serves on."""
+        await _give_up(self._work)
         if self.generation is not None:
-            self.deployment = self.generation.deployment
-            self.wanted = len(self.generation.members) or self.deployment.spec.replicas
-        self.surroundings.changed()
+            self._deployment = self.generation.deployment
+            self._around.changed()
 
     async def stop(self, grace: float = GRACE) -> None:
-        """Stop all replicas and give the port back."""
+        """Stop all replicas and give the port back. Goes on when this is cancelled; a start waits for its end."""
         self.stopped = True
-        await self._give_up(self._work)
-        self.surroundings.changed()
-        await asyncio.gather(*(g.stop(grace) for g in self.generations()), *self._draining)
-        self.generation = self.coming = None
-        self._close_port()
-        self.surroundings.changed()
+        ending = self._ending = asyncio.ensure_future(self._end(grace, self._work))
+        await asyncio.shield(ending)
 
-    def _close_port(self) -> None:
-        if self.listening is not None:
-            self.listening.close()
-            self.listening = None
+    def kill(self) -> None:
+        """End every process of the service at once."""
+        for generation in self.everything():
+            generation.kill()
 
-    def _rebind(self, deployment: Deployment) -> None:
-        """Keep the port over versions, unless another one is asked for."""
-        old, new = self.deployment.spec.http, deployment.spec.http
+    def _listen(self, deployment: Deployment) -> socket.socket | None:
         if not deployment.exposed:
-            self._close_port()
-        elif self.listening is None or ((old.host, old.port) != (new.host, new.port) and new.port != self.port):
-            fresh = bind(deployment.spec)
-            self._close_port()
-            self.listening = fresh
+            return None
+        http = deployment.spec.http
+        for known in (self.coming, self.generation):
+            sock = known.listening if known is not None else None
+            if known is not None and sock is not None and ports.serves(sock, known.spec.http, http):
+                return sock.dup()
+        return ports.bind(deployment.spec, favorite=self._port)
 
-    async def _start(self, deployment: Deployment, previous: asyncio.Task[None] | None) -> None:
-        await self._give_up(previous)
-        self._versions += 1
-        coming = self.coming = Generation(self, deployment, self._versions)
-        self.surroundings.changed()
+    async def _bring_up(
+        self, coming: Generation, previous: asyncio.Task[None] | None, ending: asyncio.Task[None] | None
+    ) -> None:
         try:
-            await coming.start(self.wanted)
-        except LaunchError as error:
-            self.error = str(error)
-            self.coming = None
-        except asyncio.CancelledError:
-            self.coming = None
-            raise
-        except Exception as error:
-            self.error = f"{type(error).__name__}: {error}"
-            self.coming = None
-            raise
+            await _give_up(previous)
+            if ending is not None:
+                await asyncio.wait([ending])
+            self._around.changed()
+            await self._start(coming)
+        except BaseException as error:
+            if isinstance(error, Exception):
+                self.error = str(error) if isinstance(error, NbcomposeError) else f"{type(error).__name__}: {error}"
+            await coming.stop(0)
+            if not isinstance(error, Exception):
+                raise
         else:
-            old, self.generation, self.coming = self.generation, coming, None
+            old, self.generation = self.generation, coming
             if old is not None:
                 self._drain(old)
         finally:
-            self.surroundings.changed()
+            if self.coming is coming:
+                self.coming = None
+            self._around.changed()
 
-    def _drain(self, old: Generation) -> None:
-        """Stop the version before, once nobody is sent to it any more."""
-        task = asyncio.ensure_future(old.stop(GRACE))
-        self._draining.add(task)
-        task.add_done_callback(self._draining.discard)
+    async def _start(self, coming: Generation) -> None:
+        count = self.wanted
+        await coming.start(count)
+        while count != self.wanted:  # scaled meanwhile
+            count = self.wanted
+            await coming.resize(count)
 
-    async def _give_up(self, work: asyncio.Task[None] | None) -> None:
-        if work is not None and not work.done():
-            work.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await work
+    def _drain(self, old: Generation, grace: float = GRACE) -> None:
+        """Stop a version that nobody is sent to any more."""
+        task = asyncio.ensure_future(old.stop(grace))
+        self._draining[task] = old
+        task.add_done_callback(self._draining.pop)
+
+    async def _end(self, grace: float, work: asyncio.Task[None] | None) -> None:
+        await _give_up(work)
+        self._around.changed()
+        earlier = dict(self._draining)
+        if self.generation is not None:
+            self._drain(self.generation, grace)
+        if earlier:
+            _, late = await asyncio.wait(earlier, timeout=grace)
+            for task in late:
+                earlier[task].kill()  # it was given its time, and now there is less
+        if self._draining:
+            await asyncio.wait(self._draining)
+        self.generation = None
+        self._around.changed()
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that made a group fail, for people who wait for one."""
-    errors: Sequence[BaseException] = group.exceptions
-    found = errors[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+async def _give_up(work: asyncio.Task[None] | None) -> None:
+    """Cancel a task and wait for its end, whatever that is. (Awaiting it could not tell its end from our own.)"""
+    if work is not None and not work.done():
+        work.cancel()
+        await asyncio.wait([work])

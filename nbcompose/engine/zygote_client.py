@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from nbcompose.engine.output import read_lines
@@ -18,37 +20,58 @@ from nbcompose.replica.birth import PRELOAD, REQUEST, Files
 
 PRELOAD_VARIABLE = "NBCOMPOSE_PRELOAD"  # module names, separated by commas, instead of PRELOAD
 
+# A replica's pid, and its exit status to come.
+Forked = tuple[int, "asyncio.Future[int | None]"]
+
 
 class Zygote:
-    """One zygote process. All methods are called on one event loop."""
+    """One zygote process. All methods are called on one event loop; `on_end` is called there once it has ended."""
 
-    def __init__(self, owner_fd: int, preload: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self, owner_fd: int, preload: tuple[str, ...] | None, on_end: Callable[[Zygote], None] = lambda _: None
+    ) -> None:
         named = os.environ.get(PRELOAD_VARIABLE)
         self._modules = preload or (tuple(named.split(",")) if named is not None else PRELOAD)
         self._owner_fd = owner_fd
+        self._on_end = on_end
         self.environment: dict[str, str] = dict(os.environ)
+        self.imported_environment: dict[str, str] = {}  # what the libraries themselves set when they were imported
+        self.alive = True
+        self.was_warm = False
+        self.end = ""  # how it ended, in words
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._living: asyncio.Task[None] | None = None
         self._loading = "starting"
         self._warm = asyncio.Event()
-        self._forking = asyncio.Lock()
-        self._answer: asyncio.Future[int] | None = None
+        # It answers in the order it was asked; those who have been cancelled meanwhile keep their place.
+        self._answers: deque[asyncio.Future[Forked]] = deque()
         self._exits: dict[int, asyncio.Future[int | None]] = {}
         self._orphans: set[asyncio.Task[None]] = set()
         self._output: deque[str] = deque(maxlen=30)
-        self.alive = True
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
 
     def start(self) -> None:
-        """Start the process; it imports in the background."""
+        """Start the process; it imports in the background. Raises `OSError`."""
         ours, theirs = socket.socketpair()
-        ours.setblocking(False)
+        with theirs:
+            try:
+                ours.setblocking(False)
+                self._process = self._popen(theirs)
+            except BaseException:
+                ours.close()
+                raise
         self._socket = ours
-        self._process = subprocess.Popen(
+        assert self._process.stderr is not None
+        output = os.dup(self._process.stderr.fileno())
+        self._process.stderr.close()
+        self._living = asyncio.ensure_future(self._live(ours, output))
+
+    def _popen(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             [
                 sys.executable, "-P", "-c", "from nbcompose.zygote import start; start()",
                 str(theirs.fileno()), str(self._owner_fd), ",".join(self._modules),
@@ -58,106 +81,126 @@ class Zygote:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            start_new_session=True,  # ■ signals the kernel's whole process group
         )  # fmt: skip
-        theirs.close()
-        assert self._process.stderr is not None
-        self._reading = asyncio.ensure_future(self._read(os.dup(self._process.stderr.fileno())))
-        self._process.stderr.close()
 
     def warming(self) -> str:
         """What it is importing now; "" once it can fork."""
         return "" if self._warm.is_set() or not self.alive else self._loading
 
-    async def fork(self, files: Files) -> tuple[int, asyncio.Future[int | None]]:
+    async def warmed(self) -> None:
+        """Wait until it has imported everything, or has ended."""
+        await self._warm.wait()
+
+    async def fork(self, files: Files) -> Forked:
         """A new replica's pid, and its exit status to come. Waits until the imports are done.
 
-        Raises `ConnectionError` when the zygote dies or refuses.
+        Raises `ConnectionError` when the zygote dies or refuses. When this is cancelled, so is the replica.
         """
         await self._warm.wait()
-        async with self._forking:
-            if not self.alive or self._socket is None:
-                raise ConnectionResetError("it has ended")
-            self._answer = asyncio.get_running_loop().create_future()
+        if not self.alive or self._socket is None:
+            raise ConnectionResetError(self.end)
+        answer: asyncio.Future[Forked] = asyncio.get_running_loop().create_future()
+        try:
             socket.send_fds(self._socket, [REQUEST], list(files))
-            pid = await self._answer
-        exit_status = self._exits[pid] = asyncio.get_running_loop().create_future()
-        return pid, exit_status
+        except OSError as error:
+            raise ConnectionResetError(f"it takes no requests: {error}") from error
+        self._answers.append(answer)
+        return await answer
 
     async def stop(self) -> None:
         """End it; its replicas live on until they are stopped themselves."""
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait([self._reading])  # a socket that is being read stays open
-        if self._socket is not None:
-            self._socket.close()  # it reads the end of the channel
-        if self._process is not None:
-            try:
-                await asyncio.wait_for(asyncio.to_thread(self._process.wait), 2)
-            except TimeoutError:
-                self._process.kill()
-                await asyncio.to_thread(self._process.wait)
-        self._end("it was stopped")
+        self._on_end = lambda _: None
+        if self._process is not None and self.alive:
+            self._process.kill()  # it holds nothing that would want tidying up
+        if self._living is not None:
+            await asyncio.wait([self._living])
 
-    async def _read(self, output: int) -> None:
-        await read_lines(output, self._output.append)
+    async def _live(self, ours: socket.socket, output: int) -> None:
+        assert self._process is not None
+        _, output_ended = await read_lines(output, self._output.append)
+        await self._listen(ours)
+        self._process.kill()  # an end of the channel is as good as its own end
+        status = await asyncio.to_thread(self._process.wait)
+        await asyncio.wait([output_ended], timeout=1)
+        ours.close()
+        last = f": {self._output[-1]}" if self._output else ""
+        self._take_end(f"it ended unexpectedly (status {status}){last}")
+
+    async def _listen(self, ours: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         rest = b""
-        assert self._socket is not None
         with contextlib.suppress(OSError):
-            while data := await loop.sock_recv(self._socket, 65536):
+            while data := await loop.sock_recv(ours, 65536):
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     self._take(json.loads(line))
-        self._end("it ended unexpectedly" + (f": {self._output[-1]}" if self._output else ""))
 
     def _take(self, message: dict[str, Any]) -> None:
         if "loading" in message:
             self._loading = f"importing {message['loading']}"
         elif "ready" in message:
+            self.imported_environment = message["environment"]
+            self.was_warm = True
             self._warm.set()
+        elif "forked" in message:
+            self._take_child(message["forked"])
         elif "exited" in message:
-            future = self._exits.pop(message["exited"], None)
-            if future is not None and not future.done():
-                future.set_result(message["status"])
-        elif self._answer is not None and not self._answer.done():
-            if "forked" in message:
-                self._answer.set_result(message["forked"])
-            else:
-                self._answer.set_exception(ConnectionError(str(message.get("refused"))))
+            exit_status = self._exits.pop(message["exited"], None)
+            if exit_status is not None and not exit_status.done():
+                exit_status.set_result(message["status"])
+        elif "refused" in message:
+            answer = self._answers.popleft()
+            if not answer.done():
+                answer.set_exception(ConnectionError(str(message["refused"])))
 
-    def _end(self, why: str) -> None:
+    def _take_child(self, pid: int) -> None:
+        # Before anybody hears of it: a replica may end at once, and its end be told in the same breath.
+        exit_status = self._exits[pid] = asyncio.get_running_loop().create_future()
+        answer = self._answers.popleft()
+        if not answer.done():
+            answer.set_result((pid, exit_status))
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _take_end(self, why: str) -> None:
         self.alive = False
+        self.end = why
         self._warm.set()
-        if self._process is not None:
-            self._process.poll()
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(ConnectionResetError(why))
-        for pid, future in self._exits.items():
-            if not future.done():
-                self._orphans.add(asyncio.ensure_future(_watch_orphan(pid, future)))
+        for answer in self._answers:
+            if not answer.done():
+                answer.set_exception(ConnectionResetError(why))
+        self._answers.clear()
+        for pid, exit_status in self._exits.items():
+            task = asyncio.ensure_future(_watch_orphan(pid, exit_status))
+            self._orphans.add(task)
+            task.add_done_callback(self._orphans.discard)
+        self._exits.clear()
+        self._on_end(self)
 
 
 async def _watch_orphan(pid: int, exit_status: asyncio.Future[int | None]) -> None:
     """The zygote is gone and cannot tell how its children end: see at least when."""
     if hasattr(os, "pidfd_open"):
-        try:
-            fd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            pass
-        else:
-            loop = asyncio.get_running_loop()
-            ended = loop.create_future()
-            loop.add_reader(fd, ended.cancel)
-            try:
-                await asyncio.wait([ended])
-            finally:
-                loop.remove_reader(fd)
-                os.close(fd)
+        with contextlib.suppress(ProcessLookupError):
+            await _readable(os.pidfd_open(pid))
     else:
         while _exists(pid):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     if not exit_status.done():
         exit_status.set_result(None)
+
+
+async def _readable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+    loop.add_reader(fd, event.set)
+    try:
+        await event.wait()
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
 
 
 def _exists(pid: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -39,6 +40,14 @@ class _Parser(MagicArgumentParser):  # type: ignore[misc]  # IPython's imports a
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.allow_abbrev = False
+
+    def parse_argstring(self, argstring: str, *, partial: bool = False) -> Any:
+        """Quotes are those of a shell: IPython's own splitting would leave them in the values."""
+        try:
+            words = shlex.split(argstring)
+        except ValueError as error:
+            raise UsageError(f"{argstring}: {error}") from None
+        return self.parse_known_args(words) if partial else self.parse_args(words)
 
 
 def service_parser() -> MagicArgumentParser:

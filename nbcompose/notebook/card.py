@@ -25,7 +25,7 @@ _PHASES = {
     "ready": "about to answer",
 }
 _COLORS = {"ready": "#2e9e5b", "failed": "#c9302c", "stopped": "#888", "waiting": "#c98a1b", "starting": "#3b7dd8"}
-_DIM = "color:var(--jp-ui-font-color2,#777)"
+_DIM = "color:#808080"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,23 @@ def headline(section: Section) -> str:
     status = section.status
     if section.trouble:
         return section.trouble
+    if waits := _waits(section):
+        return f"is {waits}"
     if section.busy or status is None or status.state == "starting":
         return f"is starting: {progress(status)}{_seconds(section)}" if section.elapsed is not None else "is starting"
-    if status.state == "waiting":
-        return f"is {status.reason}" if status.reason else "is waiting"
     return "failed" if status.state == "failed" else f"is {status.state}"
+
+
+def _waits(section: Section) -> str:
+    """E.g. "waiting for Embedder"; "" when nothing is waited for."""
+    status = section.status
+    if status is None or section.trouble:
+        return ""
+    if status.state == "waiting":
+        return status.reason
+    # A version that replaces another may wait for what the other did not need.
+    phases = {r.phase for r in status.replicas if r.state == "starting"} if section.busy else set()
+    return min(phases) if phases and all(p.startswith("waiting") for p in phases) else ""
 
 
 def progress(status: Status | None) -> str:
@@ -132,16 +144,18 @@ def _is_card(section: Section) -> bool:
 
 
 def _is_waiting(section: Section) -> bool:
-    waiting = section.status is not None and section.status.state == "waiting"
-    return waiting and section.elapsed is None and not section.busy and not section.trouble
+    """Whether the cell has ended, and the service has not."""
+    return section.elapsed is None and bool(_waits(section))
 
 
-# -- HTML: inline styles only, which front ends keep in a saved notebook that is not trusted
+# -- HTML: plain inline styles, which front ends keep in a saved notebook that is not trusted; greys that suit a light
+# page and a dark one
 
 
 def _html(section: Section) -> str:
     status = section.status
-    state = "failed" if section.trouble else "starting" if section.busy or status is None else status.state
+    state = "starting" if status is None or section.busy else status.state
+    state = "failed" if section.trouble else "waiting" if _waits(section) else state
     parts = [
         f'<div><span style="color:{_COLORS[state]}">●</span> '
         f"<b>{escape(section.spec.name)}</b> {escape(headline(section))}"
@@ -157,10 +171,7 @@ def _html(section: Section) -> str:
         parts.append(f'<div style="{_DIM}">It becomes ready by itself.</div>')
     elif section.elapsed is not None:
         parts.append(_bar(status))
-    style = (
-        "border:1px solid var(--jp-border-color2,#ccc);border-radius:4px;padding:6px 10px;margin:2px 0 4px;"
-        "max-width:60em;font-size:var(--jp-ui-font-size1,13px)"
-    )
+    style = "border:1px solid #9e9e9e;border-radius:4px;padding:6px 10px;margin:2px 0 4px;max-width:60em"
     return f'<div style="{style}">{"".join(parts)}</div>'
 
 
@@ -168,7 +179,8 @@ def _details(section: Section, status: Status) -> list[str]:
     first = section.spec.apis[0]
     parts = [_code("\n".join(status.apis))]
     parts += [f"<div>⚠ {escape(note)}</div>" for note in _notes(status)]
-    parts.append(f'<div style="{_DIM}">try</div>{_code(python_call(section.variable, first))}')
+    call = escape(python_call(section.variable, first))
+    parts.append(f'<div><span style="{_DIM}">try</span> <code>{call}</code></div>')
     parts.append(
         f'<details><summary style="{_DIM}">from outside</summary>{_code(curl_call(section.variable, first))}</details>'
     )

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -54,7 +55,7 @@ def _compile(shell: InteractiveShell, line: str, body: str) -> tuple[ast.Module,
         # As many lines above as in the cell: the magic's own, and empty ones, which IPython's transformers drop.
         above = 1 + next((i for i, text in enumerate(body.splitlines()) if text.strip()), 0)
         source = "\n" * above + shell.transform_cell(body)
-        name = shell.compile.cache(source, shell.execution_count, raw_code=raw)
+        name = shell.compile.cache(source, _number(shell), raw_code=raw)
         tree = shell.transform_ast(shell.compile.ast_parse(source, filename=name))
         try:
             return tree, shell.compile(tree, name, "exec")
@@ -67,6 +68,17 @@ def _compile(shell: InteractiveShell, line: str, body: str) -> tuple[ast.Module,
             raise
     except SyntaxError as error:
         raise _syntax_error(shell, error) from None
+
+
+def _number(shell: InteractiveShell) -> int:
+    """The number of the cell that runs. (Some versions of IPython count on before it has ended.)"""
+    numbers: dict[str, int] = shell.compile._filename_map
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_filename in numbers:
+            return numbers[frame.f_code.co_filename]
+        frame = frame.f_back
+    return int(shell.execution_count)
 
 
 def _awaits(shell: InteractiveShell, tree: ast.Module, name: str) -> bool:

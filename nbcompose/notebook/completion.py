@@ -11,8 +11,6 @@ from nbcompose import devices
 from nbcompose.notebook.arguments import service_parser, services_parser
 from nbcompose.notebook.session import Session
 
-NOTHING: SimpleMatcherResult = {"completions": [], "suppress": False}
-
 
 class Completer:
     """Gives `match`, which IPython's completer asks (matcher API v2)."""
@@ -30,18 +28,17 @@ class Completer:
         text = context.text_until_cursor.lstrip()
         words = text.split()
         if not words:
-            return NOTHING
+            return _result([])
         current = "" if text[-1].isspace() else words.pop()
         if words[:1] == ["%%service"] and context.cursor_line == 0:
             found = _service_words(words[1:])
         elif words[:1] == ["%services"]:
             found = self._services_words(words[1:])
         else:
-            return NOTHING
+            return _result([])
         # IPython's token may begin in the middle of a word, after the colon of "cuda:0".
         cut = len(current) - len(context.token) if current.endswith(context.token) else 0
-        completions = [SimpleCompletion(w[cut:], type="param") for w in found if w.startswith(current)]
-        return {"completions": completions, "suppress": bool(completions)}
+        return _result([w[cut:] for w in found if w.startswith(current)])
 
     def _services_words(self, before: list[str]) -> list[str]:
         parser = services_parser()
@@ -53,6 +50,11 @@ class Completer:
             return []
         names = [n for n in self._session.registry.names() if n not in before]
         return [*names, *_options(chosen)]
+
+
+def _result(words: list[str]) -> SimpleMatcherResult:
+    # A new one each time: IPython writes into it.
+    return {"completions": [SimpleCompletion(w, type="param") for w in words], "suppress": bool(words)}
 
 
 def _service_words(before: list[str]) -> list[str]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from IPython.core.interactiveshell import InteractiveShell
+
+from nbcompose.errors import CallError, RemoteTraceback
+
+# Where nbcompose's own code is.
+_OURS = str(Path(__file__).parents[1]) + os.sep
 
 E = TypeVar("E", bound=BaseException)
 
@@ -27,6 +34,20 @@ def from_frame(error: E, frames: TracebackType | None, shell: InteractiveShell) 
     return _shown_as(error, partial(shell.InteractiveTB.structured_traceback, type(error), error, frames))
 
 
+def from_the_caller(error: E, shell: InteractiveShell) -> E:
+    """`error`, which came up through a call to a service: under the cell its traceback ends where the call is made.
+
+    What it says of the replicas' side stays, where that has lines of the user's.
+    """
+    if (
+        isinstance(error, CallError)
+        and isinstance(error.__cause__, RemoteTraceback)
+        and not _has_lines(error.__cause__)
+    ):
+        error.__cause__ = None
+    return _shown_as(error, partial(_caller_lines, error, shell))
+
+
 def cell_names(text: str, shell: InteractiveShell) -> str:
     """`text` with the names of cells as the notebook shows them: `Cell In[3], line 7`."""
 
@@ -41,6 +62,28 @@ def _shown_as(error: E, render: Callable[[], list[str]]) -> E:
     # IPython asks an exception for this before it makes a traceback of its own.
     error.__dict__["_render_traceback_"] = render
     return error
+
+
+def _has_lines(remote: RemoteTraceback) -> bool:
+    return any(not match["file"].startswith(_OURS) for match in _FRAME.finditer(remote.text))
+
+
+def _caller_lines(error: BaseException, shell: InteractiveShell) -> list[str]:
+    frames = _outside(error.__traceback__)
+    lines: list[Any] = shell.InteractiveTB.structured_traceback(type(error), error, frames)
+    return [cell_names(str(line), shell) for line in lines]
+
+
+def _outside(frames: TracebackType | None) -> TracebackType | None:
+    """The frames up to the first of nbcompose's."""
+    kept = []
+    while frames is not None and not frames.tb_frame.f_code.co_filename.startswith(_OURS):
+        kept.append(frames)
+        frames = frames.tb_next
+    chain: TracebackType | None = None
+    for frame in reversed(kept):
+        chain = TracebackType(chain, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return chain
 
 
 def _message_lines(error: BaseException, shell: InteractiveShell) -> list[str]:

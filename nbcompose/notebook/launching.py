@@ -172,7 +172,9 @@ class Launching:
     def _busy(self, change: Change) -> bool:
         """Whether the version that the cell wants is not there yet."""
         status = self._statuses.get(change.name)
-        return change.action != "nothing" and (status is None or status.version <= change.before or status.up == 0)
+        if change.action == "nothing":
+            return False
+        return status is None or status.version <= change.before or status.up == 0 or status.state == "starting"
 
     def _settled(self, name: str) -> bool:
         status = self._statuses.get(name)
@@ -183,6 +185,7 @@ def judge(change: Change, status: Status) -> str:
     """What is wrong with the outcome of a change, for the card's headline; "" when nothing is."""
     if status.state == "failed":
         return "failed to start"
-    if change.action != "nothing" and status.version <= change.before:
+    coming = any(r.state == "starting" for r in status.replicas) and not status.error
+    if change.action != "nothing" and status.version <= change.before and not coming:
         return "could not be replaced: the version before serves on"
     return ""

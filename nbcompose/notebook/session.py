@@ -13,8 +13,7 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose.engine.deployment import Deployment
-from nbcompose.errors import UnknownService
-from nbcompose.proxy import Proxy
+from nbcompose.notebook.calling import Handle
 from nbcompose.registry import Registry
 from nbcompose.spec import ServiceSpec
 
@@ -54,40 +53,7 @@ class Session:
 
     def connect(self, service: Any) -> Handle:
         """How `Answer.ask(...)` finds the service that runs. Raises `UnknownService`."""
-        return Handle(self.registry, service.name)
-
-
-class Handle:
-    """A running service as the notebook calls it: its apis, and where it answers over HTTP."""
-
-    def __init__(self, registry: Registry, name: str) -> None:
-        if name not in registry.names():
-            known = ", ".join(registry.names()) or "none"
-            raise UnknownService(
-                f"{name} does not run: run the cell that defines it, with %%service in its first line. Running: {known}"
-            )
-        self._registry = registry
-        self._name = name
-        self._proxy: Proxy = registry.proxy(name)
-
-    @property
-    def to_async(self) -> Any:
-        return self._proxy.to_async
-
-    @property
-    def to_sync(self) -> Any:
-        return self._proxy.to_sync
-
-    @property
-    def url(self) -> str:
-        return self._registry.url(self._name)
-
-    @property
-    def token(self) -> str:
-        return self._registry.token(self._name) or ""
-
-    def __getattr__(self, api: str) -> Any:
-        return getattr(self._proxy, api)
+        return Handle(self.registry, service.name, self.shell)
 
 
 def current(shell: InteractiveShell) -> Session | None:

@@ -42,7 +42,7 @@ class Admission:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.leave()
-            else:
+            elif turn in self._waiting:  # `leave` may have passed it over already
                 self._waiting.remove(turn)
             raise
 

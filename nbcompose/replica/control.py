@@ -1,6 +1,7 @@
 """A replica's side of the control channel: what it tells its supervisor, and what it is told.
 
-Notes to the supervisor: phase, progress, up, failed, cut, stats, spans. Notes from it: launch, route, stop.
+Notes to the supervisor: phase, progress, up, failed, leaving, cut, stats, spans. Notes from it: launch, route, stop.
+Nothing is answered; a closed channel tells each side that the other has gone.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from nbcompose.client import Client, Route
+from nbcompose.client import Client
 from nbcompose.replica.launch import Launch
 from nbcompose.replica.metrics import ApiSummary
 from nbcompose.replica.runtime import Runtime
 from nbcompose.wire.call import Connection, IncomingCall
 
 PERIOD = 0.25  # seconds between reports to the supervisor
+LEAVE_WAIT = 2.0  # seconds for the last notes to leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,13 @@ class Failure:
 
 
 class ControlLink:
-    """Speaks with the supervisor. `cancelled` is set when a start is to be given up."""
+    """Speaks with the supervisor. `launch` and `stop` are what it says; `stop` holds seconds of grace."""
 
     def __init__(self, client: Client) -> None:
         self.launch: asyncio.Future[Launch] = asyncio.get_running_loop().create_future()
         self.stop: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self.connection: Connection | None = None
+        self._closed = asyncio.Event()
         self._client = client
 
     def on_call(self, call: IncomingCall) -> None:
@@ -58,9 +61,11 @@ class ControlLink:
 
     def on_note(self, topic: str, value: Any) -> None:
         if topic == "launch" and not self.launch.done():
+            for route in value.routes:  # now: newer ones may be right behind
+                self._client.update(route)
             self.launch.set_result(value)
         elif topic == "route":
-            self._take_route(value)
+            self._client.update(value)
         elif topic == "stop" and not self.stop.done():
             self.stop.set_result(value)
 
@@ -69,32 +74,43 @@ class ControlLink:
         if self.connection is not None:
             self.connection.note(topic, value)
 
+    async def leave(self) -> None:
+        """Hang up, once what was told is out."""
+        if self.connection is not None:
+            self.connection.close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), LEAVE_WAIT)
+
     def on_closed(self, _: Connection) -> None:
         """The supervisor has gone: so do we, at once."""
+        self._closed.set()
         if not self.launch.done():
             self.launch.cancel()
         if not self.stop.done():
             self.stop.set_result(0.0)
 
-    def _take_route(self, route: Route | str) -> None:
-        if isinstance(route, str):
-            self._client.remove(route)
-        else:
-            self._client.update(route)
 
+class Reporter:
+    """Tells the supervisor what happened; nothing when nothing did."""
 
-async def report(link: ControlLink, runtime: Runtime) -> None:
-    """Tell the supervisor, now and then, what happened; nothing when nothing did. Runs until cancelled."""
-    last: Stats | None = None
-    while True:
+    def __init__(self, link: ControlLink, runtime: Runtime) -> None:
+        self._link = link
+        self._runtime = runtime
+        self._last: Stats | None = None
+
+    async def run(self) -> None:
+        """Now and then, until cancelled."""
+        while True:
+            self.report()
+            await asyncio.sleep(PERIOD)
+
+    def report(self) -> None:
+        runtime, last = self._runtime, self._last
         spans = runtime.spans.take()
         if spans:
-            link.tell("spans", spans)
+            self._link.tell("spans", spans)
         if spans or runtime.in_flight or last is None or last.in_flight or last.threads_busy:
             stats = Stats(runtime.in_flight, runtime.threads_busy, runtime.metrics.summary())
             if stats != last:
-                link.tell("stats", stats)
-                last = stats
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(link.stop), PERIOD)
-            return
+                self._link.tell("stats", stats)
+                self._last = stats

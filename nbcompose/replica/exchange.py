@@ -86,7 +86,9 @@ class Exchange(HTTPMessageDelegate):
 
     def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:
         self.busy = True
-        self.method, target, self.version = start_line  # type: ignore[assignment]  # a server reads requests only
+        assert isinstance(start_line, RequestStartLine)  # a server reads requests only
+        self.method, self.version = start_line.method, start_line.version
+        target = start_line.path
         self.path, _, self.query = target.partition("?")
         self.headers = headers
         length = header(headers, "Content-Length") or "0"

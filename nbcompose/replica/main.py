@@ -1,6 +1,6 @@
 """A replica's process, from its first instruction to its last.
 
-The zygote forks it, or it starts cold (`python -m nbcompose.replica.main`). It is handed five open files (`Files`),
+The zygote forks it, or it starts cold (`engine/cold.py`). It is handed five open files (`Files`),
 says in notes how it gets on, serves until it is told to stop, and ends when the kernel that owns it does.
 """
 
@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import functools
 import os
 import signal
 import socket
 import sys
 import threading
 import traceback
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import uvloop
@@ -30,15 +32,15 @@ from nbcompose.portal import Portal
 from nbcompose.proxy import Proxy, WireCaller
 from nbcompose.replica.access import Access
 from nbcompose.replica.birth import Files
-from nbcompose.replica.control import ControlLink, Failure, Up, report
+from nbcompose.replica.callers import Callers
+from nbcompose.replica.control import ControlLink, Failure, Reporter, Up
 from nbcompose.replica.http import HttpServer
 from nbcompose.replica.launch import Launch, load_spec, prepare_process
 from nbcompose.replica.runtime import Runtime
 from nbcompose.spec import ServiceSpec
 from nbcompose.url_client import UrlCaller
-from nbcompose.wire import address
 from nbcompose.wire.board import LoadBoard
-from nbcompose.wire.call import adopt, serve
+from nbcompose.wire.call import adopt
 from nbcompose.wire.remote_errors import describe
 
 
@@ -48,10 +50,10 @@ def run(files: Files) -> None:
     try:
         _redirect_output(files.output)
         _watch_owner(files.owner)
-        tracing.reseed()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(_main(files))
+        _part_from_parent(files)
+        # Never closed: that would wait for threads, of which one may be deep in C code, and for tasks that do not end.
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        code = runner.run(_main(files))
     except BaseException:
         traceback.print_exc()
     finally:
@@ -68,6 +70,17 @@ def _redirect_output(output: int) -> None:
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     faulthandler.enable(file=2)  # a crash in C code leaves Python's stack in the log
+
+
+def _part_from_parent(files: Files) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for fd in files:
+        os.set_inheritable(fd, False)  # programs that the user's code starts have no use for them
+    # Forked replicas would otherwise all make the same random numbers.
+    tracing.reseed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
 
 
 def _watch_owner(owner: int) -> None:
@@ -92,7 +105,7 @@ def end_now() -> None:
 
 
 async def _main(files: Files) -> int:
-    client = Client(LoadBoard(files.board))
+    client = _StartClient(LoadBoard(files.board))
     link = ControlLink(client)
     control = socket.socket(fileno=files.control)
     link.connection = await adopt(control, "the supervisor", link, link.on_closed)
@@ -107,7 +120,7 @@ async def _main(files: Files) -> int:
 class _Replica:
     """The life of this process once it knows what it is."""
 
-    def __init__(self, files: Files, client: Client, link: ControlLink, launch: Launch) -> None:
+    def __init__(self, files: Files, client: _StartClient, link: ControlLink, launch: Launch) -> None:
         self._files = files
         self._client = client
         self._link = link
@@ -115,62 +128,71 @@ class _Replica:
         self._phase = "import"
 
     async def live(self) -> int:
-        starting: asyncio.Future[tuple[Runtime, HttpServer | None]] = asyncio.ensure_future(self._start())
+        """Returns the exit status."""
+        starting: asyncio.Future[tuple[Runtime, Callers, HttpServer | None]] = asyncio.ensure_future(self._start())
         ends: list[asyncio.Future[Any]] = [starting, self._link.stop]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             # Given up while it starts: no hook has anything to clean up, and user code may be deep in C code.
             return 0
-        if starting.exception() is not None:
-            error = starting.exception()
-            assert error is not None
-            self._link.tell("failed", Failure(self._phase, describe(error, hop=f"{self._launch.spec.name}")))
+        error = starting.exception()
+        if error is not None:
+            self._link.tell("failed", Failure(self._phase, describe(error, hop=self._launch.spec.name)))
             traceback.print_exception(error)
-            await asyncio.sleep(0)  # the note leaves
+            await self._link.leave()
             return 3
-        runtime, http = starting.result()
-        reporting = asyncio.ensure_future(report(self._link, runtime))
-        grace = await self._link.stop
-        if http is not None:
-            await http.stop(grace)
-        cut = await runtime.stop(grace)
-        await reporting
-        self._link.tell("cut", cut)
-        await asyncio.sleep(0)
+        await self._serve(*starting.result())
+        await self._link.leave()
         return 0
 
-    async def _start(self) -> tuple[Runtime, HttpServer | None]:
+    async def _serve(self, runtime: Runtime, callers: Callers, http: HttpServer | None) -> None:
+        """Until told to stop, and then until what is in hand is done, within the grace given."""
+        reporter = Reporter(self._link, runtime)
+        reporting = asyncio.ensure_future(reporter.run())
+        grace = await self._link.stop
+        self._link.tell("leaving", None)  # SIGTERM comes from elsewhere: callers must hear of it too
+        async with asyncio.TaskGroup() as leaving:
+            leaving.create_task(_within(grace, callers.left()))
+            if http is not None:
+                leaving.create_task(http.stop(grace))
+        cut = await runtime.stop()
+        reporting.cancel()
+        reporter.report()
+        self._link.tell("cut", cut)
+
+    async def _start(self) -> tuple[Runtime, Callers, HttpServer | None]:
         launch, link = self._launch, self._link
-        for route in launch.routes:
-            self._client.update(route)
-        self._enter("import")
+        await self._enter("import")
         enter_replica(launch.spec.name)
         prepare_process(launch)
         Service.connect = _refuse_direct_calls
         spec = load_spec(launch)
         await self._download(spec)
-        self._enter("load")
+        await self._enter("load")
         _bind_dependencies(spec, self._client)
-        runtime = Runtime(spec, launch.index, launch.slot, LoadBoard(self._files.board), self._client)
-        await runtime.start()
-        where = address.fresh(f"nbcompose.call.{os.getpid()}")
-        self._server = await serve(address.listen(where), "a caller", _CallServer(runtime))  # lives while referred to
+        board = LoadBoard(self._files.board)
+        runtime = Runtime(spec, launch.index, launch.slot, board, self._client, launch.torch_threads)
+        with self._client.telling(functools.partial(link.tell, "phase")):
+            await runtime.start()
+        callers = Callers(runtime)
+        where = await callers.listen()
         http = None
         if launch.exposed:
             http = HttpServer(runtime, Access.of(launch.spec.http, launch.token, launch.allowed_hosts))
             http.listen(socket.socket(fileno=self._files.http))
         link.tell("up", Up(where, device()))
-        return runtime, http
+        return runtime, callers, http
 
-    def _enter(self, phase: str) -> None:
+    async def _enter(self, phase: str) -> None:
         self._phase = phase
         self._link.tell("phase", phase)
+        await asyncio.sleep(0)  # the note leaves before user code may hold the loop
 
     async def _download(self, spec: ServiceSpec) -> None:
         """Have every model on this machine before `__init__` asks for its path: a download is shown and stopped."""
         if not models_of(spec.cls):
             return
-        self._enter("download")
+        await self._enter("download")
         loop = asyncio.get_running_loop()
 
         def progress(report: ModelProgress) -> None:
@@ -179,14 +201,33 @@ class _Replica:
         await asyncio.to_thread(prefetch, spec.cls, progress, self._link.stop.done)
 
 
-class _CallServer:
-    """Calls from other processes go to the runtime."""
+async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(work, seconds)
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.on_call = runtime.on_call
 
-    def on_note(self, topic: str, value: Any) -> None:
-        """Callers send no notes."""
+class _StartClient(Client):
+    """A client that says what it waits for while the service starts: `__init__` may call what does not exist yet."""
+
+    def __init__(self, board: LoadBoard) -> None:
+        super().__init__(board)
+        self._tell: Callable[[str], None] | None = None
+
+    @contextlib.contextmanager
+    def telling(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """`tell` gets the phase that the start is in."""
+        self._tell = tell
+        try:
+            yield
+        finally:
+            self._tell = None
+
+    async def changed(self, service: str) -> None:
+        if self._tell is not None:
+            self._tell(f"waiting for {service}")
+        await super().changed(service)
+        if self._tell is not None:
+            self._tell("load")
 
 
 def _bind_dependencies(spec: ServiceSpec, client: Client) -> None:

@@ -1,14 +1,16 @@
 """A replica's service instance and every call to it: admission, batching, threads, deadlines, spans.
 
 The path of a call: wire or HTTP → `Runtime` → the method. Runs on the replica's event loop; sync apis run in
-threads.py's workers. How the class got here is launch.py's business, who may call is http.py's.
+threads.py's workers. How the class got here is launch.py's business, who may call http.py's and callers.py's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from typing import Any
@@ -16,18 +18,23 @@ from typing import Any
 from prometheus_client.core import Metric
 
 from nbcompose.batching import Batcher
-from nbcompose.client import Client, ReplicaRoute
-from nbcompose.errors import CallCancelled, DeadlineExceeded, UnknownApi
+from nbcompose.client import Client
+from nbcompose.devices import apply_threads
+from nbcompose.errors import CallCancelled, DeadlineExceeded, ServiceUnavailable, UnknownApi
 from nbcompose.replica.admission import Admission
 from nbcompose.replica.metrics import ServiceMetrics, merge
-from nbcompose.replica.threads import WorkerThreads
+from nbcompose.replica.siblings import METRICS, Siblings
+from nbcompose.replica.threads import ThreadItems, WorkerThreads
+from nbcompose.replica.timing import TimedCall
 from nbcompose.schema import ApiSchema
 from nbcompose.spec import ApiSpec, ServiceSpec
-from nbcompose.tracing import CallContext, Span, SpanBuffer, current_call, new_span_id
+from nbcompose.tracing import CallContext, SpanBuffer, current_call
 from nbcompose.wire.board import LoadBoard
-from nbcompose.wire.call import IncomingCall
+from nbcompose.wire.call import ConnectionClosed, IncomingCall
 
-METRICS = "__metrics__"  # asked of one another by the replicas of a service
+CUT_WAIT = 1.0  # seconds for the calls that are cut off to be told so
+
+logger = logging.getLogger("nbcompose.replica")
 
 
 class _Api:
@@ -44,9 +51,17 @@ class _Api:
 
 
 class Runtime:
-    """One instance of one service."""
+    """One instance of one service. `torch_threads`: see `devices.Placement`."""
 
-    def __init__(self, spec: ServiceSpec, index: int, slot: int, board: LoadBoard, client: Client) -> None:
+    def __init__(
+        self,
+        spec: ServiceSpec,
+        index: int,
+        slot: int,
+        board: LoadBoard,
+        client: Client,
+        torch_threads: int | None = None,
+    ) -> None:
         self.spec = spec
         self.index = index
         self.schemas: Mapping[str, ApiSchema] = {a.name: ApiSchema.of(spec.cls, a) for a in spec.apis}
@@ -56,13 +71,16 @@ class Runtime:
         self._slot = slot
         self._board = board
         self._client = client
+        self._siblings = Siblings(spec.name, index, client)
         self._loop = asyncio.get_running_loop()
         self._apis = {a.name: _Api(a, self.schemas[a.name], spec.name) for a in spec.apis}
-        self._threads = WorkerThreads(spec.threads, self._loop)
+        prepare = functools.partial(apply_threads, torch_threads) if torch_threads is not None else lambda: None
+        self._threads = WorkerThreads(spec.threads, self._loop, prepare)
         self._admission = Admission(spec.name, spec.traffic.max_concurrency, spec.traffic.max_queue)
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._cutting = False
         self._instance: Any = None
 
     # -- life
@@ -71,33 +89,45 @@ class Runtime:
         """Make the instance: `__init__` and the start-up hooks, in a worker thread. Raises what they raise."""
         self._threads.start()
         self._instance = await self._threads.run(self.spec.cls).future
-        await self._run_hooks(self.spec.on_startup)
+        for name in self.spec.on_startup:
+            await self._run_hook(name)
         for api in self._apis.values():
             api.method = getattr(self._instance, api.spec.method)
             if api.spec.batch is not None:
                 api.batcher = self._batcher(api)
 
-    async def stop(self, grace: float) -> int:
-        """Let calls in flight finish within `grace` seconds, then run the shutdown hooks.
+    async def idle(self) -> None:
+        """Wait until no call is in hand."""
+        await self._idle.wait()
 
-        Returns how many calls were cut off.
-        """
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), grace)
-        left = self.in_flight
-        for task in list(self._tasks):
+    async def stop(self) -> int:
+        """Cut off what is still in hand, and run the shutdown hooks. Returns how many calls were cut off."""
+        left, self._cutting = self.in_flight, True
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await self._run_hooks(self.spec.on_shutdown)
+        if tasks:
+            await asyncio.wait(tasks, timeout=CUT_WAIT)
+        for name in self.spec.on_shutdown:
+            try:
+                await self._run_hook(name)
+            except Exception:
+                logger.exception("%s.%s failed", self.spec.name, name)
         self._threads.stop()
         return left
 
-    async def _run_hooks(self, names: tuple[str, ...]) -> None:
-        for name in names:
-            hook = getattr(self._instance, name)
-            if inspect.iscoroutinefunction(hook):
-                await hook()
-            else:
-                await self._threads.run(hook).future
+    async def _run_hook(self, name: str) -> None:
+        hook = getattr(self._instance, name)
+        if not inspect.iscoroutinefunction(hook):
+            await self._threads.run(hook).future
+            return
+        context = CallContext()
+        context.on_loop = True  # a sync call of a dependency must say so, and not wait for itself
+        token = current_call.set(context)
+        try:
+            await hook()
+        finally:
+            current_call.reset(token)
 
     def _batcher(self, api: _Api) -> Batcher:
         items_name = api.spec.params[0].name
@@ -137,7 +167,10 @@ class Runtime:
             else:
                 call.reply(await self._invoke(api, arguments, call.context))
         except asyncio.CancelledError:
-            call.fail(CallCancelled(f"{hop} was cancelled"), hop)
+            if self._cutting and not call.context.cancelled:
+                call.fail(ServiceUnavailable(f"{hop}: the service was stopped before this call was done"), hop)
+            else:
+                call.fail(CallCancelled(f"{hop} was cancelled"), hop)
         except Exception as error:
             call.fail(error, hop)
 
@@ -181,12 +214,12 @@ class Runtime:
         left = context.remaining()
         context.on_cancel(task.cancel)
         try:
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(left) as limit:
                 return await work
-        except TimeoutError as error:
-            if isinstance(error, DeadlineExceeded) or (context.remaining() or 1) > 0:
+        except TimeoutError:
+            if not limit.expired():  # the api's own
                 raise
-            raise DeadlineExceeded(f"{hop} took longer than the {self.spec.traffic.timeout:g} s allowed") from None
+            raise DeadlineExceeded(f"{hop} took longer than the {round(left or 0, 2):g} s that it had") from None
         except asyncio.CancelledError:
             if context.cancelled and task.uncancel() == 0:
                 raise CallCancelled(f"{hop}: the client has gone") from None
@@ -195,43 +228,30 @@ class Runtime:
             context.forget(task.cancel)
 
     async def _invoke_somewhere(self, api: _Api, arguments: dict[str, Any], context: CallContext) -> Any:
-        sibling = self._less_busy()
+        sibling = await self._siblings.less_busy(self.in_flight)
         if sibling is not None:
-            with contextlib.suppress(ConnectionRefusedError):
-                connection = await self._client.replica(sibling, f"{self.spec.name}, replica {sibling.index}")
-                packed = api.schema.call_arguments(arguments)
-                return await connection.call(api.spec.name, packed, context, context.deadline)
+            packed = api.schema.call_arguments(arguments)
+            with contextlib.suppress(ConnectionClosed):  # the call has not left
+                return await sibling.call(api.spec.name, packed, context, context.deadline)
         return await self._invoke(api, arguments, context)
 
     async def _stream_somewhere(
         self, api: _Api, arguments: dict[str, Any], context: CallContext
     ) -> AsyncGenerator[Any, None]:
-        items = self._stream(api, arguments, context)
-        sibling = self._less_busy()
-        if sibling is not None:
-            with contextlib.suppress(ConnectionRefusedError):
-                connection = await self._client.replica(sibling, f"{self.spec.name}, replica {sibling.index}")
-                packed = api.schema.call_arguments(arguments)
-                items = connection.stream(api.spec.name, packed, context, context.deadline)
+        sibling = await self._siblings.less_busy(self.in_flight)
+        if sibling is not None and not sibling.closed:
+            packed = api.schema.call_arguments(arguments)
+            items = sibling.stream(api.spec.name, packed, context, context.deadline)
+        else:
+            items = self._stream(api, arguments, context)
         async with contextlib.aclosing(items):
             async for item in items:
                 yield item
 
-    def _less_busy(self) -> ReplicaRoute | None:
-        """A sibling with fewer calls in hand: kernels give all requests of a kept connection to one process."""
-        if self.in_flight == 0:
-            return None
-        route = self._client.route(self.spec.name)
-        if route is None or len(route.replicas) < 2:
-            return None
-        others = [r for r in route.replicas if r.index != self.index]
-        best = min(others, key=self._client.load)
-        return best if self._client.load(best) < self.in_flight else None
-
     # -- the call itself
 
     async def _invoke(self, api: _Api, arguments: dict[str, Any], context: CallContext) -> Any:
-        call = _Timed(self, api, context)
+        call = TimedCall(self, api.spec.name, context)
         try:
             await self._admission.enter()
             try:
@@ -243,7 +263,7 @@ class Runtime:
                     result = await self._call_method(api, arguments, context, call)
                 result = api.schema.check_result(result)
             finally:
-                self._admission.leave()
+                self._leave(call)
         except BaseException as error:
             call.ended(type(error).__name__)
             raise
@@ -251,7 +271,7 @@ class Runtime:
         return result
 
     async def _call_method(
-        self, api: _Api, arguments: dict[str, Any], context: CallContext, call: _Timed | None = None
+        self, api: _Api, arguments: dict[str, Any], context: CallContext, call: TimedCall | None = None
     ) -> Any:
         args, kwargs = api.schema.call_arguments(arguments)
         current_call.set(context)
@@ -259,35 +279,43 @@ class Runtime:
             context.on_loop = True
             return await api.method(*args, **kwargs)
         job = self._threads.run(api.method, *args, **kwargs)
-        try:
-            return await job.future
-        finally:
-            if call is not None and job.started:
-                call.began(job.started)
+        if call is not None:
+            call.job = job
+        return await job.future
 
     async def _stream(self, api: _Api, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
-        call = _Timed(self, api, context)
+        call = TimedCall(self, api.spec.name, context)
         try:
             await self._admission.enter()
             try:
                 call.admitted()
-                args, kwargs = api.schema.call_arguments(arguments)
-                current_call.set(context)
-                if api.spec.is_async:
-                    context.on_loop = True
-                    items = api.method(*args, **kwargs)
-                else:
-                    items = self._threads.iterate(api.method, args, kwargs, context)
-                async with contextlib.aclosing(items):
+                async with contextlib.aclosing(self._items(api, arguments, context, call)) as items:
                     async for item in items:
                         self.metrics.streamed(api.spec.name)
                         yield api.schema.check_item(item)
             finally:
-                self._admission.leave()
+                self._leave(call)
         except BaseException as error:
             call.ended("CallCancelled" if isinstance(error, GeneratorExit) else type(error).__name__)
             raise
         call.ended()
+
+    def _items(self, api: _Api, arguments: dict[str, Any], context: CallContext, call: TimedCall) -> Any:
+        args, kwargs = api.schema.call_arguments(arguments)
+        current_call.set(context)
+        if api.spec.is_async:
+            context.on_loop = True
+            return api.method(*args, **kwargs)
+        items = ThreadItems(self._threads, api.method, args, kwargs, context)
+        call.job = items.job
+        return items
+
+    def _leave(self, call: TimedCall) -> None:
+        """Give the call's place to the next: once its thread is off it, which may be long after the caller has left."""
+        if call.job is not None:
+            call.job.when_off(self._admission.leave)
+        else:
+            self._admission.leave()
 
     def begin(self) -> None:
         self.in_flight += 1
@@ -319,49 +347,4 @@ class Runtime:
 
     async def metric_families(self) -> list[Metric]:
         """The metrics of all replicas of this service; one that does not answer within 2 s is left out."""
-        route = self._client.route(self.spec.name)
-        siblings = [r for r in route.replicas if r.index != self.index] if route else []
-        answers = await asyncio.gather(*map(self._ask_metrics, siblings), return_exceptions=True)
-        return merge([self.metrics.families(), *(a for a in answers if isinstance(a, list))])
-
-    async def _ask_metrics(self, replica: ReplicaRoute) -> list[Metric]:
-        connection = await self._client.replica(replica, f"{self.spec.name}, replica {replica.index}")
-        families: list[Metric] = await connection.call(METRICS, ((), {}), CallContext(), time.monotonic() + 2)
-        return families
-
-
-class _Timed:
-    """One call's span and counts: made when it arrives, `ended` exactly once."""
-
-    __slots__ = ("_api", "_arrived", "_context", "_parent", "_queued", "_runtime", "_start")
-
-    def __init__(self, runtime: Runtime, api: _Api, context: CallContext) -> None:
-        self._runtime = runtime
-        self._api = api
-        self._context = context
-        self._parent = context.span_id
-        context.span_id = new_span_id()
-        self._start = time.time()
-        self._arrived = time.perf_counter()
-        self._queued = 0.0
-        runtime.begin()
-        runtime.metrics.started(api.spec.name)
-
-    def admitted(self) -> None:
-        self._queued = time.perf_counter() - self._arrived
-
-    def began(self, moment: float) -> None:
-        """A thread took the call at `moment` (`time.perf_counter()`)."""
-        self._queued = moment - self._arrived
-
-    def ended(self, error: str = "") -> None:
-        seconds = time.perf_counter() - self._arrived
-        runtime, name = self._runtime, self._api.spec.name
-        runtime.end()
-        runtime.metrics.finished(name, seconds, self._queued, error)
-        runtime.spans.add(
-            Span(
-                self._context.trace_id, self._context.span_id, self._parent, runtime.spec.name, name, runtime.index,
-                self._start, seconds, self._queued, error,
-            )
-        )  # fmt: skip
+        return merge([self.metrics.families(), *await self._siblings.metrics()])

@@ -7,11 +7,12 @@ A thread cannot be stopped from outside: a call that is cancelled leaves its thr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import queue
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from nbcompose.tracing import CallContext, current_call
@@ -22,15 +23,23 @@ _END = object()
 
 
 class WorkerThreads:
-    """`count` threads that run sync code for one event loop."""
+    """`count` threads that run sync code for one event loop. Each calls `prepare` first."""
 
-    def __init__(self, count: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, count: int, loop: asyncio.AbstractEventLoop, prepare: Callable[[], object] = lambda: None
+    ) -> None:
         self._loop = loop
+        self._prepare = prepare
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._busy = [False] * count
         self._threads = [
-            threading.Thread(target=self._work, name=f"nbcompose-api-{i}", daemon=True) for i in range(count)
+            threading.Thread(target=self._work, args=(i,), name=f"nbcompose-api-{i}", daemon=True) for i in range(count)
         ]
-        self.busy = 0
+
+    @property
+    def busy(self) -> int:
+        """Threads at work, also those whose caller has gone."""
+        return sum(self._busy)
 
     def start(self) -> None:
         for thread in self._threads:
@@ -47,74 +56,28 @@ class WorkerThreads:
         self._jobs.put(job)
         return job
 
-    async def iterate(
-        self,
-        function: Callable[..., Iterator[Any]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        context: CallContext,
-    ) -> AsyncGenerator[Any, None]:
-        """The items of a sync generator, which owns a worker thread until it ends.
-
-        Closing this asks the generator to stop: it does so at its next item, in its own thread, since closing it from
-        another raises "generator already executing".
-        """
-        items: asyncio.Queue[Any] = asyncio.Queue()
-        room = threading.Semaphore(WINDOW)
-        gone = threading.Event()
-        context.on_cancel(gone.set)
-
-        def pump() -> None:
-            current_call.set(context)
-            generator = function(*args, **kwargs)
-            try:
-                for item in generator:
-                    if gone.is_set():
-                        return
-                    room.acquire()
-                    if gone.is_set():
-                        return
-                    self._loop.call_soon_threadsafe(items.put_nowait, item)
-            finally:
-                close = getattr(generator, "close", None)
-                if close is not None:
-                    close()
-                self._loop.call_soon_threadsafe(items.put_nowait, _END)
-
-        done = self.run(pump).future
-        try:
-            while (item := await items.get()) is not _END:
-                room.release()
-                yield item
-            await done  # raises what the generator raised
-        finally:
-            gone.set()
-            context.cancelled = context.cancelled or not done.done()  # `cancelled()` in the generator's own code
-            context.forget(gone.set)
-            room.release()
-            if not done.done():
-                done.cancel()
-
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
+        self._prepare()
         while (job := self._jobs.get()) is not None:
-            if job.future.cancelled():
+            if not job.claim():
                 continue
-            self.busy += 1
+            self._busy[number] = True
             job.started = time.perf_counter()
             result, failure = None, None
             try:
                 result = job.context.run(job.function, *job.args, **job.kwargs)
             except BaseException as error:  # SystemExit too: user code must not end the thread
                 failure = error
-            self.busy -= 1
-            self._loop.call_soon_threadsafe(job.settle, result, failure)
+            self._busy[number] = False
+            with contextlib.suppress(RuntimeError):  # the loop has been closed: the process ends
+                self._loop.call_soon_threadsafe(job.settle, result, failure)
             del job, result, failure  # arrays of the last call must not live until the next
 
 
 class Job:
     """Sync work for a thread. `started` is `time.perf_counter()` when a thread took it, 0.0 before."""
 
-    __slots__ = ("args", "context", "function", "future", "kwargs", "started")
+    __slots__ = ("_on_end", "_ticket", "args", "context", "function", "future", "kwargs", "started")
 
     def __init__(
         self,
@@ -130,10 +93,35 @@ class Job:
         self.args = args
         self.kwargs = kwargs
         self.started = 0.0
+        self._ticket = [None]  # whoever takes it has the job: a thread, or the caller that gives up
+        self._on_end: Callable[[], object] | None = None
+
+    def claim(self) -> bool:
+        """Whether the caller of this, and nobody before, has got the job. Any thread."""
+        try:
+            self._ticket.pop()
+        except IndexError:
+            return False
+        return True
+
+    def when_off(self, callback: Callable[[], object]) -> None:
+        """Call `callback` on the loop once no thread is, or will be, at this job: now, where that is so already."""
+        if self.future.done() and not self.future.cancelled():
+            callback()
+        elif self.claim():
+            self.future.cancel()
+            callback()
+        else:
+            self._on_end = callback
 
     def settle(self, result: Any, error: BaseException | None) -> None:
-        if self.future.done():
-            return
+        """On the loop: a thread has done it."""
+        if not self.future.done():
+            self._tell(result, error)
+        if self._on_end is not None:
+            self._on_end()
+
+    def _tell(self, result: Any, error: BaseException | None) -> None:
         if error is None:
             self.future.set_result(result)
         elif isinstance(error, StopIteration):  # a future refuses it
@@ -144,3 +132,67 @@ class Job:
             wrapped = RuntimeError(f"the api raised {type(error).__name__}: {error}")
             wrapped.__cause__ = error
             self.future.set_exception(wrapped)
+
+
+class ThreadItems:
+    """The items of a sync generator, which owns a worker thread until it ends: an async iterator to be closed.
+
+    Closing this asks the generator to stop: it does so at its next item, in its own thread, since closing it from
+    another raises "generator already executing". `job` is done when it has.
+    """
+
+    def __init__(
+        self,
+        threads: WorkerThreads,
+        function: Callable[..., Iterator[Any]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: CallContext,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._items: asyncio.Queue[Any] = asyncio.Queue()
+        self._room = threading.Semaphore(WINDOW)
+        self._gone = threading.Event()
+        self._context = context
+        context.on_cancel(self._gone.set)
+        self.job = threads.run(self._pump, function, args, kwargs)
+
+    def __aiter__(self) -> ThreadItems:
+        return self
+
+    async def __anext__(self) -> Any:
+        item = await self._items.get()
+        if item is _END:
+            await self.job.future  # raises what the generator raised
+            raise StopAsyncIteration
+        self._room.release()
+        return item
+
+    async def aclose(self) -> None:
+        self._gone.set()
+        self._context.forget(self._gone.set)
+        if not self.job.future.done():
+            self._context.cancelled = True  # for `cancelled()` in the generator's own code
+            self._room.release()
+
+    def _pump(self, function: Callable[..., Iterator[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """In the thread."""
+        current_call.set(self._context)
+        try:
+            generator = function(*args, **kwargs)
+            try:
+                self._forward(generator)
+            finally:
+                close = getattr(generator, "close", None)  # a decorator may have made another iterator of it
+                if close is not None:
+                    close()
+        finally:
+            self._loop.call_soon_threadsafe(self._items.put_nowait, _END)
+
+    def _forward(self, generator: Iterator[Any]) -> None:
+        for item in generator:
+            if not self._gone.is_set():
+                self._room.acquire()
+            if self._gone.is_set():
+                return
+            self._loop.call_soon_threadsafe(self._items.put_nowait, item)

@@ -28,7 +28,7 @@ IMAGE_FORMATS = {  # media type -> PIL's name; also the only formats that are op
 
 # The modes that each encoder writes; others are converted to the first one.
 _WRITABLE_MODES = {
-    "PNG": ("RGB", "RGBA", "1", "L", "LA", "P", "I", "I;16"),
+    "PNG": ("RGB", "RGBA", "1", "L", "LA", "P", "I;16"),
     "JPEG": ("RGB", "L", "CMYK"),
     "WEBP": ("RGB", "RGBA"),
 }
@@ -107,12 +107,14 @@ def array_from_npy(data: bytes) -> npt.NDArray[Any]:
         if dtype.hasobject:
             raise ValueError("an array of Python objects is not accepted")
         have = len(data) - stream.tell()
-        if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != have:
+        count = math.prod(shape)
+        # Items of no size would make any shape fit, and a copy of it take for ever.
+        if any(n < 0 for n in shape) or count * dtype.itemsize != have or (count and not dtype.itemsize):
             raise ValueError(f"shape {shape} of {dtype} does not fit the {have} bytes that follow")
         order: Literal["C", "F"] = "F" if fortran else "C"
         flat = np.ndarray(shape, dtype, data, stream.tell(), order=order)
         return flat.copy(order=order)  # a view of `data` would be read-only
-    except (ValueError, TypeError, OverflowError, SyntaxError, EOFError) as error:
+    except Exception as error:  # the header is Python text that numpy evaluates: it may raise anything
         raise ValueError(f"not a valid .npy file: {error}") from None
 
 
@@ -167,7 +169,9 @@ def image_to_bytes(image: Any, media_type: str = "image/png") -> bytes:
     """The bytes of an image file; modes that the format lacks are converted to RGB or RGBA."""
     format_ = IMAGE_FORMATS[media_type]
     modes = _WRITABLE_MODES[format_]
-    if image.mode not in modes:
+    if image.mode == "I" and "I;16" in modes:
+        image = image.convert("I;16")  # grey of more than 8 bits: to RGB it would be cut off at 255
+    elif image.mode not in modes:
         has_alpha = image.mode in _WITH_ALPHA or "transparency" in image.info
         image = image.convert("RGBA" if has_alpha and "RGBA" in modes else "RGB")
     buffer = io.BytesIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from nbcompose.errors import (
@@ -85,6 +86,9 @@ def _operation(
         "operationId": api.name,
         "tags": [service.name],
         **_filled(summary=summary or api.signature, description=description),
+        # What JSON Schema cannot say, for `depends(url=...)` and the page at /docs.
+        "x-nbcompose-params": [asdict(param) for param in api.params],
+        "x-nbcompose-stream": api.stream,
         "requestBody": {
             "required": any(p.required for p in api.params),
             "content": _request_content(api, schema, components),

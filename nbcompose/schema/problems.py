@@ -18,7 +18,7 @@ _WITHOUT_VALUE = {"missing", "extra_forbidden", "value_error", "assertion_error"
 def invalid_argument(label: str, takes: str, error: ValidationError) -> InvalidArgument:
     """`label` is `Service.api`, `takes` its signature, quoted where a name is missing or unknown."""
     found = _problems(error)
-    problems: list[dict[str, object]] = [{"loc": list(d["loc"]), "msg": _text(d), "type": d["type"]} for d in found]
+    problems: list[dict[str, object]] = [{"loc": _loc(d), "msg": _text(d), "type": d["type"]} for d in found]
     lines = [f"{label}: {_path(d)}{_text(d)}{_came(d)}" for d in found[:SHOWN]]
     if any(d["type"] in ("missing", "extra_forbidden") and len(d["loc"]) == 1 for d in found):
         lines.append(f"the signature is {takes}")
@@ -37,8 +37,14 @@ def _problems(error: ValidationError) -> list[ErrorDetails]:
     return error.errors(include_url=False, include_context=False)[:KEPT]
 
 
+def _loc(detail: ErrorDetails) -> list[int | str]:
+    """Where it is. pydantic tells the members of a union apart by their validators, ours by the name of a function."""
+    return [part for part in detail["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
+
+
 def _path(detail: ErrorDetails) -> str:
-    return ".".join(str(part) for part in detail["loc"]) + ": " if detail["loc"] else ""
+    loc = _loc(detail)
+    return ".".join(str(part) for part in loc) + ": " if loc else ""
 
 
 def _text(detail: ErrorDetails) -> str:

@@ -155,14 +155,20 @@ class Model(Struct):
 
     def before(self, value: Any) -> Any:
         if isinstance(value, dict):
-            if self.changed:
-                return self._prepare.validate_python(value)
-            if self.over_http:
-                # JSON is more than Python values: a strict model takes a date from a string only there.
-                return self.cls.__pydantic_validator__.validate_json(to_json(value))  # type: ignore[attr-defined]
-        elif not self.over_http and is_stale(value, self.cls):
+            prepared = self._prepare.validate_python(value) if self.changed else value
+            return self._from_json(prepared) if self.over_http else prepared
+        if not self.over_http and is_stale(value, self.cls):
             return self._from_stale(value)
         return value
+
+    def _from_json(self, values: dict[str, Any]) -> Any:
+        validator = self.cls.__pydantic_validator__  # type: ignore[attr-defined]
+        # A strict model takes a date from a string in JSON only, and JSON cannot hold what was prepared.
+        return (
+            validator.validate_python(values, strict=False)
+            if self.changed
+            else validator.validate_json(to_json(values))
+        )
 
     def _from_stale(self, value: Any) -> Any:
         names = self.cls.__pydantic_fields__  # type: ignore[attr-defined]

@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from nbcompose.forked import keep_from_children
+
 ABSTRACT = sys.platform == "linux"
 
 
@@ -46,19 +48,26 @@ def listen(address: str) -> socket.socket:
     except BaseException:
         sock.close()
         raise
-    return sock
+    return keep_from_children(sock)
 
 
 def connect(address: str) -> socket.socket:
-    """A connected socket. Raises `ConnectionError` when nobody listens, or somebody else's process does."""
+    """A connected socket; never waits.
+
+    Raises `ConnectionError` when nobody listens or too many wait to be let in, `PermissionError` when it is not this
+    user's process that listens.
+    """
     sock = socket.socket(socket.AF_UNIX)
     try:
-        sock.connect(_native(address))
         sock.setblocking(False)
+        sock.connect(_native(address))
         check_peer(sock)
     except FileNotFoundError as error:
         sock.close()
         raise ConnectionRefusedError(f"nothing listens at {address}") from error
+    except BlockingIOError as error:
+        sock.close()
+        raise ConnectionRefusedError(f"whoever listens at {address} does not keep up with its callers") from error
     except BaseException:
         sock.close()
         raise

@@ -50,6 +50,8 @@ class Encoder:
 
         Raises `InvalidArgument` (for a result or an item `InvalidResult`) when it cannot be pickled.
         """
+        if _is_plain(obj, 3):
+            return [pickle.dumps(obj, 5)]
         draft = Draft(self._pool, self._threshold, self._defined)
         try:
             Pickler(draft, draft, draft.take_buffer).dump(obj)
@@ -102,6 +104,26 @@ class Encoder:
         except Exception:
             return False
         return True
+
+
+_ATOMS = frozenset({int, float, bool, type(None)})
+_SHORT = 4096  # characters or bytes
+_FEW = 16  # elements
+
+
+def _is_plain(obj: Any, depth: int) -> bool:
+    """Whether plain pickle does for a small object: most arguments and results, at half of what the Pickler takes."""
+    kind = type(obj)
+    if kind in _ATOMS:
+        return True
+    if kind is str or kind is bytes:
+        return len(obj) < _SHORT
+    if depth == 0 or kind not in (tuple, dict, list) or len(obj) > _FEW:
+        return False
+    for element in obj:
+        if not _is_plain(element, depth - 1):
+            return False
+    return kind is not dict or all(_is_plain(value, depth - 1) for value in obj.values())
 
 
 class Decoder:

@@ -11,9 +11,13 @@ import struct
 from collections.abc import Iterator
 from enum import IntEnum
 
+import numpy as np
+
 PROTOCOL = b"nbcompose/1"
 HEADER = struct.Struct("<IIBB")
 MAX_BODY = 2**31  # bytes; larger values travel in shared memory
+MAX_GREETING = 64  # bytes: the limit until the peer has said what it speaks
+JOINED = 65536  # bytes: a smaller body that is incomplete is kept with its header and joined with what comes
 
 
 class Kind(IntEnum):
@@ -30,25 +34,31 @@ class Kind(IntEnum):
     FORGET = 10  # segments that the sender has closed
 
 
+Body = bytes | memoryview  # a view is writable, and nobody else's
+
+
 class ProtocolError(ConnectionError):
     """The peer does not speak this protocol; the connection is of no further use."""
 
 
-def header(kind: int, call_id: int, length: int, channel: int = 0) -> bytes:
-    return HEADER.pack(length, call_id, kind, channel)
-
-
 class FrameReader:
-    """Cuts what arrives into frames. A body that comes in many pieces is copied once, into its own buffer."""
+    """Cuts what arrives into frames. A body that comes in many pieces is copied once, into its own buffer.
 
-    def __init__(self) -> None:
+    `limit`, in bytes, bounds a body; it may be changed between frames, also while `feed` yields.
+    """
+
+    def __init__(self, limit: int = MAX_BODY) -> None:
+        self.limit = limit
         self._head = b""  # an incomplete header, or a small incomplete frame
-        self._body: bytearray | None = None  # the large body that is being filled
+        self._body: memoryview | None = None  # the large body that is being filled
         self._filled = 0
         self._frame: tuple[int, int, int] = (0, 0, 0)
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, int, int, bytes | bytearray]]:
-        """Yield (kind, call id, channel, body) for each frame that `data` completes. Raises `ProtocolError`."""
+    def feed(self, data: bytes) -> Iterator[tuple[int, int, int, Body]]:
+        """Yield (kind, call id, channel, body) for each frame that `data` completes. Raises `ProtocolError`.
+
+        To be exhausted: what is left of `data` after the last frame is kept only then.
+        """
         offset = 0
         if self._body is not None:
             offset = self._fill(data, 0)
@@ -62,14 +72,15 @@ class FrameReader:
         end = len(data)
         while end - offset >= HEADER.size:
             length, call_id, kind, channel = HEADER.unpack_from(data, offset)
-            if length > MAX_BODY:
+            if length > self.limit:
                 raise ProtocolError(f"a frame of {length} bytes: the peer does not speak {PROTOCOL.decode()}")
             start = offset + HEADER.size
             if start + length > end:
-                if length <= 65536:
-                    break  # cheaper to join when the rest comes
+                if length <= JOINED:
+                    break
                 self._frame = (kind, call_id, channel)
-                self._body, self._filled = bytearray(length), 0
+                # Not a bytearray, which is filled with zeros: that takes as long as to receive it.
+                self._body, self._filled = np.empty(length, np.uint8).data, 0
                 self._fill(data, start)
                 return
             offset = start + length

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from jupyter_client.blocking.client import BlockingKernelClient
@@ -65,8 +66,9 @@ class Notebook:
         return ran
 
     def complete(self, text: str) -> list[str]:
-        _, matches = self.shell.complete(text, text, len(text))
-        return list(matches)
+        """What Tab at the end of `text` offers, without what it would complete of file names and the like."""
+        with provisionalcompleter():
+            return [c.text for c in self.shell.Completer.completions(text, len(text)) if c.type != "path"]
 
 
 def make_shell() -> InteractiveShell:
@@ -194,8 +196,21 @@ def start_kernel() -> Iterator[Kernel]:
         manager.cleanup_resources()
 
 
+@pytest.fixture(scope="module")
+def shared_kernel() -> Iterator[Kernel]:
+    with start_kernel() as kernel:
+        yield kernel
+
+
 @pytest.fixture
-def kernel() -> Iterator[Kernel]:
-    """A kernel with the extension."""
+def kernel(shared_kernel: Kernel) -> Kernel:
+    """A kernel with the extension, without any service of an earlier test."""
+    shared_kernel.ok("%services stop --all")
+    return shared_kernel
+
+
+@pytest.fixture
+def own_kernel() -> Iterator[Kernel]:
+    """A kernel with the extension that the test may end."""
     with start_kernel() as kernel:
         yield kernel

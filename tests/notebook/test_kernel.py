@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,6 @@ class Echo:
 CHAIN = """
 %%service
 import asyncio, pathlib, time
-from nbcompose import cancelled
 folder = pathlib.Path({folder!r})
 
 class Leaf:
@@ -42,13 +42,13 @@ class Leaf:
 
     @api
     def drip(self) -> "Iterator[int]":
-        for i in range(10_000):
-            (folder / "began").touch()
-            if cancelled():
-                (folder / "cancelled").touch()
-                return
-            time.sleep(0.01)
-            yield i
+        try:
+            for i in range(10_000):
+                (folder / "began").touch()
+                time.sleep(0.01)
+                yield i
+        finally:
+            (folder / "cancelled").touch()
 
     @api
     def say(self, text: str) -> str:
@@ -65,6 +65,8 @@ class Top:
     def say(self, text: str) -> str:
         return self.leaf.say(text)
 """
+
+RESTARTS = "print(sum(s.restarts for s in get_ipython().meta['nbcompose'].registry.statuses()))"
 
 
 def wait_for(condition: Any, what: str, seconds: float = 30) -> None:
@@ -94,8 +96,7 @@ def test_an_interrupt_ends_a_call_everywhere_and_the_services_live_on(
     assert "KeyboardInterrupt" in ran.error or "CancelledError" in ran.error
     wait_for((tmp_path / "cancelled").exists, "the leaf was cancelled")
     assert kernel.ok("Top.say('still here')").result == "'still here'"
-    assert "0" in kernel.ok("print(sum(s.restarts for s in _nb.registry.statuses()))".replace(
-        "_nb", "get_ipython().meta['nbcompose']")).stdout
+    assert kernel.ok(RESTARTS).stdout.strip() == "0"
 
 
 def test_an_interrupted_first_start_stops_the_service(kernel: Kernel, tmp_path: Path) -> None:
@@ -142,28 +143,45 @@ def test_an_interrupted_replacement_keeps_the_version_before(kernel: Kernel, tmp
     assert "unchanged" in kernel.ok(ECHO).displays[-1]["text/plain"]
 
 
-def test_a_card_becomes_ready_after_its_cell_under_its_cell(kernel: Kernel) -> None:
-    first = kernel.send("""
-        %%service
-        class Front:
-            echo = depends("Echo")
-            @api
-            def say(self, text: str) -> str:
-                return self.echo.say(text)
-    """)
+FRONT = """
+%%service
+class Front:
+    echo = depends("Echo")
+    @api
+    def say(self, text: str) -> str:
+        return self.echo.say(text)
+"""
+
+
+@pytest.mark.parametrize("init", ["", "def __init__(self):\n        self.echo.say('early')"], ids=["", "in __init__"])
+def test_a_card_becomes_ready_after_its_cell_under_its_cell(kernel: Kernel, init: str) -> None:
+    first = kernel.send(FRONT.replace("    @api", f"    {init}\n    @api"))
     waiting = kernel.finished(first)
     assert waiting.displays[-1]["text/plain"] == "Front is waiting for Echo\n  It becomes ready by itself."
     kernel.ok("1 + 1")
     second = kernel.send(ECHO)
-    kernel.until(
-        lambda m: m["msg_type"] == "update_display_data"
-        and m["content"]["data"]["text/plain"].startswith("Front is ready")
-    )
+    kernel.until(lambda m: kernel.parent(m) == first and is_update(m, "Front is ready"))
     kernel.finished(second)
-    assert kernel.shown(first).displays[-1]["text/plain"].startswith("Front is ready")
     assert len(kernel.shown(first).displays) == 1
     assert [d["text/plain"].splitlines()[0] for d in kernel.shown(second).displays] == ["Echo is ready"]
     assert kernel.ok("Front.say('both')").result == "'both'"
+
+
+def test_a_new_version_may_wait_while_the_one_before_serves(kernel: Kernel) -> None:
+    plain = FRONT.replace('    echo = depends("Echo")\n', "").replace("self.echo.say(text)", "text")
+    kernel.ok(plain)
+    needs = FRONT.replace("    @api", "    def __init__(self):\n        self.echo.say('early')\n    @api")
+    first = kernel.send(needs)
+    assert kernel.finished(first).displays[-1]["text/plain"].startswith("Front is waiting for Echo\n")
+    assert kernel.ok("Front.say('old')").result == "'old'"
+    kernel.ok(ECHO.replace("return text", "return text.upper()"))
+    kernel.until(lambda m: kernel.parent(m) == first and is_update(m, "Front is ready"))
+    assert kernel.ok("Front.say('new')").result == "'NEW'"
+
+
+def is_update(message: dict[str, Any], begin: str) -> bool:
+    kind, content = message["msg_type"], message["content"]
+    return kind == "update_display_data" and content["data"]["text/plain"].startswith(begin)
 
 
 def test_no_wait_returns_at_once_and_the_card_follows(kernel: Kernel, tmp_path: Path) -> None:
@@ -248,13 +266,13 @@ def sockets_of(pids: set[int]) -> set[str]:
 
 
 @pytest.mark.parametrize("forked", [False, True], ids=["alone", "with a forked child of its own"])
-def test_nothing_is_left_of_a_killed_kernel(kernel: Kernel, forked: bool) -> None:
-    kernel.ok(ECHO.replace("%%service", "%%service --replicas 2"))
-    assert kernel.ok("Echo.say('x')").result == "'x'"
-    kernel_pid = int(kernel.ok("import os; print(os.getpid())").stdout)
+def test_nothing_is_left_of_a_killed_kernel(own_kernel: Kernel, forked: bool) -> None:
+    own_kernel.ok(ECHO.replace("%%service", "%%service --replicas 2"))
+    assert own_kernel.ok("Echo.say('x')").result == "'x'"
+    kernel_pid = int(own_kernel.ok("import os; print(os.getpid())").stdout)
     child = 0
     if forked:
-        child = int(kernel.ok("""
+        child = int(own_kernel.ok("""
             import time
             child = os.fork()
             if child == 0:
@@ -265,9 +283,12 @@ def test_nothing_is_left_of_a_killed_kernel(kernel: Kernel, forked: bool) -> Non
     pids = ours(kernel_pid) - {child}
     assert len(pids) >= 3  # a zygote and two replicas
     assert sockets_of({kernel_pid, *pids})
+    port = int(own_kernel.ok("print(Echo.url.rpartition(':')[2])").stdout)
     os.kill(kernel_pid, signal.SIGKILL)
     wait_for(lambda: not any(map(alive, pids)), "all of them have ended", seconds=2)
     wait_for(lambda: not sockets_of({kernel_pid, *pids}), "no socket is left", seconds=2)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=2)
     if forked:
         assert alive(child)
         os.kill(child, signal.SIGKILL)
@@ -280,12 +301,12 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_restarted_kernel_has_stopped_its_services(kernel: Kernel) -> None:
-    kernel.ok(ECHO)
-    pids = ours(int(kernel.ok("import os; print(os.getpid())").stdout))
+def test_a_restarted_kernel_has_stopped_its_services(own_kernel: Kernel) -> None:
+    own_kernel.ok(ECHO)
+    pids = ours(int(own_kernel.ok("import os; print(os.getpid())").stdout))
     assert pids
-    kernel.manager.restart_kernel(now=False)
+    own_kernel.manager.restart_kernel(now=False)
     wait_for(lambda: not any(map(alive, pids)), "all of them have ended")
-    kernel.client.wait_for_ready(timeout=60)
-    kernel.ok("%load_ext nbcompose\nfrom nbcompose import api, depends, service")
-    assert "No service runs" in kernel.ok("%services").result
+    own_kernel.client.wait_for_ready(timeout=60)
+    own_kernel.ok("%load_ext nbcompose\nfrom nbcompose import api, depends, service")
+    assert "No service runs" in own_kernel.ok("%services").result

@@ -96,7 +96,7 @@ def test_without_annotations_everything_passes(schema_of):
     assert schema.validate(schema.bind((value,), {}))["x"] is value
     assert schema.check_result(value) is value
     assert schema.validate_json({"x": [None, {"a": 1}]}) == {"x": [None, {"a": 1}]}
-    with pytest.raises(InvalidArgument, match="Svc.bare: x: is missing"):
+    with pytest.raises(InvalidArgument, match=r"Svc\.bare: x: is missing"):
         schema.validate({"y": 1})
 
 
@@ -191,3 +191,10 @@ def test_errors_of_several_annotations_come_together(schema_of):
         "Bad.f: the annotation of its result cannot be used: 3 is not a type",
     ]
     assert caught.value.mistakes[0].file == __file__
+
+
+def test_our_own_functions_are_not_in_the_place_of_a_problem(schema_for):
+    with pytest.raises(InvalidArgument) as caught:
+        schema_for(np.ndarray | list[int]).validate({"x": "a"})
+    assert [p["loc"] for p in caught.value.problems] == [["x"], ["x", "list[int]"]]
+    assert "function" not in str(caught.value)

@@ -188,3 +188,8 @@ def test_a_truncated_image_is_refused():
     data = codecs.image_to_bytes(Image.effect_noise((64, 64), 50))
     with pytest.raises(ValueError, match="damaged"):
         codecs.image_from_bytes(data[: len(data) // 2])
+
+
+def test_grey_of_sixteen_bits_survives():
+    image = Image.new("I", (1, 1), 40_000)
+    assert codecs.image_from_bytes(codecs.image_to_bytes(image)).getpixel((0, 0)) == 40_000

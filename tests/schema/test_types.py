@@ -352,3 +352,68 @@ def test_models_keep_validators_unions_and_identity(run_cell, schema_of):
         schema.validate_json({"x": {"kind": "dog", "tail": [1]}})
     assert cell.Dog.model_json_schema is not None
     assert cell.Dog.__pydantic_core_schema__["type"] == "model"
+
+
+def test_models_within_models_over_json(run_cell, schema_of):
+    cell = run_cell(
+        """
+        import datetime
+        import numpy as np
+        import pydantic
+        from pydantic import BaseModel, ConfigDict
+        class Event(BaseModel):
+            model_config = ConfigDict(strict=True)
+            when: datetime.date
+        class Log(BaseModel):
+            events: list[Event]
+        class Tree(BaseModel):
+            model_config = ConfigDict(arbitrary_types_allowed=True)
+            values: np.ndarray
+            children: "list[Tree]" = []
+        @pydantic.dataclasses.dataclass
+        class Checked:
+            log: Log
+            tree: Tree
+        class Svc:
+            def f(self, log: Log, tree: Tree, checked: Checked) -> Checked: ...
+        """
+    )
+    schema = schema_of(cell.Svc)
+    log = {"events": [{"when": "2026-01-02"}]}
+    tree = {"values": [1], "children": [{"values": [2], "children": [{"values": [3]}]}]}
+    taken = schema.validate_json({"log": log, "tree": tree, "checked": {"log": log, "tree": tree}})
+    assert taken["log"].events[0].when.day == 2
+    assert taken["tree"].children[0].children[0].values.tolist() == [3]
+    assert type(taken["checked"]) is cell.Checked
+    assert schema.dump(taken["checked"])["tree"]["children"][0]["values"] == [2]
+    assert schema.validate(taken) == taken
+
+
+def test_an_old_tree_of_models_is_taken(run_cell, schema_of):
+    source = """
+        from pydantic import BaseModel
+        class Tree(BaseModel):
+            n: int
+            children: "list[Tree]" = []
+        class Svc:
+            def f(self, x: dict[str, Tree]) -> Tree: ...
+    """
+    old = run_cell(source).Tree(n=1, children=[{"n": 2}])
+    cell = run_cell(source)
+    taken = schema_of(cell.Svc).validate({"x": {"a": old}})["x"]["a"]
+    assert taken == cell.Tree(n=1, children=[cell.Tree(n=2)])
+    assert schema_of(cell.Svc).check_result(old) == taken
+
+
+def test_names_that_are_defined_in_a_later_cell(run_cell, schema_of):
+    run_cell(
+        """
+        from pydantic import BaseModel
+        class Holder(BaseModel):
+            item: "Later"
+        class Svc:
+            def f(self, x: "Holder") -> "Later": ...
+        """
+    )
+    cell = run_cell("class Later(BaseModel):\n    n: int")
+    assert schema_of(cell.Svc).validate_json({"x": {"item": {"n": 1}}})["x"].item == cell.Later(n=1)

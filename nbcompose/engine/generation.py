@@ -1,0 +1,222 @@
+"""The replicas of one version of a service: started together, each started again when it ends, stopped together.
+
+Which version serves is supervisor.py's; how one replica is born and dies, member.py's. Used on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from typing import Protocol
+
+from nbcompose import devices, memory
+from nbcompose.client import ReplicaRoute, Route
+from nbcompose.engine.base import Engine
+from nbcompose.engine.deployment import Deployment
+from nbcompose.engine.member import Member
+from nbcompose.engine.output import Log
+from nbcompose.engine.ports import port_of
+from nbcompose.spec import ServiceSpec
+from nbcompose.tracing import Span
+
+BACKOFF = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds before a crashed replica starts again
+STEADY = 60.0  # seconds; a replica that lived so long starts again at once
+GRACE = 10.0  # seconds that calls in flight have when a replica is asked to stop
+
+
+class Surroundings(Protocol):
+    """What a service's replicas need of the registry."""
+
+    def changed(self) -> None:
+        """Something about a service is not as it was."""
+        ...
+
+    def routes_for(self, spec: ServiceSpec) -> tuple[Route, ...]:
+        """The present routes of the service itself and of what it depends on."""
+        ...
+
+    def spans(self, spans: list[Span]) -> None: ...
+
+    def take_slot(self) -> int:
+        """A free slot of the load board."""
+        ...
+
+    def free_slot(self, slot: int) -> None: ...
+
+    def promised(self) -> Mapping[int, int]:
+        """Bytes of each GPU's memory that replicas which are starting will take."""
+        ...
+
+
+class Generation:
+    """One version's replicas. `listening` is its own handle on the service's HTTP port, closed when it has stopped.
+
+    `failed`: no replica is left and none will come by itself; `error` says why, also while others live on.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        number: int,
+        engine: Engine,
+        surroundings: Surroundings,
+        log: Log,
+        listening: socket.socket | None,
+    ) -> None:
+        self.deployment = deployment
+        self.number = number
+        self.listening = listening
+        self.port = port_of(listening) if listening is not None else None
+        self.members: dict[int, Member] = {}
+        self.restarts = 0
+        self.error = ""
+        self.failed = False
+        self.notes: list[str] = []
+        self._engine = engine
+        self._around = surroundings
+        self._log = log
+        self._keepers: dict[int, asyncio.Task[None]] = {}
+        self._retiring: dict[int, asyncio.Task[None]] = {}
+
+    @property
+    def spec(self) -> ServiceSpec:
+        return self.deployment.spec
+
+    def routes(self) -> list[ReplicaRoute]:
+        return [m.route for m in self.members.values() if m.state == "up"]
+
+    async def start(self, count: int) -> None:
+        """Start `count` replicas at once, and wait for all of them. Raises the first `LaunchError`; stop it then."""
+        shortage = memory.check(self.spec)
+        if shortage:
+            self.notes.append(shortage)
+        await self.resize(count)
+
+    async def resize(self, count: int) -> None:
+        """Start or stop replicas until there are `count`. Raises the first `LaunchError`; what came up stays.
+
+        Cancelling this ends only the waiting.
+        """
+        coming = [self._launch(i) for i in range(count) if i not in self._keepers]
+        going = [self._retire(i) for i in sorted(self._keepers) if i >= count]
+        if not coming and not going:
+            return
+        await asyncio.wait([*coming, *going], return_when=asyncio.FIRST_EXCEPTION)
+        errors = [f.exception() for f in coming if f.done() and not f.cancelled()]
+        for error in filter(None, errors):
+            raise error
+
+    async def stop(self, grace: float) -> None:
+        """Stop all replicas and give the port back. It cannot be started again."""
+        keepers = list(self._keepers.values())
+        self._keepers.clear()
+        for keeper in keepers:
+            keeper.cancel()
+        stopping = [asyncio.ensure_future(m.stop(grace)) for m in self.members.values() if m.state == "up"]
+        if keepers or stopping:
+            await asyncio.wait([*keepers, *stopping])
+        for member in list(self.members.values()):
+            await member.stop(grace)
+            self._forget(member)
+        self._close_port()
+
+    def kill(self) -> None:
+        """End every process at once; `stop` sees that they have ended."""
+        for member in self.members.values():
+            member.kill()
+
+    def _retire(self, index: int) -> asyncio.Future[None]:
+        """Begin to stop replica `index` for good."""
+        keeper = self._keepers.pop(index)
+        keeper.cancel()
+        retiring = asyncio.ensure_future(self._end(index, keeper, self._retiring.get(index)))
+        self._retiring[index] = retiring
+        return retiring
+
+    async def _end(self, index: int, keeper: asyncio.Task[None], earlier: asyncio.Task[None] | None) -> None:
+        await asyncio.wait([keeper, *([earlier] if earlier is not None else [])])
+        member = self.members.get(index)
+        if member is not None:
+            await member.stop(GRACE)
+            self._forget(member)
+
+    def _close_port(self) -> None:
+        if self.listening is not None:
+            self.listening.close()
+            self.listening = None
+
+    # -- one replica, through all its lives
+
+    def _launch(self, index: int) -> asyncio.Future[None]:
+        """Begin to keep replica `index` running; the future is done once it has come up for the first time."""
+        up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        keeper = self._keepers[index] = asyncio.ensure_future(self._keep(index, up))
+        keeper.add_done_callback(lambda _: up.cancel())  # also when it was cancelled before it began
+        return up
+
+    async def _keep(self, index: int, up: asyncio.Future[None]) -> None:
+        loop = asyncio.get_running_loop()
+        member = await self._first(index, up)
+        attempt = 0
+        while member is not None:
+            began = loop.time()
+            await member.ended()
+            self._forget(member)
+            attempt = 0 if loop.time() - began > STEADY else attempt
+            self.error = member.crash_text()
+            self.restarts += 1
+            self._around.changed()
+            member, attempt = await self._again(index, attempt)
+        self._keepers.pop(index, None)
+        self.failed = not self._keepers
+        if self.failed:
+            self._close_port()  # nobody accepts there: a client should hear so, and not wait
+        self._around.changed()
+
+    async def _first(self, index: int, up: asyncio.Future[None]) -> Member | None:
+        if index in self._retiring:
+            await asyncio.wait([self._retiring[index]])  # the one before, of this index
+        try:
+            member = await self._start(index)
+        except Exception as error:
+            self.error = str(error)
+            up.set_exception(error)
+            up.exception()  # whoever waits may have left
+            return None
+        up.set_result(None)
+        return member
+
+    async def _again(self, index: int, attempt: int) -> tuple[Member | None, int]:
+        """The next life of a replica, after a while; None when it has failed to start too often."""
+        while True:
+            await asyncio.sleep(BACKOFF[min(attempt, len(BACKOFF) - 1)])
+            attempt += 1
+            try:
+                return await self._start(index), attempt
+            except Exception as error:
+                self.error = str(error)
+                self._around.changed()
+                if attempt >= len(BACKOFF):
+                    return None, attempt
+
+    async def _start(self, index: int) -> Member:
+        around, spec = self._around, self.spec
+        placement = devices.place(spec, devices.discover(), around.promised())
+        if placement.note and placement.note not in self.notes:
+            self.notes.append(placement.note)
+        launch = self.deployment.launch(index, around.take_slot(), placement)
+        member = Member(launch, self._log, lambda: around.routes_for(spec), around.changed, around.spans)
+        self.members[index] = member
+        around.changed()
+        try:
+            await member.start(self._engine, self.listening)
+        except BaseException:
+            self._forget(member)
+            raise
+        return member
+
+    def _forget(self, member: Member) -> None:
+        if self.members.get(member.index) is member:
+            del self.members[member.index]
+            self._around.free_slot(member.launch.slot)

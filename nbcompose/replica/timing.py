@@ -1,0 +1,48 @@
+"""One call at a replica, timed: made when it arrives, ended exactly once, which writes its span and its counts."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from nbcompose.replica.threads import Job
+from nbcompose.tracing import CallContext, Span, new_span_id
+
+if TYPE_CHECKING:
+    from nbcompose.replica.runtime import Runtime
+
+
+class TimedCall:
+    """A call of api `name` of a runtime. `job`: where a thread does it."""
+
+    __slots__ = ("_arrived", "_context", "_name", "_parent", "_queued", "_runtime", "_start", "job")
+
+    def __init__(self, runtime: Runtime, name: str, context: CallContext) -> None:
+        self.job: Job | None = None
+        self._runtime = runtime
+        self._name = name
+        self._context = context
+        self._parent = context.span_id
+        context.span_id = new_span_id()
+        self._start = time.time()
+        self._arrived = time.perf_counter()
+        self._queued = 0.0
+        runtime.begin()
+        runtime.metrics.started(name)
+
+    def admitted(self) -> None:
+        self._queued = time.perf_counter() - self._arrived
+
+    def ended(self, error: str = "") -> None:
+        seconds = time.perf_counter() - self._arrived
+        if self.job is not None:
+            self._queued = self.job.started - self._arrived if self.job.started else seconds
+        runtime = self._runtime
+        runtime.end()
+        runtime.metrics.finished(self._name, seconds, self._queued, error)
+        runtime.spans.add(
+            Span(
+                self._context.trace_id, self._context.span_id, self._parent, runtime.spec.name, self._name,
+                runtime.index, self._start, seconds, self._queued, error,
+            )
+        )  # fmt: skip

@@ -1,0 +1,209 @@
+"""The calls made from this end of a connection: sent, waited for, streamed, given up.
+
+Which connection a call goes to is client.py's business; the calls that come in are incoming.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from nbcompose.errors import DeadlineExceeded, ReplicaDied
+from nbcompose.tracing import CallContext
+from nbcompose.wire.frames import Body, Kind
+from nbcompose.wire.incoming import CALL_HEAD, COUNT, WINDOW, unreadable
+from nbcompose.wire.line import Line
+from nbcompose.wire.remote_errors import rebuild
+
+LOW = 2**64 - 1
+
+
+class ConnectionClosed(ConnectionError):
+    """The connection was closed before this call was sent: nothing has happened, it may be sent elsewhere."""
+
+
+class _Stream:
+    """Items on their way to a consumer. Once it is `over`, by its end or an error, nothing is added."""
+
+    __slots__ = ("consumed", "error", "items", "over", "waiter")
+
+    def __init__(self) -> None:
+        self.items: deque[Any] = deque()
+        self.error: BaseException | None = None
+        self.over = False
+        self.consumed = 0
+        self.waiter: asyncio.Future[None] | None = None
+
+    def add(self, item: Any) -> None:
+        self.items.append(item)
+        self._wake()
+
+    def finish(self, error: BaseException | None = None) -> None:
+        if not self.over:
+            self.error, self.over = error, True
+            self._wake()
+
+    def _wake(self) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+class Outgoing:
+    """Every call from this end that is under way. `on_idle` is called whenever the last of them has ended."""
+
+    def __init__(self, line: Line, on_idle: Callable[[], None]) -> None:
+        self.in_flight = 0
+        self._line = line
+        self._on_idle = on_idle
+        self._last_id = 0
+        # What the peer has not answered to the end.
+        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._streams: dict[int, _Stream] = {}
+
+    async def call(self, api: str, arguments: Any, context: CallContext, deadline: float | None) -> Any:
+        """See `Connection.call`."""
+        call_id = self._start(api, arguments, context, deadline)
+        future: asyncio.Future[Any] = self._line.loop.create_future()
+        self._pending[call_id] = future
+        self.in_flight += 1
+        timer = None if deadline is None else self._timer(deadline, self._expire, future, api)
+        try:
+            return await future
+        finally:
+            if self._pending.pop(call_id, None) is not None:
+                self._give_up(call_id)
+            self._ended(timer)
+
+    async def stream(
+        self, api: str, arguments: Any, context: CallContext, deadline: float | None
+    ) -> AsyncGenerator[Any, None]:
+        """See `Connection.stream`."""
+        call_id = self._start(api, arguments, context, deadline)
+        stream = self._streams[call_id] = _Stream()
+        self.in_flight += 1
+        timer = None if deadline is None else self._timer(deadline, stream.finish, self._late(api))
+        try:
+            while True:
+                while stream.items:
+                    item = stream.items.popleft()
+                    self._credit(call_id, stream)
+                    yield item
+                    del item  # it may be large, and the next one may be long in coming
+                if stream.over:
+                    if stream.error is not None:
+                        raise stream.error
+                    return
+                stream.waiter = self._line.loop.create_future()
+                await stream.waiter
+        finally:
+            if self._streams.pop(call_id, None) is not None:
+                self._give_up(call_id)
+            self._ended(timer)
+
+    def _start(self, api: str, arguments: Any, context: CallContext, deadline: float | None) -> int:
+        line = self._line
+        if line.closed:
+            raise ConnectionClosed(f"the connection to {line.name} is closed")
+        left = -1.0
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise self._late(api)
+        name = api.encode()
+        trace = context.trace_id
+        head = CALL_HEAD.pack(left, trace >> 64, trace & LOW, context.span_id, len(name)) + name
+        self._last_id = call_id = (self._last_id + 1) & 0xFFFFFFFF
+        line.send(Kind.CALL, call_id, [head, *line.encoder.encode(arguments)])
+        return call_id
+
+    def _timer(self, deadline: float, callback: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
+        loop = self._line.loop
+        return loop.call_at(loop.time() + deadline - time.monotonic(), callback, *args)
+
+    def _ended(self, timer: asyncio.TimerHandle | None) -> None:
+        self.in_flight -= 1
+        if timer is not None:
+            timer.cancel()
+        if self.in_flight == 0:
+            self._on_idle()
+
+    def _expire(self, future: asyncio.Future[Any], api: str) -> None:
+        if not future.done():
+            future.set_exception(self._late(api))
+
+    def _late(self, api: str) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"{api}: no answer from {self._line.name} within the time allowed (traffic timeout, or the caller's "
+            "deadline)"
+        )
+
+    def _give_up(self, call_id: int) -> None:
+        self._line.send(Kind.CANCEL, call_id, [b""])
+
+    def _credit(self, call_id: int, stream: _Stream) -> None:
+        stream.consumed += 1
+        if stream.consumed >= WINDOW // 2 and not stream.over:
+            self._line.send(Kind.CREDIT, call_id, [COUNT.pack(stream.consumed)])
+            stream.consumed = 0
+
+    # -- the peer's answers
+
+    def take_result(self, call_id: int, body: Body) -> None:
+        future = self._pending.pop(call_id, None)
+        if future is None or future.done():
+            self._line.decoder.discard(body)
+            return
+        try:
+            future.set_result(self._line.decoder.decode(body))
+        except Exception as error:
+            future.set_exception(unreadable(self._line.name, error))
+
+    def take_item(self, call_id: int, body: Body) -> None:
+        stream = self._streams.get(call_id)
+        if stream is None or stream.over:
+            self._line.decoder.discard(body)
+            return
+        try:
+            stream.add(self._line.decoder.decode(body))
+        except Exception as error:
+            stream.finish(unreadable(self._line.name, error))
+
+    def take_end(self, call_id: int, _: Body) -> None:
+        stream = self._streams.pop(call_id, None)
+        if stream is not None:
+            stream.finish()
+
+    def take_error(self, call_id: int, body: Body) -> None:
+        future = self._pending.pop(call_id, None)
+        stream = self._streams.pop(call_id, None)
+        if future is None and stream is None:
+            self._line.decoder.discard(body)
+            return
+        error: BaseException
+        try:
+            error = rebuild(self._line.decoder.decode(body))
+        except Exception as failure:
+            error = unreadable(self._line.name, failure)
+        if stream is not None:
+            stream.finish(error)
+        if future is not None and not future.done():
+            future.set_exception(error)
+
+    def lost(self, reason: str) -> None:
+        """The connection has gone, and with it whoever worked on these calls."""
+        because = f" ({reason})" if reason else ""
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(self._lost_error(f"while it worked on this call{because}"))
+        for stream in self._streams.values():
+            stream.finish(self._lost_error(f"in the middle of a stream{because}"))
+        self._pending.clear()
+        self._streams.clear()
+
+    def _lost_error(self, when: str) -> ConnectionError:
+        if not self._line.greeted:  # a process that is being killed still takes connections, and accepts none
+            return ConnectionClosed(f"{self._line.name} went away before it accepted the connection")
+        return ReplicaDied(f"{self._line.name} went away {when}")

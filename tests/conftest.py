@@ -1,0 +1,148 @@
+"""What tests share: services to run (`tests/services/`), and a started registry that says when something happens."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import queue
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from nbcompose.capture import deployment_of
+from nbcompose.engine.status import Status
+from nbcompose.errors import NbcomposeError, UnknownService
+from nbcompose.registry import Registry
+
+SERVICES = Path(__file__).parent / "services"
+sys.path.insert(0, str(SERVICES))  # replicas get the same path
+
+PATIENCE = 30.0  # seconds before a test that waits for an event has failed
+
+
+class Running:
+    """A registry that runs, and what tests want of it."""
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+        self.registry.start()
+        self.pids: set[int] = set()
+        self.registry.subscribe(self._note_pids)
+        self.threads = concurrent.futures.ThreadPoolExecutor(64)
+
+    def deploy(self, service: Any, **options: Any) -> None:
+        self.registry.deploy(deployment_of(service, **options))
+
+    def up(self, *services: Any, **options: Any) -> Any:
+        """Start services, see that they become ready, and return what calls the first of them."""
+        for service in services:
+            self.deploy(service, **options)
+        for service in services:
+            status = self.registry.wait(service.name)
+            assert status.state == "ready", f"{service.name} is {status.state}: {status.reason}\n{status.error}"
+        return self.registry.proxy(services[0].name)
+
+    def until(self, name: str, condition: Callable[[Status], bool]) -> Status:
+        """The first status of a service that meets the condition. The present one counts."""
+        heard: queue.SimpleQueue[Status] = queue.SimpleQueue()
+        unsubscribe = self.registry.subscribe(heard.put)
+        deadline = time.monotonic() + PATIENCE
+        last: Status | None = None
+        try:
+            try:
+                heard.put(self.registry.status(name))
+            except UnknownService:
+                pass
+            while True:
+                try:
+                    status = heard.get(timeout=max(0.0, deadline - time.monotonic()))
+                except queue.Empty:
+                    pytest.fail(f"it did not happen within {PATIENCE:g} s; last: {last}")
+                if status.name == name:
+                    last = status
+                    if condition(status):
+                        return status
+        finally:
+            unsubscribe()
+
+    def in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
+        """Call from another thread; `.result(PATIENCE)` is what came of it."""
+        return self.threads.submit(function, *args, **kwargs)
+
+    def clear(self) -> None:
+        for name in self.registry.names():
+            try:
+                self.registry.remove(name, grace=0.0)
+            except NbcomposeError:
+                pass
+
+    def close(self) -> None:
+        self.clear()
+        self.registry.stop()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        left = [pid for pid in self.pids if psutil.pid_exists(pid)]
+        assert not left, f"replicas that outlive their registry: {left}"
+
+    def _note_pids(self, status: Status) -> None:
+        self.pids.update(r.pid for r in status.replicas if r.pid is not None)
+
+
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
+    """The environment in which the module's registry is made; override it for another kind of engine."""
+    return {"NBCOMPOSE_PRELOAD": "json"}
+
+
+@pytest.fixture(scope="module")
+def running_registry(environment: dict[str, str]) -> Iterator[Running]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        running = Running()
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def running(running_registry: Running) -> Iterator[Running]:
+    """The module's registry, without a service of another test."""
+    yield running_registry
+    running_registry.clear()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and has not ended (one that has may stay in the table until it is fetched)."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for_end(pid: int, within: float = PATIENCE) -> None:
+    """Wait until a process has ended, whoever's child it is."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+
+    async def end() -> None:
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(fd, ended.set)
+        try:
+            await asyncio.wait_for(ended.wait(), within)
+        finally:
+            loop.remove_reader(fd)
+
+    try:
+        asyncio.run(end())
+    except TimeoutError:
+        pytest.fail(f"process {pid} ({' '.join(psutil.Process(pid).cmdline())}) is still there after {within:g} s")
+    finally:
+        os.close(fd)

@@ -1,0 +1,79 @@
+"""Who may run now: the order, the limits, and callers who give up at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nbcompose.errors import Overloaded
+from nbcompose.replica.admission import Admission
+
+
+def entering(admission: Admission) -> asyncio.Task[None]:
+    return asyncio.create_task(admission.enter())
+
+
+async def test_first_come_first_served_within_the_limit() -> None:
+    admission = Admission("Writer", 2, None)
+    tasks = [entering(admission) for _ in range(4)]
+    await asyncio.wait(tasks[:2])
+    assert [t.done() for t in tasks] == [True, True, False, False]
+
+    admission.leave()
+    await tasks[2]
+    assert not tasks[3].done()
+    admission.leave()
+    await tasks[3]
+    admission.leave()
+    admission.leave()
+    assert admission.free
+
+
+async def test_who_finds_the_queue_full_is_turned_away() -> None:
+    admission = Admission("Writer", 1, 1)
+    await admission.enter()
+    waiting = entering(admission)
+    await asyncio.sleep(0)
+
+    with pytest.raises(Overloaded, match=r"1 calls run \(max_concurrency=1\) and 1 wait \(max_queue=1\)"):
+        await admission.enter()
+
+    admission.leave()
+    await waiting
+
+
+async def test_a_place_that_was_handed_to_one_who_gives_up_goes_to_the_next() -> None:
+    admission = Admission("Writer", 1, None)
+    await admission.enter()
+    first, second = entering(admission), entering(admission)
+    await asyncio.sleep(0)
+
+    admission.leave()  # the place is the first one's, who has not noticed yet
+    first.cancel()
+
+    await second
+    assert first.cancelled()
+
+
+async def test_one_who_gives_up_is_passed_over() -> None:
+    admission = Admission("Writer", 1, None)
+    await admission.enter()
+    first, second = entering(admission), entering(admission)
+    await asyncio.sleep(0)
+
+    first.cancel()
+    admission.leave()  # before the first has noticed
+
+    await second
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    admission.leave()
+    assert admission.free
+
+
+async def test_without_a_limit_everybody_runs() -> None:
+    admission = Admission("Writer", None, 0)
+    for _ in range(1000):
+        await admission.enter()
+    assert admission.free

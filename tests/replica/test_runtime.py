@@ -1,0 +1,252 @@
+"""Calls of a real replica: deadlines, cancellation, streams, limits, batches, over the wire and over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections import Counter
+
+import httpx
+import pytest
+from chain_services import Front, Leaf, Mid
+from faulty_services import Faulty
+from stream_services import Batches, Between, Impatient, Narrow, Sleeper, Words
+
+import nbcompose
+from nbcompose.errors import DeadlineExceeded, Overloaded, UnknownApi
+from nbcompose.portal import background
+from tests.conftest import PATIENCE, Running
+
+pytestmark = pytest.mark.system
+
+
+def test_a_deadline_travels_down_the_tree(running: Running) -> None:
+    front = running.up(nbcompose.service(traffic={"timeout": 7})(Front.inner), Mid, Leaf)
+    assert 6 < front.left() <= 7
+
+
+@pytest.mark.parametrize("api", ["sync", "coroutine"])
+def test_a_deadline_cancels_everything_below(running: Running, api: str) -> None:
+    between = running.up(nbcompose.service(traffic={"timeout": 0.2}, threads=2)(Between.inner), Sleeper, Words)
+    with pytest.raises(DeadlineExceeded):
+        getattr(between, api)()
+    assert running.registry.proxy("Sleeper").cancelled() == [{"sync": "sync", "coroutine": "async"}[api]]
+
+
+@pytest.mark.parametrize("api", ["sync", "coroutine"])
+def test_a_caller_that_gives_up_cancels_everything_below(running: Running, api: str) -> None:
+    between = running.up(Between, Sleeper, Words)
+
+    call = asyncio.run_coroutine_threadsafe(getattr(between.to_async, api)(), background().loop)
+    running.until("Sleeper", lambda s: any(r.in_flight for r in s.replicas))
+    call.cancel()
+
+    assert running.registry.proxy("Sleeper").cancelled() == [{"sync": "sync", "coroutine": "async"}[api]]
+
+
+@pytest.mark.parametrize("api", ["sync", "coroutine"])
+def test_an_http_client_that_goes_away_cancels_everything_below(running: Running, api: str) -> None:
+    running.up(Between, Sleeper, Words)
+
+    async def ask_and_go() -> None:
+        async with httpx.AsyncClient() as client:
+            call = asyncio.create_task(client.post(f"{running.registry.url('Between')}/{api}", json={}))
+            await asyncio.to_thread(running.until, "Sleeper", lambda s: any(r.in_flight for r in s.replicas))
+            call.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await call
+
+    asyncio.run(ask_and_go())
+    assert running.registry.proxy("Sleeper").cancelled() == [{"sync": "sync", "coroutine": "async"}[api]]
+
+
+@pytest.mark.parametrize("service", [Words, Between])
+def test_a_sync_generator_that_is_left_stops_at_its_next_item(running: Running, service: nbcompose.Service) -> None:
+    proxy = running.up(service, Words, Sleeper)
+    items = proxy.slow()
+    assert next(items) == 0
+    items.close()
+
+    assert running.registry.proxy("Words").outcome() == "cancelled=True"
+    running.until("Words", lambda s: all(r.threads_busy == 0 for r in s.replicas))
+
+
+def test_a_sync_generator_over_http_stops_when_its_client_leaves(running: Running) -> None:
+    words = running.up(Words)
+    url = f"{running.registry.url('Words')}/slow"
+    with httpx.stream("POST", url, json={}, headers={"Accept": "application/x-ndjson"}) as response:
+        assert next(response.iter_lines()) == "0"
+    assert words.outcome() == "cancelled=True"
+
+
+def test_calls_beyond_the_limit_wait_and_those_beyond_the_queue_are_refused(running: Running) -> None:
+    narrow = running.up(Narrow)
+    url = f"{running.registry.url('Narrow')}/hold"
+    first, second = running.in_thread(narrow.hold), running.in_thread(narrow.hold)
+    running.until("Narrow", lambda s: sum(r.in_flight for r in s.replicas) == 2)
+
+    with pytest.raises(Overloaded, match=r"1 calls run \(max_concurrency=1\) and 1 wait \(max_queue=1\)"):
+        narrow.hold()
+    response = httpx.post(url, json={})
+    assert response.status_code == 429
+    assert "Retry-After" in response.headers
+    assert not first.done()
+    assert not second.done()
+
+
+def test_the_place_of_a_call_that_ran_out_of_time_is_taken_until_its_thread_ends(running: Running) -> None:
+    impatient = running.up(Impatient)
+    with pytest.raises(DeadlineExceeded):
+        impatient.stubborn(1.0)
+    running.until("Impatient", lambda s: any(r.threads_busy and not r.in_flight for r in s.replicas))
+    running.until("Impatient", lambda s: all(r.threads_busy == 0 for r in s.replicas))
+    assert impatient.stubborn(0.0) == 1  # never two at once
+
+
+def test_an_http_call_that_runs_out_of_time(running: Running) -> None:
+    running.up(Impatient)
+    url = f"{running.registry.url('Impatient')}/stubborn"
+
+    response = httpx.post(url, json={"seconds": 1.0})
+    assert response.status_code == 504
+    assert "Impatient.stubborn took longer than the 0.5 s" in response.json()["error"]["message"]
+    response = httpx.post(url, json={"seconds": 1.0}, headers={"X-Request-Timeout": "0.1"})
+    assert response.status_code == 504
+    assert "0.1 s" in response.json()["error"]["message"]
+
+
+def test_concurrent_calls_are_joined_and_a_bad_item_fails_alone(running: Running) -> None:
+    batches = running.up(Batches)
+
+    async def many() -> list[object]:
+        calls = [batches.to_async.double([v]) for v in range(40)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    results = asyncio.run_coroutine_threadsafe(many(), background().loop).result(PATIENCE)
+
+    assert [r for i, r in enumerate(results) if i != 13] == [[2 * v] for v in range(40) if v != 13]
+    assert isinstance(results[13], ValueError)
+    sizes = batches.batch_sizes()
+    assert sum(sizes) == 40
+    assert max(sizes) == 8
+    assert batches.double(list(range(20, 40))) == list(range(40, 80, 2))  # more than a batch: split
+
+
+def test_an_unknown_api_lists_those_there_are(running: Running) -> None:
+    words = running.up(Words)
+    with pytest.raises(UnknownApi, match="Words has no api 'shout'; it has: count, acount, breaks, slow, outcome"):
+        words.shout()
+
+
+def test_a_busy_replica_hands_http_requests_to_an_idle_one(running: Running) -> None:
+    class Held:
+        def __init__(self) -> None:
+            import threading
+
+            self.event = threading.Event()
+
+        @nbcompose.api
+        def hold(self) -> None:
+            self.event.wait()
+
+        @nbcompose.api
+        async def pid(self) -> int:
+            import os
+
+            return os.getpid()
+
+    running.up(nbcompose.service(replicas=2, threads=2)(Held))
+    url = running.registry.url("Held")
+
+    async def ask() -> set[int]:
+        async with httpx.AsyncClient() as others, httpx.AsyncClient() as client:
+            holds = [asyncio.create_task(others.post(f"{url}/hold", json={})) for _ in range(3)]
+            await asyncio.to_thread(running.until, "Held", lambda s: sum(r.in_flight for r in s.replicas) == 3)
+            pids = {(await client.post(f"{url}/pid", json={})).json() for _ in range(20)}
+            for hold in holds:
+                hold.cancel()
+            await asyncio.gather(*holds, return_exceptions=True)
+        return pids
+
+    pids = asyncio.run(ask())
+    assert len(pids) == 1  # that of the one with fewer calls in hand, whichever accepted the connection
+
+
+def test_metrics_show_every_replica(running: Running) -> None:
+    faulty = running.up(nbcompose.service(replicas=2, threads=4)(Faulty.inner))
+    for _ in range(40):
+        faulty.pid()
+
+    text = httpx.get(f"{running.registry.url('Faulty')}/metrics").text
+    counted = re.findall(r'nbcompose_\w*calls\w*_total\{[^}]*api="pid"[^}]*replica="(\d)"[^}]*\} ([\d.]+)', text)
+    assert {replica for replica, _ in counted} == {"0", "1"}
+    assert sum(float(count) for _, count in counted) == 40
+
+
+def test_http_errors_have_one_shape_and_name_what_is_wrong(running: Running) -> None:
+    running.up(Faulty)
+    url = running.registry.url("Faulty")
+
+    assert httpx.post(f"{url}/raises", json={}).status_code == 422
+    assert httpx.post(f"{url}/raises", json={"text": "x", "loud": True}).status_code == 422
+    assert httpx.post(f"{url}/raises", content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
+    assert httpx.post(f"{url}/shout", json={}).status_code == 404
+    failed = httpx.post(f"{url}/raises", json={"text": "x"})
+    assert failed.status_code == 500
+    assert failed.json()["error"]["type"] == "OwnError"
+
+
+def test_a_sync_call_in_an_async_hook_says_so_instead_of_waiting_for_ever(running: Running) -> None:
+    class Eager:
+        leaf = nbcompose.depends("Leaf")
+
+        @nbcompose.on_startup
+        async def ask(self) -> None:
+            self.leaf.add(1)
+
+        @nbcompose.api
+        def f(self) -> int:
+            return 1
+
+    running.up(Leaf)
+    running.deploy(nbcompose.service(Eager))
+    status = running.registry.wait("Eager")
+    assert "BlockingCall" in status.error
+    assert "to_async.add" in status.error
+
+
+def test_the_traces_of_a_call_reach_the_registry(running: Running) -> None:
+    front = running.up(Front, Mid, Leaf)
+    front.ask(1)
+    for name in ("Front", "Mid", "Leaf"):
+        running.registry.remove(name)  # what was not told yet is told in the end
+
+    trace = next(t for t in running.registry.traces.latest() if any(s.api == "ask" for s in t))
+    assert Counter((s.service, s.api) for s in trace) == {
+        ("Front", "ask"): 1,
+        ("Mid", "twice"): 1,
+        ("Leaf", "add"): 3,
+    }
+    root = next(s for s in trace if s.service == "Front")
+    assert {s.parent_id for s in trace if s.service == "Mid"} == {root.span_id}
+
+
+def test_forked_replicas_do_not_share_their_random_numbers(running: Running) -> None:
+    class Dice:
+        @nbcompose.api
+        def throw(self) -> list[int]:
+            import os
+            import random
+
+            import numpy
+
+            return [os.getpid(), int(numpy.random.randint(2**31)), random.getrandbits(64)]  # noqa: NPY002
+
+    dice = running.up(nbcompose.service(replicas=3)(Dice))
+    found: dict[int, tuple[int, int]] = {}
+    while len(found) < 3:
+        pid, numpys, pythons = dice.throw()
+        found.setdefault(pid, (numpys, pythons))
+    assert len({n for n, _ in found.values()}) == 3
+    assert len({p for _, p in found.values()}) == 3

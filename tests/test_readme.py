@@ -1,0 +1,50 @@
+"""The README's Python blocks, run in order in a real kernel, as a reader would."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+pytestmark = pytest.mark.system
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.fixture(scope="module")
+def outputs() -> dict[str, str]:
+    """What each block prints or shows, by its first line."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(block) for block in blocks])
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    return {cell.source.splitlines()[0]: _text(cell) for cell in notebook.cells}
+
+
+def _text(cell: nbformat.NotebookNode) -> str:
+    return "\n".join(o.get("text") or o.get("data", {}).get("text/plain", "") for o in cell.outputs)
+
+
+def test_calls_answer_what_the_readme_is_about(outputs: dict[str, str]) -> None:
+    assert outputs['Embedder.embed(["hello", "world"])'] == "[[0, 1, 0, 1, 0], [0, 0, 0, 1, 0]]"
+    asked = outputs['print(Answer.find("where did the cat sit?"))']
+    assert asked.startswith("the cat sat on the mat\n")
+    assert asked.rstrip().endswith("f o x")
+    assert outputs["import httpx"] in {"'the cat sat on the mat'", "'a quick brown fox'", "'lorem ipsum dolor'"}
+
+
+def test_services_shows_both_and_scales(outputs: dict[str, str]) -> None:
+    text = outputs["%services"]
+    assert "Embedder" in text
+    assert "Answer has 2 replicas" in text
+
+
+def test_every_documented_option_exists() -> None:
+    from nbcompose.notebook.arguments import service_parser
+
+    documented = set(re.findall(r"^\| `(--[a-z-]+)", README.read_text(encoding="utf-8"), re.MULTILINE))
+    assert documented == {option for option in service_parser()._option_string_actions if option.startswith("--")} - {
+        "--help"
+    }

@@ -1,0 +1,206 @@
+"""What travels with a call, W3C trace context, and the bounded logs of spans."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbcompose import tracing
+from nbcompose.tracing import (
+    CallContext,
+    Span,
+    SpanBuffer,
+    TraceLog,
+    cancelled,
+    current_call,
+    format_traceparent,
+    parse_traceparent,
+)
+
+TRACE, SPAN = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
+HEADER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def span(trace: int, start: float = 0.0) -> Span:
+    return Span(trace, tracing.new_span_id(), 0, "Answer", "ask", 0, start, 0.1, 0.0, "")
+
+
+# -- traceparent (the examples are those of the recommendation)
+
+
+def test_a_traceparent_is_read_and_written() -> None:
+    assert parse_traceparent(HEADER) == (TRACE, SPAN)
+    assert format_traceparent(TRACE, SPAN) == HEADER
+
+
+@given(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1))
+def test_ids_survive_the_header(trace: int, span_id: int) -> None:
+    assert parse_traceparent(format_traceparent(trace, span_id)) == (trace, span_id)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "garbage",
+        HEADER[:-1],
+        HEADER.upper(),
+        HEADER.replace("00-4b", "ff-4b"),  # version ff is invalid
+        HEADER + "-more",  # version 00 has four parts
+        "00-" + "0" * 32 + "-00f067aa0ba902b7-01",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-" + "0" * 16 + "-01",
+        HEADER.replace("4bf", "4bg"),
+    ],
+)
+def test_invalid_headers_are_no_context(header: str) -> None:
+    assert parse_traceparent(header) is None
+
+
+@pytest.mark.parametrize(
+    "header", [f"  {HEADER}\t", HEADER.replace("00-4b", "01-4b"), "cc" + HEADER[2:] + "-what-the-future-adds"]
+)
+def test_blanks_and_later_versions_are_taken(header: str) -> None:
+    assert parse_traceparent(header) == (TRACE, SPAN)
+
+
+@given(st.text())
+def test_any_text_is_a_header_or_not(text: str) -> None:
+    found = parse_traceparent(text)
+    assert found is None or all(found)
+
+
+# -- the context
+
+
+def test_a_context_has_a_trace_of_its_own_unless_given() -> None:
+    assert CallContext().trace_id != CallContext().trace_id
+    assert CallContext(trace_id=5).trace_id == 5
+
+
+def test_the_deadline_of_a_call_is_within_the_caller_s() -> None:
+    now = time.monotonic()
+    assert CallContext().limited(None) is None
+    assert CallContext().remaining() is None
+    assert CallContext().limited(10) == pytest.approx(now + 10, abs=1)
+    assert CallContext(now + 5).limited(None) == now + 5
+    assert CallContext(now + 5).limited(10) == now + 5
+    assert CallContext(now + 50).limited(10) == pytest.approx(now + 10, abs=1)
+    assert CallContext(now + 5).remaining() == pytest.approx(5, abs=1)
+
+
+def test_cancel_calls_back_once() -> None:
+    context = CallContext()
+    heard: list[str] = []
+    first, second = (lambda: heard.append("first")), (lambda: heard.append("second"))
+    context.on_cancel(first)
+    context.on_cancel(second)
+    context.forget(first)
+    context.forget(first)
+    context.cancel()
+    context.cancel()
+    assert heard == ["second"]
+    context.on_cancel(lambda: heard.append("late"))
+    assert heard == ["second", "late"]
+
+
+def test_a_callback_may_undo_others() -> None:
+    context = CallContext()
+    callbacks: list[Callable[[], object]] = []
+
+    def undo() -> None:
+        for callback in callbacks:
+            context.forget(callback)
+
+    callbacks += [undo, undo]
+    for callback in callbacks:
+        context.on_cancel(callback)
+    context.cancel()
+    assert context.cancelled
+
+
+def test_code_can_see_that_nobody_waits() -> None:
+    assert not cancelled()
+    context = CallContext()
+    token = current_call.set(context)
+    try:
+        assert not cancelled()
+        context.cancel()
+        assert cancelled()
+        current_call.set(CallContext(time.monotonic() - 1))
+        assert cancelled()
+        current_call.set(CallContext(time.monotonic() + 100))
+        assert not cancelled()
+    finally:
+        current_call.reset(token)
+
+
+def test_ids_differ_in_a_forked_child_that_reseeds() -> None:
+    readable, writable = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # other threads: the child does not need them
+        pid = os.fork()
+    if pid == 0:
+        tracing.reseed()
+        os.write(writable, f"{tracing.new_trace_id():x}".encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    child = os.read(readable, 100)
+    os.close(readable)
+    os.close(writable)
+    assert child != f"{tracing.new_trace_id():x}".encode()
+
+
+# -- spans
+
+
+def test_a_buffer_is_bounded_and_counts_what_it_dropped() -> None:
+    buffer = SpanBuffer(limit=2)
+    spans = [span(i) for i in range(5)]
+    for s in spans:
+        buffer.add(s)
+    assert buffer.dropped == 3
+    assert buffer.take() == spans[:2]
+    assert (buffer.take(), buffer.dropped) == ([], 0)
+
+
+def test_a_trace_is_sorted_by_start() -> None:
+    log = TraceLog()
+    late, early = span(1, 2.0), span(1, 1.0)
+    log.extend([late, early, span(2)])
+    assert log.trace(1) == [early, late]
+    assert log.trace(99) == []
+    assert [t[0].trace_id for t in log.latest()] == [1, 2]
+
+
+def test_the_log_keeps_the_last_traces() -> None:
+    log = TraceLog(limit=3)
+    log.extend(span(i) for i in range(1, 6))
+    assert [t[0].trace_id for t in log.latest()] == [3, 4, 5]
+
+
+def test_a_trace_that_goes_on_is_a_late_one() -> None:
+    log = TraceLog(limit=2)
+    log.extend([span(1), span(2), span(1), span(3)])
+    assert [t[0].trace_id for t in log.latest()] == [1, 3]
+    assert len(log.trace(1)) == 2
+
+
+def test_a_loop_of_calls_is_one_bounded_trace() -> None:
+    log = TraceLog(spans_per_trace=10)
+    log.extend(span(1, float(i)) for i in range(100))
+    assert [s.start for s in log.trace(1)] == [float(i) for i in range(90, 100)]
+
+
+def test_all_spans_together_are_bounded() -> None:
+    log = TraceLog(limit=1000, spans_per_trace=10, spans=25)
+    for trace in range(1, 11):
+        log.extend(span(trace) for _ in range(12))
+    kept = log.latest()
+    assert [t[0].trace_id for t in kept] == [9, 10]
+    assert sum(map(len, kept)) <= 25
