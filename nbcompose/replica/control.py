@@ -47,13 +47,18 @@ class Failure:
 
 
 class ControlLink:
-    """Speaks with the supervisor. `launch` and `stop` are what it says; `stop` holds seconds of grace."""
+    """Speaks with the supervisor. `launch` and `stop` are what it says; `stop` holds seconds of grace.
+
+    `orphaned`: the supervisor has gone, and nobody tidies up after this process.
+    """
 
     def __init__(self, client: Client) -> None:
         self.launch: asyncio.Future[Launch] = asyncio.get_running_loop().create_future()
         self.stop: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self.connection: Connection | None = None
+        self.orphaned = False
         self._closed = asyncio.Event()
+        self._leaving = False
         self._client = client
 
     def on_call(self, call: IncomingCall) -> None:
@@ -76,14 +81,16 @@ class ControlLink:
 
     async def leave(self) -> None:
         """Hang up, once what was told is out."""
+        self._leaving = True
         if self.connection is not None:
             self.connection.close()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), LEAVE_WAIT)
 
     def on_closed(self, _: Connection) -> None:
-        """The supervisor has gone: so do we, at once."""
+        """The supervisor has gone: so do we, at once. (Or we have left ourselves.)"""
         self._closed.set()
+        self.orphaned = not self._leaving
         if not self.launch.done():
             self.launch.cancel()
         if not self.stop.done():

@@ -112,9 +112,12 @@ async def _main(files: Files) -> int:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, link.on_note, "stop", 10.0)
     try:
         launch = await link.launch
+        return await _Replica(files, client, link, launch).live()
     except asyncio.CancelledError:
         return 0
-    return await _Replica(files, client, link, launch).live()
+    finally:
+        if link.orphaned:
+            end_now()
 
 
 class _Replica:

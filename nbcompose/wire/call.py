@@ -82,8 +82,7 @@ class _Guarded(Connection):
             with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as peer:
                 address.check_peer(peer)
         except OSError:
-            self.closed = True
-            transport.abort()  # type: ignore[attr-defined]
+            self.refuse(transport)
             return
         super().connection_made(transport)
         if self._on_opened is not None:

@@ -93,6 +93,11 @@ class Line(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def refuse(self, transport: asyncio.BaseTransport) -> None:
+        """Hang up before anything has been said; `lost` is not called."""
+        self._is_lost = self.closed = True
+        transport.abort()  # type: ignore[attr-defined]
+
     # -- in: asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

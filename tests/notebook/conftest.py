@@ -182,7 +182,7 @@ class Kernel:
 @contextlib.contextmanager
 def start_kernel() -> Iterator[Kernel]:
     manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(env={**os.environ, "NBCOMPOSE_PRELOAD": "", "IPYTHONDIR": os.environ.get("IPYTHONDIR", "")})
+    manager.start_kernel(env={**os.environ, "NBCOMPOSE_PRELOAD": ""})
     client = manager.blocking_client()
     client.start_channels()
     try:

@@ -14,7 +14,7 @@ import pytest
 
 from nbcompose.tracing import CallContext
 from nbcompose.wire import address
-from nbcompose.wire.call import IncomingCall, open_connection, serve
+from nbcompose.wire.call import Connection, IncomingCall, open_connection, serve
 
 NOBODY = 65534
 
@@ -123,7 +123,9 @@ async def test_serve_answers_this_user(where: str) -> None:
 @pytest.mark.system
 async def test_a_process_of_another_user_is_turned_away() -> None:
     where = address.fresh("nbcompose.test")
-    server = await serve(address.listen(where), "a caller", Echo())
+    opened: list[Connection] = []
+    closed: list[Connection] = []
+    server = await serve(address.listen(where), "a caller", Echo(), opened.append, closed.append)
     code = (
         "import socket, sys\n"
         "s = socket.socket(socket.AF_UNIX)\n"
@@ -137,9 +139,15 @@ async def test_a_process_of_another_user_is_turned_away() -> None:
     out, _ = await process.communicate()
     assert out.strip() == b"b''"  # not even a greeting
     assert process.returncode == 0
+    assert not opened
+    assert not closed
     mine = await open_connection(where, "the server")
     assert await mine.call("echo", 1, CallContext()) == 1
+    assert len(opened) == 1
     mine.close()
+    async with asyncio.timeout(10):
+        while closed != opened:  # noqa: ASYNC110
+            await asyncio.sleep(0)
     server.close()
     await server.wait_closed()
 

@@ -1,0 +1,5 @@
+"""What a zygote would import for a long time."""
+
+import time
+
+time.sleep(60)
