@@ -262,7 +262,11 @@ def _shown(default: Any) -> str:
     return "..." if len(text) > MAX_DEFAULT or "\n" in text or re.search(r" at 0x[0-9a-f]+", text) else text
 
 
+_ABC = "collections.abc."
+
+
 def _annotation(annotation: Any) -> str:
     if annotation is inspect.Signature.empty:
         return ""
-    return annotation if isinstance(annotation, str) else str(inspect.formatannotation(annotation))
+    # As people write them: inspect itself leaves out `typing.` only.
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation).replace(_ABC, "")

@@ -101,6 +101,8 @@ def _run(registry: Registry, entry: str, stopped: threading.Event, say: Callable
         if shown.get(status.name) != text:
             shown[status.name] = text
             say(f"{status.name}: {text}")
+        if status.name == entry and status.state == "stopped":
+            stopped.set()  # by `nbcompose stop`: there is nothing left to serve
 
     registry.subscribe(show)
     settled = threading.Event()

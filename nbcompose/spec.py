@@ -1,6 +1,6 @@
 """What a service declares, as frozen data: no sockets, processes or loops.
 
-`service.py` makes these from classes; everything below and above reads them.
+`reading.py` makes these from classes; everything below and above reads them.
 """
 
 from __future__ import annotations

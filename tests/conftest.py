@@ -86,7 +86,7 @@ class Running:
         self.clear()
         self.registry.stop()
         self.threads.shutdown(wait=False, cancel_futures=True)
-        left = [pid for pid in self.pids if psutil.pid_exists(pid)]
+        left = [pid for pid in self.pids if alive(pid)]
         assert not left, f"replicas that outlive their registry: {left}"
 
     def _note_pids(self, status: Status) -> None:

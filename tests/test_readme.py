@@ -36,9 +36,9 @@ def test_calls_answer_what_the_readme_is_about(outputs: dict[str, str]) -> None:
 
 
 def test_services_shows_both_and_scales(outputs: dict[str, str]) -> None:
-    text = outputs["%services"]
-    assert "Embedder" in text
-    assert "Answer has 2 replicas" in text
+    assert "Embedder" in outputs["%services"]
+    assert "Answer" in outputs["%services"]
+    assert "Answer has 2 replicas" in outputs["%services scale Answer 2"]
 
 
 def test_every_documented_option_exists() -> None:

@@ -11,6 +11,8 @@ from nbcompose import devices
 from nbcompose.notebook.arguments import service_parser, services_parser
 from nbcompose.notebook.session import Session
 
+MATCHER = "nbcompose"  # the name that IPython knows it by
+
 
 class Completer:
     """Gives `match`, which IPython's completer asks (matcher API v2)."""
@@ -18,7 +20,7 @@ class Completer:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-        @context_matcher(identifier="nbcompose")  # type: ignore[untyped-decorator]  # IPython's imports are not followed
+        @context_matcher(identifier=MATCHER)  # type: ignore[untyped-decorator]  # IPython's imports are not followed
         def match(context: CompletionContext) -> SimpleMatcherResult:
             return self._match(context)
 

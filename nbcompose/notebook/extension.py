@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose.declaration import Service
 from nbcompose.notebook import session as sessions
-from nbcompose.notebook.completion import Completer
+from nbcompose.notebook.completion import MATCHER, Completer
 from nbcompose.notebook.magics import NbcomposeMagics
 from nbcompose.notebook.session import Session
 from nbcompose.registry import Registry
@@ -28,6 +28,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         atexit.register(registry.stop)
         session = Session(shell, registry)
         sessions.keep(shell, session)
+    _unhook(shell)  # what an earlier load, by another copy of this module, has left
     Service.connect = session.connect
     shell.register_magics(NbcomposeMagics(session))
     shell.Completer.custom_matchers.append(Completer(session).match)
@@ -35,11 +36,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Remove the magics and stop all services; before a reload, they run on."""
-    for kind, name in MAGICS:
-        shell.magics_manager.magics[kind].pop(name, None)
-    shell.Completer.custom_matchers[:] = [
-        m for m in shell.Completer.custom_matchers if getattr(m, "matcher_identifier", "") != "nbcompose"
-    ]
+    _unhook(shell)
     session = sessions.current(shell)
     if session is None or _reloading():
         return
@@ -49,6 +46,13 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     Service.connect = None
     atexit.unregister(session.registry.stop)
     session.registry.stop()
+
+
+def _unhook(shell: InteractiveShell) -> None:
+    for kind, name in MAGICS:
+        shell.magics_manager.magics[kind].pop(name, None)
+    matchers = shell.Completer.custom_matchers
+    matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != MATCHER]
 
 
 def _reloading() -> bool:

@@ -114,7 +114,7 @@ class Launching:
         """The change did not come about: what was there before is what there is."""
         if abandon:
             self._registry.abandon(change.name)
-        previous = self._previous[change.name]
+        previous = self._previous.get(change.name)
         if change.before and previous is not None:
             self._session.started[change.name] = previous
         else:

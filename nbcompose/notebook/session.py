@@ -48,9 +48,6 @@ class Session:
         if future is not None:
             future.cancel()
 
-    def variable(self, name: str) -> str:
-        return self.started[name].variable if name in self.started else name
-
     def connect(self, service: Any) -> Handle:
         """How `Answer.ask(...)` finds the service that runs. Raises `UnknownService`."""
         return Handle(self.registry, service.name, self.shell)

@@ -1,9 +1,10 @@
 """Python objects to the bodies of frames and back: pickle 5, large memory through shared segments.
 
 `Encoder` and `Decoder` are the two ends of one direction of a connection. How an object is taken apart is in pickler.py
-(classes.py, reducers.py), the memory in shm.py, the layout of a body in body.py; sockets are call.py's.
+(classes.py, reducers.py), the memory in shm.py, the layout of a body in body.py; sockets are line.py's.
 
-Only processes of one user exchange bodies (call.py checks the peer), so unpickling is as safe as running their code.
+Only processes of one user exchange bodies (call.py and line.py check the peer), so unpickling is as safe as running
+their code.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Exceptions as plain data and back: their type, message, attributes, notes, and the frames of every service below.
 
 `describe` runs where the exception was raised, `rebuild` where it is raised again; sending what is between them is
-call.py's. The text of a remote traceback:
+incoming.py's and outgoing.py's. The text of a remote traceback:
 
     Answer.ask → Writer.write
 

@@ -2,7 +2,7 @@
 
 Linux only (memfd, reached through /proc); elsewhere nothing is lent and values travel in the socket. Anonymous
 memory, so nothing is left behind by a process that is killed. What the bytes mean is codec.py's business; that a
-reader has let go, or that a segment is gone for good, is told over the connection, by call.py.
+reader has let go, or that a segment is gone for good, is told over the connection, by line.py.
 """
 
 from __future__ import annotations

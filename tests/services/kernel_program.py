@@ -1,6 +1,6 @@
 """A process like a kernel: runs services, says what it runs as one line of JSON, and waits to be told to end.
 
-    python kernel_program.py [--zygote-warming] [--fork-child]
+python kernel_program.py [--zygote-warming] [--fork-child]
 """
 
 import json

@@ -1,0 +1,3 @@
+"""A library that cannot be imported."""
+
+raise OSError("libsomething.so.1: cannot open shared object file")

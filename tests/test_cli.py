@@ -1,0 +1,113 @@
+"""The command `nbcompose`: usage, and looking after the services of other processes."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+
+from nbcompose import __version__
+from nbcompose.cli import main
+from tests.serve_process import run, serving
+
+# -- usage (unit)
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"nbcompose {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["serve"], "the following arguments are required: TARGET[:SERVICE]"),
+        (["serve", "m", "--port", "70000"], "'70000' is not a port (0 to 65535)"),
+        (["serve", "m", "--port", "-1"], "--port"),
+        (["logs", "X", "-n", "0"], "'0' is not a whole number from 1"),
+        (["explode"], "invalid choice: 'explode'"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_a_wrong_target_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "no_such_module"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("nbcompose: there is no module no_such_module here")
+    assert error.count("\n") == 1
+
+
+def test_a_target_that_cannot_be_imported_shows_where(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:
+    file = f"{tmp_path}/broken.py"
+    with open(file, "w", encoding="utf-8") as out:
+        out.write("x = 1 / 0\n")
+    assert main(["serve", file]) == 1
+    error = capsys.readouterr().err
+    assert "x = 1 / 0" in error
+    assert error.endswith(f"nbcompose: {file} could not be imported (see above)\n")
+
+
+# -- other processes (system)
+
+
+@pytest.mark.system
+def test_ps_logs_and_stop_from_another_process() -> None:
+    with serving("narrow_entry:Entry", "--port", "0") as served:
+        pid = str(served.process.pid)
+        assert httpx.post(f"{served.url}/double", json={"a": 21}).json() == 42
+
+        listed = run("ps")
+        assert listed.returncode == 0
+        header, *rows = listed.stdout.splitlines()
+        assert header.split() == [
+            "PID",
+            "IN",
+            "SERVICE",
+            "STATE",
+            "REPLICAS",
+            "DEVICE",
+            "CALLS",
+            "P50",
+            "MEMORY",
+            "URL",
+        ]
+        ours = [row for row in rows if row.startswith(pid)]
+        assert [re.split(r"\s{2,}", row)[2] for row in ours] == ["Below", "Entry"]
+        assert "nbcompose serve narrow_entry:Entry" in ours[1]
+        assert ours[1].endswith(served.url)
+
+        logs = run("logs", "Entry", "--pid", pid)
+        assert logs.stdout == "doubling 21\n"
+
+        wrong = run("stop", "Writer", "--pid", pid)
+        assert wrong.returncode == 1
+        assert wrong.stderr == "nbcompose: no service is called 'Writer'; there are: Below, Entry\n"
+
+        stopped = run("stop", "Entry", "--pid", pid)
+        assert (stopped.returncode, stopped.stdout) == (0, "Entry was stopped\n")
+        assert served.process.wait(20) == 0  # nothing is left to serve
+
+
+@pytest.mark.system
+def test_a_name_in_two_processes_wants_the_pid() -> None:
+    with serving("chain_services:Leaf", "--port", "0") as one, serving("chain_services:Leaf", "--port", "0") as two:
+        ambiguous = run("stop", "Leaf")
+        assert ambiguous.returncode == 1
+        for served in (one, two):
+            assert f"--pid {served.process.pid} (nbcompose serve chain_services:Leaf --port 0)" in ambiguous.stderr
+
+
+@pytest.mark.system
+def test_a_port_in_use_is_one_line() -> None:
+    with serving("chain_services:Leaf", "--port", "0") as served:
+        port = served.url.rpartition(":")[2]
+        refused = run("serve", "chain_services:Leaf", "--port", port)
+        assert refused.returncode == 1
+        assert re.search(rf"nbcompose: Leaf: port {port} is in use by \S+ \(pid \d+\): choose another", refused.stderr)

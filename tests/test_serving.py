@@ -1,0 +1,171 @@
+"""`nbcompose serve`: what it takes, what it says, who may call, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from chain_services import Leaf
+
+import nbcompose
+from nbcompose.engine.status import ReplicaStatus, Status
+from nbcompose.errors import UnknownService
+from nbcompose.models import ModelProgress
+from nbcompose.serving import describe, find_entry
+from tests.conftest import SERVICES, wait_for_end
+from tests.serve_process import Served, run, serving
+
+STATUS = Status("Answer", "starting", "it is starting", 1, (), 1, (), (), "")
+
+
+# -- the target (unit)
+
+
+def test_an_entry_by_module_by_file_and_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(SERVICES)
+    assert find_entry("chain_services:Front").name == "Front"
+    assert find_entry("chain_services.py:Mid").name == "Mid"
+    assert find_entry(f"{SERVICES}/narrow_entry.py").name == "Entry"
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("no_such_module", "there is no module no_such_module here"),
+        ("no/such/file.py", "there is no file .*no/such/file.py"),
+        ("chain_services:Writer", "chain_services has no service 'Writer'; it has: Leaf, Mid, Front, Asks"),
+        ("chain_services", r"chain_services has 2 services that no other depends on: name one, chain_services:NAME"),
+        ("json", "json has no service: decorate a class"),
+        ("kernel_program:SERVICES", "kernel_program has no service"),
+    ],
+)
+def test_a_wrong_target_says_what_is_there(target: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(SERVICES)
+    with pytest.raises(UnknownService, match=message):
+        find_entry(target)
+
+
+def test_a_module_that_is_missing_inside_the_target_is_named(tmp_path: Path) -> None:
+    (tmp_path / "wants_more.py").write_text("import no_such_library\n")
+    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+        find_entry(str(tmp_path / "wants_more.py"))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1"])
+def test_beyond_this_machine_a_token_is_wanted(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NBCOMPOSE_TOKEN", raising=False)
+    with pytest.raises(nbcompose.NbcomposeError, match=f"{host} can be reached from other machines: give a token"):
+        nbcompose.serve(Leaf, host=host)
+
+
+def test_states_in_a_few_words() -> None:
+    replica = ReplicaStatus(
+        0, 1, "starting", "download", ModelProgress("org/m", bytes_done=50, bytes_total=200), "", "", 0, 0, None
+    )
+    assert describe(replace(STATUS, replicas=(replica,))) == "download org/m 25 %"
+    assert describe(STATUS) == "starting"
+    up = replace(replica, state="up", phase="ready", device="cpu")
+    assert describe(replace(STATUS, state="ready", replicas=(up,), notes=("a note",))) == "ready on cpu (a note)"
+    assert describe(replace(STATUS, state="waiting", reason="waiting for B")) == "waiting for B"
+
+
+# -- the server (system)
+
+
+@pytest.mark.system
+def test_a_graph_is_served_and_only_its_entry_answers_over_http() -> None:
+    with serving("chain_services:Front", "--port", "0") as served:
+        assert httpx.post(f"{served.url}/ask", json={"a": 4}).json() == {"twice": 8, "plus": 5}
+        assert httpx.get(f"{served.url}/readyz").json() == {"status": "ready"}
+        listening = {
+            c.laddr.port
+            for p in [psutil.Process(served.process.pid), *psutil.Process(served.process.pid).children(recursive=True)]
+            for c in p.net_connections("tcp")
+            if c.status == psutil.CONN_LISTEN
+        }
+        assert listening == {int(served.url.rpartition(":")[2])}
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_lets_calls_in_hand_finish(number: signal.Signals) -> None:
+    with serving("narrow_entry", "--port", "0") as served:
+        replicas = psutil.Process(served.process.pid).children(recursive=True)
+        answers: list[httpx.Response] = []
+        with httpx.Client() as client:
+            call = threading.Thread(target=lambda: answers.append(client.post(f"{served.url}/slow", json={})))
+            call.start()
+            _wait_until_in_hand(served.url)
+            served.process.send_signal(number)
+            call.join(20)
+        assert served.process.wait(20) == 0
+        assert answers[0].json() == "done"
+        assert "stopping: calls in flight may finish" in served.rest()
+    for replica in replicas:
+        wait_for_end(replica.pid)
+
+
+def _wait_until_in_hand(url: str) -> None:
+    """`slow` tells that it has begun to whoever asks."""
+    assert httpx.post(f"{url}/wait_for_slow", json={}, timeout=20).json() is True
+
+
+@pytest.mark.system
+def test_a_service_that_cannot_start_ends_it_with_the_traceback() -> None:
+    done = run("serve", "faulty_services:InitRaises", "--port", "0")
+    assert done.returncode == 1
+    assert "InitRaises could not start (__init__)" in done.stderr
+    assert "self.weights = 1 / 0" in done.stderr
+
+
+@pytest.mark.system
+def test_a_token_is_wanted_where_one_is_given() -> None:
+    with serving("chain_services:Leaf", "--port", "0", "--host", "0.0.0.0", NBCOMPOSE_TOKEN="secret") as served:
+        url = served.url.replace("0.0.0.0", "127.0.0.1")
+        assert httpx.post(f"{url}/add", json={"a": 1}).status_code == 401
+        allowed = httpx.post(f"{url}/add", json={"a": 1}, headers={"Authorization": "Bearer secret"})
+        assert allowed.json() == 2
+        assert "secret" not in "\n".join(served.lines)
+
+
+@pytest.mark.system
+def test_a_module_that_serves_itself_when_it_is_imported_is_told_so() -> None:
+    done = run("serve", "serves_itself.py")
+    assert done.returncode == 1
+    assert 'put what starts them under `if __name__ == "__main__":`' in done.stderr
+
+
+@pytest.mark.system
+def test_a_script_serves_with_one_call(tmp_path: Path) -> None:
+    script = tmp_path / "app.py"
+    script.write_text(
+        "import nbcompose\n"
+        "@nbcompose.service(http={'port': 0})\n"
+        "class Hello:\n"
+        "    @nbcompose.api\n"
+        "    def greet(self, name: str) -> str:\n"
+        "        return f'Hello {name}'\n"
+        "if __name__ == '__main__':\n"
+        "    nbcompose.serve(Hello, port=0, say=lambda line: print(line, flush=True))\n"
+    )
+    environment = {**os.environ, "NBCOMPOSE_PRELOAD": "json"}
+    process = subprocess.Popen([sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        line = Served(process).read_until("answers at")
+        url = line.split()[3]
+        assert httpx.post(f"{url}/greet", json={"name": "you"}).json() == "Hello you"
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
