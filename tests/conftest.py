@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import os
 import queue
 import sys
@@ -55,10 +56,8 @@ class Running:
         deadline = time.monotonic() + PATIENCE
         last: Status | None = None
         try:
-            try:
+            with contextlib.suppress(UnknownService):
                 heard.put(self.registry.status(name))
-            except UnknownService:
-                pass
             while True:
                 try:
                     status = heard.get(timeout=max(0.0, deadline - time.monotonic()))
@@ -77,10 +76,8 @@ class Running:
 
     def clear(self) -> None:
         for name in self.registry.names():
-            try:
+            with contextlib.suppress(NbcomposeError):
                 self.registry.remove(name, grace=0.0)
-            except NbcomposeError:
-                pass
 
     def close(self) -> None:
         self.clear()

@@ -51,7 +51,7 @@ async def spawn(engine: LocalEngine, lines: list[str] | None = None) -> LocalPro
 async def until(condition: Callable[[], bool]) -> None:
     """For what another process does and does not tell."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 

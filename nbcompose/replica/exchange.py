@@ -31,7 +31,8 @@ class Limits:
     `idle` bounds the wait for a request and its headers, `body_seconds` the time that the body may take. `drain`: a
     client that is refused in the middle of its body may send that much more, so that it gets to read why.
     `heartbeat`: a stream without items says that it is alive that often. `stall`: how long a reader of a stream may
-    take nothing before it is hung up on.
+    take nothing before it is hung up on. `linger`: how long a kept connection may bring one more request to a server
+    that stops.
     """
 
     idle: float = 75.0
@@ -40,6 +41,7 @@ class Limits:
     drain: int = 16 * 1024 * 1024
     heartbeat: float = 15.0
     stall: float = 60.0
+    linger: float = 0.5
 
 
 Handler = Callable[["Exchange"], Awaitable[None]]

@@ -58,6 +58,7 @@ class HttpServer(HTTPServerConnectionDelegate):
         self.limits = limits or Limits()
         self.max_body = runtime.spec.http.max_body
         self.stopping = False
+        self._lingering = True
         self._runtime = runtime
         self._routes = _routes(runtime, access)
         self._listener = _Listener(self)
@@ -77,24 +78,35 @@ class HttpServer(HTTPServerConnectionDelegate):
         self._listener.add_socket(sock)
 
     async def stop(self, grace: float) -> None:
-        """Accept no more, give requests in flight `grace` seconds, then cancel them and close all connections."""
+        """Accept no more, give requests in flight `grace` seconds, then cancel them and close all connections.
+
+        A kept connection may have a request on its way: it is answered, and told to close. One that brings none for a
+        moment is closed.
+        """
         self.stopping = True
         self._listener.stop()
-        for connection, exchange in list(self._connections.items()):
-            if not exchange.busy:
-                _close(connection)
-        try:
-            await asyncio.wait_for(self._drained(), grace)
-        except TimeoutError:
+        linger = min(self.limits.linger, grace)
+        if not await self._drained(linger):
+            self._lingering = False
             for connection, exchange in list(self._connections.items()):
-                exchange.abandon()
-                _close(connection)
-            await self._drained()
+                if not exchange.busy:
+                    _close(connection)
+            if not await self._drained(grace - linger):
+                for connection, exchange in list(self._connections.items()):
+                    exchange.abandon()
+                    _close(connection)
+                await self._drained(None)
 
-    async def _drained(self) -> None:
-        while self._connections:
-            self._empty.clear()
-            await self._empty.wait()
+    async def _drained(self, within: float | None) -> bool:
+        """Wait until all connections are closed; whether they are."""
+        try:
+            async with asyncio.timeout(within):
+                while self._connections:
+                    self._empty.clear()
+                    await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
 
     # -- connections -------------------------------------------------------------------------------------------------
 
@@ -108,7 +120,7 @@ class HttpServer(HTTPServerConnectionDelegate):
             # The client left just before tornado began to watch for that.
             previous.connection_lost()
         exchange = self._connections[server_conn] = Exchange(self, request_conn)
-        if self.stopping:
+        if self.stopping and not self._lingering:
             _close(server_conn)
         return exchange
 

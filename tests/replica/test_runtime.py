@@ -241,7 +241,7 @@ def test_forked_replicas_do_not_share_their_random_numbers(running: Running) -> 
 
             import numpy
 
-            return [os.getpid(), int(numpy.random.randint(2**31)), random.getrandbits(64)]  # noqa: NPY002
+            return [os.getpid(), int(numpy.random.randint(2**31)), random.getrandbits(64)]
 
     dice = running.up(nbcompose.service(replicas=3)(Dice))
     found: dict[int, tuple[int, int]] = {}

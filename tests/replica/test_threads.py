@@ -150,8 +150,7 @@ async def test_a_closed_generator_stops_at_its_next_item(threads: WorkerThreads,
 
     def items() -> Iterator[int]:
         try:
-            for i in range(WINDOW + 10 if blocked else 1):
-                yield i
+            yield from range(WINDOW + 10 if blocked else 1)
             go.wait()
             yield -1
             outcome.append(False)
