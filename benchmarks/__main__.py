@@ -19,6 +19,7 @@ Measure = Callable[[Sequence[Framework]], Sequence[Row]]
 
 MEASURES: dict[str, Measure] = {
     "hop-pinned": lambda frameworks: [calls.HOP_PINNED.run(frameworks)],
+    "hop-mixed-pinned": lambda frameworks: [calls.HOP_MIXED_PINNED.run(frameworks)],
     "hop-sync-pinned": lambda frameworks: [calls.HOP_SYNC_PINNED.run(frameworks)],
     "hop": lambda frameworks: [calls.HOP.run(frameworks)],
     "hop-sync": lambda frameworks: [calls.HOP_SYNC.run(frameworks)],

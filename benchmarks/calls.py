@@ -30,6 +30,10 @@ def _hop_sync(server: Server) -> Sample:
     return Sample(statistics.median(server.post("/hop_sync", {"calls": _calls(server, 2000, 500)})))
 
 
+def _hop_mixed(server: Server) -> Sample:
+    return Sample(statistics.median(server.post("/hop_mixed", {"calls": _calls(server, 2000, 500)})))
+
+
 def _ping_pong() -> float:
     return statistics.median(ping_pong_elsewhere(2000))
 
@@ -59,11 +63,26 @@ def _array(server: Server) -> Sample:
 HOP_PINNED = Comparison(
     "service → service, async api, p50, one CPU", Aim(5), "s", _hop, PING_PONG, _ping_pong, around=pinned
 )
+HOP_MIXED_PINNED = Comparison(
+    "service → service, sync api from an async one, p50, one CPU",
+    Aim(10),
+    "s",
+    _hop_mixed,
+    PING_PONG,
+    _ping_pong,
+    around=pinned,
+)
 HOP_SYNC_PINNED = Comparison(
-    "service → service, sync api, p50, one CPU", Aim(10), "s", _hop_sync, PING_PONG, _ping_pong, around=pinned
+    "service → service, sync api from a sync one, p50, one CPU",
+    Aim(10),
+    "s",
+    _hop_sync,
+    PING_PONG,
+    _ping_pong,
+    around=pinned,
 )
 HOP = Comparison("service → service, async api, p50", Aim(0.12), "s", _hop)
-HOP_SYNC = Comparison("service → service, sync api, p50", Aim(0.12), "s", _hop_sync)
+HOP_SYNC = Comparison("service → service, sync api from a sync one, p50", Aim(0.12), "s", _hop_sync)
 IN_FLIGHT = Comparison("service → service, 64 in flight", Aim(20, "least"), "calls/s", _in_flight)
 HTTP_64 = Comparison(
     "HTTP → Front → Leaf, 64 clients, 10,000 calls",

@@ -61,6 +61,16 @@ class Front:
         return durations
 
     @bentoml.api
+    async def hop_mixed(self, calls: int) -> list[float]:
+        """The same to a sync api from an async one: a worker thread at the callee's end."""
+        durations = []
+        for _ in range(calls):
+            start = time.perf_counter()
+            await self.leaf.to_async.echo_sync(TEXT)
+            durations.append(time.perf_counter() - start)
+        return durations
+
+    @bentoml.api
     def hop_sync(self, calls: int) -> list[float]:
         """The same to a sync api from a sync one: a worker thread at both ends."""
         durations = []
