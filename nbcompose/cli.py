@@ -13,7 +13,7 @@ from nbcompose import __version__
 from nbcompose.engine.status import Status
 from nbcompose.errors import NbcomposeError
 from nbcompose.memory import human
-from nbcompose.runtimes import Runtime, ask, find
+from nbcompose.runtimes import LIST_WITHIN, Runtime, ask, find
 from nbcompose.serving import find_entry, serve
 
 COLUMNS = ("PID", "IN", "SERVICE", "STATE", "REPLICAS", "DEVICE", "CALLS", "P50", "MEMORY", "URL")
@@ -144,7 +144,7 @@ def _stop(options: argparse.Namespace) -> int:
 
 async def _everything() -> list[tuple[Runtime, Status]]:
     runtimes = find()
-    answers = await asyncio.gather(*(ask(r, "ps") for r in runtimes), return_exceptions=True)
+    answers = await asyncio.gather(*(ask(r, "ps", within=LIST_WITHIN) for r in runtimes), return_exceptions=True)
     return [(r, s) for r, a in zip(runtimes, answers, strict=True) if isinstance(a, list) for s in a]
 
 

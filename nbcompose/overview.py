@@ -1,6 +1,6 @@
 """What services look like from outside: their state, the routes that callers get, the status that people see.
 
-Reads supervisors and changes nothing; who is told is registry.py's. Used on the registry's loop.
+Reads supervisors and changes nothing; who is told is switchboard.py's. Used on the registry's loop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every service of this process, by name: what runs, what it depends on, who is told when that changes.
+"""Every service of this process, by name: what runs, what it depends on, how it is started and stopped.
 
 The registry lives on the process's background loop. Its public methods may be called from any thread; they wait for
 the loop, and an interrupt (■) ends the waiting, not the services.
@@ -7,21 +7,17 @@ the loop, and an interrupt (■) ends the waiting, not the services.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import re
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeVar
 
-from nbcompose import graph, memory, overview
+from nbcompose import graph, overview
 from nbcompose.caller import Caller, WireCaller
-from nbcompose.client import Client, Route
+from nbcompose.client import Client
 from nbcompose.engine.base import Engine
 from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.local import LocalEngine
-from nbcompose.engine.member import Member
 from nbcompose.engine.status import Status
 from nbcompose.engine.supervisor import GRACE, Supervisor
 from nbcompose.errors import UnknownService
@@ -30,14 +26,11 @@ from nbcompose.owner import forbid_in_replica
 from nbcompose.portal import background
 from nbcompose.proxy import Proxy
 from nbcompose.runtimes import RuntimeServer
-from nbcompose.spec import ServiceSpec
-from nbcompose.tracing import Span, TraceLog
-from nbcompose.wire.board import SLOTS, LoadBoard
+from nbcompose.switchboard import Subscriber, Switchboard
+from nbcompose.wire.board import LoadBoard
 
 T = TypeVar("T")
-Subscriber = Callable[[Status], None]
 
-MEMORY_PERIOD = 2.0  # seconds between looks at how much memory replicas use
 STOP_WAIT = 5.0  # seconds that everything has to stop, besides the grace; what is left then is killed
 
 
@@ -52,16 +45,12 @@ class Registry:
         self._client = Client(self._board)
         self._supervisors: dict[str, Supervisor] = {}
         self._overview = Overview(self._supervisors, self._engine)
-        self._routes: dict[str, Route] = {}
-        self._shown: dict[str, Status] = {}
-        self._subscribers: list[Subscriber] = []
-        self._lock = threading.Lock()
-        self._slots = set(range(SLOTS))
+        self._switchboard = Switchboard(self._supervisors, self._overview, self._client, self._board)
+        self.traces = self._switchboard.traces
         self._watching: asyncio.Task[None] | None = None
         self._removing: set[asyncio.Task[None]] = set()
         self._owner = os.getpid()
         self._stopped = False
-        self.traces = TraceLog()
         self._runtime = RuntimeServer({"ps": self._answer_ps, "logs": self._answer_logs, "stop": self._answer_stop})
 
     # -- from any thread
@@ -151,14 +140,7 @@ class Registry:
         """Call `subscriber` with the new status whenever a service changes, on the registry's loop: it must return at
         once, print nothing, and call no method of the registry. Returns what ends the subscription.
         """
-        with self._lock:
-            self._subscribers.append(subscriber)
-
-        def unsubscribe() -> None:
-            with self._lock, contextlib.suppress(ValueError):
-                self._subscribers.remove(subscriber)
-
-        return unsubscribe
+        return self._switchboard.subscribe(subscriber)
 
     # -- on the loop
 
@@ -201,8 +183,7 @@ class Registry:
         await supervisor.stop(grace)
         if supervisor.stopped and self._supervisors.get(supervisor.name) is supervisor:  # and not started anew
             del self._supervisors[supervisor.name]
-            self._shown.pop(supervisor.name, None)
-        self.changed()
+        self._switchboard.changed()
 
     async def _abandon(self, name: str) -> None:
         supervisor = self._supervisor(name)
@@ -213,7 +194,7 @@ class Registry:
     async def _start(self) -> None:
         await self._engine.start()
         await self._runtime.start()
-        self._watching = asyncio.ensure_future(self._watch_memory())
+        self._watching = asyncio.ensure_future(self._switchboard.watch_memory())
 
     async def _stop(self, grace: float) -> None:
         if self._stopped:
@@ -228,7 +209,7 @@ class Registry:
             for supervisor in self._supervisors.values():
                 supervisor.kill()
         self._supervisors.clear()
-        self.changed()
+        self._switchboard.changed()
         self._client.close()
         await self._runtime.stop()
         await self._engine.stop()
@@ -254,10 +235,10 @@ class Registry:
         name = deployment.spec.name
         others = [s.deployment.spec for n, s in self._supervisors.items() if n != name]
         graph.check_acyclic([*others, deployment.spec])
-        supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self)
+        supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._switchboard)
         supervisor.start(deployment)
         self._supervisors[name] = supervisor
-        self.changed()
+        self._switchboard.changed()
 
     async def _scale(self, name: str, replicas: int) -> None:
         await self._supervisor(name).scale(replicas)
@@ -282,85 +263,3 @@ class Registry:
 
     async def _answer_stop(self, name: str) -> None:
         await self.remove_async(name)
-
-    # -- what supervisors need (engine/generation.py, `Surroundings`)
-
-    def changed(self) -> None:
-        """Work out every route again, push those that are new, and tell subscribers. Cheap: there are few services."""
-        for name in [n for n in self._routes if n not in self._supervisors]:
-            gone = self._routes.pop(name)
-            self._push(Route(name, gone.apis, gone.timeout, reason="it was stopped", gone=True))
-        for name, supervisor in self._supervisors.items():
-            route = self._overview.route(supervisor)
-            if route != self._routes.get(name):
-                self._routes[name] = route
-                self._push(route)
-        for supervisor in list(self._supervisors.values()):
-            status = self._overview.status(supervisor)
-            if status != self._shown.get(status.name):
-                self._shown[status.name] = status
-                self._tell(status)
-
-    def routes_for(self, spec: ServiceSpec) -> tuple[Route, ...]:
-        names = [spec.name, *(d.service for d in spec.dependencies if d.url is None)]
-        return tuple(self._routes[n] for n in names if n in self._routes)
-
-    def spans(self, spans: list[Span]) -> None:
-        self.traces.extend(spans)
-
-    def take_slot(self) -> int:
-        slot = min(self._slots)
-        self._slots.discard(slot)
-        self._board[slot] = 0
-        return slot
-
-    def free_slot(self, slot: int) -> None:
-        self._slots.add(slot)
-
-    def promised(self) -> Mapping[int, int]:
-        promised: dict[int, int] = {}
-        for member in self._members():
-            if member.state == "starting":
-                for index in re.findall(r"\d+", member.launch.environment.get("CUDA_VISIBLE_DEVICES", "")):
-                    wanted = member.launch.spec.resources.memory or 2**30
-                    promised[int(index)] = promised.get(int(index), 0) + wanted
-        return promised
-
-    # -- replicas
-
-    def _members(self) -> list[Member]:
-        return [m for s in self._supervisors.values() for g in s.everything() for m in g.members.values()]
-
-    def _push(self, route: Route) -> None:
-        self._client.update(route)
-        for member in self._members():
-            spec = member.launch.spec
-            if spec.name == route.service or any(
-                d.service == route.service and d.url is None for d in spec.dependencies
-            ):
-                member.tell(route)
-
-    async def _watch_memory(self) -> None:
-        while True:
-            await asyncio.sleep(MEMORY_PERIOD)
-            pids = [m.process.pid for m in self._members() if m.process is not None and m.state == "up"]
-            self._overview.memory = await asyncio.to_thread(_usage, pids)
-            self.changed()
-
-    def _tell(self, status: Status) -> None:
-        with self._lock:
-            subscribers = list(self._subscribers)
-        for subscriber in subscribers:
-            try:
-                subscriber(status)
-            except Exception as error:  # its own affair: it must not end the supervision of a service
-                context = {"message": f"{subscriber!r} failed on a change of {status.name}", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)
-
-
-def _usage(pids: list[int]) -> dict[int, int]:
-    found = {}
-    for pid in pids:
-        with contextlib.suppress(OSError, ValueError):
-            found[pid] = memory.usage(pid)
-    return found

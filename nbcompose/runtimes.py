@@ -24,7 +24,8 @@ from nbcompose.wire import address
 from nbcompose.wire.call import IncomingCall, open_connection, serve
 
 PREFIX = "nbcompose.runtime"
-ANSWER_WITHIN = 15.0  # seconds
+ANSWER_WITHIN = 30.0  # seconds; a stop lets calls in flight finish
+LIST_WITHIN = 3.0  # seconds; one process that hangs must not hide the others
 
 Operation = Callable[..., Awaitable[Any]]
 
@@ -86,11 +87,14 @@ def find() -> list[Runtime]:
     return sorted(found, key=lambda r: r.pid)
 
 
-async def ask(runtime: Runtime, operation: str, *args: Any) -> Any:
-    """The answer of a runtime. Raises `ConnectionError` when it has gone, or what the operation raised."""
+async def ask(runtime: Runtime, operation: str, *args: Any, within: float = ANSWER_WITHIN) -> Any:
+    """The answer of a runtime. Raises `ConnectionError` when it has gone, or what the operation raised.
+
+    Raises `DeadlineExceeded` after `within` seconds.
+    """
     connection = await open_connection(runtime.address, runtime.title)
     try:
-        return await connection.call(operation, (args, {}), CallContext(), time.monotonic() + ANSWER_WITHIN)
+        return await connection.call(operation, (args, {}), CallContext(), time.monotonic() + within)
     finally:
         connection.close()
 

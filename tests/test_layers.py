@@ -21,7 +21,7 @@ LAYERS = (
     "portal client caller proxy url_client checked inprocess",
     "replica",
     "zygote engine",
-    "captured capture overview runtimes registry",
+    "captured capture overview runtimes switchboard registry",
     "serving notebook cli",
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}

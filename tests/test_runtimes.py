@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from chain_services import Leaf
 
-from nbcompose import runtimes
+from nbcompose import cli, runtimes
 from nbcompose.errors import UnknownApi, UnknownService
 from nbcompose.runtimes import Runtime, ask, find
 from nbcompose.wire import address
@@ -67,3 +67,12 @@ def test_the_title_of_a_notebook_is_its_file() -> None:
         process.stdout.readline()
         assert runtimes._title(process.pid) == "rag.ipynb"
         process.kill()
+
+
+def test_a_process_that_hangs_does_not_hide_the_others(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "LIST_WITHIN", 0.2)
+    running.up(Leaf)
+    with address.listen(f"@{runtimes.PREFIX}.{os.getuid()}.{os.getppid()}.0000"):  # takes connections, answers nothing
+        listed = asyncio.run(cli._everything())
+
+    assert [(r.pid, s.name) for r, s in listed if r.pid == os.getpid()] == [(os.getpid(), "Leaf")]

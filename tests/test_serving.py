@@ -119,6 +119,18 @@ def _wait_until_in_hand(url: str) -> None:
 
 
 @pytest.mark.system
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_start_too(number: signal.Signals) -> None:
+    with serving("faulty_services:InitNeverEnds", "--port", "0", wait=False) as served:
+        served.read_until("InitNeverEnds: load")
+        replicas = psutil.Process(served.process.pid).children(recursive=True)
+        served.process.send_signal(number)
+        assert served.process.wait(20) == 0
+    for replica in replicas:
+        wait_for_end(replica.pid)
+
+
+@pytest.mark.system
 def test_a_service_that_cannot_start_ends_it_with_the_traceback() -> None:
     done = run("serve", "faulty_services:InitRaises", "--port", "0")
     assert done.returncode == 1

@@ -40,6 +40,7 @@ from nbcompose.registry import Registry
 from nbcompose.replica.access import Access
 from nbcompose.replica.http import HttpServer
 from nbcompose.replica.launch import load_module
+from nbcompose.replica.outside import Outside
 from nbcompose.replica.runtime import Runtime
 from nbcompose.tracing import CallContext, current_call
 from nbcompose.url_client import UrlCaller
@@ -130,9 +131,9 @@ class Server:
 
     async def _start(self, cls: type, token: str | None) -> str:
         spec = declare(cls, {})
-        self._runtime = Runtime(spec, 0, 0, self._board, Client())
+        self._runtime = Runtime(spec, 0, 0, self._board)
         await self._runtime.start()
-        self._http = HttpServer(self._runtime, Access.of(spec.http, token, ()))
+        self._http = HttpServer(Outside(self._runtime, Client()), Access.of(spec.http, token, ()))
         listening = socket.create_server(("127.0.0.1", 0))
         listening.setblocking(False)
         self._http.listen(listening)

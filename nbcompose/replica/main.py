@@ -36,6 +36,7 @@ from nbcompose.replica.callers import Callers
 from nbcompose.replica.control import ControlLink, Failure, Reporter, Up
 from nbcompose.replica.http import HttpServer
 from nbcompose.replica.launch import Launch, load_spec, prepare_process
+from nbcompose.replica.outside import Outside
 from nbcompose.replica.runtime import Runtime
 from nbcompose.spec import ServiceSpec
 from nbcompose.url_client import UrlCaller
@@ -174,14 +175,16 @@ class _Replica:
         await self._enter("load")
         _bind_dependencies(spec, self._client)
         board = LoadBoard(self._files.board)
-        runtime = Runtime(spec, launch.index, launch.slot, board, self._client, launch.torch_threads)
+        runtime = Runtime(spec, launch.index, launch.slot, board, launch.torch_threads)
         with self._client.telling(functools.partial(link.tell, "phase")):
             await runtime.start()
         callers = Callers(runtime)
         where = await callers.listen()
         http = None
         if launch.exposed:
-            http = HttpServer(runtime, Access.of(launch.spec.http, launch.token, launch.allowed_hosts))
+            http = HttpServer(
+                Outside(runtime, self._client), Access.of(launch.spec.http, launch.token, launch.allowed_hosts)
+            )
             http.listen(socket.socket(fileno=self._files.http))
         link.tell("up", Up(where, device()))
         return runtime, callers, http

@@ -1,7 +1,7 @@
 """A replica's service instance and every call to it: admission, batching, threads, deadlines, spans.
 
-The path of a call: wire or HTTP → `Runtime` → the method. Runs on the replica's event loop; sync apis run in
-threads.py's workers. How the class got here is launch.py's business, who may call http.py's and callers.py's.
+The path of a call: wire, or HTTP → outside.py → `Runtime` → the method. Runs on the replica's event loop; sync apis
+run in threads.py's workers. How the class got here is launch.py's business, who may call http.py's and callers.py's.
 """
 
 from __future__ import annotations
@@ -11,26 +11,22 @@ import contextlib
 import functools
 import inspect
 import logging
-import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from prometheus_client.core import Metric
-
 from nbcompose.batching import Batcher
-from nbcompose.client import Client
 from nbcompose.devices import apply_threads
-from nbcompose.errors import CallCancelled, DeadlineExceeded, ServiceUnavailable, UnknownApi
+from nbcompose.errors import CallCancelled, ServiceUnavailable, UnknownApi
 from nbcompose.replica.admission import Admission
-from nbcompose.replica.metrics import ServiceMetrics, merge
-from nbcompose.replica.siblings import METRICS, Siblings
+from nbcompose.replica.metrics import ServiceMetrics
+from nbcompose.replica.siblings import METRICS
 from nbcompose.replica.threads import ThreadItems, WorkerThreads
 from nbcompose.replica.timing import TimedCall
 from nbcompose.schema import ApiSchema
 from nbcompose.spec import ApiSpec, ServiceSpec
 from nbcompose.tracing import CallContext, SpanBuffer, current_call
 from nbcompose.wire.board import LoadBoard
-from nbcompose.wire.call import ConnectionClosed, IncomingCall
+from nbcompose.wire.call import IncomingCall
 
 CUT_WAIT = 1.0  # seconds for the calls that are cut off to be told so
 
@@ -54,13 +50,7 @@ class Runtime:
     """One instance of one service. `torch_threads`: see `devices.Placement`."""
 
     def __init__(
-        self,
-        spec: ServiceSpec,
-        index: int,
-        slot: int,
-        board: LoadBoard,
-        client: Client,
-        torch_threads: int | None = None,
+        self, spec: ServiceSpec, index: int, slot: int, board: LoadBoard, torch_threads: int | None = None
     ) -> None:
         self.spec = spec
         self.index = index
@@ -70,8 +60,6 @@ class Runtime:
         self.in_flight = 0
         self._slot = slot
         self._board = board
-        self._client = client
-        self._siblings = Siblings(spec.name, index, client)
         self._loop = asyncio.get_running_loop()
         self._apis = {a.name: _Api(a, self.schemas[a.name], spec.name) for a in spec.apis}
         prepare = functools.partial(apply_threads, torch_threads) if torch_threads is not None else lambda: None
@@ -159,13 +147,13 @@ class Runtime:
             arguments = api.schema.validate(api.schema.bind(args, kwargs))
             del args, kwargs
             if api.spec.stream:
-                items = self._stream(api, arguments, call.context)
+                items = self.stream(api.spec, arguments, call.context)
                 async with contextlib.aclosing(items):
                     async for item in items:
                         await call.send(item)
                 call.end()
             else:
-                call.reply(await self._invoke(api, arguments, call.context))
+                call.reply(await self.invoke(api.spec, arguments, call.context))
         except asyncio.CancelledError:
             if self._cutting and not call.context.cancelled:
                 call.fail(ServiceUnavailable(f"{hop}: the service was stopped before this call was done"), hop)
@@ -180,78 +168,12 @@ class Runtime:
             raise UnknownApi(f"{self.spec.name} has no api {name!r}; it has: {', '.join(self._apis)}")
         return api
 
-    # -- calls that come over HTTP
+    # -- the call itself, whoever made it
 
-    def context(self, traceparent: tuple[int, int] | None, timeout: float | None) -> CallContext:
-        """The context of a call from outside, which may take `timeout` seconds, the service's own limit at most."""
-        limit = self.spec.traffic.timeout if timeout is None else min(timeout, self.spec.traffic.timeout)
-        trace_id, span_id = traceparent or (0, 0)
-        return CallContext(time.monotonic() + limit, trace_id, span_id)
-
-    async def invoke(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
-        """Call with valid arguments, here or at a sibling that is less busy; the result is checked.
-
-        Raises `DeadlineExceeded`, `CallCancelled` (when `context` is), `Overloaded`, or what the api raises.
-        """
-        own = self._apis[api.name]
-        return await self._within_deadline(self._invoke_somewhere(own, arguments, context), context, own.hop)
-
-    async def stream(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
-        """As `invoke`, for an api that yields; each item is checked."""
-        own = self._apis[api.name]
-        items = self._stream_somewhere(own, arguments, context)
-        async with contextlib.aclosing(items):
-            while True:
-                try:
-                    item = await self._within_deadline(anext(items), context, own.hop)
-                except StopAsyncIteration:
-                    return
-                yield item
-
-    async def _within_deadline(self, work: Awaitable[Any], context: CallContext, hop: str) -> Any:
-        task = asyncio.current_task()
-        assert task is not None
-        left = context.remaining()
-        context.on_cancel(task.cancel)
-        try:
-            async with asyncio.timeout(left) as limit:
-                return await work
-        except TimeoutError:
-            if not limit.expired():  # the api's own
-                raise
-            raise DeadlineExceeded(f"{hop} took longer than the {round(left or 0, 2):g} s that it had") from None
-        except asyncio.CancelledError:
-            if context.cancelled and task.uncancel() == 0:
-                raise CallCancelled(f"{hop}: the client has gone") from None
-            raise
-        finally:
-            context.forget(task.cancel)
-
-    async def _invoke_somewhere(self, api: _Api, arguments: dict[str, Any], context: CallContext) -> Any:
-        sibling = await self._siblings.less_busy(self.in_flight)
-        if sibling is not None:
-            packed = api.schema.call_arguments(arguments)
-            with contextlib.suppress(ConnectionClosed):  # the call has not left
-                return await sibling.call(api.spec.name, packed, context, context.deadline)
-        return await self._invoke(api, arguments, context)
-
-    async def _stream_somewhere(
-        self, api: _Api, arguments: dict[str, Any], context: CallContext
-    ) -> AsyncGenerator[Any, None]:
-        sibling = await self._siblings.less_busy(self.in_flight)
-        if sibling is not None and not sibling.closed:
-            packed = api.schema.call_arguments(arguments)
-            items = sibling.stream(api.spec.name, packed, context, context.deadline)
-        else:
-            items = self._stream(api, arguments, context)
-        async with contextlib.aclosing(items):
-            async for item in items:
-                yield item
-
-    # -- the call itself
-
-    async def _invoke(self, api: _Api, arguments: dict[str, Any], context: CallContext) -> Any:
-        call = TimedCall(self, api.spec.name, context)
+    async def invoke(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
+        """Call with valid arguments; the result is checked. Raises `Overloaded`, or what the api raises."""
+        api = self._apis[spec.name]
+        call = TimedCall(self, spec.name, context)
         try:
             await self._admission.enter()
             try:
@@ -283,8 +205,10 @@ class Runtime:
             call.job = job
         return await job.future
 
-    async def _stream(self, api: _Api, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
-        call = TimedCall(self, api.spec.name, context)
+    async def stream(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
+        """As `invoke`, for an api that yields; each item is checked."""
+        api = self._apis[spec.name]
+        call = TimedCall(self, spec.name, context)
         try:
             await self._admission.enter()
             try:
@@ -328,23 +252,6 @@ class Runtime:
         if self.in_flight == 0:
             self._idle.set()
 
-    # -- what others ask
-
-    async def ready(self) -> list[str]:
-        """Why this service cannot answer now: what is wrong below it. Empty when all is well."""
-        reasons = []
-        for dependency in self.spec.dependencies:
-            if dependency.url is not None:
-                continue
-            route = self._client.route(dependency.service)
-            if route is None or not route.ready:
-                reasons.append(f"{dependency.service}: {route.reason if route else 'not started'}")
-        return reasons
-
     @property
     def threads_busy(self) -> int:
         return self._threads.busy
-
-    async def metric_families(self) -> list[Metric]:
-        """The metrics of all replicas of this service; one that does not answer within 2 s is left out."""
-        return merge([self.metrics.families(), *await self._siblings.metrics()])

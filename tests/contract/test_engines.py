@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from faulty_services import (
     InitSegfaults,
     OwnError,
 )
+from narrow_entry import Below, Entry
 from stream_services import Words
 
+from nbcompose import service
 from nbcompose.errors import ReplicaDied, ServiceUnavailable
 from tests.conftest import PATIENCE, Running, wait_for_end
 
@@ -144,8 +147,6 @@ def test_programs_that_a_replica_started_end_with_it(running: Running) -> None:
 def test_hooks_run_before_the_first_call_and_after_the_last(
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nbcompose import service
-
     notes = tmp_path / "hooks"
     hooks = running.up(service(envs={"HOOKS_FILE": str(notes)})(Hooks.inner))
 
@@ -183,21 +184,17 @@ def test_scale_restart_and_stop(running: Running) -> None:
 
 
 def test_a_stop_lets_calls_in_flight_finish(running: Running) -> None:
-    faulty = running.up(Faulty)
-    call = running.in_thread(faulty.hold)
-    running.until("Faulty", lambda s: any(r.in_flight for r in s.replicas))
+    running.up(Entry, Below)
+    entry = running.registry.proxy("Entry")
+    call = running.in_thread(entry.slow)
+    running.until("Entry", lambda s: any(r.in_flight for r in s.replicas))
 
-    stop = running.in_thread(running.registry.restart, "Faulty")
-    stop.result(PATIENCE)
-    running.until("Faulty", lambda s: s.version == 2 and s.state == "ready")
-    assert not call.done()
-    status = running.registry.status("Faulty")
-    assert status.up == 1
+    running.registry.remove("Entry")
+
+    assert call.result(PATIENCE) == "done"
 
 
 def test_a_replica_ignores_interrupts_and_ends_on_sigterm(running: Running) -> None:
-    import os
-
     faulty = running.up(Faulty)
     pid = faulty.pid()
     os.kill(pid, signal.SIGINT)

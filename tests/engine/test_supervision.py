@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import httpx
+import psutil
 import pytest
 from chain_services import Front, Leaf, Mid
 from faulty_services import Faulty, InitNeverEnds, InitRaises
 
 import nbcompose
+from nbcompose import registry
 from nbcompose.capture import deployment_of
+from nbcompose.engine import generation, member
 from nbcompose.errors import CycleError, ReplicaDied, ServiceUnavailable, UnknownService
 from nbcompose.spec import Http
 from tests.conftest import PATIENCE, Running, alive, wait_for_end
@@ -29,6 +36,11 @@ def version(number: int, **options: Any) -> Any:
         @nbcompose.api
         def tag(self, text: str) -> str:
             return f"{text} from {number}"
+
+        @nbcompose.api
+        def slow(self, text: str) -> str:
+            time.sleep(1.0)
+            return f"{text} from {number}, slowly"
 
     return nbcompose.service(name="Echo", threads=4, **options)(Echo)
 
@@ -93,6 +105,37 @@ def test_no_call_is_lost_over_twenty_replacements(running: Running) -> None:
     assert load.errors == []
     assert echo.tag("b") == "b from 20"
     assert running.registry.status("Echo").version == 21
+
+
+def test_no_http_request_is_lost_either_on_connections_that_are_kept(running: Running) -> None:
+    running.up(version(0))
+    url = f"{running.registry.url('Echo')}/tag"
+    with contextlib.ExitStack() as clients:
+        local = threading.local()
+
+        def post() -> None:
+            if not hasattr(local, "client"):
+                local.client = clients.enter_context(httpx.Client())
+            local.client.post(url, json={"text": "a"}).raise_for_status()
+
+        with Load(post, 8) as load:
+            for number in range(1, 11):
+                running.up(version(number))
+                load.more(50)
+
+    assert load.errors == []
+
+
+def test_a_call_in_hand_is_finished_by_the_version_that_took_it(running: Running) -> None:
+    echo = running.up(version(1))
+    call = running.in_thread(echo.slow, "a")
+    running.until("Echo", lambda s: any(r.in_flight for r in s.replicas))
+
+    running.up(version(2))
+
+    assert not call.done()
+    assert echo.tag("a") == "a from 2"
+    assert call.result(PATIENCE) == "a from 1, slowly"
 
 
 def test_dependents_are_not_restarted_and_lose_no_call_when_what_they_call_is_replaced(running: Running) -> None:
@@ -278,8 +321,6 @@ def test_the_port_is_kept_over_versions_and_given_back_in_the_end(running: Runni
 
 
 def test_a_version_on_another_port_that_fails_leaves_the_first_where_it_is(running: Running) -> None:
-    import httpx
-
     running.up(version(1))
     url = running.registry.url("Echo")
     deployment = deployment_of(broken_version())
@@ -312,8 +353,6 @@ def test_a_circle_is_refused_and_changes_nothing(running: Running) -> None:
 
 
 def test_nothing_is_left_of_many_versions_but_the_last(running: Running) -> None:
-    import psutil
-
     running.up(version(0))
     running.registry.remove("Echo")
     us = psutil.Process()
@@ -327,3 +366,61 @@ def test_nothing_is_left_of_many_versions_but_the_last(running: Running) -> None
 
     assert us.num_fds() <= before + 2  # the pool of shared memory may have grown
     assert not any(alive(pid) for pid in running.pids)
+
+
+def test_a_replica_that_cannot_come_back_is_given_up(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "BACKOFF", (0.0, 0.0, 0.0))
+    here = tmp_path / "here"
+    here.touch()
+
+    class Frail:
+        def __init__(self) -> None:
+            here.read_text()
+
+        @nbcompose.api
+        def pid(self) -> int:
+            return os.getpid()
+
+    frail = running.up(nbcompose.service(Frail))
+    url = running.registry.url("Frail")
+    here.unlink()
+    os.kill(frail.pid(), signal.SIGKILL)
+
+    status = running.until("Frail", lambda s: s.state == "failed")
+    assert "FileNotFoundError" in status.error
+    with pytest.raises(ServiceUnavailable, match="Frail does not run: it failed"):
+        frail.pid()
+    with pytest.raises(httpx.ConnectError):  # refused: nobody would answer
+        httpx.post(f"{url}/pid", json={})
+
+    here.touch()
+    running.registry.restart("Frail")
+    assert running.registry.wait("Frail").state == "ready"
+    assert running.registry.url("Frail") == url
+    assert httpx.post(f"{url}/pid", json={}).status_code == 200
+
+
+def test_a_replica_that_hears_nothing_is_killed_in_the_end(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(member, "STOP_WAIT", 0.2)
+    pid = running.up(Faulty).pid()
+    os.kill(pid, signal.SIGSTOP)
+
+    running.registry.remove("Faulty", grace=0.0)
+
+    assert not alive(pid)
+
+
+def test_the_end_of_one_registry_is_not_held_up_by_a_replica_that_hears_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "STOP_WAIT", 0.2)
+    monkeypatch.setenv("NBCOMPOSE_PRELOAD", "json")
+    running = Running()
+    pid = running.up(Faulty).pid()
+    os.kill(pid, signal.SIGSTOP)
+
+    running.registry.stop(grace=0.0)
+
+    wait_for_end(pid)

@@ -139,6 +139,16 @@ def test_an_unknown_api_lists_those_there_are(running: Running) -> None:
         words.shout()
 
 
+def test_calls_go_to_the_less_busy_replica(running: Running) -> None:
+    faulty = running.up(nbcompose.service(replicas=2, threads=4)(Faulty.inner))
+    held = running.in_thread(faulty.hold)
+    status = running.until("Faulty", lambda s: any(r.in_flight for r in s.replicas))
+    busy = next(r.pid for r in status.replicas if r.in_flight)
+
+    assert busy not in {faulty.pid() for _ in range(50)}
+    assert not held.done()
+
+
 def test_a_busy_replica_hands_http_requests_to_an_idle_one(running: Running) -> None:
     class Held:
         def __init__(self) -> None:

@@ -1,0 +1,114 @@
+"""A replica as callers from outside see it: their deadline, a sibling that is less busy, the whole service's health.
+
+What an HTTP server asks of a replica (`endpoints.RuntimeLike`). HTTP itself is http.py's, the call runtime.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable
+from typing import Any
+
+from prometheus_client.core import Metric
+
+from nbcompose.client import Client
+from nbcompose.errors import CallCancelled, DeadlineExceeded
+from nbcompose.replica.metrics import merge
+from nbcompose.replica.runtime import Runtime
+from nbcompose.replica.siblings import Siblings
+from nbcompose.spec import ApiSpec
+from nbcompose.tracing import CallContext
+from nbcompose.wire.call import ConnectionClosed
+
+
+class Outside:
+    """Calls of `runtime`, which may be made by a sibling: `client` knows them, and what is below."""
+
+    def __init__(self, runtime: Runtime, client: Client) -> None:
+        self.spec = runtime.spec
+        self.schemas = runtime.schemas
+        self._runtime = runtime
+        self._client = client
+        self._siblings = Siblings(runtime.spec.name, runtime.index, client)
+
+    def context(self, traceparent: tuple[int, int] | None, timeout: float | None) -> CallContext:
+        """The context of a call from outside, which may take `timeout` seconds, the service's own limit at most."""
+        limit = self.spec.traffic.timeout if timeout is None else min(timeout, self.spec.traffic.timeout)
+        trace_id, span_id = traceparent or (0, 0)
+        return CallContext(time.monotonic() + limit, trace_id, span_id)
+
+    async def invoke(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
+        """Call with valid arguments, here or at a sibling that is less busy; the result is checked.
+
+        Raises `DeadlineExceeded`, `CallCancelled` (when `context` is), `Overloaded`, or what the api raises.
+        """
+        return await self._within_deadline(self._invoke_somewhere(api, arguments, context), context, api)
+
+    async def stream(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
+        """As `invoke`, for an api that yields; each item is checked."""
+        items = self._stream_somewhere(api, arguments, context)
+        async with contextlib.aclosing(items):
+            while True:
+                try:
+                    item = await self._within_deadline(anext(items), context, api)
+                except StopAsyncIteration:
+                    return
+                yield item
+
+    async def _within_deadline(self, work: Awaitable[Any], context: CallContext, api: ApiSpec) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        hop = f"{self.spec.name}.{api.name}"
+        left = context.remaining()
+        context.on_cancel(task.cancel)
+        try:
+            async with asyncio.timeout(left) as limit:
+                return await work
+        except TimeoutError:
+            if not limit.expired():  # the api's own
+                raise
+            raise DeadlineExceeded(f"{hop} took longer than the {round(left or 0, 2):g} s that it had") from None
+        except asyncio.CancelledError:
+            if context.cancelled and task.uncancel() == 0:
+                raise CallCancelled(f"{hop}: the client has gone") from None
+            raise
+        finally:
+            context.forget(task.cancel)
+
+    async def _invoke_somewhere(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
+        sibling = await self._siblings.less_busy(self._runtime.in_flight)
+        if sibling is not None:
+            packed = self.schemas[api.name].call_arguments(arguments)
+            with contextlib.suppress(ConnectionClosed):  # the call has not left
+                return await sibling.call(api.name, packed, context, context.deadline)
+        return await self._runtime.invoke(api, arguments, context)
+
+    async def _stream_somewhere(
+        self, api: ApiSpec, arguments: dict[str, Any], context: CallContext
+    ) -> AsyncGenerator[Any, None]:
+        sibling = await self._siblings.less_busy(self._runtime.in_flight)
+        if sibling is not None and not sibling.closed:
+            packed = self.schemas[api.name].call_arguments(arguments)
+            items = sibling.stream(api.name, packed, context, context.deadline)
+        else:
+            items = self._runtime.stream(api, arguments, context)
+        async with contextlib.aclosing(items):
+            async for item in items:
+                yield item
+
+    async def ready(self) -> list[str]:
+        """Why this service cannot answer now: what is wrong below it. Empty when all is well."""
+        reasons = []
+        for dependency in self.spec.dependencies:
+            if dependency.url is not None:
+                continue
+            route = self._client.route(dependency.service)
+            if route is None or not route.ready:
+                reasons.append(f"{dependency.service}: {route.reason if route else 'not started'}")
+        return reasons
+
+    async def metric_families(self) -> list[Metric]:
+        """The metrics of all replicas of this service; one that does not answer within 2 s is left out."""
+        return merge([self._runtime.metrics.families(), *await self._siblings.metrics()])
