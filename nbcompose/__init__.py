@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nbcompose import errors, models
     from nbcompose.declaration import Service, api, depends, on_shutdown, on_startup, service
-    from nbcompose.devices import device
     from nbcompose.errors import NbcomposeError, UnknownArgumentWarning
+    from nbcompose.host.devices import device
     from nbcompose.notebook.extension import load_ipython_extension, unload_ipython_extension
     from nbcompose.serving import serve
     from nbcompose.tracing import cancelled
@@ -47,7 +47,7 @@ _HOMES = {
     "api": "nbcompose.declaration",
     "cancelled": "nbcompose.tracing",
     "depends": "nbcompose.declaration",
-    "device": "nbcompose.devices",
+    "device": "nbcompose.host.devices",
     "load_ipython_extension": "nbcompose.notebook.extension",
     "on_shutdown": "nbcompose.declaration",
     "on_startup": "nbcompose.declaration",

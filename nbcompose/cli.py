@@ -12,7 +12,7 @@ from typing import Any
 from nbcompose import __version__
 from nbcompose.engine.status import Status
 from nbcompose.errors import NbcomposeError
-from nbcompose.memory import human
+from nbcompose.host.memory import human
 from nbcompose.runtimes import LIST_WITHIN, Runtime, ask, find
 from nbcompose.serving import find_entry, serve
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nbcompose import graph, memory
-from nbcompose.client import Route
+from nbcompose import graph
+from nbcompose.calling.client import Route
 from nbcompose.engine.base import Engine
 from nbcompose.engine.member import Member
 from nbcompose.engine.status import ReplicaStatus, ServiceState, Status, totals
 from nbcompose.engine.supervisor import Supervisor
+from nbcompose.host import memory
 from nbcompose.spec import ServiceSpec
 
 

@@ -13,18 +13,18 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from nbcompose import graph, overview
-from nbcompose.caller import Caller, WireCaller
-from nbcompose.client import Client
+from nbcompose.calling.caller import Caller, WireCaller
+from nbcompose.calling.client import Client
+from nbcompose.calling.portal import background
+from nbcompose.calling.proxy import Proxy
 from nbcompose.engine.base import Engine
 from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.local import LocalEngine
 from nbcompose.engine.status import Status
 from nbcompose.engine.supervisor import GRACE, Supervisor
 from nbcompose.errors import UnknownService
+from nbcompose.host.owner import forbid_in_replica
 from nbcompose.overview import Overview
-from nbcompose.owner import forbid_in_replica
-from nbcompose.portal import background
-from nbcompose.proxy import Proxy
 from nbcompose.runtimes import RuntimeServer
 from nbcompose.switchboard import Subscriber, Switchboard
 from nbcompose.wire.board import LoadBoard

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from nbcompose import graph
-from nbcompose.capture import deployment_of
+from nbcompose.calling.inprocess import collect
+from nbcompose.capture.packing import deployment_of
 from nbcompose.declaration import Service, service
 from nbcompose.engine.status import Status
 from nbcompose.errors import LaunchError, NbcomposeError, UnknownService
-from nbcompose.inprocess import collect
 from nbcompose.registry import Registry
 from nbcompose.replica.access import is_loopback
 from nbcompose.replica.launch import load_module

@@ -12,11 +12,11 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 
-from nbcompose import memory
-from nbcompose.client import Client, Route
+from nbcompose.calling.client import Client, Route
 from nbcompose.engine.member import Member
 from nbcompose.engine.status import Status
 from nbcompose.engine.supervisor import Supervisor
+from nbcompose.host import memory
 from nbcompose.overview import Overview
 from nbcompose.spec import ServiceSpec
 from nbcompose.tracing import Span, TraceLog

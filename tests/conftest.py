@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from nbcompose.capture import deployment_of
+from nbcompose.capture.packing import deployment_of
 from nbcompose.engine.status import Status
 from nbcompose.errors import NbcomposeError, UnknownService
 from nbcompose.registry import Registry

@@ -14,14 +14,14 @@ ROOT = Path(nbcompose.__file__).parent
 # The lowest first; a module may import from its own layer and from those above it in this list.
 LAYERS = (
     "errors spec",
-    "cancelling cgroup devices forked graph location memory owner pages signature tracing joining batch batching hub",
+    "host graph tracing batching hub",
     "schema",
-    "options marks handle dependency reading declaration models",
+    "declaration models",
     "wire",
-    "portal client caller proxy url_client checked inprocess",
+    "calling",
     "replica",
-    "zygote engine",
-    "captured capture overview runtimes switchboard registry",
+    "engine",
+    "capture overview runtimes switchboard registry",
     "serving notebook cli",
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}

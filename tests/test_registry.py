@@ -16,7 +16,7 @@ from chain_services import Asks, Front, Leaf, Mid
 from faulty_services import Faulty, InitNeverEnds, InitRaises
 
 import nbcompose
-from nbcompose.capture import deployment_of
+from nbcompose.capture.packing import deployment_of
 from nbcompose.engine.status import Status
 from nbcompose.errors import PortInUse, ServiceUnavailable, UnknownService
 from nbcompose.registry import Registry

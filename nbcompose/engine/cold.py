@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping
 
 from nbcompose.errors import LaunchError
-from nbcompose.owner import owner_environment
+from nbcompose.host.owner import owner_environment
 from nbcompose.replica.birth import Files
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from nbcompose.devices import Placement
+from nbcompose.host.devices import Placement
 from nbcompose.replica.launch import ByImport, ByValue, Launch
 from nbcompose.spec import ServiceSpec
 

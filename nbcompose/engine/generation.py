@@ -10,13 +10,13 @@ import socket
 from collections.abc import Mapping
 from typing import Protocol
 
-from nbcompose import devices, memory
-from nbcompose.client import ReplicaRoute, Route
+from nbcompose.calling.client import ReplicaRoute, Route
 from nbcompose.engine.base import Engine
 from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.member import Member
 from nbcompose.engine.output import Log
 from nbcompose.engine.ports import port_of
+from nbcompose.host import devices, memory
 from nbcompose.spec import ServiceSpec
 from nbcompose.tracing import Span
 

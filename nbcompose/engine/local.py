@@ -14,7 +14,7 @@ from nbcompose.engine.cold import start_cold
 from nbcompose.engine.output import read_lines
 from nbcompose.engine.zygote_client import Zygote
 from nbcompose.errors import LaunchError
-from nbcompose.owner import open_owner_fd
+from nbcompose.host.owner import open_owner_fd
 from nbcompose.replica.birth import Files
 from nbcompose.wire.board import LoadBoard
 from nbcompose.wire.call import Connection, Handler, adopt

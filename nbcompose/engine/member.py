@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
-from nbcompose.client import ReplicaRoute, Route
+from nbcompose.calling.client import ReplicaRoute, Route
 from nbcompose.engine.base import Engine, ReplicaProcess
 from nbcompose.engine.output import Log
 from nbcompose.errors import LaunchError

@@ -8,7 +8,7 @@ import socket
 import psutil
 
 from nbcompose.errors import LaunchError, PortInUse
-from nbcompose.forked import keep_from_children
+from nbcompose.host.forked import keep_from_children
 from nbcompose.spec import Http, ServiceSpec
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from nbcompose.client import ReplicaRoute
+from nbcompose.calling.client import ReplicaRoute
 from nbcompose.engine import ports
 from nbcompose.engine.base import Engine
 from nbcompose.engine.deployment import Deployment

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbcompose.engine.output import read_lines
-from nbcompose.owner import owner_environment
+from nbcompose.host.owner import owner_environment
 from nbcompose.replica.birth import PRELOAD, REQUEST, Files
 
 PRELOAD_VARIABLE = "NBCOMPOSE_PRELOAD"  # module names, separated by commas, instead of PRELOAD
@@ -73,7 +73,7 @@ class Zygote:
     def _popen(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [
-                sys.executable, "-P", "-c", "from nbcompose.zygote import start; start()",
+                sys.executable, "-P", "-c", "from nbcompose.engine.zygote import start; start()",
                 str(theirs.fileno()), str(self._owner_fd), ",".join(self._modules),
             ],
             pass_fds=(theirs.fileno(), self._owner_fd),

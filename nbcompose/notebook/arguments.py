@@ -11,8 +11,8 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
+from nbcompose.declaration.options import Problems, read_service_options
 from nbcompose.errors import DeclarationError
-from nbcompose.options import Problems, read_service_options
 from nbcompose.spec import Location, ServiceSpec
 
 SERVICE_HELP = """Run each class with an @api method in this cell as a server.

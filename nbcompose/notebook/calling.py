@@ -9,10 +9,10 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcompose.caller import Args, Caller, Kwargs
+from nbcompose.calling.caller import Args, Caller, Kwargs
+from nbcompose.calling.proxy import Proxy
 from nbcompose.errors import UnknownService
 from nbcompose.notebook.failures import from_the_caller
-from nbcompose.proxy import Proxy
 from nbcompose.registry import Registry
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext

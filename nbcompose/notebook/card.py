@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 from nbcompose.engine.status import ReplicaStatus, Status
-from nbcompose.memory import human
+from nbcompose.host.memory import human
 from nbcompose.notebook.examples import curl_call, python_call
 from nbcompose.notebook.live import Bundle
 from nbcompose.spec import ServiceSpec

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from IPython.core.error import UsageError
 
 from nbcompose import graph
-from nbcompose.capture import deployment_of
+from nbcompose.capture.packing import deployment_of
 from nbcompose.declaration import Service, declare
 from nbcompose.errors import DeclarationError, Mistake
 from nbcompose.notebook.arguments import override

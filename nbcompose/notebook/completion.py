@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
-from nbcompose import devices
+from nbcompose.host import devices
 from nbcompose.notebook.arguments import service_parser, services_parser
 from nbcompose.notebook.session import Session
 

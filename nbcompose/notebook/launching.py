@@ -10,13 +10,13 @@ import threading
 import time
 from collections.abc import Sequence
 
+from nbcompose.calling.portal import SLICE, background
 from nbcompose.engine.status import Status
 from nbcompose.errors import LaunchError, UnknownService
 from nbcompose.notebook.card import Section, bundle
 from nbcompose.notebook.changes import Change
 from nbcompose.notebook.live import LiveDisplay
 from nbcompose.notebook.session import Session, Started
-from nbcompose.portal import SLICE, background
 
 STOPPED = "was stopped, because the cell was interrupted"
 KEPT = "was not replaced, because the cell was interrupted: the version before serves on"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from nbcompose.engine.status import Status
-from nbcompose.memory import human
+from nbcompose.host.memory import human
 
 PLAIN_COLUMNS = ("name", "state", "device", "replicas", "depends on")
 LIVE_COLUMNS = ("calls", "errors", "in flight", "p50", "memory", "restarts")

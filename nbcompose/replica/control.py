@@ -11,7 +11,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from nbcompose.client import Client
+from nbcompose.calling.client import Client
 from nbcompose.replica.launch import Launch
 from nbcompose.replica.metrics import ApiSummary
 from nbcompose.replica.runtime import Runtime

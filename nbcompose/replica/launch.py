@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nbcompose.client import Route
+from nbcompose.calling.client import Route
 from nbcompose.declaration import Service
-from nbcompose.devices import apply_threads
 from nbcompose.errors import LaunchError
+from nbcompose.host.devices import apply_threads
 from nbcompose.spec import ServiceSpec
 
 

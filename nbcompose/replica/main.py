@@ -22,14 +22,15 @@ from typing import Any
 import uvloop
 
 from nbcompose import tracing
-from nbcompose.client import Client
+from nbcompose.calling.client import Client
+from nbcompose.calling.portal import Portal
+from nbcompose.calling.proxy import Proxy, WireCaller
+from nbcompose.calling.url_client import UrlCaller
 from nbcompose.declaration import Dependency, Service
-from nbcompose.devices import device
 from nbcompose.errors import NbcomposeError
+from nbcompose.host.devices import device
+from nbcompose.host.owner import enter_replica, wait_for_end
 from nbcompose.models import ModelProgress, models_of, prefetch
-from nbcompose.owner import enter_replica, wait_for_end
-from nbcompose.portal import Portal
-from nbcompose.proxy import Proxy, WireCaller
 from nbcompose.replica.access import Access
 from nbcompose.replica.birth import Files
 from nbcompose.replica.callers import Callers
@@ -39,7 +40,6 @@ from nbcompose.replica.launch import Launch, load_spec, prepare_process
 from nbcompose.replica.outside import Outside
 from nbcompose.replica.runtime import Runtime
 from nbcompose.spec import ServiceSpec
-from nbcompose.url_client import UrlCaller
 from nbcompose.wire.board import LoadBoard
 from nbcompose.wire.call import adopt
 from nbcompose.wire.remote_errors import describe

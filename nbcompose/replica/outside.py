@@ -13,7 +13,7 @@ from typing import Any
 
 from prometheus_client.core import Metric
 
-from nbcompose.client import Client
+from nbcompose.calling.client import Client
 from nbcompose.errors import CallCancelled, DeadlineExceeded
 from nbcompose.replica.metrics import merge
 from nbcompose.replica.runtime import Runtime

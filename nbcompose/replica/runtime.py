@@ -14,9 +14,9 @@ import logging
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from nbcompose.batching import Batcher
-from nbcompose.devices import apply_threads
+from nbcompose.batching.batcher import Batcher
 from nbcompose.errors import CallCancelled, ServiceUnavailable, UnknownApi
+from nbcompose.host.devices import apply_threads
 from nbcompose.replica.admission import Admission
 from nbcompose.replica.metrics import ServiceMetrics
 from nbcompose.replica.siblings import METRICS

@@ -10,7 +10,7 @@ import time
 
 from prometheus_client.core import Metric
 
-from nbcompose.client import Client, ReplicaRoute
+from nbcompose.calling.client import Client, ReplicaRoute
 from nbcompose.tracing import CallContext
 from nbcompose.wire.call import Connection
 

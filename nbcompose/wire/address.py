@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from nbcompose.forked import keep_from_children
+from nbcompose.host.forked import keep_from_children
 
 ABSTRACT = sys.platform == "linux"
 

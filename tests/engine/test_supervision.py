@@ -20,7 +20,7 @@ from faulty_services import Faulty, InitNeverEnds, InitRaises
 
 import nbcompose
 from nbcompose import registry
-from nbcompose.capture import deployment_of
+from nbcompose.capture.packing import deployment_of
 from nbcompose.engine import generation, member
 from nbcompose.errors import CycleError, ReplicaDied, ServiceUnavailable, UnknownService
 from nbcompose.spec import Http

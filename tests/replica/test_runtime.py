@@ -14,8 +14,8 @@ from faulty_services import Faulty
 from stream_services import Batches, Between, Impatient, Narrow, Sleeper, Words
 
 import nbcompose
+from nbcompose.calling.portal import background
 from nbcompose.errors import DeadlineExceeded, Overloaded, UnknownApi
-from nbcompose.portal import background
 from tests.conftest import PATIENCE, Running
 
 pytestmark = pytest.mark.system

@@ -11,7 +11,7 @@ import time
 import chain_services
 import faulty_services
 
-from nbcompose.capture import deployment_of
+from nbcompose.capture.packing import deployment_of
 from nbcompose.registry import Registry
 
 

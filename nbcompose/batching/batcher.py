@@ -1,0 +1,227 @@
+"""Joins concurrent calls of one api into batches. How a batch is computed is left to the `run` it is given.
+
+Used on one event loop; one batch runs at a time, as more at once comes from more replicas.
+
+A batch takes the calls that have queued up, oldest first, up to `max_batch_size` items. With `max_latency_ms` it may
+wait for more before it starts, by this rule:
+
+- Company is expected while calls overlap, that is, while they come before the earlier ones have their answer. The
+  mean gap between such arrivals is kept. A batch waits until nothing has come for `PATIENCE` such gaps.
+- It does not wait where the gap is longer than a run takes, nor once its oldest call has waited as long as a run
+  takes: what comes later is joined by the next batch, which is as soon.
+- A wait that brings nobody ends the waiting until calls overlap again. So a caller that sends one call after another
+  is answered at once, whatever `max_latency_ms` says.
+- A batch starts so early that its oldest call is answered `max_latency_ms` after it came, and each before its
+  deadline, if a run takes as long as runs have taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import pickle
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
+
+from nbcompose.batching import joining
+from nbcompose.batching.batch import Batch, Call, Failure, Run
+from nbcompose.errors import CallCancelled, InvalidArgument
+from nbcompose.spec import BatchPolicy
+from nbcompose.tracing import CallContext
+
+PATIENCE = 3.0
+# The weight of the newest sample in the mean gap and the mean time of a run.
+_WEIGHT = 0.25
+
+
+class Rhythm:
+    """How calls have come and how long runs have taken; says how long to wait. All times are seconds."""
+
+    def __init__(self, max_latency: float | None) -> None:
+        self._max_latency = max_latency
+        self._latest = 0.0
+        self._gap: float | None = None
+        self._run: float | None = None
+
+    def arrived(self, now: float, overlapping: bool) -> None:
+        if overlapping:
+            self._gap = _mean(self._gap, now - self._latest)
+        self._latest = now
+
+    def ran(self, seconds: float) -> None:
+        self._run = _mean(self._run, seconds)
+
+    def nobody_came(self) -> None:
+        self._gap = None
+
+    def pause(self, now: float, calls: Iterable[Call]) -> float:
+        """How long a batch of `calls`, the oldest first, waits from `now` unless another comes; 0 or less: start."""
+        waiting = [c for c in calls if c.wanted]
+        if self._max_latency is None or self._gap is None or self._run is None or not waiting:
+            return 0.0
+        if self._gap >= self._run:
+            return 0.0
+        deadlines = [r - self._run for c in waiting if (r := c.context.remaining()) is not None]
+        return min(
+            self._latest + PATIENCE * self._gap - now,
+            waiting[0].arrived + min(self._run, self._max_latency - self._run) - now,
+            *deadlines,
+        )
+
+
+class Batcher:
+    """The batches of one api in one replica.
+
+    `run(items, others, context)` computes one batch; `name` says in messages whose. A batch has a context of its own,
+    with the latest deadline of its calls; when all its callers are gone that context is cancelled, and the next batch
+    starts when `run` has returned.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        policy: BatchPolicy,
+        name: str,
+        clock: Callable[[], float] = time.monotonic,  # uvloop's own counts whole milliseconds
+    ) -> None:
+        self._run = run
+        self._policy = policy
+        self._name = name
+        self._clock = clock
+        # Only calls with the same key can be joined; the group whose turn it is comes first.
+        self._groups: OrderedDict[Hashable, deque[Call]] = OrderedDict()
+        self._rhythm = Rhythm(None if policy.max_latency_ms is None else policy.max_latency_ms / 1000)
+        self._unanswered = 0
+        self._arrival = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def submit(
+        self,
+        items: Any,
+        others: Mapping[str, Any],
+        context: CallContext,
+        on_start: Callable[[], None] | None = None,
+    ) -> Any:
+        """The results for `items` (see `joining.FORMS`), as many as there are items.
+
+        `others` are the api's further arguments: only calls whose others are equal are joined. `on_start` is called
+        when the (first) batch with these items starts. No items are a call like any other: when it is alone, the
+        method is run with none.
+
+        Raises what the method raised, or the exception that stands in the place of one of the results; InvalidArgument
+        and InvalidResult for what is no batch; CallCancelled and DeadlineExceeded.
+        """
+        dim_in, dim_out = self._policy.batch_dim
+        try:
+            size = joining.length(items, dim_in)
+        except TypeError as error:
+            raise InvalidArgument(f"{self._name} takes batches: {error}") from None
+        limit = self._policy.max_batch_size
+        if size <= limit:
+            return await self._one(Call(items, size, others, context, on_start, self._clock()))
+        sizes = [min(limit, size - start) for start in range(0, size, limit)]
+        results: list[Any] = []
+        # One after another, so that a large call takes turns with the others.
+        for n, piece in zip(sizes, joining.split(items, sizes, dim_in), strict=True):
+            call = Call(piece, n, others, context, None if results else on_start, self._clock())
+            results.append(await self._one(call))
+        return joining.join(results, dim_out)
+
+    async def _one(self, call: Call) -> Any:
+        refusal = call.refusal()
+        if refusal is not None:
+            raise refusal
+        call.context.on_cancel(call.leave)
+        self._enqueue(call)
+        try:
+            outcome = await call.done
+        except asyncio.CancelledError:
+            call.leave()
+            raise
+        finally:
+            call.context.forget(call.leave)
+            self._unanswered -= 1
+        if isinstance(outcome, Failure):
+            raise outcome.error
+        return outcome
+
+    def _enqueue(self, call: Call) -> None:
+        self._rhythm.arrived(call.arrived, overlapping=self._unanswered > 0)
+        self._unanswered += 1
+        key = (joining.kind(call.items, self._policy.batch_dim[0]), _fingerprint(call.others))
+        self._groups.setdefault(key, deque()).append(call)
+        self._arrival.set()
+        if self._worker is None:
+            # In a context of its own: a batch does not belong to the call that happened to come first.
+            loop = asyncio.get_running_loop()
+            self._worker = loop.create_task(self._work(), context=contextvars.Context())
+
+    async def _work(self) -> None:
+        """Computes batches until the queue is empty."""
+        try:
+            while self._groups:
+                key, group = next(iter(self._groups.items()))
+                await self._wait_for_company(group)
+                calls = self._take(group)
+                if group:
+                    self._groups.move_to_end(key)
+                else:
+                    del self._groups[key]
+                if calls:
+                    began = self._clock()
+                    batch = Batch(calls, self._name, self._policy.batch_dim)
+                    await batch.compute(self._run)
+                    self._rhythm.ran(self._clock() - began)
+        finally:
+            self._worker = None
+            # Something is left only where the loop is being shut down.
+            for call in [c for group in self._groups.values() for c in group]:
+                call.settle(Failure(CallCancelled(f"{self._name} is stopping")))
+            self._groups.clear()
+
+    async def _wait_for_company(self, group: deque[Call]) -> None:
+        size, waited = len(group), False
+        while sum(c.size for c in group if c.wanted) < self._policy.max_batch_size:
+            pause = self._rhythm.pause(self._clock(), group)
+            if pause <= 0:
+                break
+            waited = True
+            self._arrival.clear()
+            try:
+                async with asyncio.timeout(pause):
+                    await self._arrival.wait()
+            except TimeoutError:
+                break
+        if waited and len(group) == size:
+            self._rhythm.nobody_came()
+
+    def _take(self, group: deque[Call]) -> list[Call]:
+        """The oldest calls that fit in a batch, out of the queue; those that nobody waits for any more are dropped."""
+        taken: list[Call] = []
+        room = self._policy.max_batch_size
+        while group and (group[0].size <= room or not group[0].wanted):
+            call = group.popleft()
+            refusal = call.refusal()
+            if refusal is not None:
+                call.settle(Failure(refusal))
+            if call.wanted:
+                taken.append(call)
+                room -= call.size
+        return taken
+
+
+def _mean(mean: float | None, sample: float) -> float:
+    return sample if mean is None else mean + _WEIGHT * (sample - mean)
+
+
+def _fingerprint(others: Mapping[str, Any]) -> Hashable:
+    """Equal for equal arguments. What cannot be compared this way (a stream, a lambda) is equal to nothing."""
+    if not others:
+        return b""
+    try:
+        # By bytes, not by `==`: 1, 1.0 and True are equal and not the same, and arrays have no one answer.
+        return pickle.dumps(dict(others), protocol=5)
+    except Exception:
+        return object()

@@ -1,0 +1,256 @@
+"""From a thread into an event loop: how sync code waits for async code, interruptibly.
+
+Everything is written async once; sync calls are this façade over the process's one loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+from typing import Any, TypeVar
+
+import uvloop
+
+from nbcompose.calling.cancelling import Over, step
+from nbcompose.errors import BlockingCall, CallCancelled, ServiceUnavailable
+
+T = TypeVar("T")
+
+SLICE = 0.05  # seconds; a signal that another thread takes is seen by the main thread after at most this
+GAVE_UP = "the caller gave up, or the connection was closed"
+
+
+class Portal:
+    """Runs coroutines on a loop that belongs to another thread. A forked child of the process must not, and cannot."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
+        self.loop = loop
+        self._thread = thread
+        self._process = os.getpid()
+
+    @property
+    def inside(self) -> bool:
+        """Whether the calling thread is the loop's own, where waiting would stop everything."""
+        return threading.get_ident() == self._thread
+
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Wait for `coroutine` from another thread. An interrupt (■, Ctrl-C) cancels it at once.
+
+        Raises `TimeoutError` after `timeout` seconds, and then cancels it too; `CallCancelled` when it was cancelled
+        from elsewhere; `BlockingCall` on the loop's own thread; `ServiceUnavailable` when the loop has ended, or
+        belongs to the process that this one was forked from.
+        """
+        __tracebackhide__ = True
+        if self.inside:
+            coroutine.close()
+            raise BlockingCall("this waits on the event loop for what the event loop is to do: use the async form")
+        if timeout is None and threading.current_thread() is not threading.main_thread():
+            return self._run_in_worker(coroutine)
+        future = self._submit(coroutine)
+        try:
+            _wait(future, timeout)
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise CallCancelled(GAVE_UP) from None
+        except KeyboardInterrupt:
+            future.cancel()
+            raise KeyboardInterrupt from None  # without the frames of the waiting
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _run_in_worker(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """As `run`, where no signal can come: one lock, at a third of what a concurrent future costs."""
+        __tracebackhide__ = True
+        over = threading.Lock()
+        over.acquire()
+        tasks: list[asyncio.Task[T]] = []
+
+        def begin() -> None:
+            task = self.loop.create_task(coroutine)
+            tasks.append(task)
+            task.add_done_callback(lambda _: over.release())
+
+        try:
+            self._check_process()
+            self.loop.call_soon_threadsafe(begin)
+        except (RuntimeError, ServiceUnavailable) as error:
+            raise _refusal(coroutine, error) from None
+        over.acquire()
+        try:
+            return tasks[0].result()
+        except asyncio.CancelledError:
+            raise CallCancelled(GAVE_UP) from None
+
+    def iterate(self, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+        """The items of an async generator; leaving the iteration early closes it, which cancels what feeds it."""
+        try:
+            while True:
+                try:
+                    item = self.run(step(items))
+                except Over:
+                    return
+                yield item
+                del item  # it may be large, and the next one may be long in coming
+        finally:
+            self._close(items)
+
+    async def join(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """`coroutine`, awaited from whatever event loop; a caller that is cancelled cancels it."""
+        if self.inside:
+            return await coroutine
+        future = self._submit(coroutine)
+        try:
+            with _awake():
+                return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise CallCancelled(GAVE_UP) from None
+
+    async def join_items(self, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        """The items of an async generator that belongs to this loop, for whatever event loop."""
+        try:
+            while True:
+                try:
+                    item = await self.join(step(items))
+                except Over:
+                    return
+                yield item
+                del item
+        finally:
+            self._close(items)
+
+    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        try:
+            self._check_process()
+            return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        except (RuntimeError, ServiceUnavailable) as error:
+            raise _refusal(coroutine, error) from None
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise ServiceUnavailable(
+                "this process was forked from the one that talks to services, and cannot: call them there, or start "
+                "workers with the `spawn` method"
+            )
+
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a coroutine function there without waiting; from anywhere, also in a garbage collection."""
+        if os.getpid() == self._process:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and everything with it
+                self.loop.call_soon_threadsafe(_create_task, self.loop, function)
+
+    def _close(self, items: AsyncGenerator[Any, None]) -> None:
+        self.spawn(lambda: _closed(items))
+
+
+def _refusal(coroutine: Coroutine[Any, Any, Any], error: Exception) -> ServiceUnavailable:
+    """Why the loop does not take `coroutine`, which nobody will await."""
+    coroutine.close()
+    if isinstance(error, ServiceUnavailable):
+        return error
+    return ServiceUnavailable("nbcompose has been stopped in this process")
+
+
+def _wait(future: concurrent.futures.Future[Any], timeout: float | None) -> None:
+    """Wait in slices: only the main thread gets KeyboardInterrupt, and only while it runs Python code."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while not concurrent.futures.wait([future], timeout=SLICE).done:
+        if deadline is not None and time.monotonic() >= deadline:
+            raise TimeoutError(f"not done after {timeout:g} s")
+
+
+@contextlib.contextmanager
+def _awake() -> Iterator[None]:
+    """Wake the running loop now and then: ipykernel 7 notes ■ in a callback that does not wake the loop by itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    handle: asyncio.TimerHandle
+
+    def tick() -> None:
+        nonlocal handle
+        handle = loop.call_later(SLICE, tick)
+
+    tick()
+    try:
+        yield
+    finally:
+        handle.cancel()
+
+
+async def _closed(items: AsyncGenerator[Any, None]) -> None:
+    with contextlib.suppress(RuntimeError):  # it is running: its step has been cancelled, and closes it
+        await items.aclose()
+
+
+# The loop itself keeps only weak references to its tasks.
+_spawned: set[asyncio.Task[None]] = set()
+
+
+def _create_task(loop: asyncio.AbstractEventLoop, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    task = loop.create_task(function())
+    _spawned.add(task)
+    task.add_done_callback(_spawned.discard)
+
+
+class LoopThread(Portal):
+    """An event loop in a daemon thread of its own. `start` and `stop` are called from outside it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(uvloop.new_event_loop(), 0)
+        self._worker = threading.Thread(target=self._main, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._worker.start()
+
+    def stop(self) -> None:
+        """End the loop and wait for its thread; what still ran there is cancelled."""
+        if self._worker.is_alive() and not self.inside:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._worker.join(5)
+
+    def _main(self) -> None:
+        self._thread = threading.get_ident()
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            left = asyncio.all_tasks(self.loop)
+            for task in left:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+
+_background: LoopThread | None = None
+_lock = threading.Lock()
+
+
+def background() -> LoopThread:
+    """The process's one background loop, started at its first use."""
+    global _background
+    with _lock:
+        if _background is None:
+            _background = LoopThread("nbcompose")
+            _background.start()
+        return _background
+
+
+def _start_afresh() -> None:
+    """In a forked child, which has the memory of the loop's thread and not the thread."""
+    global _background, _lock
+    _background, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)

@@ -1,0 +1,94 @@
+"""What a class takes along when it is sent by value: its own values, and the variables that its code uses."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+from collections.abc import Iterator
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from nbcompose.declaration.dependency import Dependency
+from nbcompose.declaration.handle import Service
+
+_GLOBAL_OPERATIONS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"})
+
+
+def captured_values(cls: type[Any]) -> Iterator[tuple[str, Any]]:
+    """Names and values: globals, closures, defaults of parameters, attributes of the class.
+
+    Followed through the notebook's own functions and classes; what is imported from modules is left out.
+    """
+    seen: set[int] = set()
+    todo: list[tuple[str, Any]] = [("", cls)]
+    while todo:
+        name, value = todo.pop(0)
+        if id(value) in seen or isinstance(value, ModuleType | Service | Dependency):
+            continue
+        seen.add(id(value))
+        if isinstance(value, type) and (value is cls or is_notebooks(value)):
+            todo.extend(_used_by_class(value))
+        elif isinstance(value, FunctionType) and (is_notebooks(value) or value.__module__ == cls.__module__):
+            todo.extend(_used_by_function(value))
+        elif not isinstance(value, type | FunctionType):
+            yield name, value
+
+
+def functions_of(cls: type[Any]) -> Iterator[FunctionType]:
+    """The functions in the body of a class, those inside of decorators included."""
+    for member in vars(cls).values():
+        for function in _inside(member):
+            yield function
+            if isinstance(wrapped := inspect.unwrap(function), FunctionType) and wrapped is not function:
+                yield wrapped
+
+
+def is_notebooks(thing: Any) -> bool:
+    """Whether a class or function exists in this process only."""
+    return getattr(thing, "__module__", None) == "__main__" or "<locals>" in getattr(thing, "__qualname__", "")
+
+
+def _inside(member: Any) -> Iterator[FunctionType]:
+    parts: tuple[Any, ...] = (member,)
+    if isinstance(member, staticmethod | classmethod):
+        parts = (member.__func__,)
+    elif isinstance(member, property):
+        parts = (member.fget, member.fset, member.fdel)
+    elif isinstance(member, functools.cached_property | functools.partialmethod):
+        parts = (member.func,)
+    yield from (part for part in parts if isinstance(part, FunctionType))
+
+
+def _used_by_class(cls: type[Any]) -> Iterator[tuple[str, Any]]:
+    for base in cls.__bases__:
+        if is_notebooks(base):
+            yield base.__name__, base
+    for name, member in vars(cls).items():
+        functions = list(_inside(member))
+        yield from ((f.__name__, f) for f in functions)
+        if not functions and not (name.startswith("__") and name.endswith("__")):
+            yield f"{cls.__name__}.{name}", member
+
+
+def _used_by_function(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    for name in dict.fromkeys(_globals_of(function.__code__)):
+        if name in function.__globals__:
+            yield name, function.__globals__[name]
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+    parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
+    yield from ((f"{function.__name__}({p.name}=...)", p.default) for p in parameters if p.default is not p.empty)
+
+
+def _globals_of(code: CodeType) -> Iterator[str]:
+    """The names that code, and the functions, lambdas and comprehensions in it, looks up in its module."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in _GLOBAL_OPERATIONS:
+            yield str(instruction.argval)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _globals_of(constant)

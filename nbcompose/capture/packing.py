@@ -1,0 +1,161 @@
+"""Packs a service's class for its journey to a replica: by import where it has a home, by value otherwise.
+
+By value means cloudpickle: the class, and the notebook globals that its code uses, as they are now (captured.py finds
+them, to name the one that is too large or cannot be sent).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import linecache
+import os
+import sys
+import warnings
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+import __main__
+from nbcompose.capture.captured import captured_values, functions_of
+from nbcompose.declaration import Service
+from nbcompose.declaration.location import locate
+from nbcompose.engine.deployment import Deployment
+from nbcompose.errors import CaptureError, LargeCaptureWarning
+from nbcompose.host.memory import human
+from nbcompose.replica.launch import ByImport, ByValue, class_of
+
+LARGE = 64 * 2**20  # bytes; a larger capture is named and warned about
+SOURCE_LIMIT = 2**20  # characters of cell source that travel with a class
+
+
+def deployment_of(service: Service, *, token: str | None = None, allowed_hosts: tuple[str, ...] = ()) -> Deployment:
+    """What the registry needs to run `service`.
+
+    Raises `CaptureError`, which names the variable, when something that the class uses cannot be sent; warns
+    (`LargeCaptureWarning`) of variables over 64 MiB.
+    """
+    return Deployment(service.spec, origin_of(service), token, allowed_hosts)
+
+
+def origin_of(service: Service) -> ByImport | ByValue:
+    """How a replica gets at the class. Raises and warns as `deployment_of`."""
+    return _by_import(service) or _by_value(service.spec.cls)
+
+
+# -- by import
+
+
+def _by_import(service: Service) -> ByImport | None:
+    cls = service.spec.cls
+    if "<locals>" in cls.__qualname__:
+        return None
+    module = sys.modules.get(cls.__module__)
+    file = getattr(module, "__file__", None)
+    if module is None or file is None:
+        return None
+    if module is __main__ and not _is_script(file):
+        return None
+    try:
+        if class_of(module, cls.__qualname__) is not cls:
+            return None
+    except Exception:
+        return None
+    file = os.path.abspath(file)
+    if module is __main__:
+        return ByImport(Path(file).stem, cls.__qualname__, file)
+    return ByImport(cls.__module__, cls.__qualname__, None if _is_importable(cls.__module__, file) else file)
+
+
+def _is_script(file: str) -> bool:
+    """Whether `__main__` is a file of the user's; a kernel's is `ipykernel_launcher.py`, which defines nothing."""
+    return "ipykernel" not in Path(file).name and Path(file).is_file() and "IPython" not in sys.modules
+
+
+def _is_importable(name: str, file: str) -> bool:
+    """Whether another process that imports `name` gets this file: here it may have been loaded in other ways."""
+    path: Any = None
+    spec: ModuleSpec | None = None
+    parts = name.split(".")
+    for i in range(len(parts)):
+        full = ".".join(parts[: i + 1])
+        spec = _find(full, path)
+        if spec is None:
+            return False
+        path = spec.submodule_search_locations
+    return spec is not None and spec.origin is not None and os.path.abspath(spec.origin) == file
+
+
+def _find(name: str, path: Any) -> ModuleSpec | None:
+    """As an import looks for a module that is not loaded yet (importlib's own function looks at those that are)."""
+    for finder in sys.meta_path:
+        with contextlib.suppress(Exception):
+            spec = finder.find_spec(name, path)
+            if spec is not None:
+                return spec
+    return None
+
+
+# -- by value
+
+
+def _by_value(cls: type[Any]) -> ByValue:
+    try:
+        payload = _dumps(cls)
+    except Exception as error:
+        raise CaptureError(_blame(cls, error)) from error
+    if len(payload) > LARGE:
+        _warn(cls, len(payload))
+    return ByValue(payload, _sources(cls))
+
+
+def _dumps(value: Any) -> bytes:
+    file = io.BytesIO()
+    cloudpickle.Pickler(file, protocol=5).dump(value)
+    return file.getvalue()
+
+
+def _warn(cls: type[Any], total: int) -> None:
+    """Name what is large: each value over the limit, or the largest where only together they are over it."""
+    sizes = sorted(((len(_dumps(value)), name) for name, value in captured_values(cls)), reverse=True)
+    named = [f"{name!r} ({human(size)})" for size, name in sizes if size > LARGE]
+    if not named:
+        named = [f"{name!r} ({human(size)})" for size, name in sizes[:3]]
+    where = locate(cls)
+    warnings.warn_explicit(
+        f"{cls.__name__} takes {human(total)} from the notebook to each of its replicas: {', '.join(named)}. "
+        "Load it in __init__ instead",
+        LargeCaptureWarning,
+        where.file or "<unknown>",
+        where.line,
+    )
+
+
+def _blame(cls: type[Any], error: Exception) -> str:
+    """Which variable cannot be sent."""
+    for name, value in captured_values(cls):
+        try:
+            _dumps(value)
+        except Exception as reason:
+            return (
+                f"{cls.__name__} uses {name!r} ({type(value).__name__}), which cannot be sent to a replica: {reason}. "
+                "Make it in __init__ instead"
+            )
+    return f"{cls.__name__} cannot be sent to a replica: {error}"
+
+
+def _sources(cls: type[Any]) -> dict[str, str]:
+    """The cells whose code may show in a traceback: everything that exists only in `linecache`, the latest first."""
+    found: dict[str, str] = {}
+    room = SOURCE_LIMIT
+    own = [f.__code__.co_filename for f in functions_of(cls)]
+    cached = list(linecache.cache.items())
+    others = [name for name, entry in reversed(cached) if len(entry) == 4 and entry[1] is None]
+    for name in dict.fromkeys([*own, *others]):
+        text = "".join(linecache.getlines(name))
+        if text and not os.path.exists(name) and len(text) <= room:
+            found[name] = text
+            room -= len(text)
+    return found

@@ -1,0 +1,77 @@
+"""`depends(...)`: another service as an attribute. How it is called is installed from above (`Dependency.bind`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbcompose.declaration.handle import Service
+from nbcompose.errors import NbcomposeError
+from nbcompose.spec import DependencySpec
+
+
+class Dependency:
+    """`attribute = depends(...)` of a service class; on an instance it is the other service, ready to be called.
+
+    `self.other.f(x)` calls and waits; `await self.other.to_async.f(x)` waits without blocking the event loop.
+    """
+
+    def __init__(self, target: Any, url: str | None, token: str | None) -> None:
+        self.target = target
+        self.url = url
+        self.token = token
+        self._attribute = ""
+        self._handle: Any = None
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._attribute = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        if self._handle is None:
+            cls = type(instance).__name__
+            raise NbcomposeError(
+                f"{cls}.{self._attribute} is not connected: this {cls} was made from the bare class. "
+                f"Call the service itself, `{cls}()`, for an instance whose dependencies work."
+            )
+        return self._handle
+
+    def bind(self, handle: Any) -> None:
+        """Install how the other service is called in this process (a replica holds one instance)."""
+        self._handle = handle
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A dependent carries the name of what it depends on, never the other service's class and captures.
+        return (_restore, (self.service or None, self.url, self.token, self._attribute))
+
+    def __repr__(self) -> str:
+        return f"depends({self.service!r})" if self.url is None else f"depends(url={self.url!r})"
+
+    @property
+    def service(self) -> str:
+        """The other service's name; "" for one that is known by its url."""
+        if self.target is None:
+            return ""
+        if isinstance(self.target, str):
+            return self.target
+        return (
+            self.target.name if isinstance(self.target, Service) else str(getattr(self.target, "__name__", self.target))
+        )
+
+    def spec(self, attribute: str) -> DependencySpec:
+        return DependencySpec(attribute, self.service, self.url)
+
+
+def _restore(target: str | None, url: str | None, token: str | None, attribute: str) -> Dependency:
+    dependency = Dependency(target, url, token)
+    dependency._attribute = attribute
+    return dependency
+
+
+def depends(target: Any = None, /, *, url: str | None = None, token: str | None = None) -> Any:
+    """Another service as an attribute of this one.
+
+    `target` is a service (its class), or the name of one, so that cells may come in any order. `url` is the address
+    of an nbcompose service elsewhere, with `token` where it wants one.
+    """
+    return Dependency(target, url, token)

@@ -1,0 +1,126 @@
+"""`Service`: what the name of a declared class stands for. `Answer.ask(...)` calls it where it runs.
+
+How a service that runs is called is installed from above (`Service.connect`), so that this module knows of no process.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from nbcompose.declaration.signature import Described
+from nbcompose.errors import NbcomposeError, UnknownApi
+from nbcompose.spec import ApiSpec, ServiceSpec
+
+# Installs `Service.build`. Imported when a service is first built in a process, because it brings an HTTP client.
+BUILDER = "nbcompose.calling.inprocess"
+
+
+class Service:
+    """A declared service: `Answer.ask(...)` calls it where it runs, `Answer()` builds an instance in this process."""
+
+    def __init__(self, spec: ServiceSpec) -> None:
+        self.spec = spec
+        self.__doc__ = spec.cls.__doc__
+        self.__name__ = spec.name
+        self.__module__ = spec.cls.__module__
+        self.__qualname__ = spec.cls.__qualname__
+
+    # Set from above, once for the process: how a service that runs is called; how one is built in this process.
+    connect: Callable[[Service], Any] | None = None
+    build: Callable[[Service], Any] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def inner(self) -> type[Any]:
+        """The class as it was written."""
+        return self.spec.cls
+
+    def __call__(self) -> Any:
+        """An instance in this process, for tests: dependencies too, with the validation of the served one."""
+        if Service.build is None:
+            importlib.import_module(BUILDER)
+        assert Service.build is not None
+        return Service.build(self)
+
+    def _handle(self) -> Any:
+        if Service.connect is None:
+            raise NbcomposeError(
+                f"{self.name} does not run: put %%service above its class, or use `{self.name}()` "
+                "for an instance in this process"
+            )
+        return Service.connect(self)
+
+    @property
+    def to_async(self) -> Any:
+        """The same service, whose apis are awaited (or iterated with `async for`)."""
+        return self._handle().to_async
+
+    @property
+    def to_sync(self) -> Any:
+        return self._handle().to_sync
+
+    @property
+    def url(self) -> str:
+        """Where it answers over HTTP, e.g. `http://127.0.0.1:41233`."""
+        return str(self._handle().url)
+
+    @property
+    def token(self) -> str:
+        """The bearer token that HTTP calls need; changes with the kernel."""
+        return str(self._handle().token)
+
+    def __getattr__(self, attribute: str) -> Any:
+        spec: ServiceSpec | None = self.__dict__.get("spec")
+        if spec is None or attribute.startswith("__"):
+            raise AttributeError(attribute)
+        api = spec.api(attribute)
+        if api is None:
+            known = ", ".join(a.name for a in spec.apis)
+            raise UnknownApi(f"{spec.name} has no api {attribute!r}; it has: {known}")
+        try:
+            handle = self._handle()
+        except NbcomposeError:
+            return UnconnectedApi(self, api)
+        return getattr(handle, attribute)
+
+    def __dir__(self) -> list[str]:
+        return sorted(
+            {*(a.name for a in self.spec.apis), "to_async", "to_sync", "url", "token", "spec", "inner", "name"}
+        )
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        return (self.inner,)  # `class Better(Answer):` extends the class
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What captures a service captures its name and apis, not its class.
+        return (_restore, (replace(self.spec, cls=object), self.__doc__, self.__module__, self.__qualname__))
+
+    def __repr__(self) -> str:
+        return f"<service {self.name}: {', '.join(a.signature for a in self.spec.apis)}>"
+
+
+class UnconnectedApi(Described):
+    """An api of a service that does not run: it can be looked at, and says when it is called what is missing."""
+
+    def __init__(self, service: Service, api: ApiSpec) -> None:
+        super().__init__(service.name, api.name, api)
+        self._service = service
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._service._handle(), self.__name__)(*args, **kwargs)
+
+
+def _restore(spec: ServiceSpec, doc: str | None, module: str, qualname: str) -> Service:
+    service = Service(spec)
+    service.__doc__, service.__module__, service.__qualname__ = doc, module, qualname
+    return service
+
+
+# What a `Service` itself answers to; an api of that name could not be reached.
+RESERVED_NAMES = frozenset({"spec", *(name for name in vars(Service) if not name.startswith("_"))})

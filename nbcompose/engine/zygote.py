@@ -1,0 +1,158 @@
+"""The zygote: a process that has imported the heavy libraries once, and forks replicas.
+
+One thread, one socket to the supervisor. A request is one byte with a replica's five open files; answers are lines of
+JSON: {"loading": module}, {"ready": [modules]}, {"forked": pid}, {"exited": pid, "status": code}, {"refused": why}.
+It never touches CUDA and runs no torch operation: both leave threads behind that a fork does not copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import importlib.util
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Iterator
+
+from nbcompose.host.pages import let_go_of_code
+from nbcompose.replica.birth import Files
+from nbcompose.replica.main import run
+
+PARENT_PERIOD = 0.25  # seconds
+
+
+def main(control_fd: int, owner_fd: int, modules: tuple[str, ...]) -> None:
+    """Preload, then fork a replica for each request, until the supervisor or the kernel is gone."""
+    control = socket.socket(fileno=control_fd)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with _ending_with_parent():
+        _preload(control, modules)
+    _Zygote(control, owner_fd).serve()
+    os._exit(0)  # nothing here wants tidying up, and libraries that tidy up take their time
+
+
+@contextlib.contextmanager
+def _ending_with_parent() -> Iterator[None]:
+    """Look now and then whether the kernel is still there: imports take seconds. A thread could do it too, but must
+    not be there when this process forks.
+    """
+    parent = os.getppid()
+
+    def look(*_: object) -> None:
+        if os.getppid() != parent:
+            os._exit(0)
+
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, PARENT_PERIOD, PARENT_PERIOD)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def _preload(control: socket.socket, modules: tuple[str, ...]) -> None:
+    loaded, before = [], dict(os.environ)
+    for name in modules:
+        try:
+            if importlib.util.find_spec(name.partition(".")[0]) is not None:
+                _say(control, {"loading": name})
+                importlib.import_module(name)
+                loaded.append(name)
+        except Exception:
+            # A broken library must not take the others' speed away; a service that needs it will say what is wrong.
+            traceback.print_exc()
+    # What is loaded is shared with every replica: the collector must not touch its pages.
+    gc.collect()
+    gc.freeze()
+    let_go_of_code()
+    imported = {k: v for k, v in os.environ.items() if before.get(k) != v}  # some libraries set variables
+    _say(control, {"ready": loaded, "environment": imported})
+
+
+def _say(control: socket.socket, message: dict[str, object]) -> None:
+    control.sendall(json.dumps(message).encode() + b"\n")
+
+
+class _Zygote:
+    def __init__(self, control: socket.socket, owner_fd: int) -> None:
+        self._control = control
+        self._owner_fd = owner_fd
+
+    def serve(self) -> None:
+        wakeup, alarm = os.pipe()
+        self._pipe = (wakeup, alarm)
+        os.set_blocking(wakeup, False)
+        os.set_blocking(alarm, False)
+        signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        poll = select.poll()
+        for fd in (self._control.fileno(), self._owner_fd, wakeup):
+            poll.register(fd, select.POLLIN | select.POLLHUP)
+        parent = os.getppid()
+        while True:
+            events = {fd for fd, _ in poll.poll(1000)}
+            if self._owner_fd in events or os.getppid() != parent:
+                return
+            if wakeup in events:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wakeup, 4096)
+                self._reap()
+            if self._control.fileno() in events and not self._answer():
+                return
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                _say(self._control, {"exited": ended[0], "status": os.waitstatus_to_exitcode(ended[1])})
+
+    def _answer(self) -> bool:
+        """Answer one request; False when the supervisor is gone."""
+        message, fds, _, _ = socket.recv_fds(self._control, 1, len(Files._fields))
+        if not message:
+            return False
+        try:
+            if len(fds) != len(Files._fields):
+                _say(self._control, {"refused": f"{len(fds)} files came with the request"})
+            else:
+                self._fork(Files(*fds))
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return True
+
+    def _fork(self, files: Files) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            _say(self._control, {"refused": str(error)})
+            return
+        if pid == 0:
+            try:
+                self._become_replica(files)
+            finally:
+                os._exit(1)  # whatever happened: this must not go on as a second zygote
+        _say(self._control, {"forked": pid})
+
+    def _become_replica(self, files: Files) -> None:
+        """In the child: leave behind what is the zygote's. Never returns."""
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._control.close()
+        for fd in (*self._pipe, self._owner_fd):
+            os.close(fd)
+        run(files)
+
+
+def start() -> None:
+    """From the command line: control file, owner file, modules. With `python -c`, so that `__main__` stays empty: a
+    notebook's classes are `__main__`'s too, and must not be mistaken for ours.
+    """
+    main(int(sys.argv[1]), int(sys.argv[2]), tuple(filter(None, sys.argv[3].split(","))))
