@@ -6,6 +6,7 @@ Used in every process; knows nothing of processes or sockets.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 import threading
@@ -73,9 +74,11 @@ class CallContext:
             self._callbacks.append(callback)
 
     def forget(self, callback: Callable[[], object]) -> None:
-        """Undo `on_cancel`."""
-        if self._callbacks is not None and callback in self._callbacks:
-            self._callbacks.remove(callback)
+        """Undo `on_cancel`. From any thread."""
+        callbacks = self._callbacks  # a thread may be here while the loop cancels
+        if callbacks is not None:
+            with contextlib.suppress(ValueError):
+                callbacks.remove(callback)
 
     def cancel(self) -> None:
         if self.cancelled:

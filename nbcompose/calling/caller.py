@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 from nbcompose.calling.cancelling import cancellable_items, with_cancel
 from nbcompose.calling.client import Client
-from nbcompose.calling.portal import Portal
+from nbcompose.calling.portal import Portal, Waiter
 from nbcompose.errors import CallError, RemoteTraceback, UnknownApi
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext
+from nbcompose.wire.call import ConnectionClosed
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -91,9 +92,13 @@ class RemoteCaller(ABC):
         if api.stream:
             return self._iterate(self._stream(api.name, args, kwargs, context), context)
         try:
-            return self._portal.run(with_cancel(context, self._call(api.name, args, kwargs, context)))
+            return self._wait(api.name, args, kwargs, context)
         except Exception as error:
             raise _from_elsewhere(error)  # noqa: B904  it is the same error
+
+    def _wait(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
+        __tracebackhide__ = True
+        return self._portal.run(with_cancel(context, self._call(api, args, kwargs, context)))
 
     def blocks(self, context: CallContext) -> bool:
         return self._portal.inside
@@ -126,6 +131,28 @@ class WireCaller(RemoteCaller):
 
     def _call(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Coroutine[Any, Any, Any]:
         return self._client.call(self.service, api, (args, kwargs), context)
+
+    def _wait(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
+        __tracebackhide__ = True
+        if self._portal.interruptible:
+            return super()._wait(api, args, kwargs, context)
+        waiter: Waiter[Any] = Waiter()
+
+        def begin() -> None:
+            context.on_cancel(waiter.cancel)
+            if not waiter.done():
+                give_up = self._client.begin(self.service, api, (args, kwargs), context, waiter)
+                if give_up is not None:
+                    waiter.give_up = give_up
+                else:
+                    waiter.follow(self._portal.loop.create_task(self._call(api, args, kwargs, context)))
+
+        try:
+            return self._portal.wait(waiter, begin)
+        except ConnectionClosed:  # never sent
+            return super()._wait(api, args, kwargs, context)
+        finally:
+            context.forget(waiter.cancel)
 
     def _stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
         return self._client.stream(self.service, api, (args, kwargs), context)

@@ -11,7 +11,7 @@ import contextvars
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from nbcompose.errors import DeadlineExceeded, ServiceUnavailable
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext
 from nbcompose.wire.board import LoadBoard
-from nbcompose.wire.call import Connection, ConnectionClosed, open_connection
+from nbcompose.wire.call import Connection, ConnectionClosed, Settled, open_connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,20 @@ class Client:
                 return await connection.call(api, arguments, context, deadline)
             except ConnectionClosed:
                 await asyncio.sleep(0)
+
+    def begin(
+        self, service: str, api: str, arguments: Any, context: CallContext, result: Settled
+    ) -> Callable[[], object] | None:
+        """As `call`, for a thread that waits for `result`. Returns what gives the call up.
+
+        None where no connection is at hand: there `call` has to wait for one. `result` may be set to
+        `ConnectionClosed`: then the call was never sent.
+        """
+        connection = self._idle_choice(service)
+        if connection is None:
+            return None
+        call_id = connection.begin(api, arguments, context, self._deadline(service, context), result)
+        return lambda: connection.abandon(call_id)
 
     async def stream(self, service: str, api: str, arguments: Any, context: CallContext) -> AsyncGenerator[Any, None]:
         """As `call`, for an api that yields."""

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import uvloop
 
@@ -22,6 +22,7 @@ from nbcompose.errors import BlockingCall, CallCancelled, ServiceUnavailable
 T = TypeVar("T")
 
 SLICE = 0.05  # seconds; a signal that another thread takes is seen by the main thread after at most this
+STOPPED = "nbcompose has been stopped in this process"
 GAVE_UP = "the caller gave up, or the connection was closed"
 
 
@@ -49,8 +50,13 @@ class Portal:
         if self.inside:
             coroutine.close()
             raise BlockingCall("this waits on the event loop for what the event loop is to do: use the async form")
-        if timeout is None and threading.current_thread() is not threading.main_thread():
-            return self._run_in_worker(coroutine)
+        if timeout is None and not self.interruptible:
+            waiter: Waiter[T] = Waiter()
+            try:
+                return self.wait(waiter, lambda: waiter.follow(self.loop.create_task(coroutine)))
+            except ServiceUnavailable:
+                coroutine.close()  # where it never began
+                raise
         future = self._submit(coroutine)
         try:
             _wait(future, timeout)
@@ -64,28 +70,30 @@ class Portal:
             future.cancel()
             raise
 
-    def _run_in_worker(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """As `run`, where no signal can come: one lock, at a third of what a concurrent future costs."""
-        __tracebackhide__ = True
-        over = threading.Lock()
-        over.acquire()
-        tasks: list[asyncio.Task[T]] = []
+    @property
+    def interruptible(self) -> bool:
+        """Whether the calling thread is the one that ■ and Ctrl-C interrupt, which has to wait in slices."""
+        return threading.get_ident() == threading.main_thread().ident
 
-        def begin() -> None:
-            task = self.loop.create_task(coroutine)
-            tasks.append(task)
-            task.add_done_callback(lambda _: over.release())
+    def wait(self, waiter: Waiter[T], begin: Callable[[], object]) -> T:
+        """Call `begin` on the loop, and wait for what it sees to that `waiter` gets; in a thread not `interruptible`.
+
+        Raises as `run`, and what `begin` raises.
+        """
+        __tracebackhide__ = True
+
+        def start() -> None:
+            try:
+                begin()
+            except BaseException as error:
+                waiter.set_exception(error)
 
         try:
             self._check_process()
-            self.loop.call_soon_threadsafe(begin)
-        except (RuntimeError, ServiceUnavailable) as error:
-            raise _refusal(coroutine, error) from None
-        over.acquire()
-        try:
-            return tasks[0].result()
-        except asyncio.CancelledError:
-            raise CallCancelled(GAVE_UP) from None
+            self.loop.call_soon_threadsafe(start)
+        except RuntimeError:
+            raise ServiceUnavailable(STOPPED) from None
+        return waiter.result()
 
     def iterate(self, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
         """The items of an async generator; leaving the iteration early closes it, which cancels what feeds it."""
@@ -131,8 +139,12 @@ class Portal:
         try:
             self._check_process()
             return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        except (RuntimeError, ServiceUnavailable) as error:
-            raise _refusal(coroutine, error) from None
+        except ServiceUnavailable:
+            coroutine.close()
+            raise
+        except RuntimeError:
+            coroutine.close()
+            raise ServiceUnavailable(STOPPED) from None
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
@@ -151,12 +163,65 @@ class Portal:
         self.spawn(lambda: _closed(items))
 
 
-def _refusal(coroutine: Coroutine[Any, Any, Any], error: Exception) -> ServiceUnavailable:
-    """Why the loop does not take `coroutine`, which nobody will await."""
-    coroutine.close()
-    if isinstance(error, ServiceUnavailable):
-        return error
-    return ServiceUnavailable("nbcompose has been stopped in this process")
+class Waiter(Generic[T]):
+    """A thread that waits for one result from the loop. One lock: at a third of what a concurrent future costs.
+
+    `give_up` ends the work that it waits for. All but `result` is for the loop.
+    """
+
+    __slots__ = ("_error", "_is_done", "_over", "_value", "give_up")
+
+    def __init__(self) -> None:
+        self.give_up: Callable[[], object] = lambda: None
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._is_done = False
+        self._over = threading.Lock()
+        self._over.acquire()
+
+    def done(self) -> bool:
+        return self._is_done
+
+    def set_result(self, value: T) -> None:
+        self._value = value
+        self._settle()
+
+    def set_exception(self, error: BaseException) -> None:
+        self._error = error
+        self._settle()
+
+    def _settle(self) -> None:
+        self._is_done = True
+        self._over.release()
+
+    def cancel(self) -> None:
+        if not self._is_done:
+            self.give_up()
+            if not self._is_done:
+                self.set_exception(CallCancelled(GAVE_UP))
+
+    def follow(self, task: asyncio.Task[T]) -> None:
+        """Wait for the end of `task`."""
+        self.give_up = task.cancel
+        task.add_done_callback(self._take)
+
+    def _take(self, task: asyncio.Task[T]) -> None:
+        if self._is_done:
+            return
+        try:
+            self.set_result(task.result())
+        except asyncio.CancelledError:
+            self.set_exception(CallCancelled(GAVE_UP))
+        except BaseException as error:
+            self.set_exception(error)
+
+    def result(self) -> T:
+        """In the thread: what it has waited for, returned or raised."""
+        __tracebackhide__ = True
+        self._over.acquire()
+        if self._error is not None:
+            raise self._error
+        return cast(T, self._value)
 
 
 def _wait(future: concurrent.futures.Future[Any], timeout: float | None) -> None:

@@ -14,7 +14,7 @@ from nbcompose.wire import address
 from nbcompose.wire.connection import Connection
 from nbcompose.wire.incoming import WINDOW, Handler, IncomingCall
 from nbcompose.wire.line import segment_pool
-from nbcompose.wire.outgoing import ConnectionClosed
+from nbcompose.wire.outgoing import ConnectionClosed, Settled
 
 __all__ = [
     "WINDOW",
@@ -22,6 +22,7 @@ __all__ = [
     "ConnectionClosed",
     "Handler",
     "IncomingCall",
+    "Settled",
     "adopt",
     "open_connection",
     "segment_pool",

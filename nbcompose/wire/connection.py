@@ -13,7 +13,7 @@ from nbcompose.tracing import CallContext
 from nbcompose.wire.frames import Kind
 from nbcompose.wire.incoming import Handler, Incoming
 from nbcompose.wire.line import Line, Receiver
-from nbcompose.wire.outgoing import Outgoing
+from nbcompose.wire.outgoing import Outgoing, Settled
 
 
 class Connection(Line):
@@ -46,6 +46,17 @@ class Connection(Line):
         Cancelling the task that waits cancels the call.
         """
         return self._outgoing.call(api, arguments, context, deadline)
+
+    def begin(self, api: str, arguments: Any, context: CallContext, deadline: float | None, result: Settled) -> int:
+        """As `call`, without a task that waits: `result` takes what comes. Returns the call's id, for `abandon`.
+
+        Raises what is wrong before the call is sent; what goes wrong later is set in `result`.
+        """
+        return self._outgoing.begin(api, arguments, context, deadline, result)
+
+    def abandon(self, call_id: int) -> None:
+        """Cancel a call that was begun, if it is still under way; nothing more is set in its result."""
+        self._outgoing.abandon(call_id)
 
     def stream(
         self, api: str, arguments: Any, context: CallContext, deadline: float | None = None

@@ -9,10 +9,11 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from nbcompose.errors import DeadlineExceeded, ReplicaDied
 from nbcompose.tracing import CallContext
+from nbcompose.wire.deadlines import Deadlines
 from nbcompose.wire.frames import Body, Kind
 from nbcompose.wire.incoming import CALL_HEAD, COUNT, WINDOW, unreadable
 from nbcompose.wire.line import Line
@@ -23,6 +24,21 @@ LOW = 2**64 - 1
 
 class ConnectionClosed(ConnectionError):
     """The connection was closed before this call was sent: nothing has happened, it may be sent elsewhere."""
+
+
+class Settled(Protocol):
+    """What takes the result of a call, once: a future, or the thread that waits for it. Called on the loop."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: Any, /) -> None: ...
+
+    def set_exception(self, exception: Any, /) -> None: ...
+
+
+def _fail(result: Settled, error: BaseException) -> None:
+    if not result.done():
+        result.set_exception(error)
 
 
 class _Stream:
@@ -59,23 +75,35 @@ class Outgoing:
         self._line = line
         self._on_idle = on_idle
         self._last_id = 0
+        self._deadlines = Deadlines(line.loop)
         # What the peer has not answered to the end.
-        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._pending: dict[int, Settled] = {}
         self._streams: dict[int, _Stream] = {}
 
     async def call(self, api: str, arguments: Any, context: CallContext, deadline: float | None) -> Any:
         """See `Connection.call`."""
-        call_id = self._start(api, arguments, context, deadline)
         future: asyncio.Future[Any] = self._line.loop.create_future()
-        self._pending[call_id] = future
-        self.in_flight += 1
-        timer = None if deadline is None else self._timer(deadline, self._expire, future, api)
+        call_id = self.begin(api, arguments, context, deadline, future)
         try:
             return await future
-        finally:
-            if self._pending.pop(call_id, None) is not None:
-                self._give_up(call_id)
-            self._ended(timer)
+        except asyncio.CancelledError:
+            self.abandon(call_id)
+            raise
+
+    def begin(self, api: str, arguments: Any, context: CallContext, deadline: float | None, result: Settled) -> int:
+        """See `Connection.begin`."""
+        call_id = self._start(api, arguments, context, deadline)
+        self._pending[call_id] = result
+        self.in_flight += 1
+        if deadline is not None:
+            self._deadlines.add(call_id, deadline, lambda: self._expire(call_id, api))
+        return call_id
+
+    def abandon(self, call_id: int) -> None:
+        """See `Connection.abandon`."""
+        if self._pending.pop(call_id, None) is not None:
+            self._give_up(call_id)
+            self._ended(call_id)
 
     async def stream(
         self, api: str, arguments: Any, context: CallContext, deadline: float | None
@@ -84,7 +112,8 @@ class Outgoing:
         call_id = self._start(api, arguments, context, deadline)
         stream = self._streams[call_id] = _Stream()
         self.in_flight += 1
-        timer = None if deadline is None else self._timer(deadline, stream.finish, self._late(api))
+        if deadline is not None:
+            self._deadlines.add(call_id, deadline, lambda: stream.finish(self._late(api)))
         try:
             while True:
                 while stream.items:
@@ -101,7 +130,7 @@ class Outgoing:
         finally:
             if self._streams.pop(call_id, None) is not None:
                 self._give_up(call_id)
-            self._ended(timer)
+            self._ended(call_id)
 
     def _start(self, api: str, arguments: Any, context: CallContext, deadline: float | None) -> int:
         line = self._line
@@ -119,20 +148,16 @@ class Outgoing:
         line.send(Kind.CALL, call_id, [head, *line.encoder.encode(arguments)])
         return call_id
 
-    def _timer(self, deadline: float, callback: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
-        loop = self._line.loop
-        return loop.call_at(loop.time() + deadline - time.monotonic(), callback, *args)
-
-    def _ended(self, timer: asyncio.TimerHandle | None) -> None:
+    def _ended(self, call_id: int) -> None:
         self.in_flight -= 1
-        if timer is not None:
-            timer.cancel()
+        self._deadlines.remove(call_id)
         if self.in_flight == 0:
             self._on_idle()
 
-    def _expire(self, future: asyncio.Future[Any], api: str) -> None:
-        if not future.done():
-            future.set_exception(self._late(api))
+    def _expire(self, call_id: int, api: str) -> None:
+        result = self._pending[call_id]
+        self.abandon(call_id)
+        _fail(result, self._late(api))
 
     def _late(self, api: str) -> DeadlineExceeded:
         return DeadlineExceeded(
@@ -152,14 +177,16 @@ class Outgoing:
     # -- the peer's answers
 
     def take_result(self, call_id: int, body: Body) -> None:
-        future = self._pending.pop(call_id, None)
-        if future is None or future.done():
+        result = self._pending.pop(call_id, None)
+        if result is None or result.done():  # cancelled, and not yet abandoned
             self._line.decoder.discard(body)
-            return
-        try:
-            future.set_result(self._line.decoder.decode(body))
-        except Exception as error:
-            future.set_exception(unreadable(self._line.name, error))
+        else:
+            try:
+                result.set_result(self._line.decoder.decode(body))
+            except Exception as error:
+                result.set_exception(unreadable(self._line.name, error))
+        if result is not None:
+            self._ended(call_id)
 
     def take_item(self, call_id: int, body: Body) -> None:
         stream = self._streams.get(call_id)
@@ -177,9 +204,9 @@ class Outgoing:
             stream.finish()
 
     def take_error(self, call_id: int, body: Body) -> None:
-        future = self._pending.pop(call_id, None)
+        result = self._pending.pop(call_id, None)
         stream = self._streams.pop(call_id, None)
-        if future is None and stream is None:
+        if result is None and stream is None:
             self._line.decoder.discard(body)
             return
         error: BaseException
@@ -189,19 +216,21 @@ class Outgoing:
             error = unreadable(self._line.name, failure)
         if stream is not None:
             stream.finish(error)
-        if future is not None and not future.done():
-            future.set_exception(error)
+        if result is not None:
+            _fail(result, error)
+            self._ended(call_id)
 
     def lost(self, reason: str) -> None:
         """The connection has gone, and with it whoever worked on these calls."""
         because = f" ({reason})" if reason else ""
-        for future in self._pending.values():
-            if not future.done():
-                future.set_exception(self._lost_error(f"while it worked on this call{because}"))
+        for result in self._pending.values():
+            _fail(result, self._lost_error(f"while it worked on this call{because}"))
         for stream in self._streams.values():
             stream.finish(self._lost_error(f"in the middle of a stream{because}"))
+        self.in_flight -= len(self._pending)  # a stream ends when its consumer has seen so
         self._pending.clear()
         self._streams.clear()
+        self._deadlines.close()
 
     def _lost_error(self, when: str) -> ConnectionError:
         if not self._line.greeted:  # a process that is being killed still takes connections, and accepts none

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import copy
 import inspect
 import pickle
@@ -11,7 +12,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -23,6 +24,7 @@ from nbcompose.errors import (
     BlockingCall,
     CallCancelled,
     DeadlineExceeded,
+    InvalidArgument,
     RemoteTraceback,
     ServiceUnavailable,
     UnknownApi,
@@ -32,6 +34,8 @@ from nbcompose.spec import ApiSpec, ParamSpec
 from nbcompose.tracing import CallContext, current_call
 from nbcompose.wire import address
 from nbcompose.wire.call import IncomingCall, serve
+
+T = TypeVar("T")
 
 WRITE = ApiSpec(
     name="write",
@@ -244,6 +248,97 @@ def test_cancelling_the_api_that_waits_ends_its_waiting(
     finally:
         current_call.reset(token)
     assert writer.cancelled.wait(10)
+
+
+# -- sync, from a thread that no signal interrupts: an api's, in a replica
+
+
+def elsewhere(function: Callable[[], T]) -> T:
+    """What `function` returns or raises in another thread."""
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        return threads.submit(function).result(20)
+
+
+def in_context(context: CallContext, function: Callable[[], T]) -> T:
+    token = current_call.set(context)
+    try:
+        return function()
+    finally:
+        current_call.reset(token)
+
+
+def test_a_call_from_a_worker_thread(known: Proxy, writer: Writer, client: Client) -> None:
+    context = CallContext(time.monotonic() + 30, trace_id=5, span_id=7)
+    for _ in range(2):  # the first has to connect
+        result = elsewhere(lambda: in_context(context, lambda: known.write("x", limit=3)))
+        assert result == (("x",), {"limit": 3})
+        assert (writer.contexts[-1].trace_id, writer.contexts[-1].span_id) == (5, 7)
+    assert not context._callbacks  # nothing is left behind in the context of an api that makes many calls
+    assert [c.in_flight for c in client._connections.values()] == [0]
+
+
+def test_an_error_in_a_worker_thread(known: Proxy) -> None:
+    for _ in range(2):
+        with pytest.raises(ValueError, match="boom") as caught:
+            elsewhere(lambda: known.write("boom"))
+        assert isinstance(caught.value.__cause__, RemoteTraceback)
+        frames = traceback.extract_tb(caught.value.__traceback__)
+        assert not [f for f in frames if f.filename.endswith(("portal.py", "client.py", "outgoing.py"))]
+
+
+def test_arguments_that_cannot_be_sent_from_a_worker_thread(known: Proxy) -> None:
+    elsewhere(lambda: known.write("x"))
+    with pytest.raises(InvalidArgument, match="holds a _thread.lock, which cannot be sent"):
+        elsewhere(lambda: known.write(threading.Lock()))
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_cancelling_the_api_whose_worker_thread_waits(
+    known: Proxy, portal: LoopThread, writer: Writer, client: Client, connected: bool
+) -> None:
+    if connected:
+        known.write("x")
+    context = CallContext(time.monotonic() + 30)
+
+    def cancel() -> None:
+        assert writer.begun.wait(10)
+        portal.run(_on_loop(context.cancel))
+
+    threading.Thread(target=cancel).start()
+    with pytest.raises(CallCancelled):
+        elsewhere(lambda: in_context(context, known.hang))
+    assert writer.cancelled.wait(10)
+    assert portal.run(_on_loop(lambda: [c.in_flight for c in client._connections.values()])) == [0]
+
+
+def test_an_api_that_was_cancelled_before_it_calls_sends_nothing(known: Proxy, writer: Writer) -> None:
+    known.write("x")
+    context = CallContext()
+    context.cancel()
+    with pytest.raises(CallCancelled):
+        elsewhere(lambda: in_context(context, lambda: known.write("y")))
+    known.write("z")
+    assert len(writer.contexts) == 2
+
+
+def test_a_deadline_in_a_worker_thread(known: Proxy, writer: Writer) -> None:
+    known.write("x")
+    with pytest.raises(DeadlineExceeded):
+        elsewhere(lambda: in_context(CallContext(time.monotonic() + 0.05), known.hang))
+    assert writer.cancelled.wait(10)
+
+
+def test_a_call_that_never_left_goes_to_another_replica(known: Proxy, portal: LoopThread, client: Client) -> None:
+    """As from the loop: a connection that ends before the peer has accepted it has carried nothing."""
+    known.write("x")
+
+    def pretend() -> None:
+        (connection,) = client._connections.values()
+        connection.greeted = False
+        connection.send = lambda *_: portal.loop.call_soon(connection._transport.abort)  # type: ignore
+
+    portal.run(_on_loop(pretend))
+    assert elsewhere(lambda: known.write("y")) == (("y",), {})
 
 
 def test_waiting_on_the_event_loop_is_refused_with_what_to_write(known: Proxy, portal: LoopThread) -> None:
