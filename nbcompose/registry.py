@@ -35,12 +35,12 @@ STOP_WAIT = 5.0  # seconds that everything has to stop, besides the grace; what 
 
 
 class Registry:
-    """The services of this process. `start` it before use; `stop` ends them all."""
+    """The services of this process. `start` it before use; `stop` ends them all. `preload`: see `LocalEngine`."""
 
-    def __init__(self, engine: Engine | None = None) -> None:
+    def __init__(self, preload: tuple[str, ...] | None = None) -> None:
         forbid_in_replica()
         self._board = LoadBoard.create()
-        self._engine: Engine = engine if engine is not None else LocalEngine(self._board)
+        self._engine: Engine = LocalEngine(self._board, preload)
         self._portal = background()
         self._client = Client(self._board)
         self._supervisors: dict[str, Supervisor] = {}

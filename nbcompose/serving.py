@@ -21,11 +21,13 @@ from nbcompose import graph
 from nbcompose.calling.inprocess import collect
 from nbcompose.capture.packing import deployment_of
 from nbcompose.declaration import Service, service
+from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.status import Status
 from nbcompose.errors import LaunchError, NbcomposeError, UnknownService
 from nbcompose.registry import Registry
 from nbcompose.replica.access import is_loopback
 from nbcompose.replica.launch import load_module
+from nbcompose.spec import ServiceSpec
 
 TOKEN_VARIABLE = "NBCOMPOSE_TOKEN"
 DEFAULT_PORT = 3000
@@ -59,11 +61,13 @@ def serve(
     services = collect(entry, _named_in(entry))
     graph.check_acyclic([s.spec for s in services.values()])
     http = replace(entry.spec.http, host=host, port=_port(entry, port))
-    registry = Registry()
+    deployments = _deployments(services, replace(entry.spec, http=http), token, tuple(allowed_hosts))
+    registry = Registry(preload=None if any(d.heavy for d in deployments) else ())
     registry.start()
     try:
         with _stop_signals() as stopped:
-            _deploy(registry, services, replace(entry.spec, http=http), token, tuple(allowed_hosts))
+            for deployment in deployments:
+                registry.deploy(deployment)
             _run(registry, entry.name, stopped, say)
     finally:
         say("stopping: calls in flight may finish")
@@ -81,16 +85,19 @@ def _named_in(entry: Service) -> Callable[[str], Service | None]:
     return known.get
 
 
-def _deploy(
-    registry: Registry, services: dict[str, Service], entry_spec: Any, token: str | None, hosts: tuple[str, ...]
-) -> None:
+def _deployments(
+    services: dict[str, Service], entry_spec: ServiceSpec, token: str | None, hosts: tuple[str, ...]
+) -> list[Deployment]:
+    """Those that others depend on first. Only the entry answers over HTTP."""
+    found = []
     for name in graph.order(graph.edges(s.spec for s in services.values())):
         deployment = deployment_of(services[name], token=token, allowed_hosts=hosts)
         if name == entry_spec.name:
             deployment = replace(deployment, spec=entry_spec)
         else:
             deployment = replace(deployment, exposed=False, token=None)
-        registry.deploy(deployment)
+        found.append(deployment)
+    return found
 
 
 def _run(registry: Registry, entry: str, stopped: threading.Event, say: Callable[[str], None]) -> None:

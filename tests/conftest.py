@@ -10,6 +10,7 @@ import queue
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ class Running:
         self.threads = concurrent.futures.ThreadPoolExecutor(64)
 
     def deploy(self, service: Any, **options: Any) -> None:
-        self.registry.deploy(deployment_of(service, **options))
+        # Heavy: by the zygote, however little it has to import in tests.
+        self.registry.deploy(replace(deployment_of(service, **options), heavy=True))
 
     def up(self, *services: Any, **options: Any) -> Any:
         """Start services, see that they become ready, and return what calls the first of them."""

@@ -95,6 +95,19 @@ def test_a_graph_is_served_and_only_its_entry_answers_over_http() -> None:
 
 
 @pytest.mark.system
+def test_a_graph_that_uses_no_heavy_library_imports_none(tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_text(
+        "import nbcompose\n\n@nbcompose.service\nclass Hello:\n    @nbcompose.api\n"
+        "    def hi(self) -> str:\n        return 'hi'\n"
+    )
+    path = os.pathsep.join([str(SERVICES), str(tmp_path)])
+    with serving(
+        "hello:Hello", "--port", "0", cwd=tmp_path, NBCOMPOSE_PRELOAD="slow_to_import", PYTHONPATH=path
+    ) as served:
+        assert httpx.post(f"{served.url}/hi", json={}).json() == "hi"
+
+
+@pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_and_lets_calls_in_hand_finish(number: signal.Signals) -> None:
     with serving("narrow_entry", "--port", "0") as served:

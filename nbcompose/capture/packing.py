@@ -28,6 +28,7 @@ from nbcompose.host.memory import human
 from nbcompose.replica.launch import ByImport, ByValue, class_of
 
 LARGE = 64 * 2**20  # bytes; a larger capture is named and warned about
+HEAVY = (b"torch", b"transformers", b"diffusers", b"accelerate", b"peft", b"timm", b"lightning", b"ultralytics")
 SOURCE_LIMIT = 2**20  # characters of cell source that travel with a class
 
 
@@ -37,12 +38,25 @@ def deployment_of(service: Service, *, token: str | None = None, allowed_hosts: 
     Raises `CaptureError`, which names the variable, when something that the class uses cannot be sent; warns
     (`LargeCaptureWarning`) of variables over 64 MiB.
     """
-    return Deployment(service.spec, origin_of(service), token, allowed_hosts)
+    origin = origin_of(service)
+    return Deployment(service.spec, origin, token, allowed_hosts, heavy=_is_heavy(origin))
 
 
 def origin_of(service: Service) -> ByImport | ByValue:
     """How a replica gets at the class. Raises and warns as `deployment_of`."""
     return _by_import(service) or _by_value(service.spec.cls)
+
+
+def _is_heavy(origin: ByImport | ByValue) -> bool:
+    """Whether a replica is better off waiting for the zygote's libraries: a guess, of which only speed depends."""
+    if isinstance(origin, ByValue):
+        text: bytes = origin.payload
+    else:
+        if "torch" in sys.modules:  # by the service's module, perhaps in a roundabout way
+            return True
+        file = origin.file or getattr(sys.modules.get(origin.module), "__file__", None)
+        text = Path(file).read_bytes() if file is not None else b""
+    return any(name in text for name in HEAVY)
 
 
 # -- by import

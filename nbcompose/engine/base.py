@@ -8,6 +8,9 @@ from typing import Protocol
 
 from nbcompose.wire.call import Connection, Handler
 
+# Why a replica started cold: no fault, so it is not shown to people.
+NOT_WARM = "the libraries were still being imported, and it uses none of them"
+
 
 class ReplicaProcess(Protocol):
     """A replica's process, alive or not."""
@@ -40,11 +43,14 @@ class Engine(Protocol):
         handler: Handler,
         on_closed: Callable[[Connection], None],
         on_output: Callable[[str], None],
+        *,
+        heavy: bool = True,
     ) -> ReplicaProcess:
         """A new replica process of a service, which waits for its launch note on `connection`.
 
         `environment` is what the service wants besides this process's own, `http` its listening socket. `on_output`
-        gets each line that the replica writes. Raises `LaunchError`.
+        gets each line that the replica writes. One that is not `heavy` has no use for what is being imported, and does
+        not wait for it. Raises `LaunchError`.
         """
         ...
 

@@ -17,7 +17,8 @@ class Deployment:
     """One version of a service.
 
     `token`: what its HTTP server wants; None: no token. `folder` and `python_path`: those of the process that
-    deploys it. `exposed`: it answers over HTTP; a dependency under `nbcompose serve` does not.
+    deploys it. `exposed`: it answers over HTTP; a dependency under `nbcompose serve` does not. `heavy`: it uses the
+    libraries that the zygote imports, so it waits for them instead of starting cold.
     """
 
     spec: ServiceSpec
@@ -25,6 +26,7 @@ class Deployment:
     token: str | None = field(default=None, repr=False)
     allowed_hosts: tuple[str, ...] = ()
     exposed: bool = True
+    heavy: bool = True
     folder: str = field(default_factory=os.getcwd)
     python_path: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
 
@@ -43,5 +45,6 @@ class Deployment:
             routes=(),
             token=self.token,
             exposed=self.exposed,
+            heavy=self.heavy,
             allowed_hosts=self.allowed_hosts,
         )

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from nbcompose.engine.base import NOT_WARM
 from nbcompose.engine.cold import start_cold
 from nbcompose.engine.output import read_lines
 from nbcompose.engine.zygote_client import Zygote
@@ -101,7 +102,10 @@ class _Ends(NamedTuple):
 
 
 class LocalEngine:
-    """See `base.Engine`. `board` is the load board that its replicas share."""
+    """See `base.Engine`. `board` is the load board that its replicas share.
+
+    `preload`: the modules that the zygote imports; None: the usual ones (`birth.PRELOAD`).
+    """
 
     def __init__(self, board: LoadBoard, preload: tuple[str, ...] | None = None) -> None:
         self._board = board
@@ -137,6 +141,8 @@ class LocalEngine:
         handler: Handler,
         on_closed: Callable[[Connection], None],
         on_output: Callable[[str], None],
+        *,
+        heavy: bool = True,
     ) -> LocalProcess:
         if self._owner is None:
             raise LaunchError(f"{name}: nbcompose has been stopped in this process")
@@ -149,7 +155,7 @@ class LocalEngine:
             ends = await _Ends.open(ours, readable, name, handler, on_closed, on_output)
             try:
                 # Last, so that nothing can go wrong once there is a process.
-                pid, exit_status, cold = await self._make(files, environment)
+                pid, exit_status, cold = await self._make(files, environment, heavy)
             except BaseException:
                 ends.close()
                 raise
@@ -159,12 +165,16 @@ class LocalEngine:
             os.close(nothing)
         return LocalProcess(pid, ends.connection, exit_status, ends.output_ended, cold)
 
-    async def _make(self, files: Files, environment: Mapping[str, str]) -> tuple[int, asyncio.Future[int | None], str]:
+    async def _make(
+        self, files: Files, environment: Mapping[str, str], heavy: bool
+    ) -> tuple[int, asyncio.Future[int | None], str]:
         zygote = self._zygote
         if zygote is None:
             return *start_cold(files, environment), "no zygote on this machine"
         if not zygote.alive:
             return *start_cold(files, environment), f"the zygote failed: {zygote.end}"
+        if not heavy and zygote.warming():
+            return *start_cold(files, environment), NOT_WARM
         differing = _differing(zygote, environment)
         if differing and not any(name in environment for name in differing):
             await zygote.warmed()  # it may have imported what made the kernel's environment differ

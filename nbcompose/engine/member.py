@@ -75,7 +75,10 @@ class Member:
         However it fails, the process has ended when it does.
         """
         try:
-            process = await engine.spawn(self.name, self.launch.spec.envs, http, self, self._closed, self._output)
+            launch = self.launch
+            process = await engine.spawn(
+                self.name, launch.spec.envs, http, self, self._closed, self._output, heavy=launch.heavy
+            )
             self.process = process
             self._watching = asyncio.ensure_future(self._watch(process))
             # The routes as they are now: a spawn may take a while, and nobody could tell it before.

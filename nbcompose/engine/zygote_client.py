@@ -31,7 +31,8 @@ class Zygote:
         self, owner_fd: int, preload: tuple[str, ...] | None, on_end: Callable[[Zygote], None] = lambda _: None
     ) -> None:
         named = os.environ.get(PRELOAD_VARIABLE)
-        self._modules = preload or (tuple(named.split(",")) if named is not None else PRELOAD)
+        usual = tuple(named.split(",")) if named is not None else PRELOAD
+        self._modules = preload if preload is not None else usual
         self._owner_fd = owner_fd
         self._on_end = on_end
         self.environment: dict[str, str] = dict(os.environ)

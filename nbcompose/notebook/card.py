@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from nbcompose.engine.base import NOT_WARM
 from nbcompose.engine.status import ReplicaStatus, Status
 from nbcompose.host.memory import human
 from nbcompose.notebook.examples import curl_call, python_call
@@ -107,7 +108,7 @@ def _seconds(section: Section) -> str:
 
 
 def _notes(status: Status) -> list[str]:
-    cold = sorted({r.cold for r in status.replicas if r.cold})
+    cold = sorted({r.cold for r in status.replicas if r.cold not in ("", NOT_WARM)})
     # How much memory is free differs from one run to the next.
     plain = [re.sub(r", [\d.]+ \w+ is free$", " of memory, more than is free", note) for note in status.notes]
     return [*dict.fromkeys(plain), *(f"started without preloaded libraries: {reason}" for reason in cold)]

@@ -42,7 +42,7 @@ class Launch:
     """Everything a replica needs, as plain data. `spec.cls` is empty: it comes through `origin`.
 
     `environment` is applied on top of the process's own, `torch_threads` to what is loaded already. `exposed`: it has
-    an HTTP server.
+    an HTTP server. `heavy`: see `Deployment`; it is for the engine.
     """
 
     spec: ServiceSpec
@@ -56,6 +56,7 @@ class Launch:
     routes: tuple[Route, ...]
     token: str | None
     exposed: bool = True
+    heavy: bool = True
     allowed_hosts: tuple[str, ...] = ()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nbcompose import Service, service
+from nbcompose import Service, api, service
 from nbcompose.capture.packing import SOURCE_LIMIT, captured_values, deployment_of, origin_of
 from nbcompose.errors import CaptureError, LargeCaptureWarning
 from nbcompose.replica.launch import ByImport, ByValue, class_of, load_module
@@ -457,3 +457,46 @@ def test_a_class_of_a_notebook_lives_in_a_process_that_knows_nothing_of_it() -> 
         "Passage(text='qxxx', tags=[])",
         'raise LookupError("on purpose")',
     ]
+
+
+# -- what a replica had better wait for
+
+
+def test_a_class_that_uses_heavy_libraries_waits_for_the_zygote_s() -> None:
+    @service
+    class Light:
+        """Mentions none."""
+
+        @api
+        def f(self) -> int:
+            import json
+
+            return len(json.dumps(1))
+
+    @service
+    class Heavy:
+        def __init__(self) -> None:
+            from transformers import pipeline
+
+            self.pipeline = pipeline
+
+        @api
+        def f(self) -> int:
+            return 1
+
+    assert not deployment_of(Light).heavy
+    assert deployment_of(Heavy).heavy
+
+
+def test_so_does_a_class_whose_module_imports_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    light, heavy = tmp_path / "light_module.py", tmp_path / "heavy_module.py"
+    light.write_text(MODULE)
+    heavy.write_text(MODULE + "\n\ndef load():\n    import torch\n")
+    assert not deployment_of(load_module("light_module", str(light)).Answer).heavy
+    loaded = load_module("heavy_module", str(heavy))
+    assert deployment_of(loaded.Answer).heavy
+    monkeypatch.setitem(sys.modules, "torch", loaded)  # imported in a roundabout way
+    assert deployment_of(sys.modules["light_module"].Answer).heavy
+    for name in ("light_module", "heavy_module"):
+        sys.modules.pop(name)

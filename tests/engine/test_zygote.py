@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from nbcompose.engine.base import NOT_WARM
 from nbcompose.engine.local import LocalEngine, LocalProcess
 from nbcompose.wire.board import LoadBoard
 from nbcompose.wire.call import IncomingCall
@@ -40,10 +41,10 @@ async def engine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalEngine]:
     board.close()
 
 
-async def spawn(engine: LocalEngine, lines: list[str] | None = None) -> LocalProcess:
+async def spawn(engine: LocalEngine, lines: list[str] | None = None, *, heavy: bool = True) -> LocalProcess:
     """A replica that waits to be told what it is, and ends when its control channel is closed."""
     taken = lines if lines is not None else []
-    process = await engine.spawn("a replica", {}, None, Nobody(), lambda _: None, taken.append)
+    process = await engine.spawn("a replica", {}, None, Nobody(), lambda _: None, taken.append, heavy=heavy)
     await until(lambda: process.connection.greeted)
     return process
 
@@ -174,4 +175,22 @@ async def test_what_is_being_imported_is_told(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(asyncio.CancelledError):
         await waiting
     await engine.stop()
+    board.close()
+
+
+async def test_what_uses_no_heavy_library_does_not_wait_for_them(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await end_all([await spawn(engine)])
+    light = await spawn(engine, heavy=False)
+    assert light.cold == ""  # the zygote is warm, and quicker
+    monkeypatch.setenv("NBCOMPOSE_PRELOAD", "slow_to_import")
+    monkeypatch.setenv("PYTHONPATH", str(SERVICES))
+    board = LoadBoard.create()
+    warming = LocalEngine(board)
+    await warming.start()
+    first = await spawn(warming, heavy=False)
+    assert first.cold == NOT_WARM
+    await end_all([light, first])
+    await warming.stop()
     board.close()
