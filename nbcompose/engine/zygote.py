@@ -19,10 +19,13 @@ import socket
 import sys
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
+from nbcompose.declaration import api, declare
 from nbcompose.host.pages import let_go_of_code
 from nbcompose.replica.birth import Files
 from nbcompose.replica.main import run
+from nbcompose.schema import ApiSchema
 
 PARENT_PERIOD = 0.25  # seconds
 
@@ -68,12 +71,29 @@ def _preload(control: socket.socket, modules: tuple[str, ...]) -> None:
         except Exception:
             # A broken library must not take the others' speed away; a service that needs it will say what is wrong.
             traceback.print_exc()
+    _fill_caches()
     # What is loaded is shared with every replica: the collector must not touch its pages.
     gc.collect()
     gc.freeze()
     let_go_of_code()
     imported = {k: v for k, v in os.environ.items() if before.get(k) != v}  # some libraries set variables
     _say(control, {"ready": loaded, "environment": imported})
+
+
+def _fill_caches() -> None:
+    """Make once, and share, what every replica would make for itself: 14 MB less for four transformers services."""
+
+    class Sample:
+        @api
+        def f(self, a: int, b: str = "", c: list[float] | None = None) -> dict[str, Any]:
+            return {}
+
+    spec = declare(Sample, {})
+    for one in spec.apis:
+        ApiSchema.of(spec.cls, one)
+    conversions: Any = sys.modules.get("transformers.conversion_mapping")
+    with contextlib.suppress(Exception):  # a table that transformers makes at the first `from_pretrained`
+        conversions.get_checkpoint_conversion_mapping("")
 
 
 def _say(control: socket.socket, message: dict[str, object]) -> None:
