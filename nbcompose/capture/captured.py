@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dis
 import functools
 import inspect
 from collections.abc import Iterator
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
+from nbcompose.capture.reach import globals_of
 from nbcompose.declaration.dependency import Dependency
 from nbcompose.declaration.handle import Service
-
-_GLOBAL_OPERATIONS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"})
 
 
 def captured_values(cls: type[Any]) -> Iterator[tuple[str, Any]]:
@@ -38,15 +36,20 @@ def captured_values(cls: type[Any]) -> Iterator[tuple[str, Any]]:
 def functions_of(cls: type[Any]) -> Iterator[FunctionType]:
     """The functions in the body of a class, those inside of decorators included."""
     for member in vars(cls).values():
-        for function in _inside(member):
-            yield function
-            if isinstance(wrapped := inspect.unwrap(function), FunctionType) and wrapped is not function:
-                yield wrapped
+        yield from functions_in(member)
 
 
 def is_notebooks(thing: Any) -> bool:
     """Whether a class or function exists in this process only."""
     return getattr(thing, "__module__", None) == "__main__" or "<locals>" in getattr(thing, "__qualname__", "")
+
+
+def functions_in(member: Any) -> Iterator[FunctionType]:
+    """The functions in one member of a class: a method, a property, what a decorator has wrapped."""
+    for function in _inside(member):
+        yield function
+        if isinstance(wrapped := inspect.unwrap(function), FunctionType) and wrapped is not function:
+            yield wrapped
 
 
 def _inside(member: Any) -> Iterator[FunctionType]:
@@ -72,7 +75,7 @@ def _used_by_class(cls: type[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _used_by_function(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    for name in dict.fromkeys(_globals_of(function.__code__)):
+    for name in dict.fromkeys(globals_of(function.__code__)):
         if name in function.__globals__:
             yield name, function.__globals__[name]
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
@@ -82,13 +85,3 @@ def _used_by_function(function: FunctionType) -> Iterator[tuple[str, Any]]:
             continue
     parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
     yield from ((f"{function.__name__}({p.name}=...)", p.default) for p in parameters if p.default is not p.empty)
-
-
-def _globals_of(code: CodeType) -> Iterator[str]:
-    """The names that code, and the functions, lambdas and comprehensions in it, looks up in its module."""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in _GLOBAL_OPERATIONS:
-            yield str(instruction.argval)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _globals_of(constant)

@@ -1,0 +1,195 @@
+"""Two versions of a service → what has to be done: nothing, swap its code, or replace its replicas. Pure.
+
+A swap gives the instance that runs, with the weights that it has loaded, new methods. It is right only where the
+instance would be the same had it been made by the new code, so whatever cannot be shown to touch methods alone is a
+replacement. What a class means is worked out by capture/meaning.py, which makes these parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from nbcompose.spec import Location, ServiceSpec
+
+Kind = Literal["method", "attribute", "class", "function", "value", "type", "module"]
+Action = Literal["nothing", "swap", "replace"]
+
+# Fields of a spec that say how a service is run. The others follow from its code.
+OPTIONS = ("name", "device", "replicas", "threads", "resources", "traffic", "envs", "http", "strict")
+
+_NOUNS: dict[Kind, str] = {
+    "attribute": "class attribute ", "class": "the bases of ", "type": "class ", "module": "module ",
+    "method": "", "function": "", "value": "",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One thing that a service consists of, or uses: a method, an attribute, a helper, a value of the notebook.
+
+    `digest` is equal for what means the same. `uses` are the names of parts that its code may reach. `identity` tells
+    apart two classes that were made by the same code, since an instance of one is none of the other.
+    """
+
+    kind: Kind
+    digest: str
+    uses: frozenset[str] = frozenset()
+    identity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a service's class means, part by part, under names that people know: "Answer.ask", "helper", "LIMIT".
+
+    `roots`: the parts that make an instance what it is (`__init__`, start-up hooks). `rigid`: why its instances cannot
+    be given new code, in words; "" where they can. `stores`: globals that its code sets while it runs. `calls`: calls
+    of dependencies that stand in its code. `large`: what was too large to compare by content without need.
+    """
+
+    parts: Mapping[str, Part]
+    roots: frozenset[str] = frozenset()
+    rigid: str = ""
+    stores: frozenset[str] = frozenset()
+    calls: tuple[DependencyCall, ...] = ()
+    large: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DependencyCall:
+    """`self.<attribute>.<api>(...)` in a service's code. `open`: it has `*args` or `**kwargs`, so it may fit anything."""
+
+    caller: str
+    attribute: str
+    api: str
+    positional: int
+    keywords: tuple[str, ...]
+    open: bool
+    where: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What has to be done, and why. `changed`: the names of the parts that differ."""
+
+    action: Action
+    reasons: tuple[str, ...] = ()
+    changed: frozenset[str] = frozenset()
+
+    @property
+    def because(self) -> str:
+        """The reasons, for a card; the first few of many."""
+        shown = list(self.reasons[:3])
+        if len(self.reasons) > len(shown):
+            shown.append(f"{len(self.reasons) - len(shown)} more")
+        return ", ".join(shown)
+
+
+def compare(old: tuple[ServiceSpec, Meaning], new: tuple[ServiceSpec, Meaning]) -> Plan:
+    """How to get from one version of a service to another. `old` is the one that serves."""
+    (before, was), (after, now) = old, new
+    changed = differing(was, now)
+    options = [name for name in OPTIONS if getattr(before, name) != getattr(after, name)]
+    reached = {**_reached(was), **_reached(now)}
+    replacing = [f"option {name} changed" for name in options]
+    replacing += [_reason(name, was, now, reached) for name in sorted(changed) if _is_rooted(name, was, now, reached)]
+    if replacing:
+        return Plan("replace", tuple(replacing), changed)
+    if not changed and _code_of(before) == _code_of(after):
+        return Plan("nothing")
+    if rigid := now.rigid or was.rigid:
+        return Plan("replace", (rigid,), changed)
+    anew = sorted(_made_anew(was, now) & reached.keys())
+    if anew:
+        return Plan("replace", tuple(f"{name} was defined anew, and {reached[name]} uses it" for name in anew), changed)
+    return Plan("swap", tuple(_said(name, was, now) for name in sorted(changed)), changed)
+
+
+def differing(old: Meaning, new: Meaning) -> frozenset[str]:
+    """The names of the parts that are not the same in both."""
+    names = old.parts.keys() | new.parts.keys()
+    return frozenset(n for n in names if _digest(old, n) != _digest(new, n))
+
+
+def misfits(call: DependencyCall, spec: ServiceSpec) -> str:
+    """Why a dependent's call does not fit this version of the service, in words; "" where it does."""
+    api = spec.api(call.api)
+    if api is None:
+        return f"{spec.name} has no api {call.api!r} any more"
+    if call.open or any(p.kind == "var_positional" for p in api.params):
+        return ""
+    positional = [p for p in api.params if p.kind in ("positional_only", "positional_or_keyword")]
+    missing = [
+        p.name
+        for i, p in enumerate(api.params)
+        if p.required and not (p in positional and i < call.positional) and p.name not in call.keywords
+    ]
+    if call.positional > len(positional):
+        return f"it gives {call.positional} positional arguments to {api.signature}"
+    if missing:
+        return f"it does not give {', '.join(missing)} to {api.signature}"
+    unknown = set(call.keywords) - {p.name for p in api.params}
+    if unknown and not any(p.kind == "var_keyword" for p in api.params):
+        return f"it gives {', '.join(sorted(unknown))}, which {api.signature} does not declare"
+    return ""
+
+
+def _digest(meaning: Meaning, name: str) -> str | None:
+    part = meaning.parts.get(name)
+    return None if part is None else f"{part.kind} {part.digest}"
+
+
+def _code_of(spec: ServiceSpec) -> dict[str, Any]:
+    plain = replace(spec, location=Location())
+    return {f.name: getattr(plain, f.name) for f in fields(plain) if f.compare and f.name not in OPTIONS}
+
+
+# -- what an instance is made by
+
+
+def _reached(meaning: Meaning) -> dict[str, str]:
+    """Every part that the making of an instance may reach, and the root that reaches it."""
+    found: dict[str, str] = {}
+    for root in sorted(meaning.roots):
+        todo = [root]
+        while todo:
+            name = todo.pop()
+            if name not in found and name in meaning.parts:
+                found[name] = root
+                todo.extend(meaning.parts[name].uses)
+    return found
+
+
+def _is_rooted(name: str, old: Meaning, new: Meaning, reached: Mapping[str, str]) -> bool:
+    """Whether a part that changed has a say in what an instance is."""
+    return name in reached or any(p.kind in ("attribute", "class") for p in _both(name, old, new))
+
+
+def _made_anew(old: Meaning, new: Meaning) -> set[str]:
+    return {
+        name
+        for name, part in new.parts.items()
+        if part.identity and name in old.parts and old.parts[name].identity != part.identity
+    }
+
+
+def _both(name: str, old: Meaning, new: Meaning) -> Iterator[Part]:
+    return (meaning.parts[name] for meaning in (old, new) if name in meaning.parts)
+
+
+# -- in words
+
+
+def _reason(name: str, old: Meaning, new: Meaning, reached: Mapping[str, str]) -> str:
+    said = _said(name, old, new)
+    root = reached.get(name, name)
+    return said if root == name else f"{said}, which {root} uses"
+
+
+def _said(name: str, old: Meaning, new: Meaning) -> str:
+    part: Iterable[Part] = _both(name, old, new)
+    noun = _NOUNS[next(iter(part)).kind]
+    if name not in old.parts:
+        return f"{noun}{name} is new"
+    return f"{noun}{name} changed" if name in new.parts else f"{noun}{name} is gone"
