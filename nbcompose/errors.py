@@ -4,8 +4,10 @@
     ├── DeclarationError          mistakes in a class, all of them, with file and line
     │   └── CycleError            `depends` goes round in a circle
     ├── LaunchError               a service could not be started
+    │   ├── CannotSwap            the replicas that run cannot take over the new code
     │   ├── CaptureError          something that the class uses cannot be sent to its replica
     │   ├── DeviceError           the device asked for does not exist
+    │   ├── Incompatible          a service that depends on it calls an api that the new class does not have
     │   ├── ModelError            a model cannot be had from the hub
     │   ├── MemoryShortage        the memory asked for is not there, and `--strict` was given
     │   └── PortInUse             the HTTP port belongs to another process
@@ -83,6 +85,14 @@ class LaunchError(NbcomposeError):
     def __init__(self, message: str, details: str = "") -> None:
         self.details = details
         super().__init__(f"{message}\n\n{details.rstrip()}" if details else message)
+
+
+class CannotSwap(LaunchError):
+    """The instance that runs cannot be given the new code: new replicas are needed."""
+
+
+class Incompatible(LaunchError):
+    """A service that depends on this one calls an api that its new version does not have."""
 
 
 class CaptureError(LaunchError):

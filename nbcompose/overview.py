@@ -93,6 +93,9 @@ class Overview:
             restarts=generation.restarts if generation is not None else 0,
             error=supervisor.error or (generation.error if generation is not None else ""),
             notes=(*(generation.notes if generation is not None else ()), *self._memory_notes(spec, members)),
+            remark=supervisor.remark,
+            behind=supervisor.behind,
+            stale=supervisor.stale,
         )
 
     def _replica(self, member: Member) -> ReplicaStatus:

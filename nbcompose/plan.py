@@ -58,7 +58,10 @@ class Meaning:
 
 @dataclass(frozen=True, slots=True)
 class DependencyCall:
-    """`self.<attribute>.<api>(...)` in a service's code. `open`: it has `*args` or `**kwargs`, so it may fit anything."""
+    """`self.<attribute>.<api>(...)` in a service's code.
+
+    `open`: it has `*args` or `**kwargs`, so it may fit anything.
+    """
 
     caller: str
     attribute: str

@@ -22,9 +22,11 @@ from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.local import LocalEngine
 from nbcompose.engine.status import Status
 from nbcompose.engine.supervisor import GRACE, Supervisor
-from nbcompose.errors import UnknownService
+from nbcompose.errors import LaunchError, UnknownService
 from nbcompose.host.owner import forbid_in_replica
 from nbcompose.overview import Overview
+from nbcompose.plan import Plan
+from nbcompose.rollout import carry_out, check_dependents, plan_for
 from nbcompose.runtimes import RuntimeServer
 from nbcompose.switchboard import Subscriber, Switchboard
 from nbcompose.wire.board import LoadBoard
@@ -35,9 +37,12 @@ STOP_WAIT = 5.0  # seconds that everything has to stop, besides the grace; what 
 
 
 class Registry:
-    """The services of this process. `start` it before use; `stop` ends them all. `preload`: see `LocalEngine`."""
+    """The services of this process. `start` it before use; `stop` ends them all.
 
-    def __init__(self, preload: tuple[str, ...] | None = None) -> None:
+    `preload`: see `LocalEngine`; `keep`: see `Supervisor`.
+    """
+
+    def __init__(self, preload: tuple[str, ...] | None = None, keep: float = 0.0) -> None:
         forbid_in_replica()
         self._board = LoadBoard.create()
         self._engine: Engine = LocalEngine(self._board, preload)
@@ -49,6 +54,7 @@ class Registry:
         self.traces = self._switchboard.traces
         self._watching: asyncio.Task[None] | None = None
         self._removing: set[asyncio.Task[None]] = set()
+        self._keep = keep
         self._owner = os.getpid()
         self._stopped = False
         self._runtime = RuntimeServer({"ps": self._answer_ps, "logs": self._answer_logs, "stop": self._answer_stop})
@@ -64,12 +70,32 @@ class Registry:
         if os.getpid() == self._owner:
             self._portal.run(self._stop(grace))
 
-    def deploy(self, deployment: Deployment) -> None:
-        """Start a service, or replace the one of that name; returns before it is ready (see `wait`).
+    def plan(self, deployment: Deployment) -> Plan:
+        """What `deploy` would do."""
+        return self._portal.run(
+            self._on_loop(lambda: plan_for(self._supervisors.get(deployment.spec.name), deployment))
+        )
 
-        Raises `CycleError` and `PortInUse`.
+    def deploy(self, deployment: Deployment, *, stop_first: bool = False) -> tuple[str, ...]:
+        """Start a service, or bring the one of that name to this version; returns before that is done (see `wait`).
+
+        The replicas that run are given new code where that is enough, and are replaced otherwise; `stop_first`: by
+        replicas that start when the old ones have stopped. Returns the calls between services that no longer fit.
+
+        Raises `CycleError`, `PortInUse`, and `Incompatible` where a dependent calls an api that is gone.
         """
-        self._portal.run(self._deploy(deployment))
+        return self._portal.run(self._deploy(deployment, stop_first))
+
+    def roll_back(self, name: str) -> None:
+        """Have the version before serve again; returns before it does.
+
+        Raises `UnknownService`, and `LaunchError` where there was none.
+        """
+        self._portal.run(self._on_loop(lambda: self._roll_back(self._supervisor(name))))
+
+    def mark(self, name: str, *, stale: tuple[str, ...] | None = None, behind: str | None = None) -> bool:
+        """Note about a service what its status shows (see `Status`); whether that is new (not where none serves)."""
+        return self._portal.run(self._on_loop(lambda: self._mark(name, stale, behind)))
 
     def wait(self, name: str) -> Status:
         """Wait until the service is ready, or has failed, or waits for one that does not exist; interruptible."""
@@ -87,9 +113,11 @@ class Registry:
         return self._portal.run(self._on_loop(self.snapshot))
 
     def deployment(self, name: str) -> Deployment | None:
-        """What was asked for last under that name, whether or not it came up; None for an unknown name."""
+        """The version that serves under that name, or else the one that is to; None for an unknown name."""
         supervisor = self._supervisors.get(name)
-        return supervisor.deployment if supervisor is not None else None
+        if supervisor is None:
+            return None
+        return supervisor.generation.deployment if supervisor.generation is not None else supervisor.deployment
 
     def remove(self, name: str, grace: float = GRACE) -> None:
         """Stop a service and forget it; an interrupt ends only the waiting. Raises `UnknownService`."""
@@ -231,14 +259,38 @@ class Registry:
                     dependents = [stopping[d] for d in graph.dependents(edges, name)]
                     stopping[name] = group.create_task(stop_after(self._supervisors[name], dependents))
 
-    async def _deploy(self, deployment: Deployment) -> None:
+    async def _deploy(self, deployment: Deployment, stop_first: bool) -> tuple[str, ...]:
         name = deployment.spec.name
         others = [s.deployment.spec for n, s in self._supervisors.items() if n != name]
         graph.check_acyclic([*others, deployment.spec])
-        supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._switchboard)
-        supervisor.start(deployment)
+        misfits = check_dependents(self._supervisors, deployment)
+        supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._switchboard, self._keep)
+        carry_out(supervisor, deployment, plan_for(supervisor, deployment), stop_first)
         self._supervisors[name] = supervisor
         self._switchboard.changed()
+        return misfits
+
+    def _roll_back(self, supervisor: Supervisor) -> None:
+        previous = supervisor.previous
+        if previous is None:
+            raise LaunchError(f"{supervisor.name} has had no other version since it was started")
+        check_dependents(self._supervisors, previous)
+        plan = plan_for(supervisor, previous)
+        if plan.action == "swap":
+            carry_out(supervisor, previous, plan)
+        else:
+            supervisor.roll_back(f"rolled back: {plan.because}")
+        self._switchboard.changed()
+
+    def _mark(self, name: str, stale: tuple[str, ...] | None, behind: str | None) -> bool:
+        supervisor = self._supervisors.get(name)
+        if supervisor is None or supervisor.generation is None:
+            return False
+        before = supervisor.stale, supervisor.behind
+        supervisor.stale = supervisor.stale if stale is None else stale
+        supervisor.behind = supervisor.behind if behind is None else behind
+        self._switchboard.changed()
+        return before != (supervisor.stale, supervisor.behind)
 
     async def _scale(self, name: str, replicas: int) -> None:
         await self._supervisor(name).scale(replicas)

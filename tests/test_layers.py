@@ -14,14 +14,14 @@ ROOT = Path(nbcompose.__file__).parent
 # The lowest first; a module may import from its own layer and from those above it in this list.
 LAYERS = (
     "errors spec",
-    "host graph tracing batching hub",
+    "host graph plan tracing batching hub",
     "schema",
     "declaration models",
     "wire",
     "calling",
     "replica",
     "engine",
-    "capture overview runtimes switchboard registry",
+    "capture overview rollout runtimes switchboard registry",
     "serving notebook cli",
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}

@@ -1,4 +1,4 @@
-"""Digests of what cloudpickle can send: equal for what means the same. Comments and places in the notebook do not count.
+"""Digests of what cloudpickle can send: equal for what means the same. Comments and places do not count.
 
 Values are taken apart by pickle, so whatever can be sent to a replica can be compared.
 """

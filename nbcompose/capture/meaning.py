@@ -6,6 +6,7 @@ and values that its code uses. What is imported from elsewhere counts by its nam
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import weakref
@@ -163,7 +164,7 @@ class _Walk:
             value = cell.cell_contents
         except ValueError:  # not filled yet
             return "empty"
-        if value in self.bases if isinstance(value, type) else False:
+        if isinstance(value, type) and value in self.bases:
             return "the class itself"
         if isinstance(value, FunctionType) and self.ours(value):
             return self._function(value, uses)
@@ -171,7 +172,9 @@ class _Walk:
 
     def _use(self, name: str, value: Any) -> str:
         """Note that a value is used under a name of the notebook; returns the name of its part."""
-        if value in self.bases if isinstance(value, type) else False:
+        # Once its cell has run, the name of the class stands for the service.
+        value = value.inner if isinstance(value, Service) and value.inner is self.cls else value
+        if isinstance(value, type) and value in self.bases:
             return str(value.__qualname__)
         self._todo.append((name, value))
         return name
@@ -217,10 +220,8 @@ class _Walk:
             same = self._known.large.get(name)
             digest = before.digest if same is not None and same() is value else digest_of(value)
         if _is_large(value):
-            try:
+            with contextlib.suppress(TypeError):  # text, bytes: looked at each time
                 self.large[name] = weakref.ref(value)
-            except TypeError:  # text, bytes, lists: looked at each time
-                pass
         return digest
 
 

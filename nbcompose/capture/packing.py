@@ -20,6 +20,7 @@ import cloudpickle
 
 import __main__
 from nbcompose.capture.captured import captured_values, functions_of
+from nbcompose.capture.meaning import meaning_of
 from nbcompose.declaration import Service
 from nbcompose.declaration.location import locate
 from nbcompose.engine.deployment import Deployment
@@ -39,7 +40,8 @@ def deployment_of(service: Service, *, token: str | None = None, allowed_hosts: 
     (`LargeCaptureWarning`) of variables over 64 MiB.
     """
     origin = origin_of(service)
-    return Deployment(service.spec, origin, token, allowed_hosts, heavy=_is_heavy(origin))
+    meaning = meaning_of(service.spec) if isinstance(origin, ByValue) else None
+    return Deployment(service.spec, origin, token, allowed_hosts, heavy=_is_heavy(origin), meaning=meaning)
 
 
 def origin_of(service: Service) -> ByImport | ByValue:

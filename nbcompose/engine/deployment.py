@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from nbcompose.host.devices import Placement
+from nbcompose.plan import Meaning
 from nbcompose.replica.launch import ByImport, ByValue, Launch
 from nbcompose.spec import ServiceSpec
 
@@ -18,7 +19,9 @@ class Deployment:
 
     `token`: what its HTTP server wants; None: no token. `folder` and `python_path`: those of the process that
     deploys it. `exposed`: it answers over HTTP; a dependency under `nbcompose serve` does not. `heavy`: it uses the
-    libraries that the zygote imports, so it waits for them instead of starting cold.
+    libraries that the zygote imports, so it waits for them instead of starting cold. `meaning`: what its class means,
+    to be compared with another version's; None where versions are not compared. `swappable`: the class by value, where
+    replicas import it.
     """
 
     spec: ServiceSpec
@@ -27,8 +30,15 @@ class Deployment:
     allowed_hosts: tuple[str, ...] = ()
     exposed: bool = True
     heavy: bool = True
+    meaning: Meaning | None = field(default=None, repr=False)
+    swappable: ByValue | None = field(default=None, repr=False)
     folder: str = field(default_factory=os.getcwd)
     python_path: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
+
+    @property
+    def code(self) -> ByValue | None:
+        """The class as replicas that run can take it; None where they can only import it anew."""
+        return self.swappable or (self.origin if isinstance(self.origin, ByValue) else None)
 
     def launch(self, index: int, slot: int, placement: Placement) -> Launch:
         """What replica `index` is told, but for the routes."""

@@ -6,9 +6,11 @@ Which version serves is supervisor.py's; how one replica is born and dies, membe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Coroutine, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
 
 from nbcompose.calling.client import ReplicaRoute, Route
 from nbcompose.engine.base import Engine
@@ -17,6 +19,7 @@ from nbcompose.engine.member import Member
 from nbcompose.engine.output import Log
 from nbcompose.engine.ports import port_of
 from nbcompose.host import devices, memory
+from nbcompose.replica.code import Swap
 from nbcompose.spec import ServiceSpec
 from nbcompose.tracing import Span
 
@@ -107,6 +110,42 @@ class Generation:
         for error in filter(None, errors):
             raise error
 
+    async def swap(self, deployment: Deployment, swap: Swap) -> None:
+        """Give all replicas new code; those that start anew from here on have it too. All of them take it, or none.
+
+        Raises `CannotSwap`, or what making the new code raised.
+        """
+        while True:
+            behind = [m for m in self.members.values() if m.launch.origin is not deployment.origin]
+            starting = [m for m in behind if m.state == "starting"]
+            up = [m for m in behind if m.state == "up"]
+            if starting:
+                await asyncio.wait([asyncio.ensure_future(m.settled()) for m in starting])
+                continue
+            await self._prepare(up, swap)
+            # From here on it is done: whoever is cancelled now would leave replicas of two minds.
+            self.deployment = deployment
+            await asyncio.shield(asyncio.gather(*(self._commit(m, deployment) for m in up)))
+            if not up:
+                return
+
+    async def _prepare(self, members: list[Member], swap: Swap) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for member in members:
+                    group.create_task(_unless_gone(member.ask("prepare", swap)))
+        except BaseException as error:
+            for member in members:
+                with contextlib.suppress(Exception):
+                    await asyncio.shield(member.ask("discard"))
+            raise (error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error) from None
+
+    async def _commit(self, member: Member, deployment: Deployment) -> None:
+        await _unless_gone(member.ask("commit"))
+        member.launch = replace(
+            member.launch, spec=replace(deployment.spec, cls=object), origin=deployment.origin, heavy=deployment.heavy
+        )
+
     async def stop(self, grace: float) -> None:
         """Stop all replicas and give the port back. It cannot be started again."""
         keepers = list(self._keepers.values())
@@ -120,6 +159,26 @@ class Generation:
             await member.stop(grace)
             self._forget(member)
         self._close_port()
+
+    async def park(self, grace: float) -> None:
+        """Let nobody in any more, and keep what is loaded: `unpark` or `stop` follows. Nothing is started again."""
+        for keeper in self._keepers.values():
+            keeper.cancel()
+        self._keepers.clear()
+        parked = [m for m in self.members.values() if m.state == "up"]
+        for member in parked:
+            member.state = "parked"
+        await asyncio.gather(*(_unless_gone(m.ask("park", grace)) for m in parked))
+
+    async def unpark(self) -> None:
+        """Let callers in again. Raises `ConnectionError` where a replica has gone meanwhile."""
+        members = list(self.members.values())
+        if not members or any(m.state != "parked" for m in members):
+            raise ConnectionResetError("a replica has gone")
+        await asyncio.gather(*(m.ask("unpark") for m in members))
+        for member in members:
+            member.state = "up"
+            self._keepers[member.index] = asyncio.ensure_future(self._keep_on(member))
 
     def kill(self) -> None:
         """End every process at once; `stop` sees that they have ended."""
@@ -156,10 +215,17 @@ class Generation:
         return up
 
     async def _keep(self, index: int, up: asyncio.Future[None]) -> None:
-        loop = asyncio.get_running_loop()
         member = await self._first(index, up)
+        if member is not None:
+            await self._keep_on(member)
+        else:
+            self._lost(index)
+
+    async def _keep_on(self, member: Member | None) -> None:
+        loop = asyncio.get_running_loop()
         attempt = 0
         while member is not None:
+            index = member.index
             began = loop.time()
             await member.ended()
             self._forget(member)
@@ -168,6 +234,10 @@ class Generation:
             self.restarts += 1
             self._around.changed()
             member, attempt = await self._again(index, attempt)
+        self._lost(index)
+
+    def _lost(self, index: int) -> None:
+        """This replica does not come back."""
         self._keepers.pop(index, None)
         self.failed = not self._keepers
         if self.failed:
@@ -220,3 +290,9 @@ class Generation:
         if self.members.get(member.index) is member:
             del self.members[member.index]
             self._around.free_slot(member.launch.slot)
+
+
+async def _unless_gone(asking: Coroutine[Any, Any, Any]) -> None:
+    """A replica that goes away comes back with the code that it is to have then."""
+    with contextlib.suppress(ConnectionError):
+        await asking

@@ -18,11 +18,11 @@ from nbcompose.errors import LaunchError
 from nbcompose.models import ModelProgress
 from nbcompose.replica.control import Failure, Stats, Up
 from nbcompose.replica.launch import Launch
-from nbcompose.tracing import Span
+from nbcompose.tracing import CallContext, Span
 from nbcompose.wire.call import Connection, IncomingCall
 from nbcompose.wire.remote_errors import rebuild
 
-MemberState = Literal["starting", "up", "stopping", "ended"]
+MemberState = Literal["starting", "up", "parked", "stopping", "ended"]
 
 LAST_LINES = 30  # of the output, shown after a crash
 CLOSE_WAIT = 1.0  # seconds for the last notes of a replica that has ended
@@ -118,6 +118,16 @@ class Member:
             self.kill()
             await self.ended()
 
+    async def settled(self) -> None:
+        """Wait until it is up, or has ended."""
+        ends: list[asyncio.Future[Any]] = [self._up, self._ended]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+
+    async def ask(self, operation: str, *arguments: Any) -> Any:
+        """Have it do one of its `Operation`s. Raises what that raises, and `ConnectionError` when it goes away."""
+        assert self.process is not None
+        return await self.process.connection.call(operation, arguments, CallContext())
+
     def kill(self) -> None:
         """End it at once; wait for `ended` to see that it has."""
         if self.process is not None:
@@ -191,7 +201,7 @@ class Member:
         self._up.set_exception(LaunchError(message, failure.detail.text))
 
     def _leave(self) -> None:
-        if self.state == "up":
+        if self.state in ("up", "parked"):
             self.state = "stopping"
 
     def _closed(self, _: Connection) -> None:

@@ -34,7 +34,8 @@ class Status:
     answer; *ready*: the whole chain can; *failed*: it does not come back by itself; *stopped*.
 
     `reason` says why it is not ready, `error` what went wrong last (also while an earlier version serves on), `notes`
-    what its user should know. `p50` is in seconds.
+    what its user should know. `remark` says how the version that serves came about, `behind` why the one that was
+    wanted last does not serve, `stale` what has changed in the notebook since it was packed. `p50` is in seconds.
     """
 
     name: str
@@ -52,6 +53,9 @@ class Status:
     restarts: int = 0
     error: str = ""
     notes: tuple[str, ...] = ()
+    remark: str = ""
+    behind: str = ""
+    stale: tuple[str, ...] = ()
 
     @property
     def device(self) -> str:

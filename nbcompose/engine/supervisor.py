@@ -15,16 +15,22 @@ from nbcompose.engine.base import Engine
 from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.generation import GRACE, Generation, Surroundings
 from nbcompose.engine.output import Log
-from nbcompose.errors import NbcomposeError
+from nbcompose.engine.parking import Parking
+from nbcompose.errors import CannotSwap, NbcomposeError
+from nbcompose.replica.code import Swap
 from nbcompose.spec import ServiceSpec
 
 __all__ = ["GRACE", "Supervisor", "Surroundings"]
 
 
 class Supervisor:
-    """One service."""
+    """One service. `keep`: seconds that a version which was replaced is kept for a rollback, where memory allows.
 
-    def __init__(self, name: str, engine: Engine, surroundings: Surroundings) -> None:
+    `remark` says how the version that serves came about, `behind` why the last one that was wanted does not serve;
+    "" where it does. `stale`: what has changed in the notebook since the version that serves was packed.
+    """
+
+    def __init__(self, name: str, engine: Engine, surroundings: Surroundings, keep: float = 0.0) -> None:
         self.name = name
         self.wanted = 0
         self.log = Log()
@@ -32,6 +38,13 @@ class Supervisor:
         self.coming: Generation | None = None  # the one that starts
         self.stopped = False
         self.error = ""
+        self.remark = ""
+        self.behind = ""
+        self.stale: tuple[str, ...] = ()
+        self.previous: Deployment | None = None  # the one that served before, for a rollback
+        self._excuse = ""  # why it is behind, once the version before has been loaded again
+        self._displaced: Deployment | None = None  # stopped to make room for the one that comes
+        self._parking = Parking(keep, self._drain)
         self._engine = engine
         self._around = surroundings
         self._deployment: Deployment | None = None
@@ -74,27 +87,117 @@ class Supervisor:
 
     def everything(self) -> list[Generation]:
         """Versions that drain, too."""
-        return list(dict.fromkeys([*self.generations(), *self._draining.values()]))
+        parked = [self._parking.parked] if self._parking.parked is not None else []
+        return list(dict.fromkeys([*self.generations(), *self._draining.values(), *parked]))
 
     def routes(self) -> tuple[ReplicaRoute, ...]:
         return tuple(self.generation.routes()) if self.generation is not None else ()
 
-    def start(self, deployment: Deployment) -> None:
+    def start(self, deployment: Deployment, remark: str = "", *, stop_first: bool = False) -> None:
         """Bring `deployment` up in the background: the first version, or one that replaces the version that serves.
 
-        A version that was still starting is given up. Raises `PortInUse`, and then nothing has changed.
+        A version that was still starting is given up. `stop_first`: the one that serves is stopped before, where there
+        is no room for two; it is loaded again if the new one fails. Raises `PortInUse`, and then nothing has changed.
         """
         listening = self._listen(deployment)
         if deployment is not self._deployment:  # a restart keeps the scale
             self.wanted = deployment.spec.replicas
+        self._want(deployment)
+        coming = Generation(deployment, self._versions, self._engine, self._around, self.log, listening)
+        self.coming = coming
+        self._port = coming.port or self._port
+        work = self._bring_up(coming, remark, self._work, self._ending, stop_first)
+        self._work = asyncio.ensure_future(work)
+
+    def swap(self, deployment: Deployment, swap: Swap, remark: str) -> None:
+        """Give the version that serves the code of `deployment`, in the background; its replicas keep their state.
+
+        Where they cannot, it is replaced.
+        """
+        if self.generation is None or self.generation.failed or self.busy_starting:
+            self.start(deployment, remark)
+            return
+        self._want(deployment)
+        self._work = asyncio.ensure_future(self._swap_in(self.generation, deployment, swap, remark))
+
+    def _want(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self.stopped = False
         self.error = ""
         self._versions += 1
-        coming = Generation(deployment, self._versions, self._engine, self._around, self.log, listening)
-        self.coming = coming
-        self._port = coming.port or self._port
-        self._work = asyncio.ensure_future(self._bring_up(coming, self._work, self._ending))
+
+    async def _swap_in(self, generation: Generation, deployment: Deployment, swap: Swap, remark: str) -> None:
+        before = generation.deployment
+        try:
+            await generation.swap(deployment, swap)
+        except CannotSwap as error:
+            self.start(deployment, f"replaced: {error}")  # gives this task up, which has nothing more to do
+        except Exception as error:
+            self._note_failure(error)
+        else:
+            self._serves(generation, before, remark)
+        finally:
+            self._around.changed()
+
+    def roll_back(self, remark: str) -> None:
+        """Have the replicas of the version before serve again; new ones, where they have not been kept."""
+        assert self.previous is not None
+        parked = self._parking.take(self.previous) if not self.busy_starting else None
+        if parked is None:
+            self.start(self.previous, remark)
+            return
+        self._want(self.previous)
+        self._work = asyncio.ensure_future(self._resume(parked, remark))
+
+    async def _resume(self, parked: Generation, remark: str) -> None:
+        try:
+            await parked.unpark()
+        except ConnectionError:
+            self._drain(parked)
+            self.start(parked.deployment, remark)  # gives this task up, which has nothing more to do
+            return
+        self._replace(parked, remark)
+        self._around.changed()
+
+    def _replace(self, new: Generation, remark: str) -> None:
+        """Calls go to `new` from here on; what it replaces is kept for a while, or ends when its calls are done."""
+        old = self.generation
+        self._serves(new, old.deployment if old is not None else self._displaced, remark)
+        if old is None:
+            return
+        wanted_back = old.deployment is self.previous
+        if not (wanted_back and self._parking.put(old, new)):
+            self._drain(old)
+
+    def _serves(self, generation: Generation, before: Deployment | None, remark: str) -> None:
+        generation.number = self._versions
+        self.generation = generation
+        self.remark, self.behind, self.stale = remark, self._excuse, ()
+        self._excuse, self._displaced = "", None
+        if before is not None and before is not generation.deployment:
+            self.previous = before
+
+    def _note_failure(self, error: Exception) -> None:
+        self.error = str(error) if isinstance(error, NbcomposeError) else f"{type(error).__name__}: {error}"
+        if self.generation is not None:
+            self.behind = _first_line(self.error)
+            self._deployment = self.generation.deployment
+
+    async def _make_room(self) -> None:
+        """Stop the version that serves before the new one starts; callers wait meanwhile."""
+        old, self.generation = self.generation, None
+        if old is not None:
+            self._displaced = old.deployment
+            await old.stop(GRACE)
+
+    def _bring_back(self) -> None:
+        """Load the version again that had to make room for one that did not come up."""
+        displaced, self._displaced = self._displaced, None
+        if displaced is not None:
+            error = self.error
+            self._excuse = _first_line(error)
+            self.start(displaced, self.remark)
+            self.error = error
 
     async def scale(self, count: int) -> None:
         """Have `count` replicas, and wait for them. Raises `LaunchError`."""
@@ -112,6 +215,7 @@ class Supervisor:
     async def abandon(self) -> None:
         """Give up the version that starts, if one does; what served before serves on."""
         await _give_up(self._work)
+        self._bring_back()
         if self.generation is not None:
             self._deployment = self.generation.deployment
             self._around.changed()
@@ -138,24 +242,30 @@ class Supervisor:
         return ports.bind(deployment.spec, favorite=self._port)
 
     async def _bring_up(
-        self, coming: Generation, previous: asyncio.Task[None] | None, ending: asyncio.Task[None] | None
+        self,
+        coming: Generation,
+        remark: str,
+        previous: asyncio.Task[None] | None,
+        ending: asyncio.Task[None] | None,
+        stop_first: bool,
     ) -> None:
         try:
             await _give_up(previous)
             if ending is not None:
                 await asyncio.wait([ending])
             self._around.changed()
+            if stop_first:
+                await self._make_room()
             await self._start(coming)
         except BaseException as error:
             if isinstance(error, Exception):
-                self.error = str(error) if isinstance(error, NbcomposeError) else f"{type(error).__name__}: {error}"
+                self._note_failure(error)
             await coming.stop(0)
             if not isinstance(error, Exception):
                 raise
+            self._bring_back()
         else:
-            old, self.generation = self.generation, coming
-            if old is not None:
-                self._drain(old)
+            self._replace(coming, remark)
         finally:
             if self.coming is coming:
                 self.coming = None
@@ -176,6 +286,7 @@ class Supervisor:
 
     async def _end(self, grace: float, work: asyncio.Task[None] | None) -> None:
         await _give_up(work)
+        self._parking.clear()
         self._around.changed()
         earlier = dict(self._draining)
         if self.generation is not None:
@@ -188,6 +299,10 @@ class Supervisor:
             await asyncio.wait(self._draining)
         self.generation = None
         self._around.changed()
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
 
 
 async def _give_up(work: asyncio.Task[None] | None) -> None:

@@ -19,8 +19,11 @@ SERVICE_HELP = """Run each class with an @api method in this cell as a server.
 
 The cell's code runs in the notebook as usual; then each class that it defines, and that has an api, gets processes of
 its own (replicas), and its name stands for the running service: `Answer.ask(...)`, `await Answer.to_async.ask(...)`.
-Running an unchanged cell again does nothing; a changed one replaces the service, without restarting those that depend
-on it. A service that depends on one that does not run yet waits for it, and the notebook goes on.
+A service that depends on one that does not run yet waits for it, and the notebook goes on.
+
+Running the cell again does what the change calls for: nothing where nothing has changed; new code for the replicas that
+run, which keep what they have loaded, where only methods have; new replicas otherwise, which take over when they are
+ready. If that fails, the version before serves on. Those that depend on the service are not restarted.
 
 Options here override those of `@service`."""
 
@@ -30,6 +33,8 @@ SERVICES_HELP = """Show the services of this notebook, or do something with some
     %services --live           the table with calls, median time, memory
     %services stop NAME ...    stop services (or --all)
     %services restart NAME     start new replicas of the same code, e.g. when weights on disk have changed
+    %services refresh [NAME]   bring stale services up to date with the notebook's functions and values
+    %services rollback NAME    have the version before serve again
     %services logs NAME        what its replicas wrote last (-n LINES)
     %services scale NAME N     have N replicas"""
 
@@ -63,6 +68,12 @@ def service_parser() -> MagicArgumentParser:
     add("--memory", metavar="SIZE", help="what a replica needs, e.g. 4GiB; the card warns where that is not there")
     add("--name", metavar="NAME", help="another name than the class's")
     add("--strict", action="store_true", help="do not start where memory falls short")
+    add(
+        "--replace",
+        choices=("start-first", "stop-first"),
+        default="start-first",
+        help="stop-first: where memory has no room for two versions, stop the old one before the new one starts",
+    )
     add("--no-wait", action="store_true", help="go on at once, and let the card change when the service is ready")
     return parser
 
@@ -76,6 +87,10 @@ def services_parser() -> MagicArgumentParser:
     stop.add_argument("--all", action="store_true")
     restart = actions.add_parser("restart")
     restart.add_argument("names", nargs="+", metavar="NAME")
+    refresh = actions.add_parser("refresh")
+    refresh.add_argument("names", nargs="*", metavar="NAME")
+    rollback = actions.add_parser("rollback")
+    rollback.add_argument("names", nargs="+", metavar="NAME")
     logs = actions.add_parser("logs")
     logs.add_argument("name", metavar="NAME")
     logs.add_argument("-n", "--lines", type=_count, default=100, metavar="LINES")

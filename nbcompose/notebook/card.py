@@ -35,7 +35,7 @@ class Section:
 
     `variable` is what the notebook calls it, `remark` what its cell did ("replaced: ..."). `busy`: the version that
     the cell asked for is still on its way. `elapsed`: seconds, None once the cell has ended. `trouble`: the headline
-    where the cell's wish was not fulfilled.
+    where the cell's wish was not fulfilled. `misfits`: calls between services that no longer fit.
     """
 
     variable: str
@@ -45,6 +45,7 @@ class Section:
     busy: bool = False
     elapsed: float | None = None
     trouble: str = ""
+    misfits: tuple[str, ...] = ()
 
 
 def bundle(sections: Sequence[Section]) -> Bundle:
@@ -107,11 +108,17 @@ def _seconds(section: Section) -> str:
     return f" ({int(section.elapsed)} s)" if section.elapsed is not None and section.elapsed >= 1 else ""
 
 
-def _notes(status: Status) -> list[str]:
+def _notes(section: Section, status: Status) -> list[str]:
     cold = sorted({r.cold for r in status.replicas if r.cold not in ("", NOT_WARM)})
     # How much memory is free differs from one run to the next.
     plain = [re.sub(r", [\d.]+ \w+ is free$", " of memory, more than is free", note) for note in status.notes]
-    return [*dict.fromkeys(plain), *(f"started without preloaded libraries: {reason}" for reason in cold)]
+    stale = []
+    if status.stale:
+        names = ", ".join(status.stale)
+        stale = [f"stale: {names} changed in the notebook since (%services refresh {status.name} brings it up to date)"]
+    behind = [f"this is the previous version: {status.behind}"] if status.behind else []
+    cold_notes = [f"started without preloaded libraries: {reason}" for reason in cold]
+    return [*behind, *stale, *section.misfits, *dict.fromkeys(plain), *cold_notes]
 
 
 def _place(status: Status) -> str:
@@ -130,7 +137,7 @@ def _plain(section: Section) -> str:
     if _is_card(section) and status is not None:
         lines.append(f"  {_place(status)}")
         lines += [f"  {signature}" for signature in status.apis]
-        lines += [f"  note: {note}" for note in _notes(status)]
+        lines += [f"  note: {note}" for note in _notes(section, status)]
         first = section.spec.apis[0]
         lines.append(f"  try: {python_call(section.variable, first)}")
         lines.append(f"  or:  {curl_call(section.variable, first)}")
@@ -179,7 +186,7 @@ def _html(section: Section) -> str:
 def _details(section: Section, status: Status) -> list[str]:
     first = section.spec.apis[0]
     parts = [_code("\n".join(status.apis))]
-    parts += [f"<div>⚠ {escape(note)}</div>" for note in _notes(status)]
+    parts += [f"<div>⚠ {escape(note)}</div>" for note in _notes(section, status)]
     call = escape(python_call(section.variable, first))
     parts.append(f'<div><span style="{_DIM}">try</span> <code>{call}</code></div>')
     parts.append(

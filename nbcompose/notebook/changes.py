@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from IPython.core.error import UsageError
@@ -11,10 +12,9 @@ from IPython.core.error import UsageError
 from nbcompose import graph
 from nbcompose.capture.packing import deployment_of
 from nbcompose.declaration import Service, declare
-from nbcompose.errors import DeclarationError, Mistake
+from nbcompose.errors import DeclarationError, Mistake, UnknownService
 from nbcompose.notebook.arguments import override
 from nbcompose.notebook.cell import Defined
-from nbcompose.notebook.meaning import difference, fingerprint
 from nbcompose.notebook.session import Session, Started
 from nbcompose.spec import ServiceSpec
 
@@ -23,13 +23,14 @@ from nbcompose.spec import ServiceSpec
 class Change:
     """One service that a cell is about. `before`: the version that serves now, 0 when none does.
 
-    `remark` is what its card says about what was done, and why.
+    `remark` is what its card says where nothing is done. `stop_first`: the version that serves makes room first.
     """
 
     wanted: Started
-    action: Literal["deploy", "restart", "nothing"]
+    action: Literal["deploy", "restart", "roll back", "nothing"]
     before: int = 0
     remark: str = ""
+    stop_first: bool = False
 
     @property
     def name(self) -> str:
@@ -64,28 +65,49 @@ def declared(defined: Sequence[Defined], options: Mapping[str, Any]) -> dict[str
     return services
 
 
-def compare(session: Session, services: Mapping[str, Service]) -> list[Change]:
+def compare(session: Session, services: Mapping[str, Service], *, stop_first: bool = False) -> list[Change]:
     """What has to be done for these services, those that others depend on first.
 
     Raises `CycleError`, and `CaptureError` for what cannot be sent to a replica.
     """
     specs = {s.name: s.spec for s in services.values()}
     graph.check_acyclic([*_others(session, specs), *specs.values()])
-    changes = {s.name: _change(session, variable, s) for variable, s in services.items()}
+    changes = {s.name: _change(session, variable, s, stop_first) for variable, s in services.items()}
     return [changes[name] for name in graph.order(graph.edges(specs.values())) if name in changes]
 
 
 def restarts(session: Session, names: Sequence[str]) -> list[Change]:
     """New replicas of the same code. Raises `UnknownService`."""
+    return [Change(_running(session, n), "restart", _version(session, n)) for n in names]
+
+
+def rollbacks(session: Session, names: Sequence[str]) -> list[Change]:
+    """The version before. Raises `UnknownService`."""
+    return [Change(_running(session, n), "roll back", _version(session, n)) for n in names]
+
+
+def refreshes(session: Session, names: Sequence[str]) -> list[Change]:
+    """The same classes with the notebook's functions and values as they are now. Raises as `compare`."""
     found = []
     for name in names:
-        before = session.registry.status(name).version
-        deployment = session.registry.deployment(name)
-        assert deployment is not None  # it has a status
-        known = session.started.get(name)
-        same = known if known is not None and known.deployment is deployment else Started(deployment, "", name)
-        found.append(Change(same, "restart", before, "restarted"))
+        started = _running(session, name)
+        service = Service(started.spec)
+        with _as_classes(session):
+            found.append(_change(session, started.variable, service, stop_first=False))
     return found
+
+
+@contextmanager
+def _as_classes(session: Session) -> Iterator[None]:
+    """While classes are packed, their names stand for them, as when their cells ran: one may use itself by its name."""
+    space = session.shell.user_ns
+    services = {name: value for name, value in space.items() if isinstance(value, Service)}
+    own = {s.variable: s.spec.cls for s in session.started.values() if s.variable in services}
+    space.update(own)
+    try:
+        yield
+    finally:
+        space.update({name: services[name] for name in own})
 
 
 def _others(session: Session, specs: Mapping[str, ServiceSpec]) -> list[ServiceSpec]:
@@ -93,16 +115,24 @@ def _others(session: Session, specs: Mapping[str, ServiceSpec]) -> list[ServiceS
     return [d.spec for d in deployments if d is not None]
 
 
-def _change(session: Session, variable: str, service: Service) -> Change:
-    wanted = Started(deployment_of(service, token=session.token), fingerprint(service.inner), variable)
-    if service.name not in session.registry.names():
+def _running(session: Session, name: str) -> Started:
+    deployment = session.registry.deployment(name)
+    if deployment is None:
+        raise UnknownService(f"no service is called {name!r}")
+    known = session.started.get(name)
+    return Started(deployment, known.variable if known is not None else name)
+
+
+def _version(session: Session, name: str) -> int:
+    return session.registry.status(name).version
+
+
+def _change(session: Session, variable: str, service: Service, stop_first: bool) -> Change:
+    wanted = Started(deployment_of(service, token=session.token), variable)
+    name, registry = service.name, session.registry
+    if name not in registry.names():
         return Change(wanted, "deploy")
-    status = session.registry.status(service.name)
-    known = session.started.get(service.name)
-    if status.state == "failed" or known is None or session.registry.deployment(service.name) is not known.deployment:
-        return Change(wanted, "deploy", status.version)
-    reasons = difference((known.spec, known.fingerprint), (wanted.spec, wanted.fingerprint))
-    if reasons:
-        return Change(wanted, "deploy", status.version, f"replaced: {reasons}")
-    unchanged = f"unchanged, so nothing was done (%services restart {service.name} starts it anew)"
-    return Change(known, "nothing", status.version, unchanged)
+    if registry.plan(wanted.deployment).action != "nothing":
+        return Change(wanted, "deploy", _version(session, name), stop_first=stop_first)
+    unchanged = f"unchanged, so nothing was done (%services restart {name} starts it anew)"
+    return Change(replace(_running(session, name), variable=variable), "nothing", _version(session, name), unchanged)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import sys
 from types import FrameType
 
@@ -16,6 +17,7 @@ from nbcompose.notebook.magics import NbcomposeMagics
 from nbcompose.notebook.session import Session
 from nbcompose.registry import Registry
 
+KEEP = 60.0  # seconds that a version which was replaced stays, for `%services rollback`
 MAGICS = (("cell", "service"), ("line", "services"))
 
 
@@ -23,14 +25,17 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     """Start what services need, in the background, and add the magics. Services that run already go on."""
     session = sessions.current(shell)
     if session is None:
-        registry = Registry()
+        registry = Registry(keep=KEEP)
         registry.start()
         atexit.register(registry.stop)
         session = Session(shell, registry)
         sessions.keep(shell, session)
     _unhook(shell)  # what an earlier load, by another copy of this module, has left
     Service.connect = session.connect
-    shell.register_magics(NbcomposeMagics(session))
+    magics = NbcomposeMagics(session)
+    shell.register_magics(magics)
+    shell.configurables.append(magics)  # for %config
+    shell.events.register("post_run_cell", magics.look)
     shell.Completer.custom_matchers.append(Completer(session).match)
 
 
@@ -51,6 +56,11 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
 def _unhook(shell: InteractiveShell) -> None:
     for kind, name in MAGICS:
         shell.magics_manager.magics[kind].pop(name, None)
+    # By name: what an earlier load has left may be another copy of the class.
+    for known in [c for c in shell.configurables if type(c).__name__ == NbcomposeMagics.__name__]:
+        shell.configurables.remove(known)
+        with contextlib.suppress(ValueError):
+            shell.events.unregister("post_run_cell", known.look)
     matchers = shell.Completer.custom_matchers
     matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != MATCHER]
 

@@ -6,21 +6,24 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
 
 from nbcompose.calling.portal import SLICE, background
 from nbcompose.engine.status import Status
-from nbcompose.errors import LaunchError, UnknownService
+from nbcompose.errors import LaunchError, NbcomposeError, UnknownService
 from nbcompose.notebook.card import Section, bundle
 from nbcompose.notebook.changes import Change
+from nbcompose.notebook.failures import cell_names
 from nbcompose.notebook.live import LiveDisplay
 from nbcompose.notebook.session import Session, Started
 
 STOPPED = "was stopped, because the cell was interrupted"
 KEPT = "was not replaced, because the cell was interrupted: the version before serves on"
 NOT_STARTED = "was not started"
+NOT_REPLACED = "could not be replaced: the version before serves on"
 
 
 class Launching:
@@ -34,6 +37,7 @@ class Launching:
         self._statuses: dict[str, Status] = {}
         self._trouble: dict[str, str] = {}
         self._previous: dict[str, Started | None] = {}  # what was known of those that have been asked for
+        self._misfits: dict[str, tuple[str, ...]] = {}
         self._began: float | None = None
         self._drawing = threading.Lock()
 
@@ -72,12 +76,25 @@ class Launching:
             self._session.stop_lingering(change.name)
             if change.action != "nothing":
                 self._previous[change.name] = self._session.started.get(change.name)
+            self._session.cards[change.name] = self
             if change.action == "deploy":
-                self._registry.deploy(change.wanted.deployment)
-                self._session.started[change.name] = change.wanted
+                self._deploy(change)
             elif change.action == "restart":
                 self._registry.restart(change.name)
+            elif change.action == "roll back":
+                self._registry.roll_back(change.name)
+            else:
+                self._registry.mark(change.name, behind="")
             self._statuses[change.name] = self._registry.status(change.name)
+
+    def _deploy(self, change: Change) -> None:
+        try:
+            misfits = self._registry.deploy(change.wanted.deployment, stop_first=change.stop_first)
+        except NbcomposeError as error:
+            self._registry.mark(change.name, behind=str(error).partition("\n")[0])
+            raise
+        self._misfits[change.name] = tuple(cell_names(text, self._session.shell) for text in misfits)
+        self._session.started[change.name] = change.wanted
 
     def _wait(self) -> list[str]:
         """Wait until nothing more happens by itself; returns the errors."""
@@ -108,7 +125,10 @@ class Launching:
                 continue
             if name in self._previous:
                 self._forget(change, name in self._registry.names())
-            self._trouble[name] = NOT_STARTED if not interrupted else KEPT if change.before else STOPPED
+            if interrupted:
+                self._trouble[name] = KEPT if change.before else STOPPED
+            else:
+                self._trouble[name] = NOT_REPLACED if change.before else NOT_STARTED
 
     def _forget(self, change: Change, abandon: bool) -> None:
         """The change did not come about: what was there before is what there is."""
@@ -149,6 +169,14 @@ class Launching:
 
     # -- on either
 
+    def redraw(self) -> None:
+        """Something about a service has changed since its cell ended. On the main thread."""
+        for name in self._changes:
+            with contextlib.suppress(UnknownService):
+                self._statuses[name] = self._registry.status(name)
+        with self._drawing:
+            self._display.revise(self._bundle())
+
     def _draw(self) -> None:
         with self._drawing:
             self._display.update(self._bundle())
@@ -163,11 +191,19 @@ class Launching:
             variable=change.wanted.variable,
             spec=change.wanted.spec,
             status=status,
-            remark="" if trouble else change.remark,
+            remark=self._remark(change, status) if not trouble else "",
+            misfits=self._misfits.get(change.name, ()),
             busy=self._busy(change),
             elapsed=None if self._began is None else time.monotonic() - self._began,
             trouble=trouble,
         )
+
+    def _remark(self, change: Change, status: Status | None) -> str:
+        """What was done, and why; "" for a first version, which needs no explanation."""
+        if change.action == "restart":
+            return "restarted"
+        done = change.before and status is not None and not self._busy(change)
+        return change.remark or (status.remark if done and status is not None else "")
 
     def _busy(self, change: Change) -> bool:
         """Whether the version that the cell wants is not there yet."""
@@ -186,6 +222,6 @@ def judge(change: Change, status: Status) -> str:
     if status.state == "failed":
         return "failed to start"
     coming = any(r.state == "starting" for r in status.replicas) and not status.error
-    if change.action != "nothing" and status.version <= change.before and not coming:
-        return "could not be replaced: the version before serves on"
+    if change.action != "nothing" and not coming and (status.behind or status.version <= change.before):
+        return NOT_REPLACED
     return ""

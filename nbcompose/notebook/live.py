@@ -54,6 +54,14 @@ class LiveDisplay:
                 publisher.pub_socket, "update_display_data", content, parent=self._parent, ident=publisher.topic
             )
 
+    def revise(self, bundle: Bundle) -> None:
+        """As `update`, also after the display is finished."""
+        with self._lock:
+            was_open, self._open = self._open, self.updatable
+        self.update(bundle)
+        with self._lock:
+            self._open = was_open
+
     def close(self) -> None:
         """From any thread: leave it as it is."""
         with self._lock:

@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from IPython.core.error import UsageError
-from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+from traitlets import Bool
 
 from nbcompose.errors import NbcomposeError, UnknownService
-from nbcompose.notebook import cell
+from nbcompose.notebook import cell, staleness
 from nbcompose.notebook.arguments import service_options, service_parser, services_parser
-from nbcompose.notebook.changes import compare, declared, restarts
+from nbcompose.notebook.changes import compare, declared, refreshes, restarts, rollbacks
 from nbcompose.notebook.failures import message_only
 from nbcompose.notebook.launching import Launching
 from nbcompose.notebook.session import Session
+from nbcompose.notebook.staleness import behind_on_error
 from nbcompose.notebook.table import ServicesTable
 
 
@@ -37,22 +39,39 @@ def briefly(shell: InteractiveShell) -> Iterator[None]:
 class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are not followed
     """Registered by extension.py; `session` is what they all work with."""
 
+    auto_refresh = Bool(
+        default_value=False,
+        help="Bring services up to date as soon as they are stale, after the cell that made them so.",
+    ).tag(config=True)
+
     def __init__(self, session: Session) -> None:
         super().__init__(session.shell)
         self._session = session
 
+    def look(self, _: ExecutionResult) -> None:
+        """After every cell: which services are stale now?"""
+        stale = staleness.look(self._session)
+        if not (stale and self.auto_refresh):
+            return
+        try:
+            with briefly(self._session.shell):
+                Launching(self._session, refreshes(self._session, stale)).run()
+        except (NbcomposeError, KeyboardInterrupt):
+            self._session.shell.showtraceback()
+
     @cell_magic  # type: ignore[untyped-decorator]
     def service(self, line: str, cell_text: str) -> None:
         with briefly(self._session.shell):
-            args = service_parser().parse_argstring(line)
-            options = service_options(args)
-            defined = cell.run(self._session.shell, line, cell_text)
-            services = declared(defined, options)
-            try:
-                # Packed before the names stand for services: a class may use itself by its name.
-                changes = compare(self._session, services)
-            finally:
-                self._session.shell.user_ns.update(services)
+            with behind_on_error(self._session, cell_text):
+                args = service_parser().parse_argstring(line)
+                options = service_options(args)
+                defined = cell.run(self._session.shell, line, cell_text)
+                services = declared(defined, options)
+                try:
+                    # Packed before the names stand for services: a class may use itself by its name.
+                    changes = compare(self._session, services, stop_first=args.replace == "stop-first")
+                finally:
+                    self._session.shell.user_ns.update(services)
             Launching(self._session, changes).run(wait=not args.no_wait)
 
     @line_magic  # type: ignore[untyped-decorator]
@@ -62,7 +81,8 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
             if args.action is None:
                 return ServicesTable(self._session.registry.statuses(), live=args.live)
             actions: dict[str, Callable[[Namespace], None]] = {
-                "stop": self._stop, "restart": self._restart, "logs": self._logs, "scale": self._scale,
+                "stop": self._stop, "restart": self._restart, "refresh": self._refresh, "rollback": self._roll_back,
+                "logs": self._logs, "scale": self._scale,
             }  # fmt: skip
             actions[args.action](args)
         return None
@@ -81,6 +101,17 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
 
     def _restart(self, args: Namespace) -> None:
         Launching(self._session, restarts(self._session, self._known(args.names))).run()
+
+    def _refresh(self, args: Namespace) -> None:
+        registry = self._session.registry
+        names = self._known(args.names) or [s.name for s in registry.statuses() if s.stale]
+        if not names:
+            print("no service is stale")
+            return
+        Launching(self._session, refreshes(self._session, names)).run()
+
+    def _roll_back(self, args: Namespace) -> None:
+        Launching(self._session, rollbacks(self._session, self._known(args.names))).run()
 
     def _logs(self, args: Namespace) -> None:
         lines = self._session.registry.logs(args.name, args.lines)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -25,12 +25,17 @@ class Started:
     """What a cell started last under a name. `variable`: what the notebook calls it."""
 
     deployment: Deployment
-    fingerprint: str
     variable: str
 
     @property
     def spec(self) -> ServiceSpec:
         return self.deployment.spec
+
+
+class Card(Protocol):
+    """A display that can be made true again when something about its services has changed."""
+
+    def redraw(self) -> None: ...
 
 
 class Session:
@@ -42,6 +47,7 @@ class Session:
         self.token = secrets.token_urlsafe(32)
         self.started: dict[str, Started] = {}
         self.lingering: dict[str, Future[None]] = {}  # displays that still change, by service
+        self.cards: dict[str, Card] = {}  # the display under the cell that started a service last
 
     def stop_lingering(self, name: str) -> None:
         future = self.lingering.pop(name, None)

@@ -1,13 +1,15 @@
 """A replica's side of the control channel: what it tells its supervisor, and what it is told.
 
 Notes to the supervisor: phase, progress, up, failed, leaving, cut, stats, spans. Notes from it: launch, route, stop.
-Nothing is answered; a closed channel tells each side that the other has gone.
+Calls from it (`Operation`s), once the replica is up: prepare, commit and discard new code, park, unpark. A closed
+channel tells each side that the other has gone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,9 @@ from nbcompose.replica.launch import Launch
 from nbcompose.replica.metrics import ApiSummary
 from nbcompose.replica.runtime import Runtime
 from nbcompose.wire.call import Connection, IncomingCall
+
+# What the supervisor may ask of a replica, by name: a coroutine function.
+Operation = Callable[..., Coroutine[Any, Any, Any]]
 
 PERIOD = 0.25  # seconds between reports to the supervisor
 LEAVE_WAIT = 2.0  # seconds for the last notes to leave
@@ -56,13 +61,27 @@ class ControlLink:
         self.launch: asyncio.Future[Launch] = asyncio.get_running_loop().create_future()
         self.stop: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self.connection: Connection | None = None
+        self.operations: dict[str, Operation] = {}
         self.orphaned = False
         self._closed = asyncio.Event()
         self._leaving = False
         self._client = client
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def on_call(self, call: IncomingCall) -> None:
-        call.fail(LookupError(f"a replica's control channel has no {call.api}"))
+        operation = self.operations.get(call.api)
+        if operation is None:
+            call.fail(LookupError(f"a replica's control channel has no {call.api}"))
+            return
+        task = asyncio.get_running_loop().create_task(self._answer(operation, call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, operation: Operation, call: IncomingCall) -> None:
+        try:
+            call.reply(await operation(*call.arguments))
+        except Exception as error:
+            call.fail(error)
 
     def on_note(self, topic: str, value: Any) -> None:
         if topic == "launch" and not self.launch.done():

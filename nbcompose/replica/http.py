@@ -77,6 +77,10 @@ class HttpServer(HTTPServerConnectionDelegate):
         sock.setblocking(False)
         self._listener.add_socket(sock)
 
+    def renew(self) -> None:
+        """The service has new code: its apis may be others."""
+        self._routes = _routes(self._runtime, self.access)
+
     async def stop(self, grace: float) -> None:
         """Accept no more, give requests in flight `grace` seconds, then cancel them and close all connections.
 

@@ -77,11 +77,16 @@ def load_spec(launch: Launch) -> ServiceSpec:
 
 def _load_class(origin: ByValue | ByImport) -> type[Any]:
     if isinstance(origin, ByValue):
-        for name, text in origin.sources.items():
-            linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        take_sources(origin)
         cls: type[Any] = pickle.loads(origin.payload)
         return cls
     return class_of(load_module(origin.module, origin.file), origin.attribute)
+
+
+def take_sources(origin: ByValue) -> None:
+    """Know the lines of the notebook's cells, for tracebacks."""
+    for name, text in origin.sources.items():
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
 
 
 def load_module(name: str, file: str | None) -> Any:

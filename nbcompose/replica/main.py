@@ -35,9 +35,11 @@ from nbcompose.replica.access import Access
 from nbcompose.replica.birth import Files
 from nbcompose.replica.callers import Callers
 from nbcompose.replica.control import ControlLink, Failure, Reporter, Up
+from nbcompose.replica.door import Door
 from nbcompose.replica.http import HttpServer
 from nbcompose.replica.launch import Launch, load_spec, prepare_process
 from nbcompose.replica.outside import Outside
+from nbcompose.replica.renewal import Renewal
 from nbcompose.replica.runtime import Runtime
 from nbcompose.spec import ServiceSpec
 from nbcompose.wire.board import LoadBoard
@@ -133,7 +135,7 @@ class _Replica:
 
     async def live(self) -> int:
         """Returns the exit status."""
-        starting: asyncio.Future[tuple[Runtime, Callers, HttpServer | None]] = asyncio.ensure_future(self._start())
+        starting: asyncio.Future[tuple[Runtime, Callers, Door]] = asyncio.ensure_future(self._start())
         ends: list[asyncio.Future[Any]] = [starting, self._link.stop]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -149,7 +151,7 @@ class _Replica:
         await self._link.leave()
         return 0
 
-    async def _serve(self, runtime: Runtime, callers: Callers, http: HttpServer | None) -> None:
+    async def _serve(self, runtime: Runtime, callers: Callers, door: Door) -> None:
         """Until told to stop, and then until what is in hand is done, within the grace given."""
         reporter = Reporter(self._link, runtime)
         reporting = asyncio.ensure_future(reporter.run())
@@ -157,14 +159,13 @@ class _Replica:
         self._link.tell("leaving", None)  # SIGTERM comes from elsewhere: callers must hear of it too
         async with asyncio.TaskGroup() as leaving:
             leaving.create_task(_within(grace, callers.left()))
-            if http is not None:
-                leaving.create_task(http.stop(grace))
+            leaving.create_task(door.shut(grace))
         cut = await runtime.stop()
         reporting.cancel()
         reporter.report()
         self._link.tell("cut", cut)
 
-    async def _start(self) -> tuple[Runtime, Callers, HttpServer | None]:
+    async def _start(self) -> tuple[Runtime, Callers, Door]:
         launch, link = self._launch, self._link
         await self._enter("import")
         enter_replica(launch.spec.name)
@@ -180,14 +181,13 @@ class _Replica:
             await runtime.start()
         callers = Callers(runtime)
         where = await callers.listen()
-        http = None
-        if launch.exposed:
-            http = HttpServer(
-                Outside(runtime, self._client), Access.of(launch.spec.http, launch.token, launch.allowed_hosts)
-            )
-            http.listen(socket.socket(fileno=self._files.http))
+        access = Access.of(launch.spec.http, launch.token, launch.allowed_hosts)
+        sock = socket.socket(fileno=self._files.http) if launch.exposed else None
+        door = Door(sock, lambda: HttpServer(Outside(runtime, self._client), access))
+        door.open()
+        link.operations.update(Renewal(runtime, door).operations())
         link.tell("up", Up(where, device()))
-        return runtime, callers, http
+        return runtime, callers, door
 
     async def _enter(self, phase: str) -> None:
         self._phase = phase

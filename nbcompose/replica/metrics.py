@@ -94,6 +94,11 @@ class ServiceMetrics:
         self._process = psutil.Process()
         self._apis = {api: _ApiCounts() for api in apis}
 
+    def know(self, apis: Iterable[str]) -> None:
+        """Count for these too: the service has new code."""
+        for api in apis:
+            self._apis.setdefault(api, _ApiCounts())
+
     def started(self, api: str) -> None:
         """A call has arrived; `finished` follows once for each."""
         self._apis[api].in_progress += 1

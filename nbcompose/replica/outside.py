@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from typing import Any
 
 from prometheus_client.core import Metric
@@ -18,7 +18,8 @@ from nbcompose.errors import CallCancelled, DeadlineExceeded
 from nbcompose.replica.metrics import merge
 from nbcompose.replica.runtime import Runtime
 from nbcompose.replica.siblings import Siblings
-from nbcompose.spec import ApiSpec
+from nbcompose.schema import ApiSchema
+from nbcompose.spec import ApiSpec, ServiceSpec
 from nbcompose.tracing import CallContext
 from nbcompose.wire.call import ConnectionClosed
 
@@ -27,11 +28,17 @@ class Outside:
     """Calls of `runtime`, which may be made by a sibling: `client` knows them, and what is below."""
 
     def __init__(self, runtime: Runtime, client: Client) -> None:
-        self.spec = runtime.spec
-        self.schemas = runtime.schemas
         self._runtime = runtime
         self._client = client
         self._siblings = Siblings(runtime.spec.name, runtime.index, client)
+
+    @property
+    def spec(self) -> ServiceSpec:
+        return self._runtime.spec
+
+    @property
+    def schemas(self) -> Mapping[str, ApiSchema]:
+        return self._runtime.schemas
 
     def context(self, traceparent: tuple[int, int] | None, timeout: float | None) -> CallContext:
         """The context of a call from outside, which may take `timeout` seconds, the service's own limit at most."""

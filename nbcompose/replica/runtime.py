@@ -18,6 +18,7 @@ from nbcompose.batching.batcher import Batcher
 from nbcompose.errors import CallCancelled, ServiceUnavailable, UnknownApi
 from nbcompose.host.devices import apply_threads
 from nbcompose.replica.admission import Admission
+from nbcompose.replica.code import Api, Code, Swap, renew
 from nbcompose.replica.metrics import ServiceMetrics
 from nbcompose.replica.siblings import METRICS
 from nbcompose.replica.threads import ThreadItems, WorkerThreads
@@ -33,35 +34,22 @@ CUT_WAIT = 1.0  # seconds for the calls that are cut off to be told so
 logger = logging.getLogger("nbcompose.replica")
 
 
-class _Api:
-    """An api of the instance, with what its calls need."""
-
-    __slots__ = ("batcher", "hop", "method", "schema", "spec")
-
-    def __init__(self, spec: ApiSpec, schema: ApiSchema, service: str) -> None:
-        self.spec = spec
-        self.schema = schema
-        self.hop = f"{service}.{spec.name}"
-        self.method: Any = None
-        self.batcher: Batcher | None = None
-
-
 class Runtime:
-    """One instance of one service. `torch_threads`: see `devices.Placement`."""
+    """One instance of one service, through all versions of its code. `torch_threads`: see `devices.Placement`."""
 
     def __init__(
         self, spec: ServiceSpec, index: int, slot: int, board: LoadBoard, torch_threads: int | None = None
     ) -> None:
-        self.spec = spec
         self.index = index
-        self.schemas: Mapping[str, ApiSchema] = {a.name: ApiSchema.of(spec.cls, a) for a in spec.apis}
-        self.metrics = ServiceMetrics(spec.name, index, self.schemas)
+        self.code = Code(spec)
+        self.metrics = ServiceMetrics(spec.name, index, self.code.apis)
         self.spans = SpanBuffer()
         self.in_flight = 0
         self._slot = slot
         self._board = board
         self._loop = asyncio.get_running_loop()
-        self._apis = {a.name: _Api(a, self.schemas[a.name], spec.name) for a in spec.apis}
+        # Codes before this one. Never let go of: an instance that was would run its `__del__`, on state that is in use.
+        self._former: list[Code] = []
         prepare = functools.partial(apply_threads, torch_threads) if torch_threads is not None else lambda: None
         self._threads = WorkerThreads(spec.threads, self._loop, prepare)
         self._admission = Admission(spec.name, spec.traffic.max_concurrency, spec.traffic.max_queue)
@@ -69,20 +57,36 @@ class Runtime:
         self._idle = asyncio.Event()
         self._idle.set()
         self._cutting = False
-        self._instance: Any = None
+
+    @property
+    def spec(self) -> ServiceSpec:
+        return self.code.spec
+
+    @property
+    def schemas(self) -> Mapping[str, ApiSchema]:
+        return self.code.schemas
 
     # -- life
 
     async def start(self) -> None:
         """Make the instance: `__init__` and the start-up hooks, in a worker thread. Raises what they raise."""
         self._threads.start()
-        self._instance = await self._threads.run(self.spec.cls).future
+        self.code.instance = await self._threads.run(self.spec.cls).future
         for name in self.spec.on_startup:
             await self._run_hook(name)
-        for api in self._apis.values():
-            api.method = getattr(self._instance, api.spec.method)
-            if api.spec.batch is not None:
-                api.batcher = self._batcher(api)
+        self.code.bind(self.code.instance, self._batcher)
+
+    async def renewed(self, swap: Swap) -> Code:
+        """The code that `swap` would bring, ready to be taken. Raises `CannotSwap`, or what making it raises."""
+        code = await asyncio.to_thread(renew, self.code, swap)
+        code.bind(code.instance, self._batcher)
+        return code
+
+    def take(self, code: Code) -> None:
+        """New calls go to `code`; those in hand finish on the one before."""
+        self._former.append(self.code)
+        self.code = code
+        self.metrics.know(code.apis)
 
     async def idle(self) -> None:
         """Wait until no call is in hand."""
@@ -105,7 +109,7 @@ class Runtime:
         return left
 
     async def _run_hook(self, name: str) -> None:
-        hook = getattr(self._instance, name)
+        hook = getattr(self.code.instance, name)
         if not inspect.iscoroutinefunction(hook):
             await self._threads.run(hook).future
             return
@@ -117,7 +121,7 @@ class Runtime:
         finally:
             current_call.reset(token)
 
-    def _batcher(self, api: _Api) -> Batcher:
+    def _batcher(self, api: Api) -> Batcher:
         items_name = api.spec.params[0].name
 
         async def run(items: Any, others: Mapping[str, Any], context: CallContext) -> Any:
@@ -147,13 +151,13 @@ class Runtime:
             arguments = api.schema.validate(api.schema.bind(args, kwargs))
             del args, kwargs
             if api.spec.stream:
-                items = self.stream(api.spec, arguments, call.context)
+                items = self._stream(api, arguments, call.context)
                 async with contextlib.aclosing(items):
                     async for item in items:
                         await call.send(item)
                 call.end()
             else:
-                call.reply(await self.invoke(api.spec, arguments, call.context))
+                call.reply(await self._invoke(api, arguments, call.context))
         except asyncio.CancelledError:
             if self._cutting and not call.context.cancelled:
                 call.fail(ServiceUnavailable(f"{hop}: the service was stopped before this call was done"), hop)
@@ -162,18 +166,28 @@ class Runtime:
         except Exception as error:
             call.fail(error, hop)
 
-    def _find(self, name: str) -> _Api:
-        api = self._apis.get(name)
+    def _find(self, name: str) -> Api:
+        api = self.code.apis.get(name)
         if api is None:
-            raise UnknownApi(f"{self.spec.name} has no api {name!r}; it has: {', '.join(self._apis)}")
+            raise UnknownApi(f"{self.spec.name} has no api {name!r}; it has: {', '.join(self.code.apis)}")
         return api
+
+    def _of(self, spec: ApiSpec) -> Api:
+        """The api that arguments were checked for: that of the version before, where they differ."""
+        for code in (self.code, *reversed(self._former)):
+            api = code.apis.get(spec.name)
+            if api is not None and api.spec == spec:
+                return api
+        raise UnknownApi(f"{self.spec.name} has no api {spec.signature}")
 
     # -- the call itself, whoever made it
 
     async def invoke(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
         """Call with valid arguments; the result is checked. Raises `Overloaded`, or what the api raises."""
-        api = self._apis[spec.name]
-        call = TimedCall(self, spec.name, context)
+        return await self._invoke(self._of(spec), arguments, context)
+
+    async def _invoke(self, api: Api, arguments: dict[str, Any], context: CallContext) -> Any:
+        call = TimedCall(self, api.spec.name, context)
         try:
             await self._admission.enter()
             try:
@@ -193,7 +207,7 @@ class Runtime:
         return result
 
     async def _call_method(
-        self, api: _Api, arguments: dict[str, Any], context: CallContext, call: TimedCall | None = None
+        self, api: Api, arguments: dict[str, Any], context: CallContext, call: TimedCall | None = None
     ) -> Any:
         args, kwargs = api.schema.call_arguments(arguments)
         current_call.set(context)
@@ -205,10 +219,12 @@ class Runtime:
             call.job = job
         return await job.future
 
-    async def stream(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
+    def stream(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
         """As `invoke`, for an api that yields; each item is checked."""
-        api = self._apis[spec.name]
-        call = TimedCall(self, spec.name, context)
+        return self._stream(self._of(spec), arguments, context)
+
+    async def _stream(self, api: Api, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
+        call = TimedCall(self, api.spec.name, context)
         try:
             await self._admission.enter()
             try:
@@ -224,7 +240,7 @@ class Runtime:
             raise
         call.ended()
 
-    def _items(self, api: _Api, arguments: dict[str, Any], context: CallContext, call: TimedCall) -> Any:
+    def _items(self, api: Api, arguments: dict[str, Any], context: CallContext, call: TimedCall) -> Any:
         args, kwargs = api.schema.call_arguments(arguments)
         current_call.set(context)
         if api.spec.is_async:

@@ -1,0 +1,81 @@
+"""How a new version of a service comes about: by a swap or a replacement, and what that means for its dependents.
+
+The decision itself is plan.py's; how it is carried out, supervisor.py's. Used on the registry's loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from nbcompose.engine.deployment import Deployment
+from nbcompose.engine.supervisor import Supervisor
+from nbcompose.errors import Incompatible
+from nbcompose.plan import DependencyCall, Plan, compare, misfits
+from nbcompose.replica.code import Swap
+from nbcompose.spec import ServiceSpec
+
+
+def plan_for(supervisor: Supervisor | None, deployment: Deployment) -> Plan:
+    """What has to be done for `deployment` to serve."""
+    serving = supervisor.generation if supervisor is not None and not supervisor.stopped else None
+    if serving is None or serving.failed:
+        return Plan("replace")
+    before = serving.deployment
+    if before.meaning is None or deployment.meaning is None:
+        return Plan("replace", ("what changed is not known",))
+    plan = compare((before.spec, before.meaning), (deployment.spec, deployment.meaning))
+    if (before.token, before.allowed_hosts, before.exposed) != (
+        deployment.token, deployment.allowed_hosts, deployment.exposed,
+    ):  # fmt: skip
+        plan = replace(plan, action="replace", reasons=("who may call it changed", *plan.reasons))
+    return plan
+
+
+def carry_out(supervisor: Supervisor, deployment: Deployment, plan: Plan, stop_first: bool = False) -> None:
+    """Begin what the plan says. Raises `PortInUse`."""
+    code = deployment.code
+    if plan.action == "swap" and code is not None:
+        assert deployment.meaning is not None
+        swap = Swap(replace(deployment.spec, cls=object), code, plan.changed, deployment.meaning.stores)
+        supervisor.swap(deployment, swap, f"code swapped, weights kept: {plan.because}")
+    elif plan.action != "nothing":
+        remark = f"replaced: {plan.because}" if plan.reasons else ""
+        supervisor.start(deployment, remark, stop_first=stop_first)
+
+
+def check_dependents(supervisors: Mapping[str, Supervisor], deployment: Deployment) -> tuple[str, ...]:
+    """The calls, to this service and from it, that no longer fit; in words.
+
+    Raises `Incompatible` where a service that runs calls an api that this version does not have.
+    """
+    missing: list[str] = []
+    found: list[str] = []
+    for supervisor in supervisors.values():
+        if supervisor.name == deployment.spec.name or supervisor.stopped:
+            continue
+        other = supervisor.generation.deployment if supervisor.generation is not None else supervisor.deployment
+        for call in _calls(other, deployment.spec.name):
+            if why := misfits(call, deployment.spec):
+                (missing if deployment.spec.api(call.api) is None else found).append(_said(call, why))
+        for call in _calls(deployment, other.spec.name):
+            if why := misfits(call, other.spec):
+                found.append(_said(call, why))
+    if missing:
+        raise Incompatible("\n".join(missing))
+    return tuple(dict.fromkeys(found))
+
+
+def _calls(deployment: Deployment, service: str) -> Iterator[DependencyCall]:
+    attributes = _attributes(deployment.spec, service)
+    for call in deployment.meaning.calls if deployment.meaning is not None else ():
+        if call.attribute in attributes:
+            yield call
+
+
+def _attributes(spec: ServiceSpec, service: str) -> Iterable[str]:
+    return {d.attribute for d in spec.dependencies if d.url is None and d.service == service}
+
+
+def _said(call: DependencyCall, why: str) -> str:
+    return f"{call.caller} calls self.{call.attribute}.{call.api} ({call.where}): {why}"
