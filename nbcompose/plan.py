@@ -95,7 +95,7 @@ def compare(old: tuple[ServiceSpec, Meaning], new: tuple[ServiceSpec, Meaning]) 
     changed = differing(was, now)
     options = [name for name in OPTIONS if getattr(before, name) != getattr(after, name)]
     reached = {**_reached(was), **_reached(now)}
-    replacing = [f"option {name} changed" for name in options]
+    replacing = [f"{name} changed" for name in options]
     replacing += [_reason(name, was, now, reached) for name in sorted(changed) if _is_rooted(name, was, now, reached)]
     if replacing:
         return Plan("replace", tuple(replacing), changed)

@@ -31,16 +31,18 @@ PATIENCE = 30.0  # seconds before a test that waits for an event has failed
 class Running:
     """A registry that runs, and what tests want of it."""
 
-    def __init__(self) -> None:
-        self.registry = Registry()
+    def __init__(self, keep: float = 0.0) -> None:
+        self.registry = Registry(keep=keep)
         self.registry.start()
         self.pids: set[int] = set()
         self.registry.subscribe(self._note_pids)
         self.threads = concurrent.futures.ThreadPoolExecutor(64)
 
-    def deploy(self, service: Any, **options: Any) -> None:
+    def deploy(self, service: Any, *, compare: bool = False, **options: Any) -> None:
+        """A first version, or one that replaces the one before; with `compare`, what the change calls for."""
         # Heavy: by the zygote, however little it has to import in tests.
-        self.registry.deploy(replace(deployment_of(service, **options), heavy=True))
+        deployment = replace(deployment_of(service, **options), heavy=True)
+        self.registry.deploy(deployment if compare else replace(deployment, meaning=None))
 
     def up(self, *services: Any, **options: Any) -> Any:
         """Start services, see that they become ready, and return what calls the first of them."""

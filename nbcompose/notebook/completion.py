@@ -65,7 +65,7 @@ def _service_words(before: list[str]) -> list[str]:
     parser = service_parser()
     by_option = {option: action for action in parser._actions for option in action.option_strings}
     if before and before[-1] in by_option and by_option[before[-1]].nargs != 0:
-        return []  # a value that nobody but the user knows
+        return list(by_option[before[-1]].choices or [])  # or a value that nobody but the user knows
     used = {w.partition("=")[0] for w in before} - {"--env"}
     return [option for option in _options(parser) if option not in used]
 

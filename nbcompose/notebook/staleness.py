@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from nbcompose.capture.meaning import meaning_of
 from nbcompose.notebook.session import Session
-from nbcompose.plan import differing
+from nbcompose.plan import Meaning, differing
 
 _CLASS = re.compile(r"^\s*class\s+(\w+)", re.MULTILINE)
 
@@ -39,9 +39,19 @@ def look(session: Session) -> list[str]:
         meaning = deployment.meaning if deployment is not None else None
         if deployment is None or meaning is None:
             continue
-        changed = tuple(sorted(differing(meaning, meaning_of(deployment.spec, known=meaning))))
+        changed = tuple(sorted(_names(meaning, meaning_of(deployment.spec, known=meaning))))
         if session.registry.mark(name, stale=changed):
             found += [name] if changed else []
             if card := session.cards.get(name):
                 card.redraw()
     return found
+
+
+def _names(packed: Meaning, now: Meaning) -> Iterator[str]:
+    """What differs; but not what is used, or used no more, only because something else differs."""
+    changed = differing(packed, now)
+    same = packed.parts.keys() & now.parts.keys() - changed
+    for name in changed:
+        in_both = name in packed.parts and name in now.parts
+        if in_both or any(name in packed.parts[p].uses | now.parts[p].uses for p in same):
+            yield name

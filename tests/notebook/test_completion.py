@@ -27,7 +27,8 @@ class Other:
 
 def test_options_of_the_cell_magic(notebook: Notebook) -> None:
     assert {"--device", "--replicas", "--no-wait"} <= set(notebook.complete("%%service "))
-    assert notebook.complete("%%service --re") == ["--replicas"]
+    assert notebook.complete("%%service --re") == ["--replace", "--replicas"]
+    assert notebook.complete("%%service --replace ") == ["start-first", "stop-first"]
     assert "--replicas" not in notebook.complete("%%service --replicas 2 --re")
     assert notebook.complete("%%service --env A=1 --en") == ["--env"]
 
@@ -45,9 +46,9 @@ def test_devices(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_actions_and_names_of_services(notebook: Notebook) -> None:
     notebook.ok(ECHO)
-    assert notebook.complete("%services re") == ["restart"]
+    assert notebook.complete("%services re") == ["refresh", "restart"]
     assert set(notebook.complete("%services ")) >= {"stop", "restart", "logs", "scale", "--live"}
-    for action in ("stop", "restart", "logs", "scale"):
+    for action in ("stop", "restart", "refresh", "rollback", "logs", "scale"):
         assert notebook.complete(f"%services {action} Ec") == ["Echo"]
     assert notebook.complete("%services stop Echo Ot") == ["Other"]
     assert "Echo" not in notebook.complete("%services stop Echo ")

@@ -1,0 +1,463 @@
+"""Running a cell again, in a real IPython shell with real replicas: what is kept, what is not, and what goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import alive, wait_for_end
+
+pytestmark = pytest.mark.system
+
+Notebook = Any  # of conftest.py
+
+WRITER = """
+%%service
+class Writer:
+    def __init__(self):
+        self.weights = self._load()
+
+    def _load(self):
+        import os, time
+        return [os.getpid(), time.perf_counter()]
+
+    @api
+    def write(self, text: str) -> list:
+        return [text, *self.weights]
+"""
+
+FRONT = """
+%%service
+class Front:
+    writer = depends("Writer")
+    @api
+    def ask(self, text: str) -> list:
+        return self.writer.write(text)
+"""
+
+
+def edited(cell: str, *edits: tuple[str, str]) -> str:
+    for old, new in edits:
+        assert old in cell
+        cell = cell.replace(old, new, 1)
+    return cell
+
+
+def pid_of(notebook: Notebook, name: str = "Writer") -> int:
+    pid = notebook.shell.meta["nbcompose"].registry.status(name).replicas[0].pid
+    assert isinstance(pid, int)
+    return pid
+
+
+def row(notebook: Notebook, name: str = "Writer") -> str:
+    """The state of a service in `%services`."""
+    return str(next(r[1] for r in notebook.ok("%services").result.rows if r[0] == name))
+
+
+@pytest.fixture
+def writer(clean: Notebook) -> Notebook:
+    clean.ok(WRITER)
+    return clean
+
+
+# -- a method: new code, old weights
+
+
+def test_a_changed_method_is_swapped_and_the_weights_are_kept(writer: Notebook) -> None:
+    writer.ok(FRONT)
+    before, front = writer.ok("Front.ask('a')").result, pid_of(writer, "Front")
+    ran = writer.ok(edited(WRITER, ("[text,", "[text.upper(),")))
+    assert ran.plain.startswith(
+        "Writer is ready\n  code swapped, weights kept: Writer.write changed\n  on cpu, 1 replica\n"
+    )
+    assert writer.ok("Front.ask('a')").result == ["A", *before[1:]]
+    assert pid_of(writer, "Front") == front
+
+
+def test_calls_and_streams_in_flight_finish_on_the_old_code(clean: Notebook, tmp_path: Path) -> None:
+    cell = f"""
+        %%service --threads 4
+        import asyncio, os, pathlib
+        from collections.abc import AsyncIterator
+
+        class Slow:
+            folder = pathlib.Path({str(tmp_path)!r})
+
+            @api
+            async def wait(self) -> str:
+                (self.folder / "begun").touch()
+                while not (self.folder / "go").exists():
+                    await asyncio.sleep(0.005)
+                return self.version()
+
+            @api
+            async def count(self) -> AsyncIterator[str]:
+                for i in range(3):
+                    yield self.version()
+
+            def version(self) -> str:
+                return "old"
+    """
+    clean.ok(cell)
+    clean.ok("from concurrent.futures import ThreadPoolExecutor\nthreads = ThreadPoolExecutor(1)")
+    clean.ok("items = Slow.count()\nfirst = next(items)\nwaiting = threads.submit(Slow.wait)")
+    clean.ok(f"import pathlib\nwhile not pathlib.Path({str(tmp_path / 'begun')!r}).exists(): pass")
+    assert "code swapped" in clean.ok(edited(cell, ('"old"', '"new"'))).plain
+    (tmp_path / "go").touch()
+    assert clean.ok("waiting.result()").result == "old"
+    assert clean.ok("[first, *items]").result == ["old"] * 3
+    assert clean.ok("list(Slow.count())").result == ["new"] * 3
+
+
+def test_new_apis_and_signatures_are_there_at_once_also_over_http(writer: Notebook) -> None:
+    cell = edited(
+        WRITER,
+        ("text: str)", "text: str, times: int = 2)"),
+        ("[text,", "[text * times,"),
+    )
+    cell += "\n    @api\n    def length(self, text: str) -> int:\n        return len(text)\n"
+    assert "code swapped" in writer.ok(cell).plain
+    assert writer.ok("Writer.write('a', times=3)").result[0] == "aaa"
+    assert writer.ok("Writer.length('abc')").result == 3
+    post = (
+        "import httpx\nhttpx.post(Writer.url + '{}', json={}, headers={{'Authorization': f'Bearer {{Writer.token}}'}})"
+    )
+    assert writer.ok(post.format("/length", {"text": "ab"})).result.json() == 2
+    assert "/length" in writer.ok(post.format("/nothing", {})).result.text
+    assert writer.ok(post.format("/write", {"text": "x", "times": 4})).result.json()[0] == "xxxx"
+
+
+def test_what_the_replica_has_put_into_globals_and_class_attributes_is_kept(clean: Notebook) -> None:
+    clean.ok("loaded = None")
+    cell = """
+        %%service
+        def load():
+            global loaded, made_there
+            if loaded is None:
+                loaded = ["the model"]
+                made_there = "as well"
+            return loaded
+
+        class Lazy:
+            calls = 0
+
+            @api
+            def get(self) -> list:
+                Lazy.calls += 1
+                return [*load(), made_there, Lazy.calls]
+    """
+    clean.ok(cell)
+    assert clean.ok("Lazy.get()").result == ["the model", "as well", 1]
+    clean.ok("import os")
+    new = edited(cell, ("if loaded is None:", "if loaded == 7:"), ("made_there, L", "'new', made_there, L"))
+    assert "code swapped, weights kept: Lazy.get changed, load changed" in clean.ok(new).plain
+    assert clean.ok("Lazy.get()").result == ["the model", "new", "as well", 2]
+
+
+def test_a_bound_method_that_an_api_has_stored_is_not_left_with_the_old_code(clean: Notebook) -> None:
+    cell = """
+        %%service
+        class Keeps:
+            @api
+            def keep(self) -> None:
+                self.kept = self.answer
+            def answer(self):
+                return "old"
+            @api
+            def ask(self) -> str:
+                return self.kept() if hasattr(self, "kept") else "nothing kept"
+    """
+    clean.ok(cell)
+    clean.ok("Keeps.keep()")
+    ran = clean.ok(edited(cell, ('"old"', '"new"')))
+    assert "replaced: self.kept holds answer, a method of the old code" in ran.plain
+    assert clean.ok("Keeps.ask()").result == "nothing kept"
+
+
+# -- anything else: new replicas
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (("time.perf_counter()]", "time.perf_counter() + 0]"), "Writer._load changed, which Writer.__init__ uses"),
+        (("self.weights = self._load()", "self.weights = list(self._load())"), "Writer.__init__ changed"),
+        (("    def __init__", "    LIMIT = 3\n    def __init__"), "class attribute Writer.LIMIT is new"),
+        (("class Writer:", "class Writer(dict):"), "the bases of Writer changed"),
+        (("%%service", "%%service --timeout 5"), "traffic changed"),
+    ],
+)
+def test_whatever_makes_the_instance_wants_new_replicas(writer: Notebook, edit: tuple[str, str], reason: str) -> None:
+    before = writer.ok("Writer.write('a')").result
+    assert f"  replaced: {reason}" in writer.ok(edited(WRITER, edit)).plain
+    assert writer.ok("Writer.write('a')").result[1] != before[1]
+
+
+def test_stop_first_never_has_two_at_once(clean: Notebook) -> None:
+    cell = """
+        %%service --replace stop-first
+        import socket
+        class Alone:
+            def __init__(self):
+                self.place = socket.socket(socket.AF_UNIX)
+                self.place.bind("\\0nbcompose-test-alone")
+            @api
+            def ask(self) -> str:
+                return "old"
+    """
+    clean.ok(cell)
+    changed = edited(cell, ("self.place = ", "self.made = 'new'; self.place = "), ('"old"', "self.made"))
+    refused = clean.run(changed.replace(" --replace stop-first", ""))
+    assert "Address already in use" in refused.error
+    assert clean.ok("Alone.ask()").result == "old"
+    assert "replaced: Alone.__init__ changed" in clean.ok(changed).plain
+    assert clean.ok("Alone.ask()").result == "new"
+
+
+def test_stop_first_that_fails_loads_the_version_before_again(writer: Notebook) -> None:
+    before = pid_of(writer)
+    broken = edited(WRITER, ("%%service", "%%service --replace stop-first"), ("self._load()", "1 / 0"))
+    ran = writer.run(broken)
+    assert "ZeroDivisionError" in ran.error
+    assert ran.plain == "Writer could not be replaced: the version before serves on"
+    assert row(writer) == "ready, serving the previous version"
+    assert writer.ok("Writer.write('a')").result[1] == pid_of(writer) != before
+
+
+# -- broken
+
+
+def breaks(cell: str) -> list[Any]:
+    return [
+        pytest.param(edited(cell, ("[text,", "[text,,")), "SyntaxError", id="syntax"),
+        pytest.param(edited(cell, ("def write", "def wrote")), "Writer has no api 'write' any more", id="api gone"),
+        pytest.param(edited(cell, ("self._load()", "1 / 0")), "ZeroDivisionError", id="init"),
+        pytest.param(edited(cell, ("    @api\n", "")), "defines no service", id="no api"),
+        pytest.param(edited(cell, ("text: str", "text: 'Nonsense'")), "Nonsense", id="declaration"),
+        pytest.param(edited(cell, ("%%service", "%%service --replicas many")), "invalid int value", id="option"),
+        pytest.param("%%service\nraise OSError('on the way')\n" + cell.partition("\n")[2], "on the way", id="body"),
+    ]
+
+
+@pytest.mark.parametrize(("broken", "message"), breaks(WRITER.strip()))
+def test_a_broken_cell_leaves_the_version_before_until_it_is_mended(
+    writer: Notebook, broken: str, message: str
+) -> None:
+    writer.ok(FRONT)
+    before = writer.ok("Front.ask('a')").result
+    ran = writer.run(broken)
+    assert ran.exception is not None
+    assert message in ran.error
+    assert row(writer) == "ready, serving the previous version"
+    assert row(writer, "Front") == "ready"
+    assert writer.ok("Front.ask('a')").result == before
+    assert "unchanged" in writer.ok(WRITER).plain
+    assert row(writer) == "ready"
+
+
+def test_a_swap_that_raises_leaves_the_old_code(writer: Notebook) -> None:
+    writer.ok("""
+        import os
+        HERE = os.getpid()
+        def rebuild(pid):
+            if os.getpid() != pid:
+                raise RuntimeError("cannot be rebuilt there")
+            return Stubborn()
+        class Stubborn:
+            def __reduce__(self):
+                return rebuild, (HERE,)
+        stubborn = Stubborn()
+    """)
+    before = writer.ok("Writer.write('a')").result
+    ran = writer.run(edited(WRITER, ("[text,", "[text, stubborn,")))
+    assert "cannot be rebuilt there" in ran.error
+    assert ran.plain == "Writer could not be replaced: the version before serves on"
+    assert row(writer) == "ready, serving the previous version"
+    assert writer.ok("Writer.write('a')").result == before
+    assert "code swapped" in writer.ok(edited(WRITER, ("[text,", "[text.upper(),"))).plain
+    assert row(writer) == "ready"
+
+
+def test_dependents_whose_calls_no_longer_fit_are_named(writer: Notebook) -> None:
+    writer.ok(FRONT)
+    ran = writer.ok(edited(WRITER, ("text: str)", "text: str, style: str)")))
+    assert "  note: Front.ask calls self.writer.write (Cell In[" in ran.plain
+    assert "it does not give style to write(text: str, style: str) -> list\n" in ran.plain
+    mended = edited(FRONT, ("write(text)", "write(text, style='plain')"))
+    assert "note" not in writer.ok(mended).plain
+
+
+# -- stale
+
+
+@pytest.fixture
+def captured(clean: Notebook) -> Notebook:
+    """A service that uses a helper, which uses another, and a list of the notebook."""
+    clean.ok("def inner(x):\n    return x + 1\ndef helper(x):\n    return inner(x) * 10\nnumbers = [1]")
+    clean.ok("""
+        %%service
+        class Uses:
+            @api
+            def get(self, x: int) -> list:
+                return [helper(x), *numbers]
+    """)
+    return clean
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "result"),
+    [
+        ("def inner(x):\n    return x + 2", "inner", [30, 1]),
+        ("def helper(x):\n    return 7", "helper", [7, 1]),
+        ("numbers = [1, 2]", "numbers", [20, 1, 2]),
+        ("numbers.append(3)", "numbers", [20, 1, 3]),
+    ],
+)
+def test_what_changed_in_another_cell_makes_it_stale_until_it_is_refreshed(
+    captured: Notebook, change: str, name: str, result: list[int]
+) -> None:
+    pid = pid_of(captured, "Uses")
+    captured.ok(change)
+    assert row(captured, "Uses") == f"ready, stale: {name}"
+    assert captured.ok("Uses.get(1)").result == [20, 1]
+    assert f"code swapped, weights kept: {name} changed" in captured.ok("%services refresh").plain
+    assert captured.ok("Uses.get(1)").result == result
+    assert (row(captured, "Uses"), pid_of(captured, "Uses")) == ("ready", pid)
+    assert captured.ok("%services refresh").stdout == "no service is stale\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "numbers = [1]",
+        "def inner(x):\n    # the same\n    return x + 1",
+        "other = 5",
+        "numbers.append(4); numbers.pop()",
+    ],
+)
+def test_what_means_the_same_makes_nothing_stale(captured: Notebook, change: str) -> None:
+    captured.ok(change)
+    assert row(captured, "Uses") == "ready"
+
+
+def test_what_is_changed_back_is_stale_no_more(captured: Notebook) -> None:
+    captured.ok("numbers.append(2)")
+    assert row(captured, "Uses") == "ready, stale: numbers"
+    captured.ok("numbers.pop()")
+    assert row(captured, "Uses") == "ready"
+
+
+def test_refresh_by_the_rules_a_value_that_init_uses_wants_new_replicas(clean: Notebook) -> None:
+    clean.ok("size = 1")
+    clean.ok("""
+        %%service
+        class Sized:
+            def __init__(self):
+                self.weights = [0] * size
+            @api
+            def get(self) -> int:
+                return len(self.weights)
+    """)
+    clean.ok("size = 2")
+    assert "replaced: size changed, which Sized.__init__ uses" in clean.ok("%services refresh Sized").plain
+    assert clean.ok("Sized.get()").result == 2
+
+
+def test_a_service_may_use_itself_by_its_name_when_it_is_refreshed(clean: Notebook) -> None:
+    clean.ok("offset = 1")
+    clean.ok("""
+        %%service
+        class Own:
+            LIMIT = 5
+            @api
+            def get(self) -> int:
+                return Own.LIMIT + offset
+    """)
+    assert row(clean, "Own") == "ready"
+    clean.ok("offset = 2")
+    clean.ok("%services refresh Own")
+    assert clean.ok("Own.get()").result == 7
+
+
+def test_refreshing_can_be_left_to_the_notebook(captured: Notebook) -> None:
+    captured.ok("%config NbcomposeMagics.auto_refresh = True")
+    try:
+        ran = captured.ok("def inner(x):\n    return x + 5")
+        assert "code swapped, weights kept: inner changed" in ran.plain
+        assert captured.ok("Uses.get(1)").result == [60, 1]
+        broken = captured.run(
+            "class Unsendable:\n    def __reduce__(self):\n        raise OSError\nnumbers = [Unsendable()]"
+        )
+        assert "Uses uses 'numbers' (list), which cannot be sent to a replica" in broken.stdout
+    finally:
+        captured.ok("%config NbcomposeMagics.auto_refresh = False")
+
+
+# -- back to the version before
+
+
+def test_rollback_after_a_swap_is_at_once_and_back_again(writer: Notebook) -> None:
+    before = writer.ok("Writer.write('a')").result
+    writer.ok(edited(WRITER, ("[text,", "[text.upper(),")))
+    assert "code swapped, weights kept: Writer.write changed" in writer.ok("%services rollback Writer").plain
+    assert writer.ok("Writer.write('a')").result == before
+    writer.ok("%services rollback Writer")
+    assert writer.ok("Writer.write('a')").result == ["A", *before[1:]]
+
+
+def test_rollback_after_a_replacement_finds_the_old_replica_still_there(writer: Notebook) -> None:
+    before = writer.ok("Writer.write('a')").result
+    writer.ok(edited(WRITER, ("self._load()", "['new']")))
+    assert writer.ok("Writer.write('a')").result == ["a", "new"]
+    ran = writer.ok("%services rollback Writer")
+    assert "rolled back: Writer.__init__ changed" in ran.plain
+    assert writer.ok("Writer.write('a')").result == before
+    post = "httpx.post(Writer.url + '/write', json={'text': 'x'}, headers={'Authorization': 'Bearer ' + Writer.token})"
+    assert writer.ok(f"import httpx\n{post}").result.json() == ["x", *before[1:]]
+
+
+def test_rollback_where_memory_does_not_allow_keeping_it_loads_again(
+    writer: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbcompose.engine.parking.ROOM", 2**60)
+    before = pid_of(writer)
+    writer.ok(edited(WRITER, ("self._load()", "['new']")))
+    wait_for_end(before)
+    writer.ok("%services rollback Writer")
+    assert writer.ok("Writer.write('a')").result[1] == pid_of(writer) != before
+
+
+def test_rollback_of_a_kept_replica_that_has_died(writer: Notebook, kill: Callable[[int], None]) -> None:
+    before = pid_of(writer)
+    writer.ok(edited(WRITER, ("self._load()", "['new']")))
+    kill(before)
+    writer.ok("%services rollback Writer")
+    assert writer.ok("Writer.write('a')").result[1] == pid_of(writer) != before
+
+
+@pytest.fixture
+def kill() -> Callable[[int], None]:
+    import os
+    import signal
+
+    def end(pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        wait_for_end(pid)
+
+    return end
+
+
+def test_there_is_no_version_before_the_first(writer: Notebook) -> None:
+    assert "Writer has had no other version since it was started" in writer.run("%services rollback Writer").error
+    assert "no service is called 'Nothing'" in writer.run("%services rollback Nothing").error
+
+
+def test_stopping_a_service_ends_the_version_that_was_kept(writer: Notebook) -> None:
+    before = pid_of(writer)
+    writer.ok(edited(WRITER, ("self._load()", "['new']")))
+    assert alive(before)
+    writer.ok("%services stop Writer")
+    assert not alive(before)
