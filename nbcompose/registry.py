@@ -265,7 +265,7 @@ class Registry:
         graph.check_acyclic([*others, deployment.spec])
         misfits = check_dependents(self._supervisors, deployment)
         supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._switchboard, self._keep)
-        carry_out(supervisor, deployment, plan_for(supervisor, deployment), stop_first)
+        carry_out(supervisor, deployment, plan_for(supervisor, deployment), stop_first=stop_first)
         self._supervisors[name] = supervisor
         self._switchboard.changed()
         return misfits
@@ -277,7 +277,7 @@ class Registry:
         check_dependents(self._supervisors, previous)
         plan = plan_for(supervisor, previous)
         if plan.action == "swap":
-            carry_out(supervisor, previous, plan)
+            carry_out(supervisor, previous, plan, done="rolled back")
         else:
             supervisor.roll_back(f"rolled back: {plan.because}")
         self._switchboard.changed()

@@ -32,13 +32,15 @@ def plan_for(supervisor: Supervisor | None, deployment: Deployment) -> Plan:
     return plan
 
 
-def carry_out(supervisor: Supervisor, deployment: Deployment, plan: Plan, stop_first: bool = False) -> None:
-    """Begin what the plan says. Raises `PortInUse`."""
+def carry_out(
+    supervisor: Supervisor, deployment: Deployment, plan: Plan, *, stop_first: bool = False, done: str = "code swapped"
+) -> None:
+    """Begin what the plan says; `done` is what a swap will be called. Raises `PortInUse`."""
     code = deployment.code
     if plan.action == "swap" and code is not None:
         assert deployment.meaning is not None
         swap = Swap(replace(deployment.spec, cls=object), code, plan.changed, deployment.meaning.stores)
-        supervisor.swap(deployment, swap, f"code swapped, weights kept: {plan.because}")
+        supervisor.swap(deployment, swap, f"{done}, weights kept: {plan.because}")
     elif plan.action != "nothing":
         remark = f"replaced: {plan.because}" if plan.reasons else ""
         supervisor.start(deployment, remark, stop_first=stop_first)

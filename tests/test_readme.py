@@ -32,7 +32,9 @@ def test_calls_answer_what_the_readme_is_about(outputs: dict[str, str]) -> None:
     asked = outputs['print(Answer.find("where did the cat sit?"))']
     assert asked.startswith("the cat sat on the mat\n")
     assert asked.rstrip().endswith("f o x")
-    assert outputs["import httpx"] in {"'the cat sat on the mat'", "'a quick brown fox'", "'lorem ipsum dolor'"}
+    known = ("the cat sat on the mat", "a quick brown fox", "lorem ipsum dolor")
+    assert outputs["import httpx"] in {repr(text.upper()) for text in known}
+    assert outputs['Answer.find("where did the cat sit?")'] == "'THE CAT SAT ON THE MAT'"
 
 
 def test_services_shows_both_and_scales(outputs: dict[str, str]) -> None:

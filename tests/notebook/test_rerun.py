@@ -402,7 +402,7 @@ def test_refreshing_can_be_left_to_the_notebook(captured: Notebook) -> None:
 def test_rollback_after_a_swap_is_at_once_and_back_again(writer: Notebook) -> None:
     before = writer.ok("Writer.write('a')").result
     writer.ok(edited(WRITER, ("[text,", "[text.upper(),")))
-    assert "code swapped, weights kept: Writer.write changed" in writer.ok("%services rollback Writer").plain
+    assert "rolled back, weights kept: Writer.write changed" in writer.ok("%services rollback Writer").plain
     assert writer.ok("Writer.write('a')").result == before
     writer.ok("%services rollback Writer")
     assert writer.ok("Writer.write('a')").result == ["A", *before[1:]]
