@@ -11,7 +11,7 @@ from nbcompose import graph
 from nbcompose.calling.client import Route
 from nbcompose.engine.base import Engine
 from nbcompose.engine.member import Member
-from nbcompose.engine.status import ReplicaStatus, ServiceState, Status, totals
+from nbcompose.engine.status import ReplicaStatus, ServiceState, Status, joined, totals
 from nbcompose.engine.supervisor import Supervisor
 from nbcompose.host import memory
 from nbcompose.spec import ServiceSpec
@@ -96,6 +96,7 @@ class Overview:
             remark=supervisor.remark,
             behind=supervisor.behind,
             stale=supervisor.stale,
+            traffic=joined(m.stats for m in members if m.stats is not None),
         )
 
     def _replica(self, member: Member) -> ReplicaStatus:

@@ -7,11 +7,12 @@ replacement. What a class means is worked out by capture/meaning.py, which makes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from nbcompose.spec import Location, ServiceSpec
+from nbcompose.spec import ApiSpec, Location, ServiceSpec
 
 Kind = Literal["method", "attribute", "class", "function", "value", "type", "module"]
 Action = Literal["nothing", "swap", "replace"]
@@ -45,7 +46,8 @@ class Meaning:
 
     `roots`: the parts that make an instance what it is (`__init__`, start-up hooks). `rigid`: why its instances cannot
     be given new code, in words; "" where they can. `stores`: globals that its code sets while it runs. `calls`: calls
-    of dependencies that stand in its code. `large`: what was too large to compare by content without need.
+    of dependencies that stand in its code. `large`: values that are too large to be
+    compared by content without need, and their digests.
     """
 
     parts: Mapping[str, Part]
@@ -53,7 +55,7 @@ class Meaning:
     rigid: str = ""
     stores: frozenset[str] = frozenset()
     calls: tuple[DependencyCall, ...] = ()
-    large: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    large: Mapping[int, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class DependencyCall:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What has to be done, and why. `changed`: the names of the parts that differ."""
+    """What has to be done, and why. `changed`: the names of the parts that differ, or are of classes made anew."""
 
     action: Action
     reasons: tuple[str, ...] = ()
@@ -93,20 +95,20 @@ def compare(old: tuple[ServiceSpec, Meaning], new: tuple[ServiceSpec, Meaning]) 
     """How to get from one version of a service to another. `old` is the one that serves."""
     (before, was), (after, now) = old, new
     changed = differing(was, now)
-    options = [name for name in OPTIONS if getattr(before, name) != getattr(after, name)]
-    reached = {**_reached(was), **_reached(now)}
-    replacing = [f"{name} changed" for name in options]
+    reached = {**reached_from(was.roots, was.parts), **reached_from(now.roots, now.parts)}
+    replacing = [f"{name} changed" for name in OPTIONS if getattr(before, name) != getattr(after, name)]
     replacing += [_reason(name, was, now, reached) for name in sorted(changed) if _is_rooted(name, was, now, reached)]
+    replacing += _unexplained(before, after, changed)
     if replacing:
         return Plan("replace", tuple(replacing), changed)
-    if not changed and _code_of(before) == _code_of(after):
+    if not changed:
         return Plan("nothing")
     if rigid := now.rigid or was.rigid:
         return Plan("replace", (rigid,), changed)
-    anew = sorted(_made_anew(was, now) & reached.keys())
-    if anew:
+    made_anew = _made_anew(was, now)
+    if anew := sorted(made_anew & reached.keys()):
         return Plan("replace", tuple(f"{name} was defined anew, and {reached[name]} uses it" for name in anew), changed)
-    return Plan("swap", tuple(_said(name, was, now) for name in sorted(changed)), changed)
+    return Plan("swap", tuple(_said(name, was, now) for name in sorted(changed)), changed | made_anew)
 
 
 def differing(old: Meaning, new: Meaning) -> frozenset[str]:
@@ -120,21 +122,20 @@ def misfits(call: DependencyCall, spec: ServiceSpec) -> str:
     api = spec.api(call.api)
     if api is None:
         return f"{spec.name} has no api {call.api!r} any more"
-    if call.open or any(p.kind == "var_positional" for p in api.params):
+    if call.open:
         return ""
-    positional = [p for p in api.params if p.kind in ("positional_only", "positional_or_keyword")]
-    missing = [
-        p.name
-        for i, p in enumerate(api.params)
-        if p.required and not (p in positional and i < call.positional) and p.name not in call.keywords
-    ]
-    if call.positional > len(positional):
+    ordered = [p for p in api.params if p.kind in ("positional_only", "positional_or_keyword")]
+    given = {p.name for p in ordered[: call.positional]}
+    by_name = {p.name for p in api.params if p.kind in ("positional_or_keyword", "keyword_only")} & set(call.keywords)
+    if call.positional > len(ordered) and not any(p.kind == "var_positional" for p in api.params):
         return f"it gives {call.positional} positional arguments to {api.signature}"
-    if missing:
+    if missing := [p.name for p in api.params if p.required and p.name not in given | by_name]:
         return f"it does not give {', '.join(missing)} to {api.signature}"
-    unknown = set(call.keywords) - {p.name for p in api.params}
+    if twice := sorted(given & by_name):
+        return f"it gives {', '.join(twice)} twice to {api.signature}"
+    unknown = sorted(set(call.keywords) - by_name)
     if unknown and not any(p.kind == "var_keyword" for p in api.params):
-        return f"it gives {', '.join(sorted(unknown))}, which {api.signature} does not declare"
+        return f"it gives {', '.join(unknown)}, which {api.signature} does not declare"
     return ""
 
 
@@ -143,24 +144,40 @@ def _digest(meaning: Meaning, name: str) -> str | None:
     return None if part is None else f"{part.kind} {part.digest}"
 
 
-def _code_of(spec: ServiceSpec) -> dict[str, Any]:
-    plain = replace(spec, location=Location())
-    return {f.name: getattr(plain, f.name) for f in fields(plain) if f.compare and f.name not in OPTIONS}
+def _unexplained(before: ServiceSpec, after: ServiceSpec, changed: frozenset[str]) -> list[str]:
+    """What of a spec differs other than by the parts that changed: by the order of the hooks, say, or by an import."""
+    found = []
+    if before.on_startup != after.on_startup:
+        found.append("what runs at start-up changed")
+    members = {name.rpartition(".")[2] for name in changed}
+    depending = {d for d in {*before.dependencies} ^ {*after.dependencies} if d.attribute not in members}
+    found += sorted({f"dependency {d.attribute} changed" for d in depending})
+    was, now = {a.name: a for a in before.apis}, {a.name: a for a in after.apis}
+    for name in sorted(was.keys() | now.keys()):
+        api = was.get(name) or now[name]
+        if _said_of(was.get(name)) != _said_of(now.get(name)) and api.method not in members:
+            found.append(f"api {name} changed")
+    return found
+
+
+def _said_of(api: ApiSpec | None) -> str:
+    """All of it as text, without the addresses that annotations may show."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(api))
 
 
 # -- what an instance is made by
 
 
-def _reached(meaning: Meaning) -> dict[str, str]:
+def reached_from(roots: frozenset[str], parts: Mapping[str, Part]) -> dict[str, str]:
     """Every part that the making of an instance may reach, and the root that reaches it."""
     found: dict[str, str] = {}
-    for root in sorted(meaning.roots):
+    for root in sorted(roots):
         todo = [root]
         while todo:
             name = todo.pop()
-            if name not in found and name in meaning.parts:
+            if name not in found and name in parts:
                 found[name] = root
-                todo.extend(meaning.parts[name].uses)
+                todo.extend(parts[name].uses)
     return found
 
 

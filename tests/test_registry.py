@@ -20,6 +20,7 @@ from nbcompose.capture.packing import deployment_of
 from nbcompose.engine.status import Status
 from nbcompose.errors import PortInUse, ServiceUnavailable, UnknownService
 from nbcompose.registry import Registry
+from nbcompose.wire.call import Traffic
 from tests.conftest import PATIENCE, Running, alive
 
 pytestmark = pytest.mark.system
@@ -120,6 +121,17 @@ def test_a_variable_set_in_the_kernel_reaches_new_replicas(running: Running, mon
     monkeypatch.setenv("SET_IN_A_CELL", "yes")
     assert running.up(Faulty).environ("SET_IN_A_CELL") == "yes"
     assert running.registry.status("Faulty").replicas[0].cold == "the environment differs: SET_IN_A_CELL"
+
+
+def test_the_calls_between_services_are_counted(running: Running) -> None:
+    front = running.up(Front, Mid, Leaf)
+    for _ in range(3):
+        front.ask(1)
+    leaf = running.until("Front", lambda s: s.traffic.get("Leaf", Traffic()).calls == 3).traffic["Leaf"]
+    assert leaf.sent > 0
+    assert leaf.received > 0
+    assert leaf.in_flight == 0
+    assert running.until("Mid", lambda s: s.traffic.get("Leaf", Traffic()).calls == 6)
 
 
 def test_what_replicas_print_is_in_the_log(running: Running) -> None:

@@ -19,7 +19,7 @@ from nbcompose.errors import DeadlineExceeded, ServiceUnavailable
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext
 from nbcompose.wire.board import LoadBoard
-from nbcompose.wire.call import Connection, ConnectionClosed, Settled, open_connection
+from nbcompose.wire.call import Connection, ConnectionClosed, Settled, Traffic, open_connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,8 @@ class Client:
         self._connections: dict[str, Connection] = {}
         self._connecting: dict[str, asyncio.Task[Connection]] = {}
         self._waiting: Counter[str] = Counter()  # calls that wait for a connection, by address
+        self._services: dict[Connection, str] = {}
+        self._past: dict[str, Traffic] = {}  # of connections that are closed
 
     # -- routes
 
@@ -85,6 +87,13 @@ class Client:
     async def changed(self, service: str) -> None:
         """Wait for the next change of a service's route."""
         await self._changed.setdefault(service, asyncio.Event()).wait()
+
+    def traffic(self) -> dict[str, Traffic]:
+        """The calls that this process has made, by service."""
+        found = dict(self._past)
+        for connection, service in self._services.items():
+            found[service] = found.get(service, Traffic()).plus(connection.traffic)
+        return found
 
     # -- calls
 
@@ -157,9 +166,11 @@ class Client:
 
     async def _open(self, address: str, name: str) -> Connection:
         connection = await open_connection(address, name, None, self._lost)
-        if not any(address == r.address for route in self._routes.values() for r in route.replicas):
+        service = next((r.service for r in self._routes.values() if address in (a.address for a in r.replicas)), None)
+        if service is None:
             connection.close()  # it has left its route meanwhile
             raise ConnectionRefusedError(f"{name} takes no more calls")
+        self._services[connection] = service
         self._connections[address] = connection
         return connection
 
@@ -238,6 +249,10 @@ class Client:
             connection.close_when_idle()
 
     def _lost(self, connection: Connection) -> None:
+        service = self._services.pop(connection, None)
+        if service is not None:
+            ended = connection.traffic._replace(in_flight=0, streaming=0)
+            self._past[service] = self._past.get(service, Traffic()).plus(ended)
         for address, known in list(self._connections.items()):
             if known is connection:
                 del self._connections[address]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
+import linecache
 from collections.abc import Iterator, Sequence
-from types import FunctionType
+from dataclasses import dataclass
+from types import CodeType, FunctionType
 from typing import Any
 
 from nbcompose.capture.captured import functions_in
+from nbcompose.capture.reach import codes_in, per_code
 from nbcompose.plan import DependencyCall
 from nbcompose.spec import Location, ServiceSpec
 
@@ -27,22 +29,81 @@ def calls_of(spec: ServiceSpec, classes: Sequence[type[Any]]) -> Iterator[Depend
         return
     for cls in classes:
         for name, member in vars(cls).items():
-            for function in functions_in(member):
-                for call in _calls_in(function, attributes):
-                    yield _read(call, f"{spec.name}.{name}", function)
+            codes = {f.__code__: None for function in functions_in(member) for f in _with_wrapped(function)}
+            for code in codes:
+                for call in _calls_in(code) if attributes & _names_in(code) else ():
+                    if call.attribute in attributes:
+                        where = Location(code.co_filename, call.line)
+                        yield DependencyCall(f"{spec.name}.{name}", *call.fields(), where)
 
 
-def _calls_in(function: FunctionType, attributes: set[str]) -> Iterator[ast.Call]:
-    parameters = function.__code__.co_varnames[:1]
+@dataclass(frozen=True, slots=True)
+class _Call:
+    attribute: str
+    api: str
+    positional: int
+    keywords: tuple[str, ...]
+    open: bool
+    line: int
+
+    def fields(self) -> tuple[str, str, int, tuple[str, ...], bool]:
+        return self.attribute, self.api, self.positional, self.keywords, self.open
+
+
+def _with_wrapped(function: FunctionType, depth: int = 8) -> Iterator[FunctionType]:
+    """A function, and what a decorator without `functools.wraps` keeps in a variable."""
+    yield function
+    for cell in function.__closure__ or ():
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+        if depth and isinstance(value, FunctionType) and value is not function:
+            yield from _with_wrapped(value, depth - 1)
+
+
+@per_code
+def _calls_in(code: CodeType) -> tuple[_Call, ...]:
+    """All calls of the form `self.a.b(...)`, whatever `self` is called."""
+    if not code.co_argcount:
+        return ()
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError, IndentationError):  # nobody has its source, or it is part of a line
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and (path := _path(node.func)) and path[:1] == list(parameters):
-            plain = [p for p in path[1:] if p not in _FORMS]
-            if len(plain) == 2 and plain[0] in attributes:
-                yield node
+        text = _source(code)
+        # Dedenting would stumble over the lines of a text that stand at the margin.
+        indented = text[:1].isspace()
+        tree = ast.parse(f"if True:\n{text}" if indented else text)
+    except SyntaxError:  # it is part of a line
+        return ()
+    first = code.co_firstlineno - (2 if indented else 1)
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    found = [call for node in calls if (call := _read(node, code.co_varnames[0], first)) is not None]
+    return tuple(sorted(found, key=lambda call: call.line))
+
+
+@per_code
+def _names_in(code: CodeType) -> frozenset[str]:
+    return frozenset(name for inner in codes_in(code) for name in inner.co_names)
+
+
+def _source(code: CodeType) -> str:
+    """As `inspect.getsource`, which looks through all modules first; "" where nobody has it."""
+    linecache.checkcache(code.co_filename)
+    lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
+    return "".join(inspect.getblock(lines)) if lines else ""
+
+
+def _read(node: ast.Call, variable: str, first: int) -> _Call | None:
+    path = [name for name in _path(node.func) if name not in _FORMS]
+    if len(path) != 3 or path[0] != variable:
+        return None
+    return _Call(
+        attribute=path[1],
+        api=path[2],
+        positional=len(node.args),
+        keywords=tuple(k.arg for k in node.keywords if k.arg is not None),
+        open=any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords),
+        line=first + node.lineno,
+    )
 
 
 def _path(node: ast.expr) -> list[str]:
@@ -52,17 +113,3 @@ def _path(node: ast.expr) -> list[str]:
         names.insert(0, node.attr)
         node = node.value
     return [node.id, *names] if isinstance(node, ast.Name) else []
-
-
-def _read(call: ast.Call, caller: str, function: FunctionType) -> DependencyCall:
-    attribute, api = [p for p in _path(call.func)[1:] if p not in _FORMS]
-    code = function.__code__
-    return DependencyCall(
-        caller=caller,
-        attribute=attribute,
-        api=api,
-        positional=len(call.args),
-        keywords=tuple(k.arg for k in call.keywords if k.arg is not None),
-        open=any(isinstance(a, ast.Starred) for a in call.args) or any(k.arg is None for k in call.keywords),
-        where=Location(code.co_filename, code.co_firstlineno + call.lineno - 1),
-    )

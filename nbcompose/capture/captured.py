@@ -60,6 +60,10 @@ def _inside(member: Any) -> Iterator[FunctionType]:
         parts = (member.fget, member.fset, member.fdel)
     elif isinstance(member, functools.cached_property | functools.partialmethod):
         parts = (member.func,)
+    elif isinstance(member, functools._lru_cache_wrapper):
+        parts = (member.__wrapped__,)
+    if isinstance(parts[0], functools._lru_cache_wrapper):
+        parts = (parts[0].__wrapped__,)
     yield from (part for part in parts if isinstance(part, FunctionType))
 
 

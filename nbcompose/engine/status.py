@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from nbcompose.models import ModelProgress
 from nbcompose.replica.control import Stats
+from nbcompose.wire.call import Traffic
 
 ServiceState = Literal["starting", "waiting", "ready", "failed", "stopped"]
 
@@ -36,6 +37,7 @@ class Status:
     `reason` says why it is not ready, `error` what went wrong last (also while an earlier version serves on), `notes`
     what its user should know. `remark` says how the version that serves came about, `behind` why the one that was
     wanted last does not serve, `stale` what has changed in the notebook since it was packed. `p50` is in seconds.
+    `traffic`: the calls that it has made, by dependency.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Status:
     remark: str = ""
     behind: str = ""
     stale: tuple[str, ...] = ()
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)
 
     @property
     def device(self) -> str:
@@ -74,6 +77,14 @@ class Status:
     def settled(self) -> bool:
         """Nothing more happens unless somebody does something."""
         return self.state in ("ready", "failed", "stopped")
+
+
+def joined(stats: Iterable[Stats]) -> dict[str, Traffic]:
+    """The calls that all replicas of a service have made, by dependency."""
+    found: dict[str, Traffic] = {}
+    for service, traffic in (item for s in stats for item in s.traffic.items()):
+        found[service] = found.get(service, Traffic()).plus(traffic)
+    return found
 
 
 def totals(stats: Iterable[Stats]) -> tuple[int, int, float | None]:

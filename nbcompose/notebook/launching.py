@@ -19,6 +19,7 @@ from nbcompose.notebook.changes import Change
 from nbcompose.notebook.failures import cell_names
 from nbcompose.notebook.live import LiveDisplay
 from nbcompose.notebook.session import Session, Started
+from nbcompose.spec import ServiceSpec
 
 STOPPED = "was stopped, because the cell was interrupted"
 KEPT = "was not replaced, because the cell was interrupted: the version before serves on"
@@ -189,7 +190,7 @@ class Launching:
         trouble = self._trouble.get(change.name, "")
         return Section(
             variable=change.wanted.variable,
-            spec=change.wanted.spec,
+            spec=self._spec(change),
             status=status,
             remark=self._remark(change, status) if not trouble else "",
             misfits=self._misfits.get(change.name, ()),
@@ -197,6 +198,11 @@ class Launching:
             elapsed=None if self._began is None else time.monotonic() - self._began,
             trouble=trouble,
         )
+
+    def _spec(self, change: Change) -> ServiceSpec:
+        """That of the version which the card is about: after a rollback, another one than ran before."""
+        serving = self._registry.deployment(change.name) if change.action == "roll back" else None
+        return (serving or change.wanted.deployment).spec
 
     def _remark(self, change: Change, status: Status | None) -> str:
         """What was done, and why; "" for a first version, which needs no explanation."""

@@ -12,6 +12,8 @@ from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+from cloudpickle import cloudpickle
+
 from nbcompose.batching.batcher import Batcher
 from nbcompose.declaration import Service
 from nbcompose.errors import CannotSwap
@@ -71,6 +73,7 @@ def renew(old: Code, swap: Swap) -> Code:
     """
     _check_state(old.instance)
     take_sources(swap.origin)
+    _forget(old.spec.cls)
     cls: type[Any] = pickle.loads(swap.origin.payload)
     _keep_attributes(old.spec.cls, cls)
     _keep_globals(old.spec.cls, cls, swap)
@@ -78,6 +81,16 @@ def renew(old: Code, swap: Swap) -> Code:
     new.instance = object.__new__(cls)
     new.instance.__dict__ = old.instance.__dict__
     return new
+
+
+def _forget(cls: type[Any]) -> None:
+    """Have the class made anew, also where its cell was not run again: cloudpickle would put what is new into the class
+    that it knows, which serves.
+    """
+    for base in cls.__mro__:
+        known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.pop(base, None)
+        if known is not None:
+            cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.pop(known, None)
 
 
 def _check_state(instance: Any) -> None:

@@ -17,7 +17,7 @@ from nbcompose.calling.client import Client
 from nbcompose.replica.launch import Launch
 from nbcompose.replica.metrics import ApiSummary
 from nbcompose.replica.runtime import Runtime
-from nbcompose.wire.call import Connection, IncomingCall
+from nbcompose.wire.call import Connection, IncomingCall, Traffic
 
 # What the supervisor may ask of a replica, by name: a coroutine function.
 Operation = Callable[..., Coroutine[Any, Any, Any]]
@@ -28,11 +28,12 @@ LEAVE_WAIT = 2.0  # seconds for the last notes to leave
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How a replica does. `threads_busy` counts also threads whose caller has gone."""
+    """How a replica does. `threads_busy` counts also threads whose caller has gone; `traffic` is by dependency."""
 
     in_flight: int
     threads_busy: int
     apis: dict[str, ApiSummary]
+    traffic: dict[str, Traffic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +120,10 @@ class ControlLink:
 class Reporter:
     """Tells the supervisor what happened; nothing when nothing did."""
 
-    def __init__(self, link: ControlLink, runtime: Runtime) -> None:
+    def __init__(self, link: ControlLink, runtime: Runtime, client: Client) -> None:
         self._link = link
         self._runtime = runtime
+        self._client = client
         self._last: Stats | None = None
 
     async def run(self) -> None:
@@ -136,7 +138,8 @@ class Reporter:
         if spans:
             self._link.tell("spans", spans)
         if spans or runtime.in_flight or last is None or last.in_flight or last.threads_busy:
-            stats = Stats(runtime.in_flight, runtime.threads_busy, runtime.metrics.summary())
+            traffic = self._client.traffic()
+            stats = Stats(runtime.in_flight, runtime.threads_busy, runtime.metrics.summary(), traffic)
             if stats != last:
                 self._link.tell("stats", stats)
                 self._last = stats

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 
 from nbcompose.wire import address
-from nbcompose.wire.connection import Connection
+from nbcompose.wire.connection import Connection, Traffic
 from nbcompose.wire.incoming import WINDOW, Handler, IncomingCall
 from nbcompose.wire.line import segment_pool
 from nbcompose.wire.outgoing import ConnectionClosed, Settled
@@ -23,6 +23,7 @@ __all__ = [
     "Handler",
     "IncomingCall",
     "Settled",
+    "Traffic",
     "adopt",
     "open_connection",
     "segment_pool",

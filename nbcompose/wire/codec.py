@@ -45,6 +45,7 @@ class Encoder:
         self._lent: set[int] = set()
         self._shown: set[int] = set()  # segments that the peer may have mapped
         self._closures = pool.closures if pool is not None else 0
+        self.shared = 0  # bytes that went through shared memory
 
     def encode(self, obj: Any, role: Role = "arguments") -> list[bytes | memoryview]:
         """The chunks of a body, in order; a single one unless the object is large. They share no memory with it.
@@ -66,6 +67,7 @@ class Encoder:
             return draft.stream  # type: ignore[return-value]  # without segments it is all bytes
         self._defined.update(draft.definitions)
         for segment in draft.segments:
+            self.shared += segment.used
             self._lent.add(segment.segment_id)
             self._shown.add(segment.segment_id)
         return pack(draft.stream, draft.buffers, draft.definitions)
@@ -138,6 +140,7 @@ class Decoder:
         self._on_release = on_release
         self._mappings = Mappings(on_release)
         self._classes = ClassTable()
+        self.shared = 0  # bytes that came through shared memory
 
     def decode(self, body: bytes | bytearray | memoryview) -> Any:
         """The object. Arrays in it may keep referring to a body that is writable: leave that to them.
@@ -183,6 +186,7 @@ class Decoder:
         try:
             for segment in parsed.segments:
                 views[segment.segment_id] = self._mappings.view(segment)
+                self.shared += segment.used
         except ValueError as error:
             for segment in parsed.segments:
                 if segment.segment_id not in views:

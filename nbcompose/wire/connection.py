@@ -7,13 +7,26 @@ incoming calls. What is in a body is codec.py's business; how connections come a
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbcompose.tracing import CallContext
 from nbcompose.wire.frames import Kind
 from nbcompose.wire.incoming import Handler, Incoming
 from nbcompose.wire.line import Line, Receiver
 from nbcompose.wire.outgoing import Outgoing, Settled
+
+
+class Traffic(NamedTuple):
+    """The calls made over connections: so far, under way, those of them that are streams; bytes sent and received."""
+
+    calls: int = 0
+    in_flight: int = 0
+    streaming: int = 0
+    sent: int = 0
+    received: int = 0
+
+    def plus(self, other: Traffic) -> Traffic:
+        return Traffic(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 class Connection(Line):
@@ -35,6 +48,12 @@ class Connection(Line):
     def in_flight(self) -> int:
         """Calls made from this end that have not ended."""
         return self._outgoing.in_flight
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has gone through it from this end's point of view."""
+        outgoing = self._outgoing
+        return Traffic(outgoing.begun, outgoing.in_flight, outgoing.streaming, self.sent, self.received)
 
     def call(
         self, api: str, arguments: Any, context: CallContext, deadline: float | None = None

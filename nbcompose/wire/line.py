@@ -50,6 +50,17 @@ class Line(asyncio.Protocol):
         self._resume: asyncio.Future[None] | None = None
         self.greeted = False  # the peer has accepted the connection: before that it has seen nothing of ours
         self._is_lost = False
+        self._sent = 0
+        self._received = 0
+
+    @property
+    def sent(self) -> int:
+        """Bytes, those in shared memory included."""
+        return self._sent + self.encoder.shared
+
+    @property
+    def received(self) -> int:
+        return self._received + self.decoder.shared
 
     # -- for the classes that extend this one
 
@@ -72,6 +83,7 @@ class Line(asyncio.Protocol):
             body = struct.pack(f"<{len(forgotten)}Q", *forgotten)
             transport.write(HEADER.pack(len(body), 0, Kind.FORGET, 0) + body)
         length = len(chunks[0]) if len(chunks) == 1 else sum(len(c) for c in chunks)
+        self._sent += length + HEADER.size
         if length < COPIED:
             transport.write(b"".join((HEADER.pack(length, call_id, kind, 0), *chunks)))
         elif length > frames.MAX_BODY:
@@ -105,6 +117,7 @@ class Line(asyncio.Protocol):
         self.send(Kind.HELLO, 0, [PROTOCOL])
 
     def data_received(self, data: bytes) -> None:
+        self._received += len(data)
         try:
             for kind, call_id, channel, body in self._reader.feed(data):
                 receive = self._receivers.get(kind)

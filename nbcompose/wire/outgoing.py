@@ -72,6 +72,7 @@ class Outgoing:
 
     def __init__(self, line: Line, on_idle: Callable[[], None]) -> None:
         self.in_flight = 0
+        self.begun = 0  # calls so far
         self._line = line
         self._on_idle = on_idle
         self._last_id = 0
@@ -79,6 +80,11 @@ class Outgoing:
         # What the peer has not answered to the end.
         self._pending: dict[int, Settled] = {}
         self._streams: dict[int, _Stream] = {}
+
+    @property
+    def streaming(self) -> int:
+        """Streams that have not ended."""
+        return len(self._streams)
 
     async def call(self, api: str, arguments: Any, context: CallContext, deadline: float | None) -> Any:
         """See `Connection.call`."""
@@ -144,6 +150,7 @@ class Outgoing:
         name = api.encode()
         trace = context.trace_id
         head = CALL_HEAD.pack(left, trace >> 64, trace & LOW, context.span_id, len(name)) + name
+        self.begun += 1
         self._last_id = call_id = (self._last_id + 1) & 0xFFFFFFFF
         line.send(Kind.CALL, call_id, [head, *line.encoder.encode(arguments)])
         return call_id

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nbcompose.calling.client import Client, ReplicaRoute, Route
@@ -453,3 +454,40 @@ async def test_an_address_that_is_no_socket_of_ours() -> None:
     connection.close()
     listening.close()
     client.close()
+
+
+# -- what has gone through
+
+
+async def test_traffic_counts_calls_streams_and_bytes_also_of_replicas_that_have_gone() -> None:
+    first, second = Replica(1), Replica(2)
+    async with running(first, second) as client:
+        assert client.traffic() == {}
+        client.update(route(first))
+        await call(client)
+        holding = call(client, "hold")
+        stream = client.stream("Answer", "count", ((10_000,), {}), CallContext())
+        assert await anext(stream) == 0
+        now = client.traffic()["Answer"]
+        assert (now.calls, now.in_flight, now.streaming) == (3, 2, 1)
+        assert now.sent > 100
+        assert now.received > 100
+        await stream.aclose()
+        first.go.set()
+        await holding
+        client.update(route(second))
+        await until(lambda: len(client._services) == 0)
+        gone = client.traffic()["Answer"]
+        assert (gone.calls, gone.in_flight, gone.streaming) == (3, 0, 0)
+        await call(client)
+        after = client.traffic()["Answer"]
+        assert after.calls == 4
+        assert after.sent > gone.sent >= now.sent
+
+
+async def test_traffic_counts_what_goes_through_shared_memory() -> None:
+    replica = Replica(1)
+    async with running(replica) as client:
+        client.update(route(replica))
+        await client.call("Answer", "who", ((np.zeros(2**18),), {}), CallContext())
+        assert client.traffic()["Answer"].sent > 2**21

@@ -382,6 +382,37 @@ def test_a_service_may_use_itself_by_its_name_when_it_is_refreshed(clean: Notebo
     assert clean.ok("Own.get()").result == 7
 
 
+def test_a_refresh_keeps_what_the_class_and_its_base_have_become(clean: Notebook, tmp_path: Path) -> None:
+    """The class is the same object as before: its cell did not run again."""
+    clean.ok("class Base:\n    seen = []\ndef word():\n    return 'old'")
+    clean.ok(f"""
+        %%service --threads 2
+        import pathlib
+        class Keeps(Base):
+            folder = pathlib.Path({str(tmp_path)!r})
+            @api
+            def get(self) -> list:
+                Base.seen.append(word())
+                return Base.seen
+            @api
+            def wait(self) -> str:
+                (self.folder / "begun").touch()
+                while not (self.folder / "go").exists():
+                    pass
+                return self.word()
+            def word(self):
+                return word()
+    """)
+    clean.ok("from concurrent.futures import ThreadPoolExecutor\nthreads = ThreadPoolExecutor(1)")
+    clean.ok("Keeps.get()\nwaiting = threads.submit(Keeps.wait)")
+    clean.ok(f"import pathlib\nwhile not pathlib.Path({str(tmp_path / 'begun')!r}).exists(): pass")
+    clean.ok("def word():\n    return 'new'")
+    assert "code swapped" in clean.ok("%services refresh Keeps").plain
+    (tmp_path / "go").touch()
+    assert clean.ok("waiting.result()").result == "old"
+    assert clean.ok("Keeps.get()").result == ["old", "new"]
+
+
 def test_refreshing_can_be_left_to_the_notebook(captured: Notebook) -> None:
     captured.ok("%config NbcomposeMagics.auto_refresh = True")
     try:
@@ -406,6 +437,11 @@ def test_rollback_after_a_swap_is_at_once_and_back_again(writer: Notebook) -> No
     assert writer.ok("Writer.write('a')").result == before
     writer.ok("%services rollback Writer")
     assert writer.ok("Writer.write('a')").result == ["A", *before[1:]]
+
+
+def test_the_card_of_a_rollback_shows_how_the_version_before_is_called(writer: Notebook) -> None:
+    writer.ok(edited(WRITER, ("text: str)", "text: str, times: int)")))
+    assert 'try: Writer.write("...")' in writer.ok("%services rollback Writer").plain
 
 
 def test_rollback_after_a_replacement_finds_the_old_replica_still_there(writer: Notebook) -> None:
