@@ -26,7 +26,7 @@ PRIVATE = {
 
 
 # What `%%time` says, in the one cell that is about how long something takes; nbval.cfg leaves it out too.
-TIMED = re.compile(r"(CPU times|Wall time): [^\\]*\\n")
+TIMED = re.compile(r"(CPU times|Wall time): .*?\\n")
 
 
 def outputs_of(path: Path) -> list[nbformat.NotebookNode]:
