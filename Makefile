@@ -15,7 +15,7 @@ unexport JUPYTER_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV
 alone = JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=$(CURDIR)/build/ipython
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check unit system notebooks save-notebooks models bench bench-peers clean
+.PHONY: help demo lab test check unit system notebooks save-notebooks models bench bench-edit bench-peers clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ models: $(MODELS)  ## lay out the models in models/, a Hugging Face cache
 
 bench: $(MODELS)  ## measure, and print the table (with the peers' columns after make bench-peers)
 	@$(PY) -m benchmarks
+
+bench-edit: $(MODELS)  ## measure what an edit takes, and the calls that it fails (beside BentoML after make bench-peers)
+	@$(PY) -m benchmarks.edit_loop
 
 bench-peers: $(MODELS)  ## install BentoML and Ray Serve, each in a virtual environment of its own
 	@benchmarks/make_peers.sh

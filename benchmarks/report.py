@@ -10,15 +10,16 @@ from pathlib import Path
 
 from benchmarks.row import Row
 
-HEADER = ("what", "nbcompose", "yardstick", "ratio", "aim", "met", "BentoML", "Ray Serve")
+HEADER = ("what", "nbcompose", "yardstick", "ratio", "aim", "met")
+PEERS = ("BentoML", "Ray Serve")
 COLOR = re.compile(r"\x1b\[[0-9;]*m")  # of a kernel's tracebacks
 MET = {True: "yes", False: "NO", None: "–"}
 
 
-def table(rows: Sequence[Row]) -> str:
-    """A Markdown table whose columns line up."""
-    lines = [HEADER, *(_cells(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
+def table(rows: Sequence[Row], peers: Sequence[str] = PEERS) -> str:
+    """A Markdown table whose columns line up. `peers`: the labels that have a column."""
+    lines = [(*HEADER, *peers), *(_cells(row, peers) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     texts = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]
@@ -31,18 +32,20 @@ def notes(rows: Sequence[Row]) -> str:
     return "\n".join(f"- {row.what}: {_one_line(note)}" for row in rows for note in row.notes)
 
 
-def write(folder: Path, rows: Sequence[Row], machine: Mapping[str, str]) -> list[Path]:
-    """`bench.md` and `bench.json` in `folder`."""
+def write(
+    folder: Path, rows: Sequence[Row], machine: Mapping[str, str], name: str = "bench", peers: Sequence[str] = PEERS
+) -> list[Path]:
+    """`bench.md` and `bench.json` in `folder`, or what else their `name` is."""
     folder.mkdir(exist_ok=True)
-    markdown, data = folder / "bench.md", folder / "bench.json"
+    markdown, data = folder / f"{name}.md", folder / f"{name}.json"
     about = ", ".join(f"{key} {value}" for key, value in machine.items())
-    markdown.write_text("\n\n".join(part for part in (table(rows), notes(rows), about) if part) + "\n")
+    markdown.write_text("\n\n".join(part for part in (table(rows, peers), notes(rows), about) if part) + "\n")
     measured = [{**asdict(row), "met": row.met} for row in rows]
     data.write_text(json.dumps({"machine": dict(machine), "rows": measured}, indent=2, ensure_ascii=False) + "\n")
     return [markdown, data]
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, peers: Sequence[str]) -> tuple[str, ...]:
     other = f"{row.yardstick}: {row.other}" if row.other else row.yardstick
     ratio = f"{row.ratio:.2g} ×" if row.ratio is not None and row.ratio < 10 else f"{row.ratio or 0:.0f} ×"
     return (
@@ -52,7 +55,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         "–" if row.ratio is None else ratio,
         str(row.aim),
         MET[row.met],
-        *(str(row.peers.get(label, "–")) for label in HEADER[-2:]),
+        *(str(row.peers.get(label, "–")) for label in peers),
     )
 
 

@@ -11,10 +11,12 @@ from typing import Any
 
 from nbcompose import __version__
 from nbcompose.engine.status import Status
+from nbcompose.entry import find_entry
 from nbcompose.errors import NbcomposeError
 from nbcompose.host.memory import human
 from nbcompose.runtimes import LIST_WITHIN, Runtime, ask, find
-from nbcompose.serving import find_entry, serve
+from nbcompose.serving import serve
+from nbcompose.watching import Watched
 
 COLUMNS = ("PID", "IN", "SERVICE", "STATE", "REPLICAS", "DEVICE", "CALLS", "P50", "MEMORY", "URL")
 
@@ -62,6 +64,20 @@ def _serve_parser(commands: Any) -> None:
     parser.add_argument(
         "--allowed-host", action="append", default=[], metavar="NAME", help="a name that Host may carry (repeatable)"
     )
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="watch the module and those of yours that it imports, and apply what is saved: methods go into the "
+        "replicas that run, which keep what they have loaded; a change of __init__, of what it uses, of options or of "
+        "another module replaces the replicas; what is broken leaves the version before in place",
+    )
+    parser.add_argument(
+        "--replace",
+        choices=("start-first", "stop-first"),
+        default="start-first",
+        help="with --reload: a new replica loads beside the old one (start-first), or after that has stopped, where "
+        "there is no room for two (stop-first)",
+    )
     parser.set_defaults(run=_serve)
 
 
@@ -78,8 +94,9 @@ def _positive(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    watched = Watched(options.target) if options.reload else None
     try:
-        entry = find_entry(options.target)
+        entry = watched.load() if watched is not None else find_entry(options.target)
     except NbcomposeError:
         raise
     except Exception:
@@ -92,6 +109,8 @@ def _serve(options: argparse.Namespace) -> int:
         port=options.port,
         token=options.token,
         allowed_hosts=options.allowed_host,
+        reload=watched,
+        stop_first=options.replace == "stop-first",
         say=lambda line: print(line, flush=True),
     )
     return 0
@@ -113,7 +132,7 @@ def _row(runtime: Runtime, status: Status) -> tuple[str, ...]:
         str(runtime.pid),
         runtime.title,
         status.name,
-        status.state,
+        f"{status.state}, serving the previous version" if status.behind else status.state,
         f"{status.up}/{status.wanted}",
         status.device,
         str(status.calls),

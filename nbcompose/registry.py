@@ -26,7 +26,7 @@ from nbcompose.errors import LaunchError, UnknownService
 from nbcompose.host.owner import forbid_in_replica
 from nbcompose.overview import Overview
 from nbcompose.plan import Plan
-from nbcompose.rollout import carry_out, check_dependents, plan_for
+from nbcompose.rollout import carry_out, check_dependents, overtaken, plan_for, stop_all
 from nbcompose.runtimes import RuntimeServer
 from nbcompose.switchboard import Subscriber, Switchboard
 from nbcompose.wire.board import LoadBoard
@@ -57,7 +57,7 @@ class Registry:
         self._keep = keep
         self._owner = os.getpid()
         self._stopped = False
-        self._runtime = RuntimeServer({"ps": self._answer_ps, "logs": self._answer_logs, "stop": self._answer_stop})
+        self._runtime = RuntimeServer({"ps": self._answer_ps, "logs": self._answer_logs, "stop": self.remove_async})
 
     # -- from any thread
 
@@ -216,7 +216,7 @@ class Registry:
     async def _abandon(self, name: str) -> None:
         supervisor = self._supervisor(name)
         await supervisor.abandon()
-        if supervisor.generation is None:
+        if supervisor.generation is None and supervisor.coming is None:
             await self.remove_async(name)
 
     async def _start(self) -> None:
@@ -232,7 +232,7 @@ class Registry:
             self._watching.cancel()
         try:
             async with asyncio.timeout(grace + STOP_WAIT):
-                await self._stop_services(time.monotonic() + grace)
+                await stop_all(self._supervisors, time.monotonic() + grace)
         except TimeoutError:
             for supervisor in self._supervisors.values():
                 supervisor.kill()
@@ -243,29 +243,16 @@ class Registry:
         await self._engine.stop()
         self._board.close()
 
-    async def _stop_services(self, deadline: float) -> None:
-        """Each after those that depend on it: what they have in hand may need it."""
-        edges = graph.edges(s.spec for s in self._supervisors.values())
-        stopping: dict[str, asyncio.Task[None]] = {}
-
-        async def stop_after(supervisor: Supervisor, dependents: list[asyncio.Task[None]]) -> None:
-            if dependents:
-                await asyncio.wait(dependents)
-            await supervisor.stop(max(0.0, deadline - time.monotonic()))
-
-        async with asyncio.TaskGroup() as group:
-            for name in reversed(graph.order(edges)):
-                if name in self._supervisors:
-                    dependents = [stopping[d] for d in graph.dependents(edges, name)]
-                    stopping[name] = group.create_task(stop_after(self._supervisors[name], dependents))
-
     async def _deploy(self, deployment: Deployment, stop_first: bool) -> tuple[str, ...]:
         name = deployment.spec.name
         others = [s.deployment.spec for n, s in self._supervisors.items() if n != name]
         graph.check_acyclic([*others, deployment.spec])
         misfits = check_dependents(self._supervisors, deployment)
         supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._switchboard, self._keep)
-        carry_out(supervisor, deployment, plan_for(supervisor, deployment), stop_first=stop_first)
+        plan = plan_for(supervisor, deployment)
+        if plan.action == "nothing" and overtaken(supervisor, deployment):
+            await supervisor.abandon()
+        carry_out(supervisor, deployment, plan, stop_first=stop_first)
         self._supervisors[name] = supervisor
         self._switchboard.changed()
         return misfits
@@ -312,6 +299,3 @@ class Registry:
 
     async def _answer_logs(self, name: str, lines: int) -> list[str]:
         return self.log_lines(name, lines)
-
-    async def _answer_stop(self, name: str) -> None:
-        await self.remove_async(name)

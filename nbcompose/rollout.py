@@ -1,13 +1,16 @@
-"""How a new version of a service comes about: by a swap or a replacement, and what that means for its dependents.
+"""How services come and go: a new version by a swap or a replacement, what that means for dependents, the end of all.
 
 The decision itself is plan.py's; how it is carried out, supervisor.py's. Used on the registry's loop.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from nbcompose import graph
 from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.supervisor import Supervisor
 from nbcompose.errors import Incompatible
@@ -18,6 +21,8 @@ from nbcompose.spec import ServiceSpec
 
 def plan_for(supervisor: Supervisor | None, deployment: Deployment) -> Plan:
     """What has to be done for `deployment` to serve."""
+    if supervisor is not None and supervisor.coming is not None and _same(supervisor.coming.deployment, deployment):
+        return Plan("nothing")  # it is on its way
     serving = supervisor.generation if supervisor is not None and not supervisor.stopped else None
     if serving is None or serving.failed:
         return Plan("replace")
@@ -25,11 +30,24 @@ def plan_for(supervisor: Supervisor | None, deployment: Deployment) -> Plan:
     if before.meaning is None or deployment.meaning is None:
         return Plan("replace", ("what changed is not known",))
     plan = compare((before.spec, before.meaning), (deployment.spec, deployment.meaning))
-    if (before.token, before.allowed_hosts, before.exposed) != (
-        deployment.token, deployment.allowed_hosts, deployment.exposed,
-    ):  # fmt: skip
+    if _access(before) != _access(deployment):
         plan = replace(plan, action="replace", reasons=("who may call it changed", *plan.reasons))
     return plan
+
+
+def overtaken(supervisor: Supervisor, deployment: Deployment) -> bool:
+    """Whether another version is on its way, though the one that serves is the one that is wanted."""
+    return supervisor.busy_starting and not _same(supervisor.deployment, deployment)
+
+
+def _same(one: Deployment, other: Deployment) -> bool:
+    if one.meaning is None or other.meaning is None or _access(one) != _access(other):
+        return one is other
+    return compare((one.spec, one.meaning), (other.spec, other.meaning)).action == "nothing"
+
+
+def _access(deployment: Deployment) -> tuple[str | None, tuple[str, ...], bool]:
+    return deployment.token, deployment.allowed_hosts, deployment.exposed
 
 
 def carry_out(
@@ -37,10 +55,10 @@ def carry_out(
 ) -> None:
     """Begin what the plan says; `done` is what a swap will be called. Raises `PortInUse`."""
     code = deployment.code
-    if plan.action == "swap" and code is not None:
+    if plan.action == "swap" and code is not None and supervisor.can_swap:
         assert deployment.meaning is not None
         swap = Swap(replace(deployment.spec, cls=object), code, plan.changed, deployment.meaning.stores)
-        supervisor.swap(deployment, swap, f"{done}, weights kept: {plan.because}")
+        supervisor.swap(deployment, swap, f"{done}, weights kept: {plan.because}", stop_first=stop_first)
     elif plan.action != "nothing":
         remark = f"replaced: {plan.because}" if plan.reasons else ""
         supervisor.start(deployment, remark, stop_first=stop_first)
@@ -81,3 +99,20 @@ def _attributes(spec: ServiceSpec, service: str) -> Iterable[str]:
 
 def _said(call: DependencyCall, why: str) -> str:
     return f"{call.caller} calls self.{call.attribute}.{call.api} ({call.where}): {why}"
+
+
+async def stop_all(supervisors: Mapping[str, Supervisor], deadline: float) -> None:
+    """Stop every service, each after those that depend on it: what they have in hand may need it."""
+    edges = graph.edges(s.spec for s in supervisors.values())
+    stopping: dict[str, asyncio.Task[None]] = {}
+
+    async def stop_after(supervisor: Supervisor, dependents: list[asyncio.Task[None]]) -> None:
+        if dependents:
+            await asyncio.wait(dependents)
+        await supervisor.stop(max(0.0, deadline - time.monotonic()))
+
+    async with asyncio.TaskGroup() as group:
+        for name in reversed(graph.order(edges)):
+            if name in supervisors:
+                dependents = [stopping[d] for d in graph.dependents(edges, name)]
+                stopping[name] = group.create_task(stop_after(supervisors[name], dependents))

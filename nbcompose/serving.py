@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from nbcompose import graph
@@ -23,11 +21,11 @@ from nbcompose.capture.packing import deployment_of
 from nbcompose.declaration import Service, service
 from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.status import Status
-from nbcompose.errors import LaunchError, NbcomposeError, UnknownService
+from nbcompose.errors import LaunchError, NbcomposeError
 from nbcompose.registry import Registry
+from nbcompose.reloading import Reloader
 from nbcompose.replica.access import is_loopback
-from nbcompose.replica.launch import load_module
-from nbcompose.spec import ServiceSpec
+from nbcompose.watching import Watched
 
 TOKEN_VARIABLE = "NBCOMPOSE_TOKEN"
 DEFAULT_PORT = 3000
@@ -40,15 +38,19 @@ def serve(
     port: int | None = None,
     token: str | None = None,
     allowed_hosts: Iterable[str] = (),
+    reload: Watched | None = None,
+    stop_first: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
     """Serve `entry` (a service or its class) and all that it depends on; returns after SIGINT or SIGTERM.
 
     `port`: the service's own `http={"port"}` by default, 3000 where it has none; 0: any free one. `token` (or the
     environment's NBCOMPOSE_TOKEN) is what callers must send; beyond loopback one is required. `allowed_hosts` are
-    names that `Host` may carry. `say` gets lines for people.
+    names that `Host` may carry. `reload`: the modules that `entry` was loaded from; what is saved in them is applied
+    (reloading.py), with `stop_first` after the replicas that it replaces have stopped. `say` gets lines for people.
 
-    Raises `LaunchError` when a service cannot start, and `DeclarationError`, `CycleError`, `PortInUse`.
+    Raises `LaunchError` when a service cannot start (with `reload` it waits until that is mended), and
+    `DeclarationError`, `CycleError`, `PortInUse`.
     """
     if not isinstance(entry, Service):
         entry = service(entry)
@@ -58,24 +60,78 @@ def serve(
             f"{host} can be reached from other machines: give a token (--token, or {TOKEN_VARIABLE}), "
             "or --host 127.0.0.1"
         )
-    services = collect(entry, _named_in(entry))
-    graph.check_acyclic([s.spec for s in services.values()])
-    http = replace(entry.spec.http, host=host, port=_port(entry, port))
-    deployments = _deployments(services, replace(entry.spec, http=http), token, tuple(allowed_hosts))
-    registry = Registry(preload=None if any(d.heavy for d in deployments) else ())
-    registry.start()
-    try:
-        with _stop_signals() as stopped:
-            for deployment in deployments:
-                registry.deploy(deployment)
-            _run(registry, entry.name, stopped, say)
-    finally:
-        say("stopping: calls in flight may finish")
-        registry.stop(grace=10.0)
+
+    with _stop_signals() as stopped:
+        graph_of = _Graph(entry.name, host, port, token, tuple(allowed_hosts), stopped, say)
+        deployments = graph_of.pack(entry)
+        registry = Registry(preload=None if any(d.heavy for d in deployments) else ())
+        registry.start()
+        try:
+            registry.subscribe(graph_of.show)
+            if reload is not None:
+                Reloader(registry, reload, graph_of.pack, say, stop_first).run(entry, stopped)
+            else:
+                _run(registry, deployments, entry.name, stopped)
+        finally:
+            say("stopping: calls in flight may finish")
+            registry.stop(grace=10.0)
 
 
-def _port(entry: Service, port: int | None) -> int:
-    return port if port is not None else entry.spec.http.port or DEFAULT_PORT
+class _Graph:
+    """An entry with what is below it: as deployments, and in lines for people. `stopped` is set when it is stopped."""
+
+    def __init__(
+        self,
+        entry: str,
+        host: str,
+        port: int | None,
+        token: str | None,
+        hosts: tuple[str, ...],
+        stopped: threading.Event,
+        say: Callable[[str], None],
+    ) -> None:
+        self._entry = entry
+        self._host = host
+        self._port = port
+        self._token = token
+        self._hosts = hosts
+        self._stopped = stopped
+        self._say = say
+        self._shown: dict[str, str] = {}
+        self._url = ""
+
+    def pack(self, entry: Service) -> list[Deployment]:
+        """Those that others depend on first; only the entry answers over HTTP. One of another name keeps the port."""
+        services = collect(entry, _named_in(entry))
+        graph.check_acyclic([s.spec for s in services.values()])
+        if entry.name != self._entry and self._url:
+            self._port = int(self._url.rpartition(":")[2])
+        port = self._port if self._port is not None else entry.spec.http.port or DEFAULT_PORT
+        http = replace(entry.spec.http, host=self._host, port=port)
+        found = []
+        for name in graph.order(graph.edges(s.spec for s in services.values())):
+            deployment = deployment_of(services[name], token=self._token, allowed_hosts=self._hosts)
+            if name == entry.name:
+                deployment = replace(deployment, spec=replace(deployment.spec, http=http))
+            else:
+                deployment = replace(deployment, exposed=False, token=None)
+            found.append(deployment)
+        self._entry = entry.name
+        return found
+
+    def show(self, status: Status) -> None:
+        """Say what is new about a service. On the registry's loop."""
+        text = describe(status)
+        if self._shown.get(status.name) != text:
+            self._shown[status.name] = text
+            self._say(f"{status.name}: {text}")
+        if status.name != self._entry:
+            return
+        if status.state == "ready" and status.url != self._url:
+            self._url = status.url
+            self._say(f"{status.name} answers at {status.url} (try it at {status.url}/docs)")
+        if status.state == "stopped":
+            self._stopped.set()  # by `nbcompose stop`: there is nothing left to serve
 
 
 def _named_in(entry: Service) -> Callable[[str], Service | None]:
@@ -85,33 +141,9 @@ def _named_in(entry: Service) -> Callable[[str], Service | None]:
     return known.get
 
 
-def _deployments(
-    services: dict[str, Service], entry_spec: ServiceSpec, token: str | None, hosts: tuple[str, ...]
-) -> list[Deployment]:
-    """Those that others depend on first. Only the entry answers over HTTP."""
-    found = []
-    for name in graph.order(graph.edges(s.spec for s in services.values())):
-        deployment = deployment_of(services[name], token=token, allowed_hosts=hosts)
-        if name == entry_spec.name:
-            deployment = replace(deployment, spec=entry_spec)
-        else:
-            deployment = replace(deployment, exposed=False, token=None)
-        found.append(deployment)
-    return found
-
-
-def _run(registry: Registry, entry: str, stopped: threading.Event, say: Callable[[str], None]) -> None:
-    shown: dict[str, str] = {}
-
-    def show(status: Status) -> None:
-        text = describe(status)
-        if shown.get(status.name) != text:
-            shown[status.name] = text
-            say(f"{status.name}: {text}")
-        if status.name == entry and status.state == "stopped":
-            stopped.set()  # by `nbcompose stop`: there is nothing left to serve
-
-    registry.subscribe(show)
+def _run(registry: Registry, deployments: list[Deployment], entry: str, stopped: threading.Event) -> None:
+    for deployment in deployments:
+        registry.deploy(deployment)
     settled = threading.Event()
     waiting = threading.Thread(target=_settle, args=(registry, entry, settled), daemon=True)
     waiting.start()
@@ -121,7 +153,6 @@ def _run(registry: Registry, entry: str, stopped: threading.Event, say: Callable
     failed = next((s for s in registry.statuses() if s.state == "failed"), None)
     if failed is not None:
         raise LaunchError(failed.error or f"{failed.name} failed")
-    say(f"{entry} answers at {registry.url(entry)} (try it at {registry.url(entry)}/docs)")
     stopped.wait()
 
 
@@ -161,44 +192,3 @@ def _stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def find_entry(target: str) -> Service:
-    """The service that `target` names: `module`, `module:Service`, `file.py` or `file.py:Service`.
-
-    Without a name: the one that no other service of the module depends on.
-    Raises `UnknownService`, which lists those there are, and whatever importing the module raises.
-    """
-    place, _, name = target.partition(":")
-    module = _import(place)
-    services = {s.name: s for s in vars(module).values() if isinstance(s, Service)}
-    if not services:
-        raise UnknownService(f"{place} has no service: decorate a class with @nbcompose.service")
-    if name:
-        found = services.get(name) or vars(module).get(name)
-        if not isinstance(found, Service):
-            raise UnknownService(f"{place} has no service {name!r}; it has: {', '.join(services)}")
-        return found
-    entries = graph.entries(graph.edges(s.spec for s in services.values()))
-    if len(entries) != 1:
-        raise UnknownService(f"{place} has {len(entries)} services that no other depends on: name one, {place}:NAME "
-                             f"({', '.join(entries or services)})")  # fmt: skip
-    return services[entries[0]]
-
-
-def _import(place: str) -> Any:
-    if place.endswith(".py") or os.sep in place:
-        path = Path(place).resolve()
-        if not path.is_file():
-            raise UnknownService(f"there is no file {path}")
-        return load_module(path.stem, str(path))
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        return importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (place == error.name or place.startswith(f"{error.name}.")):
-            raise UnknownService(
-                f"there is no module {place} here ({os.getcwd()}): give a module, or a file.py"
-            ) from None
-        raise

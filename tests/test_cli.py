@@ -27,6 +27,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve"], "the following arguments are required: TARGET[:SERVICE]"),
         (["serve", "m", "--port", "70000"], "'70000' is not a port (0 to 65535)"),
         (["serve", "m", "--port", "-1"], "--port"),
+        (["serve", "m", "--reload", "--replace", "later"], "invalid choice: 'later'"),
         (["logs", "X", "-n", "0"], "'0' is not a whole number from 1"),
         (["explode"], "invalid choice: 'explode'"),
     ],
@@ -35,6 +36,15 @@ def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureF
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     assert message in capsys.readouterr().err
+
+
+def test_what_reload_does_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["serve", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "--reload" in told
+    assert "--replace {start-first,stop-first}" in told
+    assert "which keep what they have loaded" in told
 
 
 def test_a_wrong_target_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

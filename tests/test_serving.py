@@ -17,9 +17,10 @@ from chain_services import Leaf
 
 import nbcompose
 from nbcompose.engine.status import ReplicaStatus, Status
+from nbcompose.entry import find_entry
 from nbcompose.errors import UnknownService
 from nbcompose.models import ModelProgress
-from nbcompose.serving import describe, find_entry
+from nbcompose.serving import describe
 from tests.conftest import SERVICES, wait_for_end
 from tests.serve_process import Served, run, serving
 

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 from nbcompose.calling.cancelling import cancellable_items, with_cancel
 from nbcompose.calling.client import Client
-from nbcompose.calling.portal import Portal, Waiter
+from nbcompose.calling.portal import Portal
+from nbcompose.calling.waiting import Waiter
 from nbcompose.errors import CallError, RemoteTraceback, UnknownApi
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext

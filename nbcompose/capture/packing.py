@@ -12,6 +12,8 @@ import linecache
 import os
 import sys
 import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -21,16 +23,21 @@ import cloudpickle
 import __main__
 from nbcompose.capture.captured import captured_values, functions_of
 from nbcompose.capture.meaning import meaning_of
+from nbcompose.capture.modules import UserModules, by_value
 from nbcompose.declaration import Service
 from nbcompose.declaration.location import locate
 from nbcompose.engine.deployment import Deployment
 from nbcompose.errors import CaptureError, LargeCaptureWarning
 from nbcompose.host.memory import human
+from nbcompose.plan import Meaning
 from nbcompose.replica.launch import ByImport, ByValue, class_of
+from nbcompose.replica.sources import from_module, lines_of
 
 LARGE = 64 * 2**20  # bytes; a larger capture is named and warned about
 HEAVY = (b"torch", b"transformers", b"diffusers", b"accelerate", b"peft", b"timm", b"lightning", b"ultralytics")
 SOURCE_LIMIT = 2**20  # characters of cell source that travel with a class
+
+Places = Mapping[int, tuple[str, str]]  # by `id`: module and name of what is not sent, since a replica has it already
 
 
 def deployment_of(service: Service, *, token: str | None = None, allowed_hosts: tuple[str, ...] = ()) -> Deployment:
@@ -42,6 +49,45 @@ def deployment_of(service: Service, *, token: str | None = None, allowed_hosts: 
     origin = origin_of(service)
     meaning = meaning_of(service.spec) if isinstance(origin, ByValue) else None
     return Deployment(service.spec, origin, token, allowed_hosts, heavy=_is_heavy(origin), meaning=meaning)
+
+
+def comparable(
+    deployment: Deployment, modules: UserModules, serving: Meaning | None = None, imported: Meaning | None = None
+) -> Deployment:
+    """A deployment whose replicas import their class, made ready to be compared with other versions.
+
+    `serving`: what the version that runs now means. `imported`: what that means which its replicas have imported, where
+    that is known.
+    """
+    origin, cls = deployment.origin, deployment.spec.cls
+    if not isinstance(origin, ByImport) or cls.__module__ not in modules.sources:
+        return deployment
+    meaning = modules.meaning(deployment.spec)
+    if serving is not None and imported is not None:
+        # Instances of a class that both share are instances of it for the new code, too.
+        shared = modules.shared(meaning, imported, cls).keys() & serving.parts.keys()
+        parts = {n: replace(meaning.parts[n], identity=serving.parts[n].identity) for n in shared}
+        meaning = replace(meaning, parts={**meaning.parts, **parts})
+    return replace(deployment, origin=replace(origin, sources=modules.sources), meaning=meaning)
+
+
+def swappable(deployment: Deployment, modules: UserModules, imported: Meaning | None = None) -> Deployment:
+    """A comparable deployment with its class by value, as replicas that run can take it; but for what it shares with
+    the module that they have imported. Raises `CaptureError`.
+    """
+    cls, meaning = deployment.spec.cls, deployment.meaning
+    if meaning is None or not isinstance(deployment.origin, ByImport):
+        return deployment
+    own = cls.__module__
+    shared = modules.shared(meaning, imported, cls) if imported is not None else {}
+    places = {id(value): (own, name) for name, value in shared.items()}
+    with by_value(own):
+        try:
+            payload = _dumps(cls, places)
+        except Exception as error:
+            raise CaptureError(_blame(cls, error, places)) from error
+    source = modules.sources[own]
+    return replace(deployment, swappable=ByValue(payload, {source.file: lines_of(source)}))
 
 
 def origin_of(service: Service) -> ByImport | ByValue:
@@ -127,10 +173,20 @@ def _by_value(cls: type[Any]) -> ByValue:
     return ByValue(payload, _sources(cls))
 
 
-def _dumps(value: Any) -> bytes:
+def _dumps(value: Any, shared: Places | None = None) -> bytes:
     file = io.BytesIO()
-    cloudpickle.Pickler(file, protocol=5).dump(value)
+    _Pickler(file, shared or {}).dump(value)
     return file.getvalue()
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    def __init__(self, file: io.BytesIO, shared: Places) -> None:
+        super().__init__(file, protocol=5)
+        self._shared = shared
+
+    def reducer_override(self, value: Any) -> Any:
+        where = self._shared.get(id(value))
+        return super().reducer_override(value) if where is None else (from_module, where)
 
 
 def _warn(cls: type[Any], total: int) -> None:
@@ -149,11 +205,11 @@ def _warn(cls: type[Any], total: int) -> None:
     )
 
 
-def _blame(cls: type[Any], error: Exception) -> str:
+def _blame(cls: type[Any], error: Exception, shared: Places | None = None) -> str:
     """Which variable cannot be sent."""
     for name, value in captured_values(cls):
         try:
-            _dumps(value)
+            _dumps(value, shared)
         except Exception as reason:
             return (
                 f"{cls.__name__} uses {name!r} ({type(value).__name__}), which cannot be sent to a replica: {reason}. "

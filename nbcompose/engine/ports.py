@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterable
 
 import psutil
 
 from nbcompose.errors import LaunchError, PortInUse
 from nbcompose.host.forked import keep_from_children
 from nbcompose.spec import Http, ServiceSpec
+
+
+def listen(
+    spec: ServiceSpec, known: Iterable[tuple[socket.socket | None, Http]], favorite: int | None = None
+) -> socket.socket:
+    """One of the sockets that versions of the service listen on, where it serves this one too; or a new one.
+
+    Raises as `bind`.
+    """
+    for sock, bound in known:
+        if sock is not None and serves(sock, bound, spec.http):
+            return sock.dup()
+    return bind(spec, favorite)
 
 
 def bind(spec: ServiceSpec, favorite: int | None = None) -> socket.socket:

@@ -16,6 +16,7 @@ from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.generation import GRACE, Generation, Surroundings
 from nbcompose.engine.output import Log
 from nbcompose.engine.parking import Parking
+from nbcompose.engine.work import first_line, give_up
 from nbcompose.errors import CannotSwap, NbcomposeError
 from nbcompose.replica.code import Swap
 from nbcompose.spec import ServiceSpec
@@ -109,16 +110,19 @@ class Supervisor:
         work = self._bring_up(coming, remark, self._work, self._ending, stop_first)
         self._work = asyncio.ensure_future(work)
 
-    def swap(self, deployment: Deployment, swap: Swap, remark: str) -> None:
+    @property
+    def can_swap(self) -> bool:
+        """Whether a version serves, and no other one is on its way."""
+        return self.generation is not None and not self.generation.failed and not self.busy_starting
+
+    def swap(self, deployment: Deployment, swap: Swap, remark: str, *, stop_first: bool = False) -> None:
         """Give the version that serves the code of `deployment`, in the background; its replicas keep their state.
 
-        Where they cannot, it is replaced.
+        Where they cannot take it, they are replaced. Only where `can_swap`.
         """
-        if self.generation is None or self.generation.failed or self.busy_starting:
-            self.start(deployment, remark)
-            return
+        assert self.generation is not None
         self._want(deployment)
-        self._work = asyncio.ensure_future(self._swap_in(self.generation, deployment, swap, remark))
+        self._work = asyncio.ensure_future(self._swap_in(self.generation, deployment, swap, remark, stop_first))
 
     def _want(self, deployment: Deployment) -> None:
         self._deployment = deployment
@@ -126,12 +130,15 @@ class Supervisor:
         self.error = ""
         self._versions += 1
 
-    async def _swap_in(self, generation: Generation, deployment: Deployment, swap: Swap, remark: str) -> None:
+    async def _swap_in(
+        self, generation: Generation, deployment: Deployment, swap: Swap, remark: str, stop_first: bool
+    ) -> None:
         before = generation.deployment
         try:
             await generation.swap(deployment, swap)
         except CannotSwap as error:
-            self.start(deployment, f"replaced: {error}")  # gives this task up, which has nothing more to do
+            # Gives this task up, which has nothing more to do.
+            self.start(deployment, f"replaced: {error}", stop_first=stop_first)
         except Exception as error:
             self._note_failure(error)
         else:
@@ -180,7 +187,7 @@ class Supervisor:
     def _note_failure(self, error: Exception) -> None:
         self.error = str(error) if isinstance(error, NbcomposeError) else f"{type(error).__name__}: {error}"
         if self.generation is not None:
-            self.behind = _first_line(self.error)
+            self.behind = first_line(self.error)
             self._deployment = self.generation.deployment
 
     async def _make_room(self) -> None:
@@ -195,7 +202,7 @@ class Supervisor:
         displaced, self._displaced = self._displaced, None
         if displaced is not None:
             error = self.error
-            self._excuse = _first_line(error)
+            self._excuse = first_line(error)
             self.start(displaced, self.remark)
             self.error = error
 
@@ -214,7 +221,7 @@ class Supervisor:
 
     async def abandon(self) -> None:
         """Give up the version that starts, if one does; what served before serves on."""
-        await _give_up(self._work)
+        await give_up(self._work)
         self._bring_back()
         if self.generation is not None:
             self._deployment = self.generation.deployment
@@ -232,14 +239,8 @@ class Supervisor:
             generation.kill()
 
     def _listen(self, deployment: Deployment) -> socket.socket | None:
-        if not deployment.exposed:
-            return None
-        http = deployment.spec.http
-        for known in (self.coming, self.generation):
-            sock = known.listening if known is not None else None
-            if known is not None and sock is not None and ports.serves(sock, known.spec.http, http):
-                return sock.dup()
-        return ports.bind(deployment.spec, favorite=self._port)
+        known = [(g.listening, g.spec.http) for g in (self.coming, self.generation) if g is not None]
+        return ports.listen(deployment.spec, known, favorite=self._port) if deployment.exposed else None
 
     async def _bring_up(
         self,
@@ -250,7 +251,7 @@ class Supervisor:
         stop_first: bool,
     ) -> None:
         try:
-            await _give_up(previous)
+            await give_up(previous)
             if ending is not None:
                 await asyncio.wait([ending])
             self._around.changed()
@@ -285,7 +286,7 @@ class Supervisor:
         task.add_done_callback(self._draining.pop)
 
     async def _end(self, grace: float, work: asyncio.Task[None] | None) -> None:
-        await _give_up(work)
+        await give_up(work)
         self._parking.clear()
         self._around.changed()
         earlier = dict(self._draining)
@@ -299,14 +300,3 @@ class Supervisor:
             await asyncio.wait(self._draining)
         self.generation = None
         self._around.changed()
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]
-
-
-async def _give_up(work: asyncio.Task[None] | None) -> None:
-    """Cancel a task and wait for its end, whatever that is. (Awaiting it could not tell its end from our own.)"""
-    if work is not None and not work.done():
-        work.cancel()
-        await asyncio.wait([work])

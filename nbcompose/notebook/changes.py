@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from IPython.core.error import UsageError
@@ -135,4 +135,4 @@ def _change(session: Session, variable: str, service: Service, stop_first: bool)
     if registry.plan(wanted.deployment).action != "nothing":
         return Change(wanted, "deploy", _version(session, name), stop_first=stop_first)
     unchanged = f"unchanged, so nothing was done (%services restart {name} starts it anew)"
-    return Change(replace(_running(session, name), variable=variable), "nothing", _version(session, name), unchanged)
+    return Change(wanted, "nothing", _version(session, name), unchanged)

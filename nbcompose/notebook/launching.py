@@ -78,14 +78,12 @@ class Launching:
             if change.action != "nothing":
                 self._previous[change.name] = self._session.started.get(change.name)
             self._session.cards[change.name] = self
-            if change.action == "deploy":
+            if change.action in ("deploy", "nothing"):  # another version may be on its way that is wanted no more
                 self._deploy(change)
             elif change.action == "restart":
                 self._registry.restart(change.name)
             elif change.action == "roll back":
                 self._registry.roll_back(change.name)
-            else:
-                self._registry.mark(change.name, behind="")
             self._statuses[change.name] = self._registry.status(change.name)
 
     def _deploy(self, change: Change) -> None:
@@ -95,7 +93,10 @@ class Launching:
             self._registry.mark(change.name, behind=str(error).partition("\n")[0])
             raise
         self._misfits[change.name] = tuple(cell_names(text, self._session.shell) for text in misfits)
-        self._session.started[change.name] = change.wanted
+        if change.action == "deploy":
+            self._session.started[change.name] = change.wanted
+        else:
+            self._registry.mark(change.name, behind="")
 
     def _wait(self) -> list[str]:
         """Wait until nothing more happens by itself; returns the errors."""

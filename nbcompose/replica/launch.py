@@ -9,7 +9,7 @@ import os
 import pickle
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from nbcompose.calling.client import Route
 from nbcompose.declaration import Service
 from nbcompose.errors import LaunchError
 from nbcompose.host.devices import apply_threads
+from nbcompose.replica.sources import Source, find_source, use_sources
 from nbcompose.spec import ServiceSpec
 
 
@@ -30,11 +31,15 @@ class ByValue:
 
 @dataclass(frozen=True, slots=True)
 class ByImport:
-    """A class of a module: imported in the replica. `file` where the module is a script, which has no import name."""
+    """A class of a module: imported in the replica. `file` where the module is a script, which has no import name.
+
+    `sources`: the user's modules by name, where they are to be imported as they were when this was made.
+    """
 
     module: str
     attribute: str
     file: str | None = None
+    sources: Mapping[str, Source] = field(default_factory=dict, repr=False, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ def _load_class(origin: ByValue | ByImport) -> type[Any]:
         take_sources(origin)
         cls: type[Any] = pickle.loads(origin.payload)
         return cls
+    use_sources(origin.sources)
     return class_of(load_module(origin.module, origin.file), origin.attribute)
 
 
@@ -95,7 +101,7 @@ def load_module(name: str, file: str | None) -> Any:
         return importlib.import_module(name)
     if name in sys.modules and getattr(sys.modules[name], "__file__", None) == file:
         return sys.modules[name]
-    location = importlib.util.spec_from_file_location(name, file)
+    location = find_source(name, file) or importlib.util.spec_from_file_location(name, file)
     if location is None or location.loader is None:
         raise LaunchError(f"{file} is not a Python file")
     module = importlib.util.module_from_spec(location)

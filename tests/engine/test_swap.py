@@ -6,12 +6,15 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 import nbcompose
+from nbcompose.capture.packing import deployment_of
 from nbcompose.engine import parking
 from nbcompose.errors import LaunchError
 from tests.conftest import Running, alive, wait_for_end
@@ -151,6 +154,64 @@ def test_an_http_client_that_stays_connected_sees_the_new_code(running: Running)
         running.deploy(counter("two"), compare=True)
         running.registry.wait("Counter")
         assert client.post(f"{url}/ask_on_loop", json={}).json() == "two"
+
+
+def slow(tag: str, go: Path) -> Any:
+    """As `counter`, but its `__init__` waits for a file."""
+
+    class Counter:
+        def __init__(self) -> None:
+            while not go.exists():
+                time.sleep(0.005)
+
+        @nbcompose.api
+        def ask(self) -> str:
+            return tag
+
+    Counter.__qualname__ = "counter.<locals>.Counter"
+    return nbcompose.service(name="Counter")(Counter)
+
+
+def test_the_version_that_serves_may_be_wanted_again_while_another_starts(running: Running, tmp_path: Path) -> None:
+    proxy = running.up(counter("one"), compare=True)
+    before = pids(running)
+    running.deploy(slow("two", tmp_path / "go"), compare=True)
+    running.until("Counter", lambda s: any(r.phase == "load" for r in s.replicas))
+    running.deploy(counter("one"), compare=True)
+    assert running.registry.wait("Counter").state == "ready"
+    assert pids(running) == before
+    assert proxy.ask()[0] == "one"
+
+
+def test_the_version_that_starts_is_not_started_again(running: Running, tmp_path: Path) -> None:
+    proxy = running.up(counter("one"), compare=True)
+    for _ in range(2):
+        running.deploy(slow("two", tmp_path / "go"), compare=True)
+        status = running.until("Counter", lambda s: any(r.phase == "load" for r in s.replicas))
+    starting = {r.pid for r in status.replicas if r.phase == "load"}
+    assert len(starting) == 1
+    (tmp_path / "go").touch()
+    running.registry.wait("Counter")
+    assert proxy.ask() == "two"
+    assert set(pids(running).values()) == starting
+
+
+def test_a_swap_that_comes_while_another_version_starts_replaces_both(running: Running, tmp_path: Path) -> None:
+    proxy = running.up(counter("one"), compare=True)
+    running.deploy(slow("two", tmp_path / "go"), compare=True)
+    running.deploy(counter("three"), compare=True)
+    status = running.registry.wait("Counter")
+    assert proxy.ask()[0] == "three"
+    assert status.remark.startswith("replaced: ")
+
+
+def test_a_stop_first_that_is_given_up_loads_the_version_before_again(running: Running, tmp_path: Path) -> None:
+    proxy = running.up(counter("one"), compare=True)
+    running.registry.deploy(replace(deployment_of(slow("two", tmp_path / "go")), heavy=True), stop_first=True)
+    running.until("Counter", lambda s: any(r.phase == "load" for r in s.replicas))
+    running.registry.abandon("Counter")
+    assert running.registry.wait("Counter").state == "ready"
+    assert proxy.ask()[0] == "one"
 
 
 # -- versions that are kept

@@ -1,0 +1,300 @@
+"""`nbcompose serve --reload`: a saved file is applied as a cell that is run again: only what changed, weights kept.
+
+Which files, and whether they have changed, is watching.py's; what a change calls for, plan.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbcompose.calling.portal import SLICE, background
+from nbcompose.capture.packing import comparable, swappable
+from nbcompose.declaration import Service
+from nbcompose.engine.deployment import Deployment
+from nbcompose.engine.status import Status
+from nbcompose.errors import CaptureError, Incompatible, NbcomposeError, UnknownService
+from nbcompose.plan import Meaning, Plan, compare
+from nbcompose.registry import Registry
+from nbcompose.watching import Watched
+
+Say = Callable[[str], None]
+
+_MACHINERY = (str(Path(__file__).parent), "<frozen")
+
+
+class Reloader:
+    """Brings the services of a registry up to what the user's files say, until it is told to stop.
+
+    `pack` makes deployments of an entry and what is below it, those that others depend on first.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        watched: Watched,
+        pack: Callable[[Service], Sequence[Deployment]],
+        say: Say,
+        stop_first: bool,
+    ) -> None:
+        self._registry = registry
+        self._watched = watched
+        self._pack = pack
+        self._say = say
+        self._stop_first = stop_first
+        self._imported: dict[str, Meaning] = {}  # what the replicas of each service have imported
+        self._coming: dict[str, Coming] = {}
+        self._held: list[Deployment] = []
+        self._gone: list[str] = []
+
+    def run(self, entry: Service, stopped: threading.Event) -> None:
+        """Start the services, watch, and apply what is saved. Raises what `Registry.deploy` raises of the first ones.
+
+        Saves that come while one is applied are applied together after it. One that comes while a replica loads has
+        that given up where it is not what is wanted any more.
+        """
+        for deployment in self._packed(entry):
+            self._begin(deployment, Plan("replace"))
+        for changed in self._watched.looks(stopped):
+            if changed:
+                self._reload(stopped)
+            elif self._held and not self._coming:
+                self._bring_about(self._held, stopped)
+
+    def _packed(self, entry: Service) -> list[Deployment]:
+        """The versions of all services that are in the files now."""
+        modules = self._watched.modules
+        found = []
+        for deployment in self._pack(entry):
+            serving = self._registry.deployment(deployment.spec.name)
+            imported = self._imports_of(deployment.spec.name)
+            found.append(comparable(deployment, modules, serving.meaning if serving is not None else None, imported))
+        return found
+
+    # -- one reload, on the thread that watches
+
+    def _reload(self, stopped: threading.Event) -> None:
+        try:
+            with _interruptible(stopped):
+                wanted = self._packed(self._watched.load())
+        except KeyboardInterrupt:
+            return
+        except (Exception, SystemExit) as error:
+            reason = traceback.format_exception_only(error)[-1].strip()
+            self._say(f"{self._watched.target} could not be loaded, the versions before serve on:\n{_told(error)}")
+            for name in self._registry.names():
+                self._registry.mark(name, behind=reason)
+            return
+        names = [d.spec.name for d in wanted]
+        self._gone = [name for name in self._registry.names() if name not in names]
+        self._make_way(wanted)
+        if not self._bring_about(wanted, stopped) and not self._gone:
+            self._say("nothing has changed")
+        self._run(self._forget_gone())
+
+    def _make_way(self, wanted: Sequence[Deployment]) -> None:
+        """Another entry takes over the port."""
+        entries = [d.spec.name for d in wanted if d.exposed]
+        for name in self._registry.names():
+            known = self._registry.deployment(name)
+            if known is not None and known.exposed and name not in entries:
+                self._say(f"{name}: stopped, since {', '.join(entries)} is to answer where it did")
+                self._registry.remove(name)
+                self._gone = [gone for gone in self._gone if gone != name]
+
+    def _bring_about(self, wanted: Sequence[Deployment], stopped: threading.Event) -> bool:
+        """Begin all that is to be done, and see swaps through; whether there was anything."""
+        self._held = []
+        busy = [self._bring(deployment) for deployment in wanted]
+        self._see_swaps(stopped)
+        held, self._held = self._held, []
+        for deployment in held:  # those that depend on them have been asked to change, too
+            self._bring(deployment, last=not self._coming)
+        self._see_swaps(stopped)
+        return any(busy)
+
+    def _bring(self, deployment: Deployment, last: bool = False) -> bool:
+        """Begin what one service needs; whether that is anything."""
+        name = deployment.spec.name
+        coming = self._coming.get(name)
+        if coming is not None and _is_same(coming.deployment, deployment):
+            return True
+        plan = self._registry.plan(deployment)
+        if coming is not None:
+            self._give_up(name, coming, plan)
+        if plan.action == "nothing":
+            self._registry.mark(name, behind="")
+            return coming is not None
+        try:
+            self._begin(deployment, plan)
+        except Incompatible as error:
+            if last:
+                self._refused(name, error)
+            else:
+                self._held.append(deployment)
+        except NbcomposeError as error:
+            self._refused(name, error)
+        return True
+
+    def _begin(self, deployment: Deployment, plan: Plan) -> None:
+        name, why = deployment.spec.name, ""
+        if plan.action == "swap":
+            try:
+                deployment = swappable(deployment, self._watched.modules, self._imports_of(name))
+            except CaptureError as error:
+                why = str(error)
+        before = self._version(name)
+        misfits = self._registry.deploy(deployment, stop_first=self._stop_first)
+        for line in misfits if not self._held else ():  # what is held may be what they are meant for
+            self._say(f"{name}: {line}")
+        self._registry.mark(name, behind="")
+        coming = Coming(deployment, before, why, is_swap=plan.action == "swap" and not why)
+        self._coming[name] = coming
+        coming.future = self._run(self._see_through(name, coming))
+
+    def _give_up(self, name: str, coming: Coming, plan: Plan) -> None:
+        """A version is on its way that is not wanted any more."""
+        coming.cancel()
+        self._coming.pop(name, None)
+        if plan.action != "replace":  # which would give it up by itself
+            self._registry.abandon(name)
+        if plan.action == "nothing":
+            self._say(f"{name}: the version that serves is what is wanted again")
+
+    def _refused(self, name: str, error: NbcomposeError) -> None:
+        self._say(f"{name}: could not be replaced, the version before serves on: {error}")
+        self._registry.mark(name, behind=str(error).partition("\n")[0])
+
+    def _see_swaps(self, stopped: threading.Event) -> None:
+        """A swap takes no time to speak of, and the next change is to find it done."""
+        swaps = [c.future for c in list(self._coming.values()) if c.is_swap and c.future is not None]
+        while not stopped.is_set() and concurrent.futures.wait(swaps, timeout=SLICE).not_done:
+            pass
+
+    def _version(self, name: str) -> int:
+        try:
+            return self._registry.status(name).version
+        except UnknownService:
+            return 0
+
+    def _imports_of(self, name: str) -> Meaning | None:
+        """What the service's replicas have imported; None where they may not all have imported the same."""
+        try:
+            again = self._registry.status(name).restarts
+        except UnknownService:
+            return None
+        return None if again else self._imported.get(name)
+
+    # -- what comes of it, on the registry's loop
+
+    async def _see_through(self, name: str, coming: Coming) -> None:
+        """Wait for the outcome, and say it."""
+        changed = asyncio.Event()
+        unsubscribe = self._registry.subscribe(lambda _: changed.set())
+        try:
+            while (outcome := coming.outcome(await self._registry.settle(name))) is None:
+                await changed.wait()
+                changed.clear()
+        except UnknownService:  # it was stopped meanwhile
+            return
+        finally:
+            unsubscribe()
+            if self._coming.get(name) is coming:
+                del self._coming[name]
+        if outcome.imported and coming.deployment.meaning is not None:
+            self._imported[name] = coming.deployment.meaning
+        if outcome.line:
+            self._say(f"{name}: {outcome.line}")
+        await self._forget_gone()
+
+    async def _forget_gone(self) -> None:
+        """Stop the services that are no more in the files, once nothing that serves depends on them."""
+        if self._coming or self._held:
+            return
+        for name in list(self._gone):
+            others = [d for n in self._registry.names() if n != name and (d := self._registry.deployment(n))]
+            if not any(name in {x.service for x in d.spec.dependencies if x.url is None} for d in others):
+                self._gone.remove(name)
+                with contextlib.suppress(UnknownService):
+                    await self._registry.remove_async(name)
+                    self._say(f"{name}: removed, since it is no more in {self._watched.target}")
+
+    def _run(self, work: Coroutine[object, object, None]) -> concurrent.futures.Future[None]:
+        return asyncio.run_coroutine_threadsafe(work, background().loop)
+
+
+class Coming:
+    """A version on its way. `before`: the number of the one that served; `why`: what was against a swap."""
+
+    def __init__(self, deployment: Deployment, before: int, why: str, is_swap: bool) -> None:
+        self.deployment = deployment
+        self.is_swap = is_swap
+        self.future: concurrent.futures.Future[None] | None = None
+        self._before = before
+        self._why = why
+
+    def cancel(self) -> None:
+        if self.future is not None:
+            self.future.cancel()
+
+    def outcome(self, status: Status) -> Outcome | None:
+        """What came of it; None where that is not known yet."""
+        if status.state == "failed":
+            return Outcome(f"could not start: {status.error}")
+        if status.behind:
+            return Outcome(f"could not be replaced, the version before serves on: {status.error or status.behind}")
+        if status.version <= self._before or any(r.state == "starting" for r in status.replicas):
+            return None
+        swapped = status.remark.startswith("code swapped")
+        return Outcome(f"{status.remark}, since {self._why}" if self._why else status.remark, imported=not swapped)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is to be said of it. `imported`: the replicas that serve have imported their class anew."""
+
+    line: str
+    imported: bool = False
+
+
+def _is_same(one: Deployment, other: Deployment) -> bool:
+    if one.meaning is None or other.meaning is None:
+        return False
+    return compare((one.spec, one.meaning), (other.spec, other.meaning)).action == "nothing"
+
+
+def _told(error: BaseException) -> str:
+    """An error with the user's own frames."""
+    if isinstance(error, NbcomposeError):
+        return str(error)
+    told = link = traceback.TracebackException.from_exception(error)
+    while link is not None:
+        link.stack[:] = [frame for frame in link.stack if not frame.filename.startswith(_MACHINERY)]
+        link = link.__cause__ or link.__context__  # type: ignore[assignment]
+    return "".join(told.format()).rstrip()
+
+
+@contextlib.contextmanager
+def _interruptible(stopped: threading.Event) -> Iterator[None]:
+    """Have a signal that is to end the process end an import as well."""
+
+    def end(*_: object) -> None:
+        stopped.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {s: signal.signal(s, end) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
