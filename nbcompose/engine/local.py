@@ -173,7 +173,7 @@ class LocalEngine:
             return *start_cold(files, environment), "no zygote on this machine"
         if not zygote.alive:
             return *start_cold(files, environment), f"the zygote failed: {zygote.end}"
-        if not heavy and zygote.warming():
+        if not heavy and zygote.imports and zygote.warming():
             return *start_cold(files, environment), NOT_WARM
         differing = _differing(zygote, environment)
         if differing and not any(name in environment for name in differing):

@@ -32,7 +32,7 @@ class Zygote:
     ) -> None:
         named = os.environ.get(PRELOAD_VARIABLE)
         usual = tuple(named.split(",")) if named is not None else PRELOAD
-        self._modules = preload if preload is not None else usual
+        self.imports = tuple(filter(None, preload if preload is not None else usual))
         self._owner_fd = owner_fd
         self._on_end = on_end
         self.environment: dict[str, str] = dict(os.environ)
@@ -75,7 +75,7 @@ class Zygote:
         return subprocess.Popen(
             [
                 sys.executable, "-P", "-c", "from nbcompose.engine.zygote import start; start()",
-                str(theirs.fileno()), str(self._owner_fd), ",".join(self._modules),
+                str(theirs.fileno()), str(self._owner_fd), ",".join(self.imports),
             ],
             pass_fds=(theirs.fileno(), self._owner_fd),
             env={**self.environment, **owner_environment()},

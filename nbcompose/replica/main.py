@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import faulthandler
 import functools
+import gc
 import os
 import signal
 import socket
@@ -179,6 +180,9 @@ class _Replica:
         runtime = Runtime(spec, launch.index, launch.slot, board, launch.torch_threads)
         with self._client.telling(functools.partial(link.tell, "phase")):
             await runtime.start()
+        # What is loaded stays: the collector need not walk through it in the middle of calls.
+        gc.collect()
+        gc.freeze()
         callers = Callers(runtime)
         where = await callers.listen()
         access = Access.of(launch.spec.http, launch.token, launch.allowed_hosts)
