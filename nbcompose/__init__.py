@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from nbcompose.errors import NbcomposeError, UnknownArgumentWarning
     from nbcompose.host.devices import device
     from nbcompose.notebook.extension import load_ipython_extension, unload_ipython_extension
+    from nbcompose.notebook.graph.show import graph
     from nbcompose.serving import serve
+    from nbcompose.timeline import trace, traces
     from nbcompose.tracing import cancelled
 
 __version__ = "0.1.0"
@@ -30,12 +32,15 @@ __all__ = [
     "depends",
     "device",
     "errors",
+    "graph",
     "load_ipython_extension",
     "models",
     "on_shutdown",
     "on_startup",
     "serve",
     "service",
+    "trace",
+    "traces",
     "unload_ipython_extension",
 ]
 
@@ -48,11 +53,14 @@ _HOMES = {
     "cancelled": "nbcompose.tracing",
     "depends": "nbcompose.declaration",
     "device": "nbcompose.host.devices",
+    "graph": "nbcompose.notebook.graph.show",
     "load_ipython_extension": "nbcompose.notebook.extension",
     "on_shutdown": "nbcompose.declaration",
     "on_startup": "nbcompose.declaration",
     "serve": "nbcompose.serving",
     "service": "nbcompose.declaration",
+    "trace": "nbcompose.timeline",
+    "traces": "nbcompose.timeline",
     "unload_ipython_extension": "nbcompose.notebook.extension",
 }
 

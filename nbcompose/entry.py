@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nbcompose import graph
+from nbcompose import topology
 from nbcompose.declaration import Service
 from nbcompose.errors import UnknownService
 from nbcompose.replica.launch import load_module
@@ -30,7 +30,7 @@ def find_entry(target: str, favorite: str = "") -> Service:
         if not isinstance(found, Service):
             raise UnknownService(f"{place} has no service {name!r}; it has: {', '.join(services)}")
         return found
-    entries = graph.entries(graph.edges(s.spec for s in services.values()))
+    entries = topology.entries(topology.edges(s.spec for s in services.values()))
     if favorite in entries:
         return services[favorite]
     if len(entries) != 1:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nbcompose import graph
+from nbcompose import topology
 from nbcompose.calling.client import Route
 from nbcompose.engine.base import Engine
 from nbcompose.engine.member import Member
@@ -46,10 +46,10 @@ class Overview:
 
     def missing_below(self, name: str) -> list[str]:
         """Services below `name` that do not exist, or have failed: nothing to wait for."""
-        edges = graph.edges(s.spec for s in self._supervisors.values())
+        edges = topology.edges(s.spec for s in self._supervisors.values())
         return [
             n
-            for n in graph.below(edges, name)
+            for n in topology.below(edges, name)
             if n not in self._supervisors or self.state(self._supervisors[n])[0] in ("failed", "stopped")
         ]
 

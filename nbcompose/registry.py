@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from nbcompose import graph, overview
+from nbcompose import overview, topology
 from nbcompose.calling.caller import Caller, WireCaller
 from nbcompose.calling.client import Client
 from nbcompose.calling.portal import background
@@ -29,6 +29,7 @@ from nbcompose.plan import Plan
 from nbcompose.rollout import carry_out, check_dependents, overtaken, plan_for, stop_all
 from nbcompose.runtimes import RuntimeServer
 from nbcompose.switchboard import Subscriber, Switchboard
+from nbcompose.tracing import TraceLog
 from nbcompose.wire.board import LoadBoard
 
 T = TypeVar("T")
@@ -144,6 +145,11 @@ class Registry:
         """The last lines that the service's replicas wrote."""
         return self._portal.run(self._on_loop(lambda: self.log_lines(name, lines)))
 
+    def collect_traces(self) -> TraceLog:
+        """`traces`, with every call that has ended by now: replicas tell of them a few times a second."""
+        self._portal.run(self._switchboard.collect())
+        return self.traces
+
     def proxy(self, name: str) -> Proxy:
         """The service as something to call. Raises `UnknownService`."""
         return Proxy(self.caller(name))
@@ -193,7 +199,7 @@ class Registry:
 
     def snapshot(self) -> list[Status]:
         specs = [s.spec for s in self._supervisors.values()]
-        known = [n for n in graph.order(graph.edges(specs)) if n in self._supervisors]
+        known = [n for n in topology.order(topology.edges(specs)) if n in self._supervisors]
         return [self._overview.status(self._supervisors[n]) for n in known]
 
     def log_lines(self, name: str, lines: int) -> list[str]:
@@ -246,7 +252,7 @@ class Registry:
     async def _deploy(self, deployment: Deployment, stop_first: bool) -> tuple[str, ...]:
         name = deployment.spec.name
         others = [s.deployment.spec for n, s in self._supervisors.items() if n != name]
-        graph.check_acyclic([*others, deployment.spec])
+        topology.check_acyclic([*others, deployment.spec])
         misfits = check_dependents(self._supervisors, deployment)
         supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._switchboard, self._keep)
         plan = plan_for(supervisor, deployment)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from nbcompose import graph
+from nbcompose import topology
 from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.supervisor import Supervisor
 from nbcompose.errors import Incompatible
@@ -103,7 +103,7 @@ def _said(call: DependencyCall, why: str) -> str:
 
 async def stop_all(supervisors: Mapping[str, Supervisor], deadline: float) -> None:
     """Stop every service, each after those that depend on it: what they have in hand may need it."""
-    edges = graph.edges(s.spec for s in supervisors.values())
+    edges = topology.edges(s.spec for s in supervisors.values())
     stopping: dict[str, asyncio.Task[None]] = {}
 
     async def stop_after(supervisor: Supervisor, dependents: list[asyncio.Task[None]]) -> None:
@@ -112,7 +112,7 @@ async def stop_all(supervisors: Mapping[str, Supervisor], deadline: float) -> No
         await supervisor.stop(max(0.0, deadline - time.monotonic()))
 
     async with asyncio.TaskGroup() as group:
-        for name in reversed(graph.order(edges)):
+        for name in reversed(topology.order(edges)):
             if name in supervisors:
-                dependents = [stopping[d] for d in graph.dependents(edges, name)]
+                dependents = [stopping[d] for d in topology.dependents(edges, name)]
                 stopping[name] = group.create_task(stop_after(supervisors[name], dependents))

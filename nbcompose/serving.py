@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from nbcompose import graph
+from nbcompose import topology
 from nbcompose.calling.inprocess import collect
 from nbcompose.capture.packing import deployment_of
 from nbcompose.declaration import Service, service
@@ -103,13 +103,13 @@ class _Graph:
     def pack(self, entry: Service) -> list[Deployment]:
         """Those that others depend on first; only the entry answers over HTTP. One of another name keeps the port."""
         services = collect(entry, _named_in(entry))
-        graph.check_acyclic([s.spec for s in services.values()])
+        topology.check_acyclic([s.spec for s in services.values()])
         if entry.name != self._entry and self._url:
             self._port = int(self._url.rpartition(":")[2])
         port = self._port if self._port is not None else entry.spec.http.port or DEFAULT_PORT
         http = replace(entry.spec.http, host=self._host, port=port)
         found = []
-        for name in graph.order(graph.edges(s.spec for s in services.values())):
+        for name in topology.order(topology.edges(s.spec for s in services.values())):
             deployment = deployment_of(services[name], token=self._token, allowed_hosts=self._hosts)
             if name == entry.name:
                 deployment = replace(deployment, spec=replace(deployment.spec, http=http))

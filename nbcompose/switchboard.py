@@ -11,6 +11,7 @@ import contextlib
 import re
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from nbcompose.calling.client import Client, Route
 from nbcompose.engine.member import Member
@@ -24,6 +25,7 @@ from nbcompose.wire.board import SLOTS, LoadBoard
 
 Subscriber = Callable[[Status], None]
 
+COLLECT_WAIT = 1.0  # seconds that replicas have to tell of their last calls
 MEMORY_PERIOD = 2.0  # seconds between looks at how much memory replicas use
 UNTOLD_MEMORY = 2**30  # bytes of a GPU that a replica is expected to take where its service does not say
 
@@ -70,8 +72,9 @@ class Switchboard:
         """Work out every route again, push those that are new, and tell subscribers. Cheap: there are few services."""
         for name in [n for n in self._routes if n not in self._supervisors]:
             gone = self._routes.pop(name)
-            self._shown.pop(name, None)
             self._push(Route(name, gone.apis, gone.timeout, reason="it was stopped", gone=True))
+            if last := self._shown.pop(name, None):
+                self._tell(replace(last, state="stopped", reason="it was stopped"))
         for name, supervisor in self._supervisors.items():
             route = self._overview.route(supervisor)
             if route != self._routes.get(name):
@@ -108,6 +111,13 @@ class Switchboard:
         return promised
 
     # -- telling
+
+    async def collect(self) -> None:
+        """Have the replicas tell now of the calls that have ended; one that does not answer is not waited for long."""
+        replicas = [m for m in self._members() if m.state == "up"]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(COLLECT_WAIT):
+                await asyncio.gather(*(m.ask("report") for m in replicas), return_exceptions=True)
 
     def _members(self) -> list[Member]:
         return [m for s in self._supervisors.values() for g in s.everything() for m in g.members.values()]

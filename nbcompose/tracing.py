@@ -121,6 +121,7 @@ class Span(NamedTuple):
     """One call at the replica that answered it. Times are `time.time()` seconds; durations are seconds.
 
     `queued` is the part of `duration` that was spent waiting for a place, `error` the exception's type name or "".
+    `first_item` and `last_item` say how long after `start` a stream yielded them; None where it is none, or did not.
     """
 
     trace_id: int
@@ -133,6 +134,8 @@ class Span(NamedTuple):
     duration: float
     queued: float
     error: str
+    first_item: float | None = None
+    last_item: float | None = None
 
 
 class SpanBuffer:

@@ -14,7 +14,7 @@ ROOT = Path(nbcompose.__file__).parent
 # The lowest first; a module may import from its own layer and from those above it in this list.
 LAYERS = (
     "errors spec",
-    "host graph plan tracing batching hub",
+    "host plan topology tracing timeline batching hub",
     "schema",
     "declaration models",
     "wire",

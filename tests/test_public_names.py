@@ -20,16 +20,31 @@ PUBLIC = [
     "depends",
     "device",
     "errors",
+    "graph",
     "load_ipython_extension",
     "models",
     "on_shutdown",
     "on_startup",
     "serve",
     "service",
+    "trace",
+    "traces",
     "unload_ipython_extension",
 ]
 
-HEAVY = ("IPython", "ipykernel", "jupyter_client", "torch", "transformers", "pandas", "PIL", "tornado", "httpx")
+HEAVY = (
+    "IPython",
+    "anywidget",
+    "ipykernel",
+    "jupyter_client",
+    "torch",
+    "transformers",
+    "pandas",
+    "PIL",
+    "pygraphviz",
+    "tornado",
+    "httpx",
+)
 
 
 def test_the_names_are_these() -> None:

@@ -15,7 +15,7 @@ import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
-from nbcompose import graph
+from nbcompose import topology
 from nbcompose.calling.caller import Args, Kwargs, find_api
 from nbcompose.calling.checked import checked, within
 from nbcompose.calling.portal import background
@@ -37,9 +37,9 @@ def build(service: Service, find: Find | None = None) -> Any:
     `DeclarationError` where one is not found, and `CycleError`.
     """
     services = collect(service, find)
-    graph.check_acyclic([s.spec for s in services.values()])
+    topology.check_acyclic([s.spec for s in services.values()])
     built: dict[str, InProcessCaller] = {}
-    for name in graph.order(graph.edges(s.spec for s in services.values())):
+    for name in topology.order(topology.edges(s.spec for s in services.values())):
         spec = services[name].spec
         built[name] = InProcessCaller(name, spec.apis, _instance(spec, built))
     return built[service.name].instance

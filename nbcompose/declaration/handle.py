@@ -17,6 +17,9 @@ from nbcompose.spec import ApiSpec, ServiceSpec
 # Installs `Service.build`. Imported when a service is first built in a process, because it brings an HTTP client.
 BUILDER = "nbcompose.calling.inprocess"
 
+# Shows a graph. Imported when one is wanted, because it needs a notebook.
+DRAWER = "nbcompose.notebook.graph.show"
+
 
 class Service:
     """A declared service: `Answer.ask(...)` calls it where it runs, `Answer()` builds an instance in this process."""
@@ -75,6 +78,11 @@ class Service:
         """The bearer token that HTTP calls need; changes with the kernel."""
         return str(self._handle().token)
 
+    def graph(self) -> None:
+        """Show what it calls, directly or not, as a live picture in the notebook."""
+        self._handle()  # says what to do where it does not run
+        importlib.import_module(DRAWER).graph(self)
+
     def __getattr__(self, attribute: str) -> Any:
         spec: ServiceSpec | None = self.__dict__.get("spec")
         if spec is None or attribute.startswith("__"):
@@ -91,7 +99,7 @@ class Service:
 
     def __dir__(self) -> list[str]:
         return sorted(
-            {*(a.name for a in self.spec.apis), "to_async", "to_sync", "url", "token", "spec", "inner", "name"}
+            {*(a.name for a in self.spec.apis), "to_async", "to_sync", "url", "token", "graph", "spec", "inner", "name"}
         )
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:

@@ -38,6 +38,13 @@ SERVICES_HELP = """Show the services of this notebook, or do something with some
     %services logs NAME        what its replicas wrote last (-n LINES)
     %services scale NAME N     have N replicas"""
 
+GRAPH_HELP = """Show the services of this notebook, and which calls which, as a live picture.
+
+    %graph          all services
+    %graph NAME     a service and everything below it
+
+The picture changes with its services. Running the cell again shows it as it is then."""
+
 
 class _Parser(MagicArgumentParser):  # type: ignore[misc]  # IPython's imports are not followed
     """Options are written in full: an abbreviation would change its meaning with the next option that is added."""
@@ -97,6 +104,12 @@ def services_parser() -> MagicArgumentParser:
     scale = actions.add_parser("scale")
     scale.add_argument("name", metavar="NAME")
     scale.add_argument("replicas", type=_count, metavar="N")
+    return parser
+
+
+def graph_parser() -> MagicArgumentParser:
+    parser = _Parser("graph", description=GRAPH_HELP)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a service: only what is below it is shown")
     return parser
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from IPython.core.error import UsageError
 
-from nbcompose import graph
+from nbcompose import topology
 from nbcompose.capture.packing import deployment_of
 from nbcompose.declaration import Service, declare
 from nbcompose.errors import DeclarationError, Mistake, UnknownService
@@ -71,9 +71,9 @@ def compare(session: Session, services: Mapping[str, Service], *, stop_first: bo
     Raises `CycleError`, and `CaptureError` for what cannot be sent to a replica.
     """
     specs = {s.name: s.spec for s in services.values()}
-    graph.check_acyclic([*_others(session, specs), *specs.values()])
+    topology.check_acyclic([*_others(session, specs), *specs.values()])
     changes = {s.name: _change(session, variable, s, stop_first) for variable, s in services.items()}
-    return [changes[name] for name in graph.order(graph.edges(specs.values())) if name in changes]
+    return [changes[name] for name in topology.order(topology.edges(specs.values())) if name in changes]
 
 
 def restarts(session: Session, names: Sequence[str]) -> list[Change]:

@@ -1,4 +1,4 @@
-"""What Tab offers after %%service and %services: options, devices, names of services."""
+"""What Tab offers after %%service, %services and %graph: options, devices, names of services."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ class Completer:
             found = _service_words(words[1:])
         elif words[:1] == ["%services"]:
             found = self._services_words(words[1:])
+        elif words == ["%graph"]:
+            found = self._session.registry.names()
         else:
             return _result([])
         # IPython's token may begin in the middle of a word, after the colon of "cuda:0".

@@ -10,6 +10,7 @@ from types import FrameType
 from IPython.core.extensions import ExtensionManager
 from IPython.core.interactiveshell import InteractiveShell
 
+from nbcompose import timeline
 from nbcompose.declaration import Service
 from nbcompose.notebook import session as sessions
 from nbcompose.notebook.completion import MATCHER, Completer
@@ -18,7 +19,8 @@ from nbcompose.notebook.session import Session
 from nbcompose.registry import Registry
 
 KEEP = 60.0  # seconds that a version which was replaced stays, for `%services rollback`
-MAGICS = (("cell", "service"), ("line", "services"))
+WIDGET = "nbcompose.notebook.graph.widget"
+MAGICS = (("cell", "service"), ("line", "services"), ("line", "graph"))
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -32,6 +34,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         sessions.keep(shell, session)
     _unhook(shell)  # what an earlier load, by another copy of this module, has left
     Service.connect = session.connect
+    timeline.install(session.registry.collect_traces)
     magics = NbcomposeMagics(session)
     shell.register_magics(magics)
     shell.configurables.append(magics)  # for %config
@@ -45,10 +48,14 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     session = sessions.current(shell)
     if session is None or _reloading():
         return
+    widgets = sys.modules.get(WIDGET)  # there once a graph has been shown
+    if widgets is not None:
+        widgets.leave_all()
     for name in list(session.lingering):
         session.stop_lingering(name)
     sessions.keep(shell, None)
     Service.connect = None
+    timeline.install(None)
     atexit.unregister(session.registry.stop)
     session.registry.stop()
 

@@ -1,5 +1,5 @@
-"""The magics `%%service` and `%services`. A magic parses and delegates; errors leave here without the machinery's
-frames.
+"""The magics `%%service`, `%services` and `%graph`. A magic parses and delegates; errors leave here without the
+machinery's frames.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from traitlets import Bool
 
 from nbcompose.errors import NbcomposeError, UnknownService
 from nbcompose.notebook import cell, staleness
-from nbcompose.notebook.arguments import service_options, service_parser, services_parser
+from nbcompose.notebook.arguments import graph_parser, service_options, service_parser, services_parser
 from nbcompose.notebook.changes import compare, declared, refreshes, restarts, rollbacks
 from nbcompose.notebook.failures import message_only
 from nbcompose.notebook.launching import Launching
@@ -87,6 +87,13 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
             actions[args.action](args)
         return None
 
+    @line_magic  # type: ignore[untyped-decorator]
+    def graph(self, line: str) -> None:
+        with briefly(self._session.shell):
+            from nbcompose.notebook.graph.show import show  # Graphviz and widgets, which a notebook may never need
+
+            show(self._session, graph_parser().parse_argstring(line).name)
+
     def _stop(self, args: Namespace) -> None:
         registry = self._session.registry
         if bool(args.names) == args.all:
@@ -130,6 +137,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         return list(dict.fromkeys(names))
 
 
-# What `%%service?` and `%services?` show.
+# What `%%service?`, `%services?` and `%graph?` show.
 NbcomposeMagics.service.__doc__ = service_parser().format_help()
 NbcomposeMagics.services.__doc__ = services_parser().format_help()
+NbcomposeMagics.graph.__doc__ = graph_parser().format_help()

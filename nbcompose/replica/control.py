@@ -1,8 +1,8 @@
 """A replica's side of the control channel: what it tells its supervisor, and what it is told.
 
 Notes to the supervisor: phase, progress, up, failed, leaving, cut, stats, spans. Notes from it: launch, route, stop.
-Calls from it (`Operation`s), once the replica is up: prepare, commit and discard new code, park, unpark. A closed
-channel tells each side that the other has gone.
+Calls from it (`Operation`s), once the replica is up: prepare, commit and discard new code, park, unpark, report. A
+closed channel tells each side that the other has gone.
 """
 
 from __future__ import annotations
@@ -131,6 +131,10 @@ class Reporter:
         while True:
             self.report()
             await asyncio.sleep(PERIOD)
+
+    async def report_now(self) -> None:
+        """An `Operation`: its answer comes after what is told."""
+        self.report()
 
     def report(self) -> None:
         runtime, last = self._runtime, self._last

@@ -155,6 +155,7 @@ class _Replica:
     async def _serve(self, runtime: Runtime, callers: Callers, door: Door) -> None:
         """Until told to stop, and then until what is in hand is done, within the grace given."""
         reporter = Reporter(self._link, runtime, self._client)
+        self._link.operations["report"] = reporter.report_now
         reporting = asyncio.ensure_future(reporter.run())
         grace = await self._link.stop
         self._link.tell("leaving", None)  # SIGTERM comes from elsewhere: callers must hear of it too

@@ -231,8 +231,9 @@ class Runtime:
                 call.admitted()
                 async with contextlib.aclosing(self._items(api, arguments, context, call)) as items:
                     async for item in items:
-                        self.metrics.streamed(api.spec.name)
-                        yield api.schema.check_item(item)
+                        item = api.schema.check_item(item)
+                        call.streamed()
+                        yield item
             finally:
                 self._leave(call)
         except BaseException as error:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 class TimedCall:
     """A call of api `name` of a runtime. `job`: where a thread does it."""
 
-    __slots__ = ("_arrived", "_context", "_name", "_parent", "_queued", "_runtime", "_start", "job")
+    __slots__ = (
+        "_arrived", "_context", "_first_item", "_last_item", "_name", "_parent", "_queued", "_runtime", "_start", "job",
+    )  # fmt: skip
 
     def __init__(self, runtime: Runtime, name: str, context: CallContext) -> None:
         self.job: Job | None = None
@@ -27,11 +29,20 @@ class TimedCall:
         self._start = time.time()
         self._arrived = time.perf_counter()
         self._queued = 0.0
+        self._first_item: float | None = None
+        self._last_item: float | None = None
         runtime.begin()
         runtime.metrics.started(name)
 
     def admitted(self) -> None:
         self._queued = time.perf_counter() - self._arrived
+
+    def streamed(self) -> None:
+        """An item is about to go out."""
+        self._last_item = time.perf_counter() - self._arrived
+        if self._first_item is None:
+            self._first_item = self._last_item
+        self._runtime.metrics.streamed(self._name)
 
     def ended(self, error: str = "") -> None:
         seconds = time.perf_counter() - self._arrived
@@ -43,6 +54,6 @@ class TimedCall:
         runtime.spans.add(
             Span(
                 self._context.trace_id, self._context.span_id, self._parent, runtime.spec.name, self._name,
-                runtime.index, self._start, seconds, self._queued, error,
+                runtime.index, self._start, seconds, self._queued, error, self._first_item, self._last_item,
             )
         )  # fmt: skip

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
+import time
 from collections import Counter
+from pathlib import Path
 
 import httpx
 import pytest
@@ -240,6 +243,58 @@ def test_the_traces_of_a_call_reach_the_registry(running: Running) -> None:
     }
     root = next(s for s in trace if s.service == "Front")
     assert {s.parent_id for s in trace if s.service == "Mid"} == {root.span_id}
+
+
+@pytest.mark.parametrize("api", ["count", "acount"])
+def test_the_span_of_a_stream_knows_its_first_and_last_item(running: Running, api: str) -> None:
+    words = running.up(Words)
+    items = getattr(words, api)(2)
+    assert next(items) == 0
+    between = time.time()
+    assert list(items) == [1]
+
+    (span,) = running.registry.collect_traces().latest()[-1]
+    assert span.api == api
+    assert span.first_item is not None
+    assert span.last_item is not None
+    assert span.queued <= span.first_item < span.last_item <= span.duration
+    assert span.start + span.first_item < between
+
+
+def test_a_call_that_yields_nothing_has_no_first_item(running: Running) -> None:
+    words = running.up(Words)
+    assert list(words.count(0)) == []
+    with pytest.raises(ValueError, match="the well is dry"):
+        list(words.breaks(0))
+    batches = running.up(Batches)
+    batches.double([1])
+
+    spans = {s.api: s for t in running.registry.collect_traces().latest() for s in t}
+    for api in ("count", "breaks", "double"):
+        assert (spans[api].first_item, spans[api].last_item) == (None, None)
+
+
+def test_a_replica_that_does_not_answer_holds_up_no_traces(running: Running, tmp_path: Path) -> None:
+    class Stuck:
+        @nbcompose.api
+        async def read(self, path: str) -> str:
+            return self.wait_for(path)
+
+        def wait_for(self, path: str) -> str:
+            with open(path) as file:
+                return file.read()
+
+    stuck, words = running.up(nbcompose.service(Stuck)), running.up(Words)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    held = running.in_thread(stuck.read, str(pipe))
+    with pipe.open("w") as end:  # once it reads, and by that stops its loop
+        began = time.time()
+        assert list(words.count(1)) == [0]
+        assert running.registry.collect_traces().latest()[-1][0].start >= began
+        assert not held.done()
+        end.write("done")
+    assert held.result(PATIENCE) == "done"
 
 
 def test_forked_replicas_do_not_share_their_random_numbers(running: Running) -> None:

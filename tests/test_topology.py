@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbcompose import graph
+from nbcompose import topology
 from nbcompose.errors import CycleError
 from nbcompose.spec import DependencySpec, Location, ServiceSpec
 
@@ -20,42 +20,42 @@ def spec(name: str, *below: str, line: int = 1) -> ServiceSpec:
     return ServiceSpec(name=name, cls=object, apis=(), dependencies=dependencies, location=Location("app.py", line))
 
 
-DIAMOND = graph.edges([spec("Top", "Left", "Right"), spec("Left", "Base"), spec("Right", "Base"), spec("Base")])
+DIAMOND = topology.edges([spec("Top", "Left", "Right"), spec("Left", "Base"), spec("Right", "Base"), spec("Base")])
 
 
 def test_edges_leave_urls_and_repetitions_out() -> None:
-    assert graph.edges([spec("A", "B", "http://elsewhere", "C", "B")]) == {"A": ("B", "C")}
+    assert topology.edges([spec("A", "B", "http://elsewhere", "C", "B")]) == {"A": ("B", "C")}
 
 
 def test_order_puts_dependencies_first() -> None:
-    found = graph.order(DIAMOND)
+    found = topology.order(DIAMOND)
     assert found[0] == "Base"
     assert found[-1] == "Top"
     assert sorted(found) == ["Base", "Left", "Right", "Top"]
 
 
 def test_order_includes_what_is_only_depended_on() -> None:
-    assert graph.order(graph.edges([spec("A", "Missing")])) == ["Missing", "A"]
+    assert topology.order(topology.edges([spec("A", "Missing")])) == ["Missing", "A"]
 
 
 def test_relations() -> None:
-    assert graph.below(DIAMOND, "Top") == {"Left", "Right", "Base"}
-    assert graph.below(DIAMOND, "Base") == set()
-    assert graph.below(DIAMOND, "Unknown") == set()
-    assert graph.dependents(DIAMOND, "Base") == ["Left", "Right"]
-    assert graph.entries(DIAMOND) == ["Top"]
+    assert topology.below(DIAMOND, "Top") == {"Left", "Right", "Base"}
+    assert topology.below(DIAMOND, "Base") == set()
+    assert topology.below(DIAMOND, "Unknown") == set()
+    assert topology.dependents(DIAMOND, "Base") == ["Left", "Right"]
+    assert topology.entries(DIAMOND) == ["Top"]
 
 
 def test_no_circle() -> None:
-    graph.check_acyclic([spec("A", "B", "C"), spec("B", "C"), spec("C", "http://elsewhere")])
-    graph.check_acyclic([spec("A", "NotThereYet")])
-    graph.check_acyclic([])
+    topology.check_acyclic([spec("A", "B", "C"), spec("B", "C"), spec("C", "http://elsewhere")])
+    topology.check_acyclic([spec("A", "NotThereYet")])
+    topology.check_acyclic([])
 
 
 def test_a_circle_is_drawn_with_the_places_of_its_services() -> None:
     specs = [spec("Answer", "Writer", line=3), spec("Writer", "Editor", line=9), spec("Editor", "Answer", line=20)]
     with pytest.raises(CycleError) as caught:
-        graph.check_acyclic([*specs, spec("Bystander", "Answer")])
+        topology.check_acyclic([*specs, spec("Bystander", "Answer")])
     text = str(caught.value)
     assert text.startswith("services depend on one another in a circle:\n")
     assert text.count("──▶") == 2
@@ -71,10 +71,10 @@ def test_a_circle_is_drawn_with_the_places_of_its_services() -> None:
 
 def test_arrows_point_from_a_service_to_what_it_depends_on() -> None:
     with pytest.raises(CycleError) as caught:
-        graph.check_acyclic([spec("A", "B"), spec("B", "A")])
+        topology.check_acyclic([spec("A", "B"), spec("B", "A")])
     assert "A ──▶ B\n" in str(caught.value) or "B ──▶ A\n" in str(caught.value)
     with pytest.raises(CycleError) as caught:
-        graph.check_acyclic([spec("A", "B"), spec("B", "C"), spec("C", "A")])
+        topology.check_acyclic([spec("A", "B"), spec("B", "C"), spec("C", "A")])
     line = str(caught.value).splitlines()[2].strip()
     assert line in ("A ──▶ B ──▶ C", "B ──▶ C ──▶ A", "C ──▶ A ──▶ B")
 
@@ -99,12 +99,12 @@ def test_arrows_point_from_a_service_to_what_it_depends_on() -> None:
     ],
 )
 def test_drawings(circle: list[str], drawing: str) -> None:
-    assert graph.draw_cycle(circle) == textwrap.indent(textwrap.dedent(drawing), "  ")
+    assert topology.draw_cycle(circle) == textwrap.indent(textwrap.dedent(drawing), "  ")
 
 
 @given(st.lists(st.from_regex(r"[A-Za-z_]{1,9}", fullmatch=True), min_size=1, max_size=6, unique=True))
 def test_a_drawing_s_corners_meet(names: list[str]) -> None:
-    lines = graph.draw_cycle([*names, names[0]]).splitlines()
+    lines = topology.draw_cycle([*names, names[0]]).splitlines()
     above, below = lines[1], lines[2]
     assert above.index("▲") == below.index("╰")
     assert above.index("│") == below.index("╯")
@@ -118,12 +118,12 @@ def test_a_drawing_s_corners_meet(names: list[str]) -> None:
 @given(st.dictionaries(st.sampled_from("ABCDEF"), st.lists(st.sampled_from("ABCDEF"), max_size=3)))
 def test_every_graph_has_an_order_or_a_circle(links: dict[str, list[str]]) -> None:
     specs = [spec(name, *below) for name, below in links.items()]
-    edges = graph.edges(specs)
+    edges = topology.edges(specs)
     try:
-        graph.check_acyclic(specs)
+        topology.check_acyclic(specs)
     except CycleError as error:
         names = [m.message.split(" depends on ") for m in error.mistakes]
         assert all(b in edges[a] for a, b in names)
     else:
-        place = {name: i for i, name in enumerate(graph.order(edges))}
+        place = {name: i for i, name in enumerate(topology.order(edges))}
         assert all(place[b] < place[a] for a, below in edges.items() for b in below)

@@ -1,0 +1,135 @@
+"""Forms: the schema that the front end gets, and what it sends back."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import BaseModel
+
+from nbcompose import api, service
+from nbcompose.errors import BadRequest, InvalidArgument
+from nbcompose.notebook.graph import forms
+from nbcompose.schema import ApiSchema
+from nbcompose.schema.files import TempFiles
+
+
+class Style(BaseModel):
+    tone: Literal["dry", "warm"] = "dry"
+    picture: Image.Image | None = None
+    model_config = {"arbitrary_types_allowed": True}
+
+
+@service
+class Shown:
+    @api
+    def ask(self, question: str, top_k: int = 3, exact: bool = False) -> str:
+        """Answers."""
+        return question
+
+    @api
+    def look(self, picture: Image.Image, more: list[Image.Image], notes: Path, data: np.ndarray) -> int:
+        return 1
+
+    @api
+    def styled(self, style: Style, raw: bytes = b"") -> int:
+        return 1
+
+
+def schema(name: str) -> ApiSchema:
+    found = Shown.spec.api(name)
+    assert found is not None
+    return ApiSchema.of(Shown.spec.cls, found)
+
+
+def form(name: str) -> dict[str, Any]:
+    found = Shown.spec.api(name)
+    assert found is not None
+    return forms.describe(Shown.spec, found, schema(name), "Mine")
+
+
+def png() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (4, 2), "red").save(out, "PNG")
+    return out.getvalue()
+
+
+def upload(data: bytes, media_type: str, name: str) -> dict[str, Any]:
+    return {forms.UPLOAD: {"name": name, "type": media_type, "data": base64.b64encode(data).decode()}}
+
+
+def test_a_form_has_the_schema_that_http_has() -> None:
+    told = form("ask")
+    assert told["schema"] == schema("ask").input_schema
+    assert told["schema"]["properties"]["top_k"]["default"] == 3
+    assert (told["doc"], told["stream"]) == ("Answers.", False)
+    assert told["signature"] == "ask(question: str, top_k: int = 3, exact: bool = False) -> str"
+
+
+def test_a_form_knows_files_from_text() -> None:
+    fields = form("look")["schema"]["properties"]
+    kinds = {name: field["x-form"] for name, field in fields.items()}
+    assert kinds == {
+        "picture": {"kind": "image", "many": False},
+        "more": {"kind": "image", "many": True},
+        "notes": {"kind": "file", "many": False},
+        "data": {"kind": "array", "many": False},
+    }
+
+
+def test_files_inside_models_are_known_too() -> None:
+    described = form("styled")["schema"]
+    options = described["$defs"]["Style"]["properties"]["picture"]["anyOf"]
+    assert [o.get("x-form", {}).get("kind") for o in options] == ["image", None]
+    assert described["properties"]["raw"]["x-form"]["kind"] == "file"
+
+
+def test_marking_leaves_the_schema_itself_alone() -> None:
+    made = schema("look")
+    forms.describe(Shown.spec, made.spec, made, "Mine")
+    assert "x-form" not in str(made.input_schema)
+
+
+def test_what_was_filled_in_is_validated_as_over_http() -> None:
+    assert forms.read(schema("ask"), {"question": "why", "top_k": "5"}) == {"question": "why", "top_k": 5}
+    with pytest.raises(InvalidArgument) as caught:
+        forms.read(schema("ask"), {"question": "why", "top_k": "many"})
+    assert caught.value.problems[0]["loc"] == ["top_k"]
+
+
+def test_uploads_become_images_files_and_arrays() -> None:
+    saved = io.BytesIO()
+    np.save(saved, np.arange(3.0))
+    document = {
+        "picture": upload(png(), "image/png", "a.png"),
+        "more": [upload(png(), "image/png", "a.png"), upload(png(), "image/png", "b.png")],
+        "notes": upload(b"hello", "text/x-notes", "notes.txt"),
+        "data": upload(saved.getvalue(), "application/x-npy", "a.npy"),
+    }
+    document["notes"][forms.UPLOAD]["type"] = ""
+    with TempFiles():
+        values = forms.read(schema("look"), document)
+        assert values["notes"].read_bytes() == b"hello"
+        assert values["notes"].name == "notes.txt"
+    assert values["picture"].size == (4, 2)
+    assert [p.size for p in values["more"]] == [(4, 2), (4, 2)]
+    assert values["data"].tolist() == [0.0, 1.0, 2.0]
+
+
+def test_an_upload_that_is_broken_is_said_to_be() -> None:
+    broken = {forms.UPLOAD: {"name": "a.png", "type": "image/png", "data": "no base64!"}}
+    with pytest.raises(BadRequest, match="picture: the file did not arrive whole"):
+        forms.read(schema("look"), {"picture": broken})
+
+
+def test_copies_name_the_variable_and_never_a_token() -> None:
+    copies = form("ask")["copies"]
+    assert copies["python"] == "Mine.ask(%(arguments)s)"
+    assert 'Mine.url + \'/ask\', json=%(dict)s, headers={"Authorization": f"Bearer {Mine.token}"}' in copies["httpx"]
+    assert copies["curl"].startswith("!curl -s {Mine.url}/ask ")
+    assert copies["curl"].endswith("-d %(json)s")

@@ -1,0 +1,76 @@
+"""What the front end is told: statuses in, plain data out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from nbcompose.engine.status import ReplicaStatus, Status
+from nbcompose.notebook.graph.model import WINDOW, Meter, below, snapshot
+from nbcompose.spec import ApiSpec, ServiceSpec
+from nbcompose.wire.connection import Traffic
+
+UP = ReplicaStatus(0, 4711, "up", "ready", None, "cpu", "", 2, 1, 1000)
+WRITER = Status("Writer", "ready", "", 1, (UP,), 1, ("write(x: str)",), (), "http://127.0.0.1:1", calls=3, p50=0.0125)
+ANSWER = Status(
+    "Answer", "ready", "", 2, (UP, UP), 2, ("ask(x: str)",), ("Writer", "https://far/x"), "",
+    traffic={"Writer": Traffic(3, 1, 1, 100, 200)},
+)  # fmt: skip
+SPEC = ServiceSpec("Writer", object, (ApiSpec("write", "write", "/write", (), stream=True, doc="Writes."),))
+
+
+def test_a_snapshot_has_what_the_picture_and_the_panel_show() -> None:
+    told = snapshot([WRITER, ANSWER], {"Writer": SPEC}, {"Writer": 1.26}, "<svg/>")
+    assert json.loads(json.dumps(told)) == told
+    writer, answer = told["services"]
+    assert (writer["id"], writer["rate"], writer["p50_ms"], writer["calls"]) == ("node:Writer", 1.3, 12.5, 3)
+    assert writer["apis"] == [{"name": "write", "signature": "write()", "doc": "Writes.", "stream": True}]
+    assert (answer["up"], answer["wanted"], answer["in_flight"], answer["memory"]) == (2, 2, 4, 2000)
+    assert answer["rate"] == 0.0
+    assert told["svg"] == "<svg/>"
+
+
+def test_an_edge_has_its_traffic_and_one_without_calls_has_none_yet() -> None:
+    one, other = snapshot([WRITER, ANSWER], {})["edges"]
+    assert one == {
+        "from": "Answer", "to": "Writer", "id": "edge:Answer:Writer",
+        "calls": 3, "in_flight": 1, "streaming": 1, "sent": 100, "received": 200,
+    }  # fmt: skip
+    assert (other["to"], other["calls"]) == ("https://far/x", 0)
+
+
+def test_nothing_that_is_secret_or_changes_from_run_to_run_is_told() -> None:
+    text = json.dumps(snapshot([WRITER, ANSWER], {"Writer": SPEC}))
+    assert "127.0.0.1" not in text
+    assert "4711" not in text
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [(None, ["Writer", "Answer"]), (["Answer"], ["Writer", "Answer"]), (["Writer"], ["Writer"]), (["Gone"], [])],
+)
+def test_the_services_below_a_name(names: list[str] | None, found: list[str]) -> None:
+    assert [s.name for s in below([WRITER, ANSWER], names)] == found
+
+
+def test_a_rate_looks_back_a_moment_and_falls_to_zero() -> None:
+    meter = Meter()
+
+    def rate(calls: int, now: float) -> float:
+        return meter.rates([replace(WRITER, calls=calls)], now)["Writer"]
+
+    assert rate(100, 0.0) == 0.0  # what was before is not known
+    assert rate(110, 1.0) == pytest.approx(10.0)
+    assert rate(120, 2.0) == pytest.approx(10.0)
+    assert rate(120, 2.0 + WINDOW) == 0.0
+    assert rate(5, 5.0) == 0.0  # a new replica counts from 0
+    assert rate(7, 6.0) == pytest.approx(2.0)
+
+
+def test_a_service_that_is_gone_is_forgotten_by_the_meter() -> None:
+    meter = Meter()
+    meter.rates([WRITER], 0.0)
+    meter.rates([], 1.0)
+    assert meter.rates([replace(WRITER, calls=50)], 2.0) == {"Writer": 0.0}
