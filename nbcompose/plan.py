@@ -121,7 +121,7 @@ def misfits(call: DependencyCall, spec: ServiceSpec) -> str:
     """Why a dependent's call does not fit this version of the service, in words; "" where it does."""
     api = spec.api(call.api)
     if api is None:
-        return f"{spec.name} has no api {call.api!r} any more"
+        return f"{spec.name} has no api {call.api!r}"
     if call.open:
         return ""
     ordered = [p for p in api.params if p.kind in ("positional_only", "positional_or_keyword")]

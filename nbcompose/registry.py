@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from nbcompose import overview, topology
@@ -77,22 +77,27 @@ class Registry:
             self._on_loop(lambda: plan_for(self._supervisors.get(deployment.spec.name), deployment))
         )
 
-    def deploy(self, deployment: Deployment, *, stop_first: bool = False) -> tuple[str, ...]:
+    def deploy(
+        self, deployment: Deployment, *, stop_first: bool = False, together: Sequence[Deployment] = ()
+    ) -> tuple[str, ...]:
         """Start a service, or bring the one of that name to this version; returns before that is done (see `wait`).
 
         The replicas that run are given new code where that is enough, and are replaced otherwise; `stop_first`: by
-        replicas that start when the old ones have stopped. Returns the calls between services that no longer fit.
+        replicas that start when the old ones have stopped. `together`: what is deployed with it.
+        Returns the calls between services that no longer fit.
 
         Raises `CycleError`, `PortInUse`, and `Incompatible` where a dependent calls an api that is gone.
         """
-        return self._portal.run(self._deploy(deployment, stop_first))
+        return self._portal.run(self._deploy(deployment, stop_first, together))
 
-    def roll_back(self, name: str) -> None:
-        """Have the version before serve again; returns before it does.
+    def roll_back(self, name: str) -> tuple[str, ...]:
+        """Have the version before serve again, or give up one that is on its way; returns before it is done.
+
+        Returns the calls between services that do not fit it.
 
         Raises `UnknownService`, and `LaunchError` where there was none.
         """
-        self._portal.run(self._on_loop(lambda: self._roll_back(self._supervisor(name))))
+        return self._portal.run(self._roll_back(self._supervisor(name)))
 
     def mark(self, name: str, *, stale: tuple[str, ...] | None = None, behind: str | None = None) -> bool:
         """Note about a service what its status shows (see `Status`); whether that is new (not where none serves)."""
@@ -249,31 +254,37 @@ class Registry:
         await self._engine.stop()
         self._board.close()
 
-    async def _deploy(self, deployment: Deployment, stop_first: bool) -> tuple[str, ...]:
+    async def _deploy(
+        self, deployment: Deployment, stop_first: bool, together: Sequence[Deployment]
+    ) -> tuple[str, ...]:
         name = deployment.spec.name
         others = [s.deployment.spec for n, s in self._supervisors.items() if n != name]
         topology.check_acyclic([*others, deployment.spec])
-        misfits = check_dependents(self._supervisors, deployment)
+        misfits = check_dependents(self._supervisors, deployment, together)
         supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._switchboard, self._keep)
         plan = plan_for(supervisor, deployment)
-        if plan.action == "nothing" and overtaken(supervisor, deployment):
-            await supervisor.abandon()
+        if supervisor.busy_starting and (plan.action == "swap" or overtaken(supervisor, deployment)):
+            await supervisor.abandon()  # what is on its way is not wanted any more
         carry_out(supervisor, deployment, plan, stop_first=stop_first)
         self._supervisors[name] = supervisor
         self._switchboard.changed()
         return misfits
 
-    def _roll_back(self, supervisor: Supervisor) -> None:
+    async def _roll_back(self, supervisor: Supervisor) -> tuple[str, ...]:
+        if supervisor.generation is not None and supervisor.busy_starting:
+            await supervisor.abandon()
+            return ()
         previous = supervisor.previous
         if previous is None:
             raise LaunchError(f"{supervisor.name} has had no other version since it was started")
-        check_dependents(self._supervisors, previous)
+        misfits = check_dependents(self._supervisors, previous)
         plan = plan_for(supervisor, previous)
         if plan.action == "swap":
             carry_out(supervisor, previous, plan, done="rolled back")
         else:
             supervisor.roll_back(f"rolled back: {plan.because}")
         self._switchboard.changed()
+        return misfits
 
     def _mark(self, name: str, stale: tuple[str, ...] | None, behind: str | None) -> bool:
         supervisor = self._supervisors.get(name)

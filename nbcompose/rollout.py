@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nbcompose import topology
@@ -64,8 +64,11 @@ def carry_out(
         supervisor.start(deployment, remark, stop_first=stop_first)
 
 
-def check_dependents(supervisors: Mapping[str, Supervisor], deployment: Deployment) -> tuple[str, ...]:
-    """The calls, to this service and from it, that no longer fit; in words.
+def check_dependents(
+    supervisors: Mapping[str, Supervisor], deployment: Deployment, together: Sequence[Deployment] = ()
+) -> tuple[str, ...]:
+    """The calls, to this service and from it, that no longer fit; in words. `together` are versions that are deployed
+    with this one, and count instead of those that serve.
 
     Raises `Incompatible` where a service that runs calls an api that this version does not have.
     """
@@ -74,7 +77,8 @@ def check_dependents(supervisors: Mapping[str, Supervisor], deployment: Deployme
     for supervisor in supervisors.values():
         if supervisor.name == deployment.spec.name or supervisor.stopped:
             continue
-        other = supervisor.generation.deployment if supervisor.generation is not None else supervisor.deployment
+        serving = supervisor.generation.deployment if supervisor.generation is not None else supervisor.deployment
+        other = next((d for d in together if d.spec.name == supervisor.name), serving)
         for call in _calls(other, deployment.spec.name):
             if why := misfits(call, deployment.spec):
                 (missing if deployment.spec.api(call.api) is None else found).append(_said(call, why))

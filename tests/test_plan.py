@@ -229,4 +229,4 @@ def test_calls_that_fit_and_that_do_not(function: Callable[..., Any], made: Depe
 
 
 def test_an_api_that_is_gone() -> None:
-    assert misfits(replace(call(), api="g"), signature(a_b)) == "Callee has no api 'g' any more"
+    assert misfits(replace(call(), api="g"), signature(a_b)) == "Callee has no api 'g'"

@@ -25,7 +25,7 @@ DERIVED = frozenset({
     "__dict__", "__weakref__", "__module__", "__qualname__", "__firstlineno__", "__static_attributes__",
     "__dataclass_fields__", "__dataclass_params__", "__match_args__", "__abstractmethods__", "_abc_impl",
     "__parameters__", "__orig_bases__", "__annotate__", "__annotate_func__", "__annotations_cache__",
-    "__annotate_dunder__", "__classdictcell__",
+    "__annotate_dunder__", "__classdictcell__", "__slotnames__",  # the last one by pickling an instance
 })  # fmt: skip
 _PYDANTIC = frozenset({"__pydantic_fields__", "__pydantic_decorators__"})  # all else that it adds follows from these
 _LAYOUT = frozenset({"CACHE", "EXTENDED_ARG", "NOP"})

@@ -60,6 +60,7 @@ class _Walk:
         self._todo: list[tuple[str, Any]] = []
         self._entered: set[int] = set()  # functions that are being looked at: one may call itself
         self._apart: dict[str, str] = {}  # parts whose code keeps state where a swap would lose it, and where that is
+        self._memos: dict[str, str] = {}  # the same, for parts that any call may reach
         self._now = ""  # the part that is being looked at
 
     def ours(self, thing: Any) -> bool:
@@ -70,8 +71,9 @@ class _Walk:
             yield from self._members.get(name, ())
 
     def kept_apart(self, reached: Mapping[str, str]) -> str:
-        """Where an instance's state is, other than in itself; "" for one that has it all."""
-        return next((f"{name} {where}" for name, where in self._apart.items() if name in reached), "")
+        """Where state is, other than in the instance; "" where it has it all."""
+        apart = {n: where for n, where in self._apart.items() if n in reached} | self._memos
+        return next((f"{name} {where}" for name, where in apart.items()), "")
 
     def service(self) -> None:
         """Take in the class itself, and then what it uses."""
@@ -226,6 +228,8 @@ class _Walk:
         if isinstance(value, FunctionType | type) and self.ours(value):
             uses.add(self._use(value.__name__, value))
             return str(value.__qualname__)
+        if isinstance(value, dict | list | set):
+            self._memos[self._now] = "has a default that may change, which is outside of the instance"
         return self._digest(value)
 
     def _annotation(self, annotation: Any, uses: set[str], space: Mapping[str, Any] | None = None) -> str:

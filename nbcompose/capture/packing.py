@@ -7,6 +7,7 @@ them, to name the one that is too large or cannot be sent).
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import linecache
 import os
@@ -21,7 +22,7 @@ from typing import Any
 import cloudpickle
 
 import __main__
-from nbcompose.capture.captured import captured_values, functions_of
+from nbcompose.capture.captured import captured_values, functions_of, is_notebooks
 from nbcompose.capture.meaning import meaning_of
 from nbcompose.capture.modules import UserModules, by_value
 from nbcompose.declaration import Service
@@ -31,7 +32,7 @@ from nbcompose.errors import CaptureError, LargeCaptureWarning
 from nbcompose.host.memory import human
 from nbcompose.plan import Meaning
 from nbcompose.replica.launch import ByImport, ByValue, class_of
-from nbcompose.replica.sources import from_module, lines_of
+from nbcompose.replica.sources import cached_property, from_module, lines_of, remembered
 
 LARGE = 64 * 2**20  # bytes; a larger capture is named and warned about
 HEAVY = (b"torch", b"transformers", b"diffusers", b"accelerate", b"peft", b"timm", b"lightning", b"ultralytics")
@@ -186,7 +187,14 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
 
     def reducer_override(self, value: Any) -> Any:
         where = self._shared.get(id(value))
-        return super().reducer_override(value) if where is None else (from_module, where)
+        if where is not None:
+            return (from_module, where)
+        if isinstance(value, functools.cached_property):  # 3.11's holds a lock
+            return (cached_property, (value.func, value.attrname))
+        # By its name it could not be found in a replica.
+        if isinstance(value, functools._lru_cache_wrapper) and is_notebooks(value):
+            return (remembered, (value.__wrapped__, value.cache_parameters()))
+        return super().reducer_override(value)
 
 
 def _warn(cls: type[Any], total: int) -> None:

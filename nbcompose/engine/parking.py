@@ -52,7 +52,7 @@ class Parking:
             self._staying = None
 
     async def _stay(self, old: Generation) -> None:
-        await old.park(GRACE)
+        await old.park(max(GRACE, old.spec.traffic.timeout))
         await asyncio.sleep(self._seconds)
         self.clear()
 

@@ -101,7 +101,7 @@ class Supervisor:
         is no room for two; it is loaded again if the new one fails. Raises `PortInUse`, and then nothing has changed.
         """
         listening = self._listen(deployment)
-        if deployment is not self._deployment:  # a restart keeps the scale
+        if not self.wanted or deployment.spec.replicas != self.deployment.spec.replicas:  # else keep the scale
             self.wanted = deployment.spec.replicas
         self._want(deployment)
         coming = Generation(deployment, self._versions, self._engine, self._around, self.log, listening)
@@ -113,7 +113,10 @@ class Supervisor:
     @property
     def can_swap(self) -> bool:
         """Whether a version serves, and no other one is on its way."""
-        return self.generation is not None and not self.generation.failed and not self.busy_starting
+        lives = self.generation is not None and any(
+            m.state in ("up", "starting") for m in self.generation.members.values()
+        )
+        return lives and not self.busy_starting
 
     def swap(self, deployment: Deployment, swap: Swap, remark: str, *, stop_first: bool = False) -> None:
         """Give the version that serves the code of `deployment`, in the background; its replicas keep their state.
@@ -165,6 +168,7 @@ class Supervisor:
             return
         self._replace(parked, remark)
         self._around.changed()
+        await parked.resize(self.wanted)
 
     def _replace(self, new: Generation, remark: str) -> None:
         """Calls go to `new` from here on; what it replaces is kept for a while, or ends when its calls are done."""
@@ -174,7 +178,7 @@ class Supervisor:
             return
         wanted_back = old.deployment is self.previous
         if not (wanted_back and self._parking.put(old, new)):
-            self._drain(old)
+            self._drain(old, _patience(old))
 
     def _serves(self, generation: Generation, before: Deployment | None, remark: str) -> None:
         generation.number = self._versions
@@ -211,7 +215,9 @@ class Supervisor:
         self.wanted = count
         if self.busy_starting:
             assert self._work is not None
-            await asyncio.wait([self._work])  # it looks at `wanted` in the end
+            await asyncio.wait([self._work])
+            if self.generation is not None:
+                await self.generation.resize(self.wanted)
         elif self.generation is not None and not self.generation.failed:
             await self.generation.resize(count)
         else:
@@ -300,3 +306,8 @@ class Supervisor:
             await asyncio.wait(self._draining)
         self.generation = None
         self._around.changed()
+
+
+def _patience(old: Generation) -> float:
+    """A version that was replaced may finish what its own time limit allows it."""
+    return max(GRACE, old.spec.traffic.timeout)

@@ -12,7 +12,7 @@ from IPython.core.error import UsageError
 from nbcompose import topology
 from nbcompose.capture.packing import deployment_of
 from nbcompose.declaration import Service, declare
-from nbcompose.errors import DeclarationError, Mistake, UnknownService
+from nbcompose.errors import CaptureError, DeclarationError, Mistake, UnknownService
 from nbcompose.notebook.arguments import override
 from nbcompose.notebook.cell import Defined
 from nbcompose.notebook.session import Session, Started
@@ -86,28 +86,32 @@ def rollbacks(session: Session, names: Sequence[str]) -> list[Change]:
     return [Change(_running(session, n), "roll back", _version(session, n)) for n in names]
 
 
-def refreshes(session: Session, names: Sequence[str]) -> list[Change]:
-    """The same classes with the notebook's functions and values as they are now. Raises as `compare`."""
-    found = []
+def refreshes(session: Session, names: Sequence[str]) -> tuple[list[Change], list[CaptureError]]:
+    """The same classes with the notebook's functions and values as they are now, and those that cannot be packed."""
+    found, failed = [], []
     for name in names:
         started = _running(session, name)
-        service = Service(started.spec)
-        with _as_classes(session):
-            found.append(_change(session, started.variable, service, stop_first=False))
-    return found
+        try:
+            with _as_class(session, started):
+                found.append(_change(session, started.variable, Service(started.spec), stop_first=False))
+        except CaptureError as error:
+            failed.append(error)
+    return found, failed
 
 
 @contextmanager
-def _as_classes(session: Session) -> Iterator[None]:
-    """While classes are packed, their names stand for them, as when their cells ran: one may use itself by its name."""
-    space = session.shell.user_ns
-    services = {name: value for name, value in space.items() if isinstance(value, Service)}
-    own = {s.variable: s.spec.cls for s in session.started.values() if s.variable in services}
-    space.update(own)
+def _as_class(session: Session, started: Started) -> Iterator[None]:
+    """While a class is packed, its name stands for it, as when its cell ran: it may use itself by its name."""
+    space, name = session.shell.user_ns, started.variable
+    service = space.get(name)
+    if not isinstance(service, Service):
+        yield
+        return
+    space[name] = started.spec.cls
     try:
         yield
     finally:
-        space.update({name: services[name] for name in own})
+        space[name] = service
 
 
 def _others(session: Session, specs: Mapping[str, ServiceSpec]) -> list[ServiceSpec]:

@@ -83,20 +83,24 @@ class Launching:
             elif change.action == "restart":
                 self._registry.restart(change.name)
             elif change.action == "roll back":
-                self._registry.roll_back(change.name)
+                self._note_misfits(change.name, self._registry.roll_back(change.name))
             self._statuses[change.name] = self._registry.status(change.name)
 
     def _deploy(self, change: Change) -> None:
         try:
-            misfits = self._registry.deploy(change.wanted.deployment, stop_first=change.stop_first)
+            together = [c.wanted.deployment for c in self._changes.values() if c.action == "deploy"]
+            misfits = self._registry.deploy(change.wanted.deployment, stop_first=change.stop_first, together=together)
         except NbcomposeError as error:
             self._registry.mark(change.name, behind=str(error).partition("\n")[0])
             raise
-        self._misfits[change.name] = tuple(cell_names(text, self._session.shell) for text in misfits)
+        self._note_misfits(change.name, misfits)
         if change.action == "deploy":
             self._session.started[change.name] = change.wanted
         else:
             self._registry.mark(change.name, behind="")
+
+    def _note_misfits(self, name: str, misfits: Sequence[str]) -> None:
+        self._misfits[name] = tuple(cell_names(text, self._session.shell) for text in misfits)
 
     def _wait(self) -> list[str]:
         """Wait until nothing more happens by itself; returns the errors."""
@@ -121,10 +125,14 @@ class Launching:
             raise
 
     def _give_up(self, interrupted: bool) -> None:
-        """Stop what this cell has started and what is not up yet."""
+        """Stop what this cell has started and what is not up yet; after an error also what was quick to be."""
         for name, change in self._changes.items():
-            if change.action == "nothing" or name in self._trouble or not self._busy(change):
+            if change.action == "nothing" or name in self._trouble:
                 continue
+            if not self._busy(change):
+                if interrupted or change.before:
+                    continue
+                self._registry.remove(name, grace=0.0)
             if name in self._previous:
                 self._forget(change, name in self._registry.names())
             if interrupted:
@@ -161,7 +169,7 @@ class Launching:
                 status = self._statuses[name] = await self._registry.settle(name)
                 if failed := judge(self._changes[name], status):
                     self._trouble[name] = failed
-                    self._session.started.pop(name, None)  # running the cell again tries again
+                    self._forget(self._changes[name], abandon=False)
                 self._draw()
         except UnknownService:
             self._trouble[name] = "was stopped"
@@ -217,11 +225,18 @@ class Launching:
         status = self._statuses.get(change.name)
         if change.action == "nothing":
             return False
-        return status is None or status.version <= change.before or status.up == 0 or status.state == "starting"
+        return status is None or not arrived(change, status) or status.up == 0 or status.state == "starting"
 
     def _settled(self, name: str) -> bool:
         status = self._statuses.get(name)
         return name in self._trouble or (status is not None and status.settled and not self._busy(self._changes[name]))
+
+
+def arrived(change: Change, status: Status) -> bool:
+    """Whether the version that the cell wants serves. One that is rolled back to may have served all the time."""
+    if change.action == "roll back":
+        return not any(r.state == "starting" for r in status.replicas)
+    return status.version > change.before
 
 
 def judge(change: Change, status: Status) -> str:
@@ -229,6 +244,6 @@ def judge(change: Change, status: Status) -> str:
     if status.state == "failed":
         return "failed to start"
     coming = any(r.state == "starting" for r in status.replicas) and not status.error
-    if change.action != "nothing" and not coming and (status.behind or status.version <= change.before):
+    if change.action != "nothing" and not coming and (status.behind or not arrived(change, status)):
         return NOT_REPLACED
     return ""

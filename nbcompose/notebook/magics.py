@@ -5,7 +5,7 @@ machinery's frames.
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from IPython.core.error import UsageError
@@ -13,14 +13,14 @@ from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from traitlets import Bool
 
-from nbcompose.errors import NbcomposeError, UnknownService
+from nbcompose.errors import CaptureError, NbcomposeError, UnknownService
 from nbcompose.notebook import cell, staleness
 from nbcompose.notebook.arguments import graph_parser, service_options, service_parser, services_parser
 from nbcompose.notebook.changes import compare, declared, refreshes, restarts, rollbacks
 from nbcompose.notebook.failures import message_only
 from nbcompose.notebook.launching import Launching
 from nbcompose.notebook.session import Session
-from nbcompose.notebook.staleness import behind_on_error
+from nbcompose.notebook.staleness import behind_on_error, names_kept
 from nbcompose.notebook.table import ServicesTable
 
 
@@ -55,14 +55,14 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
             return
         try:
             with briefly(self._session.shell):
-                Launching(self._session, refreshes(self._session, stale)).run()
+                self._bring_up_to_date(stale)
         except (NbcomposeError, KeyboardInterrupt):
             self._session.shell.showtraceback()
 
     @cell_magic  # type: ignore[untyped-decorator]
     def service(self, line: str, cell_text: str) -> None:
         with briefly(self._session.shell):
-            with behind_on_error(self._session, cell_text):
+            with behind_on_error(self._session, cell_text), names_kept(self._session.shell):
                 args = service_parser().parse_argstring(line)
                 options = service_options(args)
                 defined = cell.run(self._session.shell, line, cell_text)
@@ -115,7 +115,15 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         if not names:
             print("no service is stale")
             return
-        Launching(self._session, refreshes(self._session, names)).run()
+        self._bring_up_to_date(names)
+
+    def _bring_up_to_date(self, names: Sequence[str]) -> None:
+        """One that cannot be packed does not keep the others from it."""
+        changes, failed = refreshes(self._session, names)
+        if changes:
+            Launching(self._session, changes).run()
+        if failed:
+            raise CaptureError("\n".join(map(str, failed)))
 
     def _roll_back(self, args: Namespace) -> None:
         Launching(self._session, rollbacks(self._session, self._known(args.names))).run()

@@ -47,6 +47,7 @@ class Session:
         self.token = secrets.token_urlsafe(32)
         self.started: dict[str, Started] = {}
         self.lingering: dict[str, Future[None]] = {}  # displays that still change, by service
+        self.looked: dict[str, dict[str, str]] = {}  # what was stale when it was looked at last, by content
         self.cards: dict[str, Card] = {}  # the display under the cell that started a service last
 
     def stop_lingering(self, name: str) -> None:

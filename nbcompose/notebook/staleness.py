@@ -9,8 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbcompose.capture.captured import functions_in, is_notebooks
+from nbcompose.capture.digests import digest_of
 from nbcompose.capture.meaning import meaning_of
+from nbcompose.capture.wording import types_in
+from nbcompose.declaration import Service
 from nbcompose.notebook.session import Session
 from nbcompose.plan import Meaning, differing
 
@@ -31,20 +38,51 @@ def behind_on_error(session: Session, cell_text: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def names_kept(shell: InteractiveShell) -> Iterator[None]:
+    """Where a cell fails, the names of services that serve go on standing for them, not for the cell's bare classes."""
+    before = {name: value for name, value in shell.user_ns.items() if isinstance(value, Service)}
+    try:
+        yield
+    except BaseException:
+        shell.user_ns.update(before)
+        raise
+
+
 def look(session: Session) -> list[str]:
-    """Mark the services that are stale, and those that are so no more; returns the names of those that became so."""
+    """Mark the services that are stale, and those that are so no more; returns those worth a refresh that was not
+    tried yet.
+    """
     found = []
     for name in list(session.started):
         deployment = session.registry.deployment(name)
         meaning = deployment.meaning if deployment is not None else None
         if deployment is None or meaning is None:
             continue
-        changed = tuple(sorted(_names(meaning, meaning_of(deployment.spec, known=meaning))))
-        if session.registry.mark(name, stale=changed):
-            found += [name] if changed else []
-            if card := session.cards.get(name):
-                card.redraw()
+        now = meaning_of(deployment.spec, known=meaning)
+        changed = sorted(_names(meaning, now))
+        anew = [f"{n} (run the cell of {name} again)" for n in _defined_anew(deployment.spec.cls, session.shell)]
+        content = {n: now.parts[n].digest if n in now.parts else "" for n in changed}
+        if session.registry.mark(name, stale=(*changed, *anew)) and (card := session.cards.get(name)):
+            card.redraw()
+        if changed and session.looked.get(name) != content:
+            found.append(name)
+        session.looked[name] = content
     return found
+
+
+def _defined_anew(cls: type[Any], shell: InteractiveShell) -> Iterator[str]:
+    """Classes of the notebook that the service's class was made from, and whose names stand for other ones now."""
+    parts = [*cls.__mro__[1:]]
+    for member in vars(cls).values():
+        for function in functions_in(member):
+            space = function.__globals__
+            parts += [t for annotation in function.__annotations__.values() for t in types_in(annotation, space)]
+    for part in dict.fromkeys(parts):
+        now = shell.user_ns.get(part.__name__)
+        now = now.inner if isinstance(now, Service) else now
+        if is_notebooks(part) and isinstance(now, type) and now is not part and digest_of(now) != digest_of(part):
+            yield part.__name__
 
 
 def _names(packed: Meaning, now: Meaning) -> Iterator[str]:

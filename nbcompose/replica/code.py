@@ -5,6 +5,7 @@ A swap makes another one of these around the same state: the new class's methods
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -74,7 +75,7 @@ def renew(old: Code, swap: Swap) -> Code:
     _check_state(old.instance)
     take_sources(swap.origin)
     _forget(old.spec.cls)
-    cls: type[Any] = pickle.loads(swap.origin.payload)
+    cls: type[Any] = _Unpickler(swap).load()
     _keep_attributes(old.spec.cls, cls)
     _keep_globals(old.spec.cls, cls, swap)
     new = Code(replace(swap.spec, cls=cls))
@@ -91,6 +92,26 @@ def _forget(cls: type[Any]) -> None:
         known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.pop(base, None)
         if known is not None:
             cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.pop(known, None)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Leaves alone the notebook's classes that are here already and have not changed: others have instances of them,
+    and they may have state of their own. (cloudpickle would set all that they had in the notebook.)
+    """
+
+    def __init__(self, swap: Swap) -> None:
+        super().__init__(io.BytesIO(swap.origin.payload))
+        self._here = set(cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS)
+        self._changed = swap.changed
+
+    def find_class(self, module: str, name: str) -> Any:
+        return self._set_state if name == "_class_setstate" else super().find_class(module, name)
+
+    def _set_state(self, cls: type[Any], *state: Any) -> type[Any]:
+        if cls in self._here and cls.__name__ not in self._changed:
+            return cls
+        made: type[Any] = cloudpickle._class_setstate(cls, *state)
+        return made
 
 
 def _check_state(instance: Any) -> None:

@@ -78,13 +78,16 @@ def test_a_swap_that_fails_in_one_replica_changes_none(running: Running) -> None
         def __init__(self) -> None:
             self.made = (os.getpid(), time.perf_counter())
 
+        def tag(self, word: Any = captured) -> Any:
+            return word
+
         @nbcompose.api
         def ask(self) -> Any:
-            return (captured, *self.made)
+            return (self.tag(), *self.made)
 
         @nbcompose.api
         async def ask_on_loop(self) -> Any:
-            return captured
+            return self.tag()
 
     Counter.__qualname__ = "counter.<locals>.Counter"
     running.deploy(nbcompose.service(name="Counter", replicas=2)(Counter), compare=True)
@@ -196,13 +199,13 @@ def test_the_version_that_starts_is_not_started_again(running: Running, tmp_path
     assert set(pids(running).values()) == starting
 
 
-def test_a_swap_that_comes_while_another_version_starts_replaces_both(running: Running, tmp_path: Path) -> None:
+def test_a_swap_that_comes_while_another_version_starts_gives_that_up(running: Running, tmp_path: Path) -> None:
     proxy = running.up(counter("one"), compare=True)
     running.deploy(slow("two", tmp_path / "go"), compare=True)
     running.deploy(counter("three"), compare=True)
     status = running.registry.wait("Counter")
     assert proxy.ask()[0] == "three"
-    assert status.remark.startswith("replaced: ")
+    assert status.remark.startswith("code swapped, weights kept: ")
 
 
 def test_a_stop_first_that_is_given_up_loads_the_version_before_again(running: Running, tmp_path: Path) -> None:
@@ -212,6 +215,31 @@ def test_a_stop_first_that_is_given_up_loads_the_version_before_again(running: R
     running.registry.abandon("Counter")
     assert running.registry.wait("Counter").state == "ready"
     assert proxy.ask()[0] == "one"
+
+
+def test_scaling_while_new_code_comes_is_done(running: Running) -> None:
+    running.up(counter("one"), compare=True)
+    running.deploy(counter("two"), compare=True)
+    running.registry.scale("Counter", 3)
+    assert len(pids(running)) == 3
+
+
+def test_an_edit_keeps_the_scale_and_a_declared_one_counts(running: Running) -> None:
+    running.up(counter("one"), compare=True)
+    running.registry.scale("Counter", 3)
+    running.up(counter("two"))  # a replacement
+    assert running.registry.status("Counter").up == 3
+    running.up(counter("three", replicas=2))
+    assert running.registry.status("Counter").up == 2
+
+
+def test_an_edit_of_a_service_whose_replica_does_not_come_up_again_replaces_it(running: Running) -> None:
+    proxy = running.up(counter("one"), compare=True)
+    os.kill(pids(running)[0], signal.SIGKILL)
+    running.deploy(counter("two"), compare=True)
+    running.until("Counter", lambda s: s.up == 1)
+    assert running.registry.wait("Counter").state == "ready"
+    assert proxy.ask()[0] == "two"
 
 
 # -- versions that are kept
@@ -246,6 +274,15 @@ def test_a_version_that_was_replaced_answers_nobody_and_can_be_had_back(keeping:
     assert load.errors == []
     assert {proxy.ask()[1:] for _ in range(40)} == made
     assert set(pids(keeping).values()) == before
+
+
+def test_rolling_back_keeps_the_scale(keeping: Running) -> None:
+    keeping.up(counter("one"))
+    keeping.up(counter("two"))
+    keeping.registry.scale("Counter", 3)
+    keeping.registry.roll_back("Counter")
+    keeping.registry.wait("Counter")
+    assert keeping.until("Counter", lambda s: s.up == 3).wanted == 3
 
 
 def test_a_version_is_kept_only_for_a_while(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,96 @@
+"""Running a cell again in a real kernel: cards that change, ■, and what a kernel's own loop has to do with it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.system
+
+Kernel = Any  # of conftest.py
+
+CELL = """
+%%service
+import time
+class Writer:
+    def __init__(self):
+        self.weights = time.perf_counter()
+    @api
+    def write(self, text: str) -> list:
+        return [shape(text), self.weights]
+"""
+
+
+@pytest.fixture
+def writer(kernel: Kernel) -> Kernel:
+    kernel.ok("def shape(text):\n    return text")
+    kernel.ok(CELL)
+    return kernel
+
+
+def test_a_changed_method_is_swapped_and_the_weights_are_kept(writer: Kernel) -> None:
+    weights = writer.ok("weights = Writer.write('a')[1]\nweights").result
+    ran = writer.ok(CELL.replace("[shape(text),", "[shape(text).upper(),"))
+    assert "code swapped, weights kept: Writer.write changed" in ran.displays[-1]["text/plain"]
+    assert writer.ok("Writer.write('a')").result == f"['A', {weights}]"
+
+
+def test_the_card_of_the_service_s_cell_says_that_it_is_stale_until_it_is_not(writer: Kernel) -> None:
+    cell = writer.send(CELL.replace("self.weights]", "self.weights]  # again"))
+    writer.finished(cell)
+    changing = writer.send("def shape(text):\n    return text * 2")
+    writer.finished(changing)
+    stale = "stale: shape changed in the notebook since (%services refresh Writer brings it up to date)"
+    assert stale in writer.shown(cell).displays[-1]["text/plain"]
+    assert writer.shown(changing).displays == []
+    writer.ok("def shape(text):\n    return text")
+    assert "stale" not in writer.shown(cell).displays[-1]["text/plain"]
+
+
+def test_refreshing_by_itself_shows_its_card_under_the_cell_that_made_it_stale(writer: Kernel) -> None:
+    writer.ok("%config NbcomposeMagics.auto_refresh = True")
+    try:
+        ran = writer.ok("def shape(text):\n    return text + '!'")
+        assert "code swapped, weights kept: shape changed" in ran.displays[-1]["text/plain"]
+        assert writer.ok("Writer.write('a')[0]").result == "'a!'"
+    finally:
+        writer.ok("%config NbcomposeMagics.auto_refresh = False")
+
+
+@pytest.mark.parametrize("option", ["", " --replace stop-first"])
+def test_an_interrupted_replacement_leaves_the_version_before(kernel: Kernel, tmp_path: Path, option: str) -> None:
+    began = tmp_path / "began"
+    cell = f"""
+        %%service{option}
+        import pathlib, time
+        class Slow:
+            def __init__(self):
+                self.version = 1
+            @api
+            def get(self) -> int:
+                return self.version
+    """
+    kernel.ok(cell)
+    slow = cell.replace("self.version = 1", f"self.version = 2; pathlib.Path({str(began)!r}).touch(); time.sleep(60)")
+    running = kernel.send(slow)
+    deadline = time.monotonic() + 30
+    while not began.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    kernel.manager.interrupt_kernel()
+    ran = kernel.finished(running)
+    assert "KeyboardInterrupt" in ran.error
+    assert ran.displays[-1]["text/plain"] == (
+        "Slow was not replaced, because the cell was interrupted: the version before serves on"
+    )
+    assert kernel.ok("Slow.get()").result == "1"
+    assert "ready" in kernel.ok("%services").result
+
+
+def test_edits_in_a_row_are_each_there_when_their_cell_ends(writer: Kernel) -> None:
+    for number in range(10):
+        writer.ok(CELL.replace("[shape(text),", f"[{number},"))
+        assert writer.ok("Writer.write('a')[0]").result == str(number)
