@@ -53,6 +53,7 @@ class LiveGraph(anywidget.AnyWidget):
         self._meter = model.Meter()
         self._looks: dict[str, float] = {}  # until when, by front end
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._updated = 0.0
         self._closed = False
         self.seen = False  # whether a front end has ever made the picture live
@@ -82,9 +83,10 @@ class LiveGraph(anywidget.AnyWidget):
         loop = background().loop
         at = max(loop.time() + delay, self._updated + PERIOD)
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._due <= at:
                 return
             self._timer.cancel()
+        self._due = at  # uvloop's handle of what is due now does not know when
         self._timer = loop.call_at(at, self._update)
 
     def _update(self) -> None:

@@ -232,3 +232,27 @@ def test_nothing_is_printed_and_leaving_ends_the_comm(front: FrontEnd) -> None:
     front.kernel.until(lambda m: m["msg_type"] == "comm_close" and m["content"]["comm_id"] == front.comm)
     printed = [m["content"]["text"] for m in front.kernel.messages if m["msg_type"] == "stream"]
     assert not [text for text in printed if "Traceback" in text or "asked" in text]
+
+
+TWO_AT_ONCE = """
+import asyncio, time
+from nbcompose.calling.portal import background
+from nbcompose.notebook import session as sessions
+from nbcompose.notebook.graph import widget
+
+session = sessions.current(get_ipython())
+live = widget.attach("two-at-once", session.registry, session)
+
+async def two_changes():
+    live._looks["somebody"] = time.monotonic() + 30
+    live._updated = 0.0
+    live._on_change(None)  # due now
+    live._on_change(None)
+
+asyncio.run_coroutine_threadsafe(two_changes(), background().loop).result(10)
+"""
+
+
+def test_two_changes_at_once_are_one_update(shared_kernel: Kernel) -> None:
+    shared_kernel.ok(TWO_AT_ONCE)
+    shared_kernel.ok("live.leave()")
