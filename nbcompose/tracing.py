@@ -19,6 +19,8 @@ from typing import NamedTuple
 # Ids need to differ, not to be secret: a seeded generator costs a third of os.urandom.
 _random = random.Random()
 
+CANCELLED = "CallCancelled"  # what a span has for an error when its caller gave up: nothing went wrong
+
 TRACEPARENT = re.compile(r"^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$")
 
 

@@ -18,13 +18,14 @@ from nbcompose.notebook.card import Section, bundle
 from nbcompose.notebook.changes import Change
 from nbcompose.notebook.failures import cell_names
 from nbcompose.notebook.live import LiveDisplay
-from nbcompose.notebook.session import Session, Started
+from nbcompose.notebook.session import Card, Session, Started
 from nbcompose.spec import ServiceSpec
 
 STOPPED = "was stopped, because the cell was interrupted"
 KEPT = "was not replaced, because the cell was interrupted: the version before serves on"
 NOT_STARTED = "was not started"
 NOT_REPLACED = "could not be replaced: the version before serves on"
+OVERTAKEN = "a later cell has changed or restarted it"
 
 
 class Launching:
@@ -39,6 +40,8 @@ class Launching:
         self._trouble: dict[str, str] = {}
         self._previous: dict[str, Started | None] = {}  # what was known of those that have been asked for
         self._misfits: dict[str, tuple[str, ...]] = {}
+        self._earlier: dict[str, Card] = {}  # the displays that were about these services until now
+        self._overtaken: set[str] = set()
         self._began: float | None = None
         self._drawing = threading.Lock()
 
@@ -64,6 +67,7 @@ class Launching:
             self._began = None
             unsettled = [n for n in self._changes if n not in self._trouble and not self._settled(n)]
             self._display.finish(self._bundle(), keep_open=bool(unsettled))
+            self._see_to_earlier()
         for name in unsettled:
             future = asyncio.run_coroutine_threadsafe(self._linger(name), background().loop)
             self._session.lingering[name] = future
@@ -77,6 +81,8 @@ class Launching:
             self._session.stop_lingering(change.name)
             if change.action != "nothing":
                 self._previous[change.name] = self._session.started.get(change.name)
+            if (earlier := self._session.cards.get(change.name)) is not None:
+                self._earlier[change.name] = earlier
             self._session.cards[change.name] = self
             if change.action in ("deploy", "nothing"):  # another version may be on its way that is wanted no more
                 self._deploy(change)
@@ -123,6 +129,14 @@ class Launching:
         except BaseException:
             future.cancel()
             raise
+
+    def _see_to_earlier(self) -> None:
+        """Their cards say that they were overtaken; where nothing came of it, they are the ones to look at again."""
+        for name, card in self._earlier.items():
+            if name not in self._trouble:
+                card.overtaken(name)
+            elif self._session.cards.get(name) is self:
+                self._session.cards[name] = card
 
     def _give_up(self, interrupted: bool) -> None:
         """Stop what this cell has started and what is not up yet; after an error also what was quick to be."""
@@ -187,6 +201,11 @@ class Launching:
         with self._drawing:
             self._display.revise(self._bundle())
 
+    def overtaken(self, name: str) -> None:
+        """A later cell has seen to this service. On the main thread."""
+        self._overtaken.add(name)
+        self.redraw()
+
     def _draw(self) -> None:
         with self._drawing:
             self._display.update(self._bundle())
@@ -215,6 +234,8 @@ class Launching:
 
     def _remark(self, change: Change, status: Status | None) -> str:
         """What was done, and why; "" for a first version, which needs no explanation."""
+        if change.name in self._overtaken:
+            return OVERTAKEN
         if change.action == "restart":
             return "restarted"
         done = change.before and status is not None and not self._busy(change)

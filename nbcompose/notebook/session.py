@@ -37,6 +37,10 @@ class Card(Protocol):
 
     def redraw(self) -> None: ...
 
+    def overtaken(self, name: str) -> None:
+        """A later cell has changed or restarted this service of its."""
+        ...
+
 
 class Session:
     """Used on the main thread, but for what deploy.py leaves running on the registry's loop."""

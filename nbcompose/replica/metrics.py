@@ -15,6 +15,8 @@ from typing import NamedTuple
 import psutil
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from nbcompose.tracing import CANCELLED
+
 # Seconds. From a cached lookup to a long generation: 2.5 steps to a decade.
 BUCKETS = (
     0.0005,
@@ -120,11 +122,14 @@ class ServiceMetrics:
         counts.recent.append(seconds)
 
     def summary(self) -> dict[str, ApiSummary]:
-        """For each api: calls, errors, and the median of the last RECENT_CALLS calls' seconds."""
+        """For each api: calls, errors, and the median of the last RECENT_CALLS calls' seconds.
+
+        A call that its caller gave up is no error.
+        """
         return {
             api: ApiSummary(
                 calls=c.outcomes.total(),
-                errors=c.outcomes.total() - c.outcomes[OK],
+                errors=c.outcomes.total() - c.outcomes[OK] - c.outcomes[CANCELLED],
                 p50_seconds=median(c.recent) if c.recent else None,
             )
             for api, c in self._apis.items()

@@ -22,7 +22,7 @@ from nbcompose.replica.code import Api, Code, Swap, renew
 from nbcompose.replica.metrics import ServiceMetrics
 from nbcompose.replica.siblings import METRICS
 from nbcompose.replica.threads import ThreadItems, WorkerThreads
-from nbcompose.replica.timing import TimedCall
+from nbcompose.replica.timing import TimedCall, outcome
 from nbcompose.schema import ApiSchema
 from nbcompose.spec import ApiSpec, ServiceSpec
 from nbcompose.tracing import CallContext, SpanBuffer, current_call
@@ -201,7 +201,7 @@ class Runtime:
             finally:
                 self._leave(call)
         except BaseException as error:
-            call.ended(type(error).__name__)
+            call.ended(outcome(error, context))
             raise
         call.ended()
         return result
@@ -237,7 +237,7 @@ class Runtime:
             finally:
                 self._leave(call)
         except BaseException as error:
-            call.ended("CallCancelled" if isinstance(error, GeneratorExit) else type(error).__name__)
+            call.ended(outcome(error, context))
             raise
         call.ended()
 

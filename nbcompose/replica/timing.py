@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from nbcompose.errors import DeadlineExceeded
 from nbcompose.replica.threads import Job
-from nbcompose.tracing import CallContext, Span, new_span_id
+from nbcompose.tracing import CANCELLED, CallContext, Span, new_span_id
 
 if TYPE_CHECKING:
     from nbcompose.replica.runtime import Runtime
+
+
+def outcome(error: BaseException, context: CallContext) -> str:
+    """What a span and the counts say of a call that raised: the error's type, or why the caller did not wait for it."""
+    if not isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return type(error).__name__
+    left = context.remaining()
+    return DeadlineExceeded.__name__ if left is not None and left <= 0 else CANCELLED
 
 
 class TimedCall:

@@ -11,13 +11,13 @@ from typing import Any
 
 from nbcompose.timeline.chrome import trace_events
 from nbcompose.timeline.rows import Row, waterfall
-from nbcompose.tracing import Span
+from nbcompose.tracing import CANCELLED, Span
 
 WIDTH = 40  # characters of a bar
 SHOWN = 100  # rows; a loop of calls is a trace of a thousand
 
 # Mid tones, which suit a light page and a dark one.
-_WAITING, _WORKING, _STREAMING, _FAILED = "#9aa0a6", "#3b7dd8", "#2e9e5b", "#c9302c"
+_WAITING, _WORKING, _STREAMING, _FAILED, _GIVEN_UP = "#9aa0a6", "#3b7dd8", "#2e9e5b", "#c9302c", "#8a6d3b"
 _LEGEND = (("░", _WAITING, "waiting"), ("█", _WORKING, "working"), ("▓", _STREAMING, "items coming"))
 
 
@@ -133,12 +133,13 @@ def _html(rows: Sequence[Row], total: float) -> str:
         f'<th scope="col" style="{left}">{text}</th>' for text in ("call", "start", "took", "over time", "notes")
     )
     body = "".join(_html_row(row, total) for row in rows[:SHOWN])
-    legend = " ".join(f'<span style="color:{color}">■</span> {text}' for _, color, text in _LEGEND)
+    colors = [(color, text) for _, color, text in _LEGEND] + [(_FAILED, "failed"), (_GIVEN_UP, "cancelled")]
+    legend = " ".join(f'<span style="color:{color}">■</span> {text}' for color, text in colors)
     return (
         '<table style="width:100%;max-width:70em;color:inherit">'
         f'<caption style="{left};color:inherit;caption-side:top"><b>{escape(_title(rows, total))}</b></caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        f'<div style="color:#808080">{escape(_more(rows))} {legend} <span style="color:{_FAILED}">■</span> failed</div>'
+        f'<div style="color:#808080">{escape(_more(rows))} {legend}</div>'
     )
 
 
@@ -154,12 +155,16 @@ def _html_row(row: Row, total: float) -> str:
     )
 
 
+def _end(row: Row) -> str:
+    return _GIVEN_UP if row["error"] == CANCELLED else _FAILED
+
+
 def _html_bar(row: Row, total: float) -> str:
     share = 100 / total if total > 0 else 0.0
     at = row["start"]
     parts = [f'<div style="width:{at * share:.2f}%"></div>']
     for kind, end in _parts(row):
-        color = _FAILED if kind == 1 and row["error"] else _LEGEND[kind][1]
+        color = _end(row) if kind == 1 and row["error"] else _LEGEND[kind][1]
         parts.append(f'<div style="width:{max(end - at, 0) * share:.2f}%;background:{color}"></div>')
         at = max(at, end)
     parts[-1] = parts[-1].replace('style="', 'style="min-width:2px;')  # so that each call is seen

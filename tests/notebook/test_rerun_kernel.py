@@ -50,6 +50,29 @@ def test_the_card_of_the_service_s_cell_says_that_it_is_stale_until_it_is_not(wr
     assert "stale" not in writer.shown(cell).displays[-1]["text/plain"]
 
 
+def test_a_card_that_a_later_cell_has_overtaken_says_so_and_is_stale_no_more(writer: Kernel) -> None:
+    cell = writer.send(CELL.replace("self.weights]", "self.weights]  # once more"))
+    writer.finished(cell)
+    writer.ok("def shape(text):\n    return text * 3")
+    assert "stale: shape" in writer.shown(cell).displays[-1]["text/plain"]
+    refreshed = writer.ok("%services refresh Writer")
+    assert "code swapped, weights kept: shape changed" in refreshed.displays[-1]["text/plain"]
+    card = writer.shown(cell).displays[-1]["text/plain"]
+    assert "a later cell has changed or restarted it" in card
+    assert "stale" not in card
+
+
+def test_a_card_is_looked_at_again_where_the_cell_that_overtook_it_failed(writer: Kernel) -> None:
+    cell = writer.send(CELL.replace("self.weights]", "self.weights]  # and again"))
+    writer.finished(cell)
+    failing = CELL.replace("self.weights = time.perf_counter()", "raise OSError('no weights')")
+    assert "OSError: no weights" in writer.run(failing).error
+    writer.ok("def shape(text):\n    return text * 4")
+    card = writer.shown(cell).displays[-1]["text/plain"]
+    assert "stale: shape" in card
+    assert "a later cell" not in card
+
+
 def test_refreshing_by_itself_shows_its_card_under_the_cell_that_made_it_stale(writer: Kernel) -> None:
     writer.ok("%config NbcomposeMagics.auto_refresh = True")
     try:

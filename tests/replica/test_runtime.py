@@ -19,6 +19,7 @@ from stream_services import Batches, Between, Impatient, Narrow, Sleeper, Words
 import nbcompose
 from nbcompose.calling.portal import background
 from nbcompose.errors import DeadlineExceeded, Overloaded, UnknownApi
+from nbcompose.tracing import CANCELLED
 from tests.conftest import PATIENCE, Running
 
 pytestmark = pytest.mark.system
@@ -34,6 +35,7 @@ def test_a_deadline_cancels_everything_below(running: Running, api: str) -> None
     between = running.up(nbcompose.service(traffic={"timeout": 0.2}, threads=2)(Between.inner), Sleeper, Words)
     with pytest.raises(DeadlineExceeded):
         getattr(between, api)()
+    running.until("Between", lambda s: s.errors == 1)
     assert running.registry.proxy("Sleeper").cancelled() == [{"sync": "sync", "coroutine": "async"}[api]]
 
 
@@ -46,6 +48,11 @@ def test_a_caller_that_gives_up_cancels_everything_below(running: Running, api: 
     call.cancel()
 
     assert running.registry.proxy("Sleeper").cancelled() == [{"sync": "sync", "coroutine": "async"}[api]]
+    # Nothing went wrong: spans say so, and it counts as no error.
+    running.until("Between", lambda s: s.calls == 1)
+    assert running.registry.status("Between").errors == 0
+    spans = [span for trace in running.registry.collect_traces().latest() for span in trace]
+    assert max((s for s in spans if s.service == "Between"), key=lambda s: s.start).error == CANCELLED
 
 
 @pytest.mark.parametrize("api", ["sync", "coroutine"])
