@@ -16,6 +16,8 @@ from nbcompose.engine.supervisor import Supervisor
 from nbcompose.host import memory
 from nbcompose.spec import ServiceSpec
 
+NEW_VERSION, RESTART = "new version starting", "restarting"
+
 
 class Overview:
     """A view of `supervisors`, by name. `memory` is what replicas use, in bytes, by pid."""
@@ -76,6 +78,7 @@ class Overview:
         spec = supervisor.spec
         generation = supervisor.generation or supervisor.coming
         members = [m for g in supervisor.generations() for m in g.members.values()]
+        replacing = _replacing(supervisor)
         calls, errors, p50 = totals(m.stats for m in members if m.stats is not None)
         return Status(
             name=spec.name,
@@ -97,6 +100,8 @@ class Overview:
             behind=supervisor.behind,
             stale=supervisor.stale,
             traffic=joined(m.stats for m in members if m.stats is not None),
+            replacing=replacing,
+            reversible=supervisor.previous is not None or replacing == NEW_VERSION,
         )
 
     def _replica(self, member: Member) -> ReplicaStatus:
@@ -121,6 +126,13 @@ class Overview:
         if wanted is None or not used or max(used) <= wanted:
             return []
         return [f"a replica uses {memory.human(max(used))}, more than the {memory.human(wanted)} it asks for"]
+
+
+def _replacing(supervisor: Supervisor) -> str:
+    serves, comes = supervisor.generation, supervisor.coming
+    if serves is None or comes is None or serves is comes:
+        return ""
+    return RESTART if serves.deployment is comes.deployment else NEW_VERSION
 
 
 def url(supervisor: Supervisor) -> str:

@@ -17,6 +17,7 @@ from nbcompose.declaration.handle import RESERVED_NAMES, Service
 from nbcompose.declaration.location import locate
 from nbcompose.declaration.marks import API, HOOK, marks_of
 from nbcompose.declaration.options import ApiOptions, Problems, read_service_options
+from nbcompose.declaration.wording import annotation_text, default_text
 from nbcompose.errors import DeclarationError, Mistake
 from nbcompose.schema import ApiSchema
 from nbcompose.schema.hints import of_function
@@ -24,7 +25,6 @@ from nbcompose.spec import ApiSpec, DependencySpec, Location, ParamSpec, Service
 
 RESERVED_ROUTES = frozenset({"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
 ROUTE = re.compile(r"/[^\s?#{}]*")
-MAX_DEFAULT = 80  # characters of a default value that are shown
 
 _PARAM_KINDS = {
     inspect.Parameter.POSITIONAL_ONLY: "positional_only",
@@ -234,7 +234,7 @@ def _written(function: Any) -> tuple[tuple[ParamSpec, ...], str]:
     if plain not in _texts:
         signature = inspect.signature(plain)
         parameters = list(signature.parameters.values())[1:]
-        _texts[plain] = tuple(_param(p) for p in parameters), _annotation(signature.return_annotation)
+        _texts[plain] = tuple(_param(p) for p in parameters), annotation_text(signature.return_annotation)
     return _texts[plain]
 
 
@@ -245,28 +245,9 @@ def _param(p: inspect.Parameter) -> ParamSpec:
 
 def _text(p: inspect.Parameter) -> str:
     text = _STARS.get(p.kind, "") + p.name
-    annotation = _annotation(p.annotation)
+    annotation = annotation_text(p.annotation)
     if annotation:
         text += f": {annotation}"
     if p.default is p.empty:
         return text
-    return f"{text} = {_shown(p.default)}" if annotation else f"{text}={_shown(p.default)}"
-
-
-def _shown(default: Any) -> str:
-    """A default value as text that is the same in every process: never with an address, and not too long."""
-    try:
-        text = repr(default)
-    except Exception:
-        return "..."
-    return "..." if len(text) > MAX_DEFAULT or "\n" in text or re.search(r" at 0x[0-9a-f]+", text) else text
-
-
-_ABC = "collections.abc."
-
-
-def _annotation(annotation: Any) -> str:
-    if annotation is inspect.Signature.empty:
-        return ""
-    # As people write them: inspect itself leaves out `typing.` only.
-    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation).replace(_ABC, "")
+    return f"{text} = {default_text(p.default)}" if annotation else f"{text}={default_text(p.default)}"

@@ -37,7 +37,8 @@ class Status:
     `reason` says why it is not ready, `error` what went wrong last (also while an earlier version serves on), `notes`
     what its user should know. `remark` says how the version that serves came about, `behind` why the one that was
     wanted last does not serve, `stale` what has changed in the notebook since it was packed. `p50` is in seconds.
-    `traffic`: the calls that it has made, by dependency.
+    `traffic`: the calls that it has made, by dependency. `replacing`: "new version starting" or
+    "restarting" while replicas start that will take over. `reversible`: there is a version to go back to.
     """
 
     name: str
@@ -59,6 +60,8 @@ class Status:
     behind: str = ""
     stale: tuple[str, ...] = ()
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
+    replacing: str = ""
+    reversible: bool = False
 
     @property
     def device(self) -> str:

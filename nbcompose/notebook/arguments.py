@@ -42,6 +42,7 @@ GRAPH_HELP = """Show the services of this notebook, and which calls which, as a 
 
     %graph          all services
     %graph NAME     a service and everything below it
+    %graph --live   in VS Code or Colab, whose pages the picture cannot become live in
 
 The picture changes with its services. Running the cell again shows it as it is then."""
 
@@ -110,6 +111,8 @@ def services_parser() -> MagicArgumentParser:
 def graph_parser() -> MagicArgumentParser:
     parser = _Parser("graph", description=GRAPH_HELP)
     parser.add_argument("name", nargs="?", metavar="NAME", help="a service: only what is below it is shown")
+    live = "show the widget itself, where the picture is not live; a saved notebook does not keep it"
+    parser.add_argument("--live", action="store_true", help=live)
     return parser
 
 

@@ -92,7 +92,8 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         with briefly(self._session.shell):
             from nbcompose.notebook.graph.show import show  # Graphviz and widgets, which a notebook may never need
 
-            show(self._session, graph_parser().parse_argstring(line).name)
+            args = graph_parser().parse_argstring(line)
+            show(self._session, args.name, live=args.live)
 
     def _stop(self, args: Namespace) -> None:
         registry = self._session.registry

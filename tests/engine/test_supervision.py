@@ -154,6 +154,40 @@ def test_dependents_are_not_restarted_and_lose_no_call_when_what_they_call_is_re
     assert now["Leaf"] != pids["Leaf"]
 
 
+def held_version(path: Path) -> Any:
+    """One whose `__init__` waits until somebody writes into a fifo."""
+
+    class Echo:
+        def __init__(self) -> None:
+            path.read_text()
+
+        @nbcompose.api
+        def tag(self, text: str) -> str:
+            return text
+
+    return nbcompose.service(name="Echo")(Echo)
+
+
+def test_the_status_says_what_comes_and_whether_there_is_a_way_back(running: Running, tmp_path: Path) -> None:
+    fifo = tmp_path / "go"
+    os.mkfifo(fifo)
+    running.up(version(1))
+    first = running.registry.status("Echo")
+    assert (first.replacing, first.reversible) == ("", False)
+
+    running.deploy(held_version(fifo))
+    during = running.until("Echo", lambda s: s.replacing == "new version starting")
+    assert (during.state, during.reversible) == ("ready", True)
+    fifo.write_text("go")
+    after = running.until("Echo", lambda s: not s.replacing and s.version == 2)
+    assert after.reversible
+
+    running.registry.restart("Echo")
+    assert running.until("Echo", lambda s: bool(s.replacing)).replacing == "restarting"
+    fifo.write_text("go")
+    running.until("Echo", lambda s: not s.replacing)
+
+
 def test_a_replacement_that_fails_leaves_the_old_version_serving(running: Running) -> None:
     echo = running.up(version(1))
 

@@ -211,6 +211,8 @@ def test_the_table() -> None:
         "Answer  ready               cpu     1         Embedder\n"
         "Chat    waiting for Answer  cpu     1 of 2    Answer"
     )
+    replacing = replace(READY, replacing="new version starting")
+    assert "ready, new version starting" in repr(ServicesTable([replacing]))
     html = str(Text(ServicesTable([READY, waiting])._repr_html_()))
     assert "waiting for Answer" in html
     assert "80.0" not in html

@@ -103,12 +103,12 @@ def _service(status: Status) -> Node:
     place = " · ".join(filter(None, (status.device, replicas(status))))
     if status.state == "failed" and status.error:
         place = _last_line(status.error)
-    marks = [*(["stale"] if status.stale else []), *(["previous version"] if status.behind else [])]
+    marks = [*(["stale"] if status.stale else []), *(["previous version"] if status.behind else []), status.replacing]
     return Node(
         key=status.name,
         name=status.name,
         state=status.state,
-        words=", ".join([words, *marks]),
+        words=", ".join(filter(None, [words, *marks])),
         place=place,
         hint=_hint(status),
         stale=bool(status.stale),
@@ -130,6 +130,8 @@ def _words(status: Status) -> str:
 
 def _hint(status: Status) -> str:
     lines = [f"{status.name}: {status.reason or status.state}"]
+    if status.replacing:
+        lines.append(f"{status.replacing}: those that run serve until then")
     if status.stale:
         lines.append(f"stale: {', '.join(status.stale)} changed in the notebook since")
     if status.behind:

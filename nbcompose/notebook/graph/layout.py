@@ -17,7 +17,7 @@ import pygraphviz
 
 from nbcompose.notebook.graph.element import Edge, Node, element_id
 
-GAP = 60  # pixels between callers and what they call; a point of Graphviz's is a pixel here
+GAP = 92  # pixels between callers and what they call, with room for numbers; a point of Graphviz's is a pixel here
 _INCH = 72
 _NAMESPACE = "{http://www.w3.org/2000/svg}"
 

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from IPython.core.getipython import get_ipython
+from IPython.display import display
 
 from nbcompose.calling.portal import background
 from nbcompose.engine.status import Status
@@ -37,8 +38,11 @@ _KEY = "graph in "  # of outputs, among what lingers
 _HIDDEN = "position:absolute;top:0;left:0;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap"
 
 
-def graph(service: Any = None) -> None:
+def graph(service: Any = None, *, live: bool = False) -> None:
     """Show the services of the notebook and what they call, alive; with a service or its name, what is below that one.
+
+    `live`: show the widget itself, for front ends where the picture does not become live (VS Code, Colab). A saved
+    notebook does not keep it.
 
     Raises `NbcomposeError` outside a notebook, and `UnknownService`.
     """
@@ -47,16 +51,19 @@ def graph(service: Any = None) -> None:
     if session is None:
         raise NbcomposeError("a graph is shown in a notebook: run `%load_ext nbcompose` in its first cell")
     try:
-        show(session, getattr(service, "name", service))
+        show(session, getattr(service, "name", service), live=live)
     except NbcomposeError as error:
         raise from_the_caller(error, shell)  # noqa: B904  it is the same error
 
 
-def show(session: Session, name: str | None = None) -> None:
+def show(session: Session, name: str | None = None, *, live: bool = False) -> None:
     """On the cell's thread: make the output. It follows its services until its cell runs again."""
     known = session.registry.names()
     if name is not None and name not in known:
         raise UnknownService(f"no service is called {name!r}; there are: {', '.join(known) or 'none runs'}")
+    if live:
+        _show_widget(session, name)
+        return
     shown = Shown(session, name)
     key = _KEY + (_cell(session) or shown.element)
     session.stop_lingering(key)
@@ -66,6 +73,12 @@ def show(session: Session, name: str | None = None) -> None:
     shown.show()
     if shown.follows:
         session.lingering[key] = asyncio.run_coroutine_threadsafe(shown.follow(), background().loop)
+
+
+def _show_widget(session: Session, name: str | None) -> None:
+    if attach is None:
+        raise NbcomposeError("a live graph needs anywidget: run `pip install anywidget`, then restart the kernel")
+    display(attach("", session.registry, session, [name] if name else None))
 
 
 class Shown:
@@ -109,7 +122,7 @@ class Shown:
         """
         statuses = self._below(statuses)
         is_live = self._widget is not None and self._widget.seen
-        if not is_live or all(s.state != "starting" for s in statuses):
+        if not is_live or all(s.state != "starting" and not s.replacing for s in statuses):
             self._display.update(self._bundle(statuses))
 
     def _below(self, statuses: Sequence[Status]) -> Sequence[Status]:

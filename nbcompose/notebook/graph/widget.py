@@ -1,6 +1,6 @@
 """The live graph: a widget without a view of its own, which makes a picture that a cell shows live.
 
-Its front end (static/graph.js) finds the picture by the id of its element. It is told the state while somebody looks,
+Its front end (static/src) finds the picture by the id of its element. It is told the state while somebody looks,
 and sends what its user asks for as messages; everything is handled on the registry's loop, and nothing is printed.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anywidget
 from traitlets import Dict, Unicode
@@ -19,7 +19,7 @@ from nbcompose import timeline
 from nbcompose.calling.portal import background
 from nbcompose.engine.status import Status
 from nbcompose.errors import UnknownService
-from nbcompose.notebook.graph import model, picture
+from nbcompose.notebook.graph import assets, model, picture
 from nbcompose.notebook.graph.calls import Calls, Message, Results, Schemas
 from nbcompose.notebook.graph.element import streaming
 from nbcompose.notebook.session import Session
@@ -35,14 +35,13 @@ MOST = 16  # widgets that are open at once, where front ends do not say which ce
 Answer = Callable[[Message], Awaitable[Message | None]]
 
 _open: dict[str, LiveGraph] = {}  # by the cell that made it
-_STATIC = Path(__file__).parent / "static"
 
 
 class LiveGraph(anywidget.AnyWidget):
     """Made by `attach`. Its traits are set on the background loop only."""
 
-    _esm = _STATIC / "graph.js"
-    _css = _STATIC / "graph.css"
+    _esm = assets.module()
+    _css = assets.style()
     element = Unicode().tag(sync=True)
     state = Dict().tag(sync=True)
 
@@ -61,6 +60,10 @@ class LiveGraph(anywidget.AnyWidget):
         self._calls = Calls(session, self._schemas, _results(session), self._tell)
         statuses = registry.statuses()
         super().__init__(element=element, state=self._state(self._shown(statuses)))
+        if self.comm is not None:
+            # Messages come to the subshell that the front end names. ipykernel would take them to the thread that this
+            # comm has last answered to, the main one at times, where they wait until a cell has ended.
+            self.comm._reply_subshell_for = lambda data, default: default
         self.on_msg(self._on_message)
         self._unsubscribe = registry.subscribe(self._on_change)
 
@@ -141,7 +144,7 @@ class LiveGraph(anywidget.AnyWidget):
         if reply is not None:
             self._tell(reply)
 
-    async def _look(self, message: Message) -> None:
+    async def _look(self, message: Message) -> Message:
         client = str(message.get("client", ""))
         if message.get("on"):
             self.seen = True
@@ -149,14 +152,16 @@ class LiveGraph(anywidget.AnyWidget):
             self._schedule(0.0)
         else:
             self._looks.pop(client, None)
+        return {"type": "here"}
 
     async def _form(self, message: Message) -> Message:
         form = await asyncio.to_thread(self._schemas.form, str(message["service"]), str(message["api"]))
         return {"type": "form", **form}
 
-    async def _call(self, message: Message) -> None:
+    async def _call(self, message: Message) -> Message:
         arguments = message.get("arguments", {})
         self._calls.start(str(message["id"]), str(message["service"]), str(message["api"]), arguments)
+        return {"type": "begun", "id": message["id"]}
 
     async def _cancel(self, message: Message) -> None:
         self._calls.cancel(str(message["id"]))
@@ -192,10 +197,11 @@ class LiveGraph(anywidget.AnyWidget):
 
 def attach(element: str, registry: Registry, session: Session, names: Collection[str] | None = None) -> LiveGraph:
     """Make the picture in `element` live; on the thread of the cell that shows it. `names`: with what is below them.
+    Without an element it is to be displayed itself.
 
     The widget that the same cell had before is left.
     """
-    cell = _cell(session) or element
+    cell = _cell(session) or element or uuid4().hex
     before = _open.pop(cell, None)
     if before is not None:
         before.leave()

@@ -32,6 +32,16 @@ def test_a_snapshot_has_what_the_picture_and_the_panel_show() -> None:
     assert told["svg"] == "<svg/>"
 
 
+def test_a_version_that_comes_is_told_of_beside_the_one_that_serves() -> None:
+    coming = replace(UP, state="starting", phase="load")
+    rolling = replace(WRITER, replicas=(UP, coming), replacing="new version starting", reversible=True)
+    [told] = snapshot([rolling], {})["services"]
+    assert (told["state"], told["reversible"]) == ("ready", True)
+    assert told["coming"] == "new version starting: loading (__init__)"
+    [settled] = snapshot([WRITER], {})["services"]
+    assert (settled["coming"], settled["reversible"]) == ("", False)
+
+
 def test_an_edge_has_its_traffic_and_one_without_calls_has_none_yet() -> None:
     one, other = snapshot([WRITER, ANSWER], {})["edges"]
     assert one == {

@@ -94,6 +94,7 @@ def test_a_card_says_name_state_device_and_replicas() -> None:
         ({"state": "stopped", "replicas": ()}, "stopped"),
         ({"stale": ("prompt",)}, "ready, stale"),
         ({"behind": "SyntaxError"}, "ready, previous version"),
+        ({"replacing": "new version starting"}, "ready, new version starting"),
     ],
 )
 def test_states_in_words(fields: dict[str, Any], expected: str) -> None:

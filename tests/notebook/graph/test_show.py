@@ -200,3 +200,22 @@ def test_while_the_widget_shows_it_only_what_lasts_is_drawn_anew(kernel: Kernel)
     shows(kernel, cell, "Echo  ready, cpu, 1 replica")
     updates = [m for m in kernel.messages if m["msg_type"] == "update_display_data" and kernel.parent(m) == cell]
     assert len(updates) == 1
+
+
+def test_the_widget_itself_where_a_picture_cannot_become_live(kernel: Kernel) -> None:
+    kernel.ok(ECHO)
+    view = "application/vnd.jupyter.widget-view+json"
+    for source in ("%graph --live", "%graph Echo --live", "import nbcompose\nnbcompose.graph('Echo', live=True)"):
+        [bundle] = kernel.ok(source).displays
+        opened = next(
+            m for m in kernel.messages
+            if m["msg_type"] == "comm_open" and m["content"]["comm_id"] == bundle[view]["model_id"]
+        )  # fmt: skip
+        state = opened["content"]["data"]["state"]
+        assert state["element"] == ""
+        assert [s["name"] for s in state["state"]["services"]] == ["Echo"]
+
+
+def test_the_widget_itself_without_widgets(own_kernel: Kernel) -> None:
+    own_kernel.ok("import sys\nsys.modules['anywidget'] = None")
+    assert "a live graph needs anywidget: run `pip install anywidget`" in own_kernel.run("%graph --live").error

@@ -50,7 +50,7 @@ Message = dict[str, Any]
 
 
 class FrontEnd:
-    """Sends what static/graph.js sends, and hears what it hears."""
+    """Sends what static/src sends, and hears what it hears."""
 
     serial = itertools.count()
 
@@ -67,12 +67,15 @@ class FrontEnd:
         state = message["content"]["data"].get("state", {})
         return {"element": None, **state}
 
-    def send(self, **content: Any) -> int:
+    def send(self, subshell: str = "", **content: Any) -> int:
         """Returns where to hear from: what comes after this message."""
         start = len(self.kernel.messages)
         client = self.kernel.client
         data = {"method": "custom", "content": content}
-        client.shell_channel.send(client.session.msg("comm_msg", {"comm_id": self.comm, "data": data}))
+        message = client.session.msg("comm_msg", {"comm_id": self.comm, "data": data})
+        if subshell:
+            message["header"]["subshell_id"] = subshell
+        client.shell_channel.send(message)
         return start
 
     def data(self, message: Message) -> Message:
@@ -117,6 +120,14 @@ def front(shared_kernel: Kernel) -> FrontEnd:
     return FrontEnd(shared_kernel)
 
 
+def subshell(kernel: Kernel) -> str:
+    """As JupyterLab has one for widgets."""
+    client = kernel.client
+    client.control_channel.send(client.session.msg("create_subshell_request", {}))
+    reply = client.get_control_msg(timeout=30)
+    return str(reply["content"]["subshell_id"])
+
+
 def test_it_opens_with_the_whole_state_and_its_front_end(front: FrontEnd) -> None:
     state = front.first["state"]
     assert [s["name"] for s in state["services"]] == ["Writer", "Answer"]
@@ -141,6 +152,25 @@ def test_a_call_gives_its_result_also_to_the_notebook(front: FrontEnd) -> None:
     assert ended["seconds"] > 0
     assert front.kernel.ok("_graph.result").result == "{'text': 'w0 w1 ', 'times': 2}"
     assert front.kernel.ok("_graph").result == "_graph.result is what Answer.ask returned last: dict"
+
+
+def test_a_call_is_answered_while_a_cell_runs(front: FrontEnd) -> None:
+    thread = subshell(front.kernel)
+    cell = front.kernel.send("import threading\nprint('it runs', flush=True)\nthreading.Event().wait()")
+    front.kernel.until(lambda m: m["msg_type"] == "stream" and "it runs" in m["content"]["text"])
+    arguments = {"question": "meanwhile", "times": 1}
+    front.send(thread, type="call", id="meanwhile", service="Answer", api="ask", arguments=arguments)
+    front.hear(lambda m: m["type"] == "begun" and m["id"] == "meanwhile")
+    assert front.ended("meanwhile")["bundle"]["application/json"]["text"] == "w0 "
+    front.kernel.manager.interrupt_kernel()
+    assert "KeyboardInterrupt" in front.kernel.finished(cell).error
+
+
+def test_each_look_is_answered_so_that_a_busy_kernel_can_be_told(front: FrontEnd) -> None:
+    since = front.send(type="look", client="one", on=True)
+    front.hear(lambda m: m["type"] == "here", since)
+    since = front.send(type="look", client="one", on=False)
+    front.hear(lambda m: m["type"] == "here", since)
 
 
 def test_items_come_as_they_are_made(front: FrontEnd) -> None:

@@ -1,0 +1,100 @@
+"""Annotations and default values as people write them: no module paths, no addresses, nothing of what only checks."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from enum import Enum
+from pathlib import PurePath
+from types import EllipsisType, NoneType, UnionType
+from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
+
+MAX_DEFAULT = 80  # characters of a default value that are shown
+
+_PREFIXES = {"numpy": "np.", "pandas": "pd.", "torch": "torch."}
+_ENUM = re.compile(r"<([\w.]+\.\w+): [^<>]*>")  # an enum's member in the repr of what holds it
+_CODE = re.compile(r"\b(?:datetime|decimal|fractions|uuid|__main__)\.(?=\w+\()")
+
+
+def annotation_text(annotation: Any) -> str:
+    """E.g. `list[int] | None`; "" for what has no annotation. `Annotated` is left out: its type says what to give."""
+    if annotation is inspect.Signature.empty:
+        return ""
+    if isinstance(annotation, ForwardRef):
+        annotation = annotation.__forward_arg__
+    if isinstance(annotation, str):
+        return _source(annotation)
+    if annotation is None or annotation is NoneType:
+        return "None"
+    if isinstance(annotation, EllipsisType):
+        return "..."
+    if isinstance(annotation, list):  # the parameters of a Callable
+        return f"[{_listed(annotation)}]"
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return annotation_text(arguments[0])
+    if origin is Union or origin is UnionType:
+        return " | ".join(map(annotation_text, arguments))
+    if origin is Literal:
+        return f"Literal[{', '.join(map(default_text, arguments))}]"
+    if origin is not None:
+        return f"{_name(annotation)}[{_listed(arguments)}]" if arguments else _name(annotation)
+    return _name(annotation)
+
+
+def default_text(default: Any) -> str:
+    """A default value as text that is the same in every process: never with an address, and not too long."""
+    if type(default).__name__ == "FieldInfo":
+        default = default.default
+    if isinstance(default, str | bytes | int | float) and not isinstance(default, Enum):
+        text = repr(default)
+    else:
+        text = _value(default)
+    return "..." if len(text) > MAX_DEFAULT or "\n" in text or text.startswith("<") else text
+
+
+def _value(default: Any) -> str:
+    if isinstance(default, PurePath):
+        return f"Path({str(default)!r})"
+    if inspect.isroutine(default) or isinstance(default, type):
+        return str(getattr(default, "__name__", "..."))
+    try:
+        text = repr(default)
+    except Exception:  # whatever a user's __repr__ raises
+        return "..."
+    text = _CODE.sub("", _ENUM.sub(r"\1", text))
+    return "..." if re.search(r" at 0x[0-9a-f]+", text) else text
+
+
+def _listed(annotations: Any) -> str:
+    return ", ".join(map(annotation_text, annotations))
+
+
+def _name(of: Any) -> str:
+    name = getattr(of, "__qualname__", None) or getattr(of, "__name__", None)
+    if name is None:
+        return str(inspect.formatannotation(of))
+    package = str(getattr(of, "__module__", "")).partition(".")[0]
+    return _PREFIXES.get(package, "") + str(name).rpartition("<locals>.")[2]
+
+
+def _source(text: str) -> str:
+    """An annotation that was written as text, or is kept as text: it stays, but for `Annotated`."""
+    if "Annotated[" not in text:
+        return text
+    try:
+        return ast.unparse(_Plain().visit(ast.parse(text, mode="eval")))
+    except SyntaxError:
+        return text
+
+
+class _Plain(ast.NodeTransformer):
+    """`Annotated[X, ...]` becomes `X`."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        self.generic_visit(node)
+        named = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+        if named == "Annotated" and isinstance(node.slice, ast.Tuple) and node.slice.elts:
+            return node.slice.elts[0]
+        return node

@@ -1,0 +1,81 @@
+"""The front end's text: the ES modules of static/src, joined into the one module that a widget sends to the browser.
+
+The modules are as browsers, editors and checkers know them, so that nothing has to be built. Joining takes away their
+imports and the word `export`, which is right for modules that say only `import { name, … } from "./file.js";`, export
+what they declare, and have no cycle; anything else raises.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+STATIC = Path(__file__).parent / "static"
+ENTRY = "index.js"
+
+_IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
+_DECLARED = re.compile(r"^(export )?(?:async )?(?:function\*?|const|let|class) ([\w$]+)", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|let|class)\b)", re.MULTILINE)
+_LEFT = re.compile(r"^(?:import\b.*|export\b(?! default\b).*|(?:const|let|var) [\[{].*|var .*)", re.MULTILINE)
+
+
+@cache
+def module() -> str:
+    """The live graph's ES module."""
+    return joined(STATIC / "src")
+
+
+def style() -> Path:
+    return STATIC / "graph.css"
+
+
+def joined(folder: Path, entry: str = ENTRY) -> str:
+    """`entry` and all that it imports, as one module with the default export of `entry`.
+
+    Raises `ValueError` for what cannot be joined, with the name of the file.
+    """
+    texts = _collected(folder, entry, {}, ())
+    owners: dict[str, str] = {}
+    for file, text in texts.items():
+        for _, name in _declared(text):
+            if name in owners:
+                raise ValueError(f"{file}: {name} is declared in {owners[name]} too; the two would be one when joined")
+            owners[name] = file
+    for file, text in texts.items():
+        _check_imports(file, text, texts)
+    return "\n".join(_bare(file, text, is_entry=file == entry) for file, text in texts.items())
+
+
+def _collected(folder: Path, file: str, found: dict[str, str], above: tuple[str, ...]) -> dict[str, str]:
+    """Modules by file, each after those that it imports."""
+    if file in above:
+        raise ValueError(f"modules import each other: {' → '.join((*above, file))}")
+    if file not in found:
+        text = (folder / file).read_text(encoding="utf-8")
+        for _, imported in _IMPORT.findall(text):
+            _collected(folder, imported, found, (*above, file))
+        found[file] = text
+    return found
+
+
+def _declared(text: str) -> Iterator[tuple[bool, str]]:
+    """What stands at the beginning of lines: whether it is exported, and its name."""
+    return ((bool(export), name) for export, name in _DECLARED.findall(text))
+
+
+def _check_imports(file: str, text: str, texts: dict[str, str]) -> None:
+    for names, source in _IMPORT.findall(text):
+        exported = {name for export, name in _declared(texts[source]) if export}
+        wanted = {name.strip() for name in names.split(",") if name.strip()}
+        if wanted - exported:
+            raise ValueError(f"{file}: {source} exports no {', '.join(sorted(wanted - exported))}")
+
+
+def _bare(file: str, text: str, is_entry: bool) -> str:
+    bare = _EXPORT.sub("", _IMPORT.sub("", text))
+    left = _LEFT.search(bare)
+    if left is not None or (not is_entry and "\nexport default" in bare):
+        raise ValueError(f"{file}: this cannot be joined: {left[0] if left else 'export default'}")
+    return f"// {file}\n{bare}"

@@ -1,0 +1,127 @@
+// One api: its form, its buttons, and the outcome of its last call.
+
+import { copied, toClipboard } from "./copying.js";
+import { button, fresh, h } from "./elements.js";
+import { fieldsOf, valuesOf } from "./form.js";
+import { outcome } from "./outcome.js";
+import { failure, shown } from "./result.js";
+
+const KINDS = { python: "Python", httpx: "httpx", curl: "curl" };
+
+export function caller(kernel, name, api) {
+  const about = h("div.nbc-signature");
+  const area = h("form.nbc-form", { novalidate: true }, h("div.nbc-dim", {}, "…"));
+  const call = h("button.nbc-button.nbc-primary", { type: "submit" }, "Call");
+  const cancel = button("Cancel", () => current && kernel.send({ type: "cancel", id: current }), { hidden: true });
+  const note = h("span.nbc-note", { role: "status" });
+  const result = outcome(`${name}.${api}`);
+  const quiet = (kind) => ({ class: "nbc-button nbc-quiet", "data-copy": kind });
+  const copies = Object.entries(KINDS).map(([kind, text]) => button(text, () => copy(kind), quiet(kind)));
+  const copyAs = [h("span.nbc-space"), h("span.nbc-dim", {}, "Copy as"), ...copies];
+  const foot = h("div.nbc-foot", {}, call, cancel, ...copyAs, note);
+  const element = h("div", {}, about, area, result.element);
+  let form = null;
+  let known = "";
+  let fields = {};
+  let current = "";
+
+  const renew = () => kernel.send({ type: "form", service: name, api });
+
+  function build(message) {
+    const now = JSON.stringify(message);
+    if (now === known) return;
+    // What was typed stays where the form is as it was.
+    const same = form && JSON.stringify(form.schema) === JSON.stringify(message.schema);
+    [known, form] = [now, message];
+    const doc = message.doc ? h("div.nbc-about", {}, message.doc) : "";
+    about.replaceChildren(h("span.nbc-code", {}, message.signature), doc);
+    if (same) return;
+    fields = fieldsOf(message.schema, message.schema.$defs ?? {});
+    const all = Object.values(fields).map((f) => f.element);
+    area.replaceChildren(...(all.length ? all : [h("div.nbc-dim", {}, "It takes no arguments.")]), foot);
+  }
+
+  /** The values, or null where something is wrong, which is shown and focused. */
+  function filled() {
+    let first = null;
+    for (const f of Object.values(fields)) {
+      const problem = f.used() ? f.check() : "";
+      f.problem(problem);
+      if (problem) first ??= f;
+    }
+    first?.focus();
+    return first ? null : valuesOf(fields);
+  }
+
+  function begin(event) {
+    event.preventDefault();
+    const values = form && !current && kernel.condition() !== "gone" ? filled() : null;
+    if (!values) return;
+    const hadFocus = document.activeElement === call;
+    current = fresh();
+    busy(true);
+    if (hadFocus) cancel.focus();
+    result.begin();
+    kernel.send({ type: "call", id: current, service: name, api, arguments: values });
+  }
+
+  function busy(on) {
+    call.disabled = on;
+    cancel.hidden = !on;
+    if (!on) current = "";
+  }
+
+  async function copy(kind) {
+    const values = form ? filled() : null;
+    if (!values) return;
+    await toClipboard(copied(form, kind, values));
+    note.textContent = "copied";
+    setTimeout(() => { note.textContent = ""; }, 2000);
+  }
+
+  function settle(message) {
+    if (message.type === "begun") return result.begun();
+    if (message.type === "item") return result.item(message.bundle);
+    if (message.type === "items") return message.items.forEach((m) => result.item(m.bundle));
+    const { seconds } = message;
+    if (message.type === "result") result.end("done", "done in", seconds, shown(message.bundle));
+    else if (message.type === "end") result.end("done", "", seconds);
+    else if (message.type === "cancelled") result.end("cancelled", "cancelled after", seconds);
+    else if (message.type === "failed") {
+      result.end("failed", "failed after", seconds, ...failure(message));
+      for (const p of message.problems ?? []) fields[p.loc[0]]?.problem(p.msg);
+    } else return;
+    rest();
+  }
+
+  /** Nothing is under way any more. A button that goes away hands the focus on. */
+  function rest() {
+    const hadFocus = document.activeElement === cancel;
+    busy(false);
+    if (hadFocus) call.focus();
+  }
+
+  area.addEventListener("submit", begin);
+  area.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey || event.shiftKey)) begin(event);
+  });
+  renew();
+  return {
+    element,
+    renew,
+    hear(message) {
+      const mine = message.service === name && message.api === api;
+      if (message.type === "form" && mine) build(message);
+      else if (message.type === "refused" && message.action === "form" && mine) {
+        area.replaceChildren(h("div.nbc-error", {}, message.message));
+      } else if (message.type === "link" && current) {
+        if (kernel.condition() === "busy") result.wait();
+        else if (kernel.condition() === "gone") {
+          result.end("failed", "the kernel is gone");
+          rest();
+        }
+      } else if (message.id && message.id === current) settle(message);
+    },
+    close() { if (current) kernel.send({ type: "cancel", id: current }); },
+  };
+}

@@ -1,0 +1,49 @@
+// What has been filled in, as text for a cell of the notebook.
+
+import { h } from "./elements.js";
+
+/** A JSON value as Python. */
+function python(value) {
+  if (value === null) return "None";
+  if (value === true) return "True";
+  if (value === false) return "False";
+  if (value?.$upload) return "...";
+  if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
+  if (typeof value === "object") {
+    const items = Object.entries(value).map(([k, v]) => `${python(k)}: ${python(v)}`);
+    return `{${items.join(", ")}}`;
+  }
+  return JSON.stringify(value);
+}
+
+/** Text as one word of a line that starts with "!": braces and dollars are IPython's, single quotes the shell's. */
+function shell(text) {
+  const doubled = text.replaceAll("{", "{{").replaceAll("}", "}}").replace(/\$(?=[\w.])/g, "$$$$");
+  return `'${doubled.replaceAll("'", "'\\''")}'`;
+}
+
+/** `form.copies` with what has been filled in. */
+export function copied(form, kind, values) {
+  const plain = JSON.parse(JSON.stringify(values), (_, v) => (v?.$upload ? v.$upload.data : v));
+  const positional = new Set(form.params.filter((p) => p.kind === "positional_only").map((p) => p.name));
+  const args = Object.entries(values).map(([k, v]) => (positional.has(k) ? python(v) : `${k}=${python(v)}`)).join(", ");
+  const parts = {
+    "%(arguments)s": () => args,
+    "%(dict)s": () => python(plain),
+    "%(json)s": () => shell(JSON.stringify(plain)),
+  };
+  return form.copies[kind].replace(/%\((arguments|dict|json)\)s/g, (found) => parts[found]());
+}
+
+export async function toClipboard(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = h("textarea", { style: "position:fixed;opacity:0" });
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+}

@@ -1,0 +1,126 @@
+// A view: the picture and the panel, in an element that shows the picture.
+
+import { h } from "./elements.js";
+import { panel } from "./panel.js";
+import { picture } from "./picture.js";
+
+const CONDITIONS = {
+  "": "",
+  busy: "The kernel is busy with a cell: what you ask for comes when it has ended.",
+  gone: "The kernel that showed this was restarted or has ended: run the cell again for a live graph.",
+};
+
+export function view(root, kernel) {
+  const drawing = picture(choose);
+  const condition = h("div.nbc-condition", { role: "status" });
+  const side = h("div.nbc-side");
+  const app = h("div.nbc-app", {}, drawing.element, condition, side);
+  const panels = new Map(); // by service: what is typed, called and shown stays while another one is looked at
+  let images = [];
+  let current = null;
+  let seen = true;
+  let held = null; // what has the focus, and lost it only if its output was taken away
+
+  function choose(name, { tab, trace, focus = false } = {}) {
+    if (!panels.has(name)) panels.set(name, panel(kernel, name, choose, leave));
+    const other = panels.get(name);
+    const changed = other !== current;
+    current = other;
+    if (changed || tab) current.open(tab, trace);
+    if (changed) side.replaceChildren(current.element);
+    paint();
+    if (focus) current.focus();
+  }
+
+  function leave() {
+    const name = current?.name;
+    current = null;
+    side.replaceChildren();
+    paint();
+    if (name) drawing.focus(name);
+  }
+
+  function paint() {
+    const state = kernel.state();
+    drawing.paint(state, current?.name ?? "");
+    if (current) {
+      const needed = state.services.filter((s) => s.dependencies.includes(current.name)).map((s) => s.name);
+      const alive = kernel.condition() !== "gone";
+      current.update((alive && state.services.find((s) => s.name === current.name)) || null, needed);
+    }
+    forget(state);
+  }
+
+  /** Panels of services that are gone. */
+  function forget(state) {
+    for (const [name, made] of panels) {
+      if (made === current || state.services.some((s) => s.name === name)) continue;
+      made.close();
+      panels.delete(name);
+    }
+  }
+
+  function hear(message) {
+    if (message.type === "state") {
+      if (seen) paint();
+      return;
+    }
+    if (message.type === "link") {
+      condition.textContent = CONDITIONS[kernel.condition()];
+      app.classList.toggle("nbc-gone", kernel.condition() === "gone");
+      paint();
+    }
+    panels.forEach((made) => made.hear(message));
+  }
+
+  // JupyterLab takes plain keys for commands ("d d" deletes a cell); Ctrl-S and the like stay its own.
+  const onKey = (event) => {
+    const own = event.key === "Enter" || !(event.ctrlKey || event.metaKey);
+    if (app.contains(event.target)) app.toggleAttribute("data-lm-suppress-shortcuts", own);
+  };
+  window.addEventListener("keydown", onKey, true);
+
+  const deaf = kernel.listen(hear);
+  const ticking = setInterval(() => seen && !document.hidden && current?.tick(), 1000);
+  const watching = new IntersectionObserver((entries) => {
+    seen = entries.at(-1).isIntersecting;
+    kernel.look(app, seen);
+    if (seen) paint();
+  });
+
+  /** Stand in an element, in the place of its picture. */
+  function enter(element) {
+    images = [...element.querySelectorAll("img")];
+    images.forEach((image) => { image.style.display = "none"; });
+    element.classList.add("nbc-live");
+    element.append(app);
+    if (!held || document.activeElement !== document.body) return;
+    held.focus();
+    if (document.activeElement === document.body) current?.focus(); // it cannot be used any more
+  }
+
+  enter(root);
+  app.addEventListener("focusin", (event) => { held = event.target; });
+  app.addEventListener("focusout", () => {
+    // Not at once: while an output is taken away it seems to be there.
+    setTimeout(() => { if (app.isConnected && !app.contains(document.activeElement)) held = null; });
+  });
+  app.addEventListener("keydown", (event) => app.hasAttribute("data-lm-suppress-shortcuts") && event.stopPropagation());
+  paint();
+  watching.observe(app);
+  kernel.look(app, true);
+  return {
+    enter,
+    close() {
+      deaf();
+      clearInterval(ticking);
+      window.removeEventListener("keydown", onKey, true);
+      watching.disconnect();
+      kernel.look(app, false);
+      panels.forEach((made) => made.close());
+      panels.clear();
+      app.remove();
+      images.forEach((image) => { image.style.display = ""; });
+    },
+  };
+}

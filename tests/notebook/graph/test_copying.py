@@ -1,0 +1,54 @@
+"""What "Copy as" gives: values come back as they were, by Python, and by IPython's `!` and the shell."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+
+from nbcompose.notebook.graph import assets
+from tests.notebook.conftest import Notebook
+
+pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="no node to run the front end's modules")
+
+VALUES: dict[str, Any] = {
+    "text": 'it\'s a "test" {x} {{y}} $HOME $$5 $x.y \\n\n\t€ 𝄞 \u2028 `ls` !s ?',
+    "nothing": None,
+    "flags": [True, False, None],
+    "nested": {"a": {"b": [{"c": 1.5e300, "d": -2}]}, "$": "{$text}"},
+}
+
+
+def copied(kind: str, template: str, values: dict[str, Any]) -> str:
+    form = {"params": [{"name": name, "kind": "keyword_only"} for name in values], "copies": {kind: template}}
+    module = str(assets.STATIC / "src" / "copying.js")
+    code = (
+        f"const m = await import({module!r});"
+        f"process.stdout.write(m.copied({json.dumps(form)}, {kind!r}, {json.dumps(values)}));"
+    )
+    done = subprocess.run(["node", "--input-type=module", "-e", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_python() -> None:
+    assert eval(copied("python", "dict(%(arguments)s)", VALUES)) == VALUES
+    assert eval(copied("httpx", "%(dict)s", VALUES)) == VALUES
+
+
+def test_a_shell_line_of_ipython(bare: Notebook) -> None:
+    bare.shell.user_ns.update(text="wrong", x="wrong", HOME="wrong")
+    line = copied("curl", "curl -d %(json)s", VALUES)
+    assert "\n" not in line
+    expanded = bare.shell.var_expand(line, depth=0)
+    assert json.loads(shlex.split(expanded)[2]) == VALUES
+
+
+def test_a_file_is_its_base64_outside_and_left_out_in_python() -> None:
+    upload = {"data": {"$upload": {"name": "x", "type": "", "data": "eHh4"}}}
+    assert copied("httpx", "%(dict)s", upload) == '{"data": "eHh4"}'
+    assert copied("python", "f(%(arguments)s)", upload) == "f(data=...)"
