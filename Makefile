@@ -15,7 +15,8 @@ unexport JUPYTER_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV
 alone = JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=$(CURDIR)/build/ipython
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check unit system notebooks save-notebooks models bench bench-edit bench-peers clean
+.PHONY: help demo lab test check unit system browser notebooks save-notebooks pictures models bench bench-edit \
+	bench-widget bench-peers clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -26,7 +27,7 @@ demo: $(MODELS)  ## run the quickstart notebook and print its questions and answ
 lab: $(MODELS)  ## open JupyterLab on the notebooks
 	$(PY) -m jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
-test: check unit system notebooks  ## check, and every test: unit, system, notebooks
+test: check unit system browser notebooks  ## check, and every test: unit, system, browser, notebooks
 	@echo "==> everything passed"
 
 check: $(INSTALLED)  ## lint, format check and types
@@ -37,18 +38,31 @@ check: $(INSTALLED)  ## lint, format check and types
 
 unit: $(INSTALLED)  ## the quick tests: no processes, kernels or models
 	@echo "==> unit tests"
-	@$(PY) -m pytest -m "not system"
+	@$(PY) -m pytest -m "not system and not browser"
 
 system: $(MODELS)  ## the tests with real processes, kernels and models
 	@echo "==> system tests"
 	@$(alone) $(PY) -m pytest -m system
 
+browser: $(INSTALLED)  ## JupyterLab and Notebook 7 in Chromium; pictures of them go to build/screenshots/
+	@echo "==> browser tests"
+	@scripts/install_browser.sh
+	@$(alone) $(PY) -m pytest -m browser tests/browser
+
 notebooks: $(MODELS)  ## run every notebook and compare its outputs with the saved ones
 	@echo "==> notebooks"
 	@$(alone) $(PY) -m pytest -c notebooks/pytest.ini notebooks
 
-save-notebooks: $(MODELS)  ## run every notebook and save it with its outputs
+save-browser: $(INSTALLED)  ## JupyterLab and Notebook 7 in Chromium; pictures of them go to build/screenshots/
+	@echo "==> browser tests"
+	@scripts/install_browser.sh
+	@$(alone) $(PY) -m pytest -m browser tests/browser
+
+notebooks: $(MODELS)  ## run every notebook and save it with its outputs
 	@$(alone) $(PY) scripts/save_notebooks.py
+
+pictures: $(MODELS)  ## take the README's picture of the quickstart notebook again
+	@$(alone) $(PY) scripts/take_pictures.py
 
 models: $(MODELS)  ## lay out the models in models/, a Hugging Face cache
 	@echo "==> the models are in models/; to use them elsewhere: HF_HOME=$(HF_HOME) HF_HUB_OFFLINE=1"
@@ -58,6 +72,9 @@ bench: $(MODELS)  ## measure, and print the table (with the peers' columns after
 
 bench-edit: $(MODELS)  ## measure what an edit takes, and the calls that it fails (beside BentoML after make bench-peers)
 	@$(PY) -m benchmarks.edit_loop
+
+bench-widget: $(INSTALLED)  ## measure what the live graph costs, and how quick it is, in a real browser
+	@$(PY) -m benchmarks.widget
 
 bench-peers: $(MODELS)  ## install BentoML and Ray Serve, each in a virtual environment of its own
 	@benchmarks/make_peers.sh

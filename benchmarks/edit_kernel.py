@@ -64,6 +64,11 @@ class Kernel:
             raise RuntimeError("\n".join(said or value.get("traceback", ["the cell failed"])))
         return Ran(ast.literal_eval(value["data"]["text/plain"]), cards[-1] if cards else "")
 
+    def tell(self, comm: str, content: dict[str, Any]) -> None:
+        """Send a widget a message, as its front end does."""
+        data = {"method": "custom", "content": content}
+        self._client.shell_channel.send(self._client.session.msg("comm_msg", {"comm_id": comm, "data": data}))
+
     def edit(self, cell: str, outcome: str) -> None:
         """Run a `%%service` cell again. Raises `RuntimeError` where its card does not say this `outcome`."""
         card = self.run(cell).card

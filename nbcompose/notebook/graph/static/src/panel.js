@@ -11,6 +11,8 @@ import { traceTab } from "./trace.js";
 
 const TABS = { Call: callTab, Trace: traceTab, Logs: logsTab };
 
+const DONE = { restart: "restarted", rollback: "rolled back" }; // the rest can be seen
+
 export function panel(kernel, name, choose, leave) {
   const state = h("span.nbc-chip");
   const facts = h("span.nbc-dim");
@@ -91,7 +93,7 @@ export function panel(kernel, name, choose, leave) {
     hear(message) {
       Object.values(made).forEach((tab) => tab.hear(message));
       if (message.service !== name) return;
-      if (message.type === "done") said.textContent = "";
+      if (message.type === "done") said.textContent = DONE[message.action] ?? "";
       else if (message.type === "refused" && message.action !== "form") said.textContent = message.message;
     },
     tick: () => made[shownTab].tick(),

@@ -1,5 +1,5 @@
 import { h, plural, time } from "./elements.js";
-import { waterfall } from "./waterfall.js";
+import { ending, waterfall } from "./waterfall.js";
 
 /** The Trace tab: the last calls, and one of them as a waterfall. */
 export function traceTab(kernel, name, choose) {
@@ -55,8 +55,9 @@ function traceRow(trace, selected, pick) {
   const when = new Date(trace.start * 1000).toLocaleTimeString();
   const facts = `${time(trace.seconds)} · ${plural(trace.spans, "span")} · ${when}`;
   const text = [h("span.nbc-root", {}, trace.root), h("span.nbc-dim", {}, facts)];
-  return h(`button.nbc-trace${trace.error ? ".nbc-bad" : ""}`, {
-    type: "button", role: "option", "data-trace": trace.trace, "aria-selected": String(selected), title: trace.error,
+  const { words, look } = ending(trace.error);
+  return h(`button.nbc-trace${look}`, {
+    type: "button", role: "option", "data-trace": trace.trace, "aria-selected": String(selected), title: words,
     onclick: () => pick(trace.trace),
   }, ...text);
 }

@@ -10,6 +10,8 @@ const CONDITIONS = {
   gone: "The kernel that showed this was restarted or has ended: run the cell again for a live graph.",
 };
 
+const OWN_KEYS = "data-lm-suppress-shortcuts";
+
 export function view(root, kernel) {
   const drawing = picture(choose);
   const condition = h("div.nbc-condition", { role: "status" });
@@ -73,10 +75,11 @@ export function view(root, kernel) {
     panels.forEach((made) => made.hear(message));
   }
 
-  // JupyterLab takes plain keys for commands ("d d" deletes a cell); Ctrl-S and the like stay its own.
+  // JupyterLab takes plain keys for commands ("d d" deletes a cell); Ctrl-S and the like stay its own. It asks the element
+  // with the focus first: a command for `:focus` would not get as far as an element around it.
   const onKey = (event) => {
     const own = event.key === "Enter" || !(event.ctrlKey || event.metaKey);
-    if (app.contains(event.target)) app.toggleAttribute("data-lm-suppress-shortcuts", own);
+    if (app.contains(event.target)) event.target.toggleAttribute(OWN_KEYS, own);
   };
   window.addEventListener("keydown", onKey, true);
 
@@ -105,7 +108,7 @@ export function view(root, kernel) {
     // Not at once: while an output is taken away it seems to be there.
     setTimeout(() => { if (app.isConnected && !app.contains(document.activeElement)) held = null; });
   });
-  app.addEventListener("keydown", (event) => app.hasAttribute("data-lm-suppress-shortcuts") && event.stopPropagation());
+  app.addEventListener("keydown", (event) => event.target.hasAttribute(OWN_KEYS) && event.stopPropagation());
   paint();
   watching.observe(app);
   kernel.look(app, true);

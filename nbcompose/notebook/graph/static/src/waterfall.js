@@ -2,6 +2,12 @@
 
 import { h, time } from "./elements.js";
 
+/** What went wrong, and the class of how it looks; a call that its caller gave up did not go wrong. */
+export function ending(error) {
+  if (error === "CallCancelled") return { words: "cancelled", look: ".nbc-given-up" };
+  return { words: error, look: error ? ".nbc-bad" : "" };
+}
+
 /** Services as rows, calls as bars; what was spent in a queue is lighter. */
 export function waterfall(bars, choose) {
   const total = Math.max(...bars.map((b) => b.start + b.seconds), 1e-6);
@@ -26,18 +32,19 @@ function waterfallRow(service, bars, total, choose) {
 
 function waterfallBar(bar, lane, total, choose) {
   const { service } = bar;
+  const { words, look } = ending(bar.error);
   const part = (seconds) => `${(100 * seconds) / total}%`;
   const inside = (seconds) => `${bar.seconds ? (100 * seconds) / bar.seconds : 0}%`;
-  const words = [
+  const title = [
     `${service}.${bar.api}: ${time(bar.seconds)}`, bar.queued > 0 ? `${time(bar.queued)} of it in the queue` : "",
     bar.first_item != null ? `first item after ${time(bar.first_item)}` : "",
-    bar.last_item != null ? `last item after ${time(bar.last_item)}` : "", bar.error,
+    bar.last_item != null ? `last item after ${time(bar.last_item)}` : "", words,
   ].filter(Boolean).join(", ");
   const mark = (at) => h("span.nbc-mark", { style: `left:${inside(at)}` });
   const marks = [bar.first_item, bar.last_item].filter((at) => at != null).map(mark);
   const queue = bar.queued > 0 ? h("span.nbc-queued", { style: `width:${inside(bar.queued)}` }) : null;
-  return h(`button.nbc-bar${bar.error ? ".nbc-bad" : ""}`, {
-    type: "button", title: words, "aria-label": words, onclick: () => choose(service),
+  return h(`button.nbc-bar${look}`, {
+    type: "button", title, "aria-label": title, onclick: () => choose(service),
     style: `left:${part(bar.start)};width:max(3px,${part(bar.seconds)});top:${lane * 20 + 2}px`,
-  }, queue, ...marks, h("span.nbc-bar-name", {}, bar.error ? `${bar.api}: ${bar.error}` : bar.api));
+  }, queue, ...marks, h("span.nbc-bar-name", {}, words ? `${bar.api}: ${words}` : bar.api));
 }

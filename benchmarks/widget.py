@@ -1,0 +1,291 @@
+"""Measures what the live graph costs and how quick it is, and prints one table. See `README.md`.
+
+python -m benchmarks.widget            every row; also writes build/widget.md and build/widget.json
+python -m benchmarks.widget --quick    a round or two of each, to see that it works; prints only
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine, report
+from benchmarks.edit_kernel import SET_UP, Kernel, kernel
+from benchmarks.row import Aim, Figure, Row, median_ratio
+from benchmarks.servers import BUILD
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "browser"))
+
+from chromium import chromium  # the tests' own browser, server and page
+from lab_page import Graph, Notebook
+from lab_server import Server
+from playwright.sync_api import Browser
+
+SECONDS = 2.0  # of load in a round
+COST, BESIDE = "calls/s of a service under load, its graph looked at", "the same, with the browser on these CPUs"
+FIRST, REDRAW = "click → first item on the screen, beyond the call's own", "redraw of 20 services"
+
+LOADED = """\
+%%service
+import asyncio, time
+from nbcompose import api, depends
+
+class Leaf:
+    @api
+    async def echo(self, text: str) -> str:
+        return text
+
+class Front:
+    leaf = depends(Leaf)
+
+    @api
+    async def pound(self, seconds: float) -> float:
+        \"""Calls to `Leaf` a second, 64 in flight.\"""
+        begun, count = time.perf_counter(), 0
+
+        async def client():
+            nonlocal count
+            while time.perf_counter() - begun < seconds:
+                await self.leaf.to_async.echo("x" * 64)
+                count += 1
+
+        await asyncio.gather(*(client() for _ in range(64)))
+        return count / (time.perf_counter() - begun)
+"""
+STREAM = """\
+%%service
+from collections.abc import AsyncIterator
+
+class Writer:
+    @api
+    async def write(self) -> AsyncIterator[str]:
+        yield "first"
+"""
+TIMED = """
+import statistics, time
+def first():
+    begun = time.perf_counter()
+    for item in Writer.write():
+        return time.perf_counter() - begun
+print(statistics.median([first() for _ in range(50)]))
+"""
+ECHO = """\
+from ipykernel.comm import CommManager
+get_ipython().kernel.comm_manager.register_target(
+    "echo", lambda comm, opened: comm.on_msg(lambda message: comm.send({}))
+)
+"""
+# An empty message to the kernel and back, with a pause between one and the next as between clicks.
+ECHOED = """
+async count => {
+    const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+    const comm = kernel.createComm("echo");
+    await comm.open({}).done;
+    const taken = [];
+    for (let n = 0; n < count; n += 1) {
+        await new Promise(resolve => setTimeout(resolve, 100));
+        const begun = performance.now();
+        await new Promise(resolve => { comm.onMsg = resolve; comm.send({}); });
+        taken.push((performance.now() - begun) / 1000);
+    }
+    return taken;
+}
+"""
+# From the click to the frame after the one in which the item stands in the page.
+CLICKED = """
+panel => new Promise(resolve => {
+    const begun = performance.now();
+    const seen = new MutationObserver(() => {
+        if (!panel.querySelector(".nbc-result")?.textContent.includes("first")) return;
+        seen.disconnect();
+        requestAnimationFrame(() => setTimeout(() => resolve((performance.now() - begun) / 1000)));
+    });
+    seen.observe(panel, { childList: true, subtree: true, characterData: true });
+    panel.querySelector("button[type=submit]").click();
+})
+"""
+TWENTY = "%%service\nfrom nbcompose import api, depends\n" + "\n".join(
+    f"class Step{n:02}:\n"
+    + "".join(f"    d{d} = depends('Step{d:02}')\n" for d in (2 * n + 1, 2 * n + 2) if d < 20)
+    + "    @api\n    async def run(self) -> int:\n        return 1"
+    + "".join(f" + await self.d{d}.to_async.run()" for d in (2 * n + 1, 2 * n + 2) if d < 20)
+    for n in range(20)
+)
+COUNT_UPDATES = """
+canvas => {
+    window.updates = 0;
+    let planned = false;
+    new MutationObserver(() => {
+        if (planned) return;
+        planned = true;
+        requestAnimationFrame(() => { planned = false; window.updates += 1; });
+    }).observe(canvas, { childList: true, subtree: true, characterData: true, attributes: true });
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    rounds: int = 10
+    clicks: int = 50
+    seconds: float = 10.0
+
+
+QUICK = Counts(rounds=2, clicks=5, seconds=2.0)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.widget", description="What the live graph costs.")
+    parser.add_argument("--quick", action="store_true", help="a round or two of each, to see that it works")
+    options = parser.parse_args(arguments)
+    counts = QUICK if options.quick else Counts()
+    about = machine.describe()
+    print(", ".join(f"{key} {value}" for key, value in about.items()), file=sys.stderr)
+    _say(COST)
+    with kernel() as running:
+        rows = [_cost(running, counts)]
+    with _page() as notebook:
+        for what, measure in ((BESIDE, _cost_beside), (FIRST, _first_item), (REDRAW, _redraw)):
+            _say(what)
+            rows.append(measure(notebook, counts))
+    print(report.table(rows, ()))
+    if said := report.notes(rows):
+        print(f"\n{said}")
+    if not options.quick:
+        print("\nwritten: " + ", ".join(str(path) for path in report.write(BUILD, rows, about, "widget", ())))
+    return 0
+
+
+def _say(what: str) -> None:
+    print(f"measuring {what} …", file=sys.stderr, flush=True)
+
+
+# -- what it costs
+
+
+def _cost(running: Kernel, counts: Counts) -> Row:
+    """A front end that looks, and takes no time of this machine: messages to the kernel as static/ sends them."""
+    running.run("from nbcompose import api, depends\nfrom nbcompose.notebook.graph import widget")
+    running.run(LOADED)
+    pound = f"Front.pound({SECONDS})"
+    running.run("", pound)
+    without, looked = [], []
+    for _ in range(counts.rounds):
+        running.run("widget.leave_all()")
+        without.append(float(running.run("", pound).value))
+        comm = running.run("%graph", "[w.comm.comm_id for w in widget._open.values()][-1]").value
+        running.tell(comm, {"type": "look", "client": "benchmark", "on": True})
+        looked.append(float(running.run("", pound).value))
+    return _slowed(COST, looked, without)
+
+
+def _cost_beside(notebook: Notebook, counts: Counts) -> Row:
+    """The graph is above the cell that makes the calls, or far away from it."""
+    near, far = 3, 5
+    pound = f"print(Front.pound({SECONDS}))"
+    for number, source in enumerate([LOADED.strip(), "%graph", pound, "print('\\n' * 400)", pound], start=1):
+        notebook.write(number, source)
+        notebook.run(number)
+    without, looked = [], []
+    for _ in range(counts.rounds):
+        without.append(float(notebook.run(far).inner_text()))
+        looked.append(float(notebook.run(near).inner_text()))
+    return _slowed(BESIDE, looked, without)
+
+
+def _slowed(what: str, looked: list[float], without: list[float]) -> Row:
+    return Row(
+        what=what,
+        aim=Aim(0.98, at="least"),
+        yardstick="not looked at",
+        ours=Figure(statistics.median(looked), "calls/s"),
+        other=Figure(statistics.median(without), "calls/s"),
+        ratio=median_ratio(looked, without),
+        samples={"looked at": looked, "not looked at": without},
+    )
+
+
+# -- how quick it is
+
+
+def _first_item(notebook: Notebook, counts: Counts) -> Row:
+    notebook.run_new(1, STREAM.strip())
+    graph = Graph(notebook.run_new(2, "%graph Writer"))
+    alone = float(notebook.run_new(3, TIMED.strip()).inner_text())
+    graph.choose("Writer")
+    seconds = []
+    for _ in range(counts.clicks):
+        seconds.append(float(graph.panel.evaluate(CLICKED)))
+        graph.ends("1 item")
+    notebook.run_new(3, ECHO.strip())
+    echoes = [float(taken) for taken in notebook.page.evaluate(ECHOED, counts.clicks)]
+    beyond = statistics.median(seconds) - alone
+    return Row(
+        what=FIRST,
+        aim=Aim(0.05, of="value"),
+        yardstick="an empty message to the kernel and back",
+        ours=Figure(beyond, "s"),
+        other=Figure(statistics.median(echoes), "s"),
+        ratio=beyond / statistics.median(echoes),
+        samples={"click to screen": seconds, "there and back": echoes},
+        notes=[
+            f"the call alone: {Figure(alone, 's')}; the slowest of {len(seconds)} clicks: {Figure(max(seconds), 's')}"
+        ],
+    )
+
+
+def _redraw(notebook: Notebook, counts: Counts) -> Row:
+    """All that the page's main thread does while the numbers of 20 cards change, for each time that they did."""
+    notebook.run_new(1, TWENTY)
+    graph = Graph(notebook.run_new(2, "%graph Step00"))
+    graph.canvas.evaluate(COUNT_UPDATES)
+    devtools = notebook.page.context.new_cdp_session(notebook.page)
+    devtools.send("Performance.enable")
+    before = _busy(devtools)
+    load = f"import time\nend = time.time() + {counts.seconds}\nwhile time.time() < end:\n    Step00.run()"
+    notebook.run_new(3, load)
+    busy = _busy(devtools) - before
+    updates = int(notebook.page.evaluate("window.updates"))
+    return Row(
+        what=REDRAW,
+        aim=Aim(0.016, of="value"),
+        yardstick="–",
+        ours=Figure(busy / updates, "s"),
+        notes=[f"{updates} redraws in {counts.seconds:g} s; JupyterLab's own handling of messages is in it"],
+    )
+
+
+def _busy(devtools: Any) -> float:
+    metrics = {m["name"]: m["value"] for m in devtools.send("Performance.getMetrics")["metrics"]}
+    return float(metrics["TaskDuration"])
+
+
+@contextlib.contextmanager
+def _page() -> Iterator[Notebook]:
+    """JupyterLab in a browser, with the extension loaded."""
+    with tempfile.TemporaryDirectory() as home, chromium() as browser:
+        server = Server(Path(home))
+        try:
+            yield _opened(browser, server)
+        finally:
+            server.stop()
+
+
+def _opened(browser: Browser, server: Server) -> Notebook:
+    cells = [f"{SET_UP.strip()}\nfrom nbcompose import api, depends", "", "", "", "", ""]
+    path = server.write("widget.ipynb", cells)
+    notebook = Notebook(browser.new_page(viewport={"width": 1200, "height": 1000}), "lab", path)
+    notebook.open(server.url("lab", path.name))
+    notebook.run(0)
+    return notebook
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,115 @@
+"""A real Jupyter server of its own, which serves JupyterLab and Notebook 7."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+START = 60  # seconds; only a server that does not come up takes so long
+SETTINGS: dict[str, dict[str, Any]] = {
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
+}
+
+
+class Server:
+    """`folder`: what it shows. Nothing of this user's configuration is read or written.
+
+    `preload`: what services find imported; by default nothing, since those of these tests need no heavy library.
+    """
+
+    def __init__(self, home: Path, preload: str | None = "") -> None:
+        self.folder = home / "notebooks"
+        self.folder.mkdir()
+        self.token = secrets.token_urlsafe(16)
+        self._home = home
+        self._preload = preload
+        self._write_settings()
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--ServerApp.port=0",
+                f"--ServerApp.root_dir={self.folder}", f"--LabApp.user_settings_dir={home / 'settings'}",
+                f"--LabApp.workspaces_dir={home / 'workspaces'}", *(["--allow-root"] if os.getuid() == 0 else []),
+            ],
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
+        self.base = self._address()
+
+    def write(self, name: str, cells: list[str]) -> Path:
+        """A notebook of code cells."""
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(source) for source in cells],
+            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        )
+        path = self.folder / name
+        nbformat.write(notebook, path)
+        return path
+
+    def url(self, front_end: str, name: str) -> str:
+        where = {"lab": "lab/tree", "notebook": "notebooks"}[front_end]
+        return f"{self.base}/{where}/{name}?token={self.token}{'&reset' if front_end == 'lab' else ''}"
+
+    def stop(self) -> None:
+        self._process.terminate()  # it ends its kernels
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._keeper.join(5)
+
+    def _environment(self) -> dict[str, str]:
+        environment = dict(os.environ)
+        for kind in ("CONFIG", "DATA", "RUNTIME"):
+            environment[f"JUPYTER_{kind}_DIR"] = str(self._home / kind.lower())
+        environment |= {
+            "IPYTHONDIR": str(self._home / "ipython"),
+            "JUPYTER_TOKEN": self.token,
+        }
+        if self._preload is not None:
+            environment["NBCOMPOSE_PRELOAD"] = self._preload
+        return environment
+
+    def _write_settings(self) -> None:
+        for plugin, settings in SETTINGS.items():
+            path = self._home / "settings" / f"{plugin}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(settings), encoding="utf-8")
+        shown = {"expose_app_in_browser": True}  # so that a test can wait until a kernel is connected
+        (self._home / "config").mkdir()
+        config = json.dumps({"LabApp": shown, "JupyterNotebookApp": shown})
+        (self._home / "config" / "jupyter_config.json").write_text(config, encoding="utf-8")
+
+    def _address(self) -> str:
+        """Read what it says until it names its address; what it says later is kept for who looks for a fault."""
+        assert self._process.stdout is not None
+        said: list[str] = []
+        watch = threading.Timer(START, self._process.kill)
+        watch.start()
+        for line in self._process.stdout:
+            said.append(line)
+            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                watch.cancel()
+                self._keeper.start()
+                return found[0]
+        raise RuntimeError("JupyterLab did not start:\n" + "".join(said))
+
+    def _keep(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as said, (self._home / "server.log").open("w", encoding="utf-8") as log:
+            log.writelines(said)

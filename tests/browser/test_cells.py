@@ -1,0 +1,109 @@
+"""`%%service` cells in a browser: cards that change, an edit, a stale service, the ■ button; and a large graph."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from lab_page import Graph, Notebook
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.browser
+
+GREETER = """
+%%service
+from nbcompose import api
+
+class Greeter:
+    @api
+    def greet(self, name: str) -> str:
+        return f"{greeting}, {name}"
+""".strip()
+SLOW = """
+%%service
+import asyncio
+
+class Slow:
+    @api
+    async def wait(self) -> None:
+        await asyncio.Event().wait()
+""".strip()
+TWENTY = """
+%%service
+from nbcompose import api, depends
+
+{classes}
+""".strip()
+CELLS = ["%load_ext nbcompose\ngreeting = 'Hello'", GREETER, ""]
+CARD, SCRATCH = 1, 2
+
+
+@pytest.fixture(scope="module")
+def opened(desk) -> Iterator[Notebook]:
+    notebook = desk.open("lab", "cells.ipynb", CELLS)
+    notebook.run(0)
+    yield notebook
+    notebook.shut_down()
+
+
+@pytest.fixture
+def notebook(opened: Notebook) -> Notebook:
+    opened.run_new(CARD, GREETER)
+    return opened
+
+
+def test_a_card_says_what_runs_and_an_edit_what_was_done(notebook: Notebook) -> None:
+    expect(notebook.output(CARD)).to_contain_text("Greeter is ready on cpu, 1 replica")
+    notebook.screenshot("card")
+    edited = notebook.run_new(CARD, GREETER.replace("{name}", "dear {name}"))
+    expect(edited).to_contain_text("code swapped, weights kept")
+    expect(notebook.run_new(SCRATCH, "Greeter.greet('Ada')")).to_contain_text("'Hello, dear Ada'")
+
+
+def test_the_card_of_an_earlier_cell_says_that_its_service_is_stale(notebook: Notebook) -> None:
+    notebook.run_new(SCRATCH, "greeting = 'Ahoy'")
+    expect(notebook.output(CARD)).to_contain_text("stale")
+    notebook.screenshot("stale")
+    notebook.run_new(SCRATCH, "%services refresh")
+    expect(notebook.output(CARD)).not_to_contain_text("stale")
+    expect(notebook.run_new(SCRATCH, "Greeter.greet('Ada')")).to_contain_text("'Ahoy, Ada'")
+
+
+def test_a_mistake_in_a_cell_is_shown_and_the_version_before_serves_on(notebook: Notebook) -> None:
+    broken = notebook.run_new(CARD, GREETER.replace("    @api", "    @api(batchable=3)"))
+    expect(broken).to_contain_text("batchable")
+    expect(broken).not_to_contain_text("Traceback")
+    notebook.screenshot("mistake")
+    expect(notebook.run_new(SCRATCH, "Greeter.greet('Ada')")).to_contain_text("Ada'")
+
+
+def test_the_stop_button_interrupts_a_call_and_not_its_service(notebook: Notebook) -> None:
+    notebook.run_new(SCRATCH, SLOW)
+    notebook.write(SCRATCH, "print('calling')\nSlow.wait()")
+    notebook.start(SCRATCH)
+    expect(notebook.output(SCRATCH)).to_contain_text("calling")
+    notebook.page.get_by_role("button", name="Interrupt the kernel").click()
+    expect(notebook.output(SCRATCH)).to_contain_text("KeyboardInterrupt")
+    table = notebook.run_new(SCRATCH, "%services")
+    expect(table.get_by_role("row", name=re.compile("Slow ready"))).to_be_visible()
+
+
+def test_twenty_services_can_be_read(notebook: Notebook) -> None:
+    classes = [
+        f"class Step{n:02}:\n"
+        + "".join(f"    d{d} = depends('Step{d:02}')\n" for d in (2 * n + 1, 2 * n + 2) if d < 20)
+        + "    @api\n    def run(self) -> int:\n        return 1\n"
+        for n in range(20)
+    ]
+    notebook.run_new(SCRATCH, TWENTY.format(classes="\n".join(classes)))
+    graph = Graph(notebook.run_new(SCRATCH, "%graph Step00"))
+    expect(graph.canvas.locator("[data-service]")).to_have_count(20)
+    heights = graph.canvas.locator(".nbc-name").evaluate_all(
+        "names => names.map(n => n.getBoundingClientRect().height)"
+    )
+    assert min(heights) > 12  # pixels
+    boxes = [node.bounding_box() for node in graph.canvas.locator(".nbc-card").all()]
+    places = {(round(b["x"]), round(b["y"])) for b in boxes if b is not None}
+    assert len(places) == 20
+    notebook.screenshot("twenty", notebook.output(SCRATCH))

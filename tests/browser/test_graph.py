@@ -1,0 +1,241 @@
+"""`%graph` in a browser: what its user sees and does. None of these tests changes what runs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+
+import pytest
+from lab_page import Graph, Notebook
+from PIL import Image
+from playwright.sync_api import Locator, expect
+
+pytestmark = pytest.mark.browser
+
+SCRATCH = 3  # a cell to write into
+
+
+def red_png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+def pixel(picture: Locator) -> tuple[int, ...]:
+    """The colour of an `<img>` whose source is a data URL, in its upper left corner."""
+    source = picture.get_attribute("src") or ""
+    with Image.open(io.BytesIO(base64.b64decode(source.partition("base64,")[2]))) as image:
+        found = image.convert("RGB").getpixel((0, 0))
+    assert isinstance(found, tuple)
+    return found
+
+
+def test_every_service_has_a_card_with_its_state(graph: Notebook, live: Graph) -> None:
+    for service in ("Writer", "Painter", "Answer"):
+        expect(live.node(service)).to_have_attribute("aria-label", re.compile(f"^{service}, ready"))
+        expect(live.node(service)).to_contain_text("cpu · 1 replica")
+    expect(live.still).to_be_hidden()
+    graph.screenshot(f"graph-{graph.front_end}")
+
+
+def test_a_call_is_made_from_a_form_and_its_result_is_a_tree(graph: Notebook, live: Graph) -> None:
+    live.choose("Answer", api="ask")
+    live.field("style").select_option(label="loud")
+    live.call(question="tea")
+    expect(live.ends("done in").locator(".nbc-tree")).to_contain_text("TEA 0;")
+    graph.screenshot(f"call-{graph.front_end}")
+    # The result is the notebook's, too.
+    expect(graph.run_new(SCRATCH, "_graph.result['words'][0]")).to_contain_text("'TEA 0;'")
+
+
+def test_the_numbers_of_cards_and_edges_follow_calls(graph: Notebook, live: Graph) -> None:
+    graph.run_new(SCRATCH, "for _ in range(3):\n    Answer.ask('milk')")
+    expect(live.node("Answer")).to_contain_text(re.compile(r"(/s|calls?) · p50 "))
+    expect(live.edge("Answer", "Writer").locator(".nbc-amount")).to_have_text(re.compile(r"^[\d,]+ · [\d.]+ k?B$"))
+
+
+def test_the_items_of_a_stream_come_while_it_runs_and_it_can_be_cancelled(graph: Notebook, live: Graph) -> None:
+    live.choose("Writer", api="endless")
+    live.call()
+    expect(live.result.locator(".nbc-result")).to_have_text("begun")
+    expect(live.result.locator(".nbc-spinner")).to_be_visible()
+    expect(live.node("Writer")).to_contain_text("1 under way")
+    graph.screenshot(f"stream-{graph.front_end}")
+    live.button("Cancel").click()
+    live.ends("cancelled after")
+    expect(live.node("Writer")).not_to_contain_text("under way")
+
+
+def test_a_finished_stream_says_how_many_items_it_had(graph: Notebook, live: Graph) -> None:
+    live.choose("Writer", api="write")
+    live.call(prompt="rain", count="4")
+    expect(live.ends("4 items")).to_have_text("rain 0;rain 1;rain 2;rain 3;")
+
+
+def test_an_edge_lights_up_while_a_call_runs_over_it(graph: Notebook, live: Graph) -> None:
+    live.choose("Answer", api="wait")
+    live.call()
+    edge = live.edge("Answer", "Writer")
+    expect(edge).to_have_class(re.compile("nbc-active"))
+    expect(edge).to_have_class(re.compile("nbc-flowing"))
+    expect(live.edge("Answer", "Painter")).not_to_have_class(re.compile("nbc-active"))
+    graph.screenshot(f"edge-{graph.front_end}")
+    live.button("Cancel").click()
+    live.ends("cancelled after")
+    expect(edge).not_to_have_class(re.compile("nbc-active"))
+
+
+def test_what_does_not_fit_is_said_beside_its_field(graph: Notebook, live: Graph) -> None:
+    live.choose("Writer", api="write")
+    live.field("prompt").fill("rain")
+    live.field("count").fill("11")
+    problem = live.panel.locator("[data-field='count'] .nbc-problem")
+    expect(problem).to_have_text("at most 9")
+    live.button("Call").click()
+    expect(live.field("count")).to_be_focused()
+    expect(live.result).to_be_hidden()
+    live.field("count").fill("2")
+    expect(problem).to_be_empty()
+
+
+def test_an_error_comes_with_the_nested_traceback(graph: Notebook, live: Graph) -> None:
+    live.choose("Answer", api="rhyme")
+    live.call(word="orange")
+    left = live.ends("failed after")
+    expect(left.locator(".nbc-error")).to_have_text("ValueError: nothing rhymes with orange")
+    traceback = left.locator(".nbc-traceback")
+    expect(traceback).to_contain_text("Writer.refuse")
+    expect(traceback).to_contain_text('raise ValueError(f"nothing rhymes with {prompt}")')
+    graph.screenshot(f"error-{graph.front_end}")
+
+
+def test_an_image_is_uploaded_and_one_comes_back(graph: Notebook, live: Graph) -> None:
+    live.choose("Painter")
+    live.field("picture").set_input_files({"name": "red.png", "mimeType": "image/png", "buffer": red_png()})
+    expect(live.panel.locator(".nbc-preview img")).to_be_visible()
+    live.call()
+    image = live.ends("done in").locator("img")
+    expect(image).to_be_visible()
+    assert pixel(image) == (0, 255, 255)
+    graph.screenshot(f"image-{graph.front_end}")
+
+
+def test_a_call_of_the_kernel_is_a_waterfall_and_its_bars_choose_services(graph: Notebook, live: Graph) -> None:
+    graph.run_new(SCRATCH, "Answer.ask('from the kernel')")
+    live.choose("Answer", "Trace")
+    newest = live.panel.get_by_role("option").first
+    expect(newest).to_contain_text("Answer.ask")
+    newest.click()
+    lines = live.panel.locator(".nbc-chart .nbc-who")
+    expect(lines.nth(0)).to_have_text("Answer")
+    expect(lines.nth(1)).to_have_text("Writer")
+    bar = live.panel.locator(".nbc-bar[aria-label^='Writer.write:']")
+    expect(bar).to_have_attribute("aria-label", re.compile(r"first item after .*last item after"))
+    expect(bar.locator(".nbc-mark")).to_have_count(2)
+    graph.screenshot(f"trace-{graph.front_end}")
+    bar.click()
+    expect(live.panel.locator(".nbc-name")).to_have_text("Writer")
+    expect(live.node("Writer")).to_have_attribute("aria-pressed", "true")
+    expect(live.panel.locator(".nbc-chart .nbc-who").nth(0)).to_have_text("Answer")
+
+
+def test_a_call_that_was_cancelled_is_no_failure(graph: Notebook, live: Graph) -> None:
+    live.choose("Writer", api="endless")
+    live.call()
+    expect(live.result.locator(".nbc-result")).to_have_text("begun")
+    live.button("Cancel").click()
+    live.ends("cancelled after")
+    live.panel.get_by_role("tab", name="Trace").click()
+    row = live.panel.get_by_role("option").first
+    expect(row).to_contain_text("Writer.endless")
+    row.click()
+    expect(live.panel.locator(".nbc-bar.nbc-given-up")).to_contain_text("cancelled")
+    expect(live.panel.locator(".nbc-bar.nbc-bad")).to_have_count(0)
+
+
+def test_a_failed_call_is_marked_in_its_trace(graph: Notebook, live: Graph) -> None:
+    graph.run_new(SCRATCH, "try:\n    Answer.rhyme('silver')\nexcept ValueError as error:\n    print(error)")
+    live.choose("Answer", "Trace")
+    row = live.panel.get_by_role("option").first
+    expect(row).to_contain_text("Answer.rhyme")
+    row.click()
+    expect(live.panel.locator(".nbc-bar.nbc-bad[aria-label^='Writer.refuse:']")).to_contain_text("ValueError")
+
+
+def test_logs_are_live_and_can_be_filtered(graph: Notebook, live: Graph) -> None:
+    live.choose("Writer", "Logs")
+    lines = live.panel.locator(".nbc-logs")
+    graph.run_new(SCRATCH, "list(Writer.write('fog'))\nlist(Writer.write('sun'))")
+    expect(lines).to_contain_text("writing about sun")
+    live.panel.get_by_role("searchbox").fill("FOG")
+    expect(lines).to_contain_text("writing about fog")
+    expect(lines).not_to_contain_text("sun")
+    graph.screenshot(f"logs-{graph.front_end}")
+
+
+def test_a_call_is_copied_as_python_httpx_and_curl(graph: Notebook, live: Graph) -> None:
+    live.choose("Answer", api="ask")
+    live.field("question").fill('it\'s "tea"\nor {milk}')
+    for kind in ("Python", "httpx", "curl"):
+        live.button(kind).click()
+        expect(live.panel.locator(".nbc-note", has_text="copied")).to_be_visible()
+        copied = graph.page.evaluate("navigator.clipboard.readText()")
+        # What is pasted into a cell runs there, and answers the same.
+        expect(graph.run_new(SCRATCH, copied)).to_contain_text("or {milk} 2;")
+
+
+def test_the_keyboard_alone_is_enough(graph: Notebook, live: Graph) -> None:
+    press = graph.page.keyboard.press
+    live.node("Answer").focus()
+    press("ArrowRight")
+    chosen = graph.page.evaluate("document.activeElement.dataset.service")
+    assert chosen in ("Writer", "Painter")
+    press("ArrowLeft")
+    expect(live.node("Answer")).to_be_focused()
+    press("Enter")
+    expect(live.panel.locator(".nbc-name")).to_have_text("Answer")
+    live.panel.get_by_role("tab", name="Call").focus()
+    press("ArrowRight")
+    expect(live.panel.get_by_role("tab", name="Trace")).to_be_focused()
+    press("ArrowLeft")
+    live.panel.get_by_label("api", exact=True).select_option("ask")
+    live.panel.get_by_label("api", exact=True).focus()
+    press("Tab")
+    expect(live.field("question")).to_be_focused()
+    graph.page.keyboard.type("dd")  # as a command of the notebook's it would delete the cell
+    press("Control+Enter")
+    expect(live.ends("done in")).to_contain_text("dd 0;")
+
+
+def test_a_screen_reader_is_told_the_services_and_their_states(graph: Notebook, live: Graph) -> None:
+    shown = graph.output(2)
+    expect(shown.get_by_role("group", name="Services: choose one to call it")).to_be_visible()
+    expect(shown.get_by_role("button", name=re.compile("^Writer, ready"))).to_be_visible()
+    expect(shown.get_by_role("row", name=re.compile("Writer.*ready"))).to_be_attached()
+
+
+def test_who_wants_less_motion_gets_none(graph: Notebook, live: Graph) -> None:
+    animation = "e => getComputedStyle(e).animationName"
+    live.choose("Answer", api="wait")
+    live.call()
+    line = live.edge("Answer", "Writer").locator(".nbc-line")
+    expect(live.edge("Answer", "Writer")).to_have_class(re.compile("nbc-flowing"))
+    assert line.evaluate(animation) != "none"
+    graph.page.emulate_media(reduced_motion="reduce")
+    assert line.evaluate(animation) == "none"
+    graph.page.emulate_media(reduced_motion="no-preference")
+    live.button("Cancel").click()
+    live.ends("cancelled after")
+
+
+def test_it_follows_the_theme(graph: Notebook, live: Graph) -> None:
+    fill = "e => getComputedStyle(e).fill"
+    card = live.node("Answer").locator(".nbc-card")
+    live.choose("Answer", "Trace")
+    light = card.evaluate(fill)
+    graph.theme("JupyterLab Dark")
+    assert card.evaluate(fill) != light
+    graph.screenshot(f"dark-{graph.front_end}")
+    graph.theme("JupyterLab Light")
+    assert card.evaluate(fill) == light
