@@ -53,12 +53,7 @@ notebooks: $(MODELS)  ## run every notebook and compare its outputs with the sav
 	@echo "==> notebooks"
 	@$(alone) $(PY) -m pytest -c notebooks/pytest.ini notebooks
 
-save-browser: $(INSTALLED)  ## JupyterLab and Notebook 7 in Chromium; pictures of them go to build/screenshots/
-	@echo "==> browser tests"
-	@scripts/install_browser.sh
-	@$(alone) $(PY) -m pytest -m browser tests/browser
-
-notebooks: $(MODELS)  ## run every notebook and save it with its outputs
+save-notebooks: $(MODELS)  ## run every notebook and save it with its outputs
 	@$(alone) $(PY) scripts/save_notebooks.py
 
 pictures: $(MODELS)  ## take the README's picture of the quickstart notebook again

@@ -67,6 +67,17 @@ def test_the_items_of_a_stream_come_while_it_runs_and_it_can_be_cancelled(graph:
     expect(live.node("Writer")).not_to_contain_text("under way")
 
 
+def test_a_call_is_answered_while_a_cell_runs(graph: Notebook, live: Graph) -> None:
+    graph.write(SCRATCH, "import threading\nprint('it runs')\nthreading.Event().wait()")
+    graph.start(SCRATCH)
+    expect(graph.output(SCRATCH)).to_contain_text("it runs")
+    live.choose("Answer", api="ask")
+    live.call(question="meanwhile")
+    expect(live.ends("done in")).to_contain_text("meanwhile 0;")
+    graph.page.get_by_role("button", name="Interrupt the kernel").click()
+    expect(graph.output(SCRATCH)).to_contain_text("KeyboardInterrupt")
+
+
 def test_a_finished_stream_says_how_many_items_it_had(graph: Notebook, live: Graph) -> None:
     live.choose("Writer", api="write")
     live.call(prompt="rain", count="4")

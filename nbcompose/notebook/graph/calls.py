@@ -25,6 +25,7 @@ from nbcompose.tracing import CallContext
 Message = dict[str, Any]
 Send = Callable[[Message], None]
 
+BEGUN = 0.1  # seconds until a call that has nothing to tell yet says that it has begun
 PACE = 0.05  # seconds between messages of one stream: servers and browsers drown in more
 MOST_ITEMS = 10_000  # of a stream that are kept for `_graph.result`
 
@@ -84,13 +85,21 @@ class Calls:
         self._send = send
         self._renderer = Renderer(session.shell)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._silent: dict[str, asyncio.TimerHandle] = {}  # calls that nothing has been told of
 
     def start(self, call: str, service: str, api: str, arguments: Any) -> None:
         if call in self._tasks:
             return
         task = asyncio.ensure_future(self._run(call, service, api, arguments))
         self._tasks[call] = task
+        begun: Message = {"type": "begun", "id": call}
+        self._silent[call] = asyncio.get_running_loop().call_later(BEGUN, self._tell, begun)
         task.add_done_callback(lambda _: self._tasks.pop(call, None))
+
+    def _tell(self, message: Message) -> None:
+        if (timer := self._silent.pop(message["id"], None)) is not None:
+            timer.cancel()
+        self._send(message)
 
     def cancel(self, call: str) -> None:
         task = self._tasks.get(call)
@@ -111,11 +120,11 @@ class Calls:
             with TempFiles():
                 end = await self._made(call, service, api, arguments)
         except asyncio.CancelledError:
-            self._send({"type": "cancelled", "id": call, "seconds": time.monotonic() - begun})
+            self._tell({"type": "cancelled", "id": call, "seconds": time.monotonic() - begun})
         except Exception as error:
-            self._send({"type": "failed", "id": call, "seconds": time.monotonic() - begun, **self._described(error)})
+            self._tell({"type": "failed", "id": call, "seconds": time.monotonic() - begun, **self._described(error)})
         else:
-            self._send({"id": call, "seconds": time.monotonic() - begun, **end})
+            self._tell({"id": call, "seconds": time.monotonic() - begun, **end})
 
     async def _made(self, call: str, service: str, api: str, document: Any) -> Message:
         spec, found, schema = await asyncio.to_thread(self._schemas.find, service, api)
@@ -134,7 +143,7 @@ class Calls:
     async def _streamed(self, call: str, items: Any, schema: ApiSchema) -> list[Any]:
         """Tell the items as they come; returns the first `MOST_ITEMS`."""
         kept: list[Any] = []
-        outlet = _Outlet(call, self._send)
+        outlet = _Outlet(call, self._tell)
         count = 0
         try:
             async with contextlib.aclosing(items):

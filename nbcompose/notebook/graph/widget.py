@@ -158,10 +158,9 @@ class LiveGraph(anywidget.AnyWidget):
         form = await asyncio.to_thread(self._schemas.form, str(message["service"]), str(message["api"]))
         return {"type": "form", **form}
 
-    async def _call(self, message: Message) -> Message:
+    async def _call(self, message: Message) -> None:
         arguments = message.get("arguments", {})
         self._calls.start(str(message["id"]), str(message["service"]), str(message["api"]), arguments)
-        return {"type": "begun", "id": message["id"]}
 
     async def _cancel(self, message: Message) -> None:
         self._calls.cancel(str(message["id"]))

@@ -13,6 +13,7 @@ from tests.notebook.conftest import Kernel
 
 SERVICES = """
 %%service
+import asyncio
 from typing import Iterator
 
 class Writer:
@@ -34,6 +35,10 @@ class Answer:
         if question == "fail":
             raise LookupError("no answer to that")
         return {"text": "".join(self.writer.write(times)), "times": times}
+
+    @api
+    async def wait(self) -> None:
+        await asyncio.Event().wait()
 
     @api
     def size(self, data: bytes) -> int:
@@ -160,10 +165,16 @@ def test_a_call_is_answered_while_a_cell_runs(front: FrontEnd) -> None:
     front.kernel.until(lambda m: m["msg_type"] == "stream" and "it runs" in m["content"]["text"])
     arguments = {"question": "meanwhile", "times": 1}
     front.send(thread, type="call", id="meanwhile", service="Answer", api="ask", arguments=arguments)
-    front.hear(lambda m: m["type"] == "begun" and m["id"] == "meanwhile")
     assert front.ended("meanwhile")["bundle"]["application/json"]["text"] == "w0 "
     front.kernel.manager.interrupt_kernel()
     assert "KeyboardInterrupt" in front.kernel.finished(cell).error
+
+
+def test_a_call_that_has_nothing_to_tell_says_that_it_has_begun(front: FrontEnd) -> None:
+    since = front.send(type="call", id="long", service="Answer", api="wait", arguments={})
+    assert front.hear(lambda m: m.get("id") == "long", since)["type"] == "begun"
+    front.send(type="cancel", id="long")
+    assert front.ended("long")["type"] == "cancelled"
 
 
 def test_each_look_is_answered_so_that_a_busy_kernel_can_be_told(front: FrontEnd) -> None:

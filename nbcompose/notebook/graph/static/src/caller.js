@@ -80,7 +80,7 @@ export function caller(kernel, name, api) {
   }
 
   function settle(message) {
-    if (message.type === "begun") return result.begun();
+    result.begun();
     if (message.type === "item") return result.item(message.bundle);
     if (message.type === "items") return message.items.forEach((m) => result.item(m.bundle));
     const { seconds } = message;

@@ -12,7 +12,9 @@
 import { fresh } from "./elements.js";
 
 const PATIENCE = 800; // ms until an answer that has not come means that the kernel is busy
-const ANSWERS = new Set(["here", "begun", "form", "logs", "traces", "trace", "done", "refused"]);
+const ANSWERS = new Set([
+  "here", "begun", "item", "items", "result", "end", "failed", "form", "logs", "traces", "trace", "done", "refused",
+]);
 const SLOW = new Set(["cancel", "restart", "stop", "scale", "rollback"]); // whose answer is their end
 
 /** What a view needs to ask the kernel and to hear from it. */
