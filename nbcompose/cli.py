@@ -11,8 +11,9 @@ from typing import Any
 
 from nbcompose import __version__
 from nbcompose.engine.status import Status
-from nbcompose.entry import find_entry
+from nbcompose.entry import find_entries
 from nbcompose.errors import NbcomposeError
+from nbcompose.export import command
 from nbcompose.host.memory import human
 from nbcompose.runtimes import LIST_WITHIN, Runtime, ask, find
 from nbcompose.serving import serve
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nbcompose {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _serve_parser(commands)
+    command.add_parser(commands)
     ps = commands.add_parser("ps", help="the services of all your notebooks and servers")
     ps.set_defaults(run=_ps)
     logs = commands.add_parser("logs", help="what a service's replicas wrote")
@@ -55,7 +57,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve_parser(commands: Any) -> None:
     parser = commands.add_parser("serve", help="serve a service of a module, and all that it depends on")
-    parser.add_argument("target", metavar="TARGET[:SERVICE]", help="a module or a file.py, and a service in it")
+    parser.add_argument(
+        "target",
+        metavar="TARGET[:SERVICE]",
+        help="a module or a file.py, and a service in it; without one, all that no other of its services depends on",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (127.0.0.1)")
     parser.add_argument("--port", type=_port, help="port to bind (the service's own, or 3000); 0: any free one")
     parser.add_argument(
@@ -96,7 +102,7 @@ def _positive(text: str) -> int:
 def _serve(options: argparse.Namespace) -> int:
     watched = Watched(options.target) if options.reload else None
     try:
-        entry = watched.load() if watched is not None else find_entry(options.target)
+        entries = [watched.load()] if watched is not None else find_entries(options.target)
     except NbcomposeError:
         raise
     except Exception:
@@ -104,7 +110,7 @@ def _serve(options: argparse.Namespace) -> int:
         print(f"nbcompose: {options.target} could not be imported (see above)", file=sys.stderr)
         return 1
     serve(
-        entry,
+        *entries,
         host=options.host,
         port=options.port,
         token=options.token,

@@ -20,6 +20,24 @@ def find_entry(target: str, favorite: str = "") -> Service:
     Without a name: the one that no other service of the module depends on; `favorite`, where there are several.
     Raises `UnknownService`, which lists those there are, and whatever importing the module raises.
     """
+    entries = find_entries(target)
+    if len(entries) == 1:
+        return entries[0]
+    for entry in entries:
+        if entry.name == favorite:
+            return entry
+    place = target.partition(":")[0]
+    raise UnknownService(
+        f"{place} has {len(entries)} services that no other depends on: name one, {place}:NAME "
+        f"({', '.join(e.name for e in entries)})"
+    )
+
+
+def find_entries(target: str) -> list[Service]:
+    """The services that `target` names (see `find_entry`): without a name, all that no other of the module depends on.
+
+    Raises as `find_entry`.
+    """
     place, _, name = target.partition(":")
     module = _import(place)
     services = {s.name: s for s in vars(module).values() if isinstance(s, Service)}
@@ -29,14 +47,9 @@ def find_entry(target: str, favorite: str = "") -> Service:
         found = services.get(name) or vars(module).get(name)
         if not isinstance(found, Service):
             raise UnknownService(f"{place} has no service {name!r}; it has: {', '.join(services)}")
-        return found
+        return [found]
     entries = topology.entries(topology.edges(s.spec for s in services.values()))
-    if favorite in entries:
-        return services[favorite]
-    if len(entries) != 1:
-        raise UnknownService(f"{place} has {len(entries)} services that no other depends on: name one, {place}:NAME "
-                             f"({', '.join(entries or services)})")  # fmt: skip
-    return services[entries[0]]
+    return [services[e] for e in entries] or list(services.values())
 
 
 def _import(place: str) -> Any:

@@ -3,6 +3,7 @@
     NbcomposeError
     ├── DeclarationError          mistakes in a class, all of them, with file and line
     │   └── CycleError            `depends` goes round in a circle
+    ├── ExportRefused             the notebook does not explain what a script of its services would need
     ├── LaunchError               a service could not be started
     │   ├── CannotSwap            the replicas that run cannot take over the new code
     │   ├── CaptureError          something that the class uses cannot be sent to its replica
@@ -72,6 +73,14 @@ class DeclarationError(NbcomposeError, TypeError):
 
 class CycleError(DeclarationError):
     """Services depend on one another in a circle; the message draws it."""
+
+
+class ExportRefused(NbcomposeError):
+    """No script of these services would be right; `reasons` lists why, each with the cell, the line and the way out."""
+
+    def __init__(self, message: str, reasons: Sequence[str] = ()) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__("\n".join([message, *(f"  {r}" for r in self.reasons)]))
 
 
 class LaunchError(NbcomposeError):

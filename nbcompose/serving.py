@@ -1,6 +1,6 @@
 """`nbcompose.serve(Answer)` and `nbcompose serve app.py`: a graph without Jupyter, until it is told to stop.
 
-The entry service answers over HTTP, those below it only one another.
+The entry services answer over HTTP, those below them only one another.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from nbcompose.capture.packing import deployment_of
 from nbcompose.declaration import Service, service
 from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.status import Status
-from nbcompose.errors import LaunchError, NbcomposeError
+from nbcompose.errors import DeclarationError, LaunchError, NbcomposeError
 from nbcompose.registry import Registry
 from nbcompose.reloading import Reloader
 from nbcompose.replica.access import is_loopback
@@ -32,8 +32,7 @@ DEFAULT_PORT = 3000
 
 
 def serve(
-    entry: Any,
-    *,
+    *entries: Any,
     host: str = "127.0.0.1",
     port: int | None = None,
     token: str | None = None,
@@ -42,18 +41,20 @@ def serve(
     stop_first: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Serve `entry` (a service or its class) and all that it depends on; returns after SIGINT or SIGTERM.
+    """Serve `entries` (services or their classes) and all that they depend on; returns after SIGINT or SIGTERM.
 
-    `port`: the service's own `http={"port"}` by default, 3000 where it has none; 0: any free one. `token` (or the
-    environment's NBCOMPOSE_TOKEN) is what callers must send; beyond loopback one is required. `allowed_hosts` are
-    names that `Host` may carry. `reload`: the modules that `entry` was loaded from; what is saved in them is applied
-    (reloading.py), with `stop_first` after the replicas that it replaces have stopped. `say` gets lines for people.
+    `port`: the service's own `http={"port"}` by default, 3000 where it has none; 0: any free one. Of several entries
+    the second one has the port after that, and so on. `token` (or the environment's NBCOMPOSE_TOKEN) is what callers
+    must send; beyond loopback one is required. `allowed_hosts` are names that `Host` may carry. `reload`: the modules
+    that the one entry was loaded from; what is saved in them is applied (reloading.py), with `stop_first` after the
+    replicas that it replaces have stopped. `say` gets lines for people.
 
     Raises `LaunchError` when a service cannot start (with `reload` it waits until that is mended), and
     `DeclarationError`, `CycleError`, `PortInUse`.
     """
-    if not isinstance(entry, Service):
-        entry = service(entry)
+    if not entries:
+        raise TypeError("serve() takes the service to serve, or several: nbcompose.serve(Answer)")
+    services = [e if isinstance(e, Service) else service(e) for e in entries]
     token = token or os.environ.get(TOKEN_VARIABLE) or None
     if not is_loopback(host) and token is None:
         raise NbcomposeError(
@@ -62,27 +63,32 @@ def serve(
         )
 
     with _stop_signals() as stopped:
-        graph_of = _Graph(entry.name, host, port, token, tuple(allowed_hosts), stopped, say)
-        deployments = graph_of.pack(entry)
-        registry = Registry(preload=None if any(d.heavy for d in deployments) else ())
+        graph_of = Graph(host, port, token, tuple(allowed_hosts), stopped, say)
+        deployments = graph_of.pack(services)
+        registry = Registry(preload=preload(deployments))
         registry.start()
         try:
             registry.subscribe(graph_of.show)
             if reload is not None:
-                Reloader(registry, reload, graph_of.pack, say, stop_first).run(entry, stopped)
+                [entry] = services
+                Reloader(registry, reload, lambda e: graph_of.pack([e]), say, stop_first).run(entry, stopped)
             else:
-                _run(registry, deployments, entry.name, stopped)
+                _run(registry, deployments, [s.name for s in services], stopped)
         finally:
             say("stopping: calls in flight may finish")
             registry.stop(grace=10.0)
 
 
-class _Graph:
-    """An entry with what is below it: as deployments, and in lines for people. `stopped` is set when it is stopped."""
+def preload(deployments: Iterable[Deployment]) -> tuple[str, ...] | None:
+    """What a registry of these is to import beforehand: nothing where none of them uses a heavy library."""
+    return None if any(d.heavy for d in deployments) else ()
+
+
+class Graph:
+    """Entries and what is below them: as deployments, and in lines for people. `stopped` is set when all are."""
 
     def __init__(
         self,
-        entry: str,
         host: str,
         port: int | None,
         token: str | None,
@@ -90,7 +96,7 @@ class _Graph:
         stopped: threading.Event,
         say: Callable[[str], None],
     ) -> None:
-        self._entry = entry
+        self._entries: list[str] = []
         self._host = host
         self._port = port
         self._token = token
@@ -98,25 +104,27 @@ class _Graph:
         self._stopped = stopped
         self._say = say
         self._shown: dict[str, str] = {}
-        self._url = ""
+        self._urls: dict[str, str] = {}
+        self._gone: set[str] = set()
 
-    def pack(self, entry: Service) -> list[Deployment]:
-        """Those that others depend on first; only the entry answers over HTTP. One of another name keeps the port."""
-        services = collect(entry, _named_in(entry))
+    def pack(self, entries: Sequence[Service]) -> list[Deployment]:
+        """Those that others depend on first; only the entries answer over HTTP. One of another name keeps the port."""
+        services = _collect(entries)
         topology.check_acyclic([s.spec for s in services.values()])
-        if entry.name != self._entry and self._url:
-            self._port = int(self._url.rpartition(":")[2])
-        port = self._port if self._port is not None else entry.spec.http.port or DEFAULT_PORT
-        http = replace(entry.spec.http, host=self._host, port=port)
+        names = [e.name for e in entries]
+        if self._entries not in ([], names) and (url := self._urls.get(self._entries[0])):
+            self._port = int(url.rpartition(":")[2])
+        ports = dict(zip(names, _ports(entries, self._port), strict=True))
         found = []
         for name in topology.order(topology.edges(s.spec for s in services.values())):
             deployment = deployment_of(services[name], token=self._token, allowed_hosts=self._hosts)
-            if name == entry.name:
+            if name in ports:
+                http = replace(deployment.spec.http, host=self._host, port=ports[name])
                 deployment = replace(deployment, spec=replace(deployment.spec, http=http))
             else:
                 deployment = replace(deployment, exposed=False, token=None)
             found.append(deployment)
-        self._entry = entry.name
+        self._entries = names
         return found
 
     def show(self, status: Status) -> None:
@@ -125,13 +133,37 @@ class _Graph:
         if self._shown.get(status.name) != text:
             self._shown[status.name] = text
             self._say(f"{status.name}: {text}")
-        if status.name != self._entry:
+        if status.name not in self._entries:
             return
-        if status.state == "ready" and status.url != self._url:
-            self._url = status.url
+        if status.state == "ready" and status.url and status.url != self._urls.get(status.name):
+            self._urls[status.name] = status.url
             self._say(f"{status.name} answers at {status.url} (try it at {status.url}/docs)")
         if status.state == "stopped":
-            self._stopped.set()  # by `nbcompose stop`: there is nothing left to serve
+            self._gone.add(status.name)  # by `nbcompose stop`
+            if self._gone.issuperset(self._entries):
+                self._stopped.set()  # there is nothing left to serve
+
+
+def _collect(entries: Sequence[Service]) -> dict[str, Service]:
+    """The entries and every service below them, by name. Raises `DeclarationError`."""
+    found: dict[str, Service] = {}
+    for entry in entries:
+        for name, known in collect(entry, _named_in(entry)).items():
+            if found.setdefault(name, known).inner is not known.inner:
+                raise DeclarationError(
+                    f"two services are called {name!r}, at {found[name].spec.location} and at {known.spec.location}: "
+                    "give one another name, @service(name=...)"
+                )
+    return found
+
+
+def _ports(entries: Sequence[Service], first: int | None) -> list[int]:
+    """The port of each entry. `first`: the first one's; None: the services' own, or from 3000 on."""
+    if first is not None:
+        return [first + i if first else 0 for i in range(len(entries))]
+    own = [e.spec.http.port for e in entries]
+    free = (p for p in range(DEFAULT_PORT, 65536) if p not in own)
+    return [port or next(free) for port in own]
 
 
 def _named_in(entry: Service) -> Callable[[str], Service | None]:
@@ -141,11 +173,11 @@ def _named_in(entry: Service) -> Callable[[str], Service | None]:
     return known.get
 
 
-def _run(registry: Registry, deployments: list[Deployment], entry: str, stopped: threading.Event) -> None:
+def _run(registry: Registry, deployments: list[Deployment], entries: list[str], stopped: threading.Event) -> None:
     for deployment in deployments:
         registry.deploy(deployment)
     settled = threading.Event()
-    waiting = threading.Thread(target=_settle, args=(registry, entry, settled), daemon=True)
+    waiting = threading.Thread(target=_settle, args=(registry, entries, settled), daemon=True)
     waiting.start()
     while not settled.wait(0.1):
         if stopped.is_set():
@@ -156,9 +188,10 @@ def _run(registry: Registry, deployments: list[Deployment], entry: str, stopped:
     stopped.wait()
 
 
-def _settle(registry: Registry, entry: str, settled: threading.Event) -> None:
+def _settle(registry: Registry, entries: list[str], settled: threading.Event) -> None:
     with contextlib.suppress(NbcomposeError, asyncio.CancelledError):
-        registry.wait(entry)
+        for entry in entries:
+            registry.wait(entry)
     settled.set()
 
 

@@ -22,7 +22,7 @@ LAYERS = (
     "replica",
     "engine",
     "capture overview rollout runtimes switchboard registry",
-    "entry watching reloading serving notebook cli",
+    "entry watching reloading serving export notebook cli",
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
 

@@ -13,14 +13,15 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from chain_services import Leaf
+from chain_services import Front, Leaf, Mid
 
 import nbcompose
+from nbcompose.declaration import Service
 from nbcompose.engine.status import ReplicaStatus, Status
-from nbcompose.entry import find_entry
+from nbcompose.entry import find_entries, find_entry
 from nbcompose.errors import UnknownService
 from nbcompose.models import ModelProgress
-from nbcompose.serving import describe
+from nbcompose.serving import Graph, describe
 from tests.conftest import SERVICES, wait_for_end
 from tests.serve_process import Served, run, serving
 
@@ -52,6 +53,48 @@ def test_a_wrong_target_says_what_is_there(target: str, message: str, monkeypatc
     monkeypatch.chdir(SERVICES)
     with pytest.raises(UnknownService, match=message):
         find_entry(target)
+
+
+def test_all_entries_of_a_module_or_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(SERVICES)
+    assert [e.name for e in find_entries("chain_services")] == ["Front", "Asks"]
+    assert [e.name for e in find_entries("chain_services:Mid")] == ["Mid"]
+
+
+def on_port(entry: Service, port: int) -> Service:
+    return Service(replace(entry.spec, http=replace(entry.spec.http, port=port)))
+
+
+@pytest.mark.parametrize(
+    ("first", "own", "ports"),
+    [
+        (None, (0, 0), [3000, 3001]),
+        (None, (0, 3000), [3001, 3000]),
+        (None, (8080, 0), [8080, 3000]),
+        (9000, (8080, 0), [9000, 9001]),
+        (0, (8080, 0), [0, 0]),
+    ],
+)
+def test_each_entry_has_a_port_and_what_is_below_has_none(
+    first: int | None, own: tuple[int, int], ports: list[int]
+) -> None:
+    graph = Graph("127.0.0.1", first, "secret", (), threading.Event(), lambda _: None)
+    packed = graph.pack([on_port(e, p) for e, p in zip((Mid, Front), own, strict=True)])
+    assert [d.spec.name for d in packed] == ["Leaf", "Mid", "Front"]
+    assert [d.exposed for d in packed] == [False, True, True]
+    assert [d.token for d in packed] == [None, "secret", "secret"]
+    assert [d.spec.http.port for d in packed[1:]] == ports
+
+
+def test_two_services_of_one_name_cannot_be_served_together() -> None:
+    other = replace(Leaf.spec, cls=Mid.inner)
+    with pytest.raises(nbcompose.errors.DeclarationError, match="two services are called 'Leaf'"):
+        Graph("127.0.0.1", 0, None, (), threading.Event(), lambda _: None).pack([Leaf, Service(other)])
+
+
+def test_there_is_something_to_serve() -> None:
+    with pytest.raises(TypeError, match=r"the service to serve, or several: nbcompose\.serve\(Answer\)"):
+        nbcompose.serve()
 
 
 def test_a_module_that_is_missing_inside_the_target_is_named(tmp_path: Path) -> None:
@@ -93,6 +136,26 @@ def test_a_graph_is_served_and_only_its_entry_answers_over_http() -> None:
             if c.status == psutil.CONN_LISTEN
         }
         assert listening == {int(served.url.rpartition(":")[2])}
+
+
+@pytest.mark.system
+def test_several_entries_are_served_each_where_it_answers() -> None:
+    with serving("chain_services", "--port", "0") as served:
+        urls = dict(line.split(" answers at ") for line in (served.lines[-1], served.read_until("answers at")))
+        urls = {name: rest.split()[0] for name, rest in urls.items()}
+        assert httpx.post(f"{urls['Front']}/ask", json={"a": 4}).json() == {"twice": 8, "plus": 5}
+        assert httpx.post(f"{urls['Asks']}/value", json={}).json() == 3
+        assert run("stop", "Asks", "--pid", str(served.process.pid)).returncode == 0
+        assert httpx.post(f"{urls['Front']}/ask", json={"a": 1}).json() == {"twice": 2, "plus": 2}
+        assert run("stop", "Front", "--pid", str(served.process.pid)).returncode == 0
+        assert served.process.wait(20) == 0  # nothing is left to serve
+
+
+@pytest.mark.system
+def test_reload_wants_one_entry() -> None:
+    done = run("serve", "chain_services", "--reload")
+    assert done.returncode == 1
+    assert "name one, chain_services:NAME (Front, Asks)" in done.stderr
 
 
 @pytest.mark.system

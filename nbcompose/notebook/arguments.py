@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbcompose.declaration.options import Problems, read_service_options
+from nbcompose.declaration import line
 from nbcompose.errors import DeclarationError
-from nbcompose.spec import Location, ServiceSpec
+from nbcompose.spec import ServiceSpec
 
 SERVICE_HELP = """Run each class with an @api method in this cell as a server.
 
@@ -46,6 +47,19 @@ GRAPH_HELP = """Show the services of this notebook, and which calls which, as a 
 
 The picture changes with its services. Running the cell again shows it as it is then."""
 
+EXPORT_HELP = """Write the services of this notebook as one script, which serves them without Jupyter.
+
+    %export app.py                      all services that run, with what they need of the notebook's cells
+    %export app.py --entry Answer       only Answer, and what is below it
+    %export app.py --freeze passages    with the present value of a name, in a file beside the script
+    %export app.py --check              also start the script, make the calls that were made here, and compare
+
+The check runs the script's services beside those of the notebook, so it takes as much memory again while it lasts. It
+makes the last five different calls of each api again, to both; %config NbcomposeMagics.record_calls = False keeps none.
+
+What no cell explains is refused: a name that was set by a cell which has been edited since, or by one that ran for more
+than a minute. The message says which, and what can be done about it."""
+
 
 class _Parser(MagicArgumentParser):  # type: ignore[misc]  # IPython's imports are not followed
     """Options are written in full: an abbreviation would change its meaning with the next option that is added."""
@@ -65,24 +79,7 @@ class _Parser(MagicArgumentParser):  # type: ignore[misc]  # IPython's imports a
 
 def service_parser() -> MagicArgumentParser:
     parser = _Parser("%service", description=SERVICE_HELP)
-    add = parser.add_argument
-    add("--device", metavar="DEVICE", help="cpu, cuda (the freest GPU), cuda:N or mps")
-    add("--replicas", metavar="N", type=int, help="processes, each with an instance of its own")
-    add("--threads", metavar="N", type=int, help="worker threads of each replica, for apis that are not async")
-    add("--timeout", metavar="SECONDS", type=float, help="how long a call may take")
-    add("--max-concurrency", metavar="N", type=int, help="calls that a replica works on at once; others queue")
-    add("--port", metavar="PORT", type=int, help="the HTTP port; any free one by default")
-    add("--env", metavar="KEY=VALUE", action="append", type=_pair, help="an environment variable; may be repeated")
-    add("--memory", metavar="SIZE", help="what a replica needs, e.g. 4GiB; the card warns where that is not there")
-    add("--name", metavar="NAME", help="another name than the class's")
-    add("--strict", action="store_true", help="do not start where memory falls short")
-    add(
-        "--replace",
-        choices=("start-first", "stop-first"),
-        default="start-first",
-        help="stop-first: where memory has no room for two versions, stop the old one before the new one starts",
-    )
-    add("--no-wait", action="store_true", help="go on at once, and let the card change when the service is ready")
+    line.add_service_arguments(parser)
     return parser
 
 
@@ -116,11 +113,35 @@ def graph_parser() -> MagicArgumentParser:
     return parser
 
 
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form KEY=VALUE")
-    return key, value
+def export_parser() -> MagicArgumentParser:
+    parser = _Parser("export", description=EXPORT_HELP)
+    add = parser.add_argument
+    add("file", metavar="FILE", help="the script, e.g. app.py")
+    add(
+        "--entry", metavar="NAME", action="append", default=[], help="a service to be served over HTTP; may be repeated"
+    )
+    add(
+        "--freeze",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="store the present value of a name in a file beside the script, and load it there; may be repeated",
+    )
+    add(
+        "--recompute",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="have the script work out a name that took long here; may be repeated",
+    )
+    add("--docker", action="store_true", help="also write a Dockerfile and a .dockerignore")
+    add(
+        "--check",
+        action="store_true",
+        help="start the script, and compare its answers to the calls that were made here",
+    )
+    add("--force", action="store_true", help="overwrite files that nbcompose has not written")
+    return parser
 
 
 def _count(text: str) -> int:
@@ -131,39 +152,22 @@ def _count(text: str) -> int:
 
 def service_options(args: argparse.Namespace) -> dict[str, Any]:
     """The given options in the form of `@service`'s. Raises `UsageError` with all that is wrong."""
-    found: dict[str, Any] = {
-        "name": args.name,
-        "device": args.device,
-        "replicas": args.replicas,
-        "threads": args.threads,
-        "traffic": _given(timeout=args.timeout, max_concurrency=args.max_concurrency),
-        "http": _given(port=args.port),
-        "resources": _given(memory=args.memory),
-        "envs": dict(args.env) if args.env else None,
-        "strict": args.strict or None,
-    }
-    options = _given(**found)
-    _read(options)
-    return options
+    with _mistakes_of_use():
+        return line.service_options(args)
 
 
-def _given(**values: Any) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None and value != {}}
-
-
-def _read(options: Mapping[str, Any]) -> dict[str, Any]:
-    problems = Problems(Location())
-    fields = read_service_options(options, "Service", problems)
+@contextmanager
+def _mistakes_of_use() -> Iterator[None]:
     try:
-        problems.raise_if_any("")
+        yield
     except DeclarationError as error:
         raise UsageError("; ".join(m.message for m in error.mistakes)) from None
-    return fields
 
 
 def override(spec: ServiceSpec, options: Mapping[str, Any]) -> ServiceSpec:
     """`spec` with these options (see `service_options`) in place of its own."""
-    fields = _read(options)
+    with _mistakes_of_use():
+        fields = line.read_options(options)
     changes: dict[str, Any] = {}
     for option in options:
         value = fields[option]

@@ -12,6 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbcompose.calling.caller import Args, Caller, Kwargs
 from nbcompose.calling.proxy import Proxy
 from nbcompose.errors import UnknownService
+from nbcompose.export.recording import RecordedCaller, Recording
 from nbcompose.notebook.failures import from_the_caller
 from nbcompose.registry import Registry
 from nbcompose.spec import ApiSpec
@@ -24,7 +25,7 @@ class Handle:
     Raises `UnknownService`, with the way to start it.
     """
 
-    def __init__(self, registry: Registry, name: str, shell: InteractiveShell) -> None:
+    def __init__(self, registry: Registry, name: str, shell: InteractiveShell, recording: Recording) -> None:
         if name not in registry.names():
             known = ", ".join(registry.names()) or "none"
             raise from_the_caller(
@@ -36,7 +37,7 @@ class Handle:
             )
         self._registry = registry
         self._name = name
-        self._proxy = Proxy(NotebookCaller(registry.caller(name), shell))
+        self._proxy = Proxy(NotebookCaller(RecordedCaller(registry.caller(name), recording), shell))
 
     @property
     def to_async(self) -> Any:

@@ -55,7 +55,7 @@ def _compile(shell: InteractiveShell, line: str, body: str) -> tuple[ast.Module,
         # As many lines above as in the cell: the magic's own, and empty ones, which IPython's transformers drop.
         above = 1 + next((i for i, text in enumerate(body.splitlines()) if text.strip()), 0)
         source = "\n" * above + shell.transform_cell(body)
-        name = shell.compile.cache(source, _number(shell), raw_code=raw)
+        name = shell.compile.cache(source, number_of(shell), raw_code=raw)
         tree = shell.transform_ast(shell.compile.ast_parse(source, filename=name))
         try:
             return tree, shell.compile(tree, name, "exec")
@@ -70,7 +70,7 @@ def _compile(shell: InteractiveShell, line: str, body: str) -> tuple[ast.Module,
         raise _syntax_error(shell, error) from None
 
 
-def _number(shell: InteractiveShell) -> int:
+def number_of(shell: InteractiveShell) -> int:
     """The number of the cell that runs. (Some versions of IPython count on before it has ended.)"""
     numbers: dict[str, int] = shell.compile._filename_map
     frame: FrameType | None = sys._getframe()

@@ -1,4 +1,4 @@
-"""What Tab offers after %%service, %services and %graph: options, devices, names of services."""
+"""What Tab offers after %%service, %services, %graph and %export: options, devices, names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from nbcompose.host import devices
-from nbcompose.notebook.arguments import service_parser, services_parser
+from nbcompose.notebook.arguments import export_parser, service_parser, services_parser
 from nbcompose.notebook.session import Session
 
 MATCHER = "nbcompose"  # the name that IPython knows it by
@@ -38,6 +38,8 @@ class Completer:
             found = self._services_words(words[1:])
         elif words == ["%graph"]:
             found = self._session.registry.names()
+        elif words[:1] == ["%export"] and len(words) > 1:
+            found = self._export_words(words[1:])
         else:
             return _result([])
         # IPython's token may begin in the middle of a word, after the colon of "cuda:0".
@@ -54,6 +56,18 @@ class Completer:
             return []
         names = [n for n in self._session.registry.names() if n not in before]
         return [*names, *_options(chosen)]
+
+    def _export_words(self, before: list[str]) -> list[str]:
+        """After the file, whose name IPython completes."""
+        if before[-1] == "--entry":
+            known = [self._session.started[n].variable for n in self._session.registry.names()]
+            return [name for name in known if name not in before]
+        if before[-1] in ("--freeze", "--recompute"):
+            hidden = self._session.shell.user_ns_hidden
+            space = self._session.shell.user_ns
+            return sorted(n for n in space if n not in hidden and not n.startswith("_") and n not in before)
+        once = {w for w in before if w.startswith("-")} - {"--entry", "--freeze", "--recompute"}
+        return [option for option in _options(export_parser()) if option not in once]
 
 
 def _result(words: list[str]) -> SimpleMatcherResult:

@@ -20,7 +20,7 @@ from nbcompose.registry import Registry
 
 KEEP = 60.0  # seconds that a version which was replaced stays, for `%services rollback`
 WIDGET = "nbcompose.notebook.graph.widget"
-MAGICS = (("cell", "service"), ("line", "services"), ("line", "graph"))
+MAGICS = (("cell", "service"), ("line", "services"), ("line", "graph"), ("line", "export"))
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -31,6 +31,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         registry.start()
         atexit.register(registry.stop)
         session = Session(shell, registry)
+        session.history.start()
         sessions.keep(shell, session)
     _unhook(shell)  # what an earlier load, by another copy of this module, has left
     Service.connect = session.connect
@@ -53,6 +54,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
         widgets.leave_all()
     for name in list(session.lingering):
         session.stop_lingering(name)
+    session.history.stop()
     sessions.keep(shell, None)
     Service.connect = None
     timeline.install(None)

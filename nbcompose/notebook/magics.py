@@ -1,5 +1,5 @@
-"""The magics `%%service`, `%services` and `%graph`. A magic parses and delegates; errors leave here without the
-machinery's frames.
+"""The magics `%%service`, `%services`, `%graph` and `%export`. A magic parses and delegates; errors leave here without
+the machinery's frames.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
-from traitlets import Bool
+from traitlets import Bool, observe
 
 from nbcompose.errors import CaptureError, NbcomposeError, UnknownService
 from nbcompose.notebook import cell, staleness
-from nbcompose.notebook.arguments import graph_parser, service_options, service_parser, services_parser
+from nbcompose.notebook.arguments import export_parser, graph_parser, service_options, service_parser, services_parser
 from nbcompose.notebook.changes import compare, declared, refreshes, restarts, rollbacks
 from nbcompose.notebook.failures import message_only
 from nbcompose.notebook.launching import Launching
@@ -44,9 +44,21 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         help="Bring services up to date as soon as they are stale, after the cell that made them so.",
     ).tag(config=True)
 
+    record_calls = Bool(
+        default_value=True,
+        help="Keep the last calls of each api, so that `%export --check` can make them again.",
+    ).tag(config=True)
+
     def __init__(self, session: Session) -> None:
         super().__init__(session.shell)
         self._session = session
+        session.recording.enabled = self.record_calls
+
+    @observe("record_calls")
+    def _record(self, _: object) -> None:
+        self._session.recording.enabled = self.record_calls
+        if not self.record_calls:
+            self._session.recording.clear()
 
     def look(self, _: ExecutionResult) -> None:
         """After every cell: which services are stale now?"""
@@ -66,6 +78,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
                 args = service_parser().parse_argstring(line)
                 options = service_options(args)
                 defined = cell.run(self._session.shell, line, cell_text)
+                self._session.history.lap()
                 services = declared(defined, options)
                 try:
                     # Packed before the names stand for services: a class may use itself by its name.
@@ -94,6 +107,13 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
 
             args = graph_parser().parse_argstring(line)
             show(self._session, args.name, live=args.live)
+
+    @line_magic  # type: ignore[untyped-decorator]
+    def export(self, line: str) -> None:
+        with briefly(self._session.shell):
+            from nbcompose.notebook.exporting import export  # what it needs, few cells do
+
+            export(self._session, export_parser().parse_argstring(line))
 
     def _stop(self, args: Namespace) -> None:
         registry = self._session.registry
@@ -146,7 +166,8 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         return list(dict.fromkeys(names))
 
 
-# What `%%service?`, `%services?` and `%graph?` show.
+# What `%%service?`, `%services?` and so on show.
 NbcomposeMagics.service.__doc__ = service_parser().format_help()
 NbcomposeMagics.services.__doc__ = services_parser().format_help()
 NbcomposeMagics.graph.__doc__ = graph_parser().format_help()
+NbcomposeMagics.export.__doc__ = export_parser().format_help()

@@ -13,7 +13,9 @@ from typing import Any, Protocol
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose.engine.deployment import Deployment
+from nbcompose.export.recording import Recording
 from nbcompose.notebook.calling import Handle
+from nbcompose.notebook.history import History
 from nbcompose.registry import Registry
 from nbcompose.spec import ServiceSpec
 
@@ -52,6 +54,8 @@ class Session:
         self.started: dict[str, Started] = {}
         self.lingering: dict[str, Future[None]] = {}  # displays that still change, by service
         self.looked: dict[str, dict[str, str]] = {}  # what was stale when it was looked at last, by content
+        self.history = History(shell)
+        self.recording = Recording()  # the calls that the notebook has made
         self.cards: dict[str, Card] = {}  # the display under the cell that started a service last
 
     def stop_lingering(self, name: str) -> None:
@@ -61,7 +65,7 @@ class Session:
 
     def connect(self, service: Any) -> Handle:
         """How `Answer.ask(...)` finds the service that runs. Raises `UnknownService`."""
-        return Handle(self.registry, service.name, self.shell)
+        return Handle(self.registry, service.name, self.shell, self.recording)
 
 
 def current(shell: InteractiveShell) -> Session | None:

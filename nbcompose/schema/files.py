@@ -31,6 +31,11 @@ class TempFiles:
             raise RuntimeError("a file was sent, but no `with TempFiles():` is open that would remove it afterwards")
         return files
 
+    @property
+    def used(self) -> bool:
+        """Whether a file has been made."""
+        return self._directory is not None
+
     def write(self, data: bytes, filename: str | None = None) -> Path:
         """A new file with `data`; only the last part of `filename` is used, made safe."""
         if self._directory is None:

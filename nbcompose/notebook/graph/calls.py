@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from nbcompose.calling.caller import Caller
 from nbcompose.calling.portal import background
 from nbcompose.errors import InvalidArgument, RemoteTraceback, UnknownApi, UnknownService
+from nbcompose.export.recording import RecordedCaller
 from nbcompose.notebook.failures import cell_names
 from nbcompose.notebook.graph import forms
 from nbcompose.notebook.graph.rendering import Renderer
@@ -130,7 +132,9 @@ class Calls:
         spec, found, schema = await asyncio.to_thread(self._schemas.find, service, api)
         arguments = await asyncio.to_thread(forms.read, schema, document)
         args, kwargs = schema.call_arguments(arguments)
-        caller = self._session.registry.caller(service)
+        caller: Caller = self._session.registry.caller(service)
+        if not TempFiles.current().used:  # a call with files that are gone cannot be made again
+            caller = RecordedCaller(caller, self._session.recording)
         label = f"{spec.name}.{found.name}"
         if found.stream:
             items = caller.stream(api, args, kwargs, CallContext())

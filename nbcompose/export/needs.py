@@ -1,0 +1,219 @@
+"""What services need: names are followed backward from them, statement by statement, and mistakes collected."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Collection, Iterable
+
+from nbcompose.export import refusals
+from nbcompose.export.course import END, Course, is_definition, is_import
+from nbcompose.export.magics import magic_in
+from nbcompose.export.statements import Statement, has_api
+from nbcompose.export.values import is_plain
+
+COSTLY = 60.0  # seconds
+
+_NOTEBOOKS = {"IPython", "ipykernel", "ipywidgets"}  # a script runs where these are not installed
+
+_GIVEN = {
+    *dir(builtins),
+    "__file__",
+    "__annotations__",
+    "__builtins__",
+    "__qualname__",
+    "__module__",
+    "__firstlineno__",
+}
+
+
+class Needs:
+    """`taken`: the statements that are needed; `after`: those that each must come after, `called`: those that what it
+    calls needs. `found`: what each read at once came upon, `found_later` the same of functions that only replicas call.
+    """
+
+    def __init__(
+        self, course: Course, freeze: Collection[str] = (), recompute: Collection[str] = (), known: Collection[str] = ()
+    ) -> None:
+        self.course = course
+        self.taken: set[int] = set()
+        self.after: dict[int, set[int]] = {}
+        self.called: dict[int, set[int]] = {}
+        self.found: dict[tuple[int, str], list[int]] = {}  # what each immediate read came upon
+        self.found_later: dict[tuple[int, str], list[int]] = {}
+        self.frozen: set[str] = set()
+        self.values: set[str] = set()  # names that are neither functions nor classes nor imports
+        self.refused: dict[str, tuple[int, int]] = {}  # text → where it goes in the list
+        self._freeze = set(freeze)
+        self._recompute = set(recompute)
+        self._known = set(known)
+        self._seen: set[tuple[int, int]] = set()
+        self._stars = [
+            s for s in course.statements if isinstance(s.node, ast.ImportFrom) and s.node.names[0].name == "*"
+        ]
+
+    def take(self, index: int, called_at: int = END) -> None:
+        """Take a statement and all that it needs. What its functions read is read at `called_at`."""
+        todo = [(index, called_at)]
+        while todo:
+            index, at = todo.pop()
+            if index not in self.taken:
+                self.taken.add(index)
+                todo += self._at_once(index)
+            if (index, at) not in self._seen:
+                self._seen.add((index, at))
+                todo += [(i, at) for i in self._later(index, at)]
+
+    def _at_once(self, index: int) -> Iterable[tuple[int, int]]:
+        """What a statement needs when it runs, each with when its functions are called."""
+        statement = self.course.statements[index]
+        self._look_inside(index)
+        before = self.after.setdefault(index, set())
+        for name in sorted(statement.names.reads | set(self._on(statement))):
+            made = self._resolve(name, index, index)
+            self.found[index, name] = made
+            before.update(made)
+            yield from ((i, END) for i in made)
+            if name in statement.names.calls:
+                yield from self._call(index, [i for i in made if not self.course.is_service(i)])
+        if statement.names.handed:
+            yield from self._call(index, [index])
+
+    def _call(self, index: int, functions: list[int]) -> Iterable[tuple[int, int]]:
+        """A statement calls functions: what these read must be there before it runs."""
+        todo, seen = list(functions), set[int]()
+        while todo:
+            function = todo.pop()
+            if function in seen:
+                continue
+            seen.add(function)
+            yield function, index
+            todo += [i for i in self._later(function, index) if not self.course.is_service(i)]
+        self.called.setdefault(index, set()).update(seen - {index})
+
+    def _later(self, index: int, at: int) -> list[int]:
+        names = self.course.statements[index].names
+        soft = {n for n in names.soft - names.later if self.course.knows(n)}
+        found = set[int]()
+        for name in sorted(names.later | soft):
+            made = self._resolve(name, at, index, at_once=False)
+            if at == END:
+                self.found_later[index, name] = made
+            found.update(made)
+        return sorted(found)
+
+    def _on(self, statement: Statement) -> Iterable[str]:
+        """The variables of services that it depends on by their registered names."""
+        services = self.course.services.items()
+        return (v for v, i in services if registered(self.course.statements[i]) in statement.names.depends)
+
+    def _resolve(self, name: str, before: int, reader: int, *, at_once: bool = True) -> list[int]:
+        statement = self.course.statements[reader]
+        if name in self._freeze:
+            return self._frozen(name)
+        made = self.course.find(name, before)
+        if not made.by and not at_once and before != END:
+            made = self.course.find(name)
+        if not made.by and made.deleted is not None:
+            self.refuse(refusals.deleted(name, statement, self.course.statements[made.deleted]), reader)
+            return []
+        if not made.by:
+            self._unbound(name, reader, at_once=at_once)
+            return []
+        kept = [self._checked(name, i, reader) for i in made.all() if i != reader]
+        if any(not is_plain(self.course.statements[i]) for i in made.by):
+            self.values.add(name)
+        return sorted(set(kept))
+
+    def _frozen(self, name: str) -> list[int]:
+        made = self.course.find(name)
+        self.frozen.add(name)
+        for index in made.by[:1]:
+            statement = self.course.statements[index]
+            if is_import(statement) or is_definition(statement):
+                self.refuse(refusals.frozen_definition(name, statement), index)
+        return []
+
+    def _unbound(self, name: str, reader: int, *, at_once: bool) -> None:
+        statement = self.course.statements[reader]
+        if name in statement.defines or (name in _GIVEN and name not in refusals.NOTEBOOK_ONLY):
+            return
+        later = self.course.find(name)
+        if at_once and later.by:
+            self.refuse(refusals.too_early(name, statement, self.course.statements[min(later.by)]), reader)
+        elif name != "get_ipython" or not _magics(statement):
+            self.refuse(refusals.unexplained(name, statement, self._stars, live=name in self._known), reader)
+
+    def _checked(self, name: str, index: int, reader: int) -> int:
+        """The statement, or a later run of the same; refused where nobody could run it again."""
+        made, asks = self.course.statements[index], self.course.statements[reader]
+        if name in self.course.services and self.course.services[name] == index:
+            return index
+        if made.cell.failed or not made.cell.current:
+            other = self._same_again(name, index)
+            if other is not None:
+                return other
+            refusal = refusals.failed if made.cell.failed else refusals.overtaken
+            self.refuse(refusal(name, asks, made), index)
+        elif made.magic:
+            self.refuse(refusals.from_magic(name, asks, made), index)
+        elif made.names.awaits:
+            self.refuse(refusals.awaits(name, asks, made), index)
+        elif (made.cell.seconds or 0) > COSTLY and not is_plain(made) and not self._recompute & {name, *made.defines}:
+            self.refuse(refusals.costly(name, asks, made), index)
+        return index
+
+    def _same_again(self, name: str, index: int) -> int | None:
+        """The same import, function, class or constant in a cell that is there."""
+        made = self.course.statements[index]
+        if not is_plain(made):
+            return None
+        for other in self.course.versions(name):
+            statement = self.course.statements[other]
+            if statement.cell.current and not statement.cell.failed and ast.dump(statement.node) == ast.dump(made.node):
+                return other
+        return None
+
+    def _look_inside(self, index: int) -> None:
+        """What no script can have, inside a statement."""
+        statement = self.course.statements[index]
+        for magic in _magics(statement) if not statement.magic else ():
+            self.refuse(refusals.notebook_only(statement, magic), index)
+        for node in ast.walk(statement.node):
+            if isinstance(node, ast.Import | ast.ImportFrom) and _NOTEBOOKS & _modules(node):
+                self.refuse(refusals.notebook_only(statement, ast.unparse(node)), index)
+        for inside in services_inside(statement):
+            self.refuse(refusals.hidden(statement, inside.name), index)
+
+    def refuse(self, reason: str, index: int) -> None:
+        self.refused.setdefault(reason, (index, len(self.refused)))
+
+    def reasons(self) -> list[str]:
+        return sorted(self.refused, key=self.refused.__getitem__)
+
+
+def services_inside(statement: Statement) -> list[ast.ClassDef]:
+    """Classes with an api in a statement that is something else: `if`, `try`, ..."""
+    if is_definition(statement):
+        return []
+    return [n for n in ast.walk(statement.node) if isinstance(n, ast.ClassDef) and has_api(n)]
+
+
+def registered(statement: Statement) -> str:
+    """The name by which others may depend on a service: the magic's, the decorator's, or the class's."""
+    if statement.options and statement.options.get("name"):
+        return str(statement.options["name"])
+    for decorator in getattr(statement.node, "decorator_list", []):
+        for keyword in getattr(decorator, "keywords", []):
+            if keyword.arg == "name" and isinstance(keyword.value, ast.Constant):
+                return str(keyword.value.value)
+    return str(getattr(statement.node, "name", ""))
+
+
+def _magics(statement: Statement) -> list[str]:
+    return [m for m in map(magic_in, ast.walk(statement.node)) if m]
+
+
+def _modules(node: ast.Import | ast.ImportFrom) -> set[str]:
+    names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+    return {name.partition(".")[0] for name in names}

@@ -1,0 +1,217 @@
+"""The statements that services need, found by following names backward; what cannot be explained is refused."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from nbcompose.errors import ExportRefused
+from nbcompose.export import refusals
+from nbcompose.export.course import Course, is_import
+from nbcompose.export.effects import is_setting
+from nbcompose.export.magics import note, shorten
+from nbcompose.export.needs import Needs, registered, services_inside
+from nbcompose.export.order import ordered
+from nbcompose.export.statements import Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What a script needs, in an order in which it runs.
+
+    `services` and `entries` are variables, in dependency order; `frozen` are names to be loaded from files beside the
+    script; `notes` say what was dropped and the user should know.
+    """
+
+    statements: tuple[Statement, ...]
+    services: tuple[str, ...]
+    entries: tuple[str, ...]
+    frozen: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def needed(
+    statements: Sequence[Statement],
+    entries: Sequence[str] | None = None,
+    freeze: Collection[str] = (),
+    *,
+    recompute: Collection[str] = (),
+    versions: Mapping[str, str] | None = None,
+    known: Collection[str] = (),
+) -> Slice:
+    """What the entry services need: those that nobody depends on, unless `entries` names others, by variable or as
+    they are registered.
+
+    `freeze`: names whose present values are to be loaded; `recompute`: names that may take long; `versions`: for
+    a service, the label of the run whose class serves; without it, `%services rollback` counts. `known`: the names that
+    are set in a live notebook. Raises `ExportRefused`.
+    """
+    _check_services(statements)
+    chosen, notes = _chosen(statements, versions)
+    course = Course(statements, chosen)
+    variables = _entries(course, entries)
+    needs = Needs(course, freeze, recompute, known)
+    for variable in variables:
+        needs.take(course.services[variable])
+    _take_settings(course, needs)
+    order = ordered(needs)
+    _check_options(needs, freeze, recompute)
+    if reasons := needs.reasons():
+        raise ExportRefused("a script of these services would not do what the notebook does:", reasons)
+    by_index = {index: variable for variable, index in course.services.items()}
+    services = [by_index[i] for i in order if i in by_index]
+    return Slice(
+        statements=tuple(statements[i] for i in order),
+        services=tuple(services),
+        entries=tuple(v for v in services if v in variables) if entries is None else tuple(variables),
+        frozen=tuple(sorted(needs.frozen)),
+        notes=(*notes, *_dropped(course, needs.taken)),
+    )
+
+
+def _check_services(statements: Sequence[Statement]) -> None:
+    """A %%service cell whose options are wrong."""
+    cells = [s for s in statements if s.magic.startswith("%%service") and s.cell.current and not s.cell.failed]
+    if cells:
+        raise ExportRefused("these cells do not run:", [f"{s.cell.label}: {s.magic}" for s in cells])
+
+
+def _entries(course: Course, names: Sequence[str] | None) -> list[str]:
+    if not course.services:
+        hidden = [refusals.hidden(s, n.name) for s in course.statements for n in services_inside(s)]
+        raise (
+            ExportRefused("there is no service to export:", hidden)
+            if hidden
+            else ExportRefused(
+                "there is no service to export: a service is a class with an @api method, in a cell that begins with "
+                "%%service"
+            )
+        )
+    if names:
+        return list(dict.fromkeys(_variable(course, name) for name in names))
+    below = {v: _below(course, v) for v in course.services}
+    found = [v for v in course.services if not any(v in below[other] for other in course.services if other != v)]
+    if not found:
+        raise ExportRefused(
+            f"{', '.join(course.services)} depend on one another: name the one to be served with --entry NAME"
+        )
+    return found
+
+
+def _variable(course: Course, name: str) -> str:
+    if name in course.services:
+        return name
+    for variable, index in course.services.items():
+        if registered(course.statements[index]) == name:
+            return variable
+    raise ExportRefused(f"no service is called {name!r}; there are: {', '.join(course.services)}")
+
+
+def _below(course: Course, variable: str) -> set[str]:
+    """The services that a service needs."""
+    needs = Needs(course)
+    needs.take(course.services[variable])
+    return {v for v, i in course.services.items() if i in needs.taken and v != variable}
+
+
+def _chosen(statements: Sequence[Statement], versions: Mapping[str, str] | None) -> tuple[dict[str, int], list[str]]:
+    """For services, the statement whose class serves, where that is not the last; and what to say about it."""
+    course = Course(statements)
+    if versions is None:
+        return _rolled_back(course)
+    chosen, notes = dict[str, int](), list[str]()
+    for variable, label in versions.items():
+        runs = [i for i in course.versions(variable) if statements[i].cell.label == label]
+        if not runs:
+            continue
+        chosen[variable] = runs[-1]
+        last = course.versions(variable)[-1]
+        if ast.dump(statements[runs[-1]].node) != ast.dump(statements[last].node):
+            newer = statements[last].cell.label
+            notes.append(f"{variable}: the script has the version that serves, of {label}; {newer} has another")
+    return chosen, notes
+
+
+def _rolled_back(course: Course) -> tuple[dict[str, int], list[str]]:
+    chosen, notes = dict[str, int](), list[str]()
+    variables = {registered(course.statements[i]): v for v, i in course.services.items()}
+    for index, statement in enumerate(course.statements):
+        words = statement.magic.split()
+        if words[:2] != ["%services", "rollback"]:
+            continue
+        for name in words[2:]:
+            runs = [i for i in course.versions(variables.get(name, "")) if i < index and course.is_service(i)]
+            if len(runs) > 1 and runs[-1] == course.versions(variables[name])[-1]:
+                chosen[variables[name]] = runs[-2]
+                notes.append(f"{statement.cell.label}: `{statement.magic}`: the script has the version "
+                             f"of {course.statements[runs[-2]].cell.label}")  # fmt: skip
+    return chosen, notes
+
+
+def _take_settings(course: Course, needs: Needs) -> None:
+    """Environment variables that cells set are those of the services, too; so is what they want of the compiler."""
+    last = max(needs.taken)
+    for index, statement in enumerate(course.statements):
+        sets = _sets_environment(statement.node) or (_is_future(statement.node) and index < last)
+        if sets and statement.cell.current and not statement.cell.failed:
+            needs.take(index)
+
+
+def _is_future(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
+
+
+def _sets_environment(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Assign):
+        return any(ast.unparse(t).startswith(("os.environ[", "environ[")) for t in node.targets)
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        return ast.unparse(node.value.func) in ("os.environ.update", "os.environ.setdefault", "os.putenv")
+    return False
+
+
+def _check_options(needs: Needs, freeze: Iterable[str], recompute: Iterable[str]) -> None:
+    values = sorted(needs.values | needs.frozen)
+    for option, names, known in (("freeze", freeze, needs.frozen), ("recompute", recompute, needs.values)):
+        for name in names:
+            if name not in known:
+                needs.refuse(refusals.unneeded(option, name, values), -1)
+    for index in needs.taken:
+        statement = needs.course.statements[index]
+        for name in sorted((statement.defines | statement.changes) & needs.frozen):
+            others = sorted(statement.defines - needs.frozen) or sorted(statement.defines | statement.changes)
+            needs.refuse(refusals.frozen_beside(name, others[0], statement), index)
+
+
+def _dropped(course: Course, taken: set[int]) -> list[str]:
+    """What the script is without. Of a cell that ran several times, once."""
+    said: dict[str, None] = {}
+    for index, statement in enumerate(course.statements):
+        if not statement.cell.current or statement.cell.failed or index in taken:
+            continue
+        if statement.magic and note(statement.magic):
+            said[f"{statement.cell.label}: {note(statement.magic)}"] = None
+        elif _sets_process(course, index):
+            said[f"{refusals.place(statement)}: `{_code(statement)}` is not part of the script: no service "
+                 "needs what it sets"] = None  # fmt: skip
+    return list(said)
+
+
+def _code(statement: Statement) -> str:
+    return shorten("\n".join(line for line in statement.text.splitlines() if not line.startswith("#")))
+
+
+def _sets_process(course: Course, index: int) -> bool:
+    """`set_seed(0)`, `load_dotenv()`: functions of others that set something, nobody knows where. `sys.path`, too: in
+    a script, imports come first.
+    """
+    node = course.statements[index].node
+    if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
+        return False
+    called = ast.unparse(node.value.func)
+    if called.startswith("sys.path."):
+        return True
+    return is_setting(called) and any(is_import(course.statements[i]) for i in course.find(called, index).by)
+
+
+__all__ = ["Slice", "needed"]

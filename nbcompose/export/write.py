@@ -1,0 +1,66 @@
+"""A slice of a notebook → the text of a script: metadata, docstring, imports once at the top, the rest as written.
+
+What is needed is slice.py's to say. Here statements get their places, services their options; ruff has the last word.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbcompose.export import lookup, parts
+from nbcompose.export.formatting import formatted
+from nbcompose.export.freeze import Frozen
+from nbcompose.export.head import Head
+from nbcompose.export.layout import blocks
+from nbcompose.export.services import decorated
+from nbcompose.export.slice import Slice
+from nbcompose.export.versions import Import, LookUp, Requirements, imports_of, requirements
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """`notes`: what the user should know about it."""
+
+    text: str
+    requirements: Requirements
+    notes: tuple[str, ...] = ()
+
+
+def write(
+    needed: Slice,
+    notebook: str,
+    *,
+    frozen: Sequence[Frozen] = (),
+    look_up: LookUp = lookup.look_up,
+    folder: Path | None = None,
+) -> Script:
+    """The script of what is needed. `notebook` is the file's name, `frozen` the values that lie in files beside it.
+
+    `look_up` says what is installed: here, by default. `folder` is the notebook's: the present one, by default.
+    Raises `ExportRefused` where a name would mean two things, and `NbcomposeError`.
+    """
+    head = Head(needed.statements, [f.name for f in frozen])
+    code = [
+        *(parts.loading(f.name, f.loader, f.place, head.names) for f in frozen),
+        *blocks(head.body, [decorated(s, needed.services, head.names) for s in head.body]),
+        parts.guard(needed.entries, head.names),
+    ]
+    text = "\n".join([parts.docstring(notebook), "", head.text(), *code])
+    loaded = [Import(module) for f in frozen for module in f.modules]
+    found = requirements([*imports_of(ast.parse(text)), *loaded], look_up, folder)
+    text = formatted(text, python=found.python, own=[name.removesuffix(".py") for name in found.own])
+    notes = [*needed.notes, *head.notes(), *(f.note for f in frozen if f.note), *_secrets(needed), *found.notes]
+    return Script(found.block + text, found, tuple(dict.fromkeys(notes)))
+
+
+_SECRET = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
+
+
+def _secrets(needed: Slice) -> Iterable[str]:
+    variables = dict.fromkeys(key for s in needed.statements for key in (s.options or {}).get("envs", {}))
+    for key in variables:
+        if any(word in key.upper() for word in _SECRET):
+            yield f"the value of {key} (--env) is in the script: set it where the script is started instead"

@@ -1,0 +1,144 @@
+"""The project's notebooks, exported while they run, checked, and served where there is no Jupyter."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import nbformat
+import pytest
+
+from nbcompose.export.cells import Cell
+from nbcompose.export.exporter import Request, Source, export_to
+from tests.export.test_exporter import GOLDEN, NOTEBOOKS
+from tests.notebook.conftest import start_kernel
+from tests.serve_process import Served, serving
+
+pytestmark = pytest.mark.system
+
+ROOT = Path(__file__).parents[2]
+MODELS = {"HF_HOME": str(ROOT / "models"), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+TIMEOUT = 120.0  # seconds
+
+# Imported by every Python that starts: what an environment without Jupyter lacks.
+BLOCKER = """
+import sys
+
+BLOCKED = ("IPython", "ipykernel", "jupyter", "jupyter_client", "jupyter_core", "jupyter_server", "jupyterlab",
+           "nbformat", "nbconvert", "nbclient", "ipywidgets", "anywidget", "traitlets", "graphviz", "pygraphviz")
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+# What each one's entry is asked, over HTTP, and what is seen of the answer.
+ASKED: dict[str, tuple[str, dict[str, Any]]] = {
+    "quickstart": ("ask", {"question": "Who wrote Dune?"}),
+    "sequential": ("predict", {"input_data": "The food was good."}),
+    "concurrent": ("ensemble_predict", {"input_data": "The food was good."}),
+    "several_models": ("process_b", {"input_data": "The food was good."}),
+    "inference_graph": ("generate_score", {"original_sentence": "I have an idea!"}),
+}
+
+# An api of a version that was rolled back has been called.
+LEFT_OUT = ("Embedder.closeness: app.py has no such api",)
+
+
+def without_versions(text: str) -> str:
+    """A script without what depends on the environment that it was exported in."""
+    text = re.sub(r'(?<===)\d[^"]*(?=")', "1.0", text)
+    return re.sub(r"requires-python = .*", 'requires-python = ">=3.11"', text)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_that_has_run_passes_the_check(
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (ROOT / "models" / "hub").is_dir():
+        pytest.fail("the models are not laid out: run `make models` first")
+    for name, value in {**MODELS, "JPY_SESSION_NAME": str(notebook)}.items():
+        monkeypatch.setenv(name, value)
+    with start_kernel() as kernel:
+        kernel.ok(f"%cd -q {notebook.parent}")
+        for cell in nbformat.read(notebook, as_version=4).cells:
+            if cell.cell_type == "code":
+                kernel.ok(cell.source)
+        checked = kernel.ok(f"%export {tmp_path}/app.py --check")
+    head, _, *lines = checked.plain.splitlines()
+    assert head == "app.py starts, and its services are ready"
+    rows = [re.split(r"\s{2,}", line) for line in lines if line not in LEFT_OUT]
+    assert len(rows) >= 1
+    answers = {api: found for api, _, found, _ in rows}
+    assert set(answers.values()) <= {"same", "same within 1e-5", "differs from call to call; same shape and types"}
+    golden = (GOLDEN / notebook.name).with_suffix(".py").read_text(encoding="utf-8")
+    assert without_versions((tmp_path / "app.py").read_text(encoding="utf-8")) == golden
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
+def test_its_script_answers_where_there_is_no_jupyter(notebook: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BLOCKER)
+    script = tmp_path / "app.py"
+    script.write_bytes((GOLDEN / notebook.name).with_suffix(".py").read_bytes())
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    api, arguments = ASKED[notebook.stem]
+    here = {**MODELS, "PYTHONPATH": path, "NBCOMPOSE_PRELOAD": "torch,transformers,transformers.pipelines"}
+    with serving(str(script), "--port", "0", cwd=notebook.parent, **here) as served:
+        response = httpx.post(f"{served.url}/{api}", json=arguments, timeout=TIMEOUT)
+        assert response.status_code == 200, response.text
+    check_answer(notebook, response.json())
+
+
+def test_python_runs_a_script_where_there_is_no_jupyter(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    cells = [
+        Cell("1", "cell 1", "%load_ext nbcompose\nfrom nbcompose import api\nstart = 40"),
+        Cell("2", "cell 2", f"%%service --port {port}\nclass A:\n    @api\n    def f(self, n: int) -> int:\n"
+             "        return start + n"),
+    ]  # fmt: skip
+    (tmp_path / "sitecustomize.py").write_text(BLOCKER)
+    export_to(tmp_path / "app.py", Source(cells, "small.ipynb"), Request())
+    process = subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert f"A answers at http://127.0.0.1:{port} " in Served(process).read_until("answers at")
+        assert httpx.post(f"http://127.0.0.1:{port}/f", json={"n": 2}).json() == 42
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def check_answer(notebook: Path, answer: Any) -> None:
+    if notebook.stem == "quickstart":  # real models: the answer that is saved in the notebook
+        assert answer["answer"] in json.dumps(json.loads(notebook.read_text(encoding="utf-8")))
+        assert list(answer["sources"]) == ["Dune"]
+    elif notebook.stem == "inference_graph":
+        assert answer[0]["generated"].startswith("I have an idea!")
+    else:
+        keys = {
+            "sequential": {"preprocessing_result", "final_result"},
+            "concurrent": {"zero_shot_classification", "sentiment_analysis"},
+            "several_models": {"label", "score"},
+        }
+        assert set(answer) == keys[notebook.stem]

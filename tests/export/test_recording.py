@@ -1,0 +1,130 @@
+"""Calls that are kept, to be made again: which ones, how many, and that the caller can change nothing in them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import numpy as np
+import pytest
+from chain_services import Leaf
+
+from nbcompose.calling.proxy import Proxy
+from nbcompose.errors import DeadlineExceeded
+from nbcompose.export.recording import Call, RecordedCaller, Recording, encode, recorded
+from nbcompose.wire.codec import loads
+from tests.conftest import Running
+
+
+def keep(recording: Recording, api: str, *args: Any, **kwargs: Any) -> None:
+    with recorded(recording, "Answer", api, args, kwargs):
+        pass
+
+
+def kept(recording: Recording) -> list[tuple[str, Any]]:
+    return [(c.api, loads(c.arguments)) for c in recording.calls()]
+
+
+def test_the_last_calls_of_each_api_are_kept() -> None:
+    recording = Recording(calls=2)
+    for n in range(4):
+        keep(recording, "ask", n)
+    keep(recording, "find", "x", count=1)
+    assert kept(recording) == [("ask", ((2,), {})), ("ask", ((3,), {})), ("find", (("x",), {"count": 1}))]
+
+
+def test_the_same_call_again_is_the_last_one_and_counts_once() -> None:
+    recording = Recording(calls=2)
+    for n in (1, 2, 1):
+        keep(recording, "ask", n)
+    assert kept(recording) == [("ask", ((2,), {})), ("ask", ((1,), {}))]
+
+
+def test_the_oldest_go_when_there_are_too_many_bytes() -> None:
+    recording = Recording(size=25_000)
+    for n in range(3):
+        keep(recording, "ask", bytes([n]) * 10_000)
+    assert [args[0][0] for _, args in kept(recording)] == [b"\1" * 10_000, b"\2" * 10_000]
+
+
+@pytest.mark.parametrize(
+    "value", [np.zeros(2**20), "x" * 2**21, [0.5] * 2**20, bytes(2**21)], ids=lambda v: type(v).__name__
+)
+def test_a_large_call_is_not_kept(value: Any) -> None:
+    recording = Recording(largest=2**20)
+    keep(recording, "ask", value)
+    assert recording.calls() == []
+
+
+@pytest.mark.parametrize(
+    "value", [np.zeros(2**17), np.zeros(3), ["a", {"b": 1.5}], None], ids=lambda v: type(v).__name__
+)
+def test_what_is_encoded_is_read_back(value: Any) -> None:
+    data = encode(value, 2**21)
+    assert data is not None
+    np.testing.assert_equal(loads(data), value)
+
+
+def test_what_cannot_be_sent_is_not_kept_and_is_no_error() -> None:
+    recording = Recording()
+    keep(recording, "ask", open)
+    keep(recording, "ask", (n for n in range(3)))
+    assert [args for _, args in kept(recording)] == [((open,), {})]
+
+
+def test_arguments_are_those_of_the_call_however_they_change_later() -> None:
+    recording, words = Recording(), ["a"]
+    with recorded(recording, "Answer", "ask", (words,), {}):
+        words.append("b")
+    assert kept(recording) == [("ask", ((["a"],), {}))]
+
+
+def test_an_error_of_the_service_is_kept_and_one_of_the_moment_is_not() -> None:
+    recording = Recording()
+    for n, error in enumerate(
+        [ValueError("no"), DeadlineExceeded("late"), KeyboardInterrupt(), asyncio.CancelledError()]
+    ):
+        with contextlib.suppress(type(error)), recorded(recording, "Answer", "ask", (n,), {}):
+            raise error
+    assert kept(recording) == [("ask", ((0,), {}))]
+
+
+def test_nothing_is_kept_while_it_is_off() -> None:
+    recording = Recording()
+    recording.enabled = False
+    keep(recording, "ask", 1)
+    recording.enabled = True
+    keep(recording, "ask", 2)
+    recording.clear()
+    assert recording.calls() == []
+
+
+@pytest.mark.system
+async def test_calls_of_every_kind_are_recorded(running: Running) -> None:
+    from stream_services import Words
+
+    running.up(Words)
+    running.up(Leaf)
+    recording = Recording()
+    registry = running.registry
+    leaf = Proxy(RecordedCaller(registry.caller("Leaf"), recording))
+    streams = Proxy(RecordedCaller(registry.caller("Words"), recording))
+    assert await asyncio.to_thread(leaf.add, 2) == 3
+    assert await leaf.to_async.add(a=3) == 4
+    assert await asyncio.to_thread(lambda: list(streams.count(3))) == [0, 1, 2]
+
+    def one() -> None:
+        with contextlib.closing(streams.count(4)) as items:
+            assert next(items) == 0
+
+    await asyncio.to_thread(one)
+    assert [i async for i in streams.to_async.count(2)] == [0, 1]
+    assert [(c.service, c.api, loads(c.arguments), c.items) for c in recording.calls()] == [
+        ("Leaf", "add", ((2,), {}), None),
+        ("Leaf", "add", ((), {"a": 3}), None),
+        ("Words", "count", ((3,), {}), None),
+        ("Words", "count", ((4,), {}), 1),
+        ("Words", "count", ((2,), {}), None),
+    ]
+    assert all(type(c) is Call for c in recording.calls())

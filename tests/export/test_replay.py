@@ -1,0 +1,211 @@
+"""`--check`: an exported script runs on its own, and its answers are compared with those of services that run here."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from nbcompose.declaration import Service
+from nbcompose.entry import find_entries
+from nbcompose.export.checking import CheckFailed, Report, check, words
+from nbcompose.export.recording import Call, encode
+from tests.conftest import Running, wait_for_end
+
+pytestmark = pytest.mark.system
+
+HEAD = """
+import random
+import time
+
+import numpy as np
+
+import nbcompose
+"""
+
+TAIL = """
+if __name__ == "__main__":
+    nbcompose.serve(Answer)
+"""
+
+SERVICES = """
+@nbcompose.service
+class Below:
+    @nbcompose.api
+    def twice(self, a: int) -> int:
+        return 2 * a
+
+@nbcompose.service
+class Answer:
+    below = nbcompose.depends(Below)
+
+    @nbcompose.api
+    def ask(self, a: int) -> dict:
+        return {"twice": self.below.twice(a), "at": [a]}
+
+    @nbcompose.api
+    def mean(self, values: np.ndarray) -> float:
+        return float(values.mean())
+
+    @nbcompose.api
+    def pick(self) -> float:
+        return random.random()
+
+    @nbcompose.api
+    def count(self, n: int):
+        yield from range(n)
+
+    @nbcompose.api
+    def refuse(self) -> None:
+        raise ValueError("never")
+"""
+
+CALLS: list[tuple[str, str, Any, Any, int | None]] = [
+    ("Answer", "ask", (1,), {}, None),
+    ("Answer", "ask", (), {"a": 2}, None),
+    ("Answer", "mean", ([1.0, 2.0],), {}, None),
+    ("Answer", "pick", (), {}, None),
+    ("Answer", "count", (3,), {}, None),
+    ("Answer", "count", (1_000_000,), {}, 2),
+    ("Answer", "refuse", (), {}, None),
+    ("Below", "twice", (4,), {}, None),
+]
+
+
+def recorded(calls: list[tuple[str, str, Any, Any, int | None]] = CALLS) -> list[Call]:
+    return [Call(s, a, encode((args, kwargs), 2**20) or b"", items) for s, a, args, kwargs, items in calls]
+
+
+def write(folder: Path, services: str, name: str = "app.py", tail: str = TAIL) -> Path:
+    path = folder / name
+    path.write_text(HEAD + services + tail)
+    return path
+
+
+def compared(running: Running, here: str, script: Path, calls: list[Call], said: list[str] | None = None) -> Report:
+    """The services of the text `here` run; `script` is checked against them."""
+    path = write(script.parent, here, f"here_{abs(hash(here))}.py")
+    found: list[Service] = find_entries(f"{path}:Answer")
+    below = sys.modules[found[0].inner.__module__].Below
+    running.up(below)
+    running.up(found[0])
+    registry = running.registry
+    return check(script, calls, registry.caller, registry.names(), (said if said is not None else []).append)
+
+
+def test_a_script_of_the_same_services_answers_the_same(running: Running, tmp_path: Path) -> None:
+    said: list[str] = []
+    report = compared(running, SERVICES, write(tmp_path, SERVICES), recorded(), said)
+    assert {row.api: (row.calls, words(row.kind), row.differences) for row in report.rows} == {
+        "Answer.ask": (2, "same", ()),
+        "Answer.mean": (1, "same", ()),
+        "Answer.pick": (1, "differs from call to call; same shape and types", ()),
+        "Answer.count": (2, "same", ()),
+        "Answer.refuse": (1, "same", ()),
+        "Below.twice": (1, "same", ()),
+    }
+    assert report.passed
+    assert sorted(report.services) == ["Answer", "Below"]
+    assert said[0] == "starting"
+    assert said[-1] == "call 8 of 8: Below.twice"
+
+
+def test_differences_are_found_and_told(running: Running, tmp_path: Path) -> None:
+    other = (
+        SERVICES.replace("return 2 * a", "return 3 * a")
+        .replace("values.mean())", "values.mean()) * 1.0000001")
+        .replace("def pick(self) -> float:", "def pick(self) -> str:")
+        .replace("random.random()", "str(random.random())")
+        .replace('ValueError("never")', 'KeyError("never")')
+        .replace("yield from range(n)", "time.sleep(0.2)\n        yield from range(n)")
+    )
+    report = compared(running, SERVICES, write(tmp_path, other), recorded())
+    rows = {row.api: row for row in report.rows}
+    assert {api: words(row.kind) for api, row in rows.items()} == {
+        "Answer.ask": "different",
+        "Answer.mean": "same within 1e-5",
+        "Answer.pick": "different",
+        "Answer.count": "same",
+        "Answer.refuse": "different",
+        "Below.twice": "different",
+    }
+    assert rows["Answer.ask"].differences == (
+        "['twice'] is 2 in the notebook and 3 in the script",
+        "['twice'] is 4 in the notebook and 6 in the script",
+    )
+    assert rows["Answer.pick"].differences == ("float in the notebook, and str in the script",)
+    [line] = rows["Answer.refuse"].differences
+    assert line == "ValueError: never in the notebook, and KeyError: 'never' in the script"
+    slower = rows["Answer.count"].slower
+    assert slower is not None
+    assert slower[1] >= 0.2
+    assert not report.passed
+
+
+def test_calls_that_the_script_cannot_answer_are_told(running: Running, tmp_path: Path) -> None:
+    fewer = SERVICES.replace("def mean", "def average")
+    calls = recorded([*CALLS, ("Gone", "ask", (), {}, None)])
+    report = compared(running, SERVICES, write(tmp_path, fewer), calls)
+    assert report.left_out == (
+        "Answer.mean: app.py has no such api",
+        "Gone.ask: Gone does not run in the notebook any more",
+    )
+
+
+@pytest.mark.parametrize(
+    ("services", "tail", "message"),
+    [
+        (
+            SERVICES + "\nmissing\n",
+            TAIL,
+            "app.py does not start: Traceback.*\n.*line .*\n.*missing\n.*NameError: .*missing",
+        ),
+        (SERVICES, "", "app.py does not start: app.py serves nothing: its last line is to call nbcompose.serve"),
+        (
+            SERVICES.replace("below = ", "def __init__(self):\n        raise OSError('no disk')\n\n    below = "),
+            TAIL,
+            "app.py does not start: Answer: .*no disk",
+        ),
+        (
+            "import os\nprint('the end is near', flush=True)\nos._exit(3)",
+            "",
+            "app.py ended by itself:\nthe end is near",
+        ),
+    ],
+    ids=["raises", "serves nothing", "a service fails", "ends"],
+)
+def test_a_script_that_does_not_start_says_why(services: str, tail: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckFailed) as caught:
+        check(write(tmp_path, services, tail=tail), [], lambda name: pytest.fail(name), [], lambda _: None)
+    assert re.match(message, str(caught.value), re.DOTALL), str(caught.value)
+
+
+def test_without_calls_it_starts_and_is_ready(tmp_path: Path) -> None:
+    report = check(write(tmp_path, SERVICES), [], lambda name: pytest.fail(name), [], lambda _: None)
+    assert sorted(report.services) == ["Answer", "Below"]
+    assert report.rows == ()
+
+
+def test_an_interrupt_ends_it_and_the_scripts_processes(tmp_path: Path) -> None:
+    """As ■ does, while the script starts: nothing of it is left."""
+    services = SERVICES.replace("below = ", "def __init__(self):\n        time.sleep(600)\n\n    below = ")
+    started: list[psutil.Process] = []
+
+    def say(text: str) -> None:
+        if text == "Answer: load":  # its __init__ runs
+            [script] = [p for p in psutil.Process().children() if "export.replay" in " ".join(p.cmdline())]
+            started.extend([script, *script.children(recursive=True)])
+            threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        check(write(tmp_path, services), [], lambda name: pytest.fail(name), [], say)
+    assert len(started) > 1
+    for process in started:
+        wait_for_end(process.pid)
