@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
 def _export(options: argparse.Namespace) -> int:
     try:
         from nbcompose.export import exporter
-        from nbcompose.export.cells import read_cells
+        from nbcompose.export.reading.cells import read_cells
     except ImportError as error:
         raise NbcomposeError(
             f"a notebook is exported with packages that are not installed here ({error.name}): "

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from nbcompose.errors import NbcomposeError
-from nbcompose.export import lookup
-from nbcompose.export.cells import Cell
-from nbcompose.export.docker import dockerfile, dockerignore
-from nbcompose.export.freeze import Frozen, store
-from nbcompose.export.parts import exported_from
-from nbcompose.export.slice import needed
-from nbcompose.export.statements import statements_of
-from nbcompose.export.versions import LookUp
-from nbcompose.export.write import write
+from nbcompose.export.reading.cells import Cell
+from nbcompose.export.reading.statements import statements_of
+from nbcompose.export.slicing.slice import needed
+from nbcompose.export.writing import lookup
+from nbcompose.export.writing.docker import dockerfile, dockerignore
+from nbcompose.export.writing.freeze import Frozen, store
+from nbcompose.export.writing.parts import exported_from
+from nbcompose.export.writing.versions import LookUp
+from nbcompose.export.writing.write import write
 
 DOCKER = ("Dockerfile", ".dockerignore")
 _OURS = "Written by nbcompose."  # in the files for Docker

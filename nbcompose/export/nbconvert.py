@@ -14,10 +14,10 @@ from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from nbconvert.exporters import Exporter
 
 from nbcompose.errors import NbcomposeError
-from nbcompose.export import lookup
-from nbcompose.export.cells import cells_of
 from nbcompose.export.exporter import Request, Source, export
-from nbcompose.export.versions import LookUp, of_interpreter, unpinned
+from nbcompose.export.reading.cells import cells_of
+from nbcompose.export.writing import lookup
+from nbcompose.export.writing.versions import LookUp, of_interpreter, unpinned
 
 
 class NbcomposeExporter(Exporter):  # type: ignore[misc]  # nbconvert's imports are not followed

@@ -12,7 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbcompose.calling.caller import Args, Caller, Kwargs
 from nbcompose.calling.proxy import Proxy
 from nbcompose.errors import UnknownService
-from nbcompose.export.recording import RecordedCaller, Recording
+from nbcompose.export.checks.recording import RecordedCaller, Recording
 from nbcompose.notebook.failures import from_the_caller
 from nbcompose.registry import Registry
 from nbcompose.spec import ApiSpec

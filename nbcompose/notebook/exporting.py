@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nbcompose import topology
 from nbcompose.capture.captured import functions_of
-from nbcompose.export.checking import Report, check, words
+from nbcompose.export.checks.checking import Report, check, words
 from nbcompose.export.exporter import Request, Source, export_to
 from nbcompose.notebook.failures import cell_names
 from nbcompose.notebook.history import Run

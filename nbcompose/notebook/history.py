@@ -14,7 +14,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
-from nbcompose.export.cells import Cell
+from nbcompose.export.reading.cells import Cell
 from nbcompose.notebook.cell import number_of
 
 MOST_RUNS = 10_000

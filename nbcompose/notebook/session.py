@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose.engine.deployment import Deployment
-from nbcompose.export.recording import Recording
+from nbcompose.export.checks.recording import Recording
 from nbcompose.notebook.calling import Handle
 from nbcompose.notebook.history import History
 from nbcompose.registry import Registry

@@ -6,9 +6,9 @@ import ast
 from collections.abc import Sequence
 from typing import Any
 
-from nbcompose.export.cells import Cell
-from nbcompose.export.slice import Slice, needed
-from nbcompose.export.statements import statements_of
+from nbcompose.export.reading.cells import Cell
+from nbcompose.export.reading.statements import statements_of
+from nbcompose.export.slicing.slice import Slice, needed
 
 
 def service(name: str = "A", body: str = "return 1", *, top: str = "", line: str = "", base: str = "") -> str:

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from nbcompose.errors import ExportRefused
-from nbcompose.export.cells import Cell, cells_of, read_cells
+from nbcompose.export.reading.cells import Cell, cells_of, read_cells
 
 
 def notebook(*cells: dict[str, Any], **metadata: Any) -> dict[str, Any]:

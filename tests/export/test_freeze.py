@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from nbcompose.errors import ExportRefused
-from nbcompose.export import template
-from nbcompose.export.freeze import Frozen, store
+from nbcompose.export.writing import template
+from nbcompose.export.writing.freeze import Frozen, store
 
 torch = pytest.importorskip("torch")
 pandas = pytest.importorskip("pandas")

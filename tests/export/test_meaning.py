@@ -10,8 +10,8 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from nbcompose.errors import ExportRefused
-from nbcompose.export.cells import Cell
-from nbcompose.export.slice import Slice
+from nbcompose.export.reading.cells import Cell
+from nbcompose.export.slicing.slice import Slice
 from tests.export.notebooks import sliced
 
 NAMES = st.sampled_from("abcd")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nbcompose.export.effects import Touch
-from nbcompose.export.names import Names, names_of
+from nbcompose.export.reading.effects import Touch
+from nbcompose.export.reading.names import Names, names_of
 
 
 def of(source: str, *, lazy: bool = False) -> Names:

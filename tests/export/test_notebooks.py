@@ -16,8 +16,8 @@ import httpx
 import nbformat
 import pytest
 
-from nbcompose.export.cells import Cell
 from nbcompose.export.exporter import Request, Source, export_to
+from nbcompose.export.reading.cells import Cell
 from tests.export.test_exporter import GOLDEN, NOTEBOOKS
 from tests.notebook.conftest import start_kernel
 from tests.serve_process import Served, serving

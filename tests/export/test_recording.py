@@ -12,7 +12,7 @@ from chain_services import Leaf
 
 from nbcompose.calling.proxy import Proxy
 from nbcompose.errors import DeadlineExceeded
-from nbcompose.export.recording import Call, RecordedCaller, Recording, encode, recorded
+from nbcompose.export.checks.recording import Call, RecordedCaller, Recording, encode, recorded
 from nbcompose.wire.codec import loads
 from tests.conftest import Running
 

@@ -15,8 +15,8 @@ import pytest
 
 from nbcompose.declaration import Service
 from nbcompose.entry import find_entries
-from nbcompose.export.checking import CheckFailed, Report, check, words
-from nbcompose.export.recording import Call, encode
+from nbcompose.export.checks.checking import CheckFailed, Report, check, words
+from nbcompose.export.checks.recording import Call, encode
 from tests.conftest import Running, wait_for_end
 
 pytestmark = pytest.mark.system

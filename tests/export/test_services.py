@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import nbcompose
 from nbcompose.errors import ExportRefused
-from nbcompose.export.naming import Names
-from nbcompose.export.services import decorated, written
+from nbcompose.export.writing.naming import Names
+from nbcompose.export.writing.services import decorated, written
 from nbcompose.notebook.arguments import override
 from tests.export.slices import statements_of
 

@@ -15,9 +15,9 @@ import pytest
 
 import nbcompose
 from nbcompose.errors import NbcomposeError
-from nbcompose.export import versions
-from nbcompose.export.lookup import look_up
-from nbcompose.export.versions import Dependency, Import, Requirements, imports_of, requirements
+from nbcompose.export.writing import versions
+from nbcompose.export.writing.lookup import look_up
+from nbcompose.export.writing.versions import Dependency, Import, Requirements, imports_of, requirements
 from tests.export.slices import installed
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"

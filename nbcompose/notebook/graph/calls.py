@@ -14,7 +14,7 @@ from typing import Any
 from nbcompose.calling.caller import Caller
 from nbcompose.calling.portal import background
 from nbcompose.errors import InvalidArgument, RemoteTraceback, UnknownApi, UnknownService
-from nbcompose.export.recording import RecordedCaller
+from nbcompose.export.checks.recording import RecordedCaller
 from nbcompose.notebook.failures import cell_names
 from nbcompose.notebook.graph import forms
 from nbcompose.notebook.graph.rendering import Renderer

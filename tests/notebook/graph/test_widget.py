@@ -11,6 +11,8 @@ import pytest
 
 from tests.notebook.conftest import Kernel
 
+pytestmark = pytest.mark.system
+
 SERVICES = """
 %%service
 import asyncio

@@ -6,11 +6,11 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nbcompose.export.binding import Names
-from nbcompose.export.effects import Touch
-from nbcompose.export.scopes import FUNCTIONS
-from nbcompose.export.statements import Statement
-from nbcompose.export.values import DEFINITIONS, IMPORTS, Values, is_constant
+from nbcompose.export.reading.binding import Names
+from nbcompose.export.reading.effects import Touch
+from nbcompose.export.reading.scopes import FUNCTIONS
+from nbcompose.export.reading.statements import Statement
+from nbcompose.export.slicing.values import DEFINITIONS, IMPORTS, Values, is_constant
 
 END = 1_000_000_000  # a position behind every statement: when functions are called that only replicas call
 

@@ -20,9 +20,9 @@ from typing import IO, Any, Literal
 
 from nbcompose.calling.caller import Caller
 from nbcompose.errors import NbcomposeError
-from nbcompose.export.compare import TOLERANCE, Difference, differences, shape
-from nbcompose.export.recording import Call
-from nbcompose.export.replay import Answer, arguments_of, make
+from nbcompose.export.checks.compare import TOLERANCE, Difference, differences, shape
+from nbcompose.export.checks.recording import Call
+from nbcompose.export.checks.replay import Answer, arguments_of, make
 from nbcompose.host.owner import open_owner_fd, owner_environment
 
 SLICE = 0.05  # seconds; an interrupt that another thread takes is seen after at most this
@@ -31,7 +31,7 @@ SHOWN = 3  # differences of an api that are told
 STOP_WAIT = 5.0  # seconds that the script's process has to end
 LAST_LINES = 20  # of what the script wrote, where it ended by itself
 
-_RUN = "from nbcompose.export.replay import main; main()"
+_RUN = "from nbcompose.export.checks.replay import main; main()"
 
 Kind = Literal["same", "close", "not repeatable", "different"]
 Find = Callable[[str], Caller]

@@ -25,8 +25,8 @@ from nbcompose.calling.caller import Caller
 from nbcompose.declaration import Service, service
 from nbcompose.engine.status import Status
 from nbcompose.errors import NbcomposeError, RemoteError
-from nbcompose.export.compare import plain
-from nbcompose.export.recording import Call
+from nbcompose.export.checks.compare import plain
+from nbcompose.export.checks.recording import Call
 from nbcompose.host.owner import wait_for_end
 from nbcompose.registry import Registry
 from nbcompose.serving import Graph, describe, preload

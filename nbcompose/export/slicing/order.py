@@ -6,10 +6,10 @@ import ast
 from collections import Counter
 from collections.abc import Iterable
 
-from nbcompose.export import refusals
-from nbcompose.export.course import Course, is_import
-from nbcompose.export.needs import Needs
-from nbcompose.export.values import is_plain
+from nbcompose.export.slicing import refusals
+from nbcompose.export.slicing.course import Course, is_import
+from nbcompose.export.slicing.needs import Needs
+from nbcompose.export.slicing.values import is_plain
 
 
 def ordered(needs: Needs) -> list[int]:

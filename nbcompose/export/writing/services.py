@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from nbcompose.errors import ExportRefused
-from nbcompose.export.edits import Edits
-from nbcompose.export.naming import Names
-from nbcompose.export.statements import Statement
+from nbcompose.export.reading.statements import Statement
+from nbcompose.export.writing.edits import Edits
+from nbcompose.export.writing.naming import Names
 
 _SERVICE = ("nbcompose.service", "nbcompose.declaration.service")
 # Options that mean the same.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from nbcompose.export.course import is_definition, is_import
-from nbcompose.export.effects import last
-from nbcompose.export.magics import shorten
-from nbcompose.export.statements import Statement
+from nbcompose.export.reading.effects import last
+from nbcompose.export.reading.magics import shorten
+from nbcompose.export.reading.statements import Statement
+from nbcompose.export.slicing.course import is_definition, is_import
 
 NOTEBOOK_ONLY = {"get_ipython", "display"}
 _HISTORY = re.compile(r"_+|_i+|_i?\d+|In|Out|_ih|_oh|_dh")

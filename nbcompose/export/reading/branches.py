@@ -7,9 +7,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from nbcompose.export import effects
-from nbcompose.export.binding import Binder
-from nbcompose.export.scopes import bound_in
+from nbcompose.export.reading import effects
+from nbcompose.export.reading.binding import Binder
+from nbcompose.export.reading.scopes import bound_in
 
 
 class Branches(Binder):

@@ -18,7 +18,7 @@ from typing import Any
 
 from nbcompose import __version__
 from nbcompose.errors import NbcomposeError
-from nbcompose.export import lookup
+from nbcompose.export.writing import lookup
 
 # What lookup.look_up answers, to the names of modules and of distributions.
 LookUp = Callable[[list[str], list[str]], dict[str, Any]]

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nbcompose.export.naming import Names, bindings
+from nbcompose.export.writing.naming import Names, bindings
 
 TEMPLATE = Path(__file__).with_name("template.py")
 _NOTEBOOK = "NOTEBOOK"

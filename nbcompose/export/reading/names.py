@@ -12,11 +12,11 @@ import ast
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nbcompose.export import effects
-from nbcompose.export.binding import Names
-from nbcompose.export.branches import Branches
-from nbcompose.export.effects import Touch, last, root
-from nbcompose.export.scopes import Scope, bound_in, function_scope, names_of_import
+from nbcompose.export.reading import effects
+from nbcompose.export.reading.binding import Names
+from nbcompose.export.reading.branches import Branches
+from nbcompose.export.reading.effects import Touch, last, root
+from nbcompose.export.reading.scopes import Scope, bound_in, function_scope, names_of_import
 
 __all__ = ["Names", "names_of"]
 

@@ -10,9 +10,9 @@ import builtins
 from collections.abc import Collection, Sequence
 
 from nbcompose.errors import ExportRefused
-from nbcompose.export.layout import blocks, comments
-from nbcompose.export.naming import Names, bindings
-from nbcompose.export.statements import Statement
+from nbcompose.export.reading.statements import Statement
+from nbcompose.export.writing.layout import blocks, comments
+from nbcompose.export.writing.naming import Names, bindings
 
 
 class Head:

@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nbcompose.errors import ExportRefused
-from nbcompose.export import refusals
-from nbcompose.export.course import Course, is_import
-from nbcompose.export.effects import is_setting
-from nbcompose.export.magics import note, shorten
-from nbcompose.export.needs import Needs, registered, services_inside
-from nbcompose.export.order import ordered
-from nbcompose.export.statements import Statement
+from nbcompose.export.reading.effects import is_setting
+from nbcompose.export.reading.magics import note, shorten
+from nbcompose.export.reading.statements import Statement
+from nbcompose.export.slicing import refusals
+from nbcompose.export.slicing.course import Course, is_import
+from nbcompose.export.slicing.needs import Needs, registered, services_inside
+from nbcompose.export.slicing.order import ordered
 
 
 @dataclass(frozen=True, slots=True)

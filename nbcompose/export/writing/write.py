@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbcompose.export import lookup, parts
-from nbcompose.export.formatting import formatted
-from nbcompose.export.freeze import Frozen
-from nbcompose.export.head import Head
-from nbcompose.export.layout import blocks
-from nbcompose.export.services import decorated
-from nbcompose.export.slice import Slice
-from nbcompose.export.versions import Import, LookUp, Requirements, imports_of, requirements
+from nbcompose.export.slicing.slice import Slice
+from nbcompose.export.writing import lookup, parts
+from nbcompose.export.writing.formatting import formatted
+from nbcompose.export.writing.freeze import Frozen
+from nbcompose.export.writing.head import Head
+from nbcompose.export.writing.layout import blocks
+from nbcompose.export.writing.services import decorated
+from nbcompose.export.writing.versions import Import, LookUp, Requirements, imports_of, requirements
 
 
 @dataclass(frozen=True, slots=True)

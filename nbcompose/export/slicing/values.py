@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from itertools import count
 
-from nbcompose.export.scopes import FUNCTIONS
-from nbcompose.export.statements import Statement
+from nbcompose.export.reading.scopes import FUNCTIONS
+from nbcompose.export.reading.statements import Statement
 
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
 IMPORTS = (ast.Import, ast.ImportFrom)

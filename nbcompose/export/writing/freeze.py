@@ -19,7 +19,7 @@ import cloudpickle
 import numpy as np
 
 from nbcompose.errors import ExportRefused
-from nbcompose.export import template
+from nbcompose.export.writing import template
 
 # The same for every Python that can run a script.
 PROTOCOL = 5

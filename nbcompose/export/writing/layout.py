@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from nbcompose.export.statements import Statement
+from nbcompose.export.reading.statements import Statement
 
 
 def blocks(statements: Sequence[Statement], texts: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from nbcompose.export.versions import Requirements
+from nbcompose.export.writing.versions import Requirements
 
 PORT = 3000
 CACHE = "/home/app/.cache/huggingface"

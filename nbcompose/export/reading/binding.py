@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from nbcompose.export import effects
-from nbcompose.export.effects import Touch
-from nbcompose.export.scopes import Scope, bound_in
+from nbcompose.export.reading import effects
+from nbcompose.export.reading.effects import Touch
+from nbcompose.export.reading.scopes import Scope, bound_in
 
 
 @dataclass(slots=True)

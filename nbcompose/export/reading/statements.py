@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nbcompose.export.cells import Cell
-from nbcompose.export.effects import last
-from nbcompose.export.magics import Plain, magic_in, plain
-from nbcompose.export.names import Names, names_of
+from nbcompose.export.reading.cells import Cell
+from nbcompose.export.reading.effects import last
+from nbcompose.export.reading.magics import Plain, magic_in, plain
+from nbcompose.export.reading.names import Names, names_of
 
 # What a script says to those that start it: `#!`, and PEP 723's block.
 _HEAD = re.compile(r"\A#!.*\n|^# /// [a-zA-Z0-9-]+$\n(?:^#(?:| .*)$\n)+?^# ///$\n?", re.MULTILINE)

@@ -1,0 +1,1 @@
+"""Cells as statements: what each one defines, reads and changes. Pure."""
