@@ -1,13 +1,22 @@
-"""Teaches nbval display updates, which it drops: a cell's outputs are those that a reader sees when the cell is done."""
+"""Teaches nbval display updates, which it drops: a cell's outputs are those that a reader sees when the cell is done.
+After the last cell, each notebook is exported while it runs, and its script is checked against it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from nbval.plugin import IPyNbFile
+
+GOLDEN = Path(__file__).parents[1] / "tests" / "export" / "golden"
+SAME = {"same", "same within 1e-5", "differs from call to call; same shape and types"}
+LEFT_OUT = ("Embedder.closeness: app.py has no such api",)  # of a version that was rolled back
+TIMEOUT = 300.0  # seconds
 
 
 def settle(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -36,6 +45,11 @@ class UpdatedNotebook(IPyNbFile):  # type: ignore[misc]  # nbval has no types
         self._settled: deque[dict[str, Any]] = deque()
         self._request = ""
 
+    def collect(self) -> Iterator[pytest.Item]:
+        """Its cells, and then its script."""
+        yield from super().collect()
+        yield ExportedScript.from_parent(self, name="exports and passes --check")
+
     def get_kernel_message(self, timeout: float | None = None, stream: str = "iopub") -> dict[str, Any]:
         """The next message, read ahead as far as the cell's displays can still change."""
         if not self._settled:
@@ -53,6 +67,48 @@ class UpdatedNotebook(IPyNbFile):  # type: ignore[misc]  # nbval has no types
         if request != self._request:
             return False
         return message["msg_type"] == "error" or message["content"].get("execution_state") == "idle"
+
+
+class ExportedScript(pytest.Item):
+    """The notebook has run: its script is the golden one, starts, and answers as its services do."""
+
+    def runtest(self) -> None:
+        folder = Path(self.config._tmp_path_factory.mktemp("export"))  # type: ignore[attr-defined]
+        self._run(f"__vsc_ipynb_file__ = {str(self.path)!r}", silent=True)  # how one front end names the notebook
+        shown = self._run(f"%export {folder}/app.py --check")
+        head, _, *lines = shown.splitlines()
+        assert head == "app.py starts, and its services are ready", shown
+        answers = [re.split(r"\s{2,}", line)[2:3] for line in lines if line not in LEFT_OUT]
+        assert answers, shown
+        assert all(set(answer) <= SAME for answer in answers), shown
+        golden = (GOLDEN / self.path.name).with_suffix(".py").read_text(encoding="utf-8")
+        assert without_versions((folder / "app.py").read_text(encoding="utf-8")) == golden
+
+    def _run(self, source: str, *, silent: bool = False) -> str:
+        """Run a cell after the notebook's own; returns what its display ends with. Fails with its error."""
+        kernel: Any = self.parent.kernel  # type: ignore[union-attr]
+        cell = kernel.kc.execute(source, silent=silent, allow_stdin=False)
+        shown = ""
+        while True:
+            message = kernel.get_message("iopub", timeout=TIMEOUT)
+            content = message["content"]
+            if message["parent_header"].get("msg_id") != cell:
+                continue
+            if message["msg_type"] in ("display_data", "update_display_data"):
+                shown = content["data"]["text/plain"]
+            elif message["msg_type"] == "error":
+                pytest.fail("\n".join(content["traceback"]), pytrace=False)
+            elif content.get("execution_state") == "idle":
+                return shown
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, 0, f"{self.path.name}: {self.name}"
+
+
+def without_versions(script: str) -> str:
+    """A script without what depends on the environment that it was exported in."""
+    script = re.sub(r'(?<===)\d[^"]*(?=")', "1.0", script)
+    return re.sub(r"requires-python = .*", 'requires-python = ">=3.11"', script)
 
 
 @pytest.hookimpl(tryfirst=True)

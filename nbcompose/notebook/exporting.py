@@ -77,9 +77,8 @@ def _versions(session: Session) -> Mapping[str, str]:
 
 def _run_of(session: Session, cls: type) -> Run | None:
     """The run that made a class, by its methods; one that a decorator has wrapped may be of another cell."""
-    numbers: dict[str, int] = session.shell.compile._filename_map
     files = dict.fromkeys(function.__code__.co_filename for function in functions_of(cls))
-    runs = [session.history.run_of(numbers[f]) for f in files if f in numbers]
+    runs = [session.history.run_of(file) for file in files]
     statement = re.compile(rf"^\s*class\s+{re.escape(cls.__name__)}\b", re.MULTILINE)
     return next((run for run in runs if run is not None and statement.search(run.source)), None)
 

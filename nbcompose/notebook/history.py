@@ -8,7 +8,8 @@ cell, and every source is a present one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from time import perf_counter as clock
 from typing import Any
 
@@ -46,6 +47,8 @@ class History:
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
         self._runs: list[Run] = []
+        self._files: dict[str, Run] = {}  # by the name that IPython gives to a cell's code
+        self._known_files = 0
         self._deleted: set[str] = set()
         self._running: tuple[ExecutionInfo, float] | None = None  # and when it began
         self._lap: float | None = None
@@ -63,6 +66,7 @@ class History:
 
     def before(self, info: ExecutionInfo) -> None:
         """A cell is about to run."""
+        self._known_files = len(self._named())
         gone = self._metadata(info).get("deletedCells")
         if isinstance(gone, list):
             self._deleted.update(map(str, gone))
@@ -82,14 +86,18 @@ class History:
         ended, self._lap = clock() if self._lap is None else self._lap, None
         seconds = ended - running[1] if running is not None and running[0] is info else None
         number = result.execution_count or self._shell.execution_count
-        self._add(Run(number, self._cell(info), info.raw_cell, seconds, failed=not result.success))
+        run = self._add(Run(number, self._cell(info), info.raw_cell, seconds, failed=not result.success))
+        again = [name for name, before in self._files.items() if before.source == run.source]
+        for name in (*again, *islice(self._named(), self._known_files, None)):
+            self._files[name] = run
 
     def cells(self) -> list[Cell]:
         """Every run, the oldest first; the last one may be under way."""
         runs = list(self._runs)
         if self._running is not None:
             info = self._running[0]
-            runs.append(Run(number_of(self._shell), self._cell(info), info.raw_cell))
+            number = max(number_of(self._shell), runs[-1].number + 1 if runs else 1)
+            runs.append(Run(number, self._cell(info), info.raw_cell))
         sources = {run.key: run.source.strip() for run in runs}
         return [
             Cell(
@@ -103,11 +111,16 @@ class History:
             for run in runs
         ]
 
-    def run_of(self, number: int) -> Run | None:
-        """The run of that number, the last one where there are several."""
-        return next((run for run in reversed(self._runs) if run.number == number), None)
+    def run_of(self, file: str) -> Run | None:
+        """The last run whose code has this file name."""
+        return self._files.get(file)
 
-    def _add(self, run: Run) -> None:
+    def _named(self) -> Mapping[str, int]:
+        """The file names of all code that cells have run, in the order in which they were made."""
+        names: Mapping[str, int] = getattr(self._shell.compile, "_filename_map", {})
+        return names
+
+    def _add(self, run: Run) -> Run:
         last = self._runs[-1] if self._runs else None
         if (
             last is not None
@@ -115,11 +128,14 @@ class History:
             and (last.number, last.source.strip()) == (run.number, run.source.strip())
         ):
             self._runs.pop()  # the cell with `%load_ext` in it, which IPython knew of already
+        elif last is not None and run.number <= last.number:  # a kernel that keeps no history does not count
+            run = replace(run, number=last.number + 1)
         self._runs.append(run)
         self._deleted.discard(run.key)
         size = sum(len(r.source) for r in self._runs)
         while len(self._runs) > MOST_RUNS or (size > MOST_CHARACTERS and len(self._runs) > 1):
             size -= len(self._runs.pop(0).source)
+        return run
 
     def _cell(self, info: ExecutionInfo) -> str:
         return str(info.cell_id or self._metadata(info).get("cellId") or "")

@@ -1,10 +1,9 @@
-"""The project's notebooks, exported while they run, checked, and served where there is no Jupyter."""
+"""The scripts of the notebooks, served where there is no Jupyter. `make notebooks` exports and checks them."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -13,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import nbformat
 import pytest
 
 from nbcompose.export.exporter import Request, Source, export_to
 from nbcompose.export.reading.cells import Cell
 from tests.export.test_exporter import GOLDEN, NOTEBOOKS
-from tests.notebook.conftest import start_kernel
 from tests.serve_process import Served, serving
 
 pytestmark = pytest.mark.system
@@ -51,39 +48,6 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "several_models": ("process_b", {"input_data": "The food was good."}),
     "inference_graph": ("generate_score", {"original_sentence": "I have an idea!"}),
 }
-
-# An api of a version that was rolled back has been called.
-LEFT_OUT = ("Embedder.closeness: app.py has no such api",)
-
-
-def without_versions(text: str) -> str:
-    """A script without what depends on the environment that it was exported in."""
-    text = re.sub(r'(?<===)\d[^"]*(?=")', "1.0", text)
-    return re.sub(r"requires-python = .*", 'requires-python = ">=3.11"', text)
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
-def test_a_notebook_that_has_run_passes_the_check(
-    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not (ROOT / "models" / "hub").is_dir():
-        pytest.fail("the models are not laid out: run `make models` first")
-    for name, value in {**MODELS, "JPY_SESSION_NAME": str(notebook)}.items():
-        monkeypatch.setenv(name, value)
-    with start_kernel() as kernel:
-        kernel.ok(f"%cd -q {notebook.parent}")
-        for cell in nbformat.read(notebook, as_version=4).cells:
-            if cell.cell_type == "code":
-                kernel.ok(cell.source)
-        checked = kernel.ok(f"%export {tmp_path}/app.py --check")
-    head, _, *lines = checked.plain.splitlines()
-    assert head == "app.py starts, and its services are ready"
-    rows = [re.split(r"\s{2,}", line) for line in lines if line not in LEFT_OUT]
-    assert len(rows) >= 1
-    answers = {api: found for api, _, found, _ in rows}
-    assert set(answers.values()) <= {"same", "same within 1e-5", "differs from call to call; same shape and types"}
-    golden = (GOLDEN / notebook.name).with_suffix(".py").read_text(encoding="utf-8")
-    assert without_versions((tmp_path / "app.py").read_text(encoding="utf-8")) == golden
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)

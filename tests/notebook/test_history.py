@@ -141,3 +141,12 @@ def test_a_kernel_is_told_which_cell_runs(own_kernel: Kernel) -> None:
         "    ('four', 'In [6]', True, False), (cells[-1].key, 'In [7]', True, True)]"  # the last one runs
     )
     assert shown.result == "True"
+
+
+def test_runs_are_told_apart_where_the_kernel_does_not_count_them(shell: InteractiveShell, kept: History) -> None:
+    for source in ("def f(): return 1", "g = f\ndef f(): return 2"):
+        shell.run_cell(source, store_history=False)
+    labels = [c.label for c in kept.cells()]
+    assert len(set(labels)) == 2
+    runs = [kept.run_of(shell.user_ns[name].__code__.co_filename) for name in ("g", "f")]
+    assert [run.label for run in runs if run is not None] == labels
