@@ -3,6 +3,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+LIGHT := .venv-light/.installed
 MODELS := models/.laid-out
 
 # What models are called for is in models/, under their hub ids, so no hub is asked. (make lab HF_HUB_OFFLINE=0 asks it.)
@@ -40,7 +41,7 @@ unit: $(INSTALLED)  ## the quick tests: no processes, kernels or models
 	@echo "==> unit tests"
 	@$(PY) -m pytest -m "not system and not browser"
 
-system: $(MODELS)  ## the tests with real processes, kernels and models
+system: $(MODELS) $(LIGHT)  ## the tests with real processes, kernels and models
 	@echo "==> system tests"
 	@$(alone) $(PY) -m pytest -m system
 
@@ -75,11 +76,18 @@ bench-peers: $(MODELS)  ## install BentoML and Ray Serve, each in a virtual envi
 	@benchmarks/make_peers.sh
 
 clean:  ## remove everything that git ignores and these targets made
-	rm -rf $(VENV) .venv-bentoml .venv-ray build dist models .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-light .venv-bentoml .venv-ray build dist models .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt scripts/set_up.sh
 	@scripts/set_up.sh $(VENV)
+	@touch $@
+
+# nbcompose alone, as an exported script has it: no Jupyter, no torch.
+$(LIGHT): pyproject.toml constraints.txt $(INSTALLED)
+	@echo "==> installing nbcompose without its extras into .venv-light"
+	@$(PY) -m venv --clear .venv-light
+	@.venv-light/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
 $(MODELS): $(INSTALLED) scripts/lay_out_models.py scripts/hub_cache.py scripts/real_models.py scripts/stand_ins.py
