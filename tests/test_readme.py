@@ -15,11 +15,12 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.fixture(scope="module")
-def outputs() -> dict[str, str]:
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What each block prints or shows, by its first line."""
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(block) for block in blocks])
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    where = {"metadata": {"path": str(tmp_path_factory.mktemp("readme"))}}  # it exports a script
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=where).execute()
     return {cell.source.splitlines()[0]: _text(cell) for cell in notebook.cells}
 
 
@@ -35,6 +36,18 @@ def test_calls_answer_what_the_readme_is_about(outputs: dict[str, str]) -> None:
     known = ("the cat sat on the mat", "a quick brown fox", "lorem ipsum dolor")
     assert outputs["import httpx"] in {repr(text.upper()) for text in known}
     assert outputs['Answer.find("where did the cat sit?")'] == "'THE CAT SAT ON THE MAT'"
+
+
+def test_the_exported_script_answers_the_same(outputs: dict[str, str]) -> None:
+    shown = outputs["%export app.py --check"]
+    assert "app.py starts, and its services are ready" in shown
+    assert "different" not in shown
+
+
+def test_the_script_it_shows_is_that_of_the_quickstart() -> None:
+    [shown] = re.findall(r"```py\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    golden = Path(__file__).parent / "export" / "golden" / "quickstart.py"
+    assert re.sub(r'(?<===)\d[^"]*(?=")', "1.0", shown) == golden.read_text(encoding="utf-8")
 
 
 def test_services_shows_both_and_scales(outputs: dict[str, str]) -> None:

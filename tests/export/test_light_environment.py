@@ -18,17 +18,7 @@ from tests.serve_process import Served
 pytestmark = pytest.mark.system
 
 PYTHON = Path(__file__).parents[2] / ".venv-light" / "bin" / "python"
-ABSENT = (
-    "IPython",
-    "ipykernel",
-    "jupyter_client",
-    "nbformat",
-    "ipywidgets",
-    "anywidget",
-    "pygraphviz",
-    "ruff",
-    "torch",
-)
+ABSENT = ("IPython", "ipykernel", "jupyter_client", "nbformat", "ipywidgets", "anywidget", "pygraphviz", "torch")
 CELLS = [
     """\
 %load_ext nbcompose
