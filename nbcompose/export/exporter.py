@@ -21,7 +21,7 @@ from nbcompose.export.writing import lookup
 from nbcompose.export.writing.docker import dockerfile, dockerignore
 from nbcompose.export.writing.freeze import Frozen, store
 from nbcompose.export.writing.parts import exported_from
-from nbcompose.export.writing.versions import LookUp
+from nbcompose.export.writing.versions import LookUp, hidden_by
 from nbcompose.export.writing.write import write
 
 DOCKER = ("Dockerfile", ".dockerignore")
@@ -103,13 +103,17 @@ def export(
 def export_to(path: Path, source: Source, request: Request, *, look_up: LookUp = lookup.look_up) -> Exported:
     """Write the script and the files beside it: all of them whole, or none.
 
-    Raises as `export`, and `NbcomposeError` where another file is in the way or the folder cannot be written to.
+    Raises as `export`, and `NbcomposeError` where another file is in the way, the folder cannot be written to, or a
+    script of that name would hide a module.
     """
     _check_free(path, request)
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".nbcompose-") as staging:
             data = Path(staging, f"{path.stem}_data")
             exported = export(source, request, script=path.name, data=data, look_up=look_up)
+            hidden = "" if request.force else hidden_by(path.name, exported.text)
+            if hidden:
+                raise NbcomposeError(f"{hidden}, or --force")
             for name, text in {path.name: exported.text, **exported.files}.items():
                 Path(staging, name).write_text(text, encoding="utf-8")
             _place(Path(staging), path, exported)

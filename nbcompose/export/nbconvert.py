@@ -17,7 +17,7 @@ from nbcompose.errors import NbcomposeError
 from nbcompose.export.exporter import Request, Source, export
 from nbcompose.export.reading.cells import cells_of
 from nbcompose.export.writing import lookup
-from nbcompose.export.writing.versions import LookUp, of_interpreter, unpinned
+from nbcompose.export.writing.versions import LookUp, hidden_by, of_interpreter, unpinned
 
 
 class NbcomposeExporter(Exporter):  # type: ignore[misc]  # nbconvert's imports are not followed
@@ -35,6 +35,8 @@ class NbcomposeExporter(Exporter):  # type: ignore[misc]  # nbconvert's imports 
         name = str(resources["metadata"].get("name") or "notebook")
         source = Source(cells_of(nb, f"{name}.ipynb"), f"{name}.ipynb")
         exported = export(source, Request(), script=f"{name}.py", look_up=_look_up(nb))
+        if hidden_by(f"{name}.py", exported.text):
+            resources["output_extension"] = "_app.py"  # what Jupyter puts before it is the notebook's name
         for note in exported.notes:
             self.log.warning("nbcompose: %s", note)
         return exported.text, resources

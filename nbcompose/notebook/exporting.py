@@ -12,6 +12,7 @@ from pathlib import Path
 from nbcompose import topology
 from nbcompose.capture.captured import functions_of
 from nbcompose.export.checks.checking import Report, check, words
+from nbcompose.export.checks.recording import LARGEST
 from nbcompose.export.exporter import Request, Source, export_to
 from nbcompose.notebook.failures import cell_names
 from nbcompose.notebook.history import Run
@@ -115,12 +116,18 @@ def _bundle(text: str) -> Bundle:
 def _report(session: Session, path: Path, report: Report) -> Bundle:
     rows = [(row.api, str(row.calls), words(row.kind), _time(row.slower)) for row in report.rows]
     differences = [f"{row.api}: {line}" for row in report.rows for line in row.differences]
-    lines = [cell_names(line, session.shell) for line in (*differences, *report.left_out)]
+    lines = [cell_names(line, session.shell) for line in (*differences, *report.left_out, *_large(session, report))]
     head = f"{path.name} starts, and its services are ready"
     if not rows:
-        why = "recording is off" if not session.recording.enabled else "no call of its services has been made here"
-        lines.insert(0, f"There is nothing to compare: {why}.")
+        why = "none of the calls can be made again" if lines else "no call of its services has been made here"
+        lines.insert(0, f"There is nothing to compare: {why if session.recording.enabled else 'recording is off'}.")
     return {"text/plain": _plain(head, rows, lines), "text/html": _html(head, rows, lines)}
+
+
+def _large(session: Session, report: Report) -> Iterator[str]:
+    for service, api in session.recording.large():
+        if service in report.services:
+            yield f"{service}.{api}: calls with more than {LARGEST >> 20} MiB of arguments are not recorded"
 
 
 def _time(slower: tuple[float, float] | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +36,20 @@ class Color(enum.Enum):
     RED = 1
 
 
+class Word(enum.StrEnum):
+    YES = "yes"
+
+
+class Shy:
+    def __repr__(self) -> str:
+        raise OSError("no")
+
+
+@dataclass
+class Unset:
+    x: int = field(init=False)
+
+
 class Own:
     def __init__(self) -> None:
         self.x = 1
@@ -51,9 +65,10 @@ def told(here: Any, there: Any) -> list[str]:
         None, 1, 1.5, float("nan"), "text", b"bytes", [1, [2]], (1, 2), {"a": [1]}, {1, 2},
         np.arange(6.0).reshape(2, 3), np.float32(2), np.array([None, "x"]), np.array([1.0, np.nan]),
         Point(1, 2), Box(name="n", corner=Point(1, 2)), Pair(1, 2), Color.RED, Own(), ValueError("no"),
-        Image.new("RGB", (2, 2)), Path("a/b"),
+        Image.new("RGB", (2, 2)), Path("a/b"), np.array(["2020", "NaT"], "M8[s]"),
+        np.array([(1.0, np.nan)], [("a", "f8"), ("b", "f8")]), Shy(), Unset(),
     ],
-    ids=repr,
+    ids=lambda value: f"{type(value).__name__}",
 )  # fmt: skip
 def test_a_value_is_the_same_as_itself_also_from_another_process(value: Any) -> None:
     here, there = plain(value), pickle.loads(pickle.dumps(plain(value)))
@@ -103,6 +118,8 @@ def test_tensors_are_compared_by_value_whatever_their_type() -> None:
     ]
     assert told(here, here.float()) == ["it is torch.bfloat16 in the notebook and torch.float32 in the script"]
     assert told(torch.eye(2).to_sparse(), torch.eye(2).to_sparse()) == []
+    for odd in (here.to(torch.float8_e4m3fn), torch.tensor([1j]).conj(), torch.zeros(2, device="meta")):
+        assert told(odd, odd.clone()) == []
 
 
 def test_tables_are_compared_by_their_cells() -> None:
@@ -110,6 +127,18 @@ def test_tables_are_compared_by_their_cells() -> None:
     here, there = pandas.DataFrame({"a": [1, 2], "b": ["x", "y"]}), pandas.DataFrame({"a": [1, 2], "b": ["x", "z"]})
     assert told(here, here.copy()) == []
     assert told(here, there) == ["['b'][1] is 'y' in the notebook and 'z' in the script"]
+
+
+def test_tables_without_some_values_are_the_same_as_themselves() -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"a": [1.0, None]}, index=[pandas.Timestamp("2020"), pandas.NaT])
+    assert told(table, table.copy()) == []
+    assert told(table["a"], table["a"].copy()) == []
+
+
+def test_keys_need_no_class_of_the_users() -> None:
+    """The notebook may not have it, and calls it otherwise than the script."""
+    assert plain({Word.YES: 1, (Word.YES, 2): 3}) == {"<Word.YES: 'yes'>": 1, ("<Word.YES: 'yes'>", 2): 3}
 
 
 def test_a_file_is_its_contents(tmp_path: Path) -> None:

@@ -52,6 +52,15 @@ def test_the_base_is_the_python_of_the_script() -> None:
     assert only("FROM", TEXT) == "python:3.12-slim"
 
 
+@pytest.mark.parametrize(
+    ("script", "image"), [("app.py", "app"), ("1. My App.py", "1-my-app"), ("_ünï_.py", "n"), ("é.py", "services")]
+)
+def test_an_image_has_a_name_that_docker_takes(script: str, image: str) -> None:
+    text = docker.dockerfile(script, ["Answer"], NEEDED)
+    assert f"#   docker build -t {image} .\n" in text
+    assert f":/home/app/.cache/huggingface {image}\n" in text
+
+
 def test_what_the_script_needs_is_installed() -> None:
     install = next(rest for word, rest in instructions(TEXT) if word == "RUN")
     assert shlex.split(install) == [

@@ -257,7 +257,19 @@ def test_what_functions_of_the_notebook_use_is_known_too(tmp_path: Path) -> None
     assert back.f().tolist() == [1, 1]
     assert "numpy" in frozen.modules
     assert "__main__" not in frozen.modules
+    assert f"; functions in it run with Python 3.{sys.version_info.minor} only" in frozen.note
     assert frozen.note.endswith("; classes of the notebook in it are copies, not those of the script")
+
+
+def test_the_notebooks_own_classes_stay_as_they_are(tmp_path: Path) -> None:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec("import enum\nclass Own:\n    def f(self):\n        return 1\nclass Color(enum.Enum):\n    RED = 1", names)
+    own, color = names["Own"], names["Color"]
+    for value in (own(), [color.RED]):
+        note = store("value", value, tmp_path).note
+        assert note.endswith("; classes of the notebook in it are copies, not those of the script")
+    assert own.f.__globals__ is names
+    assert color.RED is color(1)
 
 
 def test_what_cannot_be_pickled_is_refused(tmp_path: Path) -> None:

@@ -39,6 +39,12 @@ def convert(nb: Any, name: str = "answers") -> str:
     return str(text)
 
 
+def test_a_script_that_would_hide_a_module_is_called_otherwise() -> None:
+    """`notebooks/concurrent.ipynb`: nothing that uses threads can be imported beside a concurrent.py."""
+    _, resources = NbcomposeExporter().from_notebook_node(notebook(), {"metadata": {"name": "concurrent"}})
+    assert resources["output_extension"] == "_app.py"
+
+
 @pytest.fixture
 def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for kernels, which is the only one that Jupyter looks at besides the environment's own."""

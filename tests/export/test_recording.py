@@ -14,6 +14,7 @@ from nbcompose.calling.proxy import Proxy
 from nbcompose.errors import DeadlineExceeded
 from nbcompose.export.checks.recording import Call, RecordedCaller, Recording, encode, recorded
 from nbcompose.wire.codec import loads
+from nbcompose.wire.pickler import Draft
 from tests.conftest import Running
 
 
@@ -55,6 +56,9 @@ def test_a_large_call_is_not_kept(value: Any) -> None:
     recording = Recording(largest=2**20)
     keep(recording, "ask", value)
     assert recording.calls() == []
+    assert recording.large() == [("Answer", "ask")]
+    recording.clear()
+    assert recording.large() == []
 
 
 @pytest.mark.parametrize(
@@ -64,6 +68,26 @@ def test_what_is_encoded_is_read_back(value: Any) -> None:
     data = encode(value, 2**21)
     assert data is not None
     np.testing.assert_equal(loads(data), value)
+
+
+def test_a_class_of_the_notebook_is_pickled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That takes longer than most calls."""
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(
+        "from dataclasses import dataclass\n@dataclass\nclass Word:\n    text: str\n"
+        "@dataclass\nclass Pair:\n    word: Word\n    rest: Word",
+        space,
+    )
+    word, pair = space["Word"]("a"), space["Pair"]
+    defined: list[type] = []
+    define = Draft.define
+    monkeypatch.setattr(Draft, "define", lambda draft, cls: (defined.append(cls), define(draft, cls))[1])
+    recording = Recording()
+    for n in range(3):
+        keep(recording, "ask", n, word)
+        keep(recording, "find", n, pair(word, word))
+    assert defined.count(pair) == 1
+    assert kept(recording)[-1][1][0][1] == pair(word, word)
 
 
 def test_what_cannot_be_sent_is_not_kept_and_is_no_error() -> None:

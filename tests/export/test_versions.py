@@ -248,15 +248,23 @@ def test_a_module_without_a_distribution_among_installed_ones(tmp_path: Path, mo
     ("script", "note"),
     [
         ("app.py", ""),
+        ("notebook.py", ""),  # installed, but not with what a script needs
         (
             "here/concurrent.py",
             "concurrent.py has the name of a module of Python's own, which it hides: call the script something else",
         ),
-        ("numpy.py", "numpy.py has the name of a module of numpy, which it hides: call the script something else"),
+        (
+            "numpy.py",
+            "numpy.py has the name of a module that it imports, which it hides: call the script something else",
+        ),
+        (
+            "nbcompose.py",
+            "nbcompose.py has the name of a module that it imports, which it hides: call the script something else",
+        ),
     ],
 )
 def test_a_name_that_hides_a_module(script: str, note: str) -> None:
-    assert versions.hidden_by(script) == note
+    assert versions.hidden_by(script, "import nbcompose\nfrom numpy.linalg import norm\n") == note
 
 
 # -- other environments

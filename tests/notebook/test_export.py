@@ -267,6 +267,7 @@ def test_a_file_of_somebody_elses(fresh: Notebook) -> None:
         ("", "the following arguments are required: FILE"),
         ("app.txt", "app.txt: a script's name ends in .py"),
         ("no/such/folder/app.py", "no/such/folder/app.py cannot be written: No such file or directory"),
+        ("json.py", "json.py has the name of a module of Python's own, which it hides: call the script something else"),
         ("app.py --freeze nothing", "--freeze nothing: the notebook has no such name"),
         ("app.py --entry Nothing", "no service is called 'Nothing'; there are: Leaf, Front"),
         ("app.py --chek", "unrecognized arguments: --chek"),
@@ -366,6 +367,15 @@ def test_without_calls_it_says_so(fresh: Notebook) -> None:
     fresh.ok("%config NbcomposeMagics.record_calls = True")
     assert table(fresh.ok("%export app.py --check"))[1:] == [
         "There is nothing to compare: no call of its services has been made here."
+    ]
+
+
+def test_calls_that_are_too_large_to_be_recorded_are_told(fresh: Notebook) -> None:
+    start(fresh)
+    fresh.run("Leaf.add('1' * 2**24)")
+    assert table(fresh.ok("%export app.py --check"))[1:] == [
+        "There is nothing to compare: none of the calls can be made again.",
+        "Leaf.add: calls with more than 8 MiB of arguments are not recorded",
     ]
 
 

@@ -58,7 +58,10 @@ def plain(value: Any, depth: int = 0) -> Any:
         return np.ma.filled(value) if isinstance(value, np.ma.MaskedArray) else np.asarray(value)
     if isinstance(value, np.ndarray | np.generic):
         return Record(f"numpy.{value.dtype}", plain(value.tolist(), depth + 1))
-    return _container(value, depth + 1)
+    try:
+        return _container(value, depth + 1)
+    except Exception:  # whatever a class of the user's raises
+        return Record(type(value).__name__, _text(value))
 
 
 def _container(value: Any, depth: int) -> Any:
@@ -85,9 +88,10 @@ def _object(value: Any, depth: int) -> Record:
     if module == "PIL":
         return Record(name, {"mode": value.mode, "size": value.size, "pixels": np.asarray(value)})
     if module == "pandas" and name == "DataFrame":
-        return Record(name, {"index": list(value.index), **{str(c): plain(list(value[c]), depth) for c in value}})
+        columns = {str(c): plain(list(value[c]), depth) for c in value}
+        return Record(name, {"index": plain(list(value.index), depth), **columns})
     if module == "pandas" and name == "Series":
-        return Record(name, {"index": list(value.index), "values": plain(list(value), depth)})
+        return Record(name, {"index": plain(list(value.index), depth), "values": plain(list(value), depth)})
     if isinstance(value, Path):
         return Record("Path", value.read_bytes() if value.is_file() else value.name)
     fields = _fields(value)
@@ -95,13 +99,13 @@ def _object(value: Any, depth: int) -> Record:
 
 
 def _numbers(tensor: Any) -> Any:
-    """A tensor as an array; bfloat16, which numpy does not have, without loss in another type."""
+    """A tensor as an array; of a type that numpy does not have, such as bfloat16, without loss in another one."""
     tensor = tensor.detach().cpu()
     if str(tensor.layout) != "torch.strided":
         tensor = tensor.to_dense()
-    if str(tensor.dtype) == "torch.bfloat16":
+    if str(tensor.dtype).startswith(("torch.bfloat16", "torch.float8")):
         tensor = tensor.float()
-    return tensor.numpy()
+    return tensor.numpy(force=True)
 
 
 def _fields(value: Any) -> dict[str, Any] | None:
@@ -115,7 +119,10 @@ def _fields(value: Any) -> dict[str, Any] | None:
 
 
 def _key(key: Any) -> Any:
-    return key if isinstance(key, str | int | float | bool | bytes | tuple | None) else _text(key)
+    """A key that needs no class of the user's."""
+    if isinstance(key, tuple):
+        return tuple(map(_key, key))
+    return key if key is None or type(key) in (bool, int, float, str, bytes) else _text(key)
 
 
 def differences(here: Any, there: Any, path: str = "") -> Iterator[Difference]:
@@ -168,6 +175,8 @@ def _of_arrays(here: Any, there: Any, path: str) -> Iterator[Difference]:
     if np.array_equal(here, there, equal_nan=inexact):
         return
     same = (here == there) | ((here != here) & (there != there))
+    if np.all(same):  # NaT, or NaN in a field
+        return
     places = np.argwhere(~same)
     first = tuple(int(i) for i in places[0])
     close = False
@@ -219,7 +228,10 @@ def _shown(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return _ADDRESS.sub("", repr(value))
+    try:
+        return _ADDRESS.sub("", repr(value))
+    except Exception as error:  # whatever the value's own method raises
+        return f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
 
 
 def _short(text: str) -> str:

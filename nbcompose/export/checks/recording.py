@@ -12,18 +12,23 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from nbcompose.calling.caller import Args, Caller, Kwargs
 from nbcompose.errors import CallCancelled, DeadlineExceeded, Overloaded, ReplicaDied, ServiceUnavailable
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext
 from nbcompose.wire.body import pack
+from nbcompose.wire.classes import class_key
 from nbcompose.wire.pickler import Draft, Pickler
 
 MOST_CALLS = 5  # of each api
 MOST_BYTES = 64 * 2**20  # of all calls together
 LARGEST = 8 * 2**20  # bytes of one call: the caller waits while they are copied
 COMPARED = 64 * 1024  # bytes; smaller ones are kept once
+
+# Classes of the notebook, and those that they need, pickled: that takes longer than most calls.
+_defined: WeakKeyDictionary[type, dict[str, bytes]] = WeakKeyDictionary()
 
 _OF_THE_MOMENT = (CallCancelled, DeadlineExceeded, Overloaded, ReplicaDied, ServiceUnavailable)
 
@@ -50,13 +55,19 @@ class Recording:
         self._most_bytes = size
         self._largest = largest
         self._calls: OrderedDict[tuple[str, str, object], Call] = OrderedDict()  # the oldest first
+        self._large: dict[tuple[str, str], None] = {}  # apis with calls that were too large
         self._lock = threading.Lock()
 
     def begin(self, service: str, api: str, args: Args, kwargs: Kwargs) -> Call | None:
         """A call that is about to be made, to be kept when it has ended; None where it cannot be made again."""
         if not self.enabled:
             return None
-        arguments = encode((args, kwargs), self._largest)
+        try:
+            arguments = encode((args, kwargs), self._largest)
+        except TooLarge:
+            with self._lock:
+                self._large[service, api] = None
+            return None
         return None if arguments is None else Call(service, api, arguments)
 
     def keep(self, call: Call) -> None:
@@ -78,9 +89,15 @@ class Recording:
         with self._lock:
             return list(self._calls.values())
 
+    def large(self) -> list[tuple[str, str]]:
+        """Services and apis with calls that were not kept because they were too large."""
+        with self._lock:
+            return list(self._large)
+
     def clear(self) -> None:
         with self._lock:
             self._calls.clear()
+            self._large.clear()
 
 
 class RecordedCaller:
@@ -174,10 +191,12 @@ async def counted(
 
 
 def encode(value: Any, largest: int) -> bytes | None:
-    """`value` as `wire.codec.loads` reads it; None where it is larger than that, or cannot be sent at all."""
+    """`value` as `wire.codec.loads` reads it; None where it cannot be sent. Raises `TooLarge`: more than `largest`."""
     draft = _BoundedDraft(largest)
     try:
         Pickler(draft, draft, draft.take_buffer).dump(value)
+    except TooLarge:
+        raise
     except Exception:  # whatever the value's own pickling raises: making the call says it better
         return None
     if not draft.buffers and not draft.definitions:
@@ -189,8 +208,8 @@ def _bytes(part: Any) -> bytes:
     return bytes(part)
 
 
-class _TooLarge(Exception):
-    pass
+class TooLarge(Exception):
+    """More bytes than are kept of one call."""
 
 
 class _BoundedDraft(Draft):
@@ -212,7 +231,16 @@ class _BoundedDraft(Draft):
             self._count(size)
         return super().take_buffer(buffer)
 
+    def define(self, cls: type) -> str:
+        found = _defined.get(cls)
+        if found is None:
+            draft = Draft(None, 0, set())
+            draft.define(cls)
+            found = _defined[cls] = draft.definitions
+        self.definitions.update(found)
+        return class_key(cls)
+
     def _count(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            raise _TooLarge
+            raise TooLarge

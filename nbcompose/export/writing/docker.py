@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -35,7 +36,7 @@ def dockerignore() -> str:
 
 def dockerfile(script: str, entries: Sequence[str], requirements: Requirements) -> str:
     """The Dockerfile of a script, which lies in the folder that is built from. `entries` are variables in it."""
-    image = PurePath(script).stem.lower()
+    image = re.sub("[^a-z0-9]+", "-", PurePath(script).stem.lower()).strip("-") or "services"
     ports = [PORT + i for i in range(len(entries))]  # as serve() gives them
     published = " ".join(f"-p {port}:{port}" for port in ports)
     return "\n".join([

@@ -11,6 +11,7 @@ import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -203,28 +204,45 @@ def _pickle(name: str, value: Any, folder: Path) -> Frozen:
     file = folder / f"{name}.pickle"
     _write(file, lambda path: path.write_bytes(data), lambda path: True)
     note = f"{file.parent.name}/{file.name} is a pickle, which runs code when it is loaded: trust it as you trust code"
+    if reader.functions:
+        note += f"; functions in it run with Python {sys.version_info.major}.{sys.version_info.minor} only"
     if reader.copies:
         note += "; classes of the notebook in it are copies, not those of the script"
     return Frozen(name, file, "load_pickle", tuple(sorted(reader.modules)), note)
 
 
+_SKELETONS = ("_make_skeleton_class", "_make_skeleton_enum")
+
+
 class _Reader(pickle.Unpickler):
-    """Notes what a pickle imports. `copies`: it has classes that came by value."""
+    """Notes what a pickle imports. `functions`, `copies`: it has functions, classes that came by value.
+
+    These become new classes here: cloudpickle would fill in the notebook's own anew, with functions of other globals.
+    """
 
     def __init__(self, file: BytesIO) -> None:
         super().__init__(file)
         self.modules: set[str] = set()
         self.copies = False
+        self.functions = False
 
     def find_class(self, module: str, name: str) -> Any:
         if module.partition(".")[0] != "cloudpickle":
             self.modules.add(module)
         elif name == "subimport":
             return self._import
-        elif name == "_make_skeleton_class":
+        elif name in _SKELETONS:
             self.copies = True
+            return partial(_apart, super().find_class(module, name))
+        elif name == "_make_function":
+            self.functions = True
         return super().find_class(module, name)
 
     def _import(self, module: str) -> Any:
         self.modules.add(module)
         return cloudpickle.cloudpickle.subimport(module)
+
+
+def _apart(make: Callable[..., Any], *arguments: Any) -> Any:
+    *described, _tracker, extra = arguments
+    return make(*described, None, extra)

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import metadata
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -193,17 +192,19 @@ def _pinned(distribution: str, version: str) -> str:
     return f"{distribution}=={version.partition('+')[0]}" if version else distribution
 
 
-def hidden_by(script: str) -> str:
-    """What is wrong with a script's name; "" where nothing is.
+def hidden_by(script: str, text: str) -> str:
+    """What is wrong with the name of a script with this text; "" where nothing is.
 
     `python concurrent.py` has its own folder first on the path: whatever imports `concurrent` then gets the script.
     """
     name = PurePath(script).stem
-    owners = metadata.packages_distributions().get(name, [])
-    if name not in sys.stdlib_module_names and not owners:
+    if name in sys.stdlib_module_names:
+        whose = "a module of Python's own"
+    elif name in {found.name.partition(".")[0] for found in imports_of(ast.parse(text))}:
+        whose = "a module that it imports"
+    else:
         return ""
-    whose = f"of {owners[0]}" if owners else "of Python's own"
-    return f"{PurePath(script).name} has the name of a module {whose}, which it hides: call the script something else"
+    return f"{PurePath(script).name} has the name of {whose}, which it hides: call the script something else"
 
 
 def unpinned(why: str) -> LookUp:
