@@ -175,6 +175,13 @@ def test_waiting_and_the_items_of_a_stream_are_marked() -> None:
     assert [(e["name"], e["ts"]) for e in of_kind(document, "i")] == [("first item", 450_000), ("last item", 700_000)]
 
 
+def test_what_failed_has_a_colour_and_what_was_given_up_has_none() -> None:
+    given_up = EMBED._replace(error="CallCancelled")
+    document = trace_events([ASK, given_up, LOOK_UP])
+    assert [e["args"]["error"] for e in of_kind(document, "X") if "cname" in e] == ["ValueError"]
+    check_document(document)
+
+
 def test_an_arrow_goes_from_the_caller_to_what_it_called() -> None:
     document = trace_events(SPANS)
     calls = {e["args"]["span"]: e for e in of_kind(document, "X") if "span" in e["args"]}

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nbcompose.timeline.rows import span_hex, trace_hex
-from nbcompose.tracing import Span
+from nbcompose.tracing import CANCELLED, Span
 
 CATEGORY = "nbcompose"
 LANE = 1000  # added to a thread's number for each call more that a replica has in hand
@@ -105,7 +105,7 @@ def _details(span: Span) -> dict[str, Any]:
 
 def _slice(name: str, piece: _Slice, end: int, args: dict[str, Any]) -> Event:
     event = _event("X", name, piece, ts=piece.begin, dur=end - piece.begin, args=args)
-    return {**event, "cname": "terrible"} if "error" in args else event
+    return {**event, "cname": "terrible"} if args.get("error", CANCELLED) != CANCELLED else event
 
 
 def _arrow(caller: _Slice, called: _Slice) -> list[Event]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Error, Page
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -115,9 +116,16 @@ class Desk:
 
     def open(self, front_end: str, name: str, cells: list[str] | None = None) -> Notebook:
         """A notebook with these cells; without any, one that is there already, opened again."""
-        path = self.server.write(name, cells) if cells is not None else self.server.folder / name
-        notebook = Notebook(self.page(), front_end, path)
+        if cells is not None:
+            self.server.write(name, cells)
+        notebook = Notebook(self.page(), front_end, self.server.folder / name)
         notebook.open(self.server.url(front_end, name))
+        return notebook
+
+    def look_at(self, front_end: str, name: str) -> Notebook:
+        """A notebook that is there already, where its kernel does not matter."""
+        notebook = Notebook(self.page(), front_end, self.server.folder / name)
+        notebook.page.goto(self.server.url(front_end, name))
         return notebook
 
     def page(self) -> Page:
@@ -127,7 +135,7 @@ class Desk:
         self._context.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")  # what a browser has loaded once, it does not load again
 def desk(browser: Browser, server: Server) -> Iterator[Desk]:
     desk = Desk(browser, server)
     yield desk
@@ -150,7 +158,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     if report.failed and _pages is not None:
         for number, page in enumerate(_pages()):
-            page.screenshot(path=SCREENSHOTS / f"failed-{item.name}-{number}.png", animations="disabled")
+            with contextlib.suppress(Error):  # a page that hangs has none, and that is the test's to say
+                page.screenshot(path=SCREENSHOTS / f"failed-{item.name}-{number}.png", animations="disabled")
     return report
 
 

@@ -29,6 +29,30 @@ class Slow:
     async def wait(self) -> None:
         await asyncio.Event().wait()
 """.strip()
+STATES = """
+%%service --no-wait
+import threading
+
+class Broken:
+    def __init__(self):
+        raise RuntimeError("no weights")
+
+    @api
+    def ask(self) -> int: ...
+
+class Slow:
+    def __init__(self):
+        threading.Event().wait()
+
+    @api
+    def ask(self) -> int: ...
+
+class Waiting:
+    slow = depends(Slow)
+
+    @api
+    def ask(self) -> int: ...
+""".strip()
 TWENTY = """
 %%service
 from nbcompose import api, depends
@@ -87,6 +111,39 @@ def test_the_stop_button_interrupts_a_call_and_not_its_service(notebook: Noteboo
     expect(notebook.output(SCRATCH)).to_contain_text("KeyboardInterrupt")
     table = notebook.run_new(SCRATCH, "%services")
     expect(table.get_by_role("row", name=re.compile("Slow ready"))).to_be_visible()
+
+
+def test_each_state_has_its_words_and_the_one_that_failed_its_traceback(notebook: Notebook) -> None:
+    notebook.run_new(SCRATCH, "from nbcompose import api, depends\n%services stop --all")
+    notebook.run(CARD)
+    notebook.run_new(SCRATCH, STATES)
+    notebook.run_new(SCRATCH, "greeting = 'Hi'")
+    graph = Graph(notebook.run_new(SCRATCH, "%graph"))
+    words = {
+        "Broken": "failed",
+        "Slow": "starting: loading (__init__)",
+        "Waiting": "waiting for Slow",
+        "Greeter": "ready, stale",
+    }
+    for service, said in words.items():
+        expect(graph.node(service).locator(".nbc-words")).to_have_text(said)
+    graph.choose("Broken")
+    expect(graph.panel.locator(".nbc-traceback")).to_contain_text("Cell In[")
+    notebook.screenshot("states", notebook.output(SCRATCH))
+    graph.choose("Slow")
+    notebook.run_new(SCRATCH, "%services stop --all")
+
+
+def test_without_widgets_there_is_a_picture_that_changes(notebook: Notebook) -> None:
+    without = "from nbcompose.notebook.graph import show\nkept, show.attach = show.attach, None"
+    notebook.run_new(SCRATCH, f"%services stop --all\n{without}")
+    shown = notebook.run_new(SCRATCH, "%graph\nshow.attach = kept")
+    expect(shown).to_contain_text("No service runs.")
+    notebook.run(CARD)
+    expect(shown.locator("img")).to_be_visible()
+    expect(shown.get_by_role("row", name=re.compile("Greeter.*ready"))).to_be_attached()
+    expect(shown.locator(".nbc-canvas")).to_have_count(0)
+    notebook.screenshot("without-widgets", shown)
 
 
 def test_twenty_services_can_be_read(notebook: Notebook) -> None:

@@ -232,9 +232,13 @@ def test_who_wants_less_motion_gets_none(graph: Notebook, live: Graph) -> None:
     live.call()
     line = live.edge("Answer", "Writer").locator(".nbc-line")
     expect(live.edge("Answer", "Writer")).to_have_class(re.compile("nbc-flowing"))
+    spinner = live.result.locator(".nbc-spinner")
     assert line.evaluate(animation) != "none"
+    assert spinner.evaluate(animation) != "none"
     graph.page.emulate_media(reduced_motion="reduce")
     assert line.evaluate(animation) == "none"
+    assert spinner.evaluate(animation) == "none"
+    expect(spinner).to_be_visible()
     graph.page.emulate_media(reduced_motion="no-preference")
     live.button("Cancel").click()
     live.ends("cancelled after")

@@ -22,6 +22,7 @@ from nbcompose.notebook import session as sessions
 from nbcompose.notebook.failures import from_the_caller
 from nbcompose.notebook.graph import picture, text
 from nbcompose.notebook.graph.element import below, streaming
+from nbcompose.notebook.graph.place import Place
 from nbcompose.notebook.live import Bundle, LiveDisplay
 from nbcompose.notebook.session import Session
 
@@ -34,7 +35,7 @@ except ImportError:  # no anywidget: the picture alone
 PERIOD = 0.25  # seconds between changes of a picture, at least
 MOST = 16  # outputs that stay true at once; the oldest is left as it is
 
-_KEY = "graph in "  # of outputs, among what lingers
+_KEY = "graph in "
 _HIDDEN = "position:absolute;top:0;left:0;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap"
 
 
@@ -65,14 +66,25 @@ def show(session: Session, name: str | None = None, *, live: bool = False) -> No
         _show_widget(session, name)
         return
     shown = Shown(session, name)
-    key = _KEY + (_cell(session) or shown.element)
-    session.stop_lingering(key)
-    earlier = [k for k in session.lingering if k.startswith(_KEY)]
-    for oldest in earlier[: max(0, len(earlier) - MOST + 1)]:
-        session.stop_lingering(oldest)
+    place = Place.of(session, shown.element)
+    earlier = _followed(session)
+    overtaken = [p for p in earlier if place.overtakes(p)]
+    others = [p for p in earlier if p not in overtaken]
+    for before in (*overtaken, *others[: max(0, len(others) - MOST + 1)]):
+        session.stop_lingering(_key(before))
     shown.show()
     if shown.follows:
-        session.lingering[key] = asyncio.run_coroutine_threadsafe(shown.follow(), background().loop)
+        session.lingering[_key(place)] = asyncio.run_coroutine_threadsafe(shown.follow(), background().loop)
+
+
+def _key(place: Place) -> str:
+    """Of an output, among what lingers."""
+    return _KEY + " ".join(place)
+
+
+def _followed(session: Session) -> list[Place]:
+    """The outputs that stay true, the oldest first."""
+    return [Place(*key.removeprefix(_KEY).rsplit(" ", 2)) for key in session.lingering if key.startswith(_KEY)]
 
 
 def _show_widget(session: Session, name: str | None) -> None:
@@ -152,9 +164,3 @@ def _html(element: str, statuses: Sequence[Status], streams: frozenset[str], emp
         f'width="{width}" style="{style}" src="{picture.data_url(drawn)}"></div>'
         f'<div style="{_HIDDEN}">{table}</div></div>'
     )
-
-
-def _cell(session: Session) -> str:
-    """The front end's id of the cell that runs; "" where it does not say."""
-    header = getattr(session.shell, "parent_header", None) or {}
-    return str(header.get("metadata", {}).get("cellId", ""))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -19,9 +20,11 @@ from nbcompose import timeline
 from nbcompose.calling.portal import background
 from nbcompose.engine.status import Status
 from nbcompose.errors import UnknownService
+from nbcompose.notebook.failures import cell_names
 from nbcompose.notebook.graph import assets, model, picture
 from nbcompose.notebook.graph.calls import Calls, Message, Results, Schemas
 from nbcompose.notebook.graph.element import streaming
+from nbcompose.notebook.graph.place import Place
 from nbcompose.notebook.session import Session
 from nbcompose.registry import Registry
 
@@ -34,7 +37,7 @@ MOST = 16  # widgets that are open at once, where front ends do not say which ce
 
 Answer = Callable[[Message], Awaitable[Message | None]]
 
-_open: dict[str, LiveGraph] = {}  # by the cell that made it
+_open: dict[Place, LiveGraph] = {}
 
 
 class LiveGraph(anywidget.AnyWidget):
@@ -108,7 +111,8 @@ class LiveGraph(anywidget.AnyWidget):
         return any(until > time.monotonic() for until in self._looks.values())
 
     def _shown(self, statuses: Sequence[Status]) -> list[Status]:
-        return model.below(statuses, self._names)
+        shown = model.below(statuses, self._names)
+        return [replace(s, error=cell_names(s.error, self._session.shell)) if s.error else s for s in shown]
 
     def _state(self, statuses: Sequence[Status]) -> dict[str, Any]:
         deployments = {s.name: self._registry.deployment(s.name) for s in statuses}
@@ -198,16 +202,15 @@ def attach(element: str, registry: Registry, session: Session, names: Collection
     """Make the picture in `element` live; on the thread of the cell that shows it. `names`: with what is below them.
     Without an element it is to be displayed itself.
 
-    The widget that the same cell had before is left.
+    The widgets that the same cell had before it ran again are left.
     """
-    cell = _cell(session) or element or uuid4().hex
-    before = _open.pop(cell, None)
-    if before is not None:
-        before.leave()
+    place = Place.of(session, element or uuid4().hex)
+    for before in [p for p in _open if place.overtakes(p)]:
+        _open.pop(before).leave()
     while len(_open) >= MOST:
         _open.pop(next(iter(_open))).leave()
-    _open[cell] = LiveGraph(element, registry, session, names)
-    return _open[cell]
+    _open[place] = LiveGraph(element, registry, session, names)
+    return _open[place]
 
 
 def leave_all() -> None:
@@ -223,9 +226,3 @@ def _results(session: Session) -> Results:
         space["_graph"] = Results()
     results: Results = space["_graph"]
     return results
-
-
-def _cell(session: Session) -> str:
-    """The front end's id of the cell that runs; "" where it does not say."""
-    parent = getattr(session.shell, "parent_header", None) or {}
-    return str(parent.get("metadata", {}).get("cellId", ""))

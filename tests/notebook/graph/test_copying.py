@@ -23,8 +23,9 @@ VALUES: dict[str, Any] = {
 }
 
 
-def copied(kind: str, template: str, values: dict[str, Any]) -> str:
-    form = {"params": [{"name": name, "kind": "keyword_only"} for name in values], "copies": {kind: template}}
+def copied(kind: str, template: str, values: dict[str, Any], kinds: dict[str, str] | None = None) -> str:
+    params = [{"name": name, "kind": (kinds or {}).get(name, "keyword_only")} for name in values]
+    form = {"params": params, "copies": {kind: template}}
     module = str(assets.STATIC / "src" / "copying.js")
     code = (
         f"const m = await import({module!r});"
@@ -38,6 +39,13 @@ def copied(kind: str, template: str, values: dict[str, Any]) -> str:
 def test_python() -> None:
     assert eval(copied("python", "dict(%(arguments)s)", VALUES)) == VALUES
     assert eval(copied("httpx", "%(dict)s", VALUES)) == VALUES
+
+
+def test_python_of_parameters_that_take_many() -> None:
+    kinds = {"a": "positional_or_keyword", "rest": "var_positional", "more": "var_keyword"}
+    values = {"a": 1, "rest": [2, 3], "more": {"b": "x"}}
+    assert copied("python", "f(%(arguments)s)", values, kinds) == 'f(1, *[2, 3], **{"b": "x"})'
+    assert copied("python", "f(%(arguments)s)", {"a": 1, "more": {}}, kinds) == "f(a=1, **{})"
 
 
 def test_a_shell_line_of_ipython(bare: Notebook) -> None:

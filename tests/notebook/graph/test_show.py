@@ -158,9 +158,9 @@ def test_what_is_below_one_changes_with_it(kernel: Kernel) -> None:
     shows(kernel, first, "Echo was stopped.")
 
 
-def test_a_cell_that_runs_again_has_one_output(own_kernel: Kernel) -> None:
-    def run(cell: str) -> None:
-        content = {"code": "%graph", "silent": False, "store_history": True, "allow_stdin": False}
+def test_a_cell_that_runs_again_has_only_its_new_outputs(own_kernel: Kernel) -> None:
+    def run(cell: str, code: str = "%graph") -> None:
+        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False}
         message = own_kernel.client.session.msg("execute_request", content, metadata={"cellId": cell})
         own_kernel.client.shell_channel.send(message)
         own_kernel.finished(message["header"]["msg_id"])
@@ -168,6 +168,8 @@ def test_a_cell_that_runs_again_has_one_output(own_kernel: Kernel) -> None:
     for cell in ("a", "a", "b", "a"):
         run(cell)
     assert own_kernel.ok(OUTPUTS).stdout.strip() == "2"
+    run("a", "%graph\n%graph")
+    assert own_kernel.ok(OUTPUTS).stdout.strip() == "3"
     for i in range(20):
         run(f"cell {i}")
     assert own_kernel.ok(OUTPUTS).stdout.strip() == "16"

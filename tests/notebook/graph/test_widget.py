@@ -120,6 +120,20 @@ class FrontEnd:
         return [i["bundle"]["text/plain"] for m in single for i in (m["items"] if m["type"] == "items" else [m])]
 
 
+BOTH = "widget.attach('a', _session.registry, _session)\nwidget.attach('b', _session.registry, _session)\nNone"
+
+
+def run_as(kernel: Kernel, cell: str, code: str) -> list[str]:
+    """Run code as the cell of that id; returns the comms that it opens."""
+    content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False}
+    message = kernel.client.session.msg("execute_request", content, metadata={"cellId": cell})
+    kernel.client.shell_channel.send(message)
+    number = message["header"]["msg_id"]
+    assert not kernel.finished(number).error
+    opened = [m for m in kernel.messages if m["msg_type"] == "comm_open" and kernel.parent(m) == number]
+    return [m["content"]["comm_id"] for m in opened if FrontEnd.opened(m)["element"] is not None]
+
+
 @pytest.fixture(scope="module")
 def front(shared_kernel: Kernel) -> FrontEnd:
     shared_kernel.ok("%services stop --all")
@@ -260,6 +274,37 @@ def test_actions_and_what_is_refused(front: FrontEnd) -> None:
     assert front.hear(lambda m: m["type"] == "refused", since)["service"] == "Nobody"
     since = front.send(type="form", service="Nobody", api="x")
     assert front.hear(lambda m: m["type"] == "refused", since)["action"] == "form"
+
+
+BROKEN = """
+%%service --no-wait
+class Broken:
+    def __init__(self):
+        raise RuntimeError("no weights")
+
+    @api
+    def ask(self) -> None: ...
+"""
+
+
+def test_why_a_service_does_not_start_names_its_cell(front: FrontEnd) -> None:
+    since = front.send(type="look", on=True)
+    front.kernel.ok(BROKEN)
+    state = front.state(lambda s: any(v["state"] == "failed" for v in s["services"]), since)
+    error = next(v["error"] for v in state["services"] if v["name"] == "Broken")
+    assert "Cell In[" in error
+    assert "ipykernel" not in error
+    front.kernel.ok("%services stop Broken")
+    front.send(type="look", on=False)
+
+
+def test_two_in_one_cell_are_both_live_until_it_runs_again(front: FrontEnd) -> None:
+    first = run_as(front.kernel, "cell", BOTH)
+    second = run_as(front.kernel, "cell", BOTH)
+    closed = [m["content"]["comm_id"] for m in front.kernel.messages if m["msg_type"] == "comm_close"]
+    assert len(first) == len(second) == 2
+    assert set(first) <= set(closed)
+    assert not set(second) & set(closed)
 
 
 def test_stop_takes_the_service_out_of_the_graph(front: FrontEnd) -> None:

@@ -81,8 +81,8 @@ export function caller(kernel, name, api) {
 
   function settle(message) {
     result.begun();
-    if (message.type === "item") return result.item(message.bundle);
-    if (message.type === "items") return message.items.forEach((m) => result.item(m.bundle));
+    if (message.type === "item") return result.items([message.bundle]);
+    if (message.type === "items") return result.items(message.items.map((m) => m.bundle));
     const { seconds } = message;
     if (message.type === "result") result.end("done", "done in", seconds, shown(message.bundle));
     else if (message.type === "end") result.end("done", "", seconds);

@@ -22,11 +22,20 @@ function shell(text) {
   return `'${doubled.replaceAll("'", "'\\''")}'`;
 }
 
+/** `many`: there are `*args`, and Python takes no names before these. */
+function argument(name, value, kind, many) {
+  if (kind === "var_positional") return `*${python(value)}`;
+  if (kind === "var_keyword") return `**${python(value)}`;
+  const bare = kind === "positional_only" || (many && kind === "positional_or_keyword");
+  return bare ? python(value) : `${name}=${python(value)}`;
+}
+
 /** `form.copies` with what has been filled in. */
 export function copied(form, kind, values) {
   const plain = JSON.parse(JSON.stringify(values), (_, v) => (v?.$upload ? v.$upload.data : v));
-  const positional = new Set(form.params.filter((p) => p.kind === "positional_only").map((p) => p.name));
-  const args = Object.entries(values).map(([k, v]) => (positional.has(k) ? python(v) : `${k}=${python(v)}`)).join(", ");
+  const kinds = Object.fromEntries(form.params.map((p) => [p.name, p.kind]));
+  const many = Object.keys(values).some((name) => kinds[name] === "var_positional");
+  const args = Object.entries(values).map(([name, value]) => argument(name, value, kinds[name], many)).join(", ");
   const parts = {
     "%(arguments)s": () => args,
     "%(dict)s": () => python(plain),

@@ -46,10 +46,15 @@ function controlled(label, schema, control, options, read) {
   return { ...frame, get: read, check, used: () => touched || Boolean(options.required) };
 }
 
+const HINTS = {
+  date: "2026-01-31", "date-time": "2026-01-31T12:30:00", time: "12:30:00", duration: "PT1H30M", uri: "https://…",
+};
+
 export function textField(label, schema, options) {
   const short = schema.format || schema.pattern || (schema.maxLength ?? 1000) <= 80;
   const value = schema.default ?? "";
-  const control = short ? h("input.nbc-input", { type: "text" }) : h("textarea.nbc-input", { rows: 2 });
+  const placeholder = HINTS[schema.format];
+  const control = short ? h("input.nbc-input", { type: "text", placeholder }) : h("textarea.nbc-input", { rows: 2 });
   control.value = value;
   return controlled(label, schema, control, options, () => {
     const text = control.value;

@@ -3,6 +3,8 @@
 import { h, plural, time } from "./elements.js";
 import { shown } from "./result.js";
 
+const ROOM = 10000; // for items of a stream; a page with more of them is slow. Texts of 100 characters take two.
+
 /** `of`: what is called, for those who hear the page. */
 export function outcome(of) {
   const clock = h("span.nbc-clock");
@@ -11,22 +13,35 @@ export function outcome(of) {
   const body = h("div.nbc-result", { tabindex: "-1" });
   const progress = h("div.nbc-progress", {}, h("span.nbc-spinner", { "aria-hidden": "true" }), status, clock);
   const element = h("div.nbc-outcome", { hidden: true }, progress, said, body);
+  const full = h("div.nbc-dim", {}, "… the items after this are counted and not shown");
   let started = 0;
   let timer = 0;
   let count = 0;
+  let room = ROOM;
   let known = false; // to the kernel
   const tick = () => { clock.textContent = time((performance.now() - started) / 1000); };
 
-  function item(bundle) {
+  /** All that came at once: looking where the page stands is what costs, and it is done once for them. */
+  function items(bundles) {
     const follows = body.scrollTop + body.clientHeight >= body.scrollHeight - 8;
-    count += 1;
-    const inline = Object.keys(bundle).every((kind) => kind === "text/plain");
-    const last = body.lastElementChild;
-    if (inline && last?.classList.contains("nbc-flow")) last.append(h("span", {}, bundle["text/plain"]));
-    else if (inline) body.append(h("pre.nbc-text.nbc-flow", {}, h("span", {}, bundle["text/plain"])));
-    else body.append(h("div.nbc-item", {}, shown(bundle)));
+    bundles.forEach(item);
     status.textContent = plural(count, "item");
     if (follows) body.scrollTop = body.scrollHeight;
+  }
+
+  function item(bundle) {
+    count += 1;
+    const inline = Object.keys(bundle).every((kind) => kind === "text/plain");
+    const words = inline ? bundle["text/plain"] : "";
+    room -= 1 + words.length / 100;
+    if (room < 0) {
+      body.append(full);
+      return;
+    }
+    const last = body.lastElementChild;
+    if (!inline) body.append(h("div.nbc-item", {}, shown(bundle)));
+    else if (last?.classList.contains("nbc-flow")) last.firstChild.appendData(words);
+    else body.append(h("pre.nbc-text.nbc-flow", {}, document.createTextNode(words)));
   }
 
   function run(words) {
@@ -41,7 +56,7 @@ export function outcome(of) {
     element,
     begin() {
       body.replaceChildren();
-      [count, known] = [0, false];
+      [count, room, known] = [0, ROOM, false];
       element.hidden = false;
       element.className = "nbc-outcome nbc-running";
       said.textContent = `calling ${of}`;
@@ -61,7 +76,7 @@ export function outcome(of) {
       status.textContent = "the kernel is busy: the call starts when the cell has ended";
       said.textContent = status.textContent;
     },
-    item,
+    items,
     end(kind, words, seconds, ...content) {
       clearInterval(timer);
       timer = 0;

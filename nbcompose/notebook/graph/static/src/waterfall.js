@@ -43,8 +43,12 @@ function waterfallBar(bar, lane, total, choose) {
   const mark = (at) => h("span.nbc-mark", { style: `left:${inside(at)}` });
   const marks = [bar.first_item, bar.last_item].filter((at) => at != null).map(mark);
   const queue = bar.queued > 0 ? h("span.nbc-queued", { style: `width:${inside(bar.queued)}` }) : null;
+  // It stands where it can be read: after the queue, or in it where that is most of the bar.
+  const waited = bar.queued > bar.seconds / 2;
+  const beside = { style: waited ? null : `margin-left:${inside(bar.queued)}` };
+  const name = h(`span.nbc-bar-name${waited ? ".nbc-waited" : ""}`, beside, words ? `${bar.api}: ${words}` : bar.api);
   return h(`button.nbc-bar${look}`, {
     type: "button", title, "aria-label": title, onclick: () => choose(service),
     style: `left:${part(bar.start)};width:max(3px,${part(bar.seconds)});top:${lane * 20 + 2}px`,
-  }, queue, ...marks, h("span.nbc-bar-name", {}, words ? `${bar.api}: ${words}` : bar.api));
+  }, queue, ...marks, name);
 }

@@ -1,0 +1,231 @@
+"""Forms and results of many types, made and shown in a browser. The same in all front ends, so tried in one."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from lab_page import Graph, Notebook
+from PIL import Image
+from playwright.sync_api import Locator, expect
+
+pytestmark = pytest.mark.browser
+
+SERVICE = """
+%%service
+import asyncio
+import datetime
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from nbcompose import api
+from PIL import Image
+from pydantic import BaseModel, Field
+
+
+class Color(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Author(BaseModel):
+    name: str = Field(min_length=2)
+    tags: list[str] = []
+
+
+class Paper(BaseModel):
+    author: Author
+    editor: Author | None = None
+    color: Color = Color.BLUE
+
+
+@dataclass
+class Size:
+    width: int
+    height: int = 3
+
+
+class Forms:
+    @api
+    def nested(self, paper: Paper, size: Size) -> Paper:
+        return paper
+
+    @api
+    def double(self, numbers: np.ndarray) -> np.ndarray:
+        return 2 * numbers
+
+    @api
+    def join(self, pictures: list[Image.Image]) -> Image.Image:
+        joined = Image.new("RGB", (sum(p.width for p in pictures), 30))
+        joined.paste(pictures[0], (0, 0))
+        return joined
+
+    @api
+    def many(
+        self,
+        data: bytes,
+        when: datetime.datetime,
+        count: int | None = None,
+        color: Color = Color.RED,
+        either: int | str = 3,
+        sure: bool = True,
+    ) -> str:
+        return repr((data, when.year, count, color.name, either, sure))
+
+    @api
+    def table(self) -> pd.DataFrame:
+        return pd.DataFrame({"word": ["<b>x</b>"], "count": [3]})
+
+    @api
+    def pour(self, count: int) -> Iterator[str]:
+        for number in range(count):
+            yield f"{number} "
+
+    @api
+    async def endless(self) -> None:
+        await asyncio.Event().wait()
+""".strip()
+SHOWN, SCRATCH = 2, 3
+PAGE = {"width": 1200, "height": 1400}
+
+
+@pytest.fixture(scope="module")
+def opened(desk) -> Iterator[Notebook]:
+    notebook = desk.open("notebook", "forms.ipynb", ["%load_ext nbcompose", SERVICE, "%graph", ""])
+    for number in range(SHOWN + 1):
+        notebook.run(number)
+    yield notebook
+    notebook.shut_down()
+
+
+@pytest.fixture
+def live(opened: Notebook) -> Graph:
+    return Graph(opened.output(SHOWN))
+
+
+def upload(field: Locator, name: str, data: bytes, count: int = 1) -> None:
+    files: list[Any] = [{"name": name, "mimeType": "", "buffer": data}] * count
+    field.locator("input[type=file]").set_input_files(files)
+
+
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+def test_models_and_dataclasses_are_fields_within_fields(opened: Notebook, live: Graph) -> None:
+    live.choose("Forms", api="nested")
+    live.field("width").fill("2")
+    live.button("Call").click()
+    expect(live.panel.locator("[data-field='paper'] > .nbc-problem")).to_contain_text("at least 2 characters")
+    expect(live.result).to_be_hidden()
+    live.field("name").fill("Ada")
+    live.field("tags").fill('["a", ')
+    expect(live.panel.locator("[data-field='tags'] .nbc-problem").first).to_contain_text("not JSON yet")
+    live.field("tags").fill('["a", "b"]')
+    live.button("Call").click()
+    tree = live.ends("done in").locator(".nbc-tree")
+    expect(tree).to_contain_text('name "Ada"')
+    expect(tree).to_contain_text("editor null")
+    expect(tree).to_contain_text('color "blue"')
+    opened.screenshot("form-nested")
+    live.button("Python").click()
+    expect(live.panel.locator(".nbc-note", has_text="copied")).to_be_visible()
+    copied = opened.page.evaluate("navigator.clipboard.readText()")
+    expect(opened.run_new(SCRATCH, copied)).to_contain_text("Author(name='Ada', tags=['a', 'b'])")
+
+
+def test_an_array_is_json_or_a_file_of_numpy_s(opened: Notebook, live: Graph) -> None:
+    live.choose("Forms", api="double")
+    live.call(numbers="[[1, 2]]")
+    expect(live.ends("done in")).to_contain_text("array([[2, 4]])")
+    file = io.BytesIO()
+    np.save(file, np.array([1.5, 2.0]))
+    upload(live.panel.locator("[data-field='numbers']"), "numbers.npy", file.getvalue())
+    expect(live.field("numbers")).to_be_disabled()
+    live.button("Call").click()
+    expect(live.result).to_contain_text("array([3., 4.])")
+    live.button("use JSON").click()
+    live.button("Call").click()
+    expect(live.result).to_contain_text("array([[2, 4]])")
+
+
+def test_several_images_are_uploaded_at_once(live: Graph) -> None:
+    live.choose("Forms", api="join")
+    field = live.panel.locator("[data-field='pictures']")
+    upload(field, "red.png", png(), count=2)
+    expect(field.locator(".nbc-preview img")).to_have_count(2)
+    live.call()
+    assert live.ends("done in").locator("img").evaluate("image => image.naturalWidth") == 80
+
+
+def test_a_form_has_a_field_for_each_type(opened: Notebook, live: Graph) -> None:
+    live.choose("Forms", api="many")
+    upload(live.panel.locator("[data-field='data']"), "data.bin", b"\x00xyz")
+    live.call(when="2026-01-31T12:30:00")
+    expect(live.ends("done in")).to_have_text(r"(b'\x00xyz', 2026, None, 'RED', 3, True)")
+    live.panel.get_by_role("spinbutton").fill("7")
+    live.field("color").select_option(label="blue")
+    live.field("sure").uncheck()
+    live.call(when="2027-01-31", either='"text"')
+    expect(live.result).to_contain_text(r"(b'\x00xyz', 2027, 7, 'BLUE', 'text', False)")
+    opened.screenshot("form-types")
+    live.call(when="soon")
+    live.ends("failed after")
+    expect(live.panel.locator("[data-field='when'] .nbc-problem")).to_contain_text("valid datetime")
+
+
+def test_a_data_frame_is_a_table(opened: Notebook, live: Graph) -> None:
+    live.choose("Forms", api="table")
+    live.call()
+    expect(live.ends("done in").get_by_role("cell", name="<b>x</b>")).to_be_visible()
+    opened.screenshot("table")
+
+
+def test_a_stream_of_many_items_leaves_the_page_alive(live: Graph) -> None:
+    live.choose("Forms", api="pour")
+    live.call(count="20000")
+    left = live.ends("20,000 items")
+    expect(left).to_contain_text("0 1 2 3")
+    expect(left).to_contain_text("the items after this are counted and not shown")
+    live.call(count="2")
+    expect(live.ends("2 items")).to_have_text("0 1 ")
+
+
+def test_two_browsers_look_at_one_kernel(opened: Notebook, live: Graph, desk) -> None:
+    live.choose("Forms", api="pour")
+    opened.save()
+    other = desk.open("lab", opened.path.name)
+    theirs = Graph(other.output(SHOWN))
+    theirs.choose("Forms", api="endless")
+    theirs.call()
+    expect(live.node("Forms")).to_contain_text("1 under way")
+    expect(live.panel.locator(".nbc-signature")).to_contain_text("pour(")
+    theirs.button("Cancel").click()
+    theirs.ends("cancelled after")
+    expect(live.node("Forms")).not_to_contain_text("under way")
+    other.page.close()
+    live.call(count="1")
+    expect(live.ends("1 item")).to_have_text("0 ")
+
+
+def test_a_narrow_page_has_room_for_all_of_it(opened: Notebook, live: Graph) -> None:
+    page = opened.page
+    page.set_viewport_size({"width": 500, "height": 900})
+    try:
+        for tab in ("Call", "Trace", "Logs"):
+            live.choose("Forms", tab)
+            box = live.panel.bounding_box()
+            assert box is not None
+            assert box["x"] + box["width"] <= 500
+            assert live.panel.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
+            opened.screenshot(f"narrow-{tab.lower()}")
+    finally:
+        page.set_viewport_size(PAGE)
