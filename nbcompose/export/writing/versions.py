@@ -27,6 +27,11 @@ OURSELVES = "nbcompose"
 _OUTSIDE = (OURSELVES, "__main__")  # the one is always there, the other is the script
 # What a module runs on without importing it by itself, and why.
 COMPANIONS = {"transformers": ("torch", "transformers runs its models with it")}
+# The same of functions of pandas.
+_ENGINES = {
+    **dict.fromkeys(("read_parquet", "to_parquet", "read_feather", "to_feather"), "pyarrow"),
+    **dict.fromkeys(("read_excel", "to_excel"), "openpyxl"),
+}
 WAIT = 30.0  # seconds for another interpreter
 
 
@@ -77,6 +82,8 @@ def imports_of(tree: ast.AST, *, optional: bool = False) -> Iterator[Import]:
                 yield from (Import(f"{node.module}.{alias.name}", optional) for alias in node.names)
         elif isinstance(node, ast.Call) and (name := _named(node)):
             yield Import(name, optional)
+        elif isinstance(node, ast.Attribute) and node.attr in _ENGINES:
+            yield Import(_ENGINES[node.attr], optional=True)
         caught = isinstance(node, ast.Try) and any(_catches(handler) for handler in node.handlers)
         yield from imports_of(node, optional=optional or caught)
 
