@@ -37,7 +37,9 @@ def _export(options: argparse.Namespace) -> int:
             "pip install 'nbcompose[notebook]'"
         ) from error
     try:
-        source = exporter.Source(read_cells(options.notebook), exporter.name_of(options.notebook))
+        source = exporter.Source(
+            read_cells(options.notebook), exporter.name_of(options.notebook), folder=options.notebook.parent
+        )
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise NbcomposeError(f"{options.notebook} cannot be read: {why}") from error
@@ -51,7 +53,7 @@ def _export(options: argparse.Namespace) -> int:
     if options.output == STDOUT:
         if options.docker:
             raise NbcomposeError("--docker writes files beside the script: say where that is to be, with -o app.py")
-        exported = exporter.export(source, request, script=f"{options.notebook.stem}.py")
+        exported = exporter.export(source, request, script="app.py")
         print(exported.text, end="")
     else:
         path = Path(options.output)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbcompose.errors import NbcomposeError
+from nbcompose.errors import ExportRefused, NbcomposeError
 from nbcompose.export.reading.cells import Cell
 from nbcompose.export.reading.statements import statements_of
-from nbcompose.export.slicing.slice import needed
+from nbcompose.export.slicing.refusals import of_a_file
+from nbcompose.export.slicing.slice import Slice, needed
 from nbcompose.export.writing import lookup
 from nbcompose.export.writing.docker import dockerfile, dockerignore
 from nbcompose.export.writing.freeze import Frozen, store
@@ -33,13 +34,14 @@ class Source:
     """What is exported: cells, and the name of the notebook's file.
 
     In a live notebook: `values` of its names, and for services of which not the last version serves the label of the
-    run that it comes from (`versions`, by variable).
+    run that it comes from (`versions`, by variable). `folder` is the notebook's: the present one, by default.
     """
 
     cells: Sequence[Cell]
     notebook: str
     values: Mapping[str, Any] | None = None
     versions: Mapping[str, str] | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +81,35 @@ def export(
     Raises `ExportRefused`, with everything that stands against it.
     """
     _check_freeze(source, request)
-    known: Collection[str] = source.values or ()
-    found = needed(
-        statements_of(source.cells),
-        request.entries or None,
-        request.freeze,
-        recompute=request.recompute,
-        versions=source.versions,
-        known=known,
-    )
+    found = _needed(source, request)
     frozen = []
     if found.frozen:
         assert data is not None
         assert source.values is not None
         frozen = [store(name, source.values[name], data) for name in found.frozen]
-    written = write(found, source.notebook, frozen=frozen, look_up=look_up)
+    written = write(found, source.notebook, frozen=frozen, look_up=look_up, folder=source.folder)
     files = {}
     if request.docker:
         files = {"Dockerfile": dockerfile(script, found.entries, written.requirements), ".dockerignore": dockerignore()}
     return Exported(written.text, found.services, found.entries, written.notes, files, tuple(frozen))
+
+
+def _needed(source: Source, request: Request) -> Slice:
+    known: Collection[str] = source.values or ()
+    try:
+        return needed(
+            statements_of(source.cells),
+            request.entries or None,
+            request.freeze,
+            recompute=request.recompute,
+            versions=source.versions,
+            known=known,
+        )
+    except ExportRefused as refused:
+        if source.values is not None:
+            raise
+        message = str(refused).partition("\n")[0]
+        raise ExportRefused(message, [of_a_file(reason) for reason in refused.reasons]) from None
 
 
 def export_to(path: Path, source: Source, request: Request, *, look_up: LookUp = lookup.look_up) -> Exported:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
@@ -33,7 +34,8 @@ class NbcomposeExporter(Exporter):  # type: ignore[misc]  # nbconvert's imports 
     def from_notebook_node(self, nb: Any, resources: Any = None, **kw: Any) -> tuple[str, Any]:
         nb, resources = super().from_notebook_node(nb, resources, **kw)
         name = str(resources["metadata"].get("name") or "notebook")
-        source = Source(cells_of(nb, f"{name}.ipynb"), f"{name}.ipynb")
+        folder = Path(str(resources["metadata"].get("path") or ""))
+        source = Source(cells_of(nb, f"{name}.ipynb"), f"{name}.ipynb", folder=folder)
         exported = export(source, Request(), script=f"{name}.py", look_up=_look_up(nb))
         if hidden_by(f"{name}.py", exported.text):
             resources["output_extension"] = "_app.py"  # what Jupyter puts before it is the notebook's name

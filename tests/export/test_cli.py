@@ -56,9 +56,21 @@ def test_a_script_that_was_exported_is_the_same_script(notebook: Path, capsys: p
     assert capsys.readouterr().out == text
 
 
+def test_modules_beside_a_notebook_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "near.py").write_text("start = 1")
+    path = write(tmp_path / "there", "from nbcompose import api\nfrom near import start", SERVICE)
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(path)]) == 0
+    assert capsys.readouterr().err == "note: near.py is a module of yours: it must lie beside the script\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["-o", "concurrent.py"], "concurrent.py has the name of a module of Python's own, which it hides: call the "),
         (
             ["--freeze", "start"],
             "a value can be frozen only where it is: run the notebook, and there %export FILE --freeze",
@@ -97,6 +109,7 @@ def test_a_refusal_names_the_cell_and_the_way_out(
     said = capsys.readouterr().err
     assert "cell 3, line 1" in said
     assert "subprocess" in said
+    assert "or store its value, in the running notebook: %export FILE --freeze start\n" in said
     assert not Path("app.py").exists()
 
 

@@ -121,6 +121,26 @@ def test_a_folder_that_takes_no_file_is_a_message(tmp_path: Path) -> None:
         export_to(tmp_path / "app.py", Source(CELLS, "two.ipynb"), Request(), look_up=installed)
 
 
+def test_a_script_that_would_hide_a_module_is_not_written(tmp_path: Path) -> None:
+    path, source = tmp_path / "concurrent.py", Source(CELLS, "concurrent.ipynb")
+    with pytest.raises(
+        NbcomposeError, match=r"^concurrent\.py has the name of a module of Python's own, which it hides"
+    ):
+        export_to(path, source, Request(), look_up=installed)
+    assert not path.exists()
+    export_to(path, source, Request(force=True), look_up=installed)
+    assert path.exists()
+
+
+def test_modules_and_files_are_looked_for_in_the_folder_of_the_notebook(tmp_path: Path) -> None:
+    (tmp_path / "near.py").write_text("")
+    cells = [*CELLS, Cell("6", "cell 6", "import near"), Cell("7", "cell 7", "words = near")]
+    source = Source(cells, "two.ipynb", folder=tmp_path)
+    assert export(source, Request(entries=("A",)), script="app.py").notes == (
+        "near.py is a module of yours: it must lie beside the script",
+    )
+
+
 def test_without_a_kernel_nothing_can_be_frozen(tmp_path: Path) -> None:
     with pytest.raises(NbcomposeError) as caught:
         export_to(tmp_path / "app.py", Source(CELLS, "two.ipynb"), Request(freeze=("words",)), look_up=installed)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from IPython.utils.text import LSString, SList
 
 from nbcompose.errors import ExportRefused
 from nbcompose.export.writing import template
@@ -69,6 +70,14 @@ def test_what_json_would_change_is_pickled(value: Any, tmp_path: Path) -> None:
     assert frozen.loader == "load_pickle"
     assert back == value
     assert type(back) is type(value)
+
+
+@pytest.mark.parametrize("value", [SList(["a", "b"]), LSString("a")], ids=["SList", "LSString"])
+def test_what_a_shell_command_gave_needs_no_ipython(value: Any, tmp_path: Path) -> None:
+    frozen, back = stored(value, tmp_path)
+    assert frozen.loader == "load_json"
+    assert back == value
+    assert frozen.note == f"value is a plain {type(back).__name__} in the script, without IPython's methods"
 
 
 def test_not_a_number(tmp_path: Path) -> None:

@@ -52,6 +52,22 @@ def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "kernels"
 
 
+def test_modules_beside_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "near.py").write_text("")
+    nb = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("import near\nfrom nbcompose import api\n@service\nclass A:\n    @api\n"
+                                         "    def f(self) -> str:\n        return near.__name__"),
+               nbformat.v4.new_code_cell("from nbcompose import service")]
+    )  # fmt: skip
+    nb.cells.reverse()
+    resources = {"metadata": {"name": "answers", "path": str(tmp_path)}}
+    exporter = NbcomposeExporter()
+    noted: list[str] = []
+    monkeypatch.setattr(exporter.log, "warning", lambda text, *values: noted.append(text % values))
+    exporter.from_notebook_node(nb, resources)
+    assert noted == ["nbcompose: near.py is a module of yours: it must lie beside the script"]
+
+
 def add(kernels: Path, name: str, argv: list[str], language: str = "python") -> None:
     (kernels / name).mkdir(parents=True)
     spec = {"argv": argv, "display_name": name, "language": language}

@@ -83,6 +83,27 @@ def refused(cells: Sequence[Cell], entries: Sequence[str] | None = None, **optio
             "cell 2, line 2: A has `import ipywidgets`, which only a notebook has: take it out",
         ),
         (
+            ["from tqdm.notebook import tqdm", "x = list(tqdm([1]))", A],
+            "cell 2, line 1: the statement in cell 2, line 1 has `from tqdm.notebook import tqdm`, which only a "
+            "notebook has: use tqdm.auto, which is the same here",
+        ),
+        (
+            ["import tqdm.notebook as t", "x = list(t.tqdm([1]))", A],
+            "cell 2, line 1: the statement in cell 2, line 1 has `import tqdm.notebook as t`, which only a "
+            "notebook has: use tqdm.auto, which is the same here",
+        ),
+        # names of other files, and cells that are no Python
+        (
+            ["%run helpers.py", A],
+            "cell 3, line 2: A needs `x`, which no cell sets: set it in one. If it is from `%run helpers.py` in "
+            "cell 2, line 1, import it from that file",
+        ),
+        (
+            ["def x(:\n    pass", A],
+            "cell 3, line 2: A needs `x`, which no cell sets: set it in one. It is in cell 2, which is no Python "
+            "(invalid syntax)",
+        ),
+        (
             [service("A", "display(1)")],
             "cell 2, line 2: A needs `display`, which only a notebook has: take it out",
         ),

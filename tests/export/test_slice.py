@@ -38,6 +38,7 @@ A = service("A", "return x")
         # what is altered
         (["x = []", "x.append(1)", A], ["x = []", "x.append(1)", "A"]),
         (["x = []", A, "x.append(1)"], ["x = []", "x.append(1)", "A"]),
+        (["x = []; x.append(1); x.append(1)", A], ["x = []", "x.append(1)", "x.append(1)", "A"]),
         (["x = [0]", "x[0] = 1", "del x[0]", A], ["x = [0]", "x[0] = 1", "del x[0]", "A"]),
         (["x = 0", "x += 1", A], ["x = 0", "x += 1", "A"]),
         (["def f(): return 1", "x = f()", "x.a.b = 1", A], ["def f(): return 1", "x = f()", "x.a.b = 1", "A"]),
@@ -52,9 +53,46 @@ A = service("A", "return x")
         (["x = []", "def g(): h()", "def h(): x.append(1)", "y = g()", A],
          ["x = []", "def g(): h()", "def h(): x.append(1)", "y = g()", "A"]),
         (["def g():\n    global x\n    x = 1", "g()", A], ["def g():", "g()", "A"]),
+        # what is altered by a call whose result is used
+        (["def make(): pass", "x = make()", "y = x.fit_transform([1])", A],
+         ["def make(): pass", "x = make()", "y = x.fit_transform([1])", "A"]),
+        (["import csv", "x = csv.reader(open('p'))", "head = next(x)", A],
+         ["import csv", "x = csv.reader(open('p'))", "head = next(x)", "A"]),
+        (["x = open('p')", "head = x.readline()", A], ["x = open('p')", "head = x.readline()", "A"]),
+        (["def make(): pass", "x = make()", "x.read('settings.ini')", A],
+         ["def make(): pass", "x = make()", "x.read('settings.ini')", "A"]),
+        (["import heapq", "x = [1, 2]", "y = heapq.heappop(x)", A],
+         ["import heapq", "x = [1, 2]", "y = heapq.heappop(x)", "A"]),
+        (["import numpy as np", "x = np.zeros(1)", "np.add(x, 1, out=x)", A],
+         ["import numpy as np", "x = np.zeros(1)", "np.add(x, 1, out=x)", "A"]),
+        (["x = []", "def g(v): v.append(1)", "y = g(x)", A], ["x = []", "def g(v): v.append(1)", "y = g(x)", "A"]),
+        (["x = []", "def h(v): v.append(1)", "def g(v): return h(v)", "y = g(x)", A],
+         ["x = []", "def h(v): v.append(1)", "def g(v): return h(v)", "y = g(x)", "A"]),
+        (["x = []", "def h(v): v.append(1)", "def g(): return h(x)", "for i in 1, 2: y = g()", A],
+         ["x = []", "def h(v): v.append(1)", "def g(): return h(x)", "for i in 1, 2: y = g()", "A"]),
+        (["x = [1]", "def g(v): return len(v)", "y = g(x)", A], ["x = [1]", "A"]),
+        (["x = [1]", "def g(v):\n    v = v.copy()\n    v.append(1)", "y = g(x)", A], ["x = [1]", "A"]),
+        (["x = [1]", "def g(v):\n    v.eval()\n    return v", "y = g(x)", A], ["x = [1]", "A"]),
+        (["x = [1]", "def g(v):\n    v = v.to('cpu')\n    v.append(1)", "y = g(x)", A],
+         ["x = [1]", "def g(v):", "y = g(x)", "A"]),
+        # an optimizer has the parameters of the model that it was made for
+        (["import torch", "x = torch.nn.Linear(1, 1)", "o = torch.optim.SGD(x.parameters(), lr=1)",
+          "for i in range(2):\n    x(i).backward()\n    o.step()", A],
+         ["import torch", "x = torch.nn.Linear(1, 1)", "o = torch.optim.SGD(x.parameters(), lr=1)",
+          "for i in range(2):", "A"]),
+        (["import torch", "x = torch.nn.Linear(1, 1)", "o = torch.optim.SGD([p for p in x.parameters() if p])",
+          "o.step()", A],
+         ["import torch", "x = torch.nn.Linear(1, 1)", "o = torch.optim.SGD([p for p in x.parameters() if p])",
+          "o.step()", "A"]),
+        (["import torch", "x = torch.nn.Linear(1, 1)", "o = torch.optim.SGD(x.parameters())", "x = x.to('cpu')",
+          "o.step()", A],
+         ["import torch", "x = torch.nn.Linear(1, 1)", "o = torch.optim.SGD(x.parameters())", "x = x.to('cpu')",
+          "o.step()", "A"]),
         # what only looks
         (["x = [1]", "print(x)", "x.count(1)", "len(x)", "x", A], ["x = [1]", "A"]),
         (["x = [1]", "def show(v): print(v)", "show(x)", A], ["x = [1]", "A"]),
+        (["import pandas", "x = pandas.DataFrame()", "x.sort_values('a')", "x.drop(columns=['a'], inplace=True)", A],
+         ["import pandas", "x = pandas.DataFrame()", "x.drop(columns=['a'], inplace=True)", "A"]),
         (["x = [1]", A, "A.f(x)", "A.to_async.f(x)", "y = A.f(x)"], ["x = [1]", "A"]),
         (["x = 'text'", "def g(v): v.append(1)", "g(x)", A], ["x = 'text'", "A"]),  # nothing alters a text
         (["import nbcompose", "x = [1]", "nbcompose.serve(x)", A], ["x = [1]", "A"]),
@@ -231,6 +269,18 @@ def test_values_are_made_anew_by_a_run_that_starts_over() -> None:
     assert lines(sliced(cells)) == ["x = []", "x.append(1)", "A"]
 
 
+def test_a_column_that_was_made_again() -> None:
+    cells = live(("x", "x = dict(a=1)"), *[("y", "x['b'] = x['a'] * 2")] * 2, ("A", A))
+    assert lines(sliced(cells)) == ["x = dict(a=1)", "x['b'] = x['a'] * 2", "A"]
+
+
+@pytest.mark.parametrize("call", ["g(x)", "y = g(x)"])
+def test_a_function_that_makes_a_column_was_called_again(call: str) -> None:
+    g = "def g(t):\n    t['b'] = t['a'] * 2\n    return t"
+    cells = live(("x", "x = dict(a=1)"), ("g", g), ("y", call), ("y", call), ("A", A))
+    assert lines(sliced(cells)) == ["x = dict(a=1)", "def g(t):", call, "A"]
+
+
 def test_doing_again_what_makes_no_difference() -> None:
     cells = live(("x", "x = {}"), *[("y", "x['a'] = 1")] * 2, *[("z", "x.update(b=2)")] * 2, ("A", A))
     assert lines(sliced(cells)) == ["x = {}", "x['a'] = 1", "x.update(b=2)", "A"]
@@ -302,6 +352,26 @@ def test_settings_of_nobody_knows_what_are_told() -> None:
     assert sliced(cells).notes == (
         "cell 2, line 3: `set_seed(1)` is not part of the script: no service needs what it sets",
     )
+
+
+@pytest.mark.parametrize(
+    ("cells", "name"),
+    [
+        (["import numpy as np\nnp.random.seed(0)", "y = np.random.rand()", "x = np.random.rand()"], "np"),
+        (["import random\nrandom.seed(0)", "y = random.choice([1])", "x = random.choice([1])"], "random"),
+        (["import torch\ntorch.manual_seed(0)", "y = torch.randn(1)", "x = torch.randn(1)"], "torch"),
+        (["import numpy as np\nrng = np.random.default_rng(0)", "y = rng.normal()", "x = rng.normal()"], "rng"),
+        (["import numpy as np\nnp.random.seed(0)", "x = np.random.rand()", "y = np.random.rand()"], ""),
+        (["import numpy as np\nnp.random.seed(0)", "y = np.zeros(1)", "x = np.random.rand()"], ""),
+        (["import numpy as np", "y = np.random.rand()", "x = np.random.rand()"], ""),
+    ],
+)
+def test_random_numbers_that_are_drawn_only_in_the_notebook_are_told(cells: list[str], name: str) -> None:
+    note = (
+        f"cell 3, line 1 draws random numbers from `{name}`, and the script does not: those that it draws are others "
+        "than here; --freeze NAME keeps a value as it is"
+    )
+    assert sliced(file(*cells, A)).notes == ((note,) if name else ())
 
 
 # The project's notebooks

@@ -80,6 +80,13 @@ def test_imports_of_code(code: str, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "engine"), [("pd.read_parquet('a')", "pyarrow"), ("x = df[0].to_excel('a')", "openpyxl")]
+)
+def test_what_pandas_reads_files_with_is_needed_where_it_is_installed(code: str, engine: str) -> None:
+    assert list(imports_of(ast.parse(code))) == [Import(engine, optional=True)]
+
+
+@pytest.mark.parametrize(
     ("handler", "optional"),
     [("ImportError", True), ("(KeyError, ModuleNotFoundError)", True), ("", True), ("KeyError", False)],
 )
@@ -256,6 +263,10 @@ def test_a_module_without_a_distribution_among_installed_ones(tmp_path: Path, mo
         (
             "numpy.py",
             "numpy.py has the name of a module that it imports, which it hides: call the script something else",
+        ),
+        (
+            "httpx.py",
+            "httpx.py has the name of a module that nbcompose imports, which it hides: call the script something else",
         ),
         (
             "nbcompose.py",

@@ -224,6 +224,30 @@ def test_notes_of_the_slice_are_kept() -> None:
     assert written.notes == ("cell 4: `!ls` is not part of the script",)
 
 
+@pytest.mark.parametrize(
+    ("line", "noted"),
+    [
+        ("os.environ['API_KEY'] = 'sk-1'", True),
+        ("os.environ.update(API_KEY='sk-1')", True),
+        ("os.environ.setdefault('API_KEY', 'sk-1')", True),
+        ("os.environ['API_KEY'] = open('key').read()", False),
+        ("os.environ['MODE'] = 'fast'", False),
+    ],
+)
+def test_a_secret_in_the_environment_is_pointed_out(line: str, noted: bool) -> None:
+    note = "the value of API_KEY (os.environ) is in the script: set it where the script is started instead"
+    assert script(f"import os\nfrom nbcompose import api\n{line}", ANSWERS).notes == ((note,) if noted else ())
+
+
+def test_files_beside_the_notebook_are_pointed_out(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text("[]")
+    cell = "from nbcompose import api\nopen('rows.json'), open('rows.json'), open('made.json', 'w'), ''"
+    needed = sliced(cell, ANSWERS, services={"Answer": None})
+    assert write(needed, "a.ipynb", look_up=installed(), folder=tmp_path).notes == (
+        "rows.json is looked for where the script is started: start it in a folder that has it",
+    )
+
+
 def test_a_secret_in_the_options_is_pointed_out() -> None:
     written = script(
         "from nbcompose import api", ANSWERS, services={"Answer": {"envs": {"HF_TOKEN": "hf_1", "A": "1"}}}

@@ -20,7 +20,8 @@ class Names:
     `handed`: it hands a lambda to a call, which may be called at once. `depends`: services, by registered name; `on`:
     by variable. `aliases`: (name, another name of the same value or of what holds it). `binds_later`,
     `touches_later`, `returns`: done with globals when what it defines is called; `alters`, `returns_arguments`: done
-    with what is handed to it.
+    with what is handed to it, and `alters_again` otherwise each time; `hands_on`: the functions that get it from
+    there. `given`, `given_later`: touches that count where the function is known to alter what it gets.
     """
 
     defines: set[str] = field(default_factory=set)
@@ -37,7 +38,11 @@ class Names:
     returns: set[str] = field(default_factory=set)
     depends: set[str] = field(default_factory=set)
     on: set[str] = field(default_factory=set)
+    given: set[Touch] = field(default_factory=set)
+    given_later: set[Touch] = field(default_factory=set)
+    hands_on: set[str] = field(default_factory=set)
     alters: bool = False
+    alters_again: bool = False
     returns_arguments: bool = False
     handed: bool = False
     awaits: bool = False
@@ -106,10 +111,23 @@ class Binder(ast.NodeVisitor):
             for name in {touch.name} | self._holders.get(touch.name, set()):
                 holder = self.scope.holder(name)
                 if holder.kind == "function" and name in holder.parameters:
-                    self.found.alters = True
+                    self._touch_argument(touch, renewed=name in holder.renewed)
                 elif holder is self.module and name not in (() if self._later else self.module.bound):
-                    where = self.found.touches_later if self._later else self.found.touches
-                    where.add(Touch(name, touch.how, touch.by))
+                    self._places(touch).add(Touch(name, touch.how, touch.by))
+
+    def _touch_argument(self, touch: Touch, *, renewed: bool) -> None:
+        if renewed or touch.moves:
+            return
+        if touch.how == "given":
+            self.found.hands_on.add(touch.by)
+        else:
+            self.found.alters = True
+            self.found.alters_again |= touch.again
+
+    def _places(self, touch: Touch) -> set[Touch]:
+        if touch.how == "given":
+            return self.found.given_later if self._later else self.found.given
+        return self.found.touches_later if self._later else self.found.touches
 
     def _return(self, value: ast.AST | None) -> None:
         for name in {n for one in effects.held(value) for n in (one, *self._holders.get(one, ()))}:

@@ -40,6 +40,8 @@ class _Reader(Branches):
             self._touch(effects.of_target(target, node.value))
             self.visit(target)
             self._alias(target, node.value)
+            if isinstance(target, ast.Name) and effects.renews(node.value) and not self._perhaps:
+                self.scope.block.renewed.add(target.id)
         for target in node.targets[1:]:
             self._alias(target, node.targets[0])
             self._alias(node.targets[0], target)
@@ -107,6 +109,7 @@ class _Reader(Branches):
 
     def visit_Call(self, node: ast.Call) -> None:
         self._touch(effects.of_call(node))
+        self._touch(effects.given(node))
         values = [*node.args, *(k.value for k in node.keywords)]
         if last(node.func) == "depends":
             self.found.depends.update(

@@ -20,6 +20,7 @@ class Scope:
     bound: set[str] = field(default_factory=set)
     outside: set[str] = field(default_factory=set)  # `global`
     parameters: set[str] = field(default_factory=set)
+    renewed: set[str] = field(default_factory=set)  # parameters that stand for something else than they did
 
     def holder(self, name: str) -> Scope:
         """The scope whose variable `name` is when it is read here; the module's for globals and builtins."""

@@ -102,7 +102,9 @@ class Course:
         reads = names.reads.union(*(c.later for c in called), names.later if names.handed else ())
         self._reads[index] = reads
         self._affects[index] = bound | names.defines | changed
-        self._again[index] = any(t.again for t in touched.values()) or bool(reads & (bound | names.defines))
+        self._again[index] = any(self._differs_again(t, index) for t in touched.values()) or bool(
+            reads & (bound | names.defines)
+        )
         for name in bound | names.defines:
             self._event(name, index, "bind" if name in bound | names.surely else "perhaps")
         for name in changed:
@@ -113,8 +115,11 @@ class Course:
         self._values.follow(self.statements[index], {*touched} | bound, returned)
 
     def _touches(self, index: int, called: list[Names]) -> list[Touch]:
-        touches = set(self.statements[index].names.touches).union(*(c.touches_later for c in called))
-        return sorted((t for t in touches if self._counts(t, index)), key=lambda t: (t.again, t.name))
+        names = self.statements[index].names
+        touches = names.touches.union(names.given, *(c.touches_later | c.given_later for c in called))
+        return sorted(
+            (t for t in touches if self._counts(t, index)), key=lambda t: (self._differs_again(t, index), t.name)
+        )
 
     def _event(self, name: str, index: int, kind: str) -> None:
         self._events.setdefault(name, []).append((index, kind))
@@ -134,7 +139,10 @@ class Course:
 
     def _counts(self, touch: Touch, index: int) -> bool:
         """Whether a touch may alter the value, for what its name stands for, and what is called."""
-        caller = self.find(touch.by.partition(".")[0], index).by if touch.how == "argument" else []
+        by_call = touch.how in ("argument", "given")
+        caller = self.find(touch.by.partition(".")[0], index).by if by_call else []
+        if touch.how == "given" and not any(isinstance(self.statements[c].node, FUNCTIONS) for c in caller):
+            return False
         if any(self.is_service(c) or self._only_looks(c, touch) for c in caller):
             return False
         made = self.find(touch.name, index).by
@@ -146,7 +154,7 @@ class Course:
         if isinstance(node, IMPORTS):
             return touch.sets_module
         if isinstance(node, DEFINITIONS):
-            return touch.how != "argument"
+            return not by_call
         return touch.how == "augment" or not is_constant(node)
 
     def _only_looks(self, index: int, touch: Touch) -> bool:
@@ -154,7 +162,29 @@ class Course:
         if isinstance(statement.node, IMPORTS):
             return any((getattr(statement.node, "module", "") or a.name).startswith("nbcompose")
                        for a in statement.node.names)  # fmt: skip
-        return isinstance(statement.node, FUNCTIONS) and "." not in touch.by and not statement.names.alters
+        return isinstance(statement.node, FUNCTIONS) and "." not in touch.by and not self._alters(index)
+
+    def _alters(self, function: int) -> bool:
+        """Whether a function, or one that gets it from there, alters what is handed to it."""
+        return any(self.statements[i].names.alters for i in self._handed_on(function))
+
+    def _handed_on(self, function: int) -> set[int]:
+        """A function, and those to which it hands on what is handed to it."""
+        todo, found = [function], set[int]()
+        while todo:
+            index = todo.pop()
+            if index in found or not isinstance(self.statements[index].node, FUNCTIONS):
+                continue
+            found.add(index)
+            todo += [i for name in self.statements[index].names.hands_on for i in self.find(name).by]
+        return found
+
+    def _differs_again(self, touch: Touch, index: int) -> bool:
+        """Whether doing it twice differs from doing it once; functions of the notebook are looked into."""
+        makers = self.find(touch.by, index).by if touch.how in ("argument", "given") else []
+        if makers and all(isinstance(self.statements[i].node, FUNCTIONS) for i in makers):
+            return any(self.statements[i].names.alters_again for m in makers for i in self._handed_on(m))
+        return touch.again
 
     def _siblings(self, name: str, index: int) -> list[int]:
         """`import a.b` after `import a.c`: both make `a` what it is."""

@@ -142,7 +142,8 @@ class Needs:
         if at_once and later.by:
             self.refuse(refusals.too_early(name, statement, self.course.statements[min(later.by)]), reader)
         elif name != "get_ipython" or not _magics(statement):
-            self.refuse(refusals.unexplained(name, statement, self._stars, live=name in self._known), reader)
+            reason = refusals.unexplained(name, statement, self._stars, live=name in self._known)
+            self.refuse(reason + refusals.hint(name, self.course.statements), reader)
 
     def _checked(self, name: str, index: int, reader: int) -> int:
         """The statement, or a later run of the same; refused where nobody could run it again."""
@@ -180,8 +181,12 @@ class Needs:
         for magic in _magics(statement) if not statement.magic else ():
             self.refuse(refusals.notebook_only(statement, magic), index)
         for node in ast.walk(statement.node):
-            if isinstance(node, ast.Import | ast.ImportFrom) and _NOTEBOOKS & _modules(node):
-                self.refuse(refusals.notebook_only(statement, ast.unparse(node)), index)
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                for module in _modules(node):
+                    if module.startswith("tqdm.notebook"):
+                        self.refuse(refusals.notebook_bar(statement, ast.unparse(node)), index)
+                    elif module.partition(".")[0] in _NOTEBOOKS:
+                        self.refuse(refusals.notebook_only(statement, ast.unparse(node)), index)
         for inside in services_inside(statement):
             self.refuse(refusals.hidden(statement, inside.name), index)
 
@@ -214,6 +219,5 @@ def _magics(statement: Statement) -> list[str]:
     return [m for m in map(magic_in, ast.walk(statement.node)) if m]
 
 
-def _modules(node: ast.Import | ast.ImportFrom) -> set[str]:
-    names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
-    return {name.partition(".")[0] for name in names}
+def _modules(node: ast.Import | ast.ImportFrom) -> list[str]:
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]

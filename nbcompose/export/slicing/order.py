@@ -78,14 +78,15 @@ def _is_again(course: Course, first: int, index: int, between: list[int]) -> boo
 
 def _refuse_repeated(needs: Needs, kept: list[int]) -> None:
     statements = needs.course.statements
-    runs = Counter((statements[i].cell.key, statements[i].line) for i in kept if needs.course.is_once(i))
+    place = {i: (statements[i].cell.key, statements[i].line, statements[i].node.col_offset) for i in kept}
+    runs = Counter(place[i] for i in kept if needs.course.is_once(i))
     for index in kept:
         statement = statements[index]
-        times = runs[statement.cell.key, statement.line]
+        times = runs[place[index]]
         if times > 1:
             name = min(needs.course.affects(index))
             needs.refuse(refusals.repeated(name, statement, times), index)
-            runs[statement.cell.key, statement.line] = 0
+            runs[place[index]] = 0
 
 
 def _tangled(needs: Needs, kept: list[int], same: dict[int, int]) -> list[tuple[int, str]]:

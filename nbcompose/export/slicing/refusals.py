@@ -45,6 +45,18 @@ def unexplained(name: str, reader: Statement, stars: Sequence[Statement], *, liv
     return f"{where}, which no cell sets: set it in one"
 
 
+def hint(name: str, statements: Sequence[Statement]) -> str:
+    """Where a name that no statement sets may be from all the same."""
+    for statement in statements:
+        source = statement.cell.source.strip()
+        if statement.magic.startswith("%run ") and statement.cell.current:
+            return f". If it is from `{shorten(statement.magic)}` in {place(statement)}, import it from that file"
+        wrong = statement.magic.removeprefix(source)
+        if not source.startswith("%%") and wrong != statement.magic and re.search(rf"\b{re.escape(name)}\b", source):
+            return f". It is in {statement.cell.label}, which is no Python{wrong}" if wrong else ""
+    return ""
+
+
 def _named(star: Statement, name: str) -> str:
     module = star.text.strip().splitlines()[-1].split("import")[0].removeprefix("from").strip()
     return f"from {module} import {name}"
@@ -101,6 +113,10 @@ def notebook_only(maker: Statement, line: str) -> str:
     return f"{place(maker)}: {who(maker)} has `{shorten(line)}`, which only a notebook has: take it out"
 
 
+def notebook_bar(maker: Statement, line: str) -> str:
+    return f"{notebook_only(maker, line).removesuffix('take it out')}use tqdm.auto, which is the same here"
+
+
 def awaits(name: str, reader: Statement, maker: Statement) -> str:
     return (
         f"{_needed(name, reader, maker)}, is awaited outside of a function, which only a notebook "
@@ -130,6 +146,13 @@ def repeated(name: str, maker: Statement, times: int) -> str:
 def hidden(maker: Statement, name: str) -> str:
     return (
         f"{place(maker)}: the service {name} is defined inside another statement: move it to the top level of its cell"
+    )
+
+
+def of_a_file(reason: str) -> str:
+    """The same of a notebook that does not run here: values are elsewhere."""
+    return reason.replace(
+        "store its value: --freeze", "store its value, in the running notebook: %export FILE --freeze"
     )
 
 

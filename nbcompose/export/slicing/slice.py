@@ -14,6 +14,7 @@ from nbcompose.export.slicing import refusals
 from nbcompose.export.slicing.course import Course, is_import
 from nbcompose.export.slicing.needs import Needs, registered, services_inside
 from nbcompose.export.slicing.order import ordered
+from nbcompose.export.slicing.seeds import random_otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def needed(
         services=tuple(services),
         entries=tuple(v for v in services if v in variables) if entries is None else tuple(variables),
         frozen=tuple(sorted(needs.frozen)),
-        notes=(*notes, *_dropped(course, needs.taken)),
+        notes=(*notes, *_dropped(course, needs.taken), *random_otherwise(course, needs.taken)),
     )
 
 

@@ -10,7 +10,7 @@ import math
 import pickle
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -53,6 +53,8 @@ def store(name: str, value: Any, folder: Path) -> Frozen:
     else .pickle. Raises `ExportRefused` for what cannot be pickled either, such as a lock or an open file.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if type(value).__module__ == "IPython.utils.text" and isinstance(value, list | str):
+        return _of_shell(name, value, folder)
     for form in (_json, _array, _tensor, _tensors, _frame):
         try:
             return form(name, value, folder)
@@ -76,6 +78,15 @@ def _write(file: Path, save: Callable[[Path], object], same: Callable[[Path], bo
     finally:
         part.unlink(missing_ok=True)
     return file
+
+
+def _of_shell(name: str, value: list[str] | str, folder: Path) -> Frozen:
+    """What `!command` gave: a script runs where there is no IPython."""
+    plain = list(value) if isinstance(value, list) else str(value)
+    kind = type(plain).__name__
+    return replace(
+        store(name, plain, folder), note=f"{name} is a plain {kind} in the script, without IPython's methods"
+    )
 
 
 # -- forms

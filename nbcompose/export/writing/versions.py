@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import metadata
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -26,6 +28,11 @@ OURSELVES = "nbcompose"
 _OUTSIDE = (OURSELVES, "__main__")  # the one is always there, the other is the script
 # What a module runs on without importing it by itself, and why.
 COMPANIONS = {"transformers": ("torch", "transformers runs its models with it")}
+# The same of functions of pandas.
+_ENGINES = {
+    **dict.fromkeys(("read_parquet", "to_parquet", "read_feather", "to_feather"), "pyarrow"),
+    **dict.fromkeys(("read_excel", "to_excel"), "openpyxl"),
+}
 WAIT = 30.0  # seconds for another interpreter
 
 
@@ -76,6 +83,8 @@ def imports_of(tree: ast.AST, *, optional: bool = False) -> Iterator[Import]:
                 yield from (Import(f"{node.module}.{alias.name}", optional) for alias in node.names)
         elif isinstance(node, ast.Call) and (name := _named(node)):
             yield Import(name, optional)
+        elif isinstance(node, ast.Attribute) and node.attr in _ENGINES:
+            yield Import(_ENGINES[node.attr], optional=True)
         caught = isinstance(node, ast.Try) and any(_catches(handler) for handler in node.handlers)
         yield from imports_of(node, optional=optional or caught)
 
@@ -202,9 +211,19 @@ def hidden_by(script: str, text: str) -> str:
         whose = "a module of Python's own"
     elif name in {found.name.partition(".")[0] for found in imports_of(ast.parse(text))}:
         whose = "a module that it imports"
+    elif name in _our_imports():
+        whose = "a module that nbcompose imports"
     else:
         return ""
     return f"{PurePath(script).name} has the name of {whose}, which it hides: call the script something else"
+
+
+def _our_imports() -> set[str]:
+    """Top-level modules of the distributions that nbcompose needs without its extras."""
+    wanted = [requirement for requirement in metadata.requires(OURSELVES) or () if "extra ==" not in requirement]
+    names = {re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-") for requirement in wanted}
+    found = metadata.packages_distributions()
+    return {name for name, owners in found.items() if names & {owner.lower().replace("_", "-") for owner in owners}}
 
 
 def unpinned(why: str) -> LookUp:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from nbcompose.export.reading.effects import last
 from nbcompose.export.slicing.slice import Slice
 from nbcompose.export.writing import lookup, parts
 from nbcompose.export.writing.formatting import formatted
@@ -52,15 +53,47 @@ def write(
     loaded = [Import(module) for f in frozen for module in f.modules]
     found = requirements([*imports_of(ast.parse(text)), *loaded], look_up, folder)
     text = formatted(text, python=found.python, own=[name.removesuffix(".py") for name in found.own])
-    notes = [*needed.notes, *head.notes(), *(f.note for f in frozen if f.note), *_secrets(needed), *found.notes]
+    own = [*_secrets(needed), *_data(needed, folder or Path())]
+    notes = [*needed.notes, *head.notes(), *(f.note for f in frozen if f.note), *own, *found.notes]
     return Script(found.block + text, found, tuple(dict.fromkeys(notes)))
 
 
+_LONGEST = 200  # characters of a path
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
 
 
 def _secrets(needed: Slice) -> Iterable[str]:
-    variables = dict.fromkeys(key for s in needed.statements for key in (s.options or {}).get("envs", {}))
-    for key in variables:
+    variables = dict.fromkeys((key, "--env") for s in needed.statements for key in (s.options or {}).get("envs", {}))
+    variables |= dict.fromkeys((key, "os.environ") for s in needed.statements for key in _written_out(s.node))
+    for key, where in variables:
         if any(word in key.upper() for word in _SECRET):
-            yield f"the value of {key} (--env) is in the script: set it where the script is started instead"
+            yield f"the value of {key} ({where}) is in the script: set it where the script is started instead"
+
+
+def _written_out(node: ast.stmt) -> Iterable[str]:
+    """The environment variables that a statement sets to what it says itself."""
+    match node:
+        case ast.Assign(targets=[ast.Subscript(value=of, slice=ast.Constant(value=str(key)))], value=ast.Constant()):
+            keys = [key]
+        case ast.Expr(
+            value=ast.Call(func=ast.Attribute(value=of, attr="setdefault"), args=[ast.Constant(value=key), _])
+        ):
+            keys = [str(key)]
+        case ast.Expr(value=ast.Call(func=ast.Attribute(value=of, attr="update"), keywords=keywords)):
+            keys = [k.arg for k in keywords if k.arg and isinstance(k.value, ast.Constant)]
+        case _:
+            return []
+    return keys if last(of) == "environ" else []
+
+
+def _data(needed: Slice, folder: Path) -> Iterable[str]:
+    """Files that the notebook finds by a relative path."""
+    constants = (n for s in needed.statements for n in ast.walk(s.node) if isinstance(n, ast.Constant))
+    texts = dict.fromkeys(c.value for c in constants if isinstance(c.value, str) and _may_be_file(c.value))
+    for text in texts:
+        if (folder / text).is_file():
+            yield f"{text} is looked for where the script is started: start it in a folder that has it"
+
+
+def _may_be_file(text: str) -> bool:
+    return 0 < len(text) < _LONGEST and text.isprintable() and not PurePath(text).is_absolute()
