@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, Page
+from playwright.sync_api import Browser, Error, Page, expect
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -19,6 +19,7 @@ from lab_server import Server
 
 PAGE = {"width": 1200, "height": 1400}
 TIMEOUT = 20_000  # milliseconds; only what fails takes so long
+expect.set_options(timeout=TIMEOUT)
 
 SERVICES = """
 %%service
