@@ -28,7 +28,8 @@ demo: $(MODELS)  ## run the quickstart notebook and print its questions and answ
 lab: $(MODELS)  ## open JupyterLab on the notebooks
 	$(PY) -m jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
-test: check unit system browser notebooks  ## check, and every test: unit, system, browser, notebooks
+test: check unit system  ## check, and every test: unit, system, browser, notebooks
+	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) browser notebooks
 	@echo "==> everything passed"
 
 check: $(INSTALLED)  ## lint, format check and types

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from nbcompose.replica.runtime import Runtime
 
 
+EARLY = 0.01  # seconds before a deadline at which the caller's timer may have gone off
+
+
 def outcome(error: BaseException, context: CallContext) -> str:
     """What a span and the counts say of a call that raised: the error's type, or why the caller did not wait for it."""
     if not isinstance(error, asyncio.CancelledError | GeneratorExit):
         return type(error).__name__
     left = context.remaining()
-    return DeadlineExceeded.__name__ if left is not None and left <= 0 else CANCELLED
+    return DeadlineExceeded.__name__ if left is not None and left <= EARLY else CANCELLED
 
 
 class TimedCall:
