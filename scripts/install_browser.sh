@@ -17,5 +17,5 @@ fi
 if command -v apt-get >/dev/null 2>&1; then
     echo "==> installing Chromium for the browser tests (apt-get install chromium)"
     # What cannot be installed is said by the tests, which know whether they may be skipped.
-    { $as_root apt-get update -qq && $as_root apt-get install -qq -y --no-install-recommends chromium; } >/dev/null || true
+    { $as_root apt-get update -qq && $as_root apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core; } >/dev/null || true
 fi
