@@ -29,7 +29,7 @@ lab: $(MODELS)  ## open JupyterLab on the notebooks
 	$(PY) -m jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 test: check unit system  ## check, and every test: unit, system, browser, notebooks
-	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) browser notebooks
+	@$(MAKE) --no-print-directory -j$(if $(CI),1,2) $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) browser notebooks
 	@echo "==> everything passed"
 
 check: $(INSTALLED)  ## lint, format check and types

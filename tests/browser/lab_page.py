@@ -16,6 +16,7 @@ CONNECTED = """async () => {
     return Boolean(await context?.session?.kernel?.info);
 }"""
 RUN = "() => window.jupyterapp.commands.execute('notebook:run-cell')"  # what Ctrl+Enter does, but it says when it ended
+ANSWERED = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestKernelInfo()"
 SHUT_DOWN = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
 SELECT_ALL = "ControlOrMeta+a"
 
@@ -64,6 +65,16 @@ class Notebook:
         """Write this into a cell, and run it to its end; returns its output."""
         self.write(number, source)
         return self.run(number)
+
+    def interrupt(self, number: int) -> Locator:
+        """Press the stop button while a cell runs; returns its output once the kernel is ready for another one.
+
+        What is asked of it before that, it drops with what the interrupted cell has left waiting.
+        """
+        self.page.get_by_role("button", name="Interrupt the kernel").click()
+        expect(self.cell(number).locator(".jp-InputPrompt")).to_have_text(re.compile(r"^\[\d+\]:$"))
+        self.page.evaluate(ANSWERED)
+        return self.output(number)
 
     def write(self, number: int, source: str) -> None:
         """Replace what is in a cell."""

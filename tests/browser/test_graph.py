@@ -74,8 +74,7 @@ def test_a_call_is_answered_while_a_cell_runs(graph: Notebook, live: Graph) -> N
     live.choose("Answer", api="ask")
     live.call(question="meanwhile")
     expect(live.ends("done in")).to_contain_text("meanwhile 0;")
-    graph.page.get_by_role("button", name="Interrupt the kernel").click()
-    expect(graph.output(SCRATCH)).to_contain_text("KeyboardInterrupt")
+    expect(graph.interrupt(SCRATCH)).to_contain_text("KeyboardInterrupt")
 
 
 def test_a_finished_stream_says_how_many_items_it_had(graph: Notebook, live: Graph) -> None:
