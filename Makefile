@@ -1,10 +1,13 @@
 # Every target does all the set-up that it needs, says what it does, and is quick when run again.
 
 VENV := .venv
+LOCK := dev
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 LIGHT := .venv-light/.installed
 MODELS := models/.laid-out
+# What environments are made from. (Without a lock there is still torch's.)
+PINS := pyproject.toml locks/torch.txt $(wildcard locks/$(LOCK).txt) scripts/set_up.sh scripts/install_torch.py
 
 # What models are called for is in models/, under their hub ids, so no hub is asked. (make lab HF_HUB_OFFLINE=0 asks it.)
 export HF_HOME := $(CURDIR)/models
@@ -16,8 +19,8 @@ unexport JUPYTER_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV
 alone = JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=$(CURDIR)/build/ipython
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check unit system browser notebooks save-notebooks pictures models bench bench-edit \
-	bench-widget bench-peers clean
+.PHONY: help demo lab test test-oldest test-pythons test-newest check parts unit system browser notebooks \
+	save-notebooks pictures models bench bench-edit bench-widget bench-peers lock clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -28,9 +31,25 @@ demo: $(MODELS)  ## run the quickstart notebook and print its questions and answ
 lab: $(MODELS)  ## open JupyterLab on the notebooks
 	$(PY) -m jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
-test: check unit system  ## check, and every test: unit, system, browser, notebooks
-	@$(MAKE) --no-print-directory -j$(if $(CI),1,2) $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) browser notebooks
+test: check parts  ## check, and every test: unit, system, browser, notebooks
 	@echo "==> everything passed"
+
+# The longest parts, side by side where somebody waits for them.
+parts: unit system
+	@$(MAKE) --no-print-directory -j$(if $(CI),1,2) $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) browser notebooks
+
+PARTS := parts
+test-oldest:  ## the tests with the lowest versions that pyproject.toml admits (PARTS=unit: only those)
+	@$(MAKE) --no-print-directory $(PARTS) VENV=.venv-oldest LOCK=oldest
+
+test-pythons: $(INSTALLED)  ## the unit tests under every Python at hand (PYTHONS="3.12 /path/to/python": under these)
+	@MAKE="$(MAKE)" PY=$(PY) scripts/test_pythons.sh $(PYTHONS)
+
+test-newest:  ## everything with the newest versions there are; goes on where a part fails, and says what is newer
+	@PY=$(PY) scripts/test_newest.sh
+
+lock: $(INSTALLED)  ## renew locks/ with the newest versions (KEEP=1: change only what pyproject.toml calls for)
+	@scripts/lock.sh $(PY) $(if $(KEEP),--keep)
 
 check: $(INSTALLED)  ## lint, format check and types
 	@echo "==> ruff and mypy"
@@ -77,18 +96,16 @@ bench-peers: $(MODELS)  ## install BentoML and Ray Serve, each in a virtual envi
 	@benchmarks/make_peers.sh
 
 clean:  ## remove everything that git ignores and these targets made
-	rm -rf $(VENV) .venv-light .venv-bentoml .venv-ray build dist models .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* build dist models .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml constraints.txt scripts/set_up.sh
-	@scripts/set_up.sh $(VENV)
+$(INSTALLED): $(PINS)
+	@scripts/set_up.sh $(VENV) $(LOCK)
 	@touch $@
 
 # nbcompose alone, as an exported script has it: no Jupyter, no torch.
-$(LIGHT): pyproject.toml constraints.txt $(INSTALLED)
-	@echo "==> installing nbcompose without its extras into .venv-light"
-	@$(PY) -m venv --clear .venv-light
-	@.venv-light/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --editable .
+$(LIGHT): pyproject.toml locks/core.txt scripts/set_up.sh $(INSTALLED)
+	@rm -rf .venv-light && PYTHON=$(PY) scripts/set_up.sh .venv-light core
 	@touch $@
 
 $(MODELS): $(INSTALLED) scripts/lay_out_models.py scripts/hub_cache.py scripts/real_models.py scripts/stand_ins.py

@@ -1,44 +1,23 @@
-#!/usr/bin/env bash
-# Creates the virtual environments of the peers, .venv-bentoml and .venv-ray, beside the project's own .venv.
-# They get the same torch, transformers and numpy as ours, so that the four-model graph runs the same code.
-# Quick when run again: a stamp in each environment holds what was asked for.
+#!/bin/sh
+# Creates the virtual environments of the peers, .venv-bentoml and .venv-ray, beside the project's own .venv, from their
+# locks. They have the same torch, transformers and numpy as ours, so that the four-model graph runs the same code.
+# Quick when run again: a stamp in each environment holds the lock that it was made from.
 #
 #   benchmarks/make_peers.sh [bentoml] [ray]        both without an argument
-set -euo pipefail
+set -eu
 cd "$(dirname "$0")/.."
 
-ours=.venv/bin/python
-if [[ ! -x $ours ]]; then
-    echo "make_peers: there is no .venv yet; run 'make models' first (the peers copy its torch and transformers)" >&2
-    exit 1
-fi
-
-mkdir -p build
-shared=build/peers-shared.txt
-"$ours" - > "$shared" <<'PYTHON'
-from importlib.metadata import version
-
-for package in ("torch", "transformers", "tokenizers", "safetensors", "numpy"):
-    print(f"{package}=={version(package).split('+')[0]}")
-PYTHON
-
-peers=("$@")
-[[ ${#peers[@]} -gt 0 ]] || peers=(bentoml ray)
-
-for peer in "${peers[@]}"; do
-    requirements=benchmarks/peers/requirements-$peer.txt
-    if [[ ! -f $requirements ]]; then
+if [ $# -eq 0 ]; then set -- bentoml ray; fi
+for peer in "$@"; do
+    if [ ! -f "benchmarks/peers/$peer.in" ]; then
         echo "make_peers: unknown peer '$peer'; known: bentoml, ray" >&2
-        exit 1
+        exit 2
     fi
-    venv=.venv-$peer
-    wanted=$(cat "$requirements" "$shared")
-    if [[ -f $venv/.installed && $(cat "$venv/.installed") == "$wanted" ]]; then
-        echo "make_peers: $venv is up to date"
+    stamp=.venv-$peer/.installed
+    if [ -f "$stamp" ] && cat "locks/$peer.txt" locks/torch.txt | cmp -s - "$stamp"; then
+        echo "make_peers: .venv-$peer is up to date"
         continue
     fi
-    echo "make_peers: creating $venv ($(grep -v '^#' "$requirements" | tr '\n' ' '), torch and transformers as in .venv)"
-    "$ours" -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements" -r "$shared"
-    printf '%s\n' "$wanted" > "$venv/.installed"
+    PYTHON=${PYTHON:-.venv/bin/python} scripts/set_up.sh ".venv-$peer" "$peer"
+    cat "locks/$peer.txt" locks/torch.txt >"$stamp"
 done

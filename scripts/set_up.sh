@@ -1,10 +1,15 @@
 #!/bin/sh
 # Makes the virtual environment $1 with the project and everything that demo, tests and notebooks need.
 #
+#   scripts/set_up.sh VENV [LOCK]     LOCK is dev (the default), core, oldest, bentoml or ray: locks/LOCK.txt; or newest:
+#                                     no lock at all. The peers get no nbcompose, and core gets no torch.
+#
 # PYTHON names the interpreter to use. Without it, the first one below that is new enough is taken.
+# TORCH says which torch: see scripts/install_torch.py.
 set -eu
 cd "$(dirname "$0")/.."
 venv=$1
+lock=${2:-dev}
 
 new_enough() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
@@ -35,8 +40,23 @@ pip() {
     "$venv/bin/python" -m pip --disable-pip-version-check "$@"
 }
 
-# torch by itself and first: it is the large one, and every resolution after it then keeps that build.
-echo "==> installing $(grep '^torch==' constraints.txt) (a large download the first time)"
-pip install --constraint constraints.txt "$(grep '^torch==' constraints.txt)"
-echo "==> installing nbcompose and what the notebooks, demo and tests need"
-pip install --constraint constraints.txt --editable '.[notebook,transformers,demo,test]'
+# Three calls: pip wants hashes for all that one call installs or for nothing, and neither torch, whose build depends on
+# the machine, nor the project itself has one.
+if [ "$lock" = newest ]; then
+    echo "==> installing the newest of what pyproject.toml admits into $venv (no lock)"
+    pip install --quiet packaging
+    "$venv/bin/python" scripts/install_torch.py
+    # Without a torch, what depends on one would bring a CUDA build.
+    extras=notebook,demo,test
+    if "$venv/bin/python" -c 'import torch' 2>/dev/null; then extras=$extras,transformers; fi
+    pip install --quiet --upgrade --constraint locks/torch.txt --editable ".[$extras]"
+else
+    echo "==> installing locks/$lock.txt into $venv (a minute or two the first time)"
+    pip install --quiet --no-deps --require-hashes --requirement "locks/$lock.txt"
+    if [ "$lock" != core ]; then "$venv/bin/python" scripts/install_torch.py; fi
+fi
+case $lock in dev | core | oldest)
+    echo "==> installing nbcompose into $venv"
+    pip install --quiet --no-deps --no-build-isolation --editable .
+    ;;
+esac

@@ -31,7 +31,8 @@ def message_only(error: E, shell: InteractiveShell) -> E:
 
 def from_frame(error: E, frames: TracebackType | None, shell: InteractiveShell) -> E:
     """`error`, for raising: under the cell its traceback begins at `frames`, the user's own."""
-    return _shown_as(error, partial(shell.InteractiveTB.structured_traceback, type(error), error, frames))
+    lines = partial(shell.InteractiveTB.structured_traceback, type(error), error, frames, tb_offset=0)
+    return _shown_as(error, lines)
 
 
 def from_the_caller(error: E, shell: InteractiveShell) -> E:
@@ -70,7 +71,7 @@ def _has_lines(remote: RemoteTraceback) -> bool:
 
 def _caller_lines(error: BaseException, shell: InteractiveShell) -> list[str]:
     frames = _outside(error.__traceback__)
-    lines: list[Any] = shell.InteractiveTB.structured_traceback(type(error), error, frames)
+    lines: list[Any] = shell.InteractiveTB.structured_traceback(type(error), error, frames, tb_offset=0)
     return [cell_names(str(line), shell) for line in lines]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import signature
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -29,8 +30,10 @@ def kept(shell: InteractiveShell) -> Iterator[History]:
 
 def run(shell: InteractiveShell, source: str, cell: str | None = None, deleted: list[str] | None = None) -> None:
     """As a front end does: with the cell's id, and those that were deleted since it last ran one."""
-    meta = {} if deleted is None else {"deletedCells": deleted}
-    shell.run_cell(source, store_history=True, cell_id=cell, cell_meta=meta)
+    told = {} if deleted is None else {"cell_meta": {"deletedCells": deleted}}
+    if told and "cell_meta" not in signature(shell.run_cell).parameters:
+        pytest.skip("this IPython does not hand on what a front end says of a cell")
+    shell.run_cell(source, store_history=True, cell_id=cell, **told)
 
 
 def seen(kept: History) -> Seen:
