@@ -1,5 +1,6 @@
 """Teaches nbval display updates, which it drops: a cell's outputs are those that a reader sees when the cell is done.
-After the last cell, each notebook is exported while it runs, and its script is checked against it.
+After the last cell, the logs of each notebook's services are looked through for warnings, and it is exported while it
+runs, and its script is checked against it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,15 @@ GOLDEN = Path(__file__).parents[1] / "tests" / "export" / "golden"
 SAME = {"same", "same within 1e-5", "differs from call to call; same shape and types"}
 LEFT_OUT = ("Embedder.closeness: app.py has no such api",)  # of a version that was rolled back
 TIMEOUT = 300.0  # seconds
+# What Python, logging and libraries begin a warning with; a progress bar or a note is none.
+WARNING = re.compile(r"\w*Warning\b|\bWARN(ING)?\b|deprecat", re.IGNORECASE)
+# What the published inference graph is warned of, by us: arguments that its models do not declare.
+MEANT = "UnknownArgumentWarning: "
+ALL_LOGS = """
+from nbcompose.notebook.session import current
+registry = current(get_ipython()).registry
+display({"text/plain": "\\n".join(f"{name}: {line}" for name in registry.names() for line in registry.logs(name, 10_000))}, raw=True)
+"""
 
 
 def settle(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -46,8 +56,9 @@ class UpdatedNotebook(IPyNbFile):  # type: ignore[misc]  # nbval has no types
         self._request = ""
 
     def collect(self) -> Iterator[pytest.Item]:
-        """Its cells, and then its script."""
+        """Its cells, and then what its services wrote, and its script."""
         yield from super().collect()
+        yield QuietServices.from_parent(self, name="its services warn of nothing")
         if self._golden().exists():
             yield ExportedScript.from_parent(self, name="exports and passes --check")
 
@@ -74,20 +85,8 @@ class UpdatedNotebook(IPyNbFile):  # type: ignore[misc]  # nbval has no types
         return message["msg_type"] == "error" or message["content"].get("execution_state") == "idle"
 
 
-class ExportedScript(pytest.Item):
-    """The notebook has run: its script is the golden one, starts, and answers as its services do."""
-
-    def runtest(self) -> None:
-        folder = Path(self.config._tmp_path_factory.mktemp("export"))  # type: ignore[attr-defined]
-        self._run(f"__vsc_ipynb_file__ = {str(self.path)!r}", silent=True)  # how one front end names the notebook
-        shown = self._run(f"%export {folder}/app.py --check")
-        head, _, *lines = shown.splitlines()
-        assert head == "app.py starts, and its services are ready", shown
-        answers = [re.split(r"\s{2,}", line)[2:3] for line in lines if line not in LEFT_OUT]
-        assert answers, shown
-        assert all(set(answer) <= SAME for answer in answers), shown
-        golden = self.parent._golden().read_text(encoding="utf-8")  # type: ignore[union-attr]
-        assert without_versions((folder / "app.py").read_text(encoding="utf-8")) == golden
+class AfterTheCells(pytest.Item):
+    """Something about a notebook that has run."""
 
     def _run(self, source: str, *, silent: bool = False) -> str:
         """Run a cell after the notebook's own; returns what its display ends with. Fails with its error."""
@@ -108,6 +107,30 @@ class ExportedScript(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int, str]:
         return self.path, 0, f"{self.path.name}: {self.name}"
+
+
+class QuietServices(AfterTheCells):
+    """Its services have written no warning: what a reader would wonder about, in the log or, one day, under a cell."""
+
+    def runtest(self) -> None:
+        lines = self._run(ALL_LOGS).splitlines()
+        assert [line for line in lines if WARNING.search(line) and MEANT not in line] == []
+
+
+class ExportedScript(AfterTheCells):
+    """The notebook has run: its script is the golden one, starts, and answers as its services do."""
+
+    def runtest(self) -> None:
+        folder = Path(self.config._tmp_path_factory.mktemp("export"))  # type: ignore[attr-defined]
+        self._run(f"__vsc_ipynb_file__ = {str(self.path)!r}", silent=True)  # how one front end names the notebook
+        shown = self._run(f"%export {folder}/app.py --check")
+        head, _, *lines = shown.splitlines()
+        assert head == "app.py starts, and its services are ready", shown
+        answers = [re.split(r"\s{2,}", line)[2:3] for line in lines if line not in LEFT_OUT]
+        assert answers, shown
+        assert all(set(answer) <= SAME for answer in answers), shown
+        golden = self.parent._golden().read_text(encoding="utf-8")  # type: ignore[union-attr]
+        assert without_versions((folder / "app.py").read_text(encoding="utf-8")) == golden
 
 
 def without_versions(script: str) -> str:

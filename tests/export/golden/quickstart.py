@@ -72,13 +72,14 @@ class Writer:
 
     def _tokens(self, prompt: str, limit: int) -> Iterator[int]:
         import torch
+        from transformers import DynamicCache
 
         ids = self.tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
-        cache = None
+        cache = DynamicCache()  # the fourth argument: releases of transformers differ in its name
         for _ in range(limit):
             with torch.inference_mode():
-                output = self.model(ids, past_key_values=cache, use_cache=True)
-            ids, cache = output.logits[:, -1:].argmax(-1), output.past_key_values
+                logits = self.model(ids, None, None, cache).logits
+            ids = logits[:, -1:].argmax(-1)
             if ids.item() == self.tokenizer.eos_token_id:
                 return
             yield ids.item()
