@@ -15,10 +15,10 @@ from types import CodeType, FunctionType
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from cloudpickle import cloudpickle
-
 from nbcompose.capture.reach import per_code
 from nbcompose.declaration import Service
+from nbcompose.wire import cloudpickle_adapter
+from nbcompose.wire.cloudpickle_adapter import class_parts, function_parts, reduce_class
 
 # What Python, or a library, makes of what a class says.
 DERIVED = frozenset({
@@ -100,11 +100,6 @@ def digest_of(value: Any) -> str:
     return Digester().digest(value)
 
 
-def identity_of(cls: type[Any]) -> str:
-    """Tells a class that was made in this process from one that was made by running its cell again."""
-    return str(cloudpickle._get_or_create_tracker_id(cls))
-
-
 class _Sink:
     """A file that only remembers a digest."""
 
@@ -122,7 +117,7 @@ class _Sink:
         return self._digest.hexdigest()
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+class _Pickler(cloudpickle_adapter.Pickler):
     """Pickles what matters, where cloudpickle pickles all that is needed to make it again."""
 
     def __init__(self, sink: _Sink, digester: Digester, flat: bool) -> None:
@@ -155,29 +150,22 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
     def _class(self, cls: type[Any]) -> Any:
         if cls.__module__ in ("builtins", "typing"):
             return super().reducer_override(cls)
-        reduced = cloudpickle._dynamic_class_reduce(cls) if self._digester.ours(cls) else super().reducer_override(cls)
-        if not isinstance(reduced, tuple) or reduced[0] not in _SKELETONS:
+        reduced = reduce_class(cls) if self._digester.ours(cls) else super().reducer_override(cls)
+        parts = class_parts(reduced)
+        if parts is None:
             return reduced
-        make, arguments, (members, slots), *rest = reduced
-        self._digester.classes.add(arguments[-2])
-        kept = {name: member for name, member in members.items() if _counts(name)}
-        return (make, (*arguments[:-2], None, None), (kept, slots), *rest)
+        self._digester.classes.add(parts.key)
+        kept = {name: member for name, member in parts.members.items() if _counts(name)}
+        return (parts.make, parts.described, (kept, parts.slots), *parts.rest)
 
     def _function(self, function: FunctionType) -> Any:
-        reduced = (
-            self._dynamic_function_reduce(function)
-            if self._digester.ours(function)
-            else super().reducer_override(function)
-        )
-        if not isinstance(reduced, tuple) or len(reduced) < 3:
+        ours = self._digester.ours(function)
+        reduced = self.reduce_function(function) if ours else super().reducer_override(function)
+        parts = function_parts(reduced)
+        if parts is None:
             return reduced
-        make, arguments, (attributes, slots), *rest = reduced
-        left_out = {"_cloudpickle_submodules", *(("__globals__",) if self._flat else ())}
-        slots = {name: value for name, value in slots.items() if name not in left_out}
-        return (make, (arguments[0], {}, *arguments[2:]), (attributes, slots), *rest)
-
-
-_SKELETONS = (cloudpickle._make_skeleton_class, cloudpickle._make_skeleton_enum)
+        slots = {name: value for name, value in parts.slots.items() if not (self._flat and name == "__globals__")}
+        return (parts.make, parts.described, (parts.attributes, slots), *parts.rest)
 
 
 def _counts(name: str) -> bool:
