@@ -48,7 +48,7 @@ _STDLIB = Path(sysconfig.get_path("stdlib"))
 # Frames that say how a call was carried, not what was called.
 _MACHINERY = (
     f"{Path(__file__).parents[1]}/",
-    *(f"{_STDLIB / name}" for name in ("asyncio", "concurrent", "threading.py", "contextlib.py")),
+    *(f"{_STDLIB / name}" for name in ("asyncio", "concurrent", "threading.py", "contextlib.py", "functools.py")),
 )
 
 
