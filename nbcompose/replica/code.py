@@ -15,7 +15,7 @@ from typing import Any
 from nbcompose.batching.batcher import Batcher
 from nbcompose.declaration import Service
 from nbcompose.errors import CannotSwap
-from nbcompose.replica.launch import ByValue, take_sources
+from nbcompose.replica.launch import ByValue
 from nbcompose.schema import ApiSchema
 from nbcompose.spec import ApiSpec, ServiceSpec
 from nbcompose.wire.cloudpickle_adapter import Unpickler, forget_class, known_classes
@@ -35,10 +35,11 @@ class Api:
 
 
 class Code:
-    """One version. `bind` gives it its instance."""
+    """One version. `bind` gives it its instance. `sources`: its lines by file, to be known when it is taken."""
 
-    def __init__(self, spec: ServiceSpec) -> None:
+    def __init__(self, spec: ServiceSpec, sources: Mapping[str, str] | None = None) -> None:
         self.spec = spec
+        self.sources = sources or {}
         self.schemas: Mapping[str, ApiSchema] = {a.name: ApiSchema.of(spec.cls, a) for a in spec.apis}
         self.apis = {a.name: Api(a, self.schemas[a.name], spec.name) for a in spec.apis}
         self.instance: Any = None
@@ -71,13 +72,12 @@ def renew(old: Code, swap: Swap) -> Code:
     Raises `CannotSwap` where the state holds on to the old code, and whatever making the class raises.
     """
     _check_state(old.instance)
-    take_sources(swap.origin)
     for base in old.spec.cls.__mro__:  # the class is made anew, also where its cell was not run again
         forget_class(base)
     cls: type[Any] = _Unpickler(swap).load()
     _keep_attributes(old.spec.cls, cls)
     _keep_globals(old.spec.cls, cls, swap)
-    new = Code(replace(swap.spec, cls=cls))
+    new = Code(replace(swap.spec, cls=cls), swap.origin.sources)
     new.instance = object.__new__(cls)
     new.instance.__dict__ = old.instance.__dict__
     return new

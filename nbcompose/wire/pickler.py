@@ -10,8 +10,8 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from nbcompose.wire.body import Part
 from nbcompose.wire import cloudpickle_adapter
+from nbcompose.wire.body import Part
 from nbcompose.wire.classes import is_dynamic, resolve_class
 from nbcompose.wire.cloudpickle_adapter import class_key
 from nbcompose.wire.reducers import OWN_FUNCTIONS, reducer_for
