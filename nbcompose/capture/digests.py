@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from nbcompose.capture.reach import per_code
 from nbcompose.declaration import Service
+from nbcompose.schema import pydantic_adapter
 from nbcompose.wire import cloudpickle_adapter
 from nbcompose.wire.cloudpickle_adapter import class_parts, function_parts, reduce_class
 
@@ -27,7 +28,6 @@ DERIVED = frozenset({
     "__parameters__", "__orig_bases__", "__annotate__", "__annotate_func__", "__annotations_cache__",
     "__annotate_dunder__", "__classdictcell__", "__slotnames__",  # the last one by pickling an instance
 })  # fmt: skip
-_PYDANTIC = frozenset({"__pydantic_fields__", "__pydantic_decorators__"})  # all else that it adds follows from these
 _LAYOUT = frozenset({"CACHE", "EXTENDED_ARG", "NOP"})
 _BEHAVIOUR = 0x3FF  # flags of code; those above are of `from __future__`
 _JUMPS = frozenset({*dis.hasjrel, *dis.hasjabs})
@@ -139,8 +139,9 @@ class _Pickler(cloudpickle_adapter.Pickler):
             return tuple, ([thing.__name__, thing.__bound__, thing.__constraints__, thing.__covariant__],)
         if hasattr(thing, "cache_parameters"):  # functools.lru_cache, which pickle knows by its name only
             return tuple, ([thing.__wrapped__, thing.cache_parameters()],)
-        if type(thing).__module__ == "pydantic._internal._decorators" and hasattr(thing, "cls_ref"):
-            return tuple, ([thing.cls_var_name, thing.func, thing.info],)  # `cls_ref` has an address in it
+        decorator = pydantic_adapter.decorator_parts(thing)
+        if decorator is not None:
+            return tuple, (decorator,)
         if digester.large is not None and thing is not digester.whole:
             digest = digester.large.digest(thing)
             if digest is not None:
@@ -169,9 +170,7 @@ class _Pickler(cloudpickle_adapter.Pickler):
 
 
 def _counts(name: str) -> bool:
-    if name.startswith("__pydantic_"):
-        return name in _PYDANTIC
-    return name not in DERIVED or name == "__dataclass_params__"
+    return not pydantic_adapter.is_derived(name) and (name not in DERIVED or name == "__dataclass_params__")
 
 
 def _tensor(thing: Any) -> Any:
