@@ -3,8 +3,8 @@
 Seen to hold from 6.5 to 6.6.1; tests/canaries/test_tornado.py fails first where a release changes one of these.
 
 - `HTTP1Connection` and `HTTP1ServerConnection` have their socket's `IOStream` as `stream`.
-- Closing the stream makes a write that somebody awaits raise `StreamClosedError`; the connection's own `close` would
-  forget that write.
+- Closing the stream ends a write that somebody awaits, once the request has been read, and the next write raises
+  `StreamClosedError`; the connection's own `close` would forget the write.
 - `finish` of a reply before the whole body of its request was read closes the connection.
 - `parse_multipart_form_data` says `application/unknown` of a part that does not say what it is.
 - `HTTPHeaders.get` raises and catches a KeyError for a header that is not there; `in` is cheap.
