@@ -7,7 +7,8 @@ Seen to hold from 8.31.0 to 9.18.1; tests/canaries/test_ipython.py fails first w
   names.
 - The code of a cell has such a file name, also while it runs and however deep a magic is called from it.
 - Where an exception has `_render_traceback_`, that says which lines are shown for it.
-- `shell.InteractiveTB` and `shell.SyntaxTB` make lines of an exception.
+- `shell.InteractiveTB` and `shell.SyntaxTB` make lines of an exception. `tb_offset` is how many frames are left out; by
+  default, up to some version of 9, the first one, whatever it is of.
 - `%reload_ext` unloads an extension in `ExtensionManager.reload_extension`, and says nowhere that it will load it.
 - `TransformerManager`: the first of its `cleanup_transforms` drops empty lines, the others keep the number of lines;
   then `do_token_transforms` calls `do_one_token_transform(lines)`, which returns (whether it changed one, lines), until
@@ -60,8 +61,11 @@ def has_own_look(error: BaseException) -> bool:
 
 
 def traceback_lines(shell: InteractiveShell, error: BaseException, frames: TracebackType | None) -> list[str]:
-    """The lines of `error` with these frames."""
-    return [str(line) for line in shell.InteractiveTB.structured_traceback(type(error), error, frames)]
+    """The lines of `error` with these frames, but for those of IPython that run the cell."""
+    while frames is not None and str(frames.tb_frame.f_globals.get("__name__")).startswith("IPython."):
+        frames = frames.tb_next
+    made = shell.InteractiveTB.structured_traceback(type(error), error, frames, tb_offset=0)
+    return [str(line) for line in made]
 
 
 def message_lines(shell: InteractiveShell, error: BaseException) -> list[str]:

@@ -63,7 +63,7 @@ def test_lines_of_exceptions(shell: InteractiveShell) -> None:
     with pytest.raises(ValueError, match="said") as raised:
         raise ValueError("said")
     error = raised.value
-    lines = shell.InteractiveTB.structured_traceback(type(error), error, error.__traceback__)
+    lines = shell.InteractiveTB.structured_traceback(type(error), error, error.__traceback__, tb_offset=0)
     assert 'raise ValueError("said")' in "\n".join(map(str, lines))
     assert "".join(shell.InteractiveTB.get_exception_only(type(error), error)).strip() == "ValueError: said"
     mistake = SyntaxError("said", ("<cell>", 1, 1, "x ="))

@@ -7,6 +7,7 @@ import pickle
 
 import anywidget
 import ipywidgets
+import pytest
 import uvloop
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
@@ -30,6 +31,7 @@ def test_prometheus_client_encodes_families_that_were_pickled_and_merged() -> No
         assert media_type.startswith(accept or "text/plain")
 
 
+@pytest.mark.filterwarnings("ignore:Deprecated in traitlets:DeprecationWarning")  # of ipywidgets 8.1.0 itself
 def test_anywidget_reads_its_sources_from_the_class_and_has_a_comm() -> None:
     """nbcompose/notebook/graph/widget.py"""
 
