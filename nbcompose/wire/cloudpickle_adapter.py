@@ -67,7 +67,7 @@ class Unpickler(pickle.Unpickler):
     """Reads what a `Pickler` wrote; extend `set_class_state` to have a say in what becomes of classes."""
 
     def find_class(self, module: str, name: str) -> Any:
-        mine = module == cloudpickle.__name__ and name == cloudpickle._class_setstate.__name__
+        mine = (module, name) == (cloudpickle.__name__, "_class_setstate")
         return self.set_class_state if mine else super().find_class(module, name)
 
     def set_class_state(self, cls: type[Any], state: Any) -> type[Any]:
@@ -76,17 +76,23 @@ class Unpickler(pickle.Unpickler):
         return made
 
 
-def kind_of_global(module: str, name: str) -> Literal["module", "class", "function", "other"] | None:
+Kind = Literal["module", "class", "function", "other"]
+# By name: where a release has another, the canaries are to say so, and not an import that fails.
+_KINDS: dict[str, Kind] = {
+    "subimport": "module",
+    "_make_skeleton_class": "class",
+    "_make_skeleton_enum": "class",
+    "_make_function": "function",
+}
+
+
+def kind_of_global(module: str, name: str) -> Kind | None:
     """What a global of a pickle stands for, if it is cloudpickle's: what makes a module, a class, a function, or
     something else; None where it is not cloudpickle's.
     """
     if module.partition(".")[0] != "cloudpickle":
         return None
-    if name == cloudpickle.subimport.__name__:
-        return "module"
-    if name in (make.__name__ for make in _SKELETONS):
-        return "class"
-    return "function" if name == cloudpickle._make_function.__name__ else "other"
+    return _KINDS.get(name, "other")
 
 
 def untracked(arguments: Reduced) -> Reduced:
@@ -127,7 +133,7 @@ def reduce_class(cls: type[Any]) -> Reduced:
 
 def class_parts(reduced: Any) -> ClassParts | None:
     """The parts of a class that goes by value; None where it goes in another way."""
-    if not isinstance(reduced, tuple) or reduced[0] not in _SKELETONS:
+    if _kind(reduced) != "class":
         return None
     make, arguments, (members, slots), *rest = reduced
     return ClassParts(make, untracked(arguments), arguments[-2], members, slots, tuple(rest))
@@ -135,14 +141,17 @@ def class_parts(reduced: Any) -> ClassParts | None:
 
 def function_parts(reduced: Any) -> FunctionParts | None:
     """The parts of a function that goes by value, its module's names left out; None where it goes in another way."""
-    if not isinstance(reduced, tuple) or reduced[0] is not cloudpickle._make_function:
+    if _kind(reduced) != "function":
         return None
     make, (code, _, *others), (attributes, slots), *rest = reduced
     slots = {name: value for name, value in slots.items() if name != "_cloudpickle_submodules"}
     return FunctionParts(make, (code, {}, *others), attributes, slots, tuple(rest))
 
 
-_SKELETONS = (cloudpickle._make_skeleton_class, cloudpickle._make_skeleton_enum)
+def _kind(reduced: Any) -> Kind | None:
+    """What a reduction makes, as `kind_of_global` calls it."""
+    made = reduced[0] if isinstance(reduced, tuple) else None
+    return kind_of_global(getattr(made, "__module__", None) or "", getattr(made, "__name__", ""))
 
 
 # -- which classes are known, and as what
