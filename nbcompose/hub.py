@@ -18,6 +18,7 @@ import huggingface_hub
 import huggingface_hub.utils as hub_utils
 
 from nbcompose.errors import ModelError
+from nbcompose.huggingface_hub_adapter import Bars, is_whole
 
 # How often a download is reported, and how long giving up may take, in seconds.
 _INTERVAL = 0.2
@@ -60,10 +61,8 @@ class Snapshot:
             return None
         except Exception as error:
             raise explain(error, self) from error
-        # A folder without a list of the repository's files may hold a few of them only, as left by a tokenizer's
-        # download. Offline that is all there is.
-        listing = path.parents[1] / "trees" / f"{path.name}.json"
-        return str(path) if _offline() or listing.is_file() else None
+        # It may hold a few of the files only, as left by a tokenizer's download. Offline that is all there is.
+        return str(path) if _offline() or is_whole(path) else None
 
     def fetch(self, **options: Any) -> str:
         """As `huggingface_hub.snapshot_download`, in today's environment rather than that of its import."""
@@ -100,8 +99,7 @@ class Download:
         self._snapshot = snapshot
         self._finished = threading.Event()
         self._stopped = threading.Event()
-        self._lock = threading.Lock()
-        self._bars: dict[str, Any] = {}
+        self._bars = Bars(self._check)
         self._path = ""
         self._error: BaseException | None = None
 
@@ -130,44 +128,22 @@ class Download:
 
     def _work(self) -> None:
         try:
-            self._path = self._snapshot.fetch(tqdm_class=self._bar_class())
+            self._path = self._snapshot.fetch(tqdm_class=self._bars.cls)
         except BaseException as error:
             self._error = error
         finally:
             self._finished.set()
 
     def _progress(self) -> ModelProgress:
-        with self._lock:
-            done = {role: int(bar.n) for role, bar in self._bars.items()}
-            total = {role: int(bar.total or 0) for role, bar in self._bars.items()}
+        counts = self._bars.counts
+        files, received, written = counts("files"), counts("received"), counts("written")
         # Bytes are received before they are written; fewer may be received where parts are here already.
-        bytes_total = total.get("written", 0)
-        bytes_done = min(bytes_total, max(done.get("received", 0), done.get("written", 0)))
-        return ModelProgress(
-            self._snapshot.repo_id, done.get("files", 0), total.get("files", 0), bytes_done, bytes_total
-        )
+        bytes_done = min(written.total, max(received.done, written.done))
+        return ModelProgress(self._snapshot.repo_id, files.done, files.total, bytes_done, written.total)
 
-    def _bar_class(self) -> type[Any]:
-        """A progress bar that shows nothing: the hub counts with it, and `_progress` reads the counts."""
-        download = self
-
-        class Bar(hub_utils.tqdm):  # type: ignore[misc]  # the hub is not typed here
-            monitor_interval = 0  # else tqdm starts a thread
-
-            def __init__(self, *args: Any, **options: Any) -> None:
-                name = str(options.get("name") or "")
-                super().__init__(*args, **{**options, "disable": True})
-                role = "files" if options.get("unit") != "B" else "received" if name.endswith("transfer") else "written"
-                with download._lock:
-                    download._bars[role] = self
-
-            def update(self, n: float | None = 1) -> None:
-                if download._stopped.is_set():
-                    raise _Stopped
-                with download._lock:
-                    self.n += n or 0
-
-        return Bar
+    def _check(self) -> None:
+        if self._stopped.is_set():
+            raise _Stopped
 
 
 def cache_dir() -> Path:

@@ -14,7 +14,7 @@ ROOT = Path(nbcompose.__file__).parent
 # The lowest first; a module may import from its own layer and from those above it in this list.
 LAYERS = (
     "errors spec",
-    "host plan topology tracing timeline batching hub",
+    "host plan topology tracing timeline batching hub huggingface_hub_adapter",
     "schema",
     "declaration models",
     "wire",
@@ -22,6 +22,7 @@ LAYERS = (
     "replica",
     "engine",
     "capture overview rollout runtimes switchboard registry",
+    "ipython_adapter ipykernel_adapter",
     "entry watching reloading serving export notebook cli",
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}

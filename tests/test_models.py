@@ -252,7 +252,7 @@ def test_progress_counts_files_and_bytes(hub: Hub) -> None:
 
 def test_bytes_count_when_received_and_are_never_more_than_there_are() -> None:
     download = hub_module.Download(hub_module.Snapshot(MODEL))
-    bar = download._bar_class()  # as the hub uses it for content that comes in deduplicated parts
+    bar = download._bars.cls  # as the hub uses it for content that comes in deduplicated parts
     written = bar(unit="B", total=100, name="huggingface_hub.snapshot_download")
     received = bar(unit="B", total=0, name="huggingface_hub.snapshot_download.transfer")
     received.update(60)

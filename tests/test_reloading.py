@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -135,6 +136,32 @@ def test_a_method_is_swapped_and_everything_else_stays(tmp_path: Path, target: s
         # The instance, the module's own variables, the class that the instance has one of.
         assert app.call("state") == {**before, "calls": before["calls"] + 1, "styled": True}
         assert app.call("pid") == front
+
+
+def test_tracebacks_show_the_lines_that_run(tmp_path: Path) -> None:
+    """Before a swap, after it, and while the file cannot be loaded."""
+    fails = "return list(self.each(text))\n\n    def each(self, text):\n        yield text[99]"
+    with reloading(tmp_path, app=APP.replace("return shout(text) + self.style.mark", fails)) as app:
+        assert _logged_frames(app) == [("write", "return list(self.each(text))"), ("each", "yield text[99]")]
+        app.edit(("yield text[99]", "first = 100\n        yield text[first]"))
+        app.until(f"Writer: {SWAPPED}Writer.each changed")
+        swapped = [("write", "return list(self.each(text))"), ("each", "yield text[first]")]
+        assert _logged_frames(app) == swapped
+        app.edit(("class Style", "class ((\n\n\nclass Style"))
+        app.until("SyntaxError")
+        assert _logged_frames(app) == swapped
+
+
+def _logged_frames(app: App) -> list[tuple[str, str]]:
+    """What Front's log tells of Writer's side of its last failure: functions, and their lines."""
+    answer = httpx.post(f"{app.served.url}/ask", json={"text": "hi"})
+    error = answer.json()["error"]["id"]
+    _until_logged(app, "Front", error)
+    log = run("logs", "Front", "--pid", str(app.served.process.pid)).stdout.partition(error)[2]
+    told = log.partition("\nWriter.write\n")[2].partition("\n\n")[0]
+    frames = re.findall(r'File "(.+)", line \d+, in (\w+)\n *(.+)', told)
+    assert {file for file, _, _ in frames} == {str(app.folder / "app.py")}, log
+    return [(function, line) for _, function, line in frames]
 
 
 def test_what_makes_the_instance_is_a_replacement(tmp_path: Path) -> None:

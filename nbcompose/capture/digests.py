@@ -15,10 +15,11 @@ from types import CodeType, FunctionType
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from cloudpickle import cloudpickle
-
 from nbcompose.capture.reach import per_code
 from nbcompose.declaration import Service
+from nbcompose.schema import pydantic_adapter
+from nbcompose.wire import cloudpickle_adapter
+from nbcompose.wire.cloudpickle_adapter import class_parts, function_parts, reduce_class
 
 # What Python, or a library, makes of what a class says.
 DERIVED = frozenset({
@@ -27,7 +28,6 @@ DERIVED = frozenset({
     "__parameters__", "__orig_bases__", "__annotate__", "__annotate_func__", "__annotations_cache__",
     "__annotate_dunder__", "__classdictcell__", "__slotnames__",  # the last one by pickling an instance
 })  # fmt: skip
-_PYDANTIC = frozenset({"__pydantic_fields__", "__pydantic_decorators__"})  # all else that it adds follows from these
 _LAYOUT = frozenset({"CACHE", "EXTENDED_ARG", "NOP"})
 _BEHAVIOUR = 0x3FF  # flags of code; those above are of `from __future__`
 _JUMPS = frozenset({*dis.hasjrel, *dis.hasjabs})
@@ -100,11 +100,6 @@ def digest_of(value: Any) -> str:
     return Digester().digest(value)
 
 
-def identity_of(cls: type[Any]) -> str:
-    """Tells a class that was made in this process from one that was made by running its cell again."""
-    return str(cloudpickle._get_or_create_tracker_id(cls))
-
-
 class _Sink:
     """A file that only remembers a digest."""
 
@@ -122,7 +117,7 @@ class _Sink:
         return self._digest.hexdigest()
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+class _Pickler(cloudpickle_adapter.Pickler):
     """Pickles what matters, where cloudpickle pickles all that is needed to make it again."""
 
     def __init__(self, sink: _Sink, digester: Digester, flat: bool) -> None:
@@ -144,8 +139,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
             return tuple, ([thing.__name__, thing.__bound__, thing.__constraints__, thing.__covariant__],)
         if hasattr(thing, "cache_parameters"):  # functools.lru_cache, which pickle knows by its name only
             return tuple, ([thing.__wrapped__, thing.cache_parameters()],)
-        if type(thing).__module__ == "pydantic._internal._decorators" and hasattr(thing, "cls_ref"):
-            return tuple, ([thing.cls_var_name, thing.func, thing.info],)  # `cls_ref` has an address in it
+        decorator = pydantic_adapter.decorator_parts(thing)
+        if decorator is not None:
+            return tuple, (decorator,)
         if digester.large is not None and thing is not digester.whole:
             digest = digester.large.digest(thing)
             if digest is not None:
@@ -155,35 +151,26 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
     def _class(self, cls: type[Any]) -> Any:
         if cls.__module__ in ("builtins", "typing"):
             return super().reducer_override(cls)
-        reduced = cloudpickle._dynamic_class_reduce(cls) if self._digester.ours(cls) else super().reducer_override(cls)
-        if not isinstance(reduced, tuple) or reduced[0] not in _SKELETONS:
+        reduced = reduce_class(cls) if self._digester.ours(cls) else super().reducer_override(cls)
+        parts = class_parts(reduced)
+        if parts is None:
             return reduced
-        make, arguments, (members, slots), *rest = reduced
-        self._digester.classes.add(arguments[-2])
-        kept = {name: member for name, member in members.items() if _counts(name)}
-        return (make, (*arguments[:-2], None, None), (kept, slots), *rest)
+        self._digester.classes.add(parts.key)
+        kept = {name: member for name, member in parts.members.items() if _counts(name)}
+        return (parts.make, parts.described, (kept, parts.slots), *parts.rest)
 
     def _function(self, function: FunctionType) -> Any:
-        reduced = (
-            self._dynamic_function_reduce(function)
-            if self._digester.ours(function)
-            else super().reducer_override(function)
-        )
-        if not isinstance(reduced, tuple) or len(reduced) < 3:
+        ours = self._digester.ours(function)
+        reduced = self.reduce_function(function) if ours else super().reducer_override(function)
+        parts = function_parts(reduced)
+        if parts is None:
             return reduced
-        make, arguments, (attributes, slots), *rest = reduced
-        left_out = {"_cloudpickle_submodules", *(("__globals__",) if self._flat else ())}
-        slots = {name: value for name, value in slots.items() if name not in left_out}
-        return (make, (arguments[0], {}, *arguments[2:]), (attributes, slots), *rest)
-
-
-_SKELETONS = (cloudpickle._make_skeleton_class, cloudpickle._make_skeleton_enum)
+        slots = {name: value for name, value in parts.slots.items() if not (self._flat and name == "__globals__")}
+        return (parts.make, parts.described, (parts.attributes, slots), *parts.rest)
 
 
 def _counts(name: str) -> bool:
-    if name.startswith("__pydantic_"):
-        return name in _PYDANTIC
-    return name not in DERIVED or name == "__dataclass_params__"
+    return not pydantic_adapter.is_derived(name) and (name not in DERIVED or name == "__dataclass_params__")
 
 
 def _tensor(thing: Any) -> Any:

@@ -15,13 +15,14 @@ from typing import Any
 
 from nbcompose.capture.calls import calls_of
 from nbcompose.capture.captured import functions_in, is_notebooks
-from nbcompose.capture.digests import DERIVED, Digester, Large, digest_of, digest_of_code, identity_of
+from nbcompose.capture.digests import DERIVED, Digester, Large, digest_of, digest_of_code
 from nbcompose.capture.reach import Used, attributes_of, attributes_of_self, reach_of
 from nbcompose.capture.rigid import FIXED, GATES, NEUTRAL, ROOTS, STATELESS, rigid
 from nbcompose.capture.wording import labels_of, metadata_in, shell_of, text_of, types_in
 from nbcompose.declaration import Dependency, Service
 from nbcompose.plan import Kind, Meaning, Part, reached_from
 from nbcompose.spec import ServiceSpec
+from nbcompose.wire.cloudpickle_adapter import class_key
 
 LIMIT = 16 * 2**20  # bytes; a larger value is compared by content only where the name stands for another object
 
@@ -289,7 +290,7 @@ class _Walk:
                     self._annotation(annotation, uses)
         digester = Digester(self.ours, tuple(self.bases), self.large)
         digest = digester.digest(cls, flat=True)
-        return Part(kind, digest, frozenset(uses), " ".join(sorted({*digester.classes, identity_of(cls)})))
+        return Part(kind, digest, frozenset(uses), " ".join(sorted({*digester.classes, class_key(cls)})))
 
     # -- values
 

@@ -13,16 +13,15 @@ import linecache
 import os
 import sys
 import warnings
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
-import cloudpickle
-
 import __main__
-from nbcompose.capture.captured import captured_values, functions_of, is_notebooks
+from nbcompose.capture.captured import captured_values, is_notebooks
 from nbcompose.capture.meaning import meaning_of
 from nbcompose.capture.modules import UserModules, by_value
 from nbcompose.declaration import Service
@@ -33,6 +32,7 @@ from nbcompose.host.memory import human
 from nbcompose.plan import Meaning
 from nbcompose.replica.launch import ByImport, ByValue, class_of
 from nbcompose.replica.sources import cached_property, from_module, lines_of, remembered
+from nbcompose.wire import cloudpickle_adapter
 
 LARGE = 64 * 2**20  # bytes; a larger capture is named and warned about
 HEAVY = (b"torch", b"transformers", b"diffusers", b"accelerate", b"peft", b"timm", b"lightning", b"ultralytics")
@@ -84,7 +84,7 @@ def swappable(deployment: Deployment, modules: UserModules, imported: Meaning | 
     places = {id(value): (own, name) for name, value in shared.items()}
     with by_value(own):
         try:
-            payload = _dumps(cls, places)
+            payload = _pack(cls, places).data
         except Exception as error:
             raise CaptureError(_blame(cls, error, places)) from error
     source = modules.sources[own]
@@ -166,26 +166,38 @@ def _find(name: str, path: Any) -> ModuleSpec | None:
 
 def _by_value(cls: type[Any]) -> ByValue:
     try:
-        payload = _dumps(cls)
+        packed = _pack(cls)
     except Exception as error:
         raise CaptureError(_blame(cls, error)) from error
-    if len(payload) > LARGE:
-        _warn(cls, len(payload))
-    return ByValue(payload, _sources(cls))
+    if len(packed.data) > LARGE:
+        _warn(cls, len(packed.data))
+    return ByValue(packed.data, _sources(packed.files))
 
 
-def _dumps(value: Any, shared: Places | None = None) -> bytes:
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """A value by value, and the files, in the order in which they were met, that the code in it is of."""
+
+    data: bytes
+    files: tuple[str, ...]
+
+
+def _pack(value: Any, shared: Places | None = None) -> _Packed:
     file = io.BytesIO()
-    _Pickler(file, shared or {}).dump(value)
-    return file.getvalue()
+    pickler = _Pickler(file, shared or {})
+    pickler.dump(value)
+    return _Packed(file.getvalue(), tuple(pickler.files))
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+class _Pickler(cloudpickle_adapter.Pickler):
     def __init__(self, file: io.BytesIO, shared: Places) -> None:
         super().__init__(file, protocol=5)
         self._shared = shared
+        self.files: dict[str, None] = {}
 
     def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, CodeType):
+            self.files[value.co_filename] = None
         where = self._shared.get(id(value))
         if where is not None:
             return (from_module, where)
@@ -199,7 +211,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
 
 def _warn(cls: type[Any], total: int) -> None:
     """Name what is large: each value over the limit, or the largest where only together they are over it."""
-    sizes = sorted(((len(_dumps(value)), name) for name, value in captured_values(cls)), reverse=True)
+    sizes = sorted(((len(_pack(value).data), name) for name, value in captured_values(cls)), reverse=True)
     named = [f"{name!r} ({human(size)})" for size, name in sizes if size > LARGE]
     if not named:
         named = [f"{name!r} ({human(size)})" for size, name in sizes[:3]]
@@ -217,7 +229,7 @@ def _blame(cls: type[Any], error: Exception, shared: Places | None = None) -> st
     """Which variable cannot be sent."""
     for name, value in captured_values(cls):
         try:
-            _dumps(value, shared)
+            _pack(value, shared)
         except Exception as reason:
             return (
                 f"{cls.__name__} uses {name!r} ({type(value).__name__}), which cannot be sent to a replica: {reason}. "
@@ -226,11 +238,12 @@ def _blame(cls: type[Any], error: Exception, shared: Places | None = None) -> st
     return f"{cls.__name__} cannot be sent to a replica: {error}"
 
 
-def _sources(cls: type[Any]) -> dict[str, str]:
-    """The cells whose code may show in a traceback: everything that exists only in `linecache`, the latest first."""
+def _sources(own: Iterable[str]) -> dict[str, str]:
+    """The cells whose code may show in a traceback: everything that exists only in `linecache`, `own` files first, then
+    the latest.
+    """
     found: dict[str, str] = {}
     room = SOURCE_LIMIT
-    own = [f.__code__.co_filename for f in functions_of(cls)]
     cached = list(linecache.cache.items())
     others = [name for name, entry in reversed(cached) if len(entry) == 4 and entry[1] is None]
     for name in dict.fromkeys([*own, *others]):

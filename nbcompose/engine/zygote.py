@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nbcompose.declaration import api, declare
+from nbcompose.engine import transformers_adapter
 from nbcompose.host.pages import let_go_of_code
 from nbcompose.replica.birth import Files
 from nbcompose.replica.main import run
@@ -91,9 +92,7 @@ def _fill_caches() -> None:
     spec = declare(Sample, {})
     for one in spec.apis:
         ApiSchema.of(spec.cls, one)
-    conversions: Any = sys.modules.get("transformers.conversion_mapping")
-    with contextlib.suppress(Exception):  # a table that transformers makes at the first `from_pretrained`
-        conversions.get_checkpoint_conversion_mapping("")
+    transformers_adapter.fill_caches()
 
 
 def _say(control: socket.socket, message: dict[str, object]) -> None:

@@ -17,6 +17,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose.declaration import API, Service
 from nbcompose.errors import NbcomposeError
+from nbcompose.ipython_adapter import cell_numbers, show_as, syntax_error_lines
 from nbcompose.notebook.failures import from_frame
 
 
@@ -72,7 +73,7 @@ def _compile(shell: InteractiveShell, line: str, body: str) -> tuple[ast.Module,
 
 def number_of(shell: InteractiveShell) -> int:
     """The number of the cell that runs. (Some versions of IPython count on before it has ended.)"""
-    numbers: dict[str, int] = shell.compile._filename_map
+    numbers = cell_numbers(shell)
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_filename in numbers:
@@ -94,8 +95,8 @@ def _awaits(shell: InteractiveShell, tree: ast.Module, name: str) -> bool:
 def _syntax_error(shell: InteractiveShell, error: SyntaxError) -> CellSyntaxError:
     # Of an exception that is a SyntaxError IPython shows the frames of the machinery too.
     shown = CellSyntaxError(str(error))
-    lines = shell.SyntaxTB.structured_traceback(type(error), error, [])
-    shown.__dict__["_render_traceback_"] = lambda: lines
+    lines = syntax_error_lines(shell, error)
+    show_as(shown, lambda: lines)
     return shown
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import sys
-from types import FrameType
 
-from IPython.core.extensions import ExtensionManager
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose import timeline
 from nbcompose.declaration import Service
+from nbcompose.ipython_adapter import is_reloading
 from nbcompose.notebook import session as sessions
 from nbcompose.notebook.completion import MATCHER, Completer
 from nbcompose.notebook.magics import NbcomposeMagics
@@ -47,7 +46,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Remove the magics and stop all services; before a reload, they run on."""
     _unhook(shell)
     session = sessions.current(shell)
-    if session is None or _reloading():
+    if session is None or is_reloading():
         return
     widgets = sys.modules.get(WIDGET)  # there once a graph has been shown
     if widgets is not None:
@@ -72,13 +71,3 @@ def _unhook(shell: InteractiveShell) -> None:
             shell.events.unregister("post_run_cell", known.look)
     matchers = shell.Completer.custom_matchers
     matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != MATCHER]
-
-
-def _reloading() -> bool:
-    """Whether IPython unloads only to load again: `%reload_ext` says so in no other way."""
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_code is ExtensionManager.reload_extension.__code__:
-            return True
-        frame = frame.f_back
-    return False

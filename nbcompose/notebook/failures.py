@@ -8,11 +8,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose.errors import CallError, RemoteTraceback
+from nbcompose.ipython_adapter import message_lines, show_as, traceback_lines
 
 # Where nbcompose's own code is.
 _OURS = str(Path(__file__).parents[1]) + os.sep
@@ -31,8 +32,7 @@ def message_only(error: E, shell: InteractiveShell) -> E:
 
 def from_frame(error: E, frames: TracebackType | None, shell: InteractiveShell) -> E:
     """`error`, for raising: under the cell its traceback begins at `frames`, the user's own."""
-    lines = partial(shell.InteractiveTB.structured_traceback, type(error), error, frames, tb_offset=0)
-    return _shown_as(error, lines)
+    return _shown_as(error, partial(traceback_lines, shell, error, frames))
 
 
 def from_the_caller(error: E, shell: InteractiveShell) -> E:
@@ -60,8 +60,7 @@ def cell_names(text: str, shell: InteractiveShell) -> str:
 
 
 def _shown_as(error: E, render: Callable[[], list[str]]) -> E:
-    # IPython asks an exception for this before it makes a traceback of its own.
-    error.__dict__["_render_traceback_"] = render
+    show_as(error, render)
     return error
 
 
@@ -70,9 +69,8 @@ def _has_lines(remote: RemoteTraceback) -> bool:
 
 
 def _caller_lines(error: BaseException, shell: InteractiveShell) -> list[str]:
-    frames = _outside(error.__traceback__)
-    lines: list[Any] = shell.InteractiveTB.structured_traceback(type(error), error, frames, tb_offset=0)
-    return [cell_names(str(line), shell) for line in lines]
+    lines = traceback_lines(shell, error, _outside(error.__traceback__))
+    return [cell_names(line, shell) for line in lines]
 
 
 def _outside(frames: TracebackType | None) -> TracebackType | None:
@@ -88,5 +86,4 @@ def _outside(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _message_lines(error: BaseException, shell: InteractiveShell) -> list[str]:
-    lines: list[Any] = shell.InteractiveTB.get_exception_only(type(error), error)
-    return [cell_names(str(line), shell) for line in lines]
+    return [cell_names(line, shell) for line in message_lines(shell, error)]

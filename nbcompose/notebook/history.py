@@ -7,6 +7,7 @@ cell, and every source is a present one.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,6 +17,8 @@ from typing import Any
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
 from nbcompose.export.reading.cells import Cell
+from nbcompose.ipykernel_adapter import request_of
+from nbcompose.ipython_adapter import cell_numbers
 from nbcompose.notebook.cell import number_of
 
 MOST_RUNS = 10_000
@@ -61,12 +64,12 @@ class History:
 
     def stop(self) -> None:
         for event, callback in (("pre_run_cell", self.before), ("post_run_cell", self.after)):
-            if callback in self._shell.events.callbacks[event]:
+            with contextlib.suppress(ValueError):  # not registered
                 self._shell.events.unregister(event, callback)
 
     def before(self, info: ExecutionInfo) -> None:
         """A cell is about to run."""
-        self._known_files = len(self._named())
+        self._known_files = len(cell_numbers(self._shell))
         gone = self._metadata(info).get("deletedCells")
         if isinstance(gone, list):
             self._deleted.update(map(str, gone))
@@ -88,7 +91,7 @@ class History:
         number = result.execution_count or self._shell.execution_count
         run = self._add(Run(number, self._cell(info), info.raw_cell, seconds, failed=not result.success))
         again = [name for name, before in self._files.items() if before.source == run.source]
-        for name in (*again, *islice(self._named(), self._known_files, None)):
+        for name in (*again, *islice(cell_numbers(self._shell), self._known_files, None)):
             self._files[name] = run
 
     def cells(self) -> list[Cell]:
@@ -115,11 +118,6 @@ class History:
         """The last run whose code has this file name."""
         return self._files.get(file)
 
-    def _named(self) -> Mapping[str, int]:
-        """The file names of all code that cells have run, in the order in which they were made."""
-        names: Mapping[str, int] = getattr(self._shell.compile, "_filename_map", {})
-        return names
-
     def _add(self, run: Run) -> Run:
         last = self._runs[-1] if self._runs else None
         if (
@@ -144,7 +142,7 @@ class History:
         """What the front end says about the run."""
         told = getattr(info, "cell_meta", None)  # since IPython 9
         if not told:
-            told = (getattr(self._shell, "parent_header", None) or {}).get("metadata")
+            told = request_of(self._shell).get("metadata")
         return told if isinstance(told, Mapping) else {}
 
 

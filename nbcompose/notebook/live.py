@@ -7,10 +7,11 @@ sent with the header of the cell that made it, straight to the kernel's output s
 from __future__ import annotations
 
 import threading
-from typing import Any
 from uuid import uuid4
 
 from IPython.core.interactiveshell import InteractiveShell
+
+from nbcompose.ipykernel_adapter import Output
 
 Bundle = dict[str, str]
 
@@ -25,10 +26,8 @@ class LiveDisplay:
         self._last: Bundle = {}
         self._open = True
         self._shown = False
-        publisher = shell.display_pub
-        self.updatable = hasattr(publisher, "session") and hasattr(publisher, "pub_socket")
-        # As it is now: by the time of an update another cell may run.
-        self._parent: Any = getattr(publisher, "parent_header", None)
+        self._output = Output.of(shell)
+        self.updatable = self._output is not None
 
     def show(self, bundle: Bundle) -> None:
         """On the cell's own thread, first of all: make the place."""
@@ -45,14 +44,10 @@ class LiveDisplay:
     def update(self, bundle: Bundle) -> None:
         """From any thread: returns at once, prints nothing, does nothing once the display is finished."""
         with self._lock:
-            if not self._open or not self._shown or bundle == self._last:
+            if self._output is None or not self._open or not self._shown or bundle == self._last:
                 return
             self._last = bundle
-            publisher: Any = self._shell.display_pub
-            content = {"data": bundle, "metadata": {}, "transient": {"display_id": self._id}}
-            publisher.session.send(
-                publisher.pub_socket, "update_display_data", content, parent=self._parent, ident=publisher.topic
-            )
+            self._output.update(self._id, bundle)
 
     def revise(self, bundle: Bundle) -> None:
         """As `update`, also after the display is finished."""

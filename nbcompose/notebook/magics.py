@@ -14,6 +14,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from traitlets import Bool, observe
 
 from nbcompose.errors import CaptureError, NbcomposeError, UnknownService
+from nbcompose.ipython_adapter import has_own_look
 from nbcompose.notebook import cell, staleness
 from nbcompose.notebook.arguments import export_parser, graph_parser, service_options, service_parser, services_parser
 from nbcompose.notebook.changes import compare, declared, refreshes, restarts, rollbacks
@@ -30,7 +31,7 @@ def briefly(shell: InteractiveShell) -> Iterator[None]:
     try:
         yield
     except (NbcomposeError, KeyboardInterrupt) as error:
-        if hasattr(error, "_render_traceback_"):  # the cell's own, which has its frames
+        if has_own_look(error):  # the cell's, which has its frames
             raise
         raise message_only(error, shell)  # noqa: B904  it is the same error
 

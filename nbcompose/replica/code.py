@@ -6,21 +6,19 @@ A swap makes another one of these around the same state: the new class's methods
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-from cloudpickle import cloudpickle
-
 from nbcompose.batching.batcher import Batcher
 from nbcompose.declaration import Service
 from nbcompose.errors import CannotSwap
-from nbcompose.replica.launch import ByValue, take_sources
+from nbcompose.replica.launch import ByValue
 from nbcompose.schema import ApiSchema
 from nbcompose.spec import ApiSpec, ServiceSpec
+from nbcompose.wire.cloudpickle_adapter import Unpickler, forget_class, known_classes
 
 
 class Api:
@@ -37,10 +35,11 @@ class Api:
 
 
 class Code:
-    """One version. `bind` gives it its instance."""
+    """One version. `bind` gives it its instance. `sources`: its lines by file, to be known when it is taken."""
 
-    def __init__(self, spec: ServiceSpec) -> None:
+    def __init__(self, spec: ServiceSpec, sources: Mapping[str, str] | None = None) -> None:
         self.spec = spec
+        self.sources = sources or {}
         self.schemas: Mapping[str, ApiSchema] = {a.name: ApiSchema.of(spec.cls, a) for a in spec.apis}
         self.apis = {a.name: Api(a, self.schemas[a.name], spec.name) for a in spec.apis}
         self.instance: Any = None
@@ -73,45 +72,31 @@ def renew(old: Code, swap: Swap) -> Code:
     Raises `CannotSwap` where the state holds on to the old code, and whatever making the class raises.
     """
     _check_state(old.instance)
-    take_sources(swap.origin)
-    _forget(old.spec.cls)
+    for base in old.spec.cls.__mro__:  # the class is made anew, also where its cell was not run again
+        forget_class(base)
     cls: type[Any] = _Unpickler(swap).load()
     _keep_attributes(old.spec.cls, cls)
     _keep_globals(old.spec.cls, cls, swap)
-    new = Code(replace(swap.spec, cls=cls))
+    new = Code(replace(swap.spec, cls=cls), swap.origin.sources)
     new.instance = object.__new__(cls)
     new.instance.__dict__ = old.instance.__dict__
     return new
 
 
-def _forget(cls: type[Any]) -> None:
-    """Have the class made anew, also where its cell was not run again: cloudpickle would put what is new into the class
-    that it knows, which serves.
-    """
-    for base in cls.__mro__:
-        known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.pop(base, None)
-        if known is not None:
-            cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.pop(known, None)
-
-
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(Unpickler):
     """Leaves alone the notebook's classes that are here already and have not changed: others have instances of them,
     and they may have state of their own. (cloudpickle would set all that they had in the notebook.)
     """
 
     def __init__(self, swap: Swap) -> None:
         super().__init__(io.BytesIO(swap.origin.payload))
-        self._here = set(cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS)
+        self._here = known_classes()
         self._changed = swap.changed
 
-    def find_class(self, module: str, name: str) -> Any:
-        return self._set_state if name == "_class_setstate" else super().find_class(module, name)
-
-    def _set_state(self, cls: type[Any], *state: Any) -> type[Any]:
+    def set_class_state(self, cls: type[Any], state: Any) -> type[Any]:
         if cls in self._here and cls.__name__ not in self._changed:
             return cls
-        made: type[Any] = cloudpickle._class_setstate(cls, *state)
-        return made
+        return super().set_class_state(cls, state)
 
 
 def _check_state(instance: Any) -> None:

@@ -21,6 +21,7 @@ from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine,
 from nbcompose.errors import CallError, PayloadTooLarge, ServiceUnavailable, SlowRequest
 from nbcompose.replica.access import Access, header
 from nbcompose.replica.replies import PHRASES, Reply, error_reply
+from nbcompose.replica.tornado_adapter import hang_up, send_at_once
 from nbcompose.tracing import CallContext, format_traceparent, new_span_id
 
 
@@ -172,7 +173,7 @@ class Exchange(HTTPMessageDelegate):
     def begin(self, media_type: str, chunk: bytes = b"") -> Future[None]:
         """Send the head of a reply that goes on, with its first bytes; see `write`."""
         self.replied = True
-        self._connection.stream.set_nodelay(True)
+        send_at_once(self._connection)
         return self._connection.write_headers(_start_line(200), self._headers(media_type, {}), chunk)
 
     def write(self, chunk: bytes) -> Future[None]:
@@ -190,8 +191,7 @@ class Exchange(HTTPMessageDelegate):
 
     def hang_up(self) -> None:
         """Close the connection in the middle of a reply."""
-        # Not the connection's own `close`: that forgets the write that somebody waits for.
-        self._connection.stream.close()
+        hang_up(self._connection)
         self.connection_lost()
 
     # -- the inside ---------------------------------------------------------------------------------------------------

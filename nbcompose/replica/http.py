@@ -24,6 +24,7 @@ from nbcompose.replica.docs import ASSETS, curl_line
 from nbcompose.replica.endpoints import ApiEndpoint, RuntimeLike, ServiceEndpoints
 from nbcompose.replica.exchange import Exchange, Handler, Limits
 from nbcompose.replica.replies import Reply
+from nbcompose.replica.tornado_adapter import hang_up
 from nbcompose.spec import ApiSpec
 
 __all__ = ["HttpServer", "Limits", "RuntimeLike"]
@@ -200,7 +201,7 @@ def _routes(runtime: RuntimeLike, access: Access) -> dict[str, Route]:
 
 def _close(connection: object) -> None:
     assert isinstance(connection, HTTP1ServerConnection)
-    connection.stream.close()
+    hang_up(connection)
 
 
 async def _nothing(exchange: Exchange) -> None:

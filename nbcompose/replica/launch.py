@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import linecache
 import os
 import pickle
 import sys
@@ -17,7 +16,7 @@ from nbcompose.calling.client import Route
 from nbcompose.declaration import Service
 from nbcompose.errors import LaunchError
 from nbcompose.host.devices import apply_threads
-from nbcompose.replica.sources import Source, find_source, use_sources
+from nbcompose.replica.sources import Source, find_source, know_lines, use_sources
 from nbcompose.spec import ServiceSpec
 
 
@@ -82,17 +81,11 @@ def load_spec(launch: Launch) -> ServiceSpec:
 
 def _load_class(origin: ByValue | ByImport) -> type[Any]:
     if isinstance(origin, ByValue):
-        take_sources(origin)
+        know_lines(origin.sources)
         cls: type[Any] = pickle.loads(origin.payload)
         return cls
     use_sources(origin.sources)
     return class_of(load_module(origin.module, origin.file), origin.attribute)
-
-
-def take_sources(origin: ByValue) -> None:
-    """Know the lines of the notebook's cells, for tracebacks."""
-    for name, text in origin.sources.items():
-        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
 
 
 def load_module(name: str, file: str | None) -> Any:

@@ -21,6 +21,7 @@ from nbcompose.replica.admission import Admission
 from nbcompose.replica.code import Api, Code, Swap, renew
 from nbcompose.replica.metrics import ServiceMetrics
 from nbcompose.replica.siblings import METRICS
+from nbcompose.replica.sources import know_lines
 from nbcompose.replica.threads import ThreadItems, WorkerThreads
 from nbcompose.replica.timing import TimedCall, outcome
 from nbcompose.schema import ApiSchema
@@ -86,6 +87,7 @@ class Runtime:
         """New calls go to `code`; those in hand finish on the one before."""
         self._former.append(self.code)
         self.code = code
+        know_lines(code.sources)
         self.metrics.know(code.apis)
 
     async def idle(self) -> None:

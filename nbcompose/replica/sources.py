@@ -65,9 +65,13 @@ def use_sources(sources: Mapping[str, Source]) -> None:
     """Import these modules from their texts in this process from now on, and show their lines in tracebacks."""
     if sources:
         sys.meta_path.insert(0, SourceFinder(sources))
-    for source in sources.values():
-        text = lines_of(source)
-        linecache.cache[source.file] = (len(text), None, text.splitlines(keepends=True), source.file)
+    know_lines({source.file: lines_of(source) for source in sources.values()})
+
+
+def know_lines(texts: Mapping[str, str]) -> None:
+    """Show these texts in tracebacks, by file, whatever is on disk."""
+    for file, text in texts.items():
+        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
 
 
 def find_source(name: str, file: str) -> ModuleSpec | None:

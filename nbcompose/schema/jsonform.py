@@ -18,6 +18,7 @@ from pydantic_core import CoreSchema, PydanticSerializationError, to_json
 from nbcompose.schema import codecs, structs
 from nbcompose.schema.foreign import leaf_for
 from nbcompose.schema.media import Upload
+from nbcompose.schema.pydantic_adapter import is_about_utf8
 
 
 def dump_json(adapter: TypeAdapter[Any], value: Any) -> bytes:
@@ -25,7 +26,7 @@ def dump_json(adapter: TypeAdapter[Any], value: Any) -> bytes:
     try:
         return adapter.serializer.to_json(value, fallback=fallback, warnings=False)
     except PydanticSerializationError as error:
-        if "utf-8" not in str(error):
+        if not is_about_utf8(error):
             raise ValueError(str(error).removeprefix("Error serializing to JSON: ")) from error
     return to_json(plain(value), fallback=fallback, inf_nan_mode="null")
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic_core import ErrorDetails, ValidationError
 
 from nbcompose.errors import InvalidArgument, InvalidResult
+from nbcompose.schema.pydantic_adapter import message, place
 
 SHOWN = 10  # lines in a message
 KEPT = 100  # entries in `problems`: a list of a million wrong numbers has a million
@@ -18,7 +19,7 @@ _WITHOUT_VALUE = {"missing", "extra_forbidden", "value_error", "assertion_error"
 def invalid_argument(label: str, takes: str, error: ValidationError) -> InvalidArgument:
     """`label` is `Service.api`, `takes` its signature, quoted where a name is missing or unknown."""
     found = _problems(error)
-    problems: list[dict[str, object]] = [{"loc": _loc(d), "msg": _text(d), "type": d["type"]} for d in found]
+    problems: list[dict[str, object]] = [{"loc": place(d["loc"]), "msg": _text(d), "type": d["type"]} for d in found]
     lines = [f"{label}: {_path(d)}{_text(d)}{_came(d)}" for d in found[:SHOWN]]
     if any(d["type"] in ("missing", "extra_forbidden") and len(d["loc"]) == 1 for d in found):
         lines.append(f"the signature is {takes}")
@@ -37,13 +38,8 @@ def _problems(error: ValidationError) -> list[ErrorDetails]:
     return error.errors(include_url=False, include_context=False)[:KEPT]
 
 
-def _loc(detail: ErrorDetails) -> list[int | str]:
-    """Where it is. pydantic tells the members of a union apart by their validators, ours by the name of a function."""
-    return [part for part in detail["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
-
-
 def _path(detail: ErrorDetails) -> str:
-    loc = _loc(detail)
+    loc = place(detail["loc"])
     return ".".join(str(part) for part in loc) + ": " if loc else ""
 
 
@@ -52,7 +48,7 @@ def _text(detail: ErrorDetails) -> str:
         return "is missing"
     if detail["type"] == "extra_forbidden":
         return "is not known"
-    return detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return message(detail["msg"])
 
 
 def _came(detail: ErrorDetails) -> str:

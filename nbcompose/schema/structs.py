@@ -14,11 +14,11 @@ from functools import cached_property
 from typing import Any, NotRequired, Required, get_origin
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, TypeAdapter
-from pydantic.dataclasses import is_pydantic_dataclass, rebuild_dataclass
+from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic_core import CoreSchema, SchemaValidator, core_schema, to_json
 from typing_extensions import ReadOnly, TypedDict
 
-from nbcompose.schema import hints
+from nbcompose.schema import hints, pydantic_adapter
 
 _LOOSE = ConfigDict(arbitrary_types_allowed=True, extra="allow")
 
@@ -103,22 +103,10 @@ class Fields(Struct):
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = handler(source)
         # pydantic makes this schema anew for each adapter, unlike a model's, so it is ours to change.
-        for field in _field_schemas(handler.resolve_ref_schema(schema)):
+        for field in pydantic_adapter.field_schemas(handler.resolve_ref_schema(schema)):
             if field["name"] in self.changed:
-                holder = field
-                while holder["schema"]["type"] == "default":
-                    holder = holder["schema"]
-                holder["schema"] = handler.generate_schema(self.changed[field["name"]])
+                pydantic_adapter.replace_schema(field, handler.generate_schema(self.changed[field["name"]]))
         return schema if self.over_http else core_schema.no_info_before_validator_function(self.before, schema)
-
-
-def _field_schemas(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The field entries inside the schema of a dataclass or named tuple, below whatever validators wrap them."""
-    while True:
-        entries = schema.get("fields", schema.get("arguments_schema"))
-        if isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries):
-            return entries
-        schema = schema["schema"] if "schema" in schema else schema["arguments_schema"]
 
 
 class Model(Struct):
@@ -129,13 +117,8 @@ class Model(Struct):
     is_model = True
 
     def annotations(self, args: tuple[Any, ...]) -> Mapping[str, Any]:
-        cls: Any = self.cls
-        if not cls.__pydantic_complete__:  # it waits for names that did not exist when it was made
-            if is_pydantic_dataclass(cls):
-                rebuild_dataclass(cls, raise_errors=True)
-            else:
-                cls.model_rebuild(raise_errors=True)
-        return {name: field.annotation for name, field in cls.__pydantic_fields__.items()}
+        pydantic_adapter.complete(self.cls)
+        return {name: field.annotation for name, field in pydantic_adapter.fields_of(self.cls).items()}
 
     @property
     def is_needed(self) -> bool:
@@ -162,7 +145,7 @@ class Model(Struct):
         return value
 
     def _from_json(self, values: dict[str, Any]) -> Any:
-        validator = self.cls.__pydantic_validator__  # type: ignore[attr-defined]
+        validator = pydantic_adapter.validator_of(self.cls)
         # A strict model takes a date from a string in JSON only, and JSON cannot hold what was prepared.
         return (
             validator.validate_python(values, strict=False)
@@ -171,18 +154,18 @@ class Model(Struct):
         )
 
     def _from_stale(self, value: Any) -> Any:
-        names = self.cls.__pydantic_fields__  # type: ignore[attr-defined]
+        names = pydantic_adapter.fields_of(self.cls)
         values = {name: getattr(value, name) for name in names if hasattr(value, name)}
-        values |= getattr(value, "__pydantic_extra__", None) or {}
+        values |= pydantic_adapter.extra_of(value)
         if self.changed:
             values = self._prepare.validate_python(values)
-        validator = self.cls.__pydantic_validator__  # type: ignore[attr-defined]
+        validator = pydantic_adapter.validator_of(self.cls)
         return validator.validate_python(values, by_name=True, by_alias=True)
 
 
 def _keys(cls: Any, name: str) -> set[str]:
     """The keys under which a dict may give the field: its name and its aliases."""
-    field = cls.__pydantic_fields__[name]
+    field = pydantic_adapter.fields_of(cls)[name]
     aliases = (field.alias, field.validation_alias, *getattr(field.validation_alias, "choices", ()))
     return {name, *(alias for alias in aliases if isinstance(alias, str))}
 

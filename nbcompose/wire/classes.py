@@ -18,10 +18,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from cloudpickle import cloudpickle
 from pydantic import BaseModel, PydanticUserError, RootModel, TypeAdapter
 
 from nbcompose.errors import InvalidArgument
+from nbcompose.wire.cloudpickle_adapter import find_class, is_importable
 
 Reduced = tuple[Any, ...]
 
@@ -33,13 +33,7 @@ _active = threading.local()  # .table: the ClassTable of the body that this thre
 
 def is_dynamic(cls: type) -> bool:
     """Whether another process could not import `cls`."""
-    return cls.__module__ != "builtins" and not cloudpickle._should_pickle_by_reference(cls)
-
-
-def class_key(cls: type) -> str:
-    """The id of a dynamic class, the same in every process that has it."""
-    key: str = cloudpickle._get_or_create_tracker_id(cls)
-    return key
+    return cls.__module__ != "builtins" and not is_importable(cls)
 
 
 def instance_reducer(cls: type) -> Callable[[Any], Any] | None:
@@ -113,12 +107,6 @@ def resolve_class(key: str) -> type:
     if table is None:
         raise LookupError("a class of a notebook can be read only where it was sent to")
     return table.resolve(key)
-
-
-def find_class(key: str) -> type | None:
-    """The dynamic class of this process with that key."""
-    cls: type | None = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(key)
-    return cls
 
 
 def newest(cls: type) -> type:

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from cloudpickle import cloudpickle
-
+from nbcompose.wire import cloudpickle_adapter
 from nbcompose.wire.body import Part
-from nbcompose.wire.classes import class_key, is_dynamic, resolve_class
+from nbcompose.wire.classes import is_dynamic, resolve_class
+from nbcompose.wire.cloudpickle_adapter import class_key
 from nbcompose.wire.reducers import OWN_FUNCTIONS, reducer_for
 from nbcompose.wire.shm import Segment, SegmentPool
 
@@ -74,7 +74,7 @@ class _Sink:
         self._append(bytes(data))
 
 
-class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped
+class Pickler(cloudpickle_adapter.Pickler):
     """cloudpickle's, but for arrays and the like, and for dynamic classes, which go by key.
 
     It holds the draft and the draft does not hold it: without a cycle a call leaves nothing to the garbage collector.

@@ -33,7 +33,8 @@ from types import FunctionType
 from typing import Any
 
 from nbcompose.errors import CallCancelled, NbcomposeError, RemoteError, RemoteTraceback
-from nbcompose.wire.classes import class_key, find_class, is_dynamic
+from nbcompose.wire.classes import is_dynamic
+from nbcompose.wire.cloudpickle_adapter import class_key, find_class
 from nbcompose.wire.codec import dumps, loads
 
 # An exception may hold, or print, a whole batch.
@@ -47,7 +48,7 @@ _STDLIB = Path(sysconfig.get_path("stdlib"))
 # Frames that say how a call was carried, not what was called.
 _MACHINERY = (
     f"{Path(__file__).parents[1]}/",
-    *(f"{_STDLIB / name}" for name in ("asyncio", "concurrent", "threading.py", "contextlib.py")),
+    *(f"{_STDLIB / name}" for name in ("asyncio", "concurrent", "threading.py", "contextlib.py", "functools.py")),
 )
 
 

@@ -366,6 +366,32 @@ def test_the_source_of_cells_travels_the_class_s_own_first() -> None:
     assert __file__ not in sources  # a file is read where it is
 
 
+def test_cells_whose_code_travels_come_before_the_latest() -> None:
+    latest = [f"/tmp/ipykernel_7/latest_{i}.py" for i in range(3)]
+    space = run_cell("def helper():\n    return 1\n", file="/tmp/ipykernel_7/helper.py")
+    space |= run_cell(
+        "class Base:\n    def below(self):\n        return helper()\n", "/tmp/ipykernel_7/base.py", **space
+    )
+    try:
+        for file in latest:
+            run_cell("x = 1  # " + "long " * (SOURCE_LIMIT // 10), file=file)
+        made = answer(
+            """
+            class Answer(Base):
+                @api
+                def ask(self) -> None: ...
+            """,
+            **space,
+        )
+        sources = by_value(made).sources
+        assert {CELL_FILE, "/tmp/ipykernel_7/base.py", "/tmp/ipykernel_7/helper.py"} < sources.keys()
+        assert latest[-1] in sources
+        assert latest[0] not in sources
+    finally:
+        for file in latest:
+            del linecache.cache[file]
+
+
 def test_sources_are_bounded() -> None:
     run_cell("x = 1  # " + "long " * (SOURCE_LIMIT // 4), file="/tmp/ipykernel_7/long.py")
     try:

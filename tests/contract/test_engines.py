@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chain_services import Asks, Front, Leaf, Mid
@@ -22,6 +23,7 @@ from stream_services import Words
 
 from nbcompose import service
 from nbcompose.errors import ReplicaDied, ServiceUnavailable
+from tests import tracebacks
 from tests.conftest import PATIENCE, Running, wait_for_end
 
 pytestmark = pytest.mark.system
@@ -61,6 +63,30 @@ def test_streams_come_item_by_item_and_an_error_after_the_items_before_it(runnin
     assert [next(items) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="the well is dry"):
         next(items)
+
+
+def test_tracebacks_show_the_lines_of_a_notebook_s_cells(running: Running) -> None:
+    """Whatever shape its code has, and of whichever cell it is; of new code that is swapped in, too."""
+    with tracebacks.notebook() as made:
+        fails = running.up(made, compare=True)
+        told = {case: _told(fails, *case) for case in tracebacks.CASES}
+    assert told == {case: f"Fails.{case[0]}\n{tracebacks.frames(case)}" for case in tracebacks.CASES}
+
+    with tracebacks.notebook(tracebacks.CHANGED) as made:
+        before = running.registry.status("Fails").replicas[0].pid
+        running.deploy(made, compare=True)
+        assert running.registry.wait("Fails").replicas[0].pid == before  # not started anew
+        told = {case: _told(fails, *case) for case in tracebacks.CASES}
+    changed = {case: tracebacks.frames(case, tracebacks.CHANGED) for case in tracebacks.CASES}
+    assert told == {case: f"Fails.{case[0]}\n{frames}" for case, frames in changed.items()}
+
+
+def _told(fails: Any, api: str, argument: Any) -> str:
+    """The frames of what an api raises."""
+    call = getattr(fails, api)
+    with pytest.raises(ValueError, match="on purpose") as raised:
+        list(call(*([] if argument is None else [argument])) or ())
+    return str(raised.value.__cause__).strip().partition("\n\nValueError")[0]
 
 
 def test_an_init_that_raises_is_told_with_the_line_of_the_user(running: Running) -> None:

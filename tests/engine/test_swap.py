@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import signal
 import time
@@ -97,6 +98,40 @@ def test_a_swap_that_fails_in_one_replica_changes_none(running: Running) -> None
     running.deploy(counter("three", replicas=2), compare=True)
     assert running.registry.wait("Counter").behind == ""
     assert {ask()[0] for _ in range(30)} == {"three"}
+
+
+def test_tracebacks_have_the_lines_of_the_code_that_serves_also_after_a_swap_that_fails(running: Running) -> None:
+    """A file that is edited keeps its name, as under `serve --reload`."""
+    file = "/tmp/no/such/folder/counter.py"
+    space = {"__name__": "__main__", "api": nbcompose.api, "service": nbcompose.service}
+    cell = "@service\nclass Counter:\n    @api\n    def ask(self):\n        raise ValueError({})\n"
+    Unmade = type("Unmade", (), {"__reduce__": lambda self: (int, ("not a number",))})
+
+    def version(text: str) -> Any:
+        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+        exec(compile(text, file, "exec"), space)
+        return space["Counter"]
+
+    def told() -> str:
+        with pytest.raises(ValueError, match="on purpose") as raised:
+            ask()
+        return str(raised.value.__cause__).strip().partition("\n\nValueError")[0]
+
+    try:
+        ask = running.up(version(cell.format("'on purpose, one'")), compare=True).ask
+        one = f"Counter.ask\n  File \"{file}\", line 5, in ask\n    raise ValueError('on purpose, one')"
+        assert told() == one
+
+        space["unmade"] = Unmade()
+        running.deploy(version("\n\n" + cell.format("unmade")), compare=True)
+        assert "invalid literal" in running.registry.wait("Counter").behind
+        assert told() == one
+
+        running.deploy(version("\n\n" + cell.format("'on purpose, two'")), compare=True)
+        running.registry.wait("Counter")
+        assert told() == one.replace("line 5", "line 7").replace("one", "two")
+    finally:
+        del linecache.cache[file]
 
 
 @pytest.mark.parametrize("api", ["ask", "ask_on_loop"])

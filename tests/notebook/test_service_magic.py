@@ -451,6 +451,31 @@ def test_an_error_of_an_api_shows_the_cells_lines_and_no_others(
     assert "hidden" not in ran.error
 
 
+def test_an_error_shows_the_lines_of_every_cell_that_the_code_is_of(clean: Notebook) -> None:
+    first = clean.shell.execution_count
+    clean.ok("def share(whole, parts):\n    return whole / parts")
+    clean.ok("class Shares:\n    def all(self, *wholes):\n        return [share(whole, 0) for whole in wholes]")
+    clean.ok("""
+        %%service
+        class Cake(Shares):
+            @api
+            def f(self) -> list[float]:
+                return self.all(1)
+    """)
+    service, base = f"Cell In[{first + 2}], line 5, in f", f"Cell In[{first + 1}], line 3, in all"
+    told = clean.run("Cake.f()").error
+    places = [service, base, f"Cell In[{first}], line 2, in share\n    return whole / parts"]
+    assert [told.find(place) for place in places] == sorted(told.find(place) for place in places)
+    assert told.find(service) > 0
+
+    again = clean.shell.execution_count
+    clean.ok("def share(whole, parts):\n    # changed\n    return (whole + 1) / parts")
+    assert "code swapped" in clean.ok("%services refresh Cake").plain
+    told = clean.run("Cake.f()").error
+    assert f"Cell In[{again}], line 3, in share\n    return (whole + 1) / parts" in told
+    assert f"{service}\n    return self.all(1)" in told
+
+
 @pytest.mark.parametrize("call", ["Bad.f('x')", "Bad.f(1, 2)", "await Bad.to_async.f('x')", "Bad.nothing()"])
 def test_a_call_that_cannot_be_made_shows_the_call(clean: Notebook, call: str) -> None:
     clean.ok(BAD)

@@ -19,7 +19,7 @@ from nbcompose.errors import CallCancelled, DeadlineExceeded, Overloaded, Replic
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext
 from nbcompose.wire.body import pack
-from nbcompose.wire.classes import class_key
+from nbcompose.wire.cloudpickle_adapter import class_key
 from nbcompose.wire.pickler import Draft, Pickler
 
 MOST_CALLS = 5  # of each api

@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from IPython.core.inputtransformer2 import TransformerManager
-
 from nbcompose.declaration.line import add_service_arguments, service_options
 from nbcompose.errors import DeclarationError
+from nbcompose.ipython_adapter import Transformer, lines_of
 
 
 def _words(text: str) -> frozenset[str]:
@@ -52,7 +51,7 @@ class Plain:
 
 def plain(source: str) -> Plain:
     """The magics of a cell, taken off. Raises `SyntaxError` for some of what is no Python."""
-    lines = _lines(source)
+    lines = lines_of(source)
     options: Mapping[str, Any] | None = None
     for index, line in enumerate(lines):
         if not line.strip():
@@ -79,31 +78,15 @@ def _captured(rest: str) -> str:
     return "".join(f"{v} = get_ipython().run_cell_magic('capture', {rest!r}, '')" for v in variables[:1]) + "\n"
 
 
-def _lines(text: str) -> list[str]:
-    """The lines as Python counts them: `splitlines` knows more ends of lines."""
-    return re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", text)
+class _Transformer(Transformer):
+    """Takes `%time` off the line that it is in front of."""
 
-
-class _Transformer(TransformerManager):  # type: ignore[misc]  # IPython's imports are not followed
-    """As IPython's, but every line stays where it is."""
-
-    def transform_cell(self, cell: str) -> str:
-        lines = _lines(cell if cell.endswith("\n") or not cell else cell + "\n")
-        first = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
-        body = lines[first:]
-        for transform in self.cleanup_transforms[1:]:  # the first drops the empty lines
-            body = _lines("".join(transform(body)))
-        return "".join(["\n"] * first + self.do_token_transforms(body))
-
-    def do_one_token_transform(self, lines: list[str]) -> tuple[bool, list[str]]:
-        changed, after = super().do_one_token_transform(lines)
-        if not changed:
-            return changed, after
-        at = next((i for i, (a, b) in enumerate(zip(lines, after, strict=False)) if a != b), len(after) - 1)
-        if match := _WRAPPED_LINE.match(after[at]):
-            code = str(ast.literal_eval(match[2])).strip()
-            after[at] = f"{match[1]}{code}\n" if code else match[1] + "pass\n"
-        return changed, after[: at + 1] + ["\n"] * (len(lines) - len(after)) + after[at + 1 :]
+    def transformed(self, line: str) -> str:
+        match = _WRAPPED_LINE.match(line)
+        if match is None:
+            return line
+        code = str(ast.literal_eval(match[2])).strip()
+        return f"{match[1]}{code}\n" if code else match[1] + "pass\n"
 
 
 class _Parser(argparse.ArgumentParser):

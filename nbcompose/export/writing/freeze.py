@@ -21,6 +21,7 @@ import numpy as np
 
 from nbcompose.errors import ExportRefused
 from nbcompose.export.writing import template
+from nbcompose.wire.cloudpickle_adapter import kind_of_global, untracked
 
 # The same for every Python that can run a script.
 PROTOCOL = 5
@@ -222,9 +223,6 @@ def _pickle(name: str, value: Any, folder: Path) -> Frozen:
     return Frozen(name, file, "load_pickle", tuple(sorted(reader.modules)), note)
 
 
-_SKELETONS = ("_make_skeleton_class", "_make_skeleton_enum")
-
-
 class _Reader(pickle.Unpickler):
     """Notes what a pickle imports. `functions`, `copies`: it has functions, classes that came by value.
 
@@ -238,22 +236,23 @@ class _Reader(pickle.Unpickler):
         self.functions = False
 
     def find_class(self, module: str, name: str) -> Any:
-        if module.partition(".")[0] != "cloudpickle":
-            self.modules.add(module)
-        elif name == "subimport":
-            return self._import
-        elif name in _SKELETONS:
-            self.copies = True
-            return partial(_apart, super().find_class(module, name))
-        elif name == "_make_function":
-            self.functions = True
-        return super().find_class(module, name)
+        found = super().find_class(module, name)
+        match kind_of_global(module, name):
+            case None:
+                self.modules.add(module)
+            case "module":
+                return partial(self._import, found)
+            case "class":
+                self.copies = True
+                return partial(_apart, found)
+            case "function":
+                self.functions = True
+        return found
 
-    def _import(self, module: str) -> Any:
+    def _import(self, make: Callable[..., Any], module: str) -> Any:
         self.modules.add(module)
-        return cloudpickle.cloudpickle.subimport(module)
+        return make(module)
 
 
 def _apart(make: Callable[..., Any], *arguments: Any) -> Any:
-    *described, _tracker, extra = arguments
-    return make(*described, None, extra)
+    return make(*untracked(arguments))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from nbcompose.ipykernel_adapter import request_of
 from nbcompose.notebook.session import Session
 
 
@@ -19,9 +20,9 @@ class Place(NamedTuple):
     @classmethod
     def of(cls, session: Session, element: str) -> Place:
         """In the cell that runs."""
-        parent = getattr(session.shell, "parent_header", None) or {}
-        cell = str(parent.get("metadata", {}).get("cellId", ""))
-        return cls(cell, str(parent.get("header", {}).get("msg_id", "")), element)
+        request = request_of(session.shell)
+        cell = str(request.get("metadata", {}).get("cellId", ""))
+        return cls(cell, str(request.get("header", {}).get("msg_id", "")), element)
 
     def overtakes(self, other: Place) -> bool:
         """Whether that one was of an earlier run of this cell."""

@@ -13,6 +13,7 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.lib.pretty import pretty
 
+from nbcompose.ipykernel_adapter import main_loop
 from nbcompose.schema import ApiSchema
 
 Bundle = dict[str, Any]
@@ -54,7 +55,7 @@ class Renderer:
 
     def _ask_main_thread(self, work: _Once) -> bool:
         """Whether the work is begun there as soon as no cell runs."""
-        loop: Any = getattr(getattr(self._shell, "kernel", None), "io_loop", None)
+        loop = main_loop(self._shell)
         if loop is None or self._unanswered:
             return False
 

@@ -20,6 +20,7 @@ from nbcompose import timeline
 from nbcompose.calling.portal import background
 from nbcompose.engine.status import Status
 from nbcompose.errors import UnknownService
+from nbcompose.ipykernel_adapter import receive_where_asked
 from nbcompose.notebook.failures import cell_names
 from nbcompose.notebook.graph import assets, model, picture
 from nbcompose.notebook.graph.calls import Calls, Message, Results, Schemas
@@ -64,9 +65,7 @@ class LiveGraph(anywidget.AnyWidget):
         statuses = registry.statuses()
         super().__init__(element=element, state=self._state(self._shown(statuses)))
         if self.comm is not None:
-            # Messages come to the subshell that the front end names. ipykernel would take them to the thread that this
-            # comm has last answered to, the main one at times, where they wait until a cell has ended.
-            self.comm._reply_subshell_for = lambda data, default: default
+            receive_where_asked(self.comm)
         self.on_msg(self._on_message)
         self._unsubscribe = registry.subscribe(self._on_change)
 

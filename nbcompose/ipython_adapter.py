@@ -1,0 +1,110 @@
+"""IPython, where more of it is used than its documentation promises: the one module that knows how.
+
+Seen to hold from 8.31.0 to 9.18.1; tests/canaries/test_ipython.py fails first where a release changes one of these.
+
+- `shell.compile` remembers, in `_filename_map`, the number of the cell for each file name that it has given to code, in
+  the order in which it gave them. `format_code_name` is the public way from one name to `Cell In[3]`, and no way to the
+  names.
+- The code of a cell has such a file name, also while it runs and however deep a magic is called from it.
+- Where an exception has `_render_traceback_`, that says which lines are shown for it.
+- `shell.InteractiveTB` and `shell.SyntaxTB` make lines of an exception. `tb_offset` is how many frames are left out; by
+  default, up to some version of 9, the first one, whatever it is of.
+- `%reload_ext` unloads an extension in `ExtensionManager.reload_extension`, and says nowhere that it will load it.
+- `TransformerManager`: the first of its `cleanup_transforms` drops empty lines, the others keep the number of lines;
+  then `do_token_transforms` calls `do_one_token_transform(lines)`, which returns (whether it changed one, lines), until
+  that changes nothing. One change is of one place.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from types import FrameType, TracebackType
+
+from IPython.core.extensions import ExtensionManager
+from IPython.core.inputtransformer2 import TransformerManager
+from IPython.core.interactiveshell import InteractiveShell
+
+# -- cells
+
+
+def cell_numbers(shell: InteractiveShell) -> Mapping[str, int]:
+    """The numbers of cells by the file names of their code, in the order in which these were given; empty where IPython
+    does not say.
+    """
+    numbers: Mapping[str, int] = getattr(shell.compile, "_filename_map", {})
+    return numbers
+
+
+def is_reloading() -> bool:
+    """Whether the extension that is being unloaded will be loaded again."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code is ExtensionManager.reload_extension.__code__:
+            return True
+        frame = frame.f_back
+    return False
+
+
+# -- how exceptions look
+
+
+def show_as(error: BaseException, render: Callable[[], list[str]]) -> None:
+    """Have these lines stand under a cell for `error`."""
+    error.__dict__["_render_traceback_"] = render
+
+
+def has_own_look(error: BaseException) -> bool:
+    """Whether somebody has said already how `error` is shown."""
+    return hasattr(error, "_render_traceback_")
+
+
+def traceback_lines(shell: InteractiveShell, error: BaseException, frames: TracebackType | None) -> list[str]:
+    """The lines of `error` with these frames, but for those of IPython that run the cell."""
+    while frames is not None and str(frames.tb_frame.f_globals.get("__name__")).startswith("IPython."):
+        frames = frames.tb_next
+    made = shell.InteractiveTB.structured_traceback(type(error), error, frames, tb_offset=0)
+    return [str(line) for line in made]
+
+
+def message_lines(shell: InteractiveShell, error: BaseException) -> list[str]:
+    """Type and message of `error`, without frames."""
+    return [str(line) for line in shell.InteractiveTB.get_exception_only(type(error), error)]
+
+
+def syntax_error_lines(shell: InteractiveShell, error: SyntaxError) -> list[str]:
+    """The lines of a mistake in a cell's own text."""
+    return [str(line) for line in shell.SyntaxTB.structured_traceback(type(error), error, [])]
+
+
+# -- cells as Python
+
+
+class Transformer(TransformerManager):  # type: ignore[misc]  # IPython's imports are not followed
+    """Makes Python of a cell as IPython does, but every line stays where it is."""
+
+    def transform_cell(self, cell: str) -> str:
+        lines = lines_of(cell if cell.endswith("\n") or not cell else cell + "\n")
+        first = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
+        body = lines[first:]
+        for transform in self.cleanup_transforms[1:]:  # the first drops the empty lines
+            body = lines_of("".join(transform(body)))
+        return "".join(["\n"] * first + self.do_token_transforms(body))
+
+    def do_one_token_transform(self, lines: list[str]) -> tuple[bool, list[str]]:
+        changed, after = super().do_one_token_transform(lines)
+        if not changed:
+            return changed, after
+        at = next((i for i, (a, b) in enumerate(zip(lines, after, strict=False)) if a != b), len(after) - 1)
+        after[at] = self.transformed(after[at])
+        return changed, after[: at + 1] + ["\n"] * (len(lines) - len(after)) + after[at + 1 :]
+
+    def transformed(self, line: str) -> str:
+        """What a line that IPython has made shall be; to be overridden."""
+        return line
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines as Python counts them: `splitlines` knows more ends of lines."""
+    return re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", text)

@@ -1,0 +1,107 @@
+"""pydantic, where more of it is used than its documentation promises: the one module that knows.
+
+Seen to hold from 2.14.0 to 2.14.4; tests/canaries/test_pydantic.py fails first where a release changes one of these.
+
+- A model and a pydantic dataclass have `__pydantic_fields__`, `__pydantic_complete__` and `__pydantic_validator__`; an
+  instance has `__pydantic_extra__`. (Documented for models only, whose `model_fields` is the public name of the first.)
+- In the schema of a dataclass or named tuple the fields are a list of dicts with `name` and `schema`, under `fields` or
+  `arguments_schema`, below whatever wraps that as `schema` or `arguments_schema`; a default wraps a field's schema in
+  one of the type `default`. It is made anew for each adapter, so that it may be changed.
+- Among the names that a class gets, `__pydantic_fields__` and `__pydantic_decorators__` hold what it was written with;
+  all other `__pydantic_…` follow from these. A decorator is a `Decorator` of `pydantic._internal._decorators`, with the
+  attributes `cls_var_name`, `func` and `info`, and with an address of its class in `cls_ref`.
+- In an error's `loc` a member of a union that is validated by a function is called `function-…`.
+- The message of a ValueError that a validator raises begins with "Value error, ", of an AssertionError with "Assertion
+  failed, "; "utf-8" stands in that of a serialization error of bytes that are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic.dataclasses import is_pydantic_dataclass, rebuild_dataclass
+from pydantic.fields import FieldInfo
+from pydantic_core import SchemaValidator
+
+# -- models and pydantic dataclasses
+
+
+def complete(cls: Any) -> None:
+    """Resolve names that did not exist when the class was made. Raises pydantic's errors."""
+    if cls.__pydantic_complete__:
+        return
+    if is_pydantic_dataclass(cls):
+        rebuild_dataclass(cls, raise_errors=True)
+    else:
+        cls.model_rebuild(raise_errors=True)
+
+
+def fields_of(cls: Any) -> Mapping[str, FieldInfo]:
+    """The fields of a complete class, by name."""
+    fields: Mapping[str, FieldInfo] = cls.__pydantic_fields__
+    return fields
+
+
+def validator_of(cls: Any) -> SchemaValidator:
+    """What makes an instance of the class of a dict, or of JSON."""
+    validator: SchemaValidator = cls.__pydantic_validator__
+    return validator
+
+
+def extra_of(value: Any) -> Mapping[str, Any]:
+    """What an instance holds besides its fields."""
+    return getattr(value, "__pydantic_extra__", None) or {}
+
+
+# -- schemas
+
+
+def field_schemas(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The field entries inside the schema of a dataclass or named tuple, below whatever validators wrap them."""
+    while True:
+        entries = schema.get("fields", schema.get("arguments_schema"))
+        if isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries):
+            return entries
+        schema = schema["schema"] if "schema" in schema else schema["arguments_schema"]
+
+
+def replace_schema(field: dict[str, Any], schema: Any) -> None:
+    """Put another schema into an entry of `field_schemas`, which keeps its default."""
+    holder = field
+    while holder["schema"]["type"] == "default":
+        holder = holder["schema"]
+    holder["schema"] = schema
+
+
+# -- what was written
+
+
+def is_derived(name: str) -> bool:
+    """Whether pydantic has put a member of this name into a class, and it follows from others."""
+    return name.startswith("__pydantic_") and name not in ("__pydantic_fields__", "__pydantic_decorators__")
+
+
+def decorator_parts(value: Any) -> list[Any] | None:
+    """What a validator or serializer of a class says, without the address of its class; None for any other value."""
+    if type(value).__module__ != "pydantic._internal._decorators" or not hasattr(value, "cls_ref"):
+        return None
+    return [value.cls_var_name, value.func, value.info]
+
+
+# -- errors
+
+
+def place(loc: Sequence[int | str]) -> list[int | str]:
+    """Where an error is, without the names by which pydantic tells the members of a union apart."""
+    return [part for part in loc if not (isinstance(part, str) and part.startswith("function-"))]
+
+
+def message(text: str) -> str:
+    """What a validator has raised, without pydantic's words for that it did."""
+    return text.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+
+
+def is_about_utf8(error: Exception) -> bool:
+    """Whether a value cannot be written as JSON because it has bytes that are no text."""
+    return "utf-8" in str(error)

@@ -1,0 +1,66 @@
+"""What is relied on of Python's own undocumented parts, and where."""
+
+from __future__ import annotations
+
+import argparse
+import copyreg
+import functools
+import linecache
+import pickle
+from typing import Protocol, runtime_checkable
+
+
+def test_lru_cache_makes_a_type_that_can_be_told() -> None:
+    """capture/captured.py, meaning.py, packing.py and wording.py"""
+
+    @functools.lru_cache(maxsize=3)
+    def function() -> int:
+        return 1
+
+    assert isinstance(function, functools._lru_cache_wrapper)
+    assert function.cache_parameters() == {"maxsize": 3, "typed": False}
+
+
+def test_linecache_takes_lines_of_files_that_are_not_there_and_keeps_them() -> None:
+    """capture/packing.py reads and replica/sources.py writes such entries"""
+    file = "/no/such/file.py"
+    linecache.cache[file] = (2, None, ["x\n"], file)
+    try:
+        linecache.checkcache(file)
+        linecache.checkcache()
+        assert linecache.getlines(file) == ["x\n"]
+    finally:
+        del linecache.cache[file]
+
+
+def test_a_parser_lists_its_actions() -> None:
+    """notebook/completion.py"""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--live", action="store_true")
+    below = parser.add_subparsers(dest="action")
+    below.add_parser("stop")
+    assert [a.option_strings for a in parser._actions] == [["--live"], []]
+    assert isinstance(parser._actions[1], argparse._SubParsersAction)
+    assert list(below.choices) == ["stop"]
+
+
+def test_a_protocol_says_that_it_is_one_and_whether_it_can_be_checked() -> None:
+    """schema/structs.py"""
+
+    class Plain(Protocol): ...
+
+    @runtime_checkable
+    class Checkable(Protocol): ...
+
+    assert (Plain._is_protocol, getattr(Plain, "_is_runtime_protocol", False)) == (True, False)
+    assert (Checkable._is_protocol, Checkable._is_runtime_protocol) == (True, True)
+
+
+def test_plain_objects_are_reduced_to_newobj() -> None:
+    """wire/classes.py"""
+
+    class Plain:
+        pass
+
+    assert Plain().__reduce_ex__(5)[0] is copyreg.__newobj__
+    assert pickle.DEFAULT_PROTOCOL <= 5 <= pickle.HIGHEST_PROTOCOL

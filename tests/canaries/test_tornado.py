@@ -1,0 +1,103 @@
+"""What nbcompose/replica/tornado_adapter.py relies on. One that fails means: look there before anything else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
+from tornado.httputil import (
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+    ResponseStartLine,
+    parse_multipart_form_data,
+)
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.tcpserver import TCPServer
+from tornado.testing import bind_unused_port
+
+from nbcompose.replica.tornado_adapter import hang_up, send_at_once
+
+
+class Answering(HTTPServerConnectionDelegate, HTTPMessageDelegate):
+    """Hands the connection of its one request over, as soon as the headers are there, and says when the body is."""
+
+    def __init__(self) -> None:
+        self.connection: asyncio.Future[HTTP1Connection] = asyncio.get_running_loop().create_future()
+        self.read = asyncio.Event()
+        self.server: Any = None
+
+    def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
+        self.server, self._request = server_conn, request_conn
+        return self
+
+    def headers_received(self, start_line: Any, headers: HTTPHeaders) -> None:
+        self.connection.set_result(self._request)
+
+    def finish(self) -> None:
+        self.read.set()
+
+
+@contextlib.asynccontextmanager
+async def request(text: bytes) -> AsyncIterator[tuple[Answering, asyncio.StreamReader]]:
+    """A server that was sent this, and the client's end."""
+    answering = Answering()
+
+    class Listener(TCPServer):
+        def handle_stream(self, stream: IOStream, address: Any) -> None:
+            HTTP1ServerConnection(stream, HTTP1ConnectionParameters()).start_serving(answering)
+
+    listener, (sock, port) = Listener(), bind_unused_port()
+    listener.add_socket(sock)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(text)
+    try:
+        yield answering, reader
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        listener.stop()
+        await asyncio.wait_for(_closed(answering), 10)
+
+
+async def _closed(answering: Answering) -> None:
+    with contextlib.suppress(Exception):
+        await answering.server.close()
+
+
+REQUEST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
+HEAD = ResponseStartLine("HTTP/1.1", 200, "OK")
+
+
+async def test_connections_have_their_stream_and_closing_it_ends_a_write_that_is_awaited() -> None:
+    async with request(REQUEST + b"abcd") as (answering, _):
+        connection = await asyncio.wait_for(answering.connection, 10)
+        await asyncio.wait_for(answering.read.wait(), 10)
+        assert isinstance(connection.stream, IOStream)
+        assert answering.server.stream is connection.stream
+        send_at_once(connection)
+        writing = connection.write_headers(HEAD, HTTPHeaders(), b"x" * 2**26)  # more than the system takes
+        hang_up(connection)
+        await asyncio.wait_for(writing, 10)
+        with pytest.raises(StreamClosedError):
+            await asyncio.wait_for(connection.write(b"x"), 10)
+
+
+async def test_a_reply_that_ends_before_its_request_does_closes_the_connection() -> None:
+    async with request(REQUEST + b"ab") as (answering, reader):
+        connection = await asyncio.wait_for(answering.connection, 10)
+        connection.write_headers(HEAD, HTTPHeaders({"Content-Length": "2"}), b"ok")
+        connection.finish()
+        assert (await asyncio.wait_for(reader.read(), 10)).endswith(b"ok"), "the connection stays open"
+
+
+def test_a_part_that_does_not_say_what_it_is() -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="f"; filename="x"\r\n\r\ndata\r\n--b--\r\n'
+    files: dict[str, list[Any]] = {}
+    parse_multipart_form_data(b"b", body, {}, files)
+    assert files["f"][0].content_type == "application/unknown"

@@ -1,0 +1,36 @@
+"""What nbcompose/engine/transformers_adapter.py relies on, and what the zygote imports. One that fails means: look at
+that, and at `PRELOAD` in nbcompose/replica/birth.py, before anything else.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from nbcompose.replica.birth import PRELOAD
+
+transformers = importlib.util.find_spec("transformers")
+pytestmark = pytest.mark.skipif(transformers is None, reason="transformers is not installed")
+
+
+def source_of(module: str) -> Path | None:
+    """The file of a module of transformers, without importing any: that takes seconds."""
+    assert transformers is not None
+    assert transformers.origin is not None
+    path = Path(transformers.origin).parent.joinpath(*module.split(".")[1:])
+    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
+
+
+@pytest.mark.parametrize("module", [name for name in PRELOAD if name.startswith("transformers.")])
+def test_what_is_preloaded_is_there(module: str) -> None:
+    assert source_of(module) is not None, f"{module} is elsewhere: each service imports it itself now"
+
+
+def test_the_table_of_renamed_checkpoints_is_kept() -> None:
+    file = source_of("transformers.conversion_mapping")
+    assert file is not None, "transformers has no conversion_mapping any more"
+    text = file.read_text(encoding="utf-8")
+    assert "def get_checkpoint_conversion_mapping(model_type" in text
+    assert "global _checkpoint_conversion_mapping_cache" in text, "the table is not kept any more"
