@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from benchmarks import calls, cell, graph, machine, report
-from benchmarks.row import Row
+from benchmarks.row import Row, named
 from benchmarks.servers import BENTOML, BUILD, OURS, RAY, Framework
 
 Measure = Callable[[Sequence[Framework]], Sequence[Row]]
@@ -59,10 +59,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"begins the name of a row: {', '.join(MEASURES)}")
     parser.add_argument("--without", action="append", default=[], choices=[BENTOML.name, RAY.name], help="leave it out")
     options = parser.parse_args(arguments)
-    for wanted in options.rows:
-        if not any(name.startswith(wanted) for name in MEASURES):
-            parser.error(f"no row's name begins with {wanted!r}; rows: {', '.join(MEASURES)}")
-    options.rows = [name for name in MEASURES if not options.rows or any(name.startswith(w) for w in options.rows)]
+    try:
+        options.rows = named(options.rows, MEASURES)
+    except ValueError as error:
+        parser.error(str(error))
     return options
 
 
