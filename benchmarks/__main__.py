@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from benchmarks import calls, cell, graph, machine, report
 from benchmarks.row import Row, named
-from benchmarks.servers import BENTOML, BUILD, OURS, RAY, Framework
+from benchmarks.servers import BENTOML, BUILD, OURS, RAY, Framework, end_cleanly
 
 Measure = Callable[[Sequence[Framework]], Sequence[Row]]
 
@@ -34,6 +34,7 @@ MEASURES: dict[str, Measure] = {
 
 def main(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
+    end_cleanly()
     frameworks = [f for f in (OURS, BENTOML, RAY) if f.installed and f.name not in options.without]
     for peer in (BENTOML, RAY):
         if not peer.installed:

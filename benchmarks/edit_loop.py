@@ -19,7 +19,7 @@ from benchmarks.edit_load import CLIENTS, FAILED, Load
 from benchmarks.edit_peers import RELOADED, RESTARTED, noting
 from benchmarks.rounds import Median, median_ratio, mirrored
 from benchmarks.row import Aim, Figure, Row
-from benchmarks.servers import BENTOML, BUILD, OURS
+from benchmarks.servers import BENTOML, BUILD, OURS, end_cleanly
 
 PEERS = (RELOADED, RESTARTED)
 METHOD = "method edit → new answer, four transformers services"
@@ -77,6 +77,7 @@ class Taken:
 
 def main(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
+    end_cleanly()
     about = machine.describe()
     print(", ".join(f"{key} {value}" for key, value in about.items()), file=sys.stderr)
     counts = QUICK if options.quick else Counts()

@@ -158,6 +158,21 @@ def serving(framework: Framework, graph: Graph = "front", command: list[str] | N
         _stop(process, mark)
 
 
+def end_cleanly() -> None:
+    """From now on SIGTERM is a `KeyboardInterrupt` too, and neither signal is heard after the first.
+
+    What was started has to be ended then, which must not be interrupted. To be called by a program's `main`.
+    """
+
+    def interrupt(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+
+
 def environment(framework: Framework, mark: str) -> dict[str, str]:
     return {
         **os.environ,

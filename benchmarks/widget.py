@@ -19,7 +19,7 @@ from benchmarks import machine, report
 from benchmarks.kernel import LOAD, WARM_UP, Kernel, kernel
 from benchmarks.rounds import median_ratio, mirrored
 from benchmarks.row import Aim, Figure, Row
-from benchmarks.servers import BUILD
+from benchmarks.servers import BUILD, end_cleanly
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "browser"))
 
@@ -146,6 +146,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.widget", description="What the live graph costs.")
     parser.add_argument("--quick", action="store_true", help="a round or two of each, to see that it works")
     options = parser.parse_args(arguments)
+    end_cleanly()
     counts = QUICK if options.quick else Counts()
     about = machine.describe()
     print(", ".join(f"{key} {value}" for key, value in about.items()), file=sys.stderr)

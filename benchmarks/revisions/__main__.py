@@ -10,7 +10,6 @@ Its exit status is 1 when a row of the working tree is slower, and 2 when one co
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,7 +20,7 @@ from benchmarks.revisions.measure import measure
 from benchmarks.revisions.rows import GROUPS
 from benchmarks.revisions.trees import UnknownRevision, pair
 from benchmarks.row import named
-from benchmarks.servers import BUILD
+from benchmarks.servers import BUILD, end_cleanly
 
 ROUNDS = 9  # the interval leaves out the smallest and the largest ratio: 96.1 %
 NAMES = [row.name for group in GROUPS for row in group.rows]
@@ -29,8 +28,7 @@ NAMES = [row.name for group in GROUPS for row in group.rows]
 
 def main(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    end_cleanly()
     about = machine.describe()
     try:
         with pair(options.base) as both:
@@ -51,13 +49,6 @@ def main(arguments: Sequence[str]) -> int:
         written = report.write_both(BUILD, "revisions", [both.about, *texts], compared, about)
         print("\nwritten: " + ", ".join(str(path) for path in written))
     return verdict.status(rows)
-
-
-def _interrupt(*_: object) -> None:
-    """Once: what was started has to be ended, which a second one must not interrupt."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

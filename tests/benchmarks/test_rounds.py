@@ -12,7 +12,7 @@ from benchmarks.rounds import Median, median, median_ratio, mirrored
 @pytest.mark.parametrize(
     ("count", "rank", "coverage"),
     [
-        # The binomial sums, worked out by hand: 1 - 2 (C(n, 0) + … + C(n, k - 1)) / 2^n.
+        # The binomial sums, worked out by hand: 1 - 2 (C(n, 0) + … + C(n, k - 1)) / 2^n. Textbooks have the same table.
         (1, 1, 0.0),
         (2, 1, 1 - 2 / 4),
         (5, 1, 1 - 2 / 32),  # the most there is, and not enough
@@ -23,6 +23,8 @@ from benchmarks.rounds import Median, median, median_ratio, mirrored
         (11, 2, 1 - 2 * (1 + 11) / 2048),
         (12, 3, 1 - 2 * (1 + 12 + 66) / 4096),
         (15, 4, 1 - 2 * (1 + 15 + 105 + 455) / 32768),
+        (17, 5, 1 - 2 * (1 + 17 + 136 + 680 + 2380) / 131072),
+        (20, 6, 1 - 2 * (1 + 20 + 190 + 1140 + 4845 + 15504) / 1048576),
     ],
 )
 def test_interval_is_between_the_values_of_a_rank(count: int, rank: int, coverage: float) -> None:
