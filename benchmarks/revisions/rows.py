@@ -43,7 +43,7 @@ class Measured:
     what: str
     unit: Unit
     take: Callable[[Any], float]
-    times: int = 3
+    times: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,20 +188,20 @@ GROUPS = (
     Group(
         graph_on_one_cpu,
         (
-            Measured("hop-pinned", f"call, {ASYNC}, one CPU", "s", value(calls.hop)),
-            Measured("hop-mixed-pinned", f"call, {MIXED}, one CPU", "s", value(calls.hop_mixed)),
-            Measured("hop-sync-pinned", f"call, {SYNC}, one CPU", "s", value(calls.hop_sync)),
+            Measured("hop-pinned", f"call, {ASYNC}, one CPU", "s", value(calls.hop), 9),
+            Measured("hop-mixed-pinned", f"call, {MIXED}, one CPU", "s", value(calls.hop_mixed), 9),
+            Measured("hop-sync-pinned", f"call, {SYNC}, one CPU", "s", value(calls.hop_sync), 9),
         ),
     ),
     Group(
         graph,
         (
-            Measured("hop", f"call, {ASYNC}", "s", value(calls.hop)),
-            Measured("hop-mixed", f"call, {MIXED}", "s", value(calls.hop_mixed)),
-            Measured("hop-sync", f"call, {SYNC}", "s", value(calls.hop_sync)),
-            Measured("in-flight", "64 calls in flight", "calls/s", value(calls.in_flight)),
+            Measured("hop", f"call, {ASYNC}", "s", value(calls.hop), 9),
+            Measured("hop-mixed", f"call, {MIXED}", "s", value(calls.hop_mixed), 9),
+            Measured("hop-sync", f"call, {SYNC}", "s", value(calls.hop_sync), 9),
+            Measured("in-flight", "64 calls in flight", "calls/s", value(calls.in_flight), 3),
             Measured("http-1", "HTTP, one client", "s", value(calls.http_1)),
-            Measured("http-64", "HTTP → Front → Leaf, 64 clients", "calls/s", value(calls.http_64)),
+            Measured("http-64", "HTTP → Front → Leaf, 64 clients", "calls/s", value(calls.http_64), 3),
             Measured("array-small", "call with an array of 1 KiB", "s", small_array),
             Measured("array-large", "call with an array of 64 MiB", "s", value(calls.array)),
             Measured("stream", f"stream of {STREAM:,} numbers", "items/s", stream),
@@ -213,9 +213,9 @@ GROUPS = (
         notebook,
         (
             Measured("zygote", "%load_ext → zygote warm", "s", attrgetter("zygote_start"), times=1),
-            Measured("cell", "%%service cell → instance running", "s", Notebook.new_cell, 5),
-            Measured("swap", "method edited → new one in place", "s", Notebook.swap, 5),
+            Measured("cell", "%%service cell → instance running", "s", Notebook.new_cell),
+            Measured("swap", "method edited → new one in place", "s", Notebook.swap),
         ),
     ),
-    Group(interpreter, (Measured("import", "from nbcompose import api, depends, service", "s", import_time, 5),)),
+    Group(interpreter, (Measured("import", "from nbcompose import api, depends, service", "s", import_time),)),
 )
