@@ -41,7 +41,7 @@ def pair(revision: str) -> Iterator[Pair]:
     """Both, in a private folder that is gone after the block. Raises `UnknownRevision`."""
     commit = _git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
     with tempfile.TemporaryDirectory(prefix="nbcompose-revisions-") as folder:
-        base, new = Path(folder, "base"), Path(folder, "new")
+        base, new = (Path(folder).resolve() / name for name in ("base", "new"))
         _copy_revision(commit, base)
         _copy_working_tree(new)
         for tree in (base, new):
