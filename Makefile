@@ -20,7 +20,7 @@ alone = JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=$(CURDIR)/build/ip
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab test test-oldest test-pythons test-newest check parts unit system browser notebooks \
-	save-notebooks pictures models bench bench-edit bench-widget bench-peers lock clean
+	save-notebooks pictures models bench bench-edit bench-widget bench-compare bench-peers lock clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -91,6 +91,10 @@ bench-edit: $(MODELS)  ## measure what an edit takes, and the calls that it fail
 
 bench-widget: $(INSTALLED)  ## measure what the live graph costs, and how quick it is, in a real browser
 	@$(PY) -m benchmarks.widget
+
+bench-compare: $(INSTALLED)  ## whether the working tree is slower than BASE=main, or another revision (ROWS="hop http", ROUNDS=15)
+	@$(alone) $(PY) -m benchmarks.revisions $(or $(BASE),$(error BASE is missing: make bench-compare BASE=main)) \
+		$(ROWS) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-peers: $(MODELS)  ## install BentoML and Ray Serve, each in a virtual environment of its own
 	@benchmarks/make_peers.sh

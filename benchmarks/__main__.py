@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from benchmarks import calls, cell, graph, machine, report
-from benchmarks.row import Row
-from benchmarks.servers import BENTOML, BUILD, OURS, RAY, Framework
+from benchmarks.row import Row, named
+from benchmarks.servers import BENTOML, BUILD, OURS, RAY, Framework, end_cleanly
 
 Measure = Callable[[Sequence[Framework]], Sequence[Row]]
 
@@ -34,6 +34,7 @@ MEASURES: dict[str, Measure] = {
 
 def main(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
+    end_cleanly()
     frameworks = [f for f in (OURS, BENTOML, RAY) if f.installed and f.name not in options.without]
     for peer in (BENTOML, RAY):
         if not peer.installed:
@@ -59,10 +60,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"begins the name of a row: {', '.join(MEASURES)}")
     parser.add_argument("--without", action="append", default=[], choices=[BENTOML.name, RAY.name], help="leave it out")
     options = parser.parse_args(arguments)
-    for wanted in options.rows:
-        if not any(name.startswith(wanted) for name in MEASURES):
-            parser.error(f"no row's name begins with {wanted!r}; rows: {', '.join(MEASURES)}")
-    options.rows = [name for name in MEASURES if not options.rows or any(name.startswith(w) for w in options.rows)]
+    try:
+        options.rows = named(options.rows, MEASURES)
+    except ValueError as error:
+        parser.error(str(error))
     return options
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from benchmarks.edit_graph import Version
-from benchmarks.edit_kernel import REPLACED, SWAPPED, Kernel, kernel
 from benchmarks.edit_load import CLIENTS, FAILED, Load, load_elsewhere
+from benchmarks.kernel import REPLACED, SWAPPED, Kernel, kernel
 
 ASK = "/ask"
 LEAF = """\

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.graph import QUESTION
@@ -48,6 +48,14 @@ class Version:
     started: int = 0
     answered: int = 0
 
+    @property
+    def next_method(self) -> Version:
+        return replace(self, answered=self.answered + 1)
+
+    @property
+    def next_init(self) -> Version:
+        return replace(self, started=self.started + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -69,7 +77,7 @@ def cells(version: Version) -> Mapping[str, str]:
     text = source(version)
     classes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
     lines = text.splitlines(keepends=True)
-    first = {node.name: min(d.lineno for d in [*node.decorator_list, node]) - 1 for node in classes}
+    first = {node.name: min([node.lineno, *(d.lineno for d in node.decorator_list)]) - 1 for node in classes}
     services = {node.name: "%%service\n" + "".join(lines[first[node.name] : node.end_lineno]) for node in classes}
     return {"": "".join(lines[: first[classes[0].name]]), **services}
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from benchmarks import edit_calls, edit_peers, edit_time, machine, report
 from benchmarks.edit_load import CLIENTS, FAILED, Load
 from benchmarks.edit_peers import RELOADED, RESTARTED, noting
+from benchmarks.rounds import Median, median_ratio, mirrored
 from benchmarks.row import Aim, Figure, Row
-from benchmarks.servers import BENTOML, BUILD, OURS
+from benchmarks.servers import BENTOML, BUILD, OURS, end_cleanly
 
 PEERS = (RELOADED, RESTARTED)
 METHOD = "method edit → new answer, four transformers services"
@@ -29,15 +31,18 @@ MISSING = f"{BENTOML.label} is not installed: its columns stay empty ('benchmark
 OVERHEAD = 0.3  # seconds that a replacement may take besides loading the model
 
 
+Turn = Callable[[], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many edits of each kind. `peer`: how many of each BentoML is given, which takes long for one."""
+    """How many edits of each kind. `peer`: how many of each BentoML is given, which takes long for one: not more."""
 
     methods: int = 20
     inits: int = 10
     swaps: int = 100
     replacements: int = 20
-    peer: int = 3
+    peer: int = 7
 
 
 QUICK = Counts(methods=3, inits=2, swaps=10, replacements=4, peer=1)
@@ -51,8 +56,11 @@ class NoFailures(Aim):
     def __str__(self) -> str:
         return "0 failures"
 
-    def met(self, ratio: float | None, ours: float, failures: int) -> bool | None:
-        return not failures
+    def met(self, measured: Median | None, failures: int) -> bool | None:
+        return None if measured is None else not failures
+
+    def straddled(self, measured: Median | None) -> bool:
+        return False
 
 
 @dataclass(slots=True)
@@ -69,6 +77,7 @@ class Taken:
 
 def main(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
+    end_cleanly()
     about = machine.describe()
     print(", ".join(f"{key} {value}" for key, value in about.items()), file=sys.stderr)
     counts = QUICK if options.quick else Counts()
@@ -91,27 +100,67 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _take(counts: Counts, *, bentoml: bool) -> Taken:
     taken = Taken()
-    _say(f"{OURS.label}: edits of the graph")
+    if bentoml and not BENTOML.installed:
+        taken.notes.append(MISSING)
+        bentoml = False
+    _say(f"{OURS.label}: edits of the graph" + (f", beside {RESTARTED}" if bentoml else ""))
     with noting(taken.notes, OURS.label):
-        taken.ours = edit_time.run(counts.methods, counts.inits)
+        _take_edits(taken, counts, bentoml=bentoml)
     _say(f"{OURS.label}: edits under load")
     with noting(taken.notes, OURS.label):
         taken.swapped, taken.replaced = edit_calls.run(counts.swaps, counts.replacements)
-    if bentoml and not BENTOML.installed:
-        taken.notes.append(MISSING)
-    elif bentoml:
-        _take_peers(taken, counts)
+    if bentoml:
+        _take_reloads(taken, counts)
     return taken
 
 
-def _take_peers(taken: Taken, counts: Counts) -> None:
-    _say(RESTARTED)
-    taken.peers[RESTARTED] = edit_peers.restarts(counts.peer)
+def _take_edits(taken: Taken, counts: Counts, *, bentoml: bool) -> None:
+    """In rounds: an edit of ours and a call, and in the first of them the same edit of BentoML's."""
+    with ExitStack() as stack:
+        ours = stack.enter_context(edit_time.notebook(taken.ours))
+        peers: list[edit_peers.Edited] = []
+        if bentoml:
+            with noting(taken.notes, RESTARTED):
+                times = taken.peers.setdefault(RESTARTED, edit_peers.Times())
+                peers.append(stack.enter_context(edit_peers.restarted(times)))
+        beside = Beside(counts.peer, taken.notes)
+        beside.run([ours.edit_method, ours.call], counts.methods, [peer.edit_method for peer in peers])
+        beside.run([ours.edit_init], counts.inits, [peer.edit_init for peer in peers])
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Rounds in which a peer takes part in the first few, and in no more after it has failed in one."""
+
+    rounds: int
+    notes: list[str]
+
+    def run(self, ours: Sequence[Turn], rounds: int, peers: Sequence[Turn]) -> None:
+        turns = [*ours, *peers]
+        for number, order in enumerate(mirrored(turns, rounds)):
+            for turn in order:
+                if turn not in peers:
+                    turn()
+                elif number >= self.rounds or not self._managed(turn):
+                    turns.remove(turn)
+
+    def _managed(self, turn: Turn) -> bool:
+        with noting(self.notes, RESTARTED):
+            turn()
+            return True
+        return False
+
+
+def _take_reloads(taken: Taken, counts: Counts) -> None:
+    """A figure only, no ratio is made of it: by itself, so that what watches the file is not heard by the others."""
     _say(RELOADED)
-    taken.peers[RELOADED] = edit_peers.reloads(counts.peer)
+    times = taken.peers.setdefault(RELOADED, edit_peers.Times())
+    with noting(taken.notes, RELOADED), edit_peers.reloaded(times) as peer:
+        for _ in range(counts.peer):
+            peer.edit_method()
+            peer.edit_init()
     _say(f"{RELOADED}: an edit under load")
     taken.reloaded = edit_peers.load_during_reload(taken.notes)
-    taken.notes += [note for times in taken.peers.values() for note in times.notes]
 
 
 def _say(what: str) -> None:
@@ -152,15 +201,16 @@ def _timed(
         yardstick=yardstick,
         ours=_median(ours),
         other=_median(other),
-        ratio=statistics.median(ours) / statistics.median(other) if ours and other else None,
-        peers={label: Figure(statistics.median(seconds), "s") for label, seconds in peers.items() if seconds},
+        # BentoML takes part in the first rounds only.
+        ratio=median_ratio(ours[: len(other)], other) if 0 < len(other) <= len(ours) else None,
+        peers={label: Figure.of(seconds, "s") for label, seconds in peers.items() if seconds},
         notes=list(notes),
         samples={OURS.label: ours, yardstick: other, **peers},
     )
 
 
 def _median(seconds: list[float]) -> Figure | None:
-    return Figure(statistics.median(seconds), "s") if seconds else None
+    return Figure.of(seconds, "s") if seconds else None
 
 
 def _counted(what: str, load: Load | None, peers: dict[str, Figure], other: Load | None = None) -> Row:
@@ -186,7 +236,7 @@ def _counted(what: str, load: Load | None, peers: dict[str, Figure], other: Load
 
 def _figure_of(load: Load, *besides: str) -> Figure:
     detail = ", ".join([f"{load.failed:,} of {load.calls:,} failed ({load.during:,} during the edits)", *besides])
-    return Figure((load.calls - load.failed) / load.seconds, "calls/s", detail)
+    return Figure.of([(load.calls - load.failed) / load.seconds], "calls/s", detail)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -29,43 +30,83 @@ PATIENCE = 30.0  # seconds for one call
 
 @dataclass(slots=True)
 class Times:
-    """Seconds of each edit: of a method, and of `__init__`. `notes`: what went wrong."""
+    """Seconds of each edit: of a method, and of `__init__`."""
 
     methods: list[float] = field(default_factory=list)
     inits: list[float] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
-def reloads(rounds: int) -> Times:
+class Edited(ABC):
+    """The graph as BentoML serves it from a file, and its edits; the seconds of each go to `times`."""
+
+    def __init__(self, times: Times) -> None:
+        self._times = times
+        self._version = Version()
+
+    def edit_method(self) -> None:
+        self._times.methods.append(self._timed(self._version.next_method))
+
+    def edit_init(self) -> None:
+        self._times.inits.append(self._timed(self._version.next_init))
+
+    def _timed(self, version: Version) -> float:
+        begin = time.perf_counter()
+        self._edit(version)
+        self._version = version
+        return time.perf_counter() - begin
+
+    @abstractmethod
+    def _edit(self, version: Version) -> None:
+        """Save the file, and wait for the new answer."""
+
+
+class Reloaded(Edited):
     """BentoML watches the file. Nobody calls while it reloads."""
-    times = Times()
-    with noting(times.notes, RELOADED), ExitStack() as stack:
-        module = stack.enter_context(_module(edit_graph.source(Version())))
-        server = stack.enter_context(serving(_bentoml(module, "InferenceGraph", "--reload")))
+
+    def __init__(self, times: Times, module: Path, server: Server) -> None:
+        super().__init__(times)
+        self._module = module
+        self._server = server
         server.first_answer(GRAPH, QUESTION)
-        for version, seconds in _edits(times, rounds):
-            begin = time.perf_counter()
-            module.write_text(_saying(version))
-            # Asked only then: it would wait for a call in flight, whose dependencies have gone, until that times out.
-            server.printed(f"{IMPORTED}{version}")
-            _wait(server, _graph_gives(version))
-            seconds.append(time.perf_counter() - begin)
-    return times
+
+    def _edit(self, version: Version) -> None:
+        self._module.write_text(_saying(version))
+        # Asked only then: it would wait for a call in flight, whose dependencies have gone, until that times out.
+        self._server.printed(f"{IMPORTED}{version}")
+        _wait(self._server, _graph_gives(version))
 
 
-def restarts(rounds: int) -> Times:
-    """Somebody stops it, saves the file, and starts it again."""
-    times = Times()
-    with noting(times.notes, RESTARTED), _module(edit_graph.source(Version())) as module, ExitStack() as stack:
-        framework = _bentoml(module, "InferenceGraph")
-        stack.enter_context(serving(framework)).first_answer(GRAPH, QUESTION)
-        for version, seconds in _edits(times, rounds):
-            begin = time.perf_counter()
-            stack.close()
-            module.write_text(edit_graph.source(version))
-            _wait(stack.enter_context(serving(framework)), _graph_gives(version))
-            seconds.append(time.perf_counter() - begin)
-    return times
+class Restarted(Edited):
+    """Somebody stops it, saves the file, and starts it again. `stack` holds what is to be stopped."""
+
+    def __init__(self, times: Times, module: Path, stack: ExitStack) -> None:
+        super().__init__(times)
+        self._module = module
+        self._stack = stack
+        self._start().first_answer(GRAPH, QUESTION)
+
+    def _edit(self, version: Version) -> None:
+        self._stack.close()
+        self._module.write_text(edit_graph.source(version))
+        _wait(self._start(), _graph_gives(version))
+
+    def _start(self) -> Server:
+        return self._stack.enter_context(serving(_bentoml(self._module, "InferenceGraph")))
+
+
+@contextmanager
+def reloaded(times: Times) -> Iterator[Edited]:
+    with (
+        _module(edit_graph.source(Version())) as module,
+        serving(_bentoml(module, "InferenceGraph", "--reload")) as server,
+    ):
+        yield Reloaded(times, module, server)
+
+
+@contextmanager
+def restarted(times: Times) -> Iterator[Edited]:
+    with _module(edit_graph.source(Version())) as module, ExitStack() as stack:
+        yield Restarted(times, module, stack)
 
 
 def load_during_reload(notes: list[str]) -> Load | None:
@@ -101,13 +142,6 @@ def _bentoml(module: Path, entry: str, *options: str) -> Framework:
         return [str(python), "-m", "bentoml", "serve", *served, "--host", "127.0.0.1", "--port", str(port), *options]
 
     return replace(BENTOML, command=command)
-
-
-def _edits(times: Times, rounds: int) -> Iterator[tuple[Version, list[float]]]:
-    """A method and `__init__` in turn, and where the seconds of each go."""
-    for n in range(1, rounds + 1):
-        yield Version(n - 1, n), times.methods
-        yield Version(n, n), times.inits
 
 
 def _graph_gives(version: Version) -> Callable[[Server], bool]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from benchmarks.row import Aim, Figure, Row, Unit, median_ratio
+from benchmarks.rounds import ROUNDS, median_ratio, mirrored
+from benchmarks.row import Aim, Figure, Row, Unit
 from benchmarks.servers import BENTOML, OURS, RAY, Framework, Server, StartError, serving
 
-ROUNDS = 3
 LAUNCH = "four transformers services: launch → first answer"
 MEMORY = "memory (PSS) of that graph"
 WARM = [sys.executable, "-m", "benchmarks.warm_launch"]
@@ -57,15 +57,17 @@ class Launches:
 
 def run(frameworks: Sequence[Framework]) -> list[Row]:
     launches = Launches()
-    for _ in range(ROUNDS):
-        launches.warm()
-        if BENTOML in frameworks:
-            launches.cold(BENTOML)
+    turns: list[Callable[[], None]] = [launches.warm]
+    if BENTOML in frameworks:
+        turns.append(partial(launches.cold, BENTOML))
+    for order in mirrored(turns, ROUNDS):
+        for launch in order:
+            launch()
     launches.cold(OURS)
     if RAY in frameworks:
         launches.cold(RAY)
     if cold := launches.seconds.pop("cold", None):
-        launches.notes.append(f"`nbcompose serve` from the command line, nothing warm: {Figure(cold[0], 's')}")
+        launches.notes.append(f"`nbcompose serve` from the command line, nothing warm: {Figure.of(cold, 's')}")
     launches.memory.pop("cold", None)
     return [
         _row(LAUNCH, Aim(0.1), launches.seconds, "s", launches.notes),
@@ -74,7 +76,7 @@ def run(frameworks: Sequence[Framework]) -> list[Row]:
 
 
 def _row(what: str, aim: Aim, taken: dict[str, list[float]], unit: Unit, notes: list[str]) -> Row:
-    figures = {label: Figure(statistics.median(values), unit) for label, values in taken.items()}
+    figures = {label: Figure.of(values, unit) for label, values in taken.items()}
     ours, other = taken.get(OURS.label, []), taken.get(BENTOML.label, [])
     return Row(
         what=what,

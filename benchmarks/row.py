@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-Unit = Literal["s", "calls/s", "MB"]
+from benchmarks.rounds import Median, median
+
+Unit = Literal["s", "calls/s", "items/s", "MB"]
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measured value; `detail` is what must be said beside it, such as failures."""
+    """A measured value, by its rounds; `detail` is what must be said beside it, such as failures."""
 
-    value: float
+    median: Median
     unit: Unit
     detail: str = ""
 
+    @classmethod
+    def of(cls, rounds: Sequence[float], unit: Unit, detail: str = "") -> Figure:
+        """The median of one value for each round. Raises `ValueError` without any."""
+        return cls(median(rounds), unit, detail)
+
     def __str__(self) -> str:
-        text = self._number()
+        return self._with_detail(self._number(self.median.value))
+
+    @property
+    def with_interval(self) -> str:
+        low, high = self._number(self.median.low), self._number(self.median.high)
+        return self._with_detail(f"{self._number(self.median.value)} [{low}, {high}]")
+
+    def _with_detail(self, text: str) -> str:
         return f"{text}, {self.detail}" if self.detail else text
 
-    def _number(self) -> str:
+    def _number(self, value: float) -> str:
         if self.unit != "s":
-            return f"{self.value:,.0f} {self.unit}"
+            return f"{value:,.0f} {self.unit}" if abs(value) >= 100 else f"{value:.1f} {self.unit}"
         for factor, unit in ((1e6, "µs"), (1e3, "ms")):
-            if self.value * factor < 1000:
-                return f"{self.value * factor:.{0 if self.value * factor >= 100 else 1}f} {unit}"
-        return f"{self.value:.2f} s"
+            if abs(value) * factor < 1000:
+                return f"{value * factor:.{0 if abs(value) * factor >= 100 else 1}f} {unit}"
+        return f"{value:.2f} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +58,18 @@ class Aim:
         text = f"{sign} {self.limit:g}{' ×' if self.of == 'ratio' else ' s'}"
         return f"{text}, 0 failures" if self.no_failures else text
 
-    def met(self, ratio: float | None, ours: float, failures: int) -> bool | None:
-        value = ratio if self.of == "ratio" else ours
-        if value is None or math.isnan(value):
+    def met(self, measured: Median | None, failures: int) -> bool | None:
+        """By the median. None where nothing was measured."""
+        if measured is None:
             return None
-        within = value <= self.limit if self.at == "most" else value >= self.limit
-        return within and not (self.no_failures and failures)
+        return self._within(measured.value) and not (self.no_failures and failures)
+
+    def straddled(self, measured: Median | None) -> bool:
+        """Whether one end of the interval is within the aim, and the other is not."""
+        return measured is not None and self._within(measured.low) != self._within(measured.high)
+
+    def _within(self, value: float) -> bool:
+        return value <= self.limit if self.at == "most" else value >= self.limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +84,32 @@ class Row:
     yardstick: str
     ours: Figure | None = None
     other: Figure | None = None
-    ratio: float | None = None
+    ratio: Median | None = None
     failures: int = 0
     peers: dict[str, Figure] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     samples: dict[str, list[float]] = field(default_factory=dict)
 
     @property
+    def measured(self) -> Median | None:
+        """What the aim is of."""
+        if self.ours is None:
+            return None
+        return self.ratio if self.aim.of == "ratio" else self.ours.median
+
+    @property
     def met(self) -> bool | None:
-        return None if self.ours is None else self.aim.met(self.ratio, self.ours.value, self.failures)
+        return self.aim.met(self.measured, self.failures)
+
+    @property
+    def straddled(self) -> bool:
+        return self.aim.straddled(self.measured)
 
 
-def median_ratio(ours: Sequence[float], other: Sequence[float]) -> float:
-    """The median of the rounds' own ratios, which a slow minute of the machine moves less than either median."""
-    return statistics.median(a / b for a, b in zip(ours, other, strict=True))
+def named(wanted: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Those whose names begin with one of `wanted`, or all without any. Raises `ValueError` where none does."""
+    known = list(names)
+    for beginning in wanted:
+        if not any(name.startswith(beginning) for name in known):
+            raise ValueError(f"no row's name begins with {beginning!r}; rows: {', '.join(known)}")
+    return [name for name in known if not wanted or any(name.startswith(beginning) for beginning in wanted)]

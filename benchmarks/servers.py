@@ -34,12 +34,16 @@ MODULES: dict[Graph, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Framework:
-    """How one of them is installed and started. `command` takes the graph and the port."""
+    """How one of them is installed and started. `command` takes the graph and the port.
+
+    `root` is the folder that its processes import this package from, and ours `nbcompose` too.
+    """
 
     name: str
     label: str
     python: Path
     command: Callable[[Path, Graph, int], list[str]]
+    root: Path = ROOT
 
     @property
     def installed(self) -> bool:
@@ -112,7 +116,7 @@ class Server:
 
     def pss(self) -> float:
         """Proportional memory of all its processes, in MB (10^6 bytes)."""
-        return sum(_pss(pid) for pid in marked(self._mark)) / 1e6
+        return sum(pss(pid) for pid in marked(self._mark))
 
     def printed(self, marker: str) -> str:
         """What follows `marker` on the line that its first process printed; waits for it. StartError as above."""
@@ -137,11 +141,11 @@ def serving(framework: Framework, graph: Graph = "front", command: list[str] | N
     """The graph while the block runs; it may still be starting when the block begins. See `Server.first_answer`."""
     BUILD.mkdir(exist_ok=True)
     port, mark = _free_port(), uuid.uuid4().hex
-    log = BUILD / f"bench-{framework.name}.log"
+    log = BUILD / f"bench-{framework.label.replace(' ', '-')}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             command or framework.command(framework.python, graph, port),
-            cwd=ROOT,
+            cwd=framework.root,
             env=environment(framework, mark),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -154,12 +158,27 @@ def serving(framework: Framework, graph: Graph = "front", command: list[str] | N
         _stop(process, mark)
 
 
+def end_cleanly() -> None:
+    """From now on SIGTERM is a `KeyboardInterrupt` too, and neither signal is heard after the first.
+
+    What was started has to be ended then, which must not be interrupted. To be called by a program's `main`.
+    """
+
+    def interrupt(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+
+
 def environment(framework: Framework, mark: str) -> dict[str, str]:
     return {
         **os.environ,
         "BENCH_RUN": mark,
         "BENCH_FRAMEWORK": framework.name,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(framework.root),
         "PATH": f"{framework.python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "HF_HOME": os.environ.get("HF_HOME", str(ROOT / "models")),
         "HF_HUB_OFFLINE": "1",
@@ -195,12 +214,13 @@ def _stop(process: subprocess.Popen[bytes], mark: str) -> None:
     process.wait()
 
 
-def _pss(pid: int) -> int:
+def pss(pid: int) -> float:
+    """Proportional memory of a process, in MB (10^6 bytes); 0 when it has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+        return 0.0
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("Pss:")), 0.0)
 
 
 def _free_port() -> int:

@@ -7,6 +7,7 @@ Ray Serve declares the same graph in `peers/ray_app.py`.
 import asyncio
 import os
 import time
+from collections.abc import AsyncGenerator
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,11 @@ TEXT = "What is the answer?"
 MIB = 1024 * 1024
 
 
+def process() -> dict[str, str]:
+    """This process, and the file that it imported the framework from."""
+    return {"pid": str(os.getpid()), "package": str(bentoml.__file__)}
+
+
 @bentoml.service(traffic={"timeout": 300})
 class Leaf:
     @bentoml.api
@@ -30,6 +36,20 @@ class Leaf:
     @bentoml.api
     def echo_sync(self, text: str) -> str:
         return text
+
+    @bentoml.api(batchable=True, max_batch_size=64)
+    async def lengths(self, texts: list[str]) -> list[int]:
+        """Of texts that came in separate calls."""
+        return [len(text) for text in texts]
+
+    @bentoml.api
+    async def count(self, items: int) -> AsyncGenerator[int, None]:
+        for number in range(items):
+            yield number
+
+    @bentoml.api
+    async def process(self) -> dict[str, str]:
+        return process()
 
     @bentoml.api
     async def ends(self, array: np.ndarray) -> float:
@@ -97,6 +117,49 @@ class Front:
         start = time.perf_counter()
         await asyncio.gather(*(caller() for _ in range(width)))
         return {"seconds": time.perf_counter() - start, "failures": failures}
+
+    @bentoml.api
+    async def batched(self, calls: int, width: int) -> float:
+        """Seconds of `calls` calls, `width` at any time, which `Leaf` joins into batches."""
+        left = iter(range(calls))
+
+        async def caller() -> None:
+            for _ in left:
+                (length,) = await self.leaf.to_async.lengths([TEXT])
+                if length != len(TEXT):
+                    raise ValueError(f"a batch was divided wrongly: {length}, not {len(TEXT)}")
+
+        start = time.perf_counter()
+        await asyncio.gather(*(caller() for _ in range(width)))
+        return time.perf_counter() - start
+
+    @bentoml.api
+    async def stream(self, items: int) -> float:
+        """Seconds of one stream of so many numbers."""
+        start = time.perf_counter()
+        last = -1
+        async for number in self.leaf.to_async.count(items):
+            if number != last + 1:
+                raise ValueError(f"{number} came after {last}")
+            last = number
+        if last != items - 1:
+            raise ValueError(f"the stream of {items} items ended with number {last}")
+        return time.perf_counter() - start
+
+    @bentoml.api
+    async def processes(self) -> list[dict[str, str]]:
+        return [process(), await self.leaf.to_async.process()]
+
+    @bentoml.api
+    async def small_array(self, calls: int) -> list[float]:
+        """Seconds of each call with 1 KiB of float64."""
+        array = np.ones(128)
+        durations = []
+        for _ in range(calls):
+            start = time.perf_counter()
+            await self.leaf.to_async.ends(array)
+            durations.append(time.perf_counter() - start)
+        return durations
 
     @bentoml.api
     async def one_way(self, mib: int, calls: int) -> dict[str, list[float]]:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, report
-from benchmarks.edit_kernel import SET_UP, Kernel, kernel
-from benchmarks.row import Aim, Figure, Row, median_ratio
-from benchmarks.servers import BUILD
+from benchmarks.kernel import LOAD, WARM_UP, Kernel, kernel
+from benchmarks.rounds import median_ratio, mirrored
+from benchmarks.row import Aim, Figure, Row
+from benchmarks.servers import BUILD, end_cleanly
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "browser"))
 
@@ -31,6 +31,7 @@ from playwright.sync_api import Browser
 SECONDS = 2.0  # of load in a round
 PAUSE = 500  # milliseconds between clicks, as people make
 COST, BESIDE = "calls/s of a service under load, its graph looked at", "the same, with the browser on these CPUs"
+LOOKED, NOT_LOOKED = "looked at", "not looked at"
 FIRST, REDRAW = "click → first item on the screen, beyond the call's own", "redraw of 20 services"
 
 LOADED = """\
@@ -83,20 +84,19 @@ get_ipython().kernel.comm_manager.register_target(
     "echo", lambda comm, opened: comm.on_msg(lambda message: comm.send({}))
 )
 """
-# An empty message to the kernel and back, with the same pause between one and the next.
-ECHOED = """
-async count => {
+OPEN_ECHO = """
+async () => {
     const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-    const comm = kernel.createComm("echo");
-    await comm.open({}).done;
-    const taken = [];
-    for (let n = 0; n < count; n += 1) {
-        await new Promise(resolve => setTimeout(resolve, 500));
-        const begun = performance.now();
-        await new Promise(resolve => { comm.onMsg = resolve; comm.send({}); });
-        taken.push((performance.now() - begun) / 1000);
-    }
-    return taken;
+    window.echo = kernel.createComm("echo");
+    await window.echo.open({}).done;
+}
+"""
+# An empty message to the kernel and back.
+ECHOED = """
+async () => {
+    const begun = performance.now();
+    await new Promise(resolve => { window.echo.onMsg = resolve; window.echo.send({}); });
+    return (performance.now() - begun) / 1000;
 }
 """
 # From the click to the frame after the one in which the item stands in the page.
@@ -134,7 +134,7 @@ canvas => {
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    rounds: int = 10
+    rounds: int = 12  # the interval leaves out the two smallest and the two largest
     clicks: int = 50
     seconds: float = 10.0
 
@@ -146,6 +146,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.widget", description="What the live graph costs.")
     parser.add_argument("--quick", action="store_true", help="a round or two of each, to see that it works")
     options = parser.parse_args(arguments)
+    end_cleanly()
     counts = QUICK if options.quick else Counts()
     about = machine.describe()
     print(", ".join(f"{key} {value}" for key, value in about.items()), file=sys.stderr)
@@ -177,14 +178,17 @@ def _cost(running: Kernel, counts: Counts) -> Row:
     running.run(LOADED)
     pound = f"Front.pound({SECONDS})"
     running.run("", pound)
-    without, looked = [], []
-    for _ in range(counts.rounds):
+
+    def without() -> float:
         running.run("widget.leave_all()")
-        without.append(float(running.run("", pound).value))
+        return float(running.run("", pound).value)
+
+    def looked() -> float:
         comm = running.run("%graph", "[w.comm.comm_id for w in widget._open.values()][-1]").value
         running.tell(comm, {"type": "look", "client": "benchmark", "on": True})
-        looked.append(float(running.run("", pound).value))
-    return _slowed(COST, looked, without)
+        return float(running.run("", pound).value)
+
+    return _slowed(COST, looked, without, counts.rounds)
 
 
 def _cost_beside(notebook: Notebook, counts: Counts) -> Row:
@@ -194,22 +198,27 @@ def _cost_beside(notebook: Notebook, counts: Counts) -> Row:
     for number, source in enumerate([LOADED.strip(), "%graph", pound, "print('\\n' * 400)", pound], start=1):
         notebook.write(number, source)
         notebook.run(number)
-    without, looked = [], []
-    for _ in range(counts.rounds):
-        without.append(float(notebook.run(far).inner_text()))
-        looked.append(float(notebook.run(near).inner_text()))
-    return _slowed(BESIDE, looked, without)
+    return _slowed(
+        BESIDE,
+        lambda: float(notebook.run(near).inner_text()),
+        lambda: float(notebook.run(far).inner_text()),
+        counts.rounds,
+    )
 
 
-def _slowed(what: str, looked: list[float], without: list[float]) -> Row:
+def _slowed(what: str, looked: Callable[[], float], without: Callable[[], float], rounds: int) -> Row:
+    taken: dict[str, list[float]] = {LOOKED: [], NOT_LOOKED: []}
+    for order in mirrored([(NOT_LOOKED, without), (LOOKED, looked)], rounds):
+        for label, take in order:
+            taken[label].append(take())
     return Row(
         what=what,
         aim=Aim(0.98, at="least"),
-        yardstick="not looked at",
-        ours=Figure(statistics.median(looked), "calls/s"),
-        other=Figure(statistics.median(without), "calls/s"),
-        ratio=median_ratio(looked, without),
-        samples={"looked at": looked, "not looked at": without},
+        yardstick=NOT_LOOKED,
+        ours=Figure.of(taken[LOOKED], "calls/s"),
+        other=Figure.of(taken[NOT_LOOKED], "calls/s"),
+        ratio=median_ratio(taken[LOOKED], taken[NOT_LOOKED]),
+        samples=taken,
     )
 
 
@@ -220,25 +229,35 @@ def _first_item(notebook: Notebook, counts: Counts) -> Row:
     notebook.run_new(1, STREAM.strip())
     graph = Graph(notebook.run_new(2, "%graph Writer"))
     alone = float(notebook.run_new(3, TIMED.strip()).inner_text())
+    notebook.run_new(3, ECHO.strip())
+    notebook.page.evaluate(OPEN_ECHO)
     graph.choose("Writer")
-    seconds = []
-    for _ in range(counts.clicks):
-        notebook.page.wait_for_timeout(PAUSE)
+
+    def click() -> None:
         seconds.append(float(graph.panel.evaluate(CLICKED)))
         graph.ends("1 item")
-    notebook.run_new(3, ECHO.strip())
-    echoes = [float(taken) for taken in notebook.page.evaluate(ECHOED, counts.clicks)]
-    beyond = statistics.median(seconds) - alone
+
+    def echo() -> None:
+        echoes.append(float(notebook.page.evaluate(ECHOED)))
+
+    seconds: list[float] = []
+    echoes: list[float] = []
+    for order in mirrored([click, echo], counts.clicks):
+        for turn in order:
+            notebook.page.wait_for_timeout(PAUSE)
+            turn()
+    beyond = [taken - alone for taken in seconds]
     return Row(
         what=FIRST,
         aim=Aim(0.05, of="value"),
         yardstick="an empty message to the kernel and back",
-        ours=Figure(beyond, "s"),
-        other=Figure(statistics.median(echoes), "s"),
-        ratio=beyond / statistics.median(echoes),
+        ours=Figure.of(beyond, "s"),
+        other=Figure.of(echoes, "s"),
+        ratio=median_ratio(beyond, echoes),
         samples={"click to screen": seconds, "there and back": echoes},
         notes=[
-            f"the call alone: {Figure(alone, 's')}; the slowest of {len(seconds)} clicks: {Figure(max(seconds), 's')}"
+            f"the call alone: {Figure.of([alone], 's')}; "
+            f"the slowest of {len(seconds)} clicks: {Figure.of([max(seconds)], 's')}"
         ],
     )
 
@@ -262,7 +281,7 @@ def _redraw(notebook: Notebook, counts: Counts) -> Row:
         what=REDRAW,
         aim=Aim(0.016, of="value"),
         yardstick="–",
-        ours=Figure((busy - alone) / updates, "s"),
+        ours=Figure.of([(busy - alone) / updates], "s"),
         notes=[
             f"{updates} redraws in {counts.seconds:g} s; the page was busy for {busy:.2f} s, and {alone:.2f} s without"
         ],
@@ -293,7 +312,7 @@ def _page() -> Iterator[Notebook]:
 
 
 def _opened(browser: Browser, server: Server) -> Notebook:
-    cells = [f"{SET_UP.strip()}\nfrom nbcompose import api, depends", "", "", "", "", ""]
+    cells = [f"{LOAD.strip()}{WARM_UP}from nbcompose import api, depends", "", "", "", "", ""]
     path = server.write("widget.ipynb", cells)
     notebook = Notebook(browser.new_page(viewport={"width": 1200, "height": 1000}), "lab", path)
     notebook.open(server.url("lab", path.name))

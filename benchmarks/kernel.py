@@ -1,4 +1,4 @@
-"""A real kernel with the extension loaded and its zygote warm: cells are sent to it as a front end sends them."""
+"""A real kernel with the extension loaded: cells are sent to it as a front end sends them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,26 @@ from typing import Any
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-from benchmarks.servers import OURS, STOP_LIMIT, environment, marked
+from benchmarks.servers import OURS, STOP_LIMIT, Framework, environment, marked
 
 LIMIT = 120.0
 SWAPPED = "code swapped, weights kept: "  # what cards say
 REPLACED = "replaced: "
-SET_UP = """
-%load_ext nbcompose
+LOAD = """
 import time
+loaded = time.perf_counter()
+%load_ext nbcompose
+"""
+# A class that uses none of what the zygote imports does not wait for it by itself.
+WARM_UP = """
 while get_ipython().meta["nbcompose"].registry.warming():
-    time.sleep(0.05)
+    time.sleep(0.005)
+warm_after = time.perf_counter() - loaded
+"""
+TIMED = """
+began = time.perf_counter()
+get_ipython().run_cell_magic("service", "", {source!r})
+took = time.perf_counter() - began
 """
 
 
@@ -64,6 +74,14 @@ class Kernel:
             raise RuntimeError("\n".join(said or value.get("traceback", ["the cell failed"])))
         return Ran(ast.literal_eval(value["data"]["text/plain"]), cards[-1] if cards else "")
 
+    def warm_up(self) -> float:
+        """Wait for the zygote. Seconds since the extension began to load, where nothing was run in between."""
+        return float(self.run(WARM_UP, "warm_after").value)
+
+    def time_service(self, source: str) -> float:
+        """Seconds of a `%%service` cell, inside the kernel, around the whole magic."""
+        return float(self.run(TIMED.format(source=source), "took").value)
+
     def tell(self, comm: str, content: dict[str, Any]) -> None:
         """Send a widget a message, as its front end does."""
         data = {"method": "custom", "content": content}
@@ -77,23 +95,33 @@ class Kernel:
 
 
 @contextmanager
-def kernel() -> Iterator[Kernel]:
-    """A kernel while the block runs; nothing that it started is left after it."""
+def loaded_kernel(framework: Framework = OURS) -> Iterator[Kernel]:
+    """A kernel whose zygote still imports, while the block runs; nothing that it started is left after it."""
     mark = uuid.uuid4().hex
     manager = KernelManager()  # the kernel of this environment
-    manager.start_kernel(env=environment(OURS, mark))
-    client = manager.blocking_client()
     try:
-        client.start_channels()
-        client.wait_for_ready(timeout=LIMIT)
-        running = Kernel(client)
-        running.run(SET_UP)
-        yield running
+        manager.start_kernel(env=environment(framework, mark), cwd=str(framework.root))
+        client = manager.blocking_client()
+        try:
+            client.start_channels()
+            client.wait_for_ready(timeout=LIMIT)
+            running = Kernel(client)
+            running.run(LOAD)
+            yield running
+        finally:
+            with suppress(RuntimeError):
+                client.stop_channels()
+            manager.shutdown_kernel()
     finally:
-        with suppress(RuntimeError):
-            client.stop_channels()
-        manager.shutdown_kernel()
         _leave_nothing(mark)
+
+
+@contextmanager
+def kernel() -> Iterator[Kernel]:
+    """The same with its zygote warm."""
+    with loaded_kernel() as running:
+        running.warm_up()
+        yield running
 
 
 def _leave_nothing(mark: str) -> None:
