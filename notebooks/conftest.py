@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from nbval.plugin import IPyNbFile
 
+from tests.patience import PATIENCE
+
 GOLDEN = Path(__file__).parents[1] / "tests" / "export" / "golden"
 SAME = {"same", "same within 1e-5", "differs from call to call; same shape and types"}
 LEFT_OUT = ("Embedder.closeness: app.py has no such api",)  # of a version that was rolled back
-TIMEOUT = 300.0  # seconds
 
 
 def settle(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -95,7 +96,7 @@ class ExportedScript(pytest.Item):
         cell = kernel.kc.execute(source, silent=silent, allow_stdin=False)
         shown = ""
         while True:
-            message = kernel.get_message("iopub", timeout=TIMEOUT)
+            message = kernel.get_message("iopub", timeout=PATIENCE)
             content = message["content"]
             if message["parent_header"].get("msg_id") != cell:
                 continue

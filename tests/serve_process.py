@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SERVICES
+from tests.conftest import PATIENCE, SERVICES
 
 NBCOMPOSE = str(Path(sys.executable).parent / "nbcompose")
 
@@ -50,7 +50,7 @@ def run(*arguments: str, cwd: Path = SERVICES, **environment: str) -> subprocess
         env={**os.environ, "NBCOMPOSE_PRELOAD": "json", **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

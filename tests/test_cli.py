@@ -9,6 +9,7 @@ import pytest
 
 from nbcompose import __version__
 from nbcompose.cli import main
+from tests.patience import PATIENCE
 from tests.serve_process import run, serving
 
 # -- usage (unit)
@@ -102,7 +103,7 @@ def test_ps_logs_and_stop_from_another_process() -> None:
 
         stopped = run("stop", "Entry", "--pid", pid)
         assert (stopped.returncode, stopped.stdout) == (0, "Entry was stopped\n")
-        assert served.process.wait(20) == 0  # nothing is left to serve
+        assert served.process.wait(PATIENCE) == 0  # nothing is left to serve
 
 
 @pytest.mark.system

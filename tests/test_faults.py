@@ -17,11 +17,9 @@ from chain_services import Leaf
 from faulty_services import Faulty
 
 from nbcompose.engine.local import LocalEngine
-from tests.conftest import SERVICES, Running, wait_for_end
+from tests.conftest import PATIENCE, SERVICES, Running, wait_for_end
 
 pytestmark = pytest.mark.system
-
-WITHIN = 2.0  # seconds that anything of ours may outlive the kernel
 
 
 @contextmanager
@@ -74,7 +72,7 @@ def test_nothing_is_left_of_a_kernel_that_is_killed(options: tuple[str, ...], zy
         process.kill()
 
         for pid in pids:
-            wait_for_end(pid, WITHIN)
+            wait_for_end(pid)
         # A socket of the kernel's would live on in a child that it has forked: that has inherited it.
         assert sockets_of(pids) == []
         if not options:
@@ -86,7 +84,7 @@ def test_nothing_is_left_of_a_kernel_that_is_killed(options: tuple[str, ...], zy
 def test_a_zygote_that_imports_ends_with_its_kernel_too() -> None:
     with kernel("--zygote-warming", NBCOMPOSE_PRELOAD="slow_to_import") as (process, found):
         process.kill()
-        wait_for_end(found["pids"][0], WITHIN)
+        wait_for_end(found["pids"][0])
 
 
 def test_a_kernel_that_ends_by_itself_takes_everything_with_it() -> None:
@@ -94,9 +92,9 @@ def test_a_kernel_that_ends_by_itself_takes_everything_with_it() -> None:
         assert process.stdin is not None
         process.stdin.close()
         process.stdin = None
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
         for pid in found["pids"]:
-            wait_for_end(pid, WITHIN)
+            wait_for_end(pid)
 
 
 def zygote_of(running: Running) -> int:

@@ -22,7 +22,7 @@ from nbcompose.entry import find_entries, find_entry
 from nbcompose.errors import UnknownService
 from nbcompose.models import ModelProgress
 from nbcompose.serving import Graph, describe
-from tests.conftest import SERVICES, wait_for_end
+from tests.conftest import PATIENCE, SERVICES, wait_for_end
 from tests.serve_process import Served, run, serving
 
 STATUS = Status("Answer", "starting", "it is starting", 1, (), 1, (), (), "")
@@ -148,7 +148,7 @@ def test_several_entries_are_served_each_where_it_answers() -> None:
         assert run("stop", "Asks", "--pid", str(served.process.pid)).returncode == 0
         assert httpx.post(f"{urls['Front']}/ask", json={"a": 1}).json() == {"twice": 2, "plus": 2}
         assert run("stop", "Front", "--pid", str(served.process.pid)).returncode == 0
-        assert served.process.wait(20) == 0  # nothing is left to serve
+        assert served.process.wait(PATIENCE) == 0  # nothing is left to serve
 
 
 @pytest.mark.system
@@ -182,8 +182,8 @@ def test_a_signal_ends_it_and_lets_calls_in_hand_finish(number: signal.Signals) 
             call.start()
             _wait_until_in_hand(served.url)
             served.process.send_signal(number)
-            call.join(20)
-        assert served.process.wait(20) == 0
+            call.join(PATIENCE)
+        assert served.process.wait(PATIENCE) == 0
         assert answers[0].json() == "done"
         assert "stopping: calls in flight may finish" in served.rest()
     for replica in replicas:
@@ -192,7 +192,7 @@ def test_a_signal_ends_it_and_lets_calls_in_hand_finish(number: signal.Signals) 
 
 def _wait_until_in_hand(url: str) -> None:
     """`slow` tells that it has begun to whoever asks."""
-    assert httpx.post(f"{url}/wait_for_slow", json={}, timeout=20).json() is True
+    assert httpx.post(f"{url}/wait_for_slow", json={}, timeout=PATIENCE).json() is True
 
 
 @pytest.mark.system
@@ -202,7 +202,7 @@ def test_a_signal_ends_a_start_too(number: signal.Signals) -> None:
         served.read_until("InitNeverEnds: load")
         replicas = psutil.Process(served.process.pid).children(recursive=True)
         served.process.send_signal(number)
-        assert served.process.wait(20) == 0
+        assert served.process.wait(PATIENCE) == 0
     for replica in replicas:
         wait_for_end(replica.pid)
 
@@ -252,7 +252,7 @@ def test_a_script_serves_with_one_call(tmp_path: Path) -> None:
         url = line.split()[3]
         assert httpx.post(f"{url}/greet", json={"name": "you"}).json() == "Hello you"
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         process.wait()

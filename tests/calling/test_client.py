@@ -22,6 +22,7 @@ from nbcompose.tracing import CallContext
 from nbcompose.wire import address
 from nbcompose.wire.board import LoadBoard
 from nbcompose.wire.call import IncomingCall, serve
+from tests.patience import PATIENCE
 
 APIS = tuple(ApiSpec(name, name, f"/{name}", ()) for name in ("who", "hold", "count"))
 
@@ -91,7 +92,7 @@ async def turns(count: int = 10) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0)
 
@@ -228,7 +229,7 @@ async def test_the_service_s_timeout_holds_for_a_call_that_waited_for_it() -> No
         await turns()
         client.update(route(replica, timeout=0.05))
         with pytest.raises(DeadlineExceeded):
-            await asyncio.wait_for(calling, 10)
+            await asyncio.wait_for(calling, PATIENCE)
 
 
 async def test_the_caller_s_deadline_is_within_the_service_s() -> None:

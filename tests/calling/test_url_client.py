@@ -45,6 +45,7 @@ from nbcompose.replica.outside import Outside
 from nbcompose.replica.runtime import Runtime
 from nbcompose.tracing import CallContext, current_call
 from nbcompose.wire.board import LoadBoard
+from tests.patience import PATIENCE
 
 begun = threading.Event()
 cancelled = threading.Event()
@@ -315,7 +316,7 @@ def test_leaving_a_stream_early_cancels_it_there(proxy: Proxy) -> None:
     items = proxy.trickle()
     assert next(items) == "first"
     items.close()
-    assert cancelled.wait(10)
+    assert cancelled.wait(PATIENCE)
 
 
 def test_a_deadline_in_mid_stream(proxy: Proxy) -> None:
@@ -324,7 +325,7 @@ def test_a_deadline_in_mid_stream(proxy: Proxy) -> None:
         assert next(items) == "first"
         with pytest.raises(DeadlineExceeded):
             next(items)
-    assert cancelled.wait(10)
+    assert cancelled.wait(PATIENCE)
 
 
 # -- giving up
@@ -333,29 +334,29 @@ def test_a_deadline_in_mid_stream(proxy: Proxy) -> None:
 def test_a_deadline(proxy: Proxy) -> None:
     with in_context(CallContext(time.monotonic() + 0.3)), pytest.raises(DeadlineExceeded):
         proxy.hang()
-    assert cancelled.wait(10)
+    assert cancelled.wait(PATIENCE)
 
 
 async def test_cancelling_who_awaits_cancels_the_call_there(proxy: Proxy) -> None:
     task = asyncio.create_task(proxy.to_async.hang())
-    assert await asyncio.to_thread(begun.wait, 10)
+    assert await asyncio.to_thread(begun.wait, PATIENCE)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await asyncio.to_thread(cancelled.wait, 10)
+    assert await asyncio.to_thread(cancelled.wait, PATIENCE)
 
 
 def test_cancelling_the_api_that_waits(proxy: Proxy, portal: LoopThread) -> None:
     context = CallContext()
 
     def cancel() -> None:
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE)
         portal.loop.call_soon_threadsafe(context.cancel)
 
     threading.Thread(target=cancel).start()
     with in_context(context), pytest.raises(CallCancelled):
         proxy.hang()
-    assert cancelled.wait(10)
+    assert cancelled.wait(PATIENCE)
 
 
 # -- servers that are not there, not ours, or not for us
@@ -401,7 +402,7 @@ class Canned:
                     connection.sendall(answer)
 
     def stop(self) -> None:
-        self._thread.join(10)
+        self._thread.join(PATIENCE)
         self._socket.close()
 
 

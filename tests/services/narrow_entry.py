@@ -28,7 +28,7 @@ class Entry:
 
     @nbcompose.api
     def wait_for_slow(self) -> bool:
-        return self.begun.wait(20)
+        return self.begun.wait()
 
     @nbcompose.api
     def double(self, a: int) -> int:

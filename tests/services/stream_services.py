@@ -43,7 +43,7 @@ class Words:
     @api
     def outcome(self) -> str:
         """How `slow` ended; waits for that."""
-        assert self.stopped.wait(20), "the generator runs on"
+        self.stopped.wait()
         self.stopped.clear()
         return self.reason
 
@@ -77,7 +77,7 @@ class Sleeper:
     @api
     def cancelled(self) -> list[str]:
         """What was cancelled; waits for the first."""
-        assert self.noted.wait(20), "nothing was cancelled"
+        self.noted.wait()
         self.noted.clear()
         return self.seen
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbcompose.errors import (
@@ -32,6 +32,7 @@ from nbcompose.tracing import CallContext
 from nbcompose.wire import frames
 from nbcompose.wire.call import WINDOW, Connection, ConnectionClosed, IncomingCall, adopt, segment_pool
 from nbcompose.wire.frames import HEADER, PROTOCOL, Kind
+from tests.patience import PATIENCE
 
 Api = Callable[..., Awaitable[Any]]
 
@@ -93,7 +94,7 @@ async def turns(count: int = 3) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what arrives by itself, a turn of the loop at a time."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0)
 
@@ -444,7 +445,7 @@ async def test_a_producer_that_waits_for_room_is_told_that_nobody_will_read() ->
         await anext(items)
         await turns(WINDOW)
         await items.aclose()
-        assert "the consumer of the stream has gone" in str(await asyncio.wait_for(ended, 10))
+        assert "the consumer of the stream has gone" in str(await asyncio.wait_for(ended, PATIENCE))
 
 
 async def test_a_complete_stream_may_be_read_after_its_deadline() -> None:
@@ -760,7 +761,7 @@ async def test_frames_for_calls_that_nobody_makes_are_ignored() -> None:
     theirs.close()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(
     data=st.lists(
         st.one_of(
@@ -786,7 +787,7 @@ def test_whatever_arrives_the_process_goes_on(data: list[bytes], greet: bool) ->
                 theirs.sendall(piece)
                 await turns(2)
         theirs.close()  # the end of it all
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             with contextlib.suppress(Exception):
                 await call
         await until(lambda: connection.closed and not peer.tasks)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.notebook.conftest import Kernel
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
 
@@ -17,6 +18,7 @@ SERVICES = """
 %%service
 import asyncio
 from typing import Iterator
+from tests.patience import PATIENCE
 
 class Writer:
     @api
@@ -93,16 +95,16 @@ class FrontEnd:
     def hear(self, found: Callable[[Message], bool], since: int = 0) -> Message:
         def wanted(message: Message) -> bool:
             content = self.data(message).get("content")
-            return message not in self.kernel.messages[:since] and bool(content) and found(content)
+            return bool(content) and found(content)
 
-        return self.data(self.kernel.until(wanted))["content"]
+        return self.data(self.kernel.until(wanted, since))["content"]
 
     def state(self, found: Callable[[Message], bool], since: int = 0) -> Message:
         def wanted(message: Message) -> bool:
             state = self.data(message).get("state", {}).get("state")
-            return message not in self.kernel.messages[:since] and bool(state) and found(state)
+            return bool(state) and found(state)
 
-        return self.data(self.kernel.until(wanted))["state"]["state"]
+        return self.data(self.kernel.until(wanted, since))["state"]["state"]
 
     def call(self, service: str, api: str, **arguments: Any) -> str:
         call = f"call-{next(self.serial)}"
@@ -145,7 +147,7 @@ def subshell(kernel: Kernel) -> str:
     """As JupyterLab has one for widgets."""
     client = kernel.client
     client.control_channel.send(client.session.msg("create_subshell_request", {}))
-    reply = client.get_control_msg(timeout=30)
+    reply = client.get_control_msg(timeout=PATIENCE)
     return str(reply["content"]["subshell_id"])
 
 
@@ -337,7 +339,7 @@ async def two_changes():
     live._on_change(None)  # due now
     live._on_change(None)
 
-asyncio.run_coroutine_threadsafe(two_changes(), background().loop).result(10)
+asyncio.run_coroutine_threadsafe(two_changes(), background().loop).result()
 """
 
 
