@@ -5,9 +5,17 @@ long, on any machine, whatever else runs there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 PATIENCE = 300.0  # seconds
+
+
+def ever_longer(seconds: float = 0.1) -> Iterator[float]:
+    """Deadlines for what has to be under way when they pass: each twice as long, until the caller has seen it was."""
+    while seconds < PATIENCE:
+        yield seconds
+        seconds *= 2
+    raise AssertionError("it was under way before none of the deadlines")
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:

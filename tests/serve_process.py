@@ -6,9 +6,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,13 +57,20 @@ def run(*arguments: str, cwd: Path = SERVICES, **environment: str) -> subprocess
 
 
 @contextmanager
-def serving(*arguments: str, cwd: Path = SERVICES, wait: bool = True, **environment: str) -> Iterator[Served]:
-    """`nbcompose serve`; with `wait`, once it answers."""
+def serving(
+    *arguments: str,
+    command: Sequence[str] = (NBCOMPOSE, "serve"),
+    cwd: Path = SERVICES,
+    wait: bool = True,
+    stdin: Any = subprocess.DEVNULL,
+    **environment: str,
+) -> Iterator[Served]:
+    """`nbcompose serve`, or another command that serves; with `wait`, once it answers."""
     process = subprocess.Popen(
-        [NBCOMPOSE, "serve", *arguments],
+        [*command, *arguments],
         cwd=cwd,
         env={**os.environ, "NBCOMPOSE_PRELOAD": "json", **environment},
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -110,6 +110,16 @@ def test_beyond_this_machine_a_token_is_wanted(host: str, monkeypatch: pytest.Mo
         nbcompose.serve(Leaf, host=host)
 
 
+@pytest.mark.parametrize(
+    ("token", "message"), [(" \n", "the token is empty"), ("a\nb", "no header can carry it"), ("käse", "no header can")]
+)
+def test_a_token_that_nobody_could_send_is_refused(token: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBCOMPOSE_TOKEN", token)
+    with pytest.raises(nbcompose.NbcomposeError, match=message) as caught:
+        nbcompose.serve(Leaf)
+    assert token.strip() == "" or token.strip() not in str(caught.value)
+
+
 def test_states_in_a_few_words() -> None:
     replica = ReplicaStatus(
         0, 1, "starting", "download", ModelProgress("org/m", bytes_done=50, bytes_total=200), "", "", 0, 0, None
@@ -173,19 +183,21 @@ def test_a_graph_that_uses_no_heavy_library_imports_none(tmp_path: Path) -> None
 
 @pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_and_lets_calls_in_hand_finish(number: signal.Signals) -> None:
+def test_a_signal_ends_it_and_lets_calls_in_hand_finish(number: signal.Signals, tmp_path: Path) -> None:
     with serving("narrow_entry", "--port", "0") as served:
         replicas = psutil.Process(served.process.pid).children(recursive=True)
         answers: list[httpx.Response] = []
         with httpx.Client() as client:
-            call = threading.Thread(target=lambda: answers.append(client.post(f"{served.url}/slow", json={})))
+            slow, until = f"{served.url}/slow", {"until": str(tmp_path / "go")}
+            call = threading.Thread(target=lambda: answers.append(client.post(slow, json=until)))
             call.start()
             _wait_until_in_hand(served.url)
             served.process.send_signal(number)
+            served.read_until("stopping: calls in flight may finish")
+            (tmp_path / "go").touch()
             call.join(PATIENCE)
         assert served.process.wait(PATIENCE) == 0
         assert answers[0].json() == "done"
-        assert "stopping: calls in flight may finish" in served.rest()
     for replica in replicas:
         wait_for_end(replica.pid)
 

@@ -34,7 +34,7 @@ from nbcompose.spec import ApiSpec, ParamSpec
 from nbcompose.tracing import CallContext, current_call
 from nbcompose.wire import address
 from nbcompose.wire.call import IncomingCall, serve
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, ever_longer
 
 T = TypeVar("T")
 
@@ -324,8 +324,11 @@ def test_an_api_that_was_cancelled_before_it_calls_sends_nothing(known: Proxy, w
 
 def test_a_deadline_in_a_worker_thread(known: Proxy, writer: Writer) -> None:
     known.write("x")
-    with pytest.raises(DeadlineExceeded):
-        elsewhere(lambda: in_context(CallContext(time.monotonic() + 0.05), known.hang))
+    for seconds in ever_longer():
+        with pytest.raises(DeadlineExceeded):
+            elsewhere(lambda s=seconds: in_context(CallContext(time.monotonic() + s), known.hang))
+        if writer.begun.is_set():
+            break
     assert writer.cancelled.wait(PATIENCE)
 
 

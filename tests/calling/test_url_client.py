@@ -45,7 +45,7 @@ from nbcompose.replica.outside import Outside
 from nbcompose.replica.runtime import Runtime
 from nbcompose.tracing import CallContext, current_call
 from nbcompose.wire.board import LoadBoard
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, ever_longer
 
 begun = threading.Event()
 cancelled = threading.Event()
@@ -260,13 +260,13 @@ def test_an_error_of_the_api(proxy: Proxy) -> None:
 
 
 def test_trace_and_deadline_travel(proxy: Proxy) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     with in_context(CallContext(deadline, trace_id=5, span_id=7)):
         proxy.greet("Ada")
     (context,) = contexts
     assert context is not None
     assert context.trace_id == 5
-    assert context.deadline == pytest.approx(deadline, abs=2)
+    assert context.deadline == pytest.approx(deadline, abs=25)  # and not the 60 s of the service
 
 
 async def test_awaited_from_another_loop(proxy: Proxy) -> None:
@@ -320,11 +320,12 @@ def test_leaving_a_stream_early_cancels_it_there(proxy: Proxy) -> None:
 
 
 def test_a_deadline_in_mid_stream(proxy: Proxy) -> None:
-    with in_context(CallContext(time.monotonic() + 0.3)):
-        items = proxy.trickle()
-        assert next(items) == "first"
-        with pytest.raises(DeadlineExceeded):
-            next(items)
+    for seconds in ever_longer():
+        got: list[str] = []
+        with in_context(CallContext(time.monotonic() + seconds)), pytest.raises(DeadlineExceeded):
+            got.extend(proxy.trickle())  # what came before the error stays
+        if got == ["first"] and begun.is_set():
+            break
     assert cancelled.wait(PATIENCE)
 
 
@@ -332,8 +333,11 @@ def test_a_deadline_in_mid_stream(proxy: Proxy) -> None:
 
 
 def test_a_deadline(proxy: Proxy) -> None:
-    with in_context(CallContext(time.monotonic() + 0.3)), pytest.raises(DeadlineExceeded):
-        proxy.hang()
+    for seconds in ever_longer():
+        with in_context(CallContext(time.monotonic() + seconds)), pytest.raises(DeadlineExceeded):
+            proxy.hang()
+        if begun.is_set():
+            break
     assert cancelled.wait(PATIENCE)
 
 
