@@ -21,6 +21,7 @@ import hypothesis
 import psutil
 import pytest
 
+from nbcompose import switchboard
 from nbcompose.capture.packing import deployment_of
 from nbcompose.engine.status import Status
 from nbcompose.errors import NbcomposeError, UnknownService
@@ -34,6 +35,8 @@ sys.path.insert(0, str(SERVICES))  # replicas get the same path
 # Where nothing else is said, httpx gives up after 5 s. One object says so, for its functions and all its clients.
 limits = inspect.signature(httpx.Client).parameters["timeout"].default
 limits.connect = limits.read = limits.write = limits.pool = PATIENCE
+# What replicas have to tell may come late, and is what a test waits for.
+switchboard.COLLECT_WAIT = PATIENCE
 # A slow machine makes examples slow, and no fault.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")

@@ -17,11 +17,12 @@ from faulty_services import Faulty
 from stream_services import Batches, Between, Impatient, Narrow, Sleeper, Words
 
 import nbcompose
+from nbcompose import switchboard
 from nbcompose.calling.portal import background
 from nbcompose.errors import DeadlineExceeded, Overloaded, UnknownApi
 from nbcompose.tracing import CANCELLED
 from tests.conftest import PATIENCE, Running
-from tests.patience import ever_longer
+from tests.patience import ever_longer, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -290,7 +291,9 @@ def test_a_call_that_yields_nothing_has_no_first_item(running: Running) -> None:
         assert (spans[api].first_item, spans[api].last_item) == (None, None)
 
 
-def test_a_replica_that_does_not_answer_holds_up_no_traces(running: Running, tmp_path: Path) -> None:
+def test_a_replica_that_does_not_answer_holds_up_no_traces(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Stuck:
         @nbcompose.api
         async def read(self, path: str) -> str:
@@ -307,7 +310,8 @@ def test_a_replica_that_does_not_answer_holds_up_no_traces(running: Running, tmp
     with pipe.open("w") as end:  # once it reads, and by that stops its loop
         began = time.time()
         assert list(words.count(1)) == [0]
-        assert running.registry.collect_traces().latest()[-1][0].start >= began
+        monkeypatch.setattr(switchboard, "COLLECT_WAIT", 0.2)
+        wait_until(lambda: running.registry.collect_traces().latest()[-1][0].start >= began, "the call is in a trace")
         assert not held.done()
         end.write("done")
     assert held.result(PATIENCE) == "done"
