@@ -39,10 +39,12 @@ def test_a_deadline_cancels_everything_below(running: Running, api: str) -> None
         between = running.up(nbcompose.service(traffic={"timeout": seconds}, threads=2)(Between.inner))
         with pytest.raises(DeadlineExceeded):
             getattr(between, api)()
-        if running.registry.proxy("Sleeper").reached():
+        # Where messages are slow, the caller's cancel comes well before Between's own deadline, and is no error of it.
+        late = running.until("Between", lambda s: s.calls == 1).errors == 1
+        if late and running.registry.proxy("Sleeper").reached():
             break
-    running.until("Between", lambda s: s.errors > 0)
-    assert running.registry.proxy("Sleeper").cancelled() == [{"sync": "sync", "coroutine": "async"}[api]]
+        running.registry.remove("Between")
+    assert set(running.registry.proxy("Sleeper").cancelled()) == {{"sync": "sync", "coroutine": "async"}[api]}
 
 
 @pytest.mark.parametrize("api", ["sync", "coroutine"])

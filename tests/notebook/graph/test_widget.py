@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -51,6 +51,7 @@ class Answer:
 ATTACH = """
 from nbcompose.notebook import session as sessions
 from nbcompose.notebook.graph import widget
+widget.LEASE = 3600.0  # this front end does not renew it
 _session = sessions.current(get_ipython())
 _widget = widget.attach("element-{n}", _session.registry, _session)
 """
@@ -136,11 +137,12 @@ def run_as(kernel: Kernel, cell: str, code: str) -> list[str]:
     return [m["content"]["comm_id"] for m in opened if FrontEnd.opened(m)["element"] is not None]
 
 
-@pytest.fixture(scope="module")
-def front(shared_kernel: Kernel) -> FrontEnd:
-    shared_kernel.ok("%services stop --all")
+@pytest.fixture
+def front(shared_kernel: Kernel) -> Iterator[FrontEnd]:
+    """A widget of its own. The services are those of the tests before, where these have left them."""
     shared_kernel.ok(SERVICES)
-    return FrontEnd(shared_kernel)
+    yield FrontEnd(shared_kernel)
+    shared_kernel.ok("widget.leave_all()")
 
 
 def subshell(kernel: Kernel) -> str:
@@ -293,11 +295,11 @@ def test_why_a_service_does_not_start_names_its_cell(front: FrontEnd) -> None:
     since = front.send(type="look", on=True)
     front.kernel.ok(BROKEN)
     state = front.state(lambda s: any(v["state"] == "failed" for v in s["services"]), since)
+    front.kernel.ok("%services stop Broken")
+    front.send(type="look", on=False)
     error = next(v["error"] for v in state["services"] if v["name"] == "Broken")
     assert "Cell In[" in error
     assert "ipykernel" not in error
-    front.kernel.ok("%services stop Broken")
-    front.send(type="look", on=False)
 
 
 def test_two_in_one_cell_are_both_live_until_it_runs_again(front: FrontEnd) -> None:
