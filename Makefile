@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # The kernel is the one of the virtual environment, without what this user has added to kernels in general.
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV
-alone = JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=$(CURDIR)/build/ipython
+alone = mkdir -p build && JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=$(CURDIR)/build/ipython
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab test test-oldest test-pythons test-newest check parts unit system browser notebooks \
@@ -68,7 +68,7 @@ system: $(MODELS) $(LIGHT)  ## the tests with real processes, kernels and models
 browser: $(INSTALLED)  ## JupyterLab and Notebook 7 in Chromium; pictures of them go to build/screenshots/
 	@echo "==> browser tests"
 	@scripts/install_browser.sh
-	@$(alone) $(PY) -m pytest -m browser tests/browser
+	@$(alone) $(PY) -m pytest -m browser -p no:randomly tests/browser
 
 notebooks: $(MODELS)  ## run every notebook and compare its outputs with the saved ones
 	@echo "==> notebooks"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from nbcompose.entry import find_entries
 from nbcompose.errors import NbcomposeError
 from nbcompose.export import command
 from nbcompose.host.memory import human
-from nbcompose.runtimes import LIST_WITHIN, Runtime, ask, find
+from nbcompose.runtimes import Runtime, ask, find, listing
 from nbcompose.serving import serve
 from nbcompose.watching import Watched
 
@@ -56,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve_parser(commands: Any) -> None:
-    parser = commands.add_parser("serve", help="serve a service of a module, and all that it depends on")
+    parser = commands.add_parser(
+        "serve", help="serve a service of a module, and all that it depends on", allow_abbrev=False
+    )
     parser.add_argument(
         "target",
         metavar="TARGET[:SERVICE]",
@@ -65,8 +68,14 @@ def _serve_parser(commands: Any) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (127.0.0.1)")
     parser.add_argument("--port", type=_port, help="port to bind (the service's own, or 3000); 0: any free one")
     parser.add_argument(
-        "--token", help="what callers must send as a bearer token; better: the variable NBCOMPOSE_TOKEN"
+        "--token-file",
+        type=_token,
+        dest="token",
+        metavar="FILE",
+        help="file with the bearer token that callers must send (-: standard input); or the variable NBCOMPOSE_TOKEN",
     )
+    # Whatever begins so was an abbreviation of it: none of them is to be repeated in an error message.
+    parser.add_argument("--t", "--to", "--tok", "--toke", "--token", action=_RefuseToken, help=argparse.SUPPRESS)
     parser.add_argument(
         "--allowed-host", action="append", default=[], metavar="NAME", help="a name that Host may carry (repeatable)"
     )
@@ -85,6 +94,28 @@ def _serve_parser(commands: Any) -> None:
         "there is no room for two (stop-first)",
     )
     parser.set_defaults(run=_serve)
+
+
+class _RefuseToken(argparse.Action):
+    """`--token SECRET`: while the server runs, the list of processes would show it to all users of the machine."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        parser.error(
+            "a token on the command line can be read by every user of this machine: "
+            "put it into the variable NBCOMPOSE_TOKEN, or give --token-file FILE (- is standard input)"
+        )
+
+
+def _token(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") if path != "-" else contextlib.nullcontext(sys.stdin) as file:
+            token = file.read().strip()
+    except (OSError, UnicodeDecodeError) as error:  # the name is not repeated: it may be the token itself
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise argparse.ArgumentTypeError(f"the file with the token cannot be read: {reason}") from None
+    if not token:
+        raise argparse.ArgumentTypeError("there is no token in it")
+    return token
 
 
 def _port(text: str) -> int:
@@ -116,6 +147,7 @@ def _serve(options: argparse.Namespace) -> int:
         token=options.token,
         allowed_hosts=options.allowed_host,
         reload=watched,
+        title=f"nbcompose serve {options.target}",
         stop_first=options.replace == "stop-first",
         say=lambda line: print(line, flush=True),
     )
@@ -168,9 +200,8 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 async def _everything() -> list[tuple[Runtime, Status]]:
-    runtimes = find()
-    answers = await asyncio.gather(*(ask(r, "ps", within=LIST_WITHIN) for r in runtimes), return_exceptions=True)
-    return [(r, s) for r, a in zip(runtimes, answers, strict=True) if isinstance(a, list) for s in a]
+    answers = await asyncio.gather(*(listing(r) for r in find()), return_exceptions=True)
+    return [(a[0], s) for a in answers if not isinstance(a, BaseException) for s in a[1]]
 
 
 async def _find(service: str, pid: int | None) -> Runtime:

@@ -27,7 +27,7 @@ from nbcompose.host.owner import forbid_in_replica
 from nbcompose.overview import Overview
 from nbcompose.plan import Plan
 from nbcompose.rollout import carry_out, check_dependents, overtaken, plan_for, stop_all
-from nbcompose.runtimes import RuntimeServer
+from nbcompose.runtimes import Operation, RuntimeServer
 from nbcompose.switchboard import Subscriber, Switchboard
 from nbcompose.tracing import TraceLog
 from nbcompose.wire.board import LoadBoard
@@ -40,10 +40,10 @@ STOP_WAIT = 5.0  # seconds that everything has to stop, besides the grace; what 
 class Registry:
     """The services of this process. `start` it before use; `stop` ends them all.
 
-    `preload`: see `LocalEngine`; `keep`: see `Supervisor`.
+    `preload`: see `LocalEngine`; `keep`: see `Supervisor`; `title`: see `RuntimeServer`.
     """
 
-    def __init__(self, preload: tuple[str, ...] | None = None, keep: float = 0.0) -> None:
+    def __init__(self, preload: tuple[str, ...] | None = None, keep: float = 0.0, title: str | None = None) -> None:
         forbid_in_replica()
         self._board = LoadBoard.create()
         self._engine: Engine = LocalEngine(self._board, preload)
@@ -58,7 +58,8 @@ class Registry:
         self._keep = keep
         self._owner = os.getpid()
         self._stopped = False
-        self._runtime = RuntimeServer({"ps": self._answer_ps, "logs": self._answer_logs, "stop": self.remove_async})
+        operations: dict[str, Operation] = {"ps": self._answer_ps, "logs": self._answer_logs, "stop": self.remove_async}
+        self._runtime = RuntimeServer(operations, title)
 
     # -- from any thread
 

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,22 @@ Operation = Callable[..., Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A process with a registry. `title`: what a person would call it."""
+    """A process with a registry. `title`: what a person would call it, once it has been asked (`listing`)."""
 
     pid: int
     address: str
-    title: str
+    title: str = ""
 
 
 class RuntimeServer:
-    """Answers other processes of this user. `start` and `stop` on the registry's loop."""
+    """Answers other processes of this user: what this one is called, and whatever `operations` are.
 
-    def __init__(self, operations: Mapping[str, Operation]) -> None:
-        self._operations = operations
+    `start` and `stop` on the registry's loop.
+    """
+
+    def __init__(self, operations: Mapping[str, Operation], title: str | None = None) -> None:
+        self._operations = {"title": self._answer_title, **operations}
+        self._title = title or own_title()
         self._address = ""
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -66,6 +70,9 @@ class RuntimeServer:
     def on_note(self, topic: str, value: Any) -> None:
         """Nobody sends notes here."""
 
+    async def _answer_title(self) -> str:
+        return self._title
+
     async def _answer(self, call: IncomingCall) -> None:
         try:
             operation = self._operations.get(call.api)
@@ -83,7 +90,7 @@ def find() -> list[Runtime]:
     for name in _addresses():
         pid = _pid(name)
         if pid is not None and psutil.pid_exists(pid):
-            found.append(Runtime(pid, name, _title(pid)))
+            found.append(Runtime(pid, name))
     return sorted(found, key=lambda r: r.pid)
 
 
@@ -92,11 +99,38 @@ async def ask(runtime: Runtime, operation: str, *args: Any, within: float = ANSW
 
     Raises `DeadlineExceeded` after `within` seconds.
     """
-    connection = await open_connection(runtime.address, runtime.title)
+    connection = await open_connection(runtime.address, f"process {runtime.pid}")
     try:
         return await connection.call(operation, (args, {}), CallContext(), time.monotonic() + within)
     finally:
         connection.close()
+
+
+async def listing(runtime: Runtime) -> tuple[Runtime, list[Any]]:
+    """A runtime with its title, and the status of each of its services. Raises as `ask`, within `LIST_WITHIN`."""
+    title, statuses = await asyncio.gather(*(ask(runtime, what, within=LIST_WITHIN) for what in ("title", "ps")))
+    return replace(runtime, title=printable(str(title))), statuses
+
+
+def own_title() -> str:
+    """The notebook, where Jupyter names it in the kernel's environment; the program otherwise.
+
+    Never an argument of the command: it may be a password, and whoever asks shows what it is told.
+    """
+    session = os.environ.get("JPY_SESSION_NAME")
+    if session:
+        return Path(session).name
+    program = Path(sys.argv[0] if sys.argv else "")
+    if program.stem == "ipykernel_launcher" or program.parent.name == "ipykernel":
+        return f"a notebook in {os.getcwd()}"
+    if program.name == "-c" or not program.name:
+        return "python"
+    return program.parent.name if program.stem == "__main__" else program.name  # `python -m pytest`: pytest
+
+
+def printable(title: str) -> str:
+    """In one line of at most 60 characters, for a terminal: no control characters of another process's choice."""
+    return "".join(c if c.isprintable() else "?" for c in title)[:60]
 
 
 def sweep() -> None:
@@ -122,18 +156,3 @@ def _pid(name: str) -> int | None:
     with contextlib.suppress(ValueError, IndexError):
         return int(Path(name).name.lstrip("@").split(".")[3])
     return None
-
-
-def _title(pid: int) -> str:
-    """The notebook, where Jupyter names it in the kernel's environment; the command otherwise."""
-    try:
-        process = psutil.Process(pid)
-        session = process.environ().get("JPY_SESSION_NAME")
-        if session:
-            return Path(session).name
-        command = process.cmdline()
-        if any("ipykernel" in part for part in command):
-            return f"a notebook in {process.cwd()}"
-        return " ".join(Path(p).name if p.startswith("/") else p for p in command[1:] or command)[:60]
-    except psutil.Error:
-        return f"process {pid}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -39,6 +40,7 @@ def serve(
     allowed_hosts: Iterable[str] = (),
     reload: Watched | None = None,
     stop_first: bool = False,
+    title: str | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Serve `entries` (services or their classes) and all that they depend on; returns after SIGINT or SIGTERM.
@@ -47,7 +49,8 @@ def serve(
     the second one has the port after that, and so on. `token` (or the environment's NBCOMPOSE_TOKEN) is what callers
     must send; beyond loopback one is required. `allowed_hosts` are names that `Host` may carry. `reload`: the modules
     that the one entry was loaded from; what is saved in them is applied (reloading.py), with `stop_first` after the
-    replicas that it replaces have stopped. `say` gets lines for people.
+    replicas that it replaces have stopped. `title` is what `nbcompose ps` calls this process, `say` gets lines for
+    people.
 
     Raises `LaunchError` when a service cannot start (with `reload` it waits until that is mended), and
     `DeclarationError`, `CycleError`, `PortInUse`.
@@ -55,17 +58,17 @@ def serve(
     if not entries:
         raise TypeError("serve() takes the service to serve, or several: nbcompose.serve(Answer)")
     services = [e if isinstance(e, Service) else service(e) for e in entries]
-    token = token or os.environ.get(TOKEN_VARIABLE) or None
+    token = _checked(token or os.environ.get(TOKEN_VARIABLE) or None)
     if not is_loopback(host) and token is None:
         raise NbcomposeError(
-            f"{host} can be reached from other machines: give a token (--token, or {TOKEN_VARIABLE}), "
+            f"{host} can be reached from other machines: give a token ({TOKEN_VARIABLE}, or --token-file), "
             "or --host 127.0.0.1"
         )
 
     with _stop_signals() as stopped:
         graph_of = Graph(host, port, token, tuple(allowed_hosts), stopped, say)
         deployments = graph_of.pack(services)
-        registry = Registry(preload=preload(deployments))
+        registry = Registry(preload=preload(deployments), title=title)
         registry.start()
         try:
             registry.subscribe(graph_of.show)
@@ -77,6 +80,16 @@ def serve(
         finally:
             say("stopping: calls in flight may finish")
             registry.stop(grace=10.0)
+
+
+def _checked(token: str | None) -> str | None:
+    """The token, without the end of line that a file has. Raises `NbcomposeError` where no header could carry it."""
+    token = token and token.strip()
+    if token == "":
+        raise NbcomposeError(f"the token is empty: give another one, or unset {TOKEN_VARIABLE}")
+    if token is not None and not re.fullmatch(r"[!-~]+", token):
+        raise NbcomposeError("the token has a space, an end of line or a letter beyond ASCII: no header can carry it")
+    return token
 
 
 def preload(deployments: Iterable[Deployment]) -> tuple[str, ...] | None:

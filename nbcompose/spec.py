@@ -130,7 +130,7 @@ class ServiceSpec:
     threads: int = 1
     resources: Resources = Resources()
     traffic: Traffic = Traffic()
-    envs: Mapping[str, str] = field(default_factory=dict)
+    envs: Mapping[str, str] = field(default_factory=dict, repr=False)
     http: Http = Http()
     on_startup: tuple[str, ...] = ()
     on_shutdown: tuple[str, ...] = ()

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from nbval.plugin import IPyNbFile
 
+from tests.patience import PATIENCE
+
 GOLDEN = Path(__file__).parents[1] / "tests" / "export" / "golden"
 SAME = {"same", "same within 1e-5", "differs from call to call; same shape and types"}
 LEFT_OUT = ("Embedder.closeness: app.py has no such api",)  # of a version that was rolled back
-TIMEOUT = 300.0  # seconds
 # What Python, logging and libraries begin a warning with; a progress bar or a note is none.
 WARNING = re.compile(r"\w*Warning\b|\bWARN(ING)?\b|deprecat", re.IGNORECASE)
 # What the published inference graph is warned of, by us: arguments that its models do not declare.
@@ -25,7 +26,8 @@ MEANT = "UnknownArgumentWarning: "
 ALL_LOGS = """
 from nbcompose.notebook.session import current
 registry = current(get_ipython()).registry
-display({"text/plain": "\\n".join(f"{name}: {line}" for name in registry.names() for line in registry.logs(name, 10_000))}, raw=True)
+lines = [f"{name}: {line}" for name in registry.names() for line in registry.logs(name, 10_000)]
+display({"text/plain": "\\n".join(lines)}, raw=True)
 """
 
 
@@ -94,7 +96,7 @@ class AfterTheCells(pytest.Item):
         cell = kernel.kc.execute(source, silent=silent, allow_stdin=False)
         shown = ""
         while True:
-            message = kernel.get_message("iopub", timeout=TIMEOUT)
+            message = kernel.get_message("iopub", timeout=PATIENCE)
             content = message["content"]
             if message["parent_header"].get("msg_id") != cell:
                 continue

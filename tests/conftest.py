@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import inspect
 import os
 import queue
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,18 +16,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
+import hypothesis
 import psutil
 import pytest
 
+from nbcompose import switchboard
 from nbcompose.capture.packing import deployment_of
 from nbcompose.engine.status import Status
 from nbcompose.errors import NbcomposeError, UnknownService
 from nbcompose.registry import Registry
+from tests.patience import PATIENCE
 
 SERVICES = Path(__file__).parent / "services"
 sys.path.insert(0, str(SERVICES))  # replicas get the same path
 
-PATIENCE = 30.0  # seconds before a test that waits for an event has failed
+
+# Where nothing else is said, httpx gives up after 5 s. One object says so, for its functions and all its clients.
+limits = inspect.signature(httpx.Client).parameters["timeout"].default
+limits.connect = limits.read = limits.write = limits.pool = PATIENCE
+# What replicas have to tell may come late, and is what a test waits for.
+switchboard.COLLECT_WAIT = PATIENCE
+# A slow machine makes examples slow, and no fault.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 class Running:
@@ -115,6 +129,14 @@ def running(running_registry: Running) -> Iterator[Running]:
     """The module's registry, without a service of another test."""
     yield running_registry
     running_registry.clear()
+
+
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """SIGINT raises `KeyboardInterrupt`, also where pytest was started with SIGINT ignored, as background jobs are."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def alive(pid: int) -> bool:

@@ -6,13 +6,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.conftest import SERVICES
+from tests.conftest import PATIENCE, SERVICES
 
 NBCOMPOSE = str(Path(sys.executable).parent / "nbcompose")
 
@@ -50,19 +51,26 @@ def run(*arguments: str, cwd: Path = SERVICES, **environment: str) -> subprocess
         env={**os.environ, "NBCOMPOSE_PRELOAD": "json", **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 
 
 @contextmanager
-def serving(*arguments: str, cwd: Path = SERVICES, wait: bool = True, **environment: str) -> Iterator[Served]:
-    """`nbcompose serve`; with `wait`, once it answers."""
+def serving(
+    *arguments: str,
+    command: Sequence[str] = (NBCOMPOSE, "serve"),
+    cwd: Path = SERVICES,
+    wait: bool = True,
+    stdin: Any = subprocess.DEVNULL,
+    **environment: str,
+) -> Iterator[Served]:
+    """`nbcompose serve`, or another command that serves; with `wait`, once it answers."""
     process = subprocess.Popen(
-        [NBCOMPOSE, "serve", *arguments],
+        [*command, *arguments],
         cwd=cwd,
         env={**os.environ, "NBCOMPOSE_PRELOAD": "json", **environment},
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from nbcompose import __version__
 from nbcompose.cli import main
+from tests.patience import PATIENCE
 from tests.serve_process import run, serving
 
 # -- usage (unit)
@@ -30,12 +35,28 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "m", "--reload", "--replace", "later"], "invalid choice: 'later'"),
         (["logs", "X", "-n", "0"], "'0' is not a whole number from 1"),
         (["explode"], "invalid choice: 'explode'"),
+        (["serve", "m", "--token-file", "/no/such/file"], "the file with the token cannot be read: No such file"),
+        (["serve", "m", "--token-file", os.devnull], "there is no token in it"),
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--token", "s3cret"], ["--token=s3cret"], ["--tok", "s3cret"], ["--t=s3cret"], ["--token-file", "s3cret"]],
+)
+def test_a_token_on_the_command_line_is_refused_and_not_repeated(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["serve", "m", *arguments])
+    printed = capsys.readouterr()
+    assert "token" in printed.err
+    assert "s3cret" not in printed.err + printed.out
 
 
 def test_what_reload_does_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +111,7 @@ def test_ps_logs_and_stop_from_another_process() -> None:
         ]
         ours = [row for row in rows if row.startswith(pid)]
         assert [re.split(r"\s{2,}", row)[2] for row in ours] == ["Below", "Entry"]
-        assert "nbcompose serve narrow_entry:Entry" in ours[1]
+        assert "nbcompose serve narrow_entry:Entry " in ours[1]
         assert ours[1].endswith(served.url)
 
         logs = run("logs", "Entry", "--pid", pid)
@@ -102,7 +123,55 @@ def test_ps_logs_and_stop_from_another_process() -> None:
 
         stopped = run("stop", "Entry", "--pid", pid)
         assert (stopped.returncode, stopped.stdout) == (0, "Entry was stopped\n")
-        assert served.process.wait(20) == 0  # nothing is left to serve
+        assert served.process.wait(PATIENCE) == 0  # nothing is left to serve
+
+
+SECRETS = """
+import os, sys
+import nbcompose
+
+class Echo:
+    @nbcompose.api
+    def say(self, text: str) -> str:
+        return text
+
+if __name__ == "__main__":
+    nbcompose.serve(Echo, port=0, say=lambda line: print(line, flush=True))
+"""
+
+
+@pytest.mark.system
+def test_ps_shows_no_secret_of_a_command_line(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(SECRETS)
+    secrets = ["--token", "s3cret", "--tok=s3cret", "NBCOMPOSE_TOKEN=s3cret", "https://me:s3cret@host/?token=s3cret"]
+    python = (sys.executable, "app.py")
+    with serving(*secrets, command=python, cwd=tmp_path, NBCOMPOSE_TOKEN="s3cret") as served:
+        listed = run("ps").stdout
+        wrong = run("stop", "Writer", "--pid", str(served.process.pid)).stderr
+        replicas = psutil.Process(served.process.pid).children(recursive=True)
+        commands = [" ".join(p.cmdline()) for p in replicas]
+        served.process.terminate()
+        rest = served.rest()
+    [row] = [row for row in listed.splitlines() if row.startswith(f"{served.process.pid} ")]
+    assert re.split(r"\s{2,}", row)[1:3] == ["app.py", "Echo"]
+    assert len(replicas) >= 2
+    assert "s3cret" not in "\n".join([listed, wrong, *commands, *served.lines, *rest])
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("how", ["file", "standard input"])
+def test_a_token_in_a_file(how: str, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret\n")
+    given = {"file": str(tmp_path / "token"), "standard input": "-"}[how]
+    with (
+        open(tmp_path / "token") as stdin,
+        serving("chain_services:Leaf", "--port", "0", "--token-file", given, stdin=stdin) as served,
+    ):
+        command = " ".join(psutil.Process(served.process.pid).cmdline())
+        assert httpx.post(f"{served.url}/add", json={"a": 1}).status_code == 401
+        allowed = httpx.post(f"{served.url}/add", json={"a": 1}, headers={"Authorization": "Bearer s3cret"})
+        assert allowed.json() == 2
+    assert "s3cret" not in command
 
 
 @pytest.mark.system
@@ -111,7 +180,7 @@ def test_a_name_in_two_processes_wants_the_pid() -> None:
         ambiguous = run("stop", "Leaf")
         assert ambiguous.returncode == 1
         for served in (one, two):
-            assert f"--pid {served.process.pid} (nbcompose serve chain_services:Leaf --port 0)" in ambiguous.stderr
+            assert f"--pid {served.process.pid} (nbcompose serve chain_services:Leaf)" in ambiguous.stderr
 
 
 @pytest.mark.system

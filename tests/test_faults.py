@@ -17,11 +17,9 @@ from chain_services import Leaf
 from faulty_services import Faulty
 
 from nbcompose.engine.local import LocalEngine
-from tests.conftest import SERVICES, Running, wait_for_end
+from tests.conftest import PATIENCE, SERVICES, Running, wait_for_end
 
 pytestmark = pytest.mark.system
-
-WITHIN = 2.0  # seconds that anything of ours may outlive the kernel
 
 
 @contextmanager
@@ -56,17 +54,11 @@ def sockets_of(pids: list[int]) -> list[str]:
         return [line for line in file if "nbcompose" in line and any(name in line for name in names)]
 
 
-def files() -> set[Path]:
-    """Where a file of ours could be."""
-    places = [Path("/tmp"), Path("/dev/shm"), Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp"))]
-    return {p for place in places if place.is_dir() for p in place.glob("*nbcompose*")}
-
-
 @pytest.mark.parametrize("options", [(), ("--fork-child",)], ids=["alone", "with forked children"])
 @pytest.mark.parametrize("zygote", ["1", "0"], ids=["zygote", "cold"])
-def test_nothing_is_left_of_a_kernel_that_is_killed(options: tuple[str, ...], zygote: str) -> None:
-    before = files()
-    with kernel(*options, NBCOMPOSE_ZYGOTE=zygote) as (process, found):
+def test_nothing_is_left_of_a_kernel_that_is_killed(options: tuple[str, ...], zygote: str, tmp_path: Path) -> None:
+    place = str(tmp_path)  # where files of ours could be: others of this user may make some at any time elsewhere
+    with kernel(*options, NBCOMPOSE_ZYGOTE=zygote, TMPDIR=place, XDG_RUNTIME_DIR=place) as (process, found):
         pids = [pid for pid in found["pids"] if pid is not None]
         assert len(pids) >= 4
         assert sockets_of([*pids, process.pid])
@@ -74,19 +66,19 @@ def test_nothing_is_left_of_a_kernel_that_is_killed(options: tuple[str, ...], zy
         process.kill()
 
         for pid in pids:
-            wait_for_end(pid, WITHIN)
+            wait_for_end(pid)
         # A socket of the kernel's would live on in a child that it has forked: that has inherited it.
         assert sockets_of(pids) == []
         if not options:
             process.wait()
             assert sockets_of([process.pid]) == []
-        assert files() <= before
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_zygote_that_imports_ends_with_its_kernel_too() -> None:
     with kernel("--zygote-warming", NBCOMPOSE_PRELOAD="slow_to_import") as (process, found):
         process.kill()
-        wait_for_end(found["pids"][0], WITHIN)
+        wait_for_end(found["pids"][0])
 
 
 def test_a_kernel_that_ends_by_itself_takes_everything_with_it() -> None:
@@ -94,9 +86,9 @@ def test_a_kernel_that_ends_by_itself_takes_everything_with_it() -> None:
         assert process.stdin is not None
         process.stdin.close()
         process.stdin = None
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
         for pid in found["pids"]:
-            wait_for_end(pid, WITHIN)
+            wait_for_end(pid)
 
 
 def zygote_of(running: Running) -> int:

@@ -13,13 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.patience import PATIENCE
 from tests.serve_process import run, serving
 
 pytestmark = pytest.mark.system
 
 MODELS = Path(__file__).parents[1] / "models"
 PRELOAD = "torch,transformers,transformers.pipelines"
-TIMEOUT = 60.0  # seconds
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def example(target: str) -> Iterator[str]:
 
 
 def ask(url: str, **arguments: Any) -> Any:
-    response = httpx.post(url, json=arguments, timeout=TIMEOUT)
+    response = httpx.post(url, json=arguments, timeout=PATIENCE)
     assert response.status_code == 200, response.text
     return response.json()
 

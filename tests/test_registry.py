@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,8 @@ from nbcompose.engine.status import Status
 from nbcompose.errors import PortInUse, ServiceUnavailable, UnknownService
 from nbcompose.registry import Registry
 from nbcompose.wire.call import Traffic
-from tests.conftest import PATIENCE, Running, alive
+from tests.conftest import Running, alive
+from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -140,21 +140,15 @@ def test_what_replicas_print_is_in_the_log(running: Running) -> None:
     faulty.prints([f"\r{n}%" for n in range(0, 101, 10)], end="")
     faulty.prints(["", "three"])
     faulty.prints(["the end"])
-    deadline = time.monotonic() + PATIENCE
-    while "the end" not in (lines := running.registry.logs("Faulty")):
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.01)
-    assert lines == ["one", "two", "100%", "three", "the end"]
+    wait_until(lambda: "the end" in running.registry.logs("Faulty"), "the last line is in the log")
+    assert running.registry.logs("Faulty") == ["one", "two", "100%", "three", "the end"]
 
 
 def test_huge_output_is_bounded(running: Running) -> None:
     faulty = running.up(Faulty)
     faulty.prints(["x" * 1_000_000] * 20)
     faulty.prints(["the end"])
-    deadline = time.monotonic() + PATIENCE
-    while running.registry.logs("Faulty", 1) != ["the end"]:
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.01)
+    wait_until(lambda: running.registry.logs("Faulty", 1) == ["the end"], "the last line is in the log")
     assert sum(map(len, running.registry.logs("Faulty", 10**6))) <= 4 * 2**20
 
 
@@ -176,14 +170,14 @@ def test_a_subscriber_that_fails_hurts_nobody(running: Running, caplog: pytest.L
     assert "failed on a change of Leaf" in caplog.text
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_ends_the_waiting_and_nothing_else(running: Running) -> None:
     running.deploy(InitNeverEnds)
     running.until("InitNeverEnds", lambda s: any(r.phase == "load" for r in s.replicas))
     main = threading.main_thread().ident
     assert main is not None
-    interrupt = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
-    interrupt.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()  # most likely while it waits
         running.registry.wait("InitNeverEnds")
 
     assert running.registry.status("InitNeverEnds").state == "starting"

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.conftest import wait_for_end
+from tests.conftest import PATIENCE, wait_for_end
 from tests.serve_process import Served, run, serving
 
 APP = """
@@ -96,7 +96,7 @@ class App:
         path.write_text(text)
 
     def call(self, api: str, **arguments: Any) -> Any:
-        answer = httpx.post(f"{self.served.url}/{api}", json=arguments, timeout=30)
+        answer = httpx.post(f"{self.served.url}/{api}", json=arguments, timeout=PATIENCE)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -112,7 +112,7 @@ def reloading(folder: Path, *arguments: str, target: str = "app.py", app: str = 
         yield App(folder, served)
         replicas = psutil.Process(served.process.pid).children(recursive=True)
         served.process.send_signal(signal.SIGINT)
-        assert served.process.wait(20) == 0, "\n".join(served.rest())
+        assert served.process.wait(PATIENCE) == 0, "\n".join(served.rest())
     for replica in replicas:
         wait_for_end(replica.pid)
 

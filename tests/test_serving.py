@@ -22,7 +22,7 @@ from nbcompose.entry import find_entries, find_entry
 from nbcompose.errors import UnknownService
 from nbcompose.models import ModelProgress
 from nbcompose.serving import Graph, describe
-from tests.conftest import SERVICES, wait_for_end
+from tests.conftest import PATIENCE, SERVICES, wait_for_end
 from tests.serve_process import Served, run, serving
 
 STATUS = Status("Answer", "starting", "it is starting", 1, (), 1, (), (), "")
@@ -110,6 +110,16 @@ def test_beyond_this_machine_a_token_is_wanted(host: str, monkeypatch: pytest.Mo
         nbcompose.serve(Leaf, host=host)
 
 
+@pytest.mark.parametrize(
+    ("token", "message"), [(" \n", "the token is empty"), ("a\nb", "no header can carry it"), ("käse", "no header can")]
+)
+def test_a_token_that_nobody_could_send_is_refused(token: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBCOMPOSE_TOKEN", token)
+    with pytest.raises(nbcompose.NbcomposeError, match=message) as caught:
+        nbcompose.serve(Leaf)
+    assert token.strip() == "" or token.strip() not in str(caught.value)
+
+
 def test_states_in_a_few_words() -> None:
     replica = ReplicaStatus(
         0, 1, "starting", "download", ModelProgress("org/m", bytes_done=50, bytes_total=200), "", "", 0, 0, None
@@ -148,7 +158,7 @@ def test_several_entries_are_served_each_where_it_answers() -> None:
         assert run("stop", "Asks", "--pid", str(served.process.pid)).returncode == 0
         assert httpx.post(f"{urls['Front']}/ask", json={"a": 1}).json() == {"twice": 2, "plus": 2}
         assert run("stop", "Front", "--pid", str(served.process.pid)).returncode == 0
-        assert served.process.wait(20) == 0  # nothing is left to serve
+        assert served.process.wait(PATIENCE) == 0  # nothing is left to serve
 
 
 @pytest.mark.system
@@ -173,26 +183,28 @@ def test_a_graph_that_uses_no_heavy_library_imports_none(tmp_path: Path) -> None
 
 @pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_and_lets_calls_in_hand_finish(number: signal.Signals) -> None:
+def test_a_signal_ends_it_and_lets_calls_in_hand_finish(number: signal.Signals, tmp_path: Path) -> None:
     with serving("narrow_entry", "--port", "0") as served:
         replicas = psutil.Process(served.process.pid).children(recursive=True)
         answers: list[httpx.Response] = []
         with httpx.Client() as client:
-            call = threading.Thread(target=lambda: answers.append(client.post(f"{served.url}/slow", json={})))
+            slow, until = f"{served.url}/slow", {"until": str(tmp_path / "go")}
+            call = threading.Thread(target=lambda: answers.append(client.post(slow, json=until)))
             call.start()
             _wait_until_in_hand(served.url)
             served.process.send_signal(number)
-            call.join(20)
-        assert served.process.wait(20) == 0
+            served.read_until("stopping: calls in flight may finish")
+            (tmp_path / "go").touch()
+            call.join(PATIENCE)
+        assert served.process.wait(PATIENCE) == 0
         assert answers[0].json() == "done"
-        assert "stopping: calls in flight may finish" in served.rest()
     for replica in replicas:
         wait_for_end(replica.pid)
 
 
 def _wait_until_in_hand(url: str) -> None:
     """`slow` tells that it has begun to whoever asks."""
-    assert httpx.post(f"{url}/wait_for_slow", json={}, timeout=20).json() is True
+    assert httpx.post(f"{url}/wait_for_slow", json={}, timeout=PATIENCE).json() is True
 
 
 @pytest.mark.system
@@ -202,7 +214,7 @@ def test_a_signal_ends_a_start_too(number: signal.Signals) -> None:
         served.read_until("InitNeverEnds: load")
         replicas = psutil.Process(served.process.pid).children(recursive=True)
         served.process.send_signal(number)
-        assert served.process.wait(20) == 0
+        assert served.process.wait(PATIENCE) == 0
     for replica in replicas:
         wait_for_end(replica.pid)
 
@@ -252,7 +264,7 @@ def test_a_script_serves_with_one_call(tmp_path: Path) -> None:
         url = line.split()[3]
         assert httpx.post(f"{url}/greet", json={"name": "you"}).json() == "Hello you"
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         process.wait()

@@ -209,14 +209,14 @@ def _envs(value: Any, problems: Problems) -> dict[str, str]:
         # BentoML's form; a variable without a value is the environment's own.
         value = {e["name"]: e["value"] for e in value if e.get("value") is not None}
     if not isinstance(value, Mapping):
-        problems.add(f"envs={value!r} is a dict of environment variables")
+        problems.add(f"envs is a dict of environment variables, not a {type(value).__name__}")
         return {}
     found = {}
     for key, text in value.items():
         if not isinstance(key, str) or not key or "=" in key or "\0" in key:
             problems.add(f"envs: {key!r} is not the name of an environment variable")
         elif isinstance(text, bool) or not isinstance(text, str | int | float) or "\0" in str(text):
-            problems.add(f"envs: {key}={text!r} is not text")
+            problems.add(f"envs: the value of {key} is not text")
         else:
             found[key] = str(text)
     return found

@@ -127,6 +127,11 @@ def _mistake_in(dependency: Dependency) -> str:
         return "depends(...) takes either a service or url="
     if dependency.token is not None and url is None:
         return "depends(..., token=) is for url=: services of one graph need no token"
+    if url is not None and _has_secrets(url):
+        return (
+            "depends(url=...): leave user, password, query and fragment out of the url, which graphs and errors show; "
+            "give token= instead"
+        )
     if url is not None and not (isinstance(url, str) and re.match(r"https?://[^/\s]", url)):
         return f"depends(url={url!r}): the url begins with http:// or https:// and names a host"
     if isinstance(target, type) and not marks_of(target, API):
@@ -134,6 +139,11 @@ def _mistake_in(dependency: Dependency) -> str:
     if target is not None and (not target or not isinstance(target, str | type | Service)):
         return f"depends({target!r}): a service, or the name of one, is wanted"
     return ""
+
+
+def _has_secrets(url: Any) -> bool:
+    """Whether an address may hold what is not to be shown, whatever else is wrong with it."""
+    return isinstance(url, str) and any(c in url for c in "@?#")
 
 
 # -- its apis

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from nbcompose.errors import BadRequest, Forbidden, Unauthorized
@@ -30,7 +30,7 @@ class Access:
     `cors_origins`: origins whose pages may call, such as "https://app.example.com"; "*" allows all of them.
     """
 
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     loopback: bool = True
     allowed_hosts: frozenset[str] = frozenset()
     cors_origins: frozenset[str] = frozenset()

@@ -53,12 +53,12 @@ class Launch:
     index: int
     slot: int
     origin: ByValue | ByImport
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     folder: str
     python_path: tuple[str, ...]
     torch_threads: int | None
     routes: tuple[Route, ...]
-    token: str | None
+    token: str | None = field(repr=False)
     exposed: bool = True
     heavy: bool = True
     allowed_hosts: tuple[str, ...] = ()

@@ -14,11 +14,10 @@ from playwright.sync_api import Browser, Error, Page, expect
 sys.path.insert(0, str(Path(__file__).parent))
 
 import chromium
-from lab_page import SCREENSHOTS, Graph, Notebook
+from lab_page import SCREENSHOTS, TIMEOUT, Graph, Notebook
 from lab_server import Server
 
 PAGE = {"width": 1200, "height": 1400}
-TIMEOUT = 20_000  # milliseconds; only what fails takes so long
 expect.set_options(timeout=TIMEOUT)
 
 SERVICES = """

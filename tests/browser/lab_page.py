@@ -7,8 +7,10 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
 
+from tests.patience import PATIENCE
+
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
-START = 30_000  # milliseconds; only what fails takes so long
+TIMEOUT = PATIENCE * 1000  # milliseconds
 # A cell that is run before that is dropped without a word.
 CONNECTED = """async () => {
     const context = window.jupyterapp?.shell.currentWidget?.sessionContext;
@@ -39,8 +41,8 @@ class Notebook:
 
     def ready(self) -> None:
         """Wait until there is a kernel that can be asked."""
-        expect(self.cell(0)).to_be_visible(timeout=START)
-        self.page.wait_for_function(CONNECTED, timeout=START)
+        expect(self.cell(0)).to_be_visible(timeout=TIMEOUT)
+        self.page.wait_for_function(CONNECTED, timeout=TIMEOUT)
 
     # -- cells
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import nbformat
 
-START = 60  # seconds; only a server that does not come up takes so long
+from tests.patience import PATIENCE
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
@@ -67,11 +68,11 @@ class Server:
     def stop(self) -> None:
         self._process.terminate()  # it ends its kernels
         try:
-            self._process.wait(20)
+            self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._keeper.join(5)
+        self._keeper.join(PATIENCE)
 
     def _environment(self) -> dict[str, str]:
         environment = dict(os.environ)
@@ -99,7 +100,7 @@ class Server:
         """Read what it says until it names its address; what it says later is kept for who looks for a fault."""
         assert self._process.stdout is not None
         said: list[str] = []
-        watch = threading.Timer(START, self._process.kill)
+        watch = threading.Timer(PATIENCE, self._process.kill)
         watch.start()
         for line in self._process.stdout:
             said.append(line)

@@ -14,6 +14,7 @@ import pytest
 
 from nbcompose.calling.portal import LoopThread, background
 from nbcompose.errors import BlockingCall, CallCancelled, ServiceUnavailable
+from tests.patience import PATIENCE, ever_longer
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def run_in_thread(function: Callable[[], Any]) -> Any:
 
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join(10)
+    thread.join(PATIENCE)
     return results[0]
 
 
@@ -98,10 +99,13 @@ def test_run_gives_the_result_or_the_error(portal: LoopThread) -> None:
 
 def test_a_timeout_cancels(portal: LoopThread) -> None:
     forever = Forever()
-    with pytest.raises(TimeoutError, match=r"not done after 0\.1 s"):
-        portal.run(forever.wait(), timeout=0.1)
-    assert forever.cancelled.wait(10)
-    assert portal.run(answer(), timeout=10) == 42
+    for seconds in ever_longer():
+        with pytest.raises(TimeoutError, match=f"not done after {seconds:g} s"):
+            portal.run(forever.wait(), timeout=seconds)
+        if forever.begun.is_set():
+            break
+    assert forever.cancelled.wait(PATIENCE)
+    assert portal.run(answer(), timeout=PATIENCE) == 42
 
 
 def test_a_timeout_error_of_the_work_s_own_is_its_error(portal: LoopThread) -> None:
@@ -112,11 +116,12 @@ def test_a_timeout_error_of_the_work_s_own_is_its_error(portal: LoopThread) -> N
         portal.run(late())
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_ends_the_waiting_and_cancels_the_work(portal: LoopThread) -> None:
     forever = Forever()
     with pytest.raises(KeyboardInterrupt):
         portal.run(forever.wait(on_begin=_thread.interrupt_main))
-    assert forever.cancelled.wait(10)
+    assert forever.cancelled.wait(PATIENCE)
 
 
 def test_work_that_is_cancelled_there_is_a_cancelled_call_here(portal: LoopThread) -> None:
@@ -144,10 +149,10 @@ def test_a_loop_that_has_ended(portal: LoopThread) -> None:
     forever = Forever()
     waiter = threading.Thread(target=run_in_thread, args=(lambda: portal.run(forever.wait()),))
     waiter.start()
-    assert forever.begun.wait(10)
+    assert forever.begun.wait(PATIENCE)
     portal.stop()
     assert forever.cancelled.is_set()  # what still ran is cancelled
-    waiter.join(10)
+    waiter.join(PATIENCE)
     assert not waiter.is_alive()
     with pytest.raises(ServiceUnavailable, match="nbcompose has been stopped"):
         portal.run(answer())
@@ -212,22 +217,23 @@ def test_leaving_early_closes_what_feeds_it(portal: LoopThread) -> None:
     for i in portal.iterate(numbers.items()):
         if i == 2:
             break
-    assert numbers.closed.wait(10)
+    assert numbers.closed.wait(PATIENCE)
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_while_an_item_is_awaited_closes_it(portal: LoopThread) -> None:
     numbers = Numbers(1, hang=True)
     items = portal.iterate(numbers.items())
     assert next(items) == 0
 
     def interrupt() -> None:
-        assert numbers.hanging.wait(10)
+        assert numbers.hanging.wait(PATIENCE)
         _thread.interrupt_main()
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         next(items)
-    assert numbers.closed.wait(10)
+    assert numbers.closed.wait(PATIENCE)
 
 
 def test_an_iterator_that_was_never_used_does_nothing(portal: LoopThread) -> None:
@@ -261,11 +267,11 @@ async def test_join_on_the_loop_itself_just_waits(portal: LoopThread) -> None:
 async def test_cancelling_who_joins_cancels_the_work(portal: LoopThread) -> None:
     forever = Forever()
     task = asyncio.ensure_future(portal.join(forever.wait()))
-    await asyncio.to_thread(forever.begun.wait, 10)
+    await asyncio.to_thread(forever.begun.wait, PATIENCE)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await asyncio.to_thread(forever.cancelled.wait, 10)
+    assert await asyncio.to_thread(forever.cancelled.wait, PATIENCE)
 
 
 async def test_work_that_is_cancelled_there_does_not_cancel_who_joins(portal: LoopThread) -> None:
@@ -286,14 +292,14 @@ async def test_join_items_from_another_loop(portal: LoopThread) -> None:
     items = portal.join_items(early.items())
     assert await anext(items) == 0
     await items.aclose()
-    assert await asyncio.to_thread(early.closed.wait, 10)
+    assert await asyncio.to_thread(early.closed.wait, PATIENCE)
 
 
 async def test_cancelling_who_waits_for_an_item_closes_it(portal: LoopThread) -> None:
     numbers = Numbers(0, hang=True)
     task = asyncio.ensure_future(anext(portal.join_items(numbers.items())))
-    await asyncio.to_thread(numbers.hanging.wait, 10)
+    await asyncio.to_thread(numbers.hanging.wait, PATIENCE)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await asyncio.to_thread(numbers.closed.wait, 10)
+    assert await asyncio.to_thread(numbers.closed.wait, PATIENCE)

@@ -34,6 +34,7 @@ from nbcompose.spec import ApiSpec, ParamSpec
 from nbcompose.tracing import CallContext, current_call
 from nbcompose.wire import address
 from nbcompose.wire.call import IncomingCall, serve
+from tests.patience import PATIENCE, ever_longer
 
 T = TypeVar("T")
 
@@ -157,7 +158,7 @@ def waiting_for(portal: LoopThread, client: Client) -> None:
         while "Writer" not in client._changed:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
-    portal.run(wait(), timeout=10)
+    portal.run(wait(), timeout=PATIENCE)
 
 
 # -- sync
@@ -176,7 +177,7 @@ def test_leaving_a_stream_early_cancels_it(known: Proxy, writer: Writer) -> None
     items = known.trickle()
     assert next(items) == "first"
     items.close()
-    assert writer.cancelled.wait(10)
+    assert writer.cancelled.wait(PATIENCE)
 
 
 def test_an_error_shows_where_it_was_called_and_where_it_happened_and_nothing_between(known: Proxy) -> None:
@@ -202,7 +203,7 @@ def test_a_call_waits_for_a_service_that_is_not_there_yet(
     waiting_for(portal, client)
     appear(portal, client, writer)
     for thread in calls:
-        thread.join(10)
+        thread.join(PATIENCE)
     assert sorted(results, key=str) == [(("x",), {}), [0, 1, 2]]
 
 
@@ -237,7 +238,7 @@ def test_cancelling_the_api_that_waits_ends_its_waiting(
     context = CallContext(time.monotonic() + 30)
 
     def cancel() -> None:
-        assert writer.begun.wait(10)
+        assert writer.begun.wait(PATIENCE)
         portal.run(_on_loop(context.cancel))
 
     threading.Thread(target=cancel).start()
@@ -247,7 +248,7 @@ def test_cancelling_the_api_that_waits_ends_its_waiting(
             list(known.trickle()) if api == "trickle" else known.hang()
     finally:
         current_call.reset(token)
-    assert writer.cancelled.wait(10)
+    assert writer.cancelled.wait(PATIENCE)
 
 
 # -- sync, from a thread that no signal interrupts: an api's, in a replica
@@ -256,7 +257,7 @@ def test_cancelling_the_api_that_waits_ends_its_waiting(
 def elsewhere(function: Callable[[], T]) -> T:
     """What `function` returns or raises in another thread."""
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
-        return threads.submit(function).result(20)
+        return threads.submit(function).result(PATIENCE)
 
 
 def in_context(context: CallContext, function: Callable[[], T]) -> T:
@@ -301,13 +302,13 @@ def test_cancelling_the_api_whose_worker_thread_waits(
     context = CallContext(time.monotonic() + 30)
 
     def cancel() -> None:
-        assert writer.begun.wait(10)
+        assert writer.begun.wait(PATIENCE)
         portal.run(_on_loop(context.cancel))
 
     threading.Thread(target=cancel).start()
     with pytest.raises(CallCancelled):
         elsewhere(lambda: in_context(context, known.hang))
-    assert writer.cancelled.wait(10)
+    assert writer.cancelled.wait(PATIENCE)
     assert portal.run(_on_loop(lambda: [c.in_flight for c in client._connections.values()])) == [0]
 
 
@@ -323,9 +324,12 @@ def test_an_api_that_was_cancelled_before_it_calls_sends_nothing(known: Proxy, w
 
 def test_a_deadline_in_a_worker_thread(known: Proxy, writer: Writer) -> None:
     known.write("x")
-    with pytest.raises(DeadlineExceeded):
-        elsewhere(lambda: in_context(CallContext(time.monotonic() + 0.05), known.hang))
-    assert writer.cancelled.wait(10)
+    for seconds in ever_longer():
+        with pytest.raises(DeadlineExceeded):
+            elsewhere(lambda s=seconds: in_context(CallContext(time.monotonic() + s), known.hang))
+        if writer.begun.is_set():
+            break
+    assert writer.cancelled.wait(PATIENCE)
 
 
 def test_a_call_that_never_left_goes_to_another_replica(known: Proxy, portal: LoopThread, client: Client) -> None:
@@ -382,11 +386,11 @@ def test_awaited_on_the_portal_s_own_loop(known: Proxy, portal: LoopThread) -> N
 
 async def test_cancelling_from_another_loop(known: Proxy, writer: Writer) -> None:
     task = asyncio.create_task(known.to_async.hang())
-    assert await asyncio.to_thread(writer.begun.wait, 10)
+    assert await asyncio.to_thread(writer.begun.wait, PATIENCE)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await asyncio.to_thread(writer.cancelled.wait, 10)
+    assert await asyncio.to_thread(writer.cancelled.wait, PATIENCE)
 
 
 async def test_a_deadline_from_another_loop(known: Proxy) -> None:
@@ -405,7 +409,7 @@ async def _use(how: str, proxy: Proxy) -> Any:
     if how == "gather":
         return (await asyncio.gather(method("x")))[0]
     if how == "wait_for":
-        return await asyncio.wait_for(method("x"), 10)
+        return await asyncio.wait_for(method("x"), PATIENCE)
     if how == "task":
         return await asyncio.create_task(method("x"))
     async with asyncio.TaskGroup() as group:

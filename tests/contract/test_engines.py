@@ -209,15 +209,18 @@ def test_scale_restart_and_stop(running: Running) -> None:
         faulty.pid()
 
 
-def test_a_stop_lets_calls_in_flight_finish(running: Running) -> None:
+def test_a_stop_lets_calls_in_flight_finish(running: Running, tmp_path: Path) -> None:
     running.up(Entry, Below)
     entry = running.registry.proxy("Entry")
-    call = running.in_thread(entry.slow)
+    call = running.in_thread(entry.slow, str(tmp_path / "go"))
     running.until("Entry", lambda s: any(r.in_flight for r in s.replicas))
 
-    running.registry.remove("Entry")
+    removal = running.in_thread(running.registry.remove, "Entry")
+    running.until("Entry", lambda s: s.state == "stopped")
+    (tmp_path / "go").touch()
 
     assert call.result(PATIENCE) == "done"
+    removal.result(PATIENCE)
 
 
 def test_a_replica_ignores_interrupts_and_ends_on_sigterm(running: Running) -> None:

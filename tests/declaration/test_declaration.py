@@ -338,6 +338,8 @@ def test_every_mistake_at_once_with_its_line() -> None:
         number = depends(5)
         both = depends("A", url="http://x")
         ftp = depends(url="ftp://x")
+        user = depends(url="https://me:s3cret@x")
+        query = depends(url="https://x?token=s3cret")
         bare = depends(Thing)
         token = depends("A", token="x")
         empty = depends("")
@@ -404,6 +406,11 @@ def test_every_mistake_at_once_with_its_line() -> None:
         f"{here}: number = depends(5): a service, or the name of one, is wanted",
         f"{here}: both = depends(...) takes either a service or url=",
         f"{here}: ftp = depends(url='ftp://x'): the url begins with http:// or https:// and names a host",
+        *(
+            f"{here}: {name} = depends(url=...): leave user, password, query and fragment out of the url, "
+            "which graphs and errors show; give token= instead"
+            for name in ("user", "query")
+        ),
         f"{here}: bare = depends(Thing): Thing has no @api method",
         f"{here}: token = depends(..., token=) is for url=: services of one graph need no token",
         f"{here}: empty = depends(''): a service, or the name of one, is wanted",

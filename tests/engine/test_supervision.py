@@ -38,8 +38,9 @@ def version(number: int, **options: Any) -> Any:
             return f"{text} from {number}"
 
         @nbcompose.api
-        def slow(self, text: str) -> str:
-            time.sleep(1.0)
+        def slow(self, text: str, until: str) -> str:
+            while not Path(until).exists():
+                time.sleep(0.01)
             return f"{text} from {number}, slowly"
 
     return nbcompose.service(name="Echo", threads=4, **options)(Echo)
@@ -126,15 +127,16 @@ def test_no_http_request_is_lost_either_on_connections_that_are_kept(running: Ru
     assert load.errors == []
 
 
-def test_a_call_in_hand_is_finished_by_the_version_that_took_it(running: Running) -> None:
+def test_a_call_in_hand_is_finished_by_the_version_that_took_it(running: Running, tmp_path: Path) -> None:
     echo = running.up(version(1))
-    call = running.in_thread(echo.slow, "a")
+    call = running.in_thread(echo.slow, "a", str(tmp_path / "go"))
     running.until("Echo", lambda s: any(r.in_flight for r in s.replicas))
 
     running.up(version(2))
 
     assert not call.done()
     assert echo.tag("a") == "a from 2"
+    (tmp_path / "go").touch()
     assert call.result(PATIENCE) == "a from 1, slowly"
 
 

@@ -18,7 +18,7 @@ import nbcompose
 from nbcompose.capture.packing import deployment_of
 from nbcompose.engine import parking
 from nbcompose.errors import LaunchError
-from tests.conftest import Running, alive, wait_for_end
+from tests.conftest import PATIENCE, Running, alive, wait_for_end
 from tests.engine.test_supervision import Load
 
 pytestmark = pytest.mark.system
@@ -180,7 +180,7 @@ def test_a_replica_that_is_still_starting_gets_the_new_code_too(running: Running
     running.until("Counter", lambda s: any(r.state == "starting" for r in s.replicas))
     running.deploy(counter("two"), compare=True)
     running.registry.wait("Counter")
-    scaling.result(30)
+    scaling.result(PATIENCE)
     assert {proxy.ask()[0] for _ in range(60)} == {"two"}
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from nbcompose.export.exporter import Request, Source, export_to
 from nbcompose.export.reading.cells import Cell
+from tests.patience import PATIENCE
 from tests.serve_process import Served
 
 pytestmark = pytest.mark.system
@@ -80,7 +81,7 @@ def test_a_script_serves_its_graph(python: Path, tmp_path: Path) -> None:
         assert httpx.post(f"http://127.0.0.1:{port}/best", json=asked).json() == {"text": "soon", "score": 4.0}
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE)
 
 
 def alone() -> dict[str, str]:

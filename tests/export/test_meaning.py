@@ -106,7 +106,7 @@ def script(cells: Sequence[Cell]) -> Slice | None:
         return None
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 @given(st.lists(sources(), min_size=2, max_size=12), SERVICES, st.integers(0, 12))
 def test_what_the_notebook_answers_its_script_answers(cells: list[str], service: str, at: int) -> None:
     first = [
@@ -124,7 +124,7 @@ def test_what_the_notebook_answers_its_script_answers(cells: list[str], service:
         assert len(again) <= sum(t.count("\n") + 1 for t in texts)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(st.lists(sources(), min_size=2, max_size=8), SERVICES, st.data())
 def test_cells_that_run_again(cells: list[str], service: str, data: st.DataObject) -> None:
     """Runs of a few cells, some again and again; a script of them answers what the last state answers."""

@@ -17,13 +17,13 @@ import pytest
 from nbcompose.export.exporter import Request, Source, export_to
 from nbcompose.export.reading.cells import Cell
 from tests.export.test_exporter import GOLDEN, NOTEBOOKS
+from tests.patience import PATIENCE
 from tests.serve_process import Served, serving
 
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
 MODELS = {"HF_HOME": str(ROOT / "models"), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-TIMEOUT = 120.0  # seconds
 
 # Imported by every Python that starts: what an environment without Jupyter lacks.
 BLOCKER = """
@@ -59,7 +59,7 @@ def test_its_script_answers_where_there_is_no_jupyter(notebook: Path, tmp_path: 
     api, arguments = ASKED[notebook.stem]
     here = {**MODELS, "PYTHONPATH": path, "NBCOMPOSE_PRELOAD": "torch,transformers,transformers.pipelines"}
     with serving(str(script), "--port", "0", cwd=notebook.parent, **here) as served:
-        response = httpx.post(f"{served.url}/{api}", json=arguments, timeout=TIMEOUT)
+        response = httpx.post(f"{served.url}/{api}", json=arguments, timeout=PATIENCE)
         assert response.status_code == 200, response.text
     check_answer(notebook, response.json())
 
@@ -87,7 +87,7 @@ def test_python_runs_a_script_where_there_is_no_jupyter(tmp_path: Path) -> None:
         assert f"A answers at http://127.0.0.1:{port} " in Served(process).read_until("answers at")
         assert httpx.post(f"http://127.0.0.1:{port}/f", json={"n": 2}).json() == 42
         process.send_signal(signal.SIGTERM)
-        assert process.wait(TIMEOUT) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         process.communicate()

@@ -193,6 +193,7 @@ def test_without_calls_it_starts_and_is_ready(tmp_path: Path) -> None:
     assert report.rows == ()
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_ends_it_and_the_scripts_processes(tmp_path: Path) -> None:
     """As ■ does, while the script starts: nothing of it is left."""
     services = SERVICES.replace("below = ", "def __init__(self):\n        time.sleep(600)\n\n    below = ")

@@ -239,6 +239,29 @@ def test_a_secret_in_the_environment_is_pointed_out(line: str, noted: bool) -> N
     assert script(f"import os\nfrom nbcompose import api\n{line}", ANSWERS).notes == ((note,) if noted else ())
 
 
+@pytest.mark.parametrize(
+    ("line", "noted"),
+    [
+        ("there = depends(url='http://x', token='s3cret')", "token"),
+        ("client = Client(api_key='s3cret')", "api_key"),
+        ("OPENAI_API_KEY = 's3cret'", "OPENAI_API_KEY"),
+        ("client.password = 's3cret'", "password"),
+        ("client = Client(api_key=os.environ['KEY'])", ""),
+        ("tokenizer = Tokenizer(pad_token='<pad>', eos_token='</s>')", ""),
+        ("client = Client(token='')", ""),
+    ],
+)
+def test_a_secret_in_the_code_is_pointed_out(line: str, noted: str) -> None:
+    head = (
+        "import os\nfrom nbcompose import api, depends\nfrom types import SimpleNamespace as Client\nTokenizer = Client"
+    )
+    used = ANSWERS.replace("return", "used = (client, there, tokenizer, OPENAI_API_KEY)\n        return")
+    before = "client = there = tokenizer = OPENAI_API_KEY = None"
+    notes = script(head, before, line, used).notes
+    note = f"the value of {noted} is in the script: read it from the environment instead, with os.environ"
+    assert [n for n in notes if "is in the script" in n] == ([note] if noted else [])
+
+
 def test_files_beside_the_notebook_are_pointed_out(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text("[]")
     cell = "from nbcompose import api\nopen('rows.json'), open('rows.json'), open('made.json', 'w'), ''"

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from nbcompose.host.forked import keep_from_children
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
 
@@ -31,9 +32,9 @@ def test_a_forked_child_does_not_keep_a_port_open(kept: bool) -> None:
         sock.close()
         if kept:
             with pytest.raises(ConnectionRefusedError):
-                socket.create_connection(address, timeout=5)
+                socket.create_connection(address, timeout=PATIENCE)
         else:  # what happens otherwise
-            socket.create_connection(address, timeout=5).close()
+            socket.create_connection(address, timeout=PATIENCE).close()
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -18,7 +18,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 from traitlets.config import Config
 
-TIMEOUT = 60.0  # seconds; only a test that fails waits so long
+from tests.patience import PATIENCE
 
 
 @dataclass
@@ -140,13 +140,13 @@ class Kernel:
         self.until(lambda m: m["msg_type"] == "status" and self.state(m) == "idle" and self.parent(m) == cell)
         return self.shown(cell)
 
-    def until(self, found: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Read messages up to the first that is `found`, those read already included."""
-        for message in self.messages:
+    def until(self, found: Callable[[dict[str, Any]], bool], since: int = 0) -> dict[str, Any]:
+        """Read messages up to the first that is `found`, those read already included, but for the first `since`."""
+        for message in self.messages[since:]:
             if found(message):
                 return message
         while True:
-            message = self.client.get_iopub_msg(timeout=TIMEOUT)
+            message = self.client.get_iopub_msg(timeout=PATIENCE)
             self.messages.append(message)
             if found(message):
                 return message
@@ -186,7 +186,7 @@ def start_kernel() -> Iterator[Kernel]:
     client = manager.blocking_client()
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=TIMEOUT)
+        client.wait_for_ready(timeout=PATIENCE)
         kernel = Kernel(manager, client)
         kernel.ok("%colors nocolor\n%load_ext nbcompose\nfrom nbcompose import api, depends, service")
         yield kernel

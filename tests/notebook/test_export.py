@@ -17,7 +17,7 @@ from nbcompose.calling.portal import background
 from nbcompose.notebook.graph.calls import Calls, Results, Schemas
 from nbcompose.notebook.session import Session
 from nbcompose.wire.codec import loads
-from tests.conftest import wait_for_end
+from tests.conftest import PATIENCE, wait_for_end
 from tests.notebook.conftest import Kernel, Notebook, Ran, make_shell
 
 pytestmark = pytest.mark.system
@@ -387,8 +387,8 @@ def test_calls_of_the_widget_are_recorded_too(fresh: Notebook) -> None:
     async def begin() -> None:
         calls.start("1", "Leaf", "add", {"a": 7})
 
-    asyncio.run_coroutine_threadsafe(begin(), background().loop).result(30)
-    assert told.get(timeout=30)["type"] == "result"
+    asyncio.run_coroutine_threadsafe(begin(), background().loop).result(PATIENCE)
+    assert told.get(timeout=PATIENCE)["type"] == "result"
     [call] = session(fresh).recording.calls()
     assert (call.service, call.api, loads(call.arguments)) == ("Leaf", "add", ((), {"a": 7}))
 

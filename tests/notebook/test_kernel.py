@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+
+from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -35,7 +36,7 @@ class Leaf:
     async def hang(self) -> None:
         (folder / "began").touch()
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(3600)
         except asyncio.CancelledError:
             (folder / "cancelled").touch()
             raise
@@ -69,14 +70,6 @@ class Top:
 RESTARTS = "print(sum(s.restarts for s in get_ipython().meta['nbcompose'].registry.statuses()))"
 
 
-def wait_for(condition: Any, what: str, seconds: float = 30) -> None:
-    """Until something that has no event to wait for is so: a file, the end of somebody else's process."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.01)
-
-
 def chain(kernel: Kernel, folder: Path) -> None:
     kernel.ok("from collections.abc import Iterator")
     kernel.ok(CHAIN.format(folder=str(folder)))
@@ -90,11 +83,11 @@ def test_an_interrupt_ends_a_call_everywhere_and_the_services_live_on(
 ) -> None:
     chain(kernel, tmp_path)
     cell = kernel.send(call)
-    wait_for((tmp_path / "began").exists, "the leaf has begun")
+    wait_until((tmp_path / "began").exists, "the leaf has begun")
     kernel.manager.interrupt_kernel()
     ran = kernel.finished(cell)
     assert "KeyboardInterrupt" in ran.error or "CancelledError" in ran.error
-    wait_for((tmp_path / "cancelled").exists, "the leaf was cancelled")
+    wait_until((tmp_path / "cancelled").exists, "the leaf was cancelled")
     assert kernel.ok("Top.say('still here')").result == "'still here'"
     assert kernel.ok(RESTARTS).stdout.strip() == "0"
 
@@ -107,19 +100,19 @@ def test_an_interrupted_first_start_stops_the_service(kernel: Kernel, tmp_path: 
             def __init__(self):
                 import os, pathlib, time
                 pathlib.Path({str(began)!r}).write_text(str(os.getpid()))
-                time.sleep(60)
+                time.sleep(3600)
             @api
             def say(self, text: str) -> str:
                 return text
     """)
-    wait_for(lambda: began.exists() and began.read_text(), "__init__ has begun")
+    wait_until(lambda: began.exists() and began.read_text(), "__init__ has begun")
     pid = int(began.read_text())
     kernel.manager.interrupt_kernel()
     ran = kernel.finished(cell)
     assert ran.error.startswith("KeyboardInterrupt")
     assert "launching.py" not in ran.error
     assert ran.displays[-1]["text/plain"] == "Slow was stopped, because the cell was interrupted"
-    wait_for(lambda: not psutil.pid_exists(pid), "the replica has ended")
+    wait_until(lambda: not psutil.pid_exists(pid), "the replica has ended")
     assert "No service runs" in kernel.ok("%services").result
     assert "Slow does not run" in kernel.run("Slow.say('x')").error
 
@@ -131,9 +124,9 @@ def test_an_interrupted_replacement_keeps_the_version_before(kernel: Kernel, tmp
     def __init__(self):
         import pathlib, time
         pathlib.Path({str(began)!r}).touch()
-        time.sleep(60)""")  # fmt: skip
+        time.sleep(3600)""")  # fmt: skip
     cell = kernel.send(slow)
-    wait_for(began.exists, "__init__ has begun")
+    wait_until(began.exists, "__init__ has begun")
     kernel.manager.interrupt_kernel()
     ran = kernel.finished(cell)
     assert ran.error.startswith("KeyboardInterrupt")
@@ -232,7 +225,7 @@ def test_reloading_keeps_services_and_unloading_stops_them(kernel: Kernel) -> No
     assert "unchanged" in kernel.ok(ECHO).displays[-1]["text/plain"]
     assert kernel.ok("print(get_ipython().meta['nbcompose'].registry.status('Echo').replicas[0].pid)").stdout == pid
     kernel.ok("%unload_ext nbcompose")
-    wait_for(lambda: not psutil.pid_exists(int(pid)), "the replica has ended")
+    wait_until(lambda: not psutil.pid_exists(int(pid)), "the replica has ended")
     assert "not found" in kernel.run("%services").stderr
     assert "does not run" in kernel.run("Echo.say('gone')").error
     kernel.ok("%load_ext nbcompose")
@@ -242,7 +235,7 @@ def test_reloading_keeps_services_and_unloading_stops_them(kernel: Kernel) -> No
 
 def test_help(kernel: Kernel) -> None:
     for source, expected in (("%%service?", "--max-concurrency"), ("%services?", "%services scale NAME N")):
-        reply = kernel.client.execute_interactive(source, output_hook=lambda _: None, timeout=60)
+        reply = kernel.client.execute_interactive(source, output_hook=lambda _: None, timeout=PATIENCE)
         page = "".join(p["data"]["text/plain"] for p in reply["content"]["payload"] if p["source"] == "page")
         assert expected in page
 
@@ -276,7 +269,7 @@ def test_nothing_is_left_of_a_killed_kernel(own_kernel: Kernel, forked: bool) ->
             import time
             child = os.fork()
             if child == 0:
-                time.sleep(60)
+                time.sleep(3600)
                 os._exit(0)
             print(child)
         """).stdout)  # fmt: skip
@@ -285,10 +278,10 @@ def test_nothing_is_left_of_a_killed_kernel(own_kernel: Kernel, forked: bool) ->
     assert sockets_of({kernel_pid, *pids})
     port = int(own_kernel.ok("print(Echo.url.rpartition(':')[2])").stdout)
     os.kill(kernel_pid, signal.SIGKILL)
-    wait_for(lambda: not any(map(alive, pids)), "all of them have ended", seconds=2)
-    wait_for(lambda: not sockets_of({kernel_pid, *pids}), "no socket is left", seconds=2)
+    wait_until(lambda: not any(map(alive, pids)), "all of them have ended")
+    wait_until(lambda: not sockets_of({kernel_pid, *pids}), "no socket is left")
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=2)
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
     if forked:
         assert alive(child)
         os.kill(child, signal.SIGKILL)
@@ -306,7 +299,7 @@ def test_a_restarted_kernel_has_stopped_its_services(own_kernel: Kernel) -> None
     pids = ours(int(own_kernel.ok("import os; print(os.getpid())").stdout))
     assert pids
     own_kernel.manager.restart_kernel(now=False)
-    wait_for(lambda: not any(map(alive, pids)), "all of them have ended")
-    own_kernel.client.wait_for_ready(timeout=60)
+    wait_until(lambda: not any(map(alive, pids)), "all of them have ended")
+    own_kernel.client.wait_for_ready(timeout=PATIENCE)
     own_kernel.ok("%load_ext nbcompose\nfrom nbcompose import api, depends, service")
     assert "No service runs" in own_kernel.ok("%services").result

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import alive, wait_for_end
+from tests.conftest import PATIENCE, alive, wait_for_end
 
 pytestmark = pytest.mark.system
 
@@ -564,7 +564,7 @@ def test_staleness_is_seen_also_after_a_replacement_that_failed_later(writer: No
     writer.ok(bad)
     registry = writer.shell.meta["nbcompose"].registry
     registry.wait("Writer")
-    writer.shell.meta["nbcompose"].lingering["Writer"].result(20)
+    writer.shell.meta["nbcompose"].lingering["Writer"].result(PATIENCE)
     writer.ok("def shape(text):\n    return text * 2")
     assert "stale: shape" in row(writer)
     writer.ok("%services refresh")
@@ -624,6 +624,6 @@ def test_functions_under_lru_cache_and_cached_properties_travel(clean: Notebook)
 
 def test_a_rollback_while_a_version_is_on_its_way_gives_that_up(writer: Notebook) -> None:
     before = writer.ok("Writer.write('a')").result
-    writer.ok(edited(WRITER, ("%%service", "%%service --no-wait"), ("self._load()", "__import__('time').sleep(60)")))
+    writer.ok(edited(WRITER, ("%%service", "%%service --no-wait"), ("self._load()", "__import__('time').sleep(3600)")))
     writer.ok("%services rollback Writer")
     assert writer.ok("Writer.write('a')").result == before

@@ -27,6 +27,7 @@ from nbcompose.replica.http import HttpServer, Limits
 from nbcompose.schema import ApiSchema
 from nbcompose.spec import ApiSpec, Http, ServiceSpec
 from nbcompose.tracing import CallContext, format_traceparent, parse_traceparent
+from tests.patience import PATIENCE
 
 T = TypeVar("T")
 
@@ -180,7 +181,7 @@ class Served:
         self.instance = runtime.instance
         self.port = port
         self.host = f"127.0.0.1:{port}"
-        self.http = httpx.AsyncClient(base_url=f"http://{self.host}", timeout=20)
+        self.http = httpx.AsyncClient(base_url=f"http://{self.host}", timeout=PATIENCE)
 
     async def raw(self, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -223,7 +224,7 @@ async def served() -> AsyncIterator[Served]:
 
 async def soon(awaitable: Awaitable[T]) -> T:
     """Its result; a failure instead of a test that hangs."""
-    return await asyncio.wait_for(awaitable, 20)
+    return await asyncio.wait_for(awaitable, PATIENCE)
 
 
 async def read_response(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:

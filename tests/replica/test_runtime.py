@@ -17,26 +17,34 @@ from faulty_services import Faulty
 from stream_services import Batches, Between, Impatient, Narrow, Sleeper, Words
 
 import nbcompose
+from nbcompose import switchboard
 from nbcompose.calling.portal import background
 from nbcompose.errors import DeadlineExceeded, Overloaded, UnknownApi
 from nbcompose.tracing import CANCELLED
 from tests.conftest import PATIENCE, Running
+from tests.patience import ever_longer, wait_until
 
 pytestmark = pytest.mark.system
 
 
 def test_a_deadline_travels_down_the_tree(running: Running) -> None:
-    front = running.up(nbcompose.service(traffic={"timeout": 7})(Front.inner), Mid, Leaf)
-    assert 6 < front.left() <= 7
+    front = running.up(nbcompose.service(traffic={"timeout": 55})(Front.inner), Mid, Leaf)
+    assert 0 < front.left() <= 55  # and not Leaf's own 60
 
 
 @pytest.mark.parametrize("api", ["sync", "coroutine"])
 def test_a_deadline_cancels_everything_below(running: Running, api: str) -> None:
-    between = running.up(nbcompose.service(traffic={"timeout": 0.2}, threads=2)(Between.inner), Sleeper, Words)
-    with pytest.raises(DeadlineExceeded):
-        getattr(between, api)()
-    running.until("Between", lambda s: s.errors == 1)
-    assert running.registry.proxy("Sleeper").cancelled() == [{"sync": "sync", "coroutine": "async"}[api]]
+    running.up(Sleeper, Words)
+    for seconds in ever_longer(0.2):
+        between = running.up(nbcompose.service(traffic={"timeout": seconds}, threads=2)(Between.inner))
+        with pytest.raises(DeadlineExceeded):
+            getattr(between, api)()
+        # Where messages are slow, the caller's cancel comes well before Between's own deadline, and is no error of it.
+        late = running.until("Between", lambda s: s.calls == 1).errors == 1
+        if late and running.registry.proxy("Sleeper").reached():
+            break
+        running.registry.remove("Between")
+    assert set(running.registry.proxy("Sleeper").cancelled()) == {{"sync": "sync", "coroutine": "async"}[api]}
 
 
 @pytest.mark.parametrize("api", ["sync", "coroutine"])
@@ -105,25 +113,29 @@ def test_calls_beyond_the_limit_wait_and_those_beyond_the_queue_are_refused(runn
     assert not second.done()
 
 
-def test_the_place_of_a_call_that_ran_out_of_time_is_taken_until_its_thread_ends(running: Running) -> None:
+def test_the_place_of_a_call_that_ran_out_of_time_is_taken_until_its_thread_ends(
+    running: Running, tmp_path: Path
+) -> None:
     impatient = running.up(Impatient)
     with pytest.raises(DeadlineExceeded):
-        impatient.stubborn(1.0)
+        impatient.stubborn(str(tmp_path / "go"))
     running.until("Impatient", lambda s: any(r.threads_busy and not r.in_flight for r in s.replicas))
+    (tmp_path / "go").touch()
     running.until("Impatient", lambda s: all(r.threads_busy == 0 for r in s.replicas))
-    assert impatient.stubborn(0.0) == 1  # never two at once
+    assert impatient.stubborn(str(tmp_path)) == 1  # never two at once
 
 
-def test_an_http_call_that_runs_out_of_time(running: Running) -> None:
+def test_an_http_call_that_runs_out_of_time(running: Running, tmp_path: Path) -> None:
     running.up(Impatient)
     url = f"{running.registry.url('Impatient')}/stubborn"
 
-    response = httpx.post(url, json={"seconds": 1.0})
+    response = httpx.post(url, json={"until": str(tmp_path / "go")})
     assert response.status_code == 504
     assert "Impatient.stubborn took longer than the 0.5 s" in response.json()["error"]["message"]
-    response = httpx.post(url, json={"seconds": 1.0}, headers={"X-Request-Timeout": "0.1"})
+    response = httpx.post(url, json={"until": str(tmp_path / "go")}, headers={"X-Request-Timeout": "0.1"})
     assert response.status_code == 504
     assert "0.1 s" in response.json()["error"]["message"]
+    (tmp_path / "go").touch()
 
 
 def test_concurrent_calls_are_joined_and_a_bad_item_fails_alone(running: Running) -> None:
@@ -281,7 +293,9 @@ def test_a_call_that_yields_nothing_has_no_first_item(running: Running) -> None:
         assert (spans[api].first_item, spans[api].last_item) == (None, None)
 
 
-def test_a_replica_that_does_not_answer_holds_up_no_traces(running: Running, tmp_path: Path) -> None:
+def test_a_replica_that_does_not_answer_holds_up_no_traces(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Stuck:
         @nbcompose.api
         async def read(self, path: str) -> str:
@@ -298,7 +312,8 @@ def test_a_replica_that_does_not_answer_holds_up_no_traces(running: Running, tmp
     with pipe.open("w") as end:  # once it reads, and by that stops its loop
         began = time.time()
         assert list(words.count(1)) == [0]
-        assert running.registry.collect_traces().latest()[-1][0].start >= began
+        monkeypatch.setattr(switchboard, "COLLECT_WAIT", 0.2)
+        wait_until(lambda: running.registry.collect_traces().latest()[-1][0].start >= began, "the call is in a trace")
         assert not held.done()
         end.write("done")
     assert held.result(PATIENCE) == "done"

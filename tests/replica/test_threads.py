@@ -11,6 +11,7 @@ import pytest
 
 from nbcompose.replica.threads import WINDOW, ThreadItems, WorkerThreads
 from nbcompose.tracing import CallContext, cancelled
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ async def threads() -> Any:
 
 
 async def signal_from_thread(event: threading.Event) -> None:
-    assert await asyncio.to_thread(event.wait, 10)
+    assert await asyncio.to_thread(event.wait, PATIENCE)
 
 
 async def test_results_and_errors(threads: WorkerThreads) -> None:
@@ -68,7 +69,7 @@ async def test_a_thread_is_busy_until_the_work_ends_not_the_waiting(threads: Wor
     assert not off.is_set()
 
     release.set()
-    await asyncio.wait_for(off.wait(), 10)
+    await asyncio.wait_for(off.wait(), PATIENCE)
     assert threads.busy == 0
 
 
@@ -136,7 +137,7 @@ async def test_what_is_no_generator_at_all_is_an_error(threads: WorkerThreads) -
 
     items = ThreadItems(threads, refuses, (), {}, CallContext())
     with pytest.raises(ValueError, match="before the first item"):
-        await asyncio.wait_for(anext(items), 10)
+        await asyncio.wait_for(anext(items), PATIENCE)
 
 
 async def test_any_iterator_will_do(threads: WorkerThreads) -> None:
@@ -163,5 +164,5 @@ async def test_a_closed_generator_stops_at_its_next_item(threads: WorkerThreads,
     await stream.aclose()
     stream.job.when_off(off.set)
     go.set()
-    await asyncio.wait_for(off.wait(), 10)
+    await asyncio.wait_for(off.wait(), PATIENCE)
     assert outcome == [True]

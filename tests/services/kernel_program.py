@@ -20,7 +20,7 @@ def fork_a_child() -> int:
     pid = os.fork()
     if pid == 0:
         while True:
-            time.sleep(60)
+            time.sleep(3600)
     return pid
 
 

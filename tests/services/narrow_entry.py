@@ -1,5 +1,6 @@
 """One service that nobody depends on, and one below it."""
 
+import os
 import threading
 import time
 
@@ -21,14 +22,16 @@ class Entry:
         self.begun = threading.Event()
 
     @nbcompose.api
-    def slow(self) -> str:
+    def slow(self, until: str) -> str:
+        """Takes as long as there is no such file."""
         self.begun.set()
-        time.sleep(0.5)
+        while not os.path.exists(until):
+            time.sleep(0.01)
         return "done"
 
     @nbcompose.api
     def wait_for_slow(self) -> bool:
-        return self.begun.wait(20)
+        return self.begun.wait()
 
     @nbcompose.api
     def double(self, a: int) -> int:

@@ -1,6 +1,7 @@
 """Services that yield, join calls, and wait."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -43,7 +44,7 @@ class Words:
     @api
     def outcome(self) -> str:
         """How `slow` ended; waits for that."""
-        assert self.stopped.wait(20), "the generator runs on"
+        self.stopped.wait()
         self.stopped.clear()
         return self.reason
 
@@ -54,21 +55,28 @@ class Sleeper:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.begun = False
         self.noted = threading.Event()
 
     @api
     def sync(self) -> None:
+        self.begun = True
         while not nbcompose.cancelled():
             time.sleep(0.002)
         self.note("sync")
 
     @api
     async def coroutine(self) -> None:
+        self.begun = True
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             self.note("async")
             raise
+
+    @api
+    def reached(self) -> bool:
+        return self.begun
 
     def note(self, text: str) -> None:
         self.seen.append(text)
@@ -77,7 +85,7 @@ class Sleeper:
     @api
     def cancelled(self) -> list[str]:
         """What was cancelled; waits for the first."""
-        assert self.noted.wait(20), "nothing was cancelled"
+        self.noted.wait()
         self.noted.clear()
         return self.seen
 
@@ -136,9 +144,11 @@ class Impatient:
         self.most = 0
 
     @api
-    def stubborn(self, seconds: float) -> int:
+    def stubborn(self, until: str) -> int:
+        """Takes as long as there is no such file."""
         self.inside += 1
         self.most = max(self.most, self.inside)
-        time.sleep(seconds)
+        while not os.path.exists(until):
+            time.sleep(0.01)
         self.inside -= 1
         return self.most

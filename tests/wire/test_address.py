@@ -15,6 +15,7 @@ import pytest
 from nbcompose.tracing import CallContext
 from nbcompose.wire import address
 from nbcompose.wire.call import Connection, IncomingCall, open_connection, serve
+from tests.patience import PATIENCE
 
 NOBODY = 65534
 
@@ -145,7 +146,7 @@ async def test_a_process_of_another_user_is_turned_away() -> None:
     assert await mine.call("echo", 1, CallContext()) == 1
     assert len(opened) == 1
     mine.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while closed != opened:  # noqa: ASYNC110
             await asyncio.sleep(0)
     server.close()

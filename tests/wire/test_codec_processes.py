@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from nbcompose.wire import shm
 from nbcompose.wire.codec import THRESHOLD, Decoder, Encoder
 from nbcompose.wire.shm import SegmentPool
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
 
@@ -65,7 +66,7 @@ class Peer:
 def peer() -> Iterator[Peer]:
     peer = Peer()
     yield peer
-    peer.process.communicate(timeout=30)
+    peer.process.communicate(timeout=PATIENCE)
     peer.decoder.close()
     peer.pool.close()
     assert peer.process.returncode == 0

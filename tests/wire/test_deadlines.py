@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from nbcompose.wire.deadlines import Deadlines
+from tests.patience import PATIENCE
 
 
 class Watch:
@@ -22,7 +23,7 @@ class Watch:
         return deadline
 
     async def next(self) -> int:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             return await self.late.get()
 
 

@@ -367,7 +367,7 @@ def test_frames_of_nbcompose_are_shown_when_there_are_no_others() -> None:
 def test_frames_of_the_event_loop_are_left_out() -> None:
     async def slow() -> None:
         async with asyncio.timeout(0):
-            await asyncio.sleep(60)
+            await asyncio.sleep(3600)
 
     text = detail(caught(lambda: asyncio.run(slow()))).text
     assert "in slow" in text

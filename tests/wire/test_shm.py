@@ -14,6 +14,7 @@ import pytest
 
 from nbcompose.wire import shm
 from nbcompose.wire.shm import SMALLEST, Mappings, Segment, SegmentError, SegmentPool, size_class
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(not shm.AVAILABLE, reason="shared memory is lent on Linux only")
 
@@ -244,5 +245,5 @@ def test_nothing_is_released_while_the_interpreter_exits() -> None:
         segment = SegmentPool().lend(np.zeros(300_000, np.uint8).data)
         held = Mappings(lambda i: print("released", i)).view(segment)
     """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert (done.stdout, done.stderr) == ("", "")

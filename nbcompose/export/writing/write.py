@@ -6,6 +6,7 @@ What is needed is slice.py's to say. Here statements get their places, services 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -59,15 +60,30 @@ def write(
 
 
 _LONGEST = 200  # characters of a path
+_SECRET_NAME = re.compile(r"(?i)(\w+_)?(api_?key|password|secret|credentials?)|((api|auth|access|hf)_)?token")
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
 
 
 def _secrets(needed: Slice) -> Iterable[str]:
     variables = dict.fromkeys((key, "--env") for s in needed.statements for key in (s.options or {}).get("envs", {}))
     variables |= dict.fromkeys((key, "os.environ") for s in needed.statements for key in _written_out(s.node))
+    names = dict.fromkeys(name for s in needed.statements for node in ast.walk(s.node) for name in _named(node))
     for key, where in variables:
         if any(word in key.upper() for word in _SECRET):
             yield f"the value of {key} ({where}) is in the script: set it where the script is started instead"
+    for name in names:
+        if _SECRET_NAME.fullmatch(name) and (name, "os.environ") not in variables:
+            yield f"the value of {name} is in the script: read it from the environment instead, with os.environ"
+
+
+def _named(node: ast.AST) -> Iterable[str]:
+    """The names and arguments that get a text that the code itself says."""
+    match node:
+        case ast.keyword(arg=str(name), value=ast.Constant(value=str(text))) if text:
+            return [name]
+        case ast.Assign(targets=targets, value=ast.Constant(value=str(text))) if text:
+            return [last(t) for t in targets if isinstance(t, ast.Name | ast.Attribute)]
+    return []
 
 
 def _written_out(node: ast.stmt) -> Iterable[str]:

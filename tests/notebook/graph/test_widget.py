@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.notebook.conftest import Kernel
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
 
@@ -17,6 +18,7 @@ SERVICES = """
 %%service
 import asyncio
 from typing import Iterator
+from tests.patience import PATIENCE
 
 class Writer:
     @api
@@ -49,6 +51,7 @@ class Answer:
 ATTACH = """
 from nbcompose.notebook import session as sessions
 from nbcompose.notebook.graph import widget
+widget.LEASE = 3600.0  # this front end does not renew it
 _session = sessions.current(get_ipython())
 _widget = widget.attach("element-{n}", _session.registry, _session)
 """
@@ -93,16 +96,16 @@ class FrontEnd:
     def hear(self, found: Callable[[Message], bool], since: int = 0) -> Message:
         def wanted(message: Message) -> bool:
             content = self.data(message).get("content")
-            return message not in self.kernel.messages[:since] and bool(content) and found(content)
+            return bool(content) and found(content)
 
-        return self.data(self.kernel.until(wanted))["content"]
+        return self.data(self.kernel.until(wanted, since))["content"]
 
     def state(self, found: Callable[[Message], bool], since: int = 0) -> Message:
         def wanted(message: Message) -> bool:
             state = self.data(message).get("state", {}).get("state")
-            return message not in self.kernel.messages[:since] and bool(state) and found(state)
+            return bool(state) and found(state)
 
-        return self.data(self.kernel.until(wanted))["state"]["state"]
+        return self.data(self.kernel.until(wanted, since))["state"]["state"]
 
     def call(self, service: str, api: str, **arguments: Any) -> str:
         call = f"call-{next(self.serial)}"
@@ -134,18 +137,19 @@ def run_as(kernel: Kernel, cell: str, code: str) -> list[str]:
     return [m["content"]["comm_id"] for m in opened if FrontEnd.opened(m)["element"] is not None]
 
 
-@pytest.fixture(scope="module")
-def front(shared_kernel: Kernel) -> FrontEnd:
-    shared_kernel.ok("%services stop --all")
+@pytest.fixture
+def front(shared_kernel: Kernel) -> Iterator[FrontEnd]:
+    """A widget of its own. The services are those of the tests before, where these have left them."""
     shared_kernel.ok(SERVICES)
-    return FrontEnd(shared_kernel)
+    yield FrontEnd(shared_kernel)
+    shared_kernel.ok("widget.leave_all()")
 
 
 def subshell(kernel: Kernel) -> str:
     """As JupyterLab has one for widgets."""
     client = kernel.client
     client.control_channel.send(client.session.msg("create_subshell_request", {}))
-    reply = client.get_control_msg(timeout=30)
+    reply = client.get_control_msg(timeout=PATIENCE)
     return str(reply["content"]["subshell_id"])
 
 
@@ -291,11 +295,11 @@ def test_why_a_service_does_not_start_names_its_cell(front: FrontEnd) -> None:
     since = front.send(type="look", on=True)
     front.kernel.ok(BROKEN)
     state = front.state(lambda s: any(v["state"] == "failed" for v in s["services"]), since)
+    front.kernel.ok("%services stop Broken")
+    front.send(type="look", on=False)
     error = next(v["error"] for v in state["services"] if v["name"] == "Broken")
     assert "Cell In[" in error
     assert "ipykernel" not in error
-    front.kernel.ok("%services stop Broken")
-    front.send(type="look", on=False)
 
 
 def test_two_in_one_cell_are_both_live_until_it_runs_again(front: FrontEnd) -> None:
@@ -337,7 +341,7 @@ async def two_changes():
     live._on_change(None)  # due now
     live._on_change(None)
 
-asyncio.run_coroutine_threadsafe(two_changes(), background().loop).result(10)
+asyncio.run_coroutine_threadsafe(two_changes(), background().loop).result()
 """
 
 
