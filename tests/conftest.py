@@ -21,11 +21,21 @@ from nbcompose.capture.packing import deployment_of
 from nbcompose.engine.status import Status
 from nbcompose.errors import NbcomposeError, UnknownService
 from nbcompose.registry import Registry
+from tests.optional import Absent
 
 SERVICES = Path(__file__).parent / "services"
 sys.path.insert(0, str(SERVICES))  # replicas get the same path
 
 PATIENCE = 30.0  # seconds before a test that waits for an event has failed
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A case of a table that is about what is not installed."""
+    for value in (
+        item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    ):
+        if isinstance(value, Absent):
+            value.skip()
 
 
 class Running:
