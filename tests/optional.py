@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from typing import Any
 
@@ -32,8 +33,13 @@ class Absent:
         pytest.skip(f"needs {self._module}")
 
 
+def needs(module: str) -> pytest.MarkDecorator:
+    """Marks tests whose processes use a module; it is not imported here."""
+    return pytest.mark.skipif(importlib.util.find_spec(module) is None, reason=f"needs {module}")
+
+
 def optional(module: str) -> Any:
-    """A module, or what stands for it: `torch = optional("torch")`. One that a whole file needs: `importorskip`."""
+    """A module, or what stands for it: `torch = optional("torch")`. One that all of a file needs: `importorskip`."""
     try:
         return importlib.import_module(module)
     except ImportError:
