@@ -26,6 +26,7 @@ from nbcompose.capture.packing import deployment_of
 from nbcompose.engine.status import Status
 from nbcompose.errors import NbcomposeError, UnknownService
 from nbcompose.registry import Registry
+from tests.optional import Absent
 from tests.patience import PATIENCE
 
 SERVICES = Path(__file__).parent / "services"
@@ -40,6 +41,15 @@ switchboard.COLLECT_WAIT = PATIENCE
 # A slow machine makes examples slow, and no fault.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A case of a table that is about what is not installed."""
+    for value in (
+        item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    ):
+        if isinstance(value, Absent):
+            value.skip()
 
 
 class Running:

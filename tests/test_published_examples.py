@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.optional import needs
 from tests.patience import PATIENCE
 from tests.serve_process import run, serving
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, needs("transformers")]
 
 MODELS = Path(__file__).parents[1] / "models"
 PRELOAD = "torch,transformers,transformers.pipelines"

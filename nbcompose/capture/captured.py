@@ -11,6 +11,7 @@ from typing import Any
 from nbcompose.capture.reach import globals_of
 from nbcompose.declaration.dependency import Dependency
 from nbcompose.declaration.handle import Service
+from nbcompose.schema.written import written_signature
 
 
 def captured_values(cls: type[Any]) -> Iterator[tuple[str, Any]]:
@@ -87,5 +88,5 @@ def _used_by_function(function: FunctionType) -> Iterator[tuple[str, Any]]:
             yield name, cell.cell_contents
         except ValueError:  # not filled yet
             continue
-    parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
+    parameters = written_signature(function, follow_wrapped=False).parameters.values()
     yield from ((f"{function.__name__}({p.name}=...)", p.default) for p in parameters if p.default is not p.empty)

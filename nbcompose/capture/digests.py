@@ -5,8 +5,6 @@ Values are taken apart by pickle, so whatever can be sent to a replica can be co
 
 from __future__ import annotations
 
-import bisect
-import dis
 import hashlib
 import sys
 import weakref
@@ -15,6 +13,7 @@ from types import CodeType, FunctionType
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from nbcompose.capture.flow import Step, steps_of
 from nbcompose.capture.reach import per_code
 from nbcompose.declaration import Service
 from nbcompose.schema import pydantic_adapter
@@ -28,10 +27,7 @@ DERIVED = frozenset({
     "__parameters__", "__orig_bases__", "__annotate__", "__annotate_func__", "__annotations_cache__",
     "__annotate_dunder__", "__classdictcell__", "__slotnames__",  # the last one by pickling an instance
 })  # fmt: skip
-_LAYOUT = frozenset({"CACHE", "EXTENDED_ARG", "NOP"})
 _BEHAVIOUR = 0x3FF  # flags of code; those above are of `from __future__`
-_JUMPS = frozenset({*dis.hasjrel, *dis.hasjabs})
-_CONSTANTS = frozenset(dis.hasconst)
 
 Ours = Callable[[Any], bool]
 
@@ -187,33 +183,19 @@ def _tensor(thing: Any) -> Any:
 
 @per_code
 def digest_of_code(code: CodeType) -> str:
-    """Of what code does: its instructions, without the lines that they are on and the gaps between those."""
-    instructions = [i for i in dis.get_instructions(code) if i.opname not in _LAYOUT]
-    places = [i.offset for i in instructions]
-
-    def place(offset: int) -> int:
-        return bisect.bisect_left(places, offset)
-
-    handlers = [
-        (place(e.start), place(e.end), place(e.target), e.depth, e.lasti)
-        for e in getattr(dis.Bytecode(code), "exception_entries", ())
-    ]
+    """Of what code does, however it is laid out."""
     arguments = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 0x4) + bool(code.co_flags & 0x8)
     parts = (
         code.co_name, code.co_flags & _BEHAVIOUR, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount,
-        code.co_varnames[:arguments], code.co_freevars, [_instruction(i, place, code) for i in instructions], handlers,
+        code.co_varnames[:arguments], code.co_freevars, [_told(step) for step in steps_of(code)],
     )  # fmt: skip
     return hashlib.sha256(repr(parts).encode(errors="surrogatepass")).hexdigest()
 
 
-def _instruction(instruction: dis.Instruction, place: Callable[[int], int], code: CodeType) -> tuple[str, Any]:
-    if instruction.opname == "KW_NAMES":  # `dis` has the number of the constant only
-        return instruction.opname, code.co_consts[instruction.arg or 0]
-    if instruction.opcode in _JUMPS:
-        return instruction.opname, place(instruction.argval)
-    if instruction.opcode in _CONSTANTS:
-        return instruction.opname, _constant(instruction.argval)
-    return instruction.opname, instruction.argrepr or instruction.arg
+def _told(step: Step) -> tuple[Any, ...]:
+    it = step.instruction
+    argument = _constant(it.value) if it.kind == "constant" else it.argument
+    return it.name, argument, step.caught, step.following
 
 
 def _constant(value: Any) -> str:

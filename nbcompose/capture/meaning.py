@@ -7,7 +7,6 @@ and values that its code uses. What is imported from elsewhere counts by its nam
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from types import FunctionType, ModuleType
@@ -21,6 +20,7 @@ from nbcompose.capture.rigid import FIXED, GATES, NEUTRAL, ROOTS, STATELESS, rig
 from nbcompose.capture.wording import labels_of, metadata_in, shell_of, text_of, types_in
 from nbcompose.declaration import Dependency, Service
 from nbcompose.plan import Kind, Meaning, Part, reached_from
+from nbcompose.schema.written import annotations_of, written_signature
 from nbcompose.spec import ServiceSpec
 from nbcompose.wire.cloudpickle_adapter import class_key
 
@@ -108,9 +108,15 @@ class _Walk:
         )
         self._add(label, Part("class", digest_of(shape)))
         for name, member in vars(base).items():
-            if name not in DERIVED:
+            if name not in DERIVED and name != "__annotations__":
                 self._now = f"{label}.{name}"
                 self._add(self._now, self._member(name, member))
+        if annotations := annotations_of(base):
+            self._now = f"{label}.__annotations__"
+            uses: set[str] = set()
+            self._add(
+                self._now, Part("method", digest_of({k: self._annotation(v, uses) for k, v in annotations.items()}))
+            )
 
     def _library_class(self, base: type[Any], label: str) -> None:
         """Code that is imported does not change, but it may call what the class has overridden."""
@@ -124,8 +130,6 @@ class _Walk:
     def _member(self, name: str, member: Any) -> Part:
         functions = list(functions_in(member))
         uses: set[str] = set()
-        if name == "__annotations__":
-            return Part("method", digest_of({k: self._annotation(v, uses) for k, v in member.items()}))
         if name == "__doc__":
             return Part("method", digest_of(member))
         if not functions:
@@ -159,10 +163,10 @@ class _Walk:
             self._entered.discard(id(function))
         if bound:
             self._reach_members(function, uses)
-        signature = inspect.signature(function, follow_wrapped=False)
+        signature = written_signature(function, follow_wrapped=False)
         defaults = [self._default(p.default, uses) for p in signature.parameters.values()]
         space = function.__globals__
-        annotations = {k: self._annotation(v, uses, space) for k, v in function.__annotations__.items()}
+        annotations = {k: self._annotation(v, uses, space) for k, v in annotations_of(function).items()}
         attributes = {k: v for k, v in vars(function).items() if k != "__wrapped__"}
         doc = function.__doc__ if said else None
         code = digest_of_code(function.__code__)
@@ -286,7 +290,7 @@ class _Walk:
                 for member in list(vars(base).values()):
                     for function in functions_in(member):
                         self._globals_and_cells(function, uses, bound=False)
-                for annotation in vars(base).get("__annotations__", {}).values():
+                for annotation in annotations_of(base).values():
                     self._annotation(annotation, uses)
         digester = Digester(self.ours, tuple(self.bases), self.large)
         digest = digester.digest(cls, flat=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dis
 import inspect
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -10,12 +9,11 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import TypeVar
 
-_READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
-_WRITES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
-_LOCALS = ("LOAD_FAST", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF", "STORE_FAST_LOAD_FAST")
-_IGNORED = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "RESUME", "COPY", "SWAP"})
+from nbcompose.capture.instructions import Instruction, instructions_of
+
+_IGNORED = frozenset({"RESUME", "COPY", "SWAP"})
 _STORES_ATTRIBUTE = ("STORE_ATTR", "DELETE_ATTR")
-_OF_ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", *_STORES_ATTRIBUTE)
+_PASSED_BY = ("STORE_", "DELETE_", "MAKE_CELL", "LOAD_CLOSURE")  # they do not read a variable
 _OPAQUE = frozenset({"eval", "exec", "locals", "vars"})  # they find `self` without being given it
 
 T = TypeVar("T")
@@ -67,14 +65,14 @@ def reach_of(code: CodeType) -> Reach:
     variables: dict[str, Used] = {}
     for inner in codes_in(code):
         watched = {*inner.co_freevars, *(code.co_varnames[:1] if inner is code else ())}
-        instructions = [i for i in dis.get_instructions(inner) if i.opname not in _IGNORED]
+        instructions = [i for i in instructions_of(inner) if i.name not in _IGNORED]
         for instruction in instructions:
-            if instruction.opname in _READS | _WRITES:
-                names[str(instruction.argval)] = None
-            if instruction.opname in _WRITES:
-                stores.add(str(instruction.argval))
-            if instruction.opname == "STORE_DEREF" and instruction.argval in code.co_freevars:
-                rebinds.add(str(instruction.argval))
+            if _is_of_module(instruction):
+                names[instruction.value] = None
+                if not instruction.name.startswith("LOAD_"):
+                    stores.add(instruction.value)
+            if instruction.name == "STORE_DEREF" and instruction.value in code.co_freevars:
+                rebinds.add(instruction.value)
         _note_uses(inner, instructions, watched, variables)
     return Reach(tuple(names), frozenset(stores), variables, frozenset(rebinds))
 
@@ -119,34 +117,33 @@ def attributes_of(code: CodeType, variable: str) -> frozenset[str] | None:
     return None if used.whole else frozenset(used.attributes)
 
 
-def _note_uses(
-    code: CodeType, instructions: list[dis.Instruction], watched: set[str], variables: dict[str, Used]
-) -> None:
+def _is_of_module(instruction: Instruction) -> bool:
+    """Whether it is about a name of the module. What the body of a class binds is the class's."""
+    return instruction.kind == "name" and (instruction.name.startswith("LOAD_") or instruction.name.endswith("_GLOBAL"))
+
+
+def _note_uses(code: CodeType, instructions: list[Instruction], watched: set[str], variables: dict[str, Used]) -> None:
     for i, instruction in enumerate(instructions):
         following = instructions[i + 1 : i + 3]
-        loaded = _loaded(instruction, code, watched)
-        for name in loaded:
+        for name in _loaded(instruction, code, watched):
             used = variables.setdefault(name, Used())
-            if name == "__class__" and following[-1].opname.startswith("LOAD_SUPER_ATTR"):
+            if name == "__class__" and following[-1].name.startswith("LOAD_SUPER_ATTR"):
                 continue  # `super()`
-            if name != loaded[-1] or not following or not following[0].opname.startswith(_OF_ATTRIBUTES):
+            if isinstance(instruction.value, tuple) or not following or following[0].kind != "attribute":
                 used.whole = True
                 continue
-            used.attributes.add(str(following[0].argval))
-            if following[0].opname in _STORES_ATTRIBUTE:
-                used.stored.add(str(following[0].argval))
+            used.attributes.add(following[0].value)
+            if following[0].name in _STORES_ATTRIBUTE:
+                used.stored.add(following[0].value)
 
 
-def _loaded(instruction: dis.Instruction, code: CodeType, watched: set[str]) -> list[str]:
-    """The variables that an instruction pushes, the last on top. Some versions push two at once."""
-    value = instruction.argval
-    if instruction.opname in _READS:
-        return [str(value)]
-    if not instruction.opname.startswith(_LOCALS):
-        return []
-    names = [str(v) for v in value] if isinstance(value, tuple) else [str(value)]
-    if not watched & set(names):
-        return []
-    if instruction.opname.startswith("LOAD_FAST") and (names[-1] in code.co_cellvars or names[-1] in code.co_freevars):
-        return []  # from 3.13 on, a LOAD_FAST of a cell only passes it to a function that is made here
-    return [n for n in names[:-1] if n in watched] + [names[-1]]
+def _loaded(instruction: Instruction, code: CodeType, watched: set[str]) -> set[str]:
+    """The variable that an instruction reads, if it is watched; all that one is about of which we know no more."""
+    name, value = instruction.name, instruction.value
+    if instruction.kind == "name":
+        return {value} if name.startswith("LOAD_") else set()
+    if instruction.kind not in ("local", "cell") or name.startswith(_PASSED_BY):
+        return set()
+    if name == "LOAD_FAST" and (value in code.co_cellvars or value in code.co_freevars):
+        return set()  # from 3.13 on, a LOAD_FAST of a cell only passes it to a function that is made here
+    return watched.intersection(value if isinstance(value, tuple) else (value,))

@@ -41,13 +41,9 @@ def _locate_class(cls: type) -> Location:
 
 
 def _class_line(cls: type, file: str, before: int) -> int:
-    # Python 3.13 has __firstlineno__; before that: the nearest `class` line above.
-    known = cls.__dict__.get("__firstlineno__")
-    if isinstance(known, int):
-        return known
     lines = linecache.getlines(file)
+    # From 3.13 on a class knows where its first decorator is; before that, its line is the nearest above a method.
+    known = vars(cls).get("__firstlineno__")
+    numbers = range(known, len(lines) + 1) if isinstance(known, int) else range(min(before, len(lines)), 0, -1)
     line = re.compile(rf"\s*class\s+{re.escape(cls.__name__)}\b")
-    for number in range(min(before, len(lines)), 0, -1):
-        if line.match(lines[number - 1]):
-            return number
-    return before
+    return next((n for n in numbers if line.match(lines[n - 1])), known or before)

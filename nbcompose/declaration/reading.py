@@ -21,6 +21,7 @@ from nbcompose.declaration.wording import annotation_text, default_text
 from nbcompose.errors import DeclarationError, Mistake
 from nbcompose.schema import ApiSchema
 from nbcompose.schema.hints import of_function
+from nbcompose.schema.written import written_signature
 from nbcompose.spec import ApiSpec, DependencySpec, Location, ParamSpec, ServiceSpec
 
 RESERVED_ROUTES = frozenset({"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
@@ -100,7 +101,7 @@ def _check_construction(cls: type, problems: Problems) -> None:
 def _required(function: Any) -> list[str]:
     """The parameters without a default, `self` included; none where a function does not say."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = written_signature(function).parameters.values()
     except (TypeError, ValueError):  # some that are written in C
         return []
     return [p.name for p in parameters if p.default is p.empty and p.kind not in _STARS]
@@ -182,7 +183,7 @@ def _check_names(apis: list[ApiSpec], members: Mapping[str, Any], problems: Prob
 
 def _api(cls: type, method: str, function: Any, options: ApiOptions, problems: Problems) -> ApiSpec | None:
     where = locate(function)
-    parameters = list(inspect.signature(function).parameters.values())
+    parameters = list(written_signature(function).parameters.values())
     if not parameters or parameters[0].kind not in (
         inspect.Parameter.POSITIONAL_ONLY,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -242,7 +243,7 @@ def _written(function: Any) -> tuple[tuple[ParamSpec, ...], str]:
     """The parameters of a method, without `self`, and the annotation of its result."""
     plain = inspect.unwrap(function)
     if plain not in _texts:
-        signature = inspect.signature(plain)
+        signature = written_signature(plain)
         parameters = list(signature.parameters.values())[1:]
         _texts[plain] = tuple(_param(p) for p in parameters), annotation_text(signature.return_annotation)
     return _texts[plain]

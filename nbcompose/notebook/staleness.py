@@ -20,6 +20,7 @@ from nbcompose.capture.wording import types_in
 from nbcompose.declaration import Service
 from nbcompose.notebook.session import Session
 from nbcompose.plan import Meaning, differing
+from nbcompose.schema.written import annotations_of
 
 _CLASS = re.compile(r"^\s*class\s+(\w+)", re.MULTILINE)
 
@@ -77,7 +78,7 @@ def _defined_anew(cls: type[Any], shell: InteractiveShell) -> Iterator[str]:
     for member in vars(cls).values():
         for function in functions_in(member):
             space = function.__globals__
-            parts += [t for annotation in function.__annotations__.values() for t in types_in(annotation, space)]
+            parts += [t for annotation in annotations_of(function).values() for t in types_in(annotation, space)]
     for part in dict.fromkeys(parts):
         now = shell.user_ns.get(part.__name__)
         now = now.inner if isinstance(now, Service) else now

@@ -13,6 +13,7 @@ from pydantic_core import SchemaError
 from nbcompose.errors import DeclarationError, Mistake
 from nbcompose.schema import hints
 from nbcompose.schema.types import Adapter, adapter_of, stream_item
+from nbcompose.schema.written import written_signature
 from nbcompose.spec import ApiSpec
 
 # What pydantic, or an annotation that is evaluated only now, may raise for a type that cannot be handled.
@@ -47,7 +48,7 @@ class Declared:
         if mistakes:
             raise DeclarationError(f"{label} has annotations that cannot be used:", mistakes)
         params = {p.name: _collected(p.kind, found.get(p.name, Any)) for p in spec.params}
-        signature = inspect.signature(method).parameters.values()
+        signature = written_signature(method).parameters.values()
         defaults = {p.name: p.default for p in signature if p.default is not p.empty}
         return cls(label, params, result, defaults, file, line)
 

@@ -16,6 +16,8 @@ from typing import Any, ForwardRef, Optional
 
 from typing_extensions import get_type_hints
 
+from nbcompose.schema.written import annotations_of, written_signature
+
 # The mark of a field without a default is known by identity, which it loses when a dataclass is pickled by value: from
 # then on every field would have a default. A reducer that returns a name is looked up by that name.
 copyreg.pickle(type(dataclasses.MISSING), lambda _: "MISSING")
@@ -31,15 +33,15 @@ def of_function(function: Callable[..., Any], owner: type) -> tuple[dict[str, An
     namespace = getattr(inner, "__globals__", {})
     found: dict[str, Any] = {}
     errors: dict[str, Exception] = {}
-    written: dict[str, Any] = getattr(inner, "__annotations__", {})
+    written = annotations_of(inner)
     for name, annotation in list(written.items()):
         holder = SimpleNamespace(__annotations__={name: annotation})
         try:
             found[name] = get_type_hints(holder, namespace, scope, include_extras=True)[name]
         except Exception as error:  # an annotation is an expression: it may raise anything
             errors[name] = error
-    written.update({name: found[name] for name in found if _is_unresolved(written[name])})
-    for name, parameter in inspect.signature(inner).parameters.items():
+    _write(inner, {name: found[name] for name in found if _is_unresolved(written[name])})
+    for name, parameter in written_signature(inner).parameters.items():
         if parameter.default is None and name in found:
             found[name] = Optional[found[name]]  # noqa: UP045  # `|` is not defined for every annotation
     return found, errors
@@ -48,9 +50,9 @@ def of_function(function: Callable[..., Any], owner: type) -> tuple[dict[str, An
 def of_class(cls: type) -> dict[str, Any]:
     """The annotations of a dataclass, TypedDict or named tuple, bases included. Raises what an annotation raises."""
     for base in reversed(cls.__mro__[:-1]):
-        own = vars(base).get("__annotations__")
-        if own and any(_is_unresolved(annotation) for annotation in own.values()):
-            own.update(_resolve(base, own))
+        own = annotations_of(base)
+        if any(_is_unresolved(annotation) for annotation in own.values()):
+            _write(base, _resolve(base, own))
     hints = _resolve(cls, {})
     if dataclasses.is_dataclass(cls):
         for field in dataclasses.fields(cls):
@@ -75,6 +77,15 @@ def _replace(hint: Any, by_variable: Mapping[Any, Any]) -> Any:
     if variables and not isinstance(hint, type):
         return hint[tuple(by_variable.get(v, v) for v in variables)]
     return hint
+
+
+def _write(thing: Any, annotations: Mapping[str, Any]) -> None:
+    """Write annotations back. What has the same dict (`__new__` of a named tuple) has them, too."""
+    own = vars(thing).get("__annotations__") if isinstance(thing, type) else None
+    if own is not None:
+        own.update(annotations)
+    elif annotations:
+        thing.__annotations__ = annotations_of(thing) | dict(annotations)
 
 
 def _resolve(cls: type, own: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,6 +58,8 @@ def stream_item(annotation: Any) -> Any:
     origin = get_origin(annotation) or annotation
     if annotation in (Any, object):
         return Any
+    if is_typealiastype(origin):
+        return stream_item(_meaning(annotation))
     if origin not in STREAMS:
         raise LookupError(annotation)
     return next(iter(get_args(annotation)), Any)
@@ -92,7 +94,7 @@ class Adapter:
             return _generic(InstanceOf, origin or annotation)
         if origin in (Literal, collections.abc.Callable, type):  # their arguments are no types of values
             return annotation
-        if is_typealiastype(annotation) or is_newtype(annotation):
+        if is_typealiastype(origin or annotation) or is_newtype(annotation):
             return self._adapt_alias(annotation)
         if inspect.isclass(origin or annotation) and (origin or annotation).__module__ not in _PYDANTICS_OWN:
             return self._adapt_class(annotation)
@@ -117,13 +119,27 @@ class Adapter:
         return items if self.over_http else _generic(Union, (InstanceOf[collections.abc.Iterator[Any]], items))
 
     def _adapt_alias(self, annotation: Any) -> Any:
-        if any(open_ is annotation for open_, _ in self._open):
+        """An alias with its arguments, if it has some, or a NewType; an alias may refer to itself."""
+        for open_, late in self._open:
+            if open_ == annotation:
+                self._met.append(annotation)
+                return annotation if late is None else Annotated[Any, late]
+        inner = _meaning(annotation)
+        new = self._adapt_inside(annotation, inner, None)
+        if new is inner:
             return annotation
-        inner = annotation.__supertype__ if is_newtype(annotation) else annotation.__value__
-        self._open.append((annotation, None))
-        new = self.adapt(inner)
-        self._open.pop()
-        return annotation if new is inner else new
+        if annotation not in self._met:
+            return new
+        late = structs.Late()
+        late.rebuilt = TypeAliasType(annotation.__name__, self._adapt_inside(annotation, inner, late))
+        return late.rebuilt
+
+    def _adapt_inside(self, annotation: Any, inner: Any, for_itself: Any) -> Any:
+        self._open.append((annotation, for_itself))
+        try:
+            return self.adapt(inner)
+        finally:
+            self._open.pop()
 
     def _rebuilt(self, annotation: Any, origin: Any, args: tuple[Any, ...]) -> Any:
         new = tuple(self.adapt(arg) for arg in args)
@@ -183,6 +199,14 @@ class Adapter:
             return annotation
         late.rebuilt = structs.typed_dict(cls, {**annotations, **changed})
         return late.rebuilt
+
+
+def _meaning(alias: Any) -> Any:
+    """What an alias or a NewType stands for: `list[int]` for `Many[int]` where `type Many[T] = list[T]`."""
+    if is_newtype(alias):
+        return alias.__supertype__
+    origin = get_origin(alias) or alias
+    return hints.substitute({"": origin.__value__}, origin, get_args(alias))[""]
 
 
 def _generic(origin: Any, args: Any) -> Any:

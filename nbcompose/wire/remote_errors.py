@@ -45,6 +45,7 @@ CAUSE = "The above exception was the direct cause of the following exception:"
 CONTEXT = "During handling of the above exception, another exception occurred:"
 
 _STDLIB = Path(sysconfig.get_path("stdlib"))
+_NAMES: tuple[Any, ...] = (AttributeError.name, NameError.name)  # fields that most versions of Python do not pickle
 # Frames that say how a call was carried, not what was called.
 _MACHINERY = (
     f"{Path(__file__).parents[1]}/",
@@ -206,6 +207,8 @@ def _contents(error: BaseException) -> bytes:
     if isinstance(error, BaseExceptionGroup):
         args = args[:1]  # its members are described one by one
     state = {k: v for k, v in state.items() if k != "__notes__"} if isinstance(state, dict) else {}
+    if getattr(cls, "name", None) in _NAMES:
+        state["name"] = error.name  # type: ignore[attr-defined]
     try:
         return _limited((tuple(args), state))
     except Exception:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import asyncio.base_events
+import dataclasses
 import gc
 import inspect
-import json
+import json.decoder
+import sys
 import textwrap
 import weakref
 from types import CodeType, FunctionType
@@ -20,7 +23,7 @@ from nbcompose.capture.reach import attributes_of, attributes_of_self, globals_o
 def code_of(text: str) -> CodeType:
     """Of the last function of a text."""
     space: dict[str, Any] = {}
-    exec(textwrap.dedent(text), space)
+    exec(compile(textwrap.dedent(text), "<code>", "exec", dont_inherit=True), space)
     function: FunctionType = [v for v in space.values() if isinstance(v, FunctionType)][-1]
     return function.__code__
 
@@ -30,6 +33,16 @@ SELF: list[tuple[str, set[str] | None]] = [
     ("self.a", {"a"}),
     ("self.a.b.c()", {"a"}),
     ("self.a(self.b, x=self.c)", {"a", "b", "c"}),
+    ("x = y = 1; self.a(x, y, self.b)", {"a", "b"}),
+    ("x = 1; return other(x, self)", None),
+    ("x = 1; return other(self, x)", None),
+    ("x = 1; return x, self", None),
+    ("for x in self.a: self.b(x, x)", {"a", "b"}),
+    ("return [self.a(x, x) for x in self.b for y in self.c]", {"a", "b", "c"}),
+    ("return {x: self for x in self.a}", None),
+    ("def f(x: self.a) -> self.b: pass", {"a", "b"}),
+    ("def f(x=self.a): pass", {"a"}),
+    ("async def f():\n    async with self.a as x: await self.b", {"a", "b"}),
     ("self.a = self.b = 1", {"a", "b"}),
     ("self.a += 1; del self.b", {"a", "b"}),
     ("self.a[self.b] = 1", {"a", "b"}),
@@ -41,6 +54,7 @@ SELF: list[tuple[str, set[str] | None]] = [
     ("class A:\n    x = self.a", {"a"}),
     ("with self.a as x:\n    pass", {"a"}),
     ("return super().a(1)", {"a", "super"}),
+    ("super().a = self.b", {"a", "b", "super"}),
     ("return getattr(super(), 'a')", None),
     ("return self", None),
     ("yield self", None),
@@ -146,16 +160,17 @@ def test_what_is_known_of_code_goes_with_it() -> None:
     assert read == ["f", "f", "g"]
 
 
-@pytest.mark.parametrize("module", [ast, inspect, json.decoder, json.encoder, textwrap], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [ast, asyncio.base_events, dataclasses, inspect, json.decoder, textwrap])
 def test_layout_is_no_part_of_code(module: Any) -> None:
-    """Whole modules, as they are and as `ast.unparse` lays them out. A few jumps depend on lines: that is a swap."""
+    """Whole modules, as they are and as `ast.unparse` lays them out."""
     tree = ast.parse(inspect.getsource(module))
     again = ast.parse(ast.unparse(tree))
     written, laid_out = (compile(t, "x", "exec") for t in (tree, again))
     functions = [f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)]
     assert len(functions) > 5
     differ = _differing(written, laid_out)
-    assert len(differ) <= len(functions) * 0.1, differ
+    # Before 3.12, one `and` after another is one jump where they are on one line: what changes is taken for an edit.
+    assert differ == [] or (sys.version_info < (3, 12) and len(differ) <= 2)
 
 
 def _differing(one: CodeType, other: CodeType) -> list[str]:
@@ -175,8 +190,26 @@ SAME = [
     ("def f(x):\n    try: x()\n    finally: x", "def f(x):\n    try:\n        x()\n    finally:\n        x"),
     ("def f(x): return x in {1, 2, 3}", "def f(x): return x in {3, 2, 1}"),
     ("def f(x): return lambda y: [x, y]", "def f(x):\n    return lambda y: [\n        x,\n        y,\n    ]"),
+    ("def f(x, y): return x(y, x, y)", "def f(x, y):\n    return x(\n        y,\n        x,\n        y,\n    )"),
+    (
+        "def f(x): return [y for y in x if y > 2]",
+        "def f(x):\n    return [\n        y\n        for y in x\n        if y > 2\n    ]",
+    ),
+    ("def f(x):\n    for y in x:\n        if y: x(y)", "def f(x):\n    for y in x:\n        if y:\n\n            x(y)"),
+    ("def f(x):\n    while True: x()", "def f(x):\n    while True:\n        x()"),
+    ("def f(x):\n    while True: pass", "def f(x):\n    while True:\n\n        pass"),
+    ("def f():\n    class A: x = 1\n    return A", "\n\ndef f():\n\n    class A:\n\n        x = 1\n    return A"),
 ]
 OTHER = [
+    ("def f(x): return 1 if x else 2", "def f(x): return 1 if not x else 2"),
+    ("def f(x): return 1 if x is None else 2", "def f(x): return 1 if x is not None else 2"),
+    ("def f(x): return 1 if x else 2", "def f(x): return 2 if x else 1"),
+    ("def f(x):\n    while x: x()", "def f(x):\n    while not x: x()"),
+    ("def f(x):\n    while True: x()", "def f(x):\n    x()\n    while True: pass"),
+    ("def f(x):\n    while x(): pass\n    return 1", "def f(x):\n    if x(): pass\n    return 1"),
+    ("def f(x, y): return x(y)", "def f(x, y): return y(x)"),
+    ("def f(x):\n    try: x()\n    finally: x(1)", "def f(x):\n    x()\n    x(1)"),
+    ("def f():\n    class A: x = 1\n    return A", "def f():\n    class A: x = 2\n    return A"),
     ("def f(x): return 1", "def f(x): return 1.0"),
     ("def f(x): return 1", "def f(x): return True"),
     ("def f(x): return 0.0", "def f(x): return -0.0"),

@@ -543,6 +543,32 @@ def test_the_place_of_a_class_whose_first_method_is_somebody_else_s() -> None:
     assert (location.file, location.line) == (__file__, line_of("Configured"))
 
 
+def test_the_place_of_a_class_with_many_decorators() -> None:
+    def plain(*_: Any) -> Any:
+        return lambda cls: cls
+
+    @plain(
+        "class Decorated",
+        3,
+    )
+    @dataclasses.dataclass(
+        frozen=True,
+    )
+    class Decorated:  # Decorated
+        @api
+        def f(self) -> int:
+            return 1
+
+        class Inner:
+            class Decorated:  # Inner.Decorated
+                @api
+                def g(self) -> int:
+                    return 1
+
+    places = [declare(cls, {}).location for cls in (Decorated, Decorated.Inner.Decorated)]
+    assert [place.line for place in places] == [line_of("Decorated"), line_of("Inner.Decorated")]
+
+
 CELL = """\
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import symtable
 import sys
 import sysconfig
@@ -415,13 +416,27 @@ def test_the_compiler_finds_the_same_names(module: str) -> None:
         )
 
 
+class Generators(ast.NodeTransformer):
+    """Makes a generator of each comprehension."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node, ast.DictComp):
+            return ast.GeneratorExp(ast.Tuple([node.key, node.value], ast.Load()), node.generators)
+        return ast.GeneratorExp(node.elt, node.generators) if isinstance(node, ast.ListComp | ast.SetComp) else node
+
+
 class Compiler:
     """What the compiler says of a statement. `perhaps`: names of classes' bodies, which may be read before they are
     bound. Names with `__` are left out: in a class the compiler writes `__x` as `_A__x`.
+
+    From 3.12 on, the table of a block has the variables of the comprehensions in it among its own, but not those of
+    generators, whose scope is the same.
     """
 
     def __init__(self, statement: ast.stmt) -> None:
-        table = symtable.symtable(ast.unparse(statement), "statement", "exec")
+        text = ast.unparse(Generators().visit(copy.deepcopy(statement)))
+        table = symtable.symtable(text, "statement", "exec")
         self.reads = {s.get_name() for s in table.get_symbols() if s.is_referenced()}
         self.binds = {
             s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()

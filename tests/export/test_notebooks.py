@@ -17,10 +17,11 @@ import pytest
 from nbcompose.export.exporter import Request, Source, export_to
 from nbcompose.export.reading.cells import Cell
 from tests.export.test_exporter import GOLDEN, NOTEBOOKS
+from tests.optional import needs
 from tests.patience import PATIENCE
 from tests.serve_process import Served, serving
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, needs("transformers")]
 
 ROOT = Path(__file__).parents[2]
 MODELS = {"HF_HOME": str(ROOT / "models"), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}

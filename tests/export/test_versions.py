@@ -19,6 +19,7 @@ from nbcompose.export.writing import versions
 from nbcompose.export.writing.lookup import look_up
 from nbcompose.export.writing.versions import Dependency, Import, Requirements, imports_of, requirements
 from tests.export.slices import installed
+from tests.optional import needs as needs_module
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -306,6 +307,7 @@ def test_one_that_cannot_be_asked(script: str | None, reason: str, tmp_path: Pat
     assert str(failed.value) == f"{python} does not say what is installed there: {reason}"
 
 
+@needs_module("transformers")
 def test_without_versions() -> None:
     found = needs(["transformers", "numpy"], look_up=versions.unpinned("the kernel is not on this machine"))
     assert [d.requirement for d in found.dependencies] == ["nbcompose", "numpy", "torch", "transformers"]

@@ -13,7 +13,9 @@ import pytest
 from huggingface_hub import snapshot_download
 from stand_ins import STAND_INS, StandIn
 
-pytestmark = pytest.mark.system
+from tests.optional import needs
+
+pytestmark = [pytest.mark.system, needs("transformers")]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPT = CHECKOUT / "scripts" / "lay_out_models.py"

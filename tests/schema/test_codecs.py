@@ -7,10 +7,12 @@ import zlib
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 
 from nbcompose.schema import codecs
+from tests.optional import optional
+
+torch = optional("torch")
 
 
 def npy(header: str, data: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
@@ -113,6 +115,7 @@ def test_both_alphabets_of_base64_are_read(text):
 
 
 def test_a_tensor_never_shares_a_read_only_or_reversed_array():
+    pytest.importorskip("torch")
     frozen = np.ones(2)
     frozen.flags.writeable = False
     codecs.tensor_from_array(frozen)[0] = 5
@@ -123,6 +126,7 @@ def test_a_tensor_never_shares_a_read_only_or_reversed_array():
 
 
 def test_a_tensor_shares_a_writable_array():
+    pytest.importorskip("torch")
     array = np.ones(2)
     codecs.tensor_from_array(array)[0] = 5
     assert array[0] == 5

@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 
 from nbcompose.errors import InvalidArgument, InvalidResult, NotAcceptable, UnsupportedMediaType
 from nbcompose.schema import TempFiles
 from nbcompose.schema.codecs import array_from_npy, array_to_npy, image_to_bytes, to_base64
+from tests.optional import optional
+
+torch = optional("torch")
 
 NPY = "application/x-npy"
 OCTETS = "application/octet-stream"

@@ -16,13 +16,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-import torch
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from nbcompose.schema import ApiSchema, openapi
 from nbcompose.spec import ServiceSpec
+from tests.optional import Absent, optional
+
+torch = optional("torch")
+Tensor: Any = np.ndarray if isinstance(torch, Absent) else torch.Tensor
 
 
 class Color(enum.Enum):
@@ -82,7 +85,7 @@ class All:
     def pets(self, a: typing.Annotated[Cat | Dog, Field(discriminator="kind")]) -> Cat | Dog: ...
 
     def arrays(
-        self, a: np.ndarray, b: npt.NDArray[np.float32], c: np.float32, d: torch.Tensor, e: pd.DataFrame, f: pd.Series
+        self, a: np.ndarray, b: npt.NDArray[np.float32], c: np.float32, d: Tensor, e: pd.DataFrame, f: pd.Series
     ) -> np.ndarray: ...
 
     def files(self, a: list[Image.Image], b: pathlib.Path, c: bytes | None = None) -> Image.Image: ...

@@ -12,7 +12,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-pytestmark = pytest.mark.system
+from tests.optional import needs
+
+pytestmark = [pytest.mark.system, needs("transformers")]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -60,6 +60,12 @@ def caught(raiser: Callable[[], Any]) -> BaseException:
     raise AssertionError("nothing was raised")
 
 
+class Unnamed(AttributeError):
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return "its own"
+
+
 def raising(error: BaseException) -> Callable[[], None]:
     def raiser() -> None:
         raise error
@@ -92,6 +98,8 @@ def detail(error: BaseException, hop: str = "Writer.write") -> RemoteErrorDetail
         lambda: __import__("no_such_module"),
         lambda: compile("a b", "<cell>", "exec"),
         lambda: None.absent,  # type: ignore[attr-defined]
+        lambda: absent,  # type: ignore[name-defined]  # noqa: F821
+        raising(Unnamed("a")),
     ],
 )
 def test_type_message_and_attributes_survive(raiser: Callable[[], Any]) -> None:
@@ -102,7 +110,7 @@ def test_type_message_and_attributes_survive(raiser: Callable[[], Any]) -> None:
     assert back.args == error.args
     assert vars(back) == vars(error)
     for name in ("errno", "filename", "object", "start", "name", "lineno", "status"):
-        assert getattr(back, name, None) == (None if type(error) is AttributeError else getattr(error, name, None))
+        assert getattr(back, name, None) == getattr(error, name, None)
     assert isinstance(back.__cause__, RemoteTraceback)
 
 
