@@ -93,13 +93,13 @@ class Row:
     @property
     def measured(self) -> Median | None:
         """What the aim is of."""
-        if self.ours is None:
-            return None
-        return self.ratio if self.aim.of == "ratio" else self.ours.median
+        if self.ours is None or self.aim.of == "ratio":
+            return self.ratio
+        return self.ours.median
 
     @property
     def met(self) -> bool | None:
-        return self.aim.met(self.measured, self.failures)
+        return None if self.ours is None else self.aim.met(self.measured, self.failures)
 
     @property
     def straddled(self) -> bool:

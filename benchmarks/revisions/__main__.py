@@ -4,7 +4,8 @@ python -m benchmarks.revisions BASE                 every row; also writes build
 python -m benchmarks.revisions BASE hop http        rows whose names begin so; prints only
 python -m benchmarks.revisions BASE --rounds 15     narrower intervals
 
-Its exit status is 1 when a row of the working tree is slower, and 2 when one could not be measured.
+Its exit status is 1 when a row of the working tree is slower, and 2 when one could not be measured. Interrupted, it
+prints what the rounds so far have given.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from dataclasses import asdict
 
 from benchmarks import machine, report
 from benchmarks.revisions import verdict
-from benchmarks.revisions.measure import measure
+from benchmarks.revisions.measure import Measurement
 from benchmarks.revisions.rows import GROUPS
 from benchmarks.revisions.trees import UnknownRevision, pair
+from benchmarks.revisions.verdict import Compared
 from benchmarks.row import named
 from benchmarks.servers import BUILD, end_cleanly
 
@@ -30,25 +32,34 @@ def main(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     end_cleanly()
     about = machine.describe()
+    measurement = Measurement(options.rows)
     try:
         with pair(options.base) as both:
             _say(both.about)
-            rows = measure(both, options.rows, options.rounds, _say)
+            measurement.run(both, options.rounds, _say)
     except UnknownRevision as error:
-        print(error, file=sys.stderr)
+        _say(str(error))
         return 2
     except KeyboardInterrupt:
-        print("interrupted: everything that was started has ended", file=sys.stderr)
+        _say("interrupted: everything that was started has ended")
+        if measured := [row for row in measurement.rows() if row.base]:
+            print(_text(measured))
         return 130
-    texts = [verdict.table(rows), verdict.notes(rows)]
-    print("\n\n".join(texts))
+    rows = measurement.rows()
+    print(_text(rows))
     if options.rows == NAMES:
-        compared = [
-            {**asdict(row), "ratio": row.ratio and asdict(row.ratio), "verdict": row.verdict.value} for row in rows
-        ]
-        written = report.write_both(BUILD, "revisions", [both.about, *texts], compared, about)
+        compared = [_data(row) for row in rows]
+        written = report.write_both(BUILD, "revisions", [both.about, _text(rows)], compared, about)
         print("\nwritten: " + ", ".join(str(path) for path in written))
     return verdict.status(rows)
+
+
+def _text(rows: Sequence[Compared]) -> str:
+    return f"{verdict.table(rows)}\n\n{verdict.notes(rows)}"
+
+
+def _data(row: Compared) -> dict[str, object]:
+    return {**asdict(row), "ratio": asdict(row.ratio) if row.ratio else None, "verdict": row.verdict.value}
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

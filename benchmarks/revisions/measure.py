@@ -27,18 +27,29 @@ class Taken:
     """What the rounds of one row gave so far, by the label of the revision; `failed` says why there will be no more."""
 
     row: Measured
-    values: dict[str, list[float]] = field(default_factory=lambda: {"base": [], "new": []})
+    rounds: list[dict[str, float]] = field(default_factory=list)
     failed: str = ""
 
+    def compared(self) -> Compared:
+        base, new = ([values[label] for values in self.rounds] for label in ("base", "new"))
+        return Compared(self.row.name, self.row.what, self.row.unit, base, new, self.failed)
 
-def measure(pair: Pair, names: Sequence[str], rounds: int, say: Callable[[str], None]) -> list[Compared]:
+
+class Measurement:
     """The rows of these names. One that fails says so, and the others are measured all the same."""
-    groups = [(group, [Taken(row) for row in group.rows if row.name in names]) for group in GROUPS]
-    for number, order in enumerate(mirrored([pair.base, pair.new], rounds)):
-        say(f"round {number + 1} of {rounds} …")
-        for group, rows in groups:
-            _round(group, [taken for taken in rows if not taken.failed], order)
-    return [_compared(taken) for _, rows in groups for taken in rows]
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._groups = [(group, [Taken(row) for row in group.rows if row.name in names]) for group in GROUPS]
+
+    def run(self, pair: Pair, rounds: int, say: Callable[[str], None]) -> None:
+        for number, order in enumerate(mirrored([pair.base, pair.new], rounds)):
+            say(f"round {number + 1} of {rounds} …")
+            for group, rows in self._groups:
+                _round(group, [taken for taken in rows if not taken.failed], order)
+
+    def rows(self) -> list[Compared]:
+        """What whole rounds have given so far."""
+        return [taken.compared() for _, rows in self._groups for taken in rows]
 
 
 def _round(group: Group, rows: Sequence[Taken], order: Sequence[Framework]) -> None:
@@ -62,8 +73,7 @@ def _take(taken: Taken, started: Sequence[tuple[str, object]]) -> None:
                 values[label].append(taken.row.take(subject))
             if taken.failed:
                 return
-    for label, times in values.items():
-        taken.values[label].append(statistics.median(times))
+    taken.rounds.append({label: statistics.median(times) for label, times in values.items()})
 
 
 @contextmanager
@@ -73,8 +83,3 @@ def _failing(label: str, rows: Sequence[Taken]) -> Iterator[None]:
     except FAILURES as error:
         for taken in rows:
             taken.failed = f"{label}: {error}"
-
-
-def _compared(taken: Taken) -> Compared:
-    row = taken.row
-    return Compared(row.name, row.what, row.unit, taken.values["base"], taken.values["new"], taken.failed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.edit_loop import NoFailures
 from benchmarks.report import notes, table
 from benchmarks.rounds import median
 from benchmarks.row import Aim, Figure, Row, named
@@ -40,6 +41,13 @@ def test_aim_without_failures(failures: int, met: bool) -> None:
     aim = Aim(2.0, no_failures=True)
     row = Row("what", aim, "yardstick", ours=Figure.of([1.0], "s"), ratio=median([1.0]), failures=failures)
     assert row.met is met
+
+
+@pytest.mark.parametrize(("failures", "met"), [(0, True), (1, False)])
+def test_aim_of_no_failures_alone(failures: int, met: bool) -> None:
+    row = Row("swaps", NoFailures(0), "–", ours=Figure.of([386.0], "calls/s"), failures=failures)
+    assert (row.met, row.straddled) == (met, False)
+    assert Row("swaps", NoFailures(0), "–").met is None
 
 
 def test_what_was_not_measured_meets_nothing_and_misses_nothing() -> None:
