@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import gc
 import os
 import queue
 import sys
@@ -27,6 +28,12 @@ SERVICES = Path(__file__).parent / "services"
 sys.path.insert(0, str(SERVICES))  # replicas get the same path
 
 PATIENCE = 30.0  # seconds before a test that waits for an event has failed
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: tests that collect garbage need not go through all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
