@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -28,6 +29,7 @@ LAYERS = (
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     """Every module but the package's own `__init__`, which loads its names when they are asked for."""
     found = {".".join(p.relative_to(ROOT.parent).with_suffix("").parts): p for p in ROOT.rglob("*.py")}
@@ -51,6 +53,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from imports(node)
 
 
+@cache
 def edges() -> dict[str, set[str]]:
     known = modules()
     found: dict[str, set[str]] = {}

@@ -16,7 +16,7 @@ import pydantic
 import pytest
 
 from nbcompose.errors import CallCancelled, InvalidArgument, Overloaded, RemoteError, RemoteTraceback, UnknownApi
-from nbcompose.wire.remote_errors import RemoteErrorDetail, describe, rebuild
+from nbcompose.wire.remote_errors import MAX_CONTENTS, RemoteErrorDetail, describe, rebuild
 
 
 class EmptyPrompt(Exception):
@@ -152,7 +152,7 @@ def test_what_does_not_pickle_is_left_out_or_shown() -> None:
 
 
 def test_what_is_very_large_is_left_out() -> None:
-    sent = detail(Holding("first", bytes(10_000_000)))
+    sent = detail(Holding("first", bytes(2 * MAX_CONTENTS)))
     assert len(pickle.dumps(sent)) < 100_000
     assert len(sent.text) < 40_000
     assert vars(rebuild(sent)) == {"kept": "first"}
