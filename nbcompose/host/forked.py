@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import stat
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, TypeVar
@@ -22,6 +23,7 @@ File = TypeVar("File", bound="socket.socket | IO[bytes]")
 _objects: weakref.WeakSet[socket.socket | IO[bytes]] = weakref.WeakSet()
 _files: dict[int, int] = {}  # their numbers, each with its inode: a number may come to be another file's
 _handlers: dict[int, Any] = {}  # of signals, as they were before ours
+_held = threading.local()
 
 
 def keep_from_children(file: File) -> File:
@@ -73,16 +75,31 @@ def handling(handler: Callable[..., object], *numbers: int) -> Iterator[None]:
             del _handlers[number]
 
 
+def _hold_signals() -> None:
+    """Before a fork, for the thread that forks: a signal may reach the child before its handlers are its own."""
+    if _handlers:
+        _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def _let_signals_in() -> None:
+    mask = vars(_held).pop("mask", None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _leave_behind() -> None:
     """In the child, before anything else runs in it."""
     if _handlers:
         _restore_handlers()
+    _let_signals_in()
     if _files or _objects:
         nothing = os.open(os.devnull, os.O_RDWR)
         for fd in set(_of_ours()):
             # Not closed: objects of the parent's would close the number once more, whatever has it by then.
             os.dup2(nothing, fd, inheritable=False)
         os.close(nothing)
+    for inherited in (_handlers, _files, _objects):
+        inherited.clear()  # what the child makes from here on is its own, and its children's
 
 
 def _restore_handlers() -> None:
@@ -126,4 +143,4 @@ def _name(fd: int) -> object:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_behind)
+    os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_in, after_in_child=_leave_behind)

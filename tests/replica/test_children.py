@@ -50,6 +50,18 @@ def test_a_signal_for_one_of_many_children_is_never_the_parents(running: Running
         assert running.registry.proxy("Parent").stopped_by_many(50) == 50
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_that_is_ended_at_once_does_not_take_its_parent_with_it(running: Running, method: str) -> None:
+    with undisturbed(running):
+        count = {"fork": 200, "spawn": 5}[method]
+        assert running.registry.proxy("Parent").ended_at_once(method, count) == count
+
+
+def test_what_a_child_sets_up_is_its_childrens(running: Running) -> None:
+    with undisturbed(running):
+        assert running.registry.proxy("Parent").grandchild() == [True, [1] * 20]
+
+
 @pytest.mark.parametrize("start", ["program", *METHODS])
 @pytest.mark.parametrize(
     ("number", "end"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 42), (signal.SIGUSR1, -signal.SIGUSR1)]

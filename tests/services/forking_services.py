@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -173,6 +174,29 @@ class Parent:
         return sum(self.signalled("fork", signal.SIGTERM) == -signal.SIGTERM for _ in range(count))
 
     @api
+    def ended_at_once(self, method: str, count: int) -> int:
+        """As many children, each ended before it has had time to do anything."""
+        ended = 0
+        for _ in range(count):
+            process = multiprocessing.get_context(method).Process(target=signal.pause)
+            process.start()
+            process.terminate()
+            process.join()
+            ended += process.exitcode == -signal.SIGTERM
+        return ended
+
+    @api
+    def grandchild(self) -> list[object]:
+        """What a child sets up is its children's: a handler, and a file that has the number of one of ours."""
+        readable, writable = os.pipe()
+        pid = forked(_set_up, writable)
+        os.close(writable)
+        with open(readable, "rb") as pipe:
+            text = pipe.read()
+        os.waitpid(pid, 0)
+        return json.loads(text)
+
+    @api
     def files(self) -> dict[str, str]:
         return {str(fd): name for fd, name in files_here().items()}
 
@@ -268,6 +292,16 @@ def _wait_in_process(sending):
             signal.pause()
     except KeyboardInterrupt:
         os._exit(42)
+
+
+def _set_up(writable):
+    for fd, name in files_here().items():
+        if fd > 2 and name == os.devnull:
+            os.close(fd)  # which was one of ours
+    files = [socket.socketpair() for _ in range(20)]
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    seen = told(lambda: [signal.getsignal(signal.SIGTERM) == signal.SIG_IGN, [a.send(b"x") for a, _ in files]])
+    os.write(writable, json.dumps(seen).encode())
 
 
 def _use_a_loop():
