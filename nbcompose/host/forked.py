@@ -41,6 +41,7 @@ def keep_numbers_from_children(fds: Iterable[int]) -> None:
 
 
 def forget(fd: int) -> None:
+    """Undo `keep_numbers_from_children`."""
     _files.pop(fd, None)
 
 
@@ -72,13 +73,13 @@ def handling(handler: Callable[..., object], *numbers: int) -> Iterator[None]:
         for number, was in before.items():
             signal.signal(number, was)
         for number in added:
-            del _handlers[number]
+            _handlers.pop(number, None)  # a child that leaves here has none
 
 
 def _hold_signals() -> None:
     """Before a fork, for the thread that forks: a signal may reach the child before its handlers are its own."""
     if _handlers:
-        _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _handlers)
 
 
 def _let_signals_in() -> None:
