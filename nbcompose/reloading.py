@@ -21,6 +21,7 @@ from nbcompose.declaration import Service
 from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.status import Status
 from nbcompose.errors import CaptureError, Incompatible, NbcomposeError, UnknownService
+from nbcompose.host.forked import handling
 from nbcompose.plan import Meaning, Plan, compare
 from nbcompose.registry import Registry
 from nbcompose.watching import Watched
@@ -292,9 +293,5 @@ def _interruptible(stopped: threading.Event) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {s: signal.signal(s, end) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling(end, signal.SIGINT, signal.SIGTERM):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

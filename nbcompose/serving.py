@@ -23,6 +23,7 @@ from nbcompose.declaration import Service, service
 from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.status import Status
 from nbcompose.errors import DeclarationError, LaunchError, NbcomposeError
+from nbcompose.host.forked import handling
 from nbcompose.registry import Registry
 from nbcompose.reloading import Reloader
 from nbcompose.replica.access import is_loopback
@@ -232,9 +233,5 @@ def _stop_signals() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
-    before = {s: signal.signal(s, lambda *_: stopped.set()) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling(lambda *_: stopped.set(), signal.SIGINT, signal.SIGTERM):
         yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

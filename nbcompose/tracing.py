@@ -24,11 +24,6 @@ CANCELLED = "CallCancelled"  # what a span has for an error when its caller gave
 TRACEPARENT = re.compile(r"^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$")
 
 
-def reseed() -> None:
-    """Call in a forked child, which would otherwise make its siblings' ids."""
-    _random.seed()
-
-
 def new_trace_id() -> int:
     return _random.getrandbits(128) or 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,6 +63,8 @@ def test_nothing_is_left_of_a_kernel_that_is_killed(options: tuple[str, ...], zy
         pids = [pid for pid in found["pids"] if pid is not None]
         assert len(pids) >= 4
         assert sockets_of([*pids, process.pid])
+        ours = [n for n in found.get("files", []) if n.startswith("socket:") or n.endswith(("[pidfd]", "[eventpoll]"))]
+        assert ours == []  # what a forked child has
 
         process.kill()
 
@@ -69,6 +72,8 @@ def test_nothing_is_left_of_a_kernel_that_is_killed(options: tuple[str, ...], zy
             wait_for_end(pid)
         # A socket of the kernel's would live on in a child that it has forked: that has inherited it.
         assert sockets_of(pids) == []
+        for port in found["ports"]:
+            socket.create_server(("127.0.0.1", port)).close()
         if not options:
             process.wait()
             assert sockets_of([process.pid]) == []

@@ -111,18 +111,6 @@ def test_memory_in_use_is_watched(running: Running) -> None:
     assert any("more than the 1.0 MiB it asks for" in n for n in status.notes)
 
 
-def test_an_environment_of_its_own_starts_cold_and_says_why(running: Running) -> None:
-    faulty = running.up(nbcompose.service(envs={"MY_SWITCH": "on"})(Faulty.inner))
-    assert faulty.environ("MY_SWITCH") == "on"
-    assert running.registry.status("Faulty").replicas[0].cold == "the environment differs: MY_SWITCH"
-
-
-def test_a_variable_set_in_the_kernel_reaches_new_replicas(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SET_IN_A_CELL", "yes")
-    assert running.up(Faulty).environ("SET_IN_A_CELL") == "yes"
-    assert running.registry.status("Faulty").replicas[0].cold == "the environment differs: SET_IN_A_CELL"
-
-
 def test_the_calls_between_services_are_counted(running: Running) -> None:
     front = running.up(Front, Mid, Leaf)
     for _ in range(3):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-import warnings
 from collections.abc import Callable
 
 import pytest
@@ -138,22 +136,6 @@ def test_code_can_see_that_nobody_waits() -> None:
         assert not cancelled()
     finally:
         current_call.reset(token)
-
-
-def test_ids_differ_in_a_forked_child_that_reseeds() -> None:
-    readable, writable = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # other threads: the child does not need them
-        pid = os.fork()
-    if pid == 0:
-        tracing.reseed()
-        os.write(writable, f"{tracing.new_trace_id():x}".encode())
-        os._exit(0)
-    os.waitpid(pid, 0)
-    child = os.read(readable, 100)
-    os.close(readable)
-    os.close(writable)
-    assert child != f"{tracing.new_trace_id():x}".encode()
 
 
 # -- spans

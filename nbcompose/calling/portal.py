@@ -11,16 +11,20 @@ import contextlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import uvloop
 
 from nbcompose.calling.cancelling import Over, step
 from nbcompose.calling.waiting import GAVE_UP, Waiter
 from nbcompose.errors import BlockingCall, CallCancelled, ServiceUnavailable
+from nbcompose.host.forked import forget, keep_numbers_from_children
 
 T = TypeVar("T")
+
+_portals: weakref.WeakSet[Portal] = weakref.WeakSet()
 
 SLICE = 0.05  # seconds; a signal that another thread takes is seen by the main thread after at most this
 STOPPED = "nbcompose has been stopped in this process"
@@ -33,6 +37,7 @@ class Portal:
         self.loop = loop
         self._thread = thread
         self._process = os.getpid()
+        _portals.add(self)
 
     @property
     def inside(self) -> bool:
@@ -224,6 +229,9 @@ class LoopThread(Portal):
 
     def _main(self) -> None:
         self._thread = threading.get_ident()
+        # What a child that ends, or collects garbage, does to its copy of the loop must not reach this one.
+        backend: int = cast(Any, self.loop)._get_backend_id()
+        keep_numbers_from_children([backend])
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_forever()
@@ -233,6 +241,7 @@ class LoopThread(Portal):
                 task.cancel()
             self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            forget(backend)
             self.loop.close()
 
 
@@ -254,6 +263,8 @@ def _start_afresh() -> None:
     """In a forked child, which has the memory of the loop's thread and not the thread."""
     global _background, _lock
     _background, _lock = None, threading.Lock()
+    for portal in _portals:
+        portal._thread = 0  # a child that was forked on the loop's own thread is not inside any more
 
 
 if hasattr(os, "register_at_fork"):

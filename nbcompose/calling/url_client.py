@@ -21,6 +21,7 @@ from nbcompose.calling.caller import Args, Kwargs, RemoteCaller, find_api
 from nbcompose.calling.cancelling import Over, step
 from nbcompose.calling.portal import Portal
 from nbcompose.errors import CallError, DeadlineExceeded, InvalidArgument, RemoteError, ReplicaDied, ServiceUnavailable
+from nbcompose.host.forked import keep_numbers_from_children
 from nbcompose.schema.binding import Binding
 from nbcompose.spec import ApiSpec, ParamSpec
 from nbcompose.tracing import CallContext, format_traceparent
@@ -115,6 +116,7 @@ class UrlCaller(RemoteCaller):
         request = self._client.build_request(method, self._url + path, content=body, headers=headers)
         async with self._translated(path, until):
             response = await self._client.send(request, stream=True)
+        keep_numbers_from_children([response.extensions["network_stream"].get_extra_info("socket").fileno()])
         try:
             if not response.is_success:
                 async with self._translated(path, until):

@@ -48,8 +48,8 @@ class Engine(Protocol):
     ) -> ReplicaProcess:
         """A new replica process of a service, which waits for its launch note on `connection`.
 
-        `environment` is what the service wants besides this process's own, `http` its listening socket. `on_output`
-        gets each line that the replica writes. One that is not `heavy` has no use for what is being imported, and does
+        `environment` is all that it is to have, `http` the service's listening socket. `on_output` gets each line that
+        the replica writes. One that is not `heavy` has no use for what is being imported, and does
         not wait for it. Raises `LaunchError`.
         """
         ...

@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping
 
 from nbcompose.errors import LaunchError
-from nbcompose.host.owner import owner_environment
 from nbcompose.replica.birth import Files
 
 
@@ -24,7 +22,7 @@ def start_cold(files: Files, environment: Mapping[str, str]) -> tuple[int, async
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", code, ",".join(map(str, files))],
             pass_fds=tuple(files),
-            env={**os.environ, **environment, **owner_environment()},
+            env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=files.output,
             stderr=files.output,

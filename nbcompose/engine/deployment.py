@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from nbcompose.host.devices import Placement
+from nbcompose.host.owner import owner_environment
 from nbcompose.plan import Meaning
 from nbcompose.replica.launch import ByImport, ByValue, Launch
 from nbcompose.spec import ServiceSpec
@@ -42,7 +42,7 @@ class Deployment:
 
     def launch(self, index: int, slot: int, placement: Placement) -> Launch:
         """What replica `index` is told, but for the routes."""
-        environment: Mapping[str, str] = {**self.spec.envs, **placement.env}
+        environment = {**os.environ, **self.spec.envs, **placement.env, **owner_environment()}
         return Launch(
             spec=replace(self.spec, cls=object),
             index=index,

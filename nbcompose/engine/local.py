@@ -13,20 +13,13 @@ from typing import NamedTuple
 from nbcompose.engine.base import NOT_WARM
 from nbcompose.engine.cold import start_cold
 from nbcompose.engine.output import read_lines
+from nbcompose.engine.variables import differing
 from nbcompose.engine.zygote_client import Zygote
 from nbcompose.errors import LaunchError
-from nbcompose.host.owner import open_owner_fd
+from nbcompose.host.owner import close_owner_fd, open_owner_fd
 from nbcompose.replica.birth import Files
 from nbcompose.wire.board import LoadBoard
 from nbcompose.wire.call import Connection, Handler, adopt
-
-# Differ between processes and mean nothing to a library that is imported.
-IGNORED_VARIABLES = frozenset({
-    "_", "PWD", "OLDPWD", "SHLVL", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "JPY_PARENT_PID", "JPY_SESSION_NAME",
-    "JPY_INTERRUPT_EVENT", "IPY_INTERRUPT_EVENT", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "PAGER", "GIT_PAGER",
-    "MPLBACKEND", "TERM", "PYDEVD_USE_FRAME_EVAL", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER",
-    "NBCOMPOSE_DEVICE", "NBCOMPOSE_OWNER_PID", "NBCOMPOSE_TOKEN",
-})  # fmt: skip
 
 ZYGOTES = 2  # so many may end before they were ever warm; then something they import is broken
 OUTPUT_WAIT = 1.0  # seconds for the last lines of a replica that has ended, which another process may hold open
@@ -124,7 +117,7 @@ class LocalEngine:
         if self._zygote is not None:
             await self._zygote.stop()
         if owner is not None:
-            os.close(owner)
+            close_owner_fd(owner)
 
     def warming(self) -> str:
         return self._zygote.warming() if self._zygote is not None else ""
@@ -175,12 +168,8 @@ class LocalEngine:
             return *start_cold(files, environment), f"the zygote failed: {zygote.end}"
         if not heavy and zygote.imports and zygote.warming():
             return *start_cold(files, environment), NOT_WARM
-        differing = _differing(zygote, environment)
-        if differing and not any(name in environment for name in differing):
-            await zygote.warmed()  # it may have imported what made the kernel's environment differ
-            differing = _differing(zygote, environment)
-        if differing:
-            return *start_cold(files, environment), f"the environment differs: {', '.join(differing)}"
+        if reason := await _reason(zygote, environment):
+            return *start_cold(files, environment), f"the environment differs: {reason}"
         try:
             pid, exit_status = await zygote.fork(files)
         except ConnectionError as error:
@@ -202,14 +191,15 @@ class LocalEngine:
             self._new_zygote()
 
 
-def _differing(zygote: Zygote, wanted: Mapping[str, str]) -> list[str]:
-    """Variables that a library may have read, when the zygote imported it, with another value.
+async def _reason(zygote: Zygote, environment: Mapping[str, str]) -> str:
+    """Why a fork cannot have this environment, in words; "" when it can."""
 
-    What a library sets itself when it is imported is no difference: it does so in the kernel as in the zygote.
-    """
-    now = {**os.environ, **wanted}
-    names = (now.keys() | zygote.environment.keys()) - IGNORED_VARIABLES
-    same = zygote.imported_environment
-    return sorted(
-        n for n in names if now.get(n) not in (zygote.environment.get(n), same.get(n, zygote.environment.get(n)))
-    )
+    def names() -> list[str]:
+        return differing(zygote.environment, zygote.set_by_imports, environment)
+
+    if not names():
+        return ""
+    await zygote.warmed()  # only then is it known who has read what, and what was set
+    if zygote.readers is None:
+        return ""  # it has ended, which is seen next
+    return await asyncio.to_thread(zygote.readers.explain, names())

@@ -77,7 +77,7 @@ class Member:
         try:
             launch = self.launch
             process = await engine.spawn(
-                self.name, launch.spec.envs, http, self, self._closed, self._output, heavy=launch.heavy
+                self.name, launch.environment, http, self, self._closed, self._output, heavy=launch.heavy
             )
             self.process = process
             self._watching = asyncio.ensure_future(self._watch(process))

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from itertools import islice
 
+from nbcompose.host.forked import keep_from_children
+
 LINE_LIMIT = 65536  # bytes; a line that never ends is cut there
 
 
@@ -63,6 +65,6 @@ async def read_lines(fd: int, on_line: Callable[[str], None]) -> tuple[asyncio.B
 
     Returns what closes the reading, and a future that is done once the last line has been taken in.
     """
-    pipe = os.fdopen(fd, "rb", buffering=0)
+    pipe = keep_from_children(os.fdopen(fd, "rb", buffering=0))
     transport, protocol = await asyncio.get_running_loop().connect_read_pipe(lambda: _Lines(on_line), pipe)
     return transport, protocol.ended

@@ -22,7 +22,7 @@ def listen(
     """
     for sock, bound in known:
         if sock is not None and serves(sock, bound, spec.http):
-            return sock.dup()
+            return keep_from_children(sock.dup())
     return bind(spec, favorite)
 
 

@@ -1,7 +1,8 @@
 """The zygote: a process that has imported the heavy libraries once, and forks replicas.
 
 One thread, one socket to the supervisor. A request is one byte with a replica's five open files; answers are lines of
-JSON: {"loading": module}, {"ready": [modules]}, {"forked": pid}, {"exited": pid, "status": code}, {"refused": why}.
+JSON: {"loading": module}, {"ready": [modules]} with the variables that were read and set meanwhile, {"forked": pid},
+{"exited": pid, "status": code}, {"refused": why}.
 It never touches CUDA and runs no torch operation: both leave threads behind that a fork does not copy.
 """
 
@@ -23,12 +24,14 @@ from typing import Any
 
 from nbcompose.declaration import api, declare
 from nbcompose.engine import transformers_adapter
+from nbcompose.host import draws, environment
 from nbcompose.host.pages import let_go_of_code
 from nbcompose.replica.birth import Files
 from nbcompose.replica.main import run
 from nbcompose.schema import ApiSchema
 
 PARENT_PERIOD = 0.25  # seconds
+CLOSED_BY_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # Linux only; elsewhere the replica sees to it a moment later
 
 
 def main(control_fd: int, owner_fd: int, modules: tuple[str, ...]) -> None:
@@ -62,7 +65,7 @@ def _ending_with_parent() -> Iterator[None]:
 
 
 def _preload(control: socket.socket, modules: tuple[str, ...]) -> None:
-    loaded, before = [], dict(os.environ)
+    loaded = []
     for name in modules:
         try:
             if importlib.util.find_spec(name.partition(".")[0]) is not None:
@@ -73,12 +76,12 @@ def _preload(control: socket.socket, modules: tuple[str, ...]) -> None:
             # A broken library must not take the others' speed away; a service that needs it will say what is wrong.
             traceback.print_exc()
     _fill_caches()
+    draws.find()
     # What is loaded is shared with every replica: the collector must not touch its pages.
     gc.collect()
     gc.freeze()
     let_go_of_code()
-    imported = {k: v for k, v in os.environ.items() if before.get(k) != v}  # some libraries set variables
-    _say(control, {"ready": loaded, "environment": imported})
+    _say(control, {"ready": loaded, "read": environment.read(), "set": environment.changed()})
 
 
 def _fill_caches() -> None:
@@ -133,7 +136,7 @@ class _Zygote:
 
     def _answer(self) -> bool:
         """Answer one request; False when the supervisor is gone."""
-        message, fds, _, _ = socket.recv_fds(self._control, 1, len(Files._fields))
+        message, fds, _, _ = socket.recv_fds(self._control, 1, len(Files._fields), CLOSED_BY_EXEC)
         if not message:
             return False
         try:
@@ -172,6 +175,6 @@ class _Zygote:
 
 def start() -> None:
     """From the command line: control file, owner file, modules. With `python -c`, so that `__main__` stays empty: a
-    notebook's classes are `__main__`'s too, and must not be mistaken for ours.
+    notebook's classes are `__main__`'s too, and must not be mistaken for ours. What imports do is watched already.
     """
     main(int(sys.argv[1]), int(sys.argv[2]), tuple(filter(None, sys.argv[3].split(","))))

@@ -15,10 +15,18 @@ from collections.abc import Callable
 from typing import Any
 
 from nbcompose.engine.output import read_lines
+from nbcompose.engine.variables import Readers
+from nbcompose.host.forked import keep_from_children
 from nbcompose.host.owner import owner_environment
 from nbcompose.replica.birth import PRELOAD, REQUEST, Files
 
 PRELOAD_VARIABLE = "NBCOMPOSE_PRELOAD"  # module names, separated by commas, instead of PRELOAD
+
+# What imports do is watched from the first one on.
+START = (
+    "from nbcompose.host import draws, environment; environment.watch(); draws.watch(); "
+    "from nbcompose.engine.zygote import start; start()"
+)
 
 # A replica's pid, and its exit status to come.
 Forked = tuple[int, "asyncio.Future[int | None]"]
@@ -36,7 +44,8 @@ class Zygote:
         self._owner_fd = owner_fd
         self._on_end = on_end
         self.environment: dict[str, str] = dict(os.environ)
-        self.imported_environment: dict[str, str] = {}  # what the libraries themselves set when they were imported
+        self.set_by_imports: dict[str, str] = {}  # variables that libraries set when they were imported
+        self.readers: Readers | None = None  # once it is warm
         self.alive = True
         self.was_warm = False
         self.end = ""  # how it ended, in words
@@ -58,6 +67,7 @@ class Zygote:
     def start(self) -> None:
         """Start the process; it imports in the background. Raises `OSError`."""
         ours, theirs = socket.socketpair()
+        keep_from_children(ours)
         with theirs:
             try:
                 ours.setblocking(False)
@@ -74,7 +84,7 @@ class Zygote:
     def _popen(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [
-                sys.executable, "-P", "-c", "from nbcompose.engine.zygote import start; start()",
+                sys.executable, "-P", "-c", START,
                 str(theirs.fileno()), str(self._owner_fd), ",".join(self.imports),
             ],
             pass_fds=(theirs.fileno(), self._owner_fd),
@@ -141,7 +151,8 @@ class Zygote:
         if "loading" in message:
             self._loading = f"importing {message['loading']}"
         elif "ready" in message:
-            self.imported_environment = message["environment"]
+            assert self.pid is not None
+            self.set_by_imports, self.readers = message["set"], Readers(message["read"], self.pid)
             self.was_warm = True
             self._warm.set()
         elif "forked" in message:

@@ -13,6 +13,7 @@ import select
 import sys
 
 from nbcompose.errors import LaunchError
+from nbcompose.host.forked import forget, keep_numbers_from_children
 
 PID_VARIABLE = "NBCOMPOSE_OWNER_PID"
 
@@ -37,9 +38,17 @@ def forbid_in_replica() -> None:
 def open_owner_fd() -> int:
     """In the owner: a file descriptor that tells its heirs when this process has ended."""
     if sys.platform == "linux":
-        return os.pidfd_open(os.getpid())
-    readable, _writable = os.pipe()  # the other end stays open as long as this process lives
-    return readable
+        fd = os.pidfd_open(os.getpid())
+    else:
+        fd, writable = os.pipe()  # which stays open as long as this process lives
+        keep_numbers_from_children([writable])
+    keep_numbers_from_children([fd])
+    return fd
+
+
+def close_owner_fd(fd: int) -> None:
+    forget(fd)
+    os.close(fd)
 
 
 def owner_environment() -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any
 from nbcompose.calling.client import Route
 from nbcompose.declaration import Service
 from nbcompose.errors import LaunchError
+from nbcompose.host import environment
 from nbcompose.host.devices import apply_threads
 from nbcompose.replica.sources import Source, find_source, know_lines, use_sources
 from nbcompose.spec import ServiceSpec
@@ -45,8 +46,8 @@ class ByImport:
 class Launch:
     """Everything a replica needs, as plain data. `spec.cls` is empty: it comes through `origin`.
 
-    `environment` is applied on top of the process's own, `torch_threads` to what is loaded already. `exposed`: it has
-    an HTTP server. `heavy`: see `Deployment`; it is for the engine.
+    `environment` is all of the process's, `torch_threads` is applied to what is loaded already. `exposed`: it has an
+    HTTP server. `heavy`: see `Deployment`; it is for the engine.
     """
 
     spec: ServiceSpec
@@ -66,7 +67,7 @@ class Launch:
 
 def prepare_process(launch: Launch) -> None:
     """Environment, folder, import path, threads: before anything of the user's is imported."""
-    os.environ.update(launch.environment)
+    environment.take(launch.environment)
     if os.path.isdir(launch.folder):
         os.chdir(launch.folder)
     sys.path[:] = launch.python_path

@@ -22,13 +22,13 @@ from typing import Any
 
 import uvloop
 
-from nbcompose import tracing
 from nbcompose.calling.client import Client
 from nbcompose.calling.portal import Portal
 from nbcompose.calling.proxy import Proxy, WireCaller
 from nbcompose.calling.url_client import UrlCaller
 from nbcompose.declaration import Dependency, Service
 from nbcompose.errors import NbcomposeError
+from nbcompose.host import draws, forked
 from nbcompose.host.devices import device
 from nbcompose.host.owner import enter_replica, wait_for_end
 from nbcompose.models import ModelProgress, models_of, prefetch
@@ -57,7 +57,8 @@ def run(files: Files) -> None:
         _part_from_parent(files)
         # Never closed: that would wait for threads, of which one may be deep in C code, and for tasks that do not end.
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        code = runner.run(_main(files))
+        others = forked.open_files()
+        code = runner.run(_main(files, others))
     except BaseException:
         traceback.print_exc()
     finally:
@@ -77,14 +78,14 @@ def _redirect_output(output: int) -> None:
 
 
 def _part_from_parent(files: Files) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    forked.keep_handlers_from_children()
+    # ■ and Ctrl-C reach a replica as cancelled calls. Not SIG_IGN: programs that it starts would ignore it too.
+    signal.signal(signal.SIGINT, lambda *_: None)
     for fd in files:
         os.set_inheritable(fd, False)  # programs that the user's code starts have no use for them
-    # Forked replicas would otherwise all make the same random numbers.
-    tracing.reseed()
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
+    forked.keep_numbers_from_children(files)
+    draws.renew()
 
 
 def _watch_owner(owner: int) -> None:
@@ -108,7 +109,8 @@ def end_now() -> None:
     os._exit(1)
 
 
-async def _main(files: Files) -> int:
+async def _main(files: Files, others: set[int]) -> int:
+    forked.keep_numbers_from_children(forked.open_files() - others)  # the loop's own
     client = _StartClient(LoadBoard(files.board))
     link = ControlLink(client)
     control = socket.socket(fileno=files.control)
@@ -187,7 +189,7 @@ class _Replica:
         callers = Callers(runtime)
         where = await callers.listen()
         access = Access.of(launch.spec.http, launch.token, launch.allowed_hosts)
-        sock = socket.socket(fileno=self._files.http) if launch.exposed else None
+        sock = forked.keep_from_children(socket.socket(fileno=self._files.http)) if launch.exposed else None
         door = Door(sock, lambda: HttpServer(Outside(runtime, self._client), access))
         door.open()
         link.operations.update(Renewal(runtime, door).operations())

@@ -40,7 +40,7 @@ def socket_folder() -> Path:
 
 def listen(address: str) -> socket.socket:
     """A bound and listening socket at `address`."""
-    sock = socket.socket(socket.AF_UNIX)
+    sock = keep_from_children(socket.socket(socket.AF_UNIX))
     try:
         sock.bind(_native(address))
         sock.listen(512)
@@ -48,7 +48,7 @@ def listen(address: str) -> socket.socket:
     except BaseException:
         sock.close()
         raise
-    return keep_from_children(sock)
+    return sock
 
 
 def connect(address: str) -> socket.socket:
@@ -57,7 +57,7 @@ def connect(address: str) -> socket.socket:
     Raises `ConnectionError` when nobody listens or too many wait to be let in, `PermissionError` when it is not this
     user's process that listens.
     """
-    sock = socket.socket(socket.AF_UNIX)
+    sock = keep_from_children(socket.socket(socket.AF_UNIX))
     try:
         sock.setblocking(False)
         sock.connect(_native(address))

@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable
 
+from nbcompose.host.forked import keep_from_children
 from nbcompose.wire import address
 from nbcompose.wire.connection import Connection, Traffic
 from nbcompose.wire.incoming import WINDOW, Handler, IncomingCall
@@ -49,6 +50,7 @@ async def adopt(
 ) -> Connection:
     """A connection over a socket that is connected already, and is the connection's from now on."""
     sock.setblocking(False)
+    keep_from_children(sock)
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_unix_connection(lambda: Connection(name, handler, on_closed), sock=sock)
     return connection

@@ -44,7 +44,9 @@ async def engine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalEngine]:
 async def spawn(engine: LocalEngine, lines: list[str] | None = None, *, heavy: bool = True) -> LocalProcess:
     """A replica that waits to be told what it is, and ends when its control channel is closed."""
     taken = lines if lines is not None else []
-    process = await engine.spawn("a replica", {}, None, Nobody(), lambda _: None, taken.append, heavy=heavy)
+    process = await engine.spawn(
+        "a replica", dict(os.environ), None, Nobody(), lambda _: None, taken.append, heavy=heavy
+    )
     await until(lambda: process.connection.greeted)
     return process
 

@@ -503,3 +503,24 @@ def test_the_folder_of_the_notebook_is_that_of_its_services(clean: Notebook, tmp
         assert clean.ok("Where.am_i()").result == str(tmp_path)
     finally:
         clean.ok("os.chdir(before)")
+
+
+@pytest.mark.system
+def test_a_variable_that_a_cell_sets_reaches_a_forked_service_and_one_that_was_read_is_on_the_card(
+    clean: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    clean.ok("import os; os.environ['OPENAI_API_KEY'] = 'x'")
+    cell = """
+        %%service --env MODE=quick{more}
+        import os
+        class Reads:
+            @api
+            def variables(self) -> list[str | None]:
+                return [os.environ.get(name) for name in ("OPENAI_API_KEY", "MODE", "TZ")]
+    """
+    assert "preloaded" not in clean.ok(cell.format(more="")).plain
+    assert clean.ok("Reads.variables()[:2]").result == ["x", "quick"]
+    card = clean.ok(cell.format(more=" --env TZ=UTC")).plain
+    assert "started without preloaded libraries: the environment differs: TZ, which " in card
+    assert clean.ok("Reads.variables()").result == ["x", "quick", "UTC"]

@@ -7,36 +7,46 @@ import json
 import os
 import sys
 import time
+from urllib.parse import urlsplit
 
 import chain_services
 import faulty_services
 
 from nbcompose.capture.packing import deployment_of
+from nbcompose.host import forked
 from nbcompose.registry import Registry
 
 
-def fork_a_child() -> int:
-    """A child that has inherited everything and lives on."""
+def fork_a_child() -> tuple[int, list[str]]:
+    """A child that has inherited everything and lives on; and what files it has."""
+    readable, writable = os.pipe()
     pid = os.fork()
     if pid == 0:
+        files = [os.readlink(f"/proc/self/fd/{fd}") for fd in forked.open_files()]
+        os.write(writable, json.dumps(files).encode())
+        os.close(writable)
         while True:
             time.sleep(3600)
-    return pid
+    os.close(writable)
+    with open(readable, "rb") as pipe:
+        return pid, json.loads(pipe.read())
 
 
 def main() -> None:
     registry = Registry()
     registry.start()
-    found = {"pids": [registry._engine.zygote_pid], "children": []}
+    found = {"pids": [registry._engine.zygote_pid], "children": [], "ports": []}
     if "--zygote-warming" not in sys.argv:
         for service in (chain_services.Leaf, chain_services.Mid, faulty_services.Faulty):
             registry.deploy(deployment_of(service))
         for name in registry.names():
             assert registry.wait(name).state == "ready", registry.status(name)
             found["pids"] += [r.pid for r in registry.status(name).replicas]
+            found["ports"].append(urlsplit(registry.status(name).url).port)
         found["pids"].append(registry.proxy("Faulty").child())
     if "--fork-child" in sys.argv:
-        found["children"].append(fork_a_child())
+        child, found["files"] = fork_a_child()
+        found["children"].append(child)
     print(json.dumps(found), flush=True)
     sys.stdin.read()
 
