@@ -18,6 +18,7 @@ from cloudpickle import cloudpickle
 from nbcompose.capture.flow import Step, steps_of
 from nbcompose.capture.reach import per_code
 from nbcompose.declaration import Service
+from nbcompose.schema.written import annotations_of
 
 # What Python, or a library, makes of what a class says.
 DERIVED = frozenset({
@@ -157,6 +158,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
         make, arguments, (members, slots), *rest = reduced
         self._digester.classes.add(arguments[-2])
         kept = {name: member for name, member in members.items() if _counts(name)}
+        if annotations := annotations_of(cls):  # from 3.14 on they are no member
+            kept["__annotations__"] = annotations
         return (make, (*arguments[:-2], None, None), (kept, slots), *rest)
 
     def _function(self, function: FunctionType) -> Any:
