@@ -17,6 +17,7 @@ from nbcompose.capture.flow import Step, steps_of
 from nbcompose.capture.reach import per_code
 from nbcompose.declaration import Service
 from nbcompose.schema import pydantic_adapter
+from nbcompose.schema.written import annotations_of
 from nbcompose.wire import cloudpickle_adapter
 from nbcompose.wire.cloudpickle_adapter import class_parts, function_parts, reduce_class
 
@@ -153,6 +154,8 @@ class _Pickler(cloudpickle_adapter.Pickler):
             return reduced
         self._digester.classes.add(parts.key)
         kept = {name: member for name, member in parts.members.items() if _counts(name)}
+        if annotations := annotations_of(cls):  # from 3.14 on they are no member
+            kept["__annotations__"] = annotations
         return (parts.make, parts.described, (kept, parts.slots), *parts.rest)
 
     def _function(self, function: FunctionType) -> Any:

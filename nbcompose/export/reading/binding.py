@@ -53,7 +53,7 @@ class Names:
 
 
 class Binder(ast.NodeVisitor):
-    """`lazy`: `from __future__ import annotations` is in force."""
+    """`lazy`: annotations are not evaluated where they stand."""
 
     def __init__(self, lazy: bool) -> None:
         self.found = Names()

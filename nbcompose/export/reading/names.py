@@ -22,7 +22,7 @@ __all__ = ["Names", "names_of"]
 
 
 def names_of(statement: ast.stmt, *, lazy_annotations: bool = False) -> Names:
-    """`lazy_annotations`: `from __future__ import annotations` is in force."""
+    """`lazy_annotations`: annotations are not evaluated where they stand."""
     reader = _Reader(lazy_annotations)
     reader.visit(statement)
     found = reader.found

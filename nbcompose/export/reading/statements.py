@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -47,7 +48,7 @@ def statements_of(cells: Iterable[Cell]) -> list[Statement]:
     """The statements of all cells, in the order in which they run. Cells that are no Python count as one each."""
     found: list[Statement] = []
     services = _Services()
-    lazy = False
+    lazy = sys.version_info >= (3, 14)  # from then on all annotations are evaluated only when asked for
     for cell in cells:
         try:
             parsed = plain(cell.source)
