@@ -58,17 +58,21 @@ class Site(Protocol):
     def admit(self, exchange: Exchange) -> Handler:
         """What answers the request, whose headers are there and whose body is not. Raises CallError."""
 
+    def answered(self, route: str, status: int) -> None:
+        """A reply goes out."""
+
 
 class Exchange(HTTPMessageDelegate):
     """One request and its reply.
 
     `body` is there when the handler runs. `reply_headers` go out with whatever reply it will be. A handler that makes
     a call leaves its `context` here: it is cancelled when the client goes away, and its trace is named in the reply.
+    `route` is the path, where there is something.
     """
 
     def __init__(self, site: Site, connection: HTTP1Connection) -> None:
         self.site = site
-        self.method = self.path = self.query = self.version = ""
+        self.method = self.path = self.route = self.query = self.version = ""
         self.headers = _NO_HEADERS
         self.body = b""
         self.reply_headers: dict[str, str] = {}
@@ -154,6 +158,7 @@ class Exchange(HTTPMessageDelegate):
         if self.closed or self.replied:
             return
         self.replied = True
+        self.site.answered(self.route, reply.status)
         headers = self._headers(reply.media_type, reply.headers)
         if reply.status != 204:
             headers["Content-Length"] = str(len(reply.body))
@@ -172,6 +177,7 @@ class Exchange(HTTPMessageDelegate):
     def begin(self, media_type: str, chunk: bytes = b"") -> Future[None]:
         """Send the head of a reply that goes on, with its first bytes; see `write`."""
         self.replied = True
+        self.site.answered(self.route, 200)
         self._connection.stream.set_nodelay(True)
         return self._connection.write_headers(_start_line(200), self._headers(media_type, {}), chunk)
 

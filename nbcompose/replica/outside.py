@@ -105,6 +105,14 @@ class Outside:
             async for item in items:
                 yield item
 
+    def refused(self, api: ApiSpec, error: Exception) -> None:
+        """Count a call that is not made, since something is wrong with its request."""
+        self._runtime.metrics.refused(api.name, type(error).__name__)
+
+    def answered(self, route: str, status: int) -> None:
+        """Count an answer over HTTP; `route` is "" for a path that there is not."""
+        self._runtime.metrics.answered(route, status)
+
     async def ready(self) -> list[str]:
         """Why this service cannot answer now: what is wrong below it. Empty when all is well."""
         reasons = []

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from nbcompose.batching.batcher import Batcher
-from nbcompose.errors import CallCancelled, ServiceUnavailable, UnknownApi
+from nbcompose.errors import CallCancelled, InvalidArgument, ServiceUnavailable, UnknownApi
 from nbcompose.host.devices import apply_threads
 from nbcompose.replica.admission import Admission
 from nbcompose.replica.code import Api, Code, Swap, renew
@@ -148,7 +148,7 @@ class Runtime:
             api = self._find(call.api)
             args, kwargs = call.arguments
             call.arguments = None
-            arguments = api.schema.validate(api.schema.bind(args, kwargs))
+            arguments = self._valid(api, args, kwargs)
             del args, kwargs
             if api.spec.stream:
                 items = self._stream(api, arguments, call.context)
@@ -165,6 +165,13 @@ class Runtime:
                 call.fail(CallCancelled(f"{hop} was cancelled"), hop)
         except Exception as error:
             call.fail(error, hop)
+
+    def _valid(self, api: Api, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return api.schema.validate(api.schema.bind(args, kwargs))
+        except InvalidArgument:
+            self.metrics.refused(api.spec.name, InvalidArgument.__name__)
+            raise
 
     def _find(self, name: str) -> Api:
         api = self.code.apis.get(name)

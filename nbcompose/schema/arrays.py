@@ -56,6 +56,9 @@ class Array(Leaf):
     def decode(self, data: bytes, filename: str | None) -> Any:
         return codecs.array_from_npy(data)
 
+    def forms(self, value: Any) -> tuple[str, ...]:
+        return () if value.dtype.hasobject else self.gives  # such a file would be a pickle
+
     def encode(self, value: Any, media_type: str) -> bytes:
         return codecs.array_to_npy(value)
 
