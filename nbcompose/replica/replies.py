@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from pydantic_core import to_json
 
-from nbcompose.errors import InvalidArgument, NbcomposeError, NotAcceptable, RemoteError
+from nbcompose.errors import InvalidArgument, NbcomposeError, NotAcceptable, Overloaded, RemoteError
 
 logger = logging.getLogger("nbcompose.http")
 
@@ -71,11 +71,11 @@ def error_reply(error: BaseException, *, trusted: bool) -> Reply:
 def error_document(error: BaseException, *, trusted: bool) -> tuple[int, dict[str, Any]]:
     """(status, the one JSON shape of errors): {"error": {"type", "message", "id", "problems"?}}.
 
-    Type and message of an exception of the user's own code are shown to whoever is `trusted`, and to nobody else; the
-    traceback goes to the log only, under the same id.
+    Type and message of an exception of the user's own code, or of a call that it made wrongly, are shown to whoever is
+    `trusted`, and to nobody else; the traceback goes to the log only, under the same id.
     """
-    status = error.status if isinstance(error, NbcomposeError) else 500
-    own = isinstance(error, NbcomposeError) and not isinstance(error, RemoteError)
+    status = status_of(error)
+    own = isinstance(error, NbcomposeError) and not isinstance(error, RemoteError) and status in (error.status, 503)
     error_id = secrets.token_hex(6)
     _log(error, status, error_id)
     if not own and not trusted:
@@ -84,9 +84,18 @@ def error_document(error: BaseException, *, trusted: bool) -> tuple[int, dict[st
         shown = {"type": _type_name(error), "message": str(error)}
     shown["id"] = error_id
     document: dict[str, Any] = {"error": shown}
-    if isinstance(error, InvalidArgument) and error.problems:
+    if isinstance(error, InvalidArgument) and error.problems and not error.internal:
         document["error"]["problems"] = error.problems
     return status, document
+
+
+def status_of(error: BaseException) -> int:
+    """Of an error in the request itself, its own; else 500. One that says to come back later says so from below too."""
+    if not isinstance(error, NbcomposeError):
+        return 500
+    if error.internal and error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return 503 if isinstance(error, Overloaded) else 500
+    return error.status if error.status in PHRASES else 500  # a class of the user's may say anything
 
 
 def _type_name(error: BaseException) -> str:

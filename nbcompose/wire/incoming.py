@@ -9,9 +9,9 @@ import asyncio
 import logging
 import struct
 import time
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from nbcompose.errors import CallCancelled, CallError
+from nbcompose.errors import CallCancelled, CallError, PayloadTooLarge
 from nbcompose.tracing import CallContext
 from nbcompose.wire.body import CodecError
 from nbcompose.wire.frames import Body, Kind, ProtocolError
@@ -48,7 +48,7 @@ class IncomingCall:
     def reply(self, value: Any) -> None:
         """Send the result. Raises `InvalidResult` or `PayloadTooLarge` where it cannot be sent."""
         if not self.done:
-            self._line.send(Kind.RESULT, self.call_id, self._line.encoder.encode(value, "result"))
+            self._send(Kind.RESULT, value, "result")
             self._finish()
 
     def fail(self, error: BaseException, hop: str = "") -> None:
@@ -75,9 +75,15 @@ class IncomingCall:
             await self._waiter
         if self.done:
             raise CallCancelled(f"{self.api}: the consumer of the stream has gone")
-        self._line.send(Kind.ITEM, self.call_id, self._line.encoder.encode(item, "item"))
+        self._send(Kind.ITEM, item, "item")
         self._credit -= 1
         await self._line.drained()
+
+    def _send(self, kind: Kind, value: Any, what: Literal["result", "item"]) -> None:
+        try:
+            self._line.send(kind, self.call_id, self._line.encoder.encode(value, what))
+        except PayloadTooLarge as error:
+            raise error.from_below()  # noqa: B904  it is the same error; whoever called did not make it too large
 
     def add_credit(self, count: int) -> None:
         self._credit += count
