@@ -58,7 +58,9 @@ def checked(method: Callable[..., Any], api: ApiSpec, schema: ApiSchema) -> Call
 
 def _context(*, on_loop: bool) -> CallContext:
     outer = current_call.get()
-    context = CallContext(outer.deadline, outer.trace_id) if outer is not None else CallContext()
+    context = CallContext()
+    if outer is not None:
+        context = CallContext(outer.deadline, outer.trace_id, 0, outer.trace_flags, outer.trace_state)
     context.on_loop = on_loop
     return context
 

@@ -23,7 +23,7 @@ from nbcompose.calling.portal import Portal
 from nbcompose.errors import CallError, DeadlineExceeded, InvalidArgument, RemoteError, ReplicaDied, ServiceUnavailable
 from nbcompose.schema.binding import Binding
 from nbcompose.spec import ApiSpec, ParamSpec
-from nbcompose.tracing import CallContext, format_traceparent
+from nbcompose.tracing import CallContext
 
 JSON = "application/json"
 # Rather than NDJSON, where an item could be taken for an error, and a stream that was cut for one that is complete.
@@ -107,7 +107,9 @@ class UrlCaller(RemoteCaller):
         """A request and its successful response, whose body is still to be read within the context."""
         until = _deadline(context) if deadline is None else deadline
         left = max(0.0, until - asyncio.get_running_loop().time())
-        headers = {"Accept": accept, "traceparent": format_traceparent(context.trace_id, context.span_id or 1)}
+        headers = {"Accept": accept, "traceparent": context.traceparent}
+        if context.trace_state:
+            headers["tracestate"] = context.trace_state
         headers["X-Request-Timeout"] = f"{left:.3f}"
         if body is not None:
             headers["Content-Type"] = JSON

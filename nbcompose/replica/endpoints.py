@@ -21,12 +21,13 @@ from nbcompose.errors import BadRequest, CallError
 from nbcompose.replica.access import header
 from nbcompose.replica.bodies import read_arguments
 from nbcompose.replica.docs import asset
+from nbcompose.replica.encodings import ACCEPTED, decoded
 from nbcompose.replica.exchange import Exchange
 from nbcompose.replica.replies import JSON, Reply, choose, content_type, file_name, json_reply
 from nbcompose.replica.streams import FORMS, ItemStream, StreamForm, offers
 from nbcompose.schema import ApiSchema, TempFiles, openapi
 from nbcompose.spec import ApiSpec, ServiceSpec
-from nbcompose.tracing import CallContext, parse_traceparent
+from nbcompose.tracing import CallContext, Parent, parse_traceparent
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 
@@ -41,8 +42,8 @@ class RuntimeLike(Protocol):
     def schemas(self) -> Mapping[str, ApiSchema]:
         """By the api's name."""
 
-    def context(self, traceparent: tuple[int, int] | None, timeout: float | None) -> CallContext:
-        """The context of a call from outside: (trace id, parent span id) and seconds, where the caller gave them."""
+    def context(self, parent: Parent | None, timeout: float | None) -> CallContext:
+        """The context of a call from outside: what it comes from, and seconds, where the caller told them."""
 
     async def invoke(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
         """Call a unary api with validated arguments; the result is checked. Raises what the call raises."""
@@ -81,7 +82,7 @@ class ApiEndpoint:
             try:
                 form = choose(accept, self._offers)
                 context = exchange.context = self._context(exchange.headers)
-                arguments = self._arguments(exchange)
+                arguments = await self._arguments(exchange)
             except CallError as error:
                 self._runtime.refused(self._api, error)
                 raise
@@ -98,10 +99,14 @@ class ApiEndpoint:
                 data = self._schema.encode(value, form)
         exchange.send(Reply(200, data, content_type(form), _headers(value) if form != JSON else {}))
 
-    def _arguments(self, exchange: Exchange) -> dict[str, Any]:
+    async def _arguments(self, exchange: Exchange) -> dict[str, Any]:
         if exchange.query:
             raise BadRequest(f"{self._api.name} takes its parameters in the body, not after a '?' in the address")
         body, exchange.body = exchange.body, b""
+        encoding = header(exchange.headers, "Content-Encoding")
+        if encoding:
+            exchange.reply_headers["Accept-Encoding"] = ACCEPTED  # RFC 9110, section 12.5.3
+            body = await decoded(body, encoding, exchange.site.max_body)
         return read_arguments(self._schema, header(exchange.headers, "Content-Type"), body)
 
     async def _stream(self, exchange: Exchange, form: StreamForm, arguments: Any, context: CallContext) -> None:
@@ -112,7 +117,7 @@ class ApiEndpoint:
         traceparent = header(headers, "traceparent")
         timeout = header(headers, TIMEOUT_HEADER)
         return self._runtime.context(
-            None if traceparent is None else parse_traceparent(traceparent),
+            None if traceparent is None else parse_traceparent(traceparent, header(headers, "tracestate") or ""),
             None if timeout is None else min(_seconds(timeout), self._runtime.spec.traffic.timeout),
         )
 

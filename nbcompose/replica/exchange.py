@@ -21,7 +21,7 @@ from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine,
 from nbcompose.errors import CallError, PayloadTooLarge, ServiceUnavailable, SlowRequest
 from nbcompose.replica.access import Access, header
 from nbcompose.replica.replies import PHRASES, Reply, error_reply
-from nbcompose.tracing import CallContext, format_traceparent, new_span_id
+from nbcompose.tracing import CallContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +220,7 @@ class Exchange(HTTPMessageDelegate):
         if self.site.stopping or ("Expect" in self.headers and not self._received):
             headers["Connection"] = "close"
         if self.context is not None:
-            context = self.context
-            headers["traceparent"] = format_traceparent(context.trace_id, context.span_id or new_span_id())
+            headers["traceparent"] = self.context.traceparent
         for name, value in (*self.reply_headers.items(), *more.items()):
             headers[name] = value
         return headers

@@ -197,11 +197,13 @@ class ServiceMetrics:
 def merge(replicas: Iterable[Iterable[Metric]]) -> list[Metric]:
     """One family for each name, with the samples of all replicas.
 
-    An exposition may show a name only once, and each replica gives families of the same names.
+    An exposition may show a name only once, and each replica gives families of the same names. (Where a name is of
+    another type in one, whose code is of another version, the first of them counts.)
     """
     merged: dict[str, Metric] = {}
     for family in (family for families in replicas for family in families):
         if family.name not in merged:
             merged[family.name] = Metric(family.name, family.documentation, family.type, family.unit)
-        merged[family.name].samples.extend(family.samples)
+        if merged[family.name].type == family.type:
+            merged[family.name].samples.extend(family.samples)
     return list(merged.values())

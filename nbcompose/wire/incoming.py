@@ -18,8 +18,9 @@ from nbcompose.wire.frames import Body, Kind, ProtocolError
 from nbcompose.wire.line import Line
 from nbcompose.wire.remote_errors import describe
 
-# Seconds left (negative: no limit), trace id (high, low), parent span id, length of the api's name.
-CALL_HEAD = struct.Struct("<dQQQH")
+# Seconds left (negative: no limit), trace id (high, low), parent span id, trace flags, lengths of the api's name and of
+# the trace's state, which follow.
+CALL_HEAD = struct.Struct("<dQQQBHH")
 COUNT = struct.Struct("<I")
 WINDOW = 32  # items of a stream that may be under way and not yet consumed
 
@@ -121,12 +122,15 @@ class Incoming:
         self._open: dict[int, IncomingCall] = {}
 
     def take_call(self, call_id: int, body: Body) -> None:
-        left, high, low, span_id, length = CALL_HEAD.unpack_from(body)
-        start = CALL_HEAD.size + length
-        api = bytes(body[CALL_HEAD.size : start]).decode()
+        left, high, low, span_id, flags, length, state_length = CALL_HEAD.unpack_from(body)
+        named = CALL_HEAD.size + length
+        start = named + state_length
+        api = bytes(body[CALL_HEAD.size : named]).decode()
+        state = bytes(body[named:start]).decode() if state_length else ""
         if call_id in self._open or len(body) < start:
             raise ProtocolError(f"{self._line.name} sent a call that is malformed, or has the id of another")
-        context = CallContext(None if left < 0 else time.monotonic() + left, high << 64 | low, span_id)
+        deadline = None if left < 0 else time.monotonic() + left
+        context = CallContext(deadline, high << 64 | low, span_id, flags, state)
         call = self._open[call_id] = IncomingCall(self, self._line, call_id, api, context)
         arguments = memoryview(body)[start:]
         if self._handler is None:

@@ -19,7 +19,7 @@ from nbcompose.replica.access import Access
 from nbcompose.replica.http import HttpServer, Limits
 from nbcompose.schema import ApiSchema
 from nbcompose.spec import ApiSpec, Http, ServiceSpec
-from nbcompose.tracing import CallContext
+from nbcompose.tracing import CallContext, Parent
 
 T = TypeVar("T")
 
@@ -37,9 +37,9 @@ class Runtime:
         self.answers: Counter[tuple[str, int]] = Counter()
         self.refusals: list[tuple[str, str]] = []
 
-    def context(self, traceparent: tuple[int, int] | None, timeout: float | None) -> CallContext:
+    def context(self, parent: Parent | None, timeout: float | None) -> CallContext:
         self.timeouts.append(timeout)
-        self.contexts.append(CallContext(None, *(traceparent or (0, 0))))
+        self.contexts.append(CallContext(None, *(parent or ())))
         return self.contexts[-1]
 
     async def invoke(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:

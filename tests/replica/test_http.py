@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -750,6 +751,49 @@ async def test_a_trace_goes_on(served: Served) -> None:
     parsed = parse_traceparent(response.headers["traceparent"])
     assert parsed is not None
     assert parsed[0] == 5
+
+
+@pytest.mark.parametrize("flags", ["00", "01"])
+@pytest.mark.parametrize("state", ["", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"])
+async def test_flags_and_state_of_a_trace_go_on(served: Served, flags: str, state: str) -> None:
+    headers = {"traceparent": format_traceparent(5, 6)[:-2] + flags, "tracestate": state}
+    for route, document in (("/greet", "Ada"), ("/count", {"n": 1}), ("/greet", {})):
+        response = await served.http.post(route, json=document, headers=headers)
+        assert response.headers["traceparent"].endswith(f"-{flags}")
+        context = served.runtime.contexts[-1]
+        assert (context.trace_flags, context.trace_state) == (int(flags), state)
+
+
+async def test_a_state_without_a_trace_is_dropped(served: Served) -> None:
+    await served.http.post("/greet", json="Ada", headers={"traceparent": "00-nonsense", "tracestate": "a=b"})
+    assert served.runtime.contexts[0].trace_state == ""
+
+
+async def test_every_answer_is_counted() -> None:
+    calls: list[tuple[str, int, dict[str, Any]]] = [
+        ("/greet", 200, {"json": "Ada"}),
+        ("/greet", 400, {"content": b"{", "headers": {"Content-Type": "application/json"}}),
+        ("/greet", 400, {"json": "Ada", "headers": {"X-Request-Timeout": "soon"}}),
+        ("/greet", 406, {"json": "Ada", "headers": {"Accept": "image/png"}}),
+        ("/greet", 413, {"content": b"x" * 2000}),
+        ("/greet", 415, {"content": b"x", "headers": {"Content-Type": "application/xml"}}),
+        ("/greet", 422, {"json": {}}),
+        ("/fail", 429, {"json": "full"}),
+        ("/fail", 500, {"json": "value"}),
+        ("/count", 200, {"json": {"n": 1}}),
+        ("", 404, {"json": {}}),
+    ]
+    async with serving(Service, http=Http(max_body=1000)) as small:
+        for route, status, request in calls:
+            assert (await small.http.post(route or "/nowhere", **request)).status_code == status
+        error_of(await small.http.get("/greet"), 405, "MethodNotAllowed")
+        assert small.runtime.answers == Counter([*((route, status) for route, status, _ in calls), ("/greet", 405)])
+        refused = ["BadRequest", "BadRequest", "NotAcceptable", "UnsupportedMediaType", "InvalidArgument"]
+        assert small.runtime.refusals == [("greet", name) for name in refused]
+    async with serving(Service, token="secret") as guarded:
+        error_of(await guarded.http.post("/greet", json="Ada"), 401, "Unauthorized")
+        error_of(await guarded.http.get("/nowhere"), 401, "Unauthorized")
+        assert guarded.runtime.answers == {("/greet", 401): 1, ("", 401): 1}
 
 
 @pytest.mark.parametrize("headers", [{}, {"traceparent": "00-nonsense"}])
