@@ -7,6 +7,7 @@ where they are UTF-8 and as base64 where they are not.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 from typing import Any
@@ -25,13 +26,16 @@ def dump_json(adapter: TypeAdapter[Any], value: Any) -> bytes:
     try:
         return adapter.serializer.to_json(value, fallback=fallback, warnings=False)
     except PydanticSerializationError as error:
-        if "utf-8" not in str(error):
-            raise ValueError(str(error).removeprefix("Error serializing to JSON: ")) from error
-    return to_json(plain(value), fallback=fallback, inf_nan_mode="null")
+        # Bytes that are no text, or NaT, which is a datetime and none.
+        with contextlib.suppress(PydanticSerializationError):
+            return to_json(plain(value), fallback=fallback, inf_nan_mode="null")
+        raise ValueError(str(error).removeprefix("Error serializing to JSON: ")) from error
 
 
 def fallback(value: Any) -> Any:
     """For pydantic: another form of a value of an unknown type."""
+    if codecs.is_missing(value):
+        return None
     leaf = leaf_for(type(value), over_http=False)
     if leaf is None:
         raise TypeError(f"a value of type {type(value).__qualname__} has no JSON form")
@@ -40,6 +44,8 @@ def fallback(value: Any) -> Any:
 
 def plain(value: Any) -> Any:
     """The slow way: everything as dicts, lists and scalars. For what pydantic gave up on, e.g. bytes in a model."""
+    if codecs.is_missing(value):
+        return None
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _bytes(bytes(value))
     if isinstance(value, enum.Enum):
