@@ -73,7 +73,6 @@ class ApiEndpoint:
         self._schema = runtime.schemas[api.name]
         types = self._schema.media_types()
         self._offers = offers(types) if api.stream else types
-        self._has_files = self._offers[0] != JSON and not api.stream
         self._encoding = asyncio.Lock()  # of one result at a time, which may be the same image
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -92,7 +91,7 @@ class ApiEndpoint:
             value = await self._runtime.invoke(self._api, arguments, context)
             if len(self._offers) > 1:  # which of them depends on the result
                 form = choose(accept, self._schema.forms(value))
-            if self._has_files:  # to read one, or to encode an image, may take long
+            if self._schema.gives_file:  # to read one, or to encode an image, may take long
                 async with self._encoding:
                     data = await asyncio.to_thread(self._schema.encode, value, form)
             else:

@@ -135,7 +135,12 @@ class ApiSchema:
         leaf = self._result_form
         if leaf is None:
             return (forms.JSON,)
-        return (*leaf.gives, forms.JSON) if leaf.is_file else (forms.JSON, *leaf.gives)
+        return (*leaf.gives, forms.JSON) if self.gives_file else (forms.JSON, *leaf.gives)
+
+    @property
+    def gives_file(self) -> bool:
+        """Whether results are files at heart, such as images: JSON is what they are to those who ask for it."""
+        return self._result_form is not None and self._result_form.is_file
 
     def forms(self, value: Any) -> tuple[str, ...]:
         """What this very result may be sent as, the default first."""

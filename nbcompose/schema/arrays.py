@@ -205,6 +205,9 @@ class Moment(Leaf):
     def json_value(self, value: Any) -> Any:
         return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
+    def _dump(self, value: Any) -> Any:
+        return None if codecs.is_missing(value) else super()._dump(value)
+
     def describe(self) -> dict[str, Any]:
         return {"type": "string", "description": f"a {self.cls.__name__}"}
 

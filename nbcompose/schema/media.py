@@ -75,7 +75,8 @@ class Upload(Leaf):
     """`pathlib.Path` over HTTP: the file's contents, never its name, since a caller has no business with our disk."""
 
     is_file = True
-    takes = gives = ANY_FILE
+    takes = ANY_FILE
+    gives = ("*/*", OCTETS)
 
     def accept(self, value: Any) -> Any:
         if isinstance(value, self.cls):
@@ -92,7 +93,9 @@ class Upload(Leaf):
 
     def forms(self, value: Any) -> tuple[str, ...]:
         guessed, coding = mimetypes.guess_type(str(value))
-        return (OCTETS,) if guessed is None or coding is not None else tuple(dict.fromkeys((guessed, OCTETS)))
+        # As application/json an answer is JSON: there a file is base64, whatever is in it.
+        is_told = guessed not in (None, OCTETS, "application/json") and coding is None
+        return (str(guessed), OCTETS) if is_told else (OCTETS,)
 
     def encode(self, value: Any, media_type: str) -> bytes:
         return pathlib.Path(value).read_bytes()

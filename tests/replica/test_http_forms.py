@@ -258,7 +258,7 @@ async def test_no_image_is_null_where_json_will_do(served: Served) -> None:
         ("/picture", "application/pdf", [*IMAGES, JSON]),
         ("/picture", "image/*;q=0", [*IMAGES, JSON]),
         ("/file", "image/png", ["application/pdf", OCTETS, JSON]),
-        ("/file", "*/*;q=0", [OCTETS, "*/*", JSON]),
+        ("/file", "*/*;q=0", ["*/*", OCTETS, JSON]),
         ("/number", "text/plain", [JSON]),
         ("/tell", JSON, ["application/x-ndjson", "text/event-stream", "text/plain"]),
         ("/tick", "text/plain", ["application/x-ndjson", "text/event-stream"]),
@@ -307,6 +307,12 @@ async def test_texts_that_end_in_an_error_are_cut_off(served: Served, caplog: py
     assert (await soon(served.http.get("/healthz"))).status_code == 200
 
 
+async def test_the_line_for_curl_keeps_a_file(served: Served) -> None:
+    for route, keeps in (("/picture", True), ("/file", True), ("/text", False), ("/tell", False)):
+        message = error_of(await served.http.get(route), 405, "MethodNotAllowed")["message"]
+        assert (" -o answer " in message) is keeps
+
+
 async def test_the_document_names_what_is_given(served: Served) -> None:
     paths = (await served.http.get("/openapi.json")).json()["paths"]
 
@@ -314,7 +320,7 @@ async def test_the_document_names_what_is_given(served: Served) -> None:
         return iter(paths[route]["post"]["responses"]["200"]["content"])
 
     assert list(given("/picture")) == [*IMAGES, JSON]
-    assert list(given("/file")) == [OCTETS, "*/*", JSON]
+    assert list(given("/file")) == ["*/*", OCTETS, JSON]
     assert list(given("/text")) == [JSON, "text/plain"]
     assert list(given("/tell")) == ["application/x-ndjson", "text/event-stream", "text/plain"]
     assert list(given("/tick")) == ["application/x-ndjson", "text/event-stream"]

@@ -88,6 +88,7 @@ def test_a_form_that_the_value_lacks_is_refused(schema_for, annotation, value):
         (pathlib.Path, pathlib.Path("a.unheard-of"), (OCTETS, JSON)),
         (pathlib.Path, pathlib.Path("a.csv.gz"), (OCTETS, JSON)),  # the type would be that of what is packed
         (Annotated[pathlib.Path, "a report"], pathlib.Path("a.html"), ("text/html", OCTETS, JSON)),
+        (pathlib.Path, pathlib.Path("a.json"), (OCTETS, JSON)),  # as JSON it is base64, as any file is
         (dict, {}, (JSON,)),
     ],
 )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import pathlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pydantic
 import pytest
 
-from nbcompose.errors import InvalidArgument
+from nbcompose.errors import InvalidArgument, InvalidResult
 
 STAMP = pd.Timestamp("2024-02-29T12:00:00", tz="UTC")
 INTERVAL = {"left": 0, "right": 1, "closed": "right"}
@@ -47,6 +50,31 @@ def test_values_wherever_they_stand(schema_for, value, expected):
     assert dumped(schema_for, Any, value) == expected
     assert dumped(schema_for, dict, {"k": [value]}) == {"k": [expected]}
     assert dumped(schema_for, list[Any], [value, (value,)]) == [expected, [expected]]
+
+
+class Model(pydantic.BaseModel):
+    at: Any
+    path: pathlib.Path
+
+
+@dataclass(frozen=True)
+class Data:
+    at: Any
+    path: pathlib.Path
+
+
+@pytest.mark.parametrize("cls", [Model, Data])
+def test_what_is_missing_leaves_the_rest_as_it_is(schema_for, cls, tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"hello")
+    value = cls(at=pd.NaT, path=path)
+    assert dumped(schema_for, cls, value) == dumped(schema_for, cls, cls(at=None, path=path))
+    assert value.at is pd.NaT
+
+
+def test_a_file_that_is_gone_is_no_name_beside_what_is_missing(schema_for, tmp_path):
+    with pytest.raises(InvalidResult, match="No such file"):
+        dumped(schema_for, Data, Data(at=pd.NaT, path=tmp_path / "gone"))
 
 
 @pytest.mark.parametrize(("value", "expected"), SCALARS)
