@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from pydantic_core import from_json
-from tornado.httputil import HTTPFile, HTTPInputError, parse_multipart_form_data
+from tornado.httputil import HTTPFile, HTTPInputError, ParseMultipartConfig, parse_multipart_form_data
 
 from nbcompose.errors import BadRequest, UnsupportedMediaType
 from nbcompose.replica.replies import JSON
@@ -20,7 +20,8 @@ from nbcompose.schema import ApiSchema, Part
 
 MULTIPART = "multipart/form-data"
 URLENCODED = "application/x-www-form-urlencoded"
-MAX_FIELDS = 1000  # of an urlencoded form
+MAX_FIELDS = 1000  # of a form; of files, tornado itself would take 100
+_LIMITS = ParseMultipartConfig(max_parts=MAX_FIELDS)
 
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
 
@@ -68,7 +69,7 @@ def _parts(boundary: bytes, body: bytes) -> Iterator[Part]:
     fields: dict[str, list[bytes]] = {}
     files: dict[str, list[HTTPFile]] = {}
     try:
-        parse_multipart_form_data(boundary, body, fields, files)
+        parse_multipart_form_data(boundary, body, fields, files, config=_LIMITS)
     except (HTTPInputError, UnicodeError) as error:
         raise BadRequest(f"the body is not {MULTIPART}: {error}") from None
     for name, values in fields.items():

@@ -132,6 +132,13 @@ async def test_a_file_is_its_bytes(served: Served, name: str, data: bytes, media
         assert raw.json() == len(data)
 
 
+async def test_a_form_may_have_many_files(served: Served) -> None:
+    response = await served.http.post("/sizes", files=[("fs", (f"{i}", b"x")) for i in range(900)])
+    assert response.json() == [*[1] * 900, ""]
+    response = await served.http.post("/sizes", files=[("fs", (f"{i}", b"x")) for i in range(1001)])
+    assert "too many parts" in error_of(response, 400, "BadRequest")["message"]
+
+
 async def test_a_body_of_json_has_files_in_base64(served: Served) -> None:
     text = base64.b64encode(b"hello").decode()
     assert (await served.http.post("/size", json={"f": text})).json() == 5
