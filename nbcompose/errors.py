@@ -35,6 +35,9 @@
 
     UnknownArgumentWarning, IgnoredOptionWarning, LargeCaptureWarning, ResourceShortageWarning
 
+The status is that of an error in the very request: what a service's own calls raise is no mistake of its caller's, see
+`NbcomposeError.internal`.
+
 An exception that user code raises in a replica reaches the caller as itself where its type can be rebuilt, and as
 `RemoteError` otherwise; either way `__cause__` is a `RemoteTraceback` with the frames of the replica.
 """
@@ -43,12 +46,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 class NbcomposeError(Exception):
-    """Base of everything that nbcompose raises on purpose."""
+    """Base of everything that nbcompose raises on purpose.
+
+    `internal`: it came out of a call that a service made itself, so that whoever called that service is not to blame,
+    whatever `status` says: over HTTP it is a 500. (One that is full below is a 503; 503 and 504 stay.)
+    """
 
     status = 500
+    internal = False
+
+    def from_below(self) -> Self:
+        """This error, marked as internal."""
+        self.internal = True
+        return self
 
 
 @dataclass(frozen=True, slots=True)

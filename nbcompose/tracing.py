@@ -24,6 +24,21 @@ CANCELLED = "CallCancelled"  # what a span has for an error when its caller gave
 TRACEPARENT = re.compile(r"^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$")
 
 
+SAMPLED = 0x01
+KNOWN_FLAGS = 0x03  # sampled, and random, which says of the trace id how it was made
+MAX_STATE = 4096  # characters; 512 have to be passed on
+MAX_MEMBERS = 32
+
+
+class Parent(NamedTuple):
+    """The call elsewhere that a call comes from: ids, flags, and what tracing systems have to say of the trace."""
+
+    trace_id: int
+    span_id: int
+    flags: int = SAMPLED
+    state: str = ""
+
+
 def new_trace_id() -> int:
     return _random.getrandbits(128) or 1
 
@@ -36,19 +51,36 @@ class CallContext:
     """What travels with a call: deadline, trace, parent span, and whether the caller has given up.
 
     `deadline` is on `time.monotonic()`'s clock, in seconds; None: no limit. `span_id` is the caller's span until the
-    call begins, then its own. `on_loop`: the api runs on an event loop, which a blocking call would stop.
+    call begins, then its own. `trace_flags` and `trace_state` are passed on as they came: what is not sampled elsewhere
+    is recorded here all the same. `on_loop`: the api runs on an event loop, which a blocking call would stop.
     `on_cancel` callbacks run on the loop of the process, once; `cancelled` may be read from any thread.
     """
 
-    __slots__ = ("_callbacks", "cancelled", "deadline", "on_loop", "span_id", "trace_id")
+    __slots__ = (
+        "_callbacks", "cancelled", "deadline", "on_loop", "span_id", "trace_flags", "trace_id", "trace_state",
+    )  # fmt: skip
 
-    def __init__(self, deadline: float | None = None, trace_id: int = 0, span_id: int = 0) -> None:
+    def __init__(
+        self,
+        deadline: float | None = None,
+        trace_id: int = 0,
+        span_id: int = 0,
+        trace_flags: int = SAMPLED,
+        trace_state: str = "",
+    ) -> None:
         self.deadline = deadline
         self.trace_id = trace_id or new_trace_id()
         self.span_id = span_id
+        self.trace_flags = trace_flags
+        self.trace_state = trace_state
         self.on_loop = False
         self.cancelled = False
         self._callbacks: list[Callable[[], object]] | None = None
+
+    @property
+    def traceparent(self) -> str:
+        """The header that tells of this call."""
+        return format_traceparent(self.trace_id, self.span_id or new_span_id(), self.trace_flags)
 
     def remaining(self) -> float | None:
         """Seconds until the deadline, possibly negative; None without one."""
@@ -101,17 +133,20 @@ def cancelled() -> bool:
     return context.cancelled or (context.deadline is not None and time.monotonic() >= context.deadline)
 
 
-def parse_traceparent(header: str) -> tuple[int, int] | None:
-    """(trace id, span id) of a `traceparent` header; None when it is not a valid one."""
+def parse_traceparent(header: str, state: str = "") -> Parent | None:
+    """What a `traceparent` header, and the `tracestate` beside it, tell; None when it is not a valid one."""
     match = TRACEPARENT.match(header.strip())
     if match is None or match[1] == "ff" or (match[1] == "00" and match[5]):
         return None
     trace_id, span_id = int(match[2], 16), int(match[3], 16)
-    return (trace_id, span_id) if trace_id and span_id else None
+    if not (trace_id and span_id):
+        return None
+    is_valid = len(state) <= MAX_STATE and state.count(",") < MAX_MEMBERS and state.isascii() and state.isprintable()
+    return Parent(trace_id, span_id, int(match[4], 16) & KNOWN_FLAGS, state if is_valid else "")
 
 
-def format_traceparent(trace_id: int, span_id: int) -> str:
-    return f"00-{trace_id:032x}-{span_id:016x}-01"
+def format_traceparent(trace_id: int, span_id: int, flags: int = SAMPLED) -> str:
+    return f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}"
 
 
 class Span(NamedTuple):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from nbcompose import tracing
 from nbcompose.tracing import (
     CallContext,
+    Parent,
     Span,
     SpanBuffer,
     TraceLog,
@@ -33,13 +34,40 @@ def span(trace: int, start: float = 0.0) -> Span:
 
 
 def test_a_traceparent_is_read_and_written() -> None:
-    assert parse_traceparent(HEADER) == (TRACE, SPAN)
+    assert parse_traceparent(HEADER) == Parent(TRACE, SPAN, flags=1, state="")
     assert format_traceparent(TRACE, SPAN) == HEADER
+
+
+@pytest.mark.parametrize(("given", "kept"), [("00", 0), ("01", 1), ("02", 2), ("03", 3), ("ff", 3), ("fc", 0)])
+def test_flags_that_are_known_are_kept(given: str, kept: int) -> None:
+    parent = parse_traceparent(HEADER[:-2] + given)
+    assert parent is not None
+    assert parent.flags == kept
+    assert CallContext(None, *parent).traceparent == f"{HEADER[:-2]}{kept:02x}"
+
+
+@pytest.mark.parametrize(
+    ("state", "kept"),
+    [
+        ("", True),
+        ("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", True),
+        ("a=" + "x" * 510, True),
+        (",".join(f"k{i}=v" for i in range(32)), True),
+        (",".join(f"k{i}=v" for i in range(33)), False),
+        ("a=" + "x" * 5000, False),
+        ("a=\x01", False),
+        ("a=é", False),
+    ],
+)
+def test_what_tracing_systems_say_is_passed_on(state: str, kept: bool) -> None:
+    parent = parse_traceparent(HEADER, state)
+    assert parent is not None
+    assert parent.state == (state if kept else "")
 
 
 @given(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1))
 def test_ids_survive_the_header(trace: int, span_id: int) -> None:
-    assert parse_traceparent(format_traceparent(trace, span_id)) == (trace, span_id)
+    assert parse_traceparent(format_traceparent(trace, span_id)) == Parent(trace, span_id)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +92,9 @@ def test_invalid_headers_are_no_context(header: str) -> None:
     "header", [f"  {HEADER}\t", HEADER.replace("00-4b", "01-4b"), "cc" + HEADER[2:] + "-what-the-future-adds"]
 )
 def test_blanks_and_later_versions_are_taken(header: str) -> None:
-    assert parse_traceparent(header) == (TRACE, SPAN)
+    parent = parse_traceparent(header)
+    assert parent is not None
+    assert parent[:2] == (TRACE, SPAN)
 
 
 @given(st.text())

@@ -94,7 +94,8 @@ class Batch:
         self._wanted = len(calls)
         deadlines = [c.context.deadline for c in calls]
         latest = None if None in deadlines else max(d for d in deadlines if d is not None)
-        self.context = CallContext(latest, calls[0].context.trace_id, calls[0].context.span_id)
+        first = calls[0].context
+        self.context = CallContext(latest, first.trace_id, first.span_id, first.trace_flags, first.trace_state)
 
     def leave(self) -> None:
         self._wanted -= 1

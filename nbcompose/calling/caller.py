@@ -13,7 +13,7 @@ from nbcompose.calling.cancelling import cancellable_items, with_cancel
 from nbcompose.calling.client import Client
 from nbcompose.calling.portal import Portal
 from nbcompose.calling.waiting import Waiter
-from nbcompose.errors import CallError, RemoteTraceback, UnknownApi
+from nbcompose.errors import CallError, NbcomposeError, RemoteTraceback, UnknownApi
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext
 from nbcompose.wire.call import ConnectionClosed
@@ -164,11 +164,13 @@ def find_api(service: str, apis: tuple[ApiSpec, ...], name: str) -> ApiSpec:
     for api in apis:
         if api.name == name:
             return api
-    raise UnknownApi(f"{service} has no api {name!r}; it has: {', '.join(a.name for a in apis)}")
+    raise UnknownApi(f"{service} has no api {name!r}; it has: {', '.join(a.name for a in apis)}").from_below()
 
 
 def _from_elsewhere(error: Exception) -> Exception:
     """The error without the way that it took through nbcompose, which helps nobody; its cause has the remote frames."""
+    if isinstance(error, NbcomposeError):
+        error.from_below()
     if isinstance(error, CallError) or isinstance(error.__cause__, RemoteTraceback):
         error.__traceback__ = None
     return error

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from nbcompose.batching import joining
-from nbcompose.errors import InvalidArgument, InvalidResult
+from nbcompose.errors import InvalidArgument, InvalidResult, NbcomposeError
 from nbcompose.schema import ApiSchema
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext, current_call
@@ -29,6 +29,8 @@ def within(instance: Any, context: CallContext | None = None) -> Iterator[None]:
     call = current_call.set(context) if context is not None else None
     try:
         yield
+    except NbcomposeError as error:
+        raise error.from_below()  # noqa: B904  it is the same error
     finally:
         _inside.reset(inside)
         if call is not None:
@@ -45,7 +47,10 @@ def checked(method: Callable[..., Any], api: ApiSpec, schema: ApiSchema) -> Call
         inside = _inside.get()
         if inside is not None and inside() is self:
             return method(self, *args, **kwargs)
-        args, kwargs = schema.call_arguments(schema.validate(schema.bind(args, kwargs)))
+        try:
+            args, kwargs = schema.call_arguments(schema.validate(schema.bind(args, kwargs)))
+        except InvalidArgument as error:
+            raise error.from_below()  # noqa: B904  it is the same error
         return wrapped(self, args, kwargs)
 
     return call
@@ -53,7 +58,9 @@ def checked(method: Callable[..., Any], api: ApiSpec, schema: ApiSchema) -> Call
 
 def _context(*, on_loop: bool) -> CallContext:
     outer = current_call.get()
-    context = CallContext(outer.deadline, outer.trace_id) if outer is not None else CallContext()
+    context = CallContext()
+    if outer is not None:
+        context = CallContext(outer.deadline, outer.trace_id, 0, outer.trace_flags, outer.trace_state)
     context.on_loop = on_loop
     return context
 

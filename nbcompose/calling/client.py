@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nbcompose.errors import DeadlineExceeded, ServiceUnavailable
+from nbcompose.errors import DeadlineExceeded, NbcomposeError, ServiceUnavailable
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext
 from nbcompose.wire.board import LoadBoard
@@ -113,6 +113,8 @@ class Client:
                 return await connection.call(api, arguments, context, deadline)
             except ConnectionClosed:
                 await asyncio.sleep(0)
+            except NbcomposeError as error:
+                raise error.from_below()  # noqa: B904  it is the same error
 
     def begin(
         self, service: str, api: str, arguments: Any, context: CallContext, result: Settled
@@ -143,6 +145,8 @@ class Client:
                 return
             except ConnectionClosed:  # only before the first item: nothing has been sent
                 await asyncio.sleep(0)
+            except NbcomposeError as error:
+                raise error.from_below()  # noqa: B904  it is the same error
 
     async def known_apis(self, service: str, context: CallContext) -> tuple[ApiSpec, ...]:
         """What `service` offers, once that is known. Raises `ServiceUnavailable` when it stays unknown."""

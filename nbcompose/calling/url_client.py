@@ -24,7 +24,7 @@ from nbcompose.errors import CallError, DeadlineExceeded, InvalidArgument, Remot
 from nbcompose.host.forked import keep_numbers_from_children
 from nbcompose.schema.binding import Binding
 from nbcompose.spec import ApiSpec, ParamSpec
-from nbcompose.tracing import CallContext, format_traceparent
+from nbcompose.tracing import CallContext
 
 JSON = "application/json"
 # Rather than NDJSON, where an item could be taken for an error, and a stream that was cut for one that is complete.
@@ -86,11 +86,14 @@ class UrlCaller(RemoteCaller):
 
     def _body(self, api: ApiSpec, args: Args, kwargs: Kwargs) -> bytes:
         """The arguments as a JSON object. Raises `InvalidArgument`."""
-        arguments = Binding(f"{self.service}.{api.name}", api, {}).bind(args, kwargs)
         try:
+            arguments = Binding(f"{self.service}.{api.name}", api, {}).bind(args, kwargs)
             return to_json(arguments, fallback=_plain, bytes_mode="base64", inf_nan_mode="null")
+        except InvalidArgument as error:
+            raise error.from_below()  # noqa: B904  it is the same error
         except PydanticSerializationError as error:
-            raise InvalidArgument(f"{self.service}.{api.name}: an argument has no JSON form: {error}") from error
+            reason = f"{self.service}.{api.name}: an argument has no JSON form: {error}"
+            raise InvalidArgument(reason).from_below() from error
 
     @contextlib.asynccontextmanager
     async def _exchange(
@@ -105,7 +108,9 @@ class UrlCaller(RemoteCaller):
         """A request and its successful response, whose body is still to be read within the context."""
         until = _deadline(context) if deadline is None else deadline
         left = max(0.0, until - asyncio.get_running_loop().time())
-        headers = {"Accept": accept, "traceparent": format_traceparent(context.trace_id, context.span_id or 1)}
+        headers = {"Accept": accept, "traceparent": context.traceparent}
+        if context.trace_state:
+            headers["tracestate"] = context.trace_state
         headers["X-Request-Timeout"] = f"{left:.3f}"
         if body is not None:
             headers["Content-Type"] = JSON
@@ -148,14 +153,15 @@ class UrlCaller(RemoteCaller):
     def _error(self, status: int, document: Any) -> CallError:
         detail = document.get("error") if isinstance(document, dict) else None
         if not isinstance(detail, dict):
-            return ServiceUnavailable(f"{self._url} answered with status {status}, and not as an nbcompose service")
+            told = f"{self._url} answered with status {status}, and not as an nbcompose service"
+            return ServiceUnavailable(told).from_below()
         message = f"{self.service}: {detail.get('message', '')}"
         cls = getattr(errors, str(detail.get("type")), None)
         if cls is InvalidArgument:
-            return InvalidArgument(message, detail.get("problems") or ())
+            return InvalidArgument(message, detail.get("problems") or ()).from_below()
         if isinstance(cls, type) and issubclass(cls, CallError) and cls is not RemoteError:
-            return cls(message)
-        return RemoteError(message, str(detail.get("type", "")))
+            return cls(message).from_below()
+        return RemoteError(message, str(detail.get("type", ""))).from_below()
 
 
 def apis_of(service: str, document: Any) -> tuple[ApiSpec, ...]:

@@ -10,6 +10,10 @@ from nbcompose.spec import ApiSpec, ParamSpec
 _LITERALS: dict[str, Any] = {"str": "...", "int": 1, "float": 0.5, "bool": True, "dict": {}, "list": []}
 
 
+# Results that are files, which no terminal shows, by the last part of their names.
+_FILES = {"Image", "Path", "PosixPath", "bytes", "bytearray"}
+
+
 def python_call(variable: str, api: ApiSpec) -> str:
     """E.g. `Answer.ask("...")`; for an api that yields, a loop over it."""
     arguments = []
@@ -25,7 +29,8 @@ def curl_call(variable: str, api: ApiSpec) -> str:
     """A cell's line that calls the api over HTTP. IPython fills in the address and the token when it runs."""
     body = json.dumps({p.name: "..." if (value := _value(p)) is None else value for p in _needed(api)})
     braces = body.replace("{", "{{").replace("}", "}}")  # single ones are IPython's
-    flags = " -N" if api.stream else ""
+    saves = api.returns.removesuffix(" | None").rpartition(".")[2] in _FILES
+    flags = " -N" if api.stream else " -o answer" if saves else ""
     return (
         f'!curl -s{flags} {{{variable}.url}}{api.route} -H "Authorization: Bearer {{{variable}.token}}"'
         f" -H \"Content-Type: application/json\" -d '{braces}'"

@@ -17,8 +17,10 @@ from nbcompose.spec import Http
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # What a page of an allowed origin may send, and what it may read of the answer.
-CORS_REQUEST_HEADERS = "Authorization, Content-Type, Accept, X-Request-Timeout, traceparent"
-CORS_RESPONSE_HEADERS = "traceparent, Retry-After, Allow"
+CORS_REQUEST_HEADERS = (
+    "Authorization, Content-Type, Content-Encoding, Accept, X-Request-Timeout, traceparent, tracestate"
+)
+CORS_RESPONSE_HEADERS = "traceparent, Retry-After, Allow, Accept-Encoding, Content-Disposition"
 
 
 @dataclass(frozen=True, slots=True)

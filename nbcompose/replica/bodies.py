@@ -5,19 +5,25 @@ Which types a parameter takes, and what their bytes mean, is the schema's matter
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from email.message import Message
 from typing import Any
+from urllib.parse import parse_qsl
 
 from pydantic_core import from_json
-from tornado.httputil import HTTPFile, HTTPInputError, parse_multipart_form_data
+from tornado.httputil import HTTPFile, HTTPInputError, ParseMultipartConfig, parse_multipart_form_data
 
 from nbcompose.errors import BadRequest, UnsupportedMediaType
 from nbcompose.replica.replies import JSON
-from nbcompose.schema import ApiSchema
+from nbcompose.schema import ApiSchema, Part
 
-FORM = "multipart/form-data"
-CURL_DEFAULT = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+URLENCODED = "application/x-www-form-urlencoded"
+MAX_FIELDS = 1000  # of a form; of files, tornado itself would take 100
+_LIMITS = ParseMultipartConfig(max_parts=MAX_FIELDS)
+
+_MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
 
 
 def read_arguments(schema: ApiSchema, content_type: str | None, body: bytes) -> dict[str, Any]:
@@ -28,19 +34,16 @@ def read_arguments(schema: ApiSchema, content_type: str | None, body: bytes) -> 
     """
     if not content_type or content_type == JSON:  # the common cases, which need no parsing
         return schema.validate_json(_json(body) if body else {})
-    header = Message()
-    header["Content-Type"] = content_type
-    media_type = header.get_content_type()
+    media_type = content_type.partition(";")[0].strip().lower()
     if media_type == JSON:
         return schema.validate_json(_json(body) if body else {})
-    if media_type == FORM:
-        boundary = header.get_boundary()
-        if boundary is None:
-            raise BadRequest(f"Content-Type: {FORM} has no boundary")
-        return schema.validate_json(schema.decode_form(_parts(boundary, body)))
-    if media_type == CURL_DEFAULT:
-        raise UnsupportedMediaType(f"a body of type {media_type} is not read; with curl add -H 'Content-Type: {JSON}'")
-    return schema.validate_json(schema.decode_body(body, media_type))
+    if media_type == MULTIPART:
+        return schema.validate_json(schema.decode_form(_parts(_boundary(content_type), body)))
+    if media_type == URLENCODED:
+        return schema.validate_json(schema.decode_form(_fields(body)))
+    if not _MEDIA_TYPE.fullmatch(media_type):
+        raise BadRequest(f"Content-Type: {content_type!r} is not a media type, such as {JSON}")
+    return schema.validate_json(schema.decode_body(body, content_type))
 
 
 def _json(body: bytes) -> Any:
@@ -50,14 +53,25 @@ def _json(body: bytes) -> Any:
         raise BadRequest(f"the body is not JSON: {error}") from None
 
 
-def _parts(boundary: str, body: bytes) -> Iterator[tuple[str, bytes, str | None, str | None]]:
-    """(name, data, media type, file name) of each part of a form."""
+def _boundary(content_type: str) -> bytes:
+    header = Message()
+    header["Content-Type"] = content_type
+    try:
+        boundary = (header.get_boundary() or "").encode("latin-1")
+    except (ValueError, LookupError):  # of an encoded parameter (RFC 2231)
+        boundary = b""
+    if not boundary:
+        raise BadRequest(f"Content-Type: {MULTIPART} has no boundary that can be read")
+    return boundary
+
+
+def _parts(boundary: bytes, body: bytes) -> Iterator[Part]:
     fields: dict[str, list[bytes]] = {}
     files: dict[str, list[HTTPFile]] = {}
     try:
-        parse_multipart_form_data(boundary.encode("latin-1"), body, fields, files)
+        parse_multipart_form_data(boundary, body, fields, files, config=_LIMITS)
     except (HTTPInputError, UnicodeError) as error:
-        raise BadRequest(f"the body is not {FORM}: {error}") from None
+        raise BadRequest(f"the body is not {MULTIPART}: {error}") from None
     for name, values in fields.items():
         for data in values:
             yield name, data, None, None
@@ -66,3 +80,17 @@ def _parts(boundary: str, body: bytes) -> Iterator[tuple[str, bytes, str | None,
             # tornado's word for a part that does not say what it is.
             known = upload.content_type != "application/unknown"
             yield name, upload.body, upload.content_type if known else None, upload.filename
+
+
+def _fields(body: bytes) -> Iterator[Part]:
+    # curl calls everything so by default; no form begins as JSON does.
+    hint = f"for JSON, with curl, add -H 'Content-Type: {JSON}'"
+    if body.lstrip()[:1] in (b"{", b"[", b'"'):
+        raise UnsupportedMediaType(f"the body says that it is {URLENCODED}, and is not; {hint}")
+    try:
+        text, strict = body.decode("ascii"), bool(body)
+        pairs = parse_qsl(text, True, strict_parsing=strict, errors="strict", max_num_fields=MAX_FIELDS)
+    except ValueError as error:
+        raise BadRequest(f"the body is not {URLENCODED}: {error}; {hint}") from None
+    for name, value in pairs:
+        yield name, value.encode(), None, None

@@ -57,11 +57,16 @@ def _read(name: str) -> bytes:
     return files("nbcompose.replica").joinpath("static", name).read_bytes()
 
 
-def curl_line(url: str, schema: Mapping[str, Any], *, needs_token: bool) -> str:
-    """A command that calls an api. `schema`: that of its arguments; the required ones are in the command, empty."""
+def curl_line(url: str, schema: Mapping[str, Any], *, needs_token: bool, saves: bool = False) -> str:
+    """A command that calls an api. `schema`: that of its arguments; the required ones are in the command, empty.
+
+    `saves`: the answer is a file, which no terminal can show.
+    """
     properties = schema.get("properties", {})
     body = {name: _EMPTY.get(properties.get(name, {}).get("type")) for name in schema.get("required", ())}
     parts = ["curl", shlex.quote(url), "-H 'Content-Type: application/json'"]
+    if saves:
+        parts.append("-o answer")
     if needs_token:
         parts.append('-H "Authorization: Bearer $NBCOMPOSE_TOKEN"')
     return " ".join([*parts, "-d", shlex.quote(json.dumps(body))])

@@ -6,8 +6,10 @@ access and routing are not known here.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from pathlib import PurePath
 from typing import Any, Protocol
 
 from prometheus_client.core import Metric
@@ -15,16 +17,17 @@ from prometheus_client.exposition import choose_encoder
 from pydantic_core import to_json
 from tornado.httputil import HTTPHeaders
 
-from nbcompose.errors import BadRequest
+from nbcompose.errors import BadRequest, CallError
 from nbcompose.replica.access import header
 from nbcompose.replica.bodies import read_arguments
 from nbcompose.replica.docs import asset
+from nbcompose.replica.encodings import ACCEPTED, decoded
 from nbcompose.replica.exchange import Exchange
-from nbcompose.replica.replies import JSON, Reply, choose, json_reply
-from nbcompose.replica.streams import FORMS, ItemStream
+from nbcompose.replica.replies import JSON, Reply, choose, content_type, file_name, json_reply
+from nbcompose.replica.streams import FORMS, ItemStream, StreamForm, offers
 from nbcompose.schema import ApiSchema, TempFiles, openapi
 from nbcompose.spec import ApiSpec, ServiceSpec
-from nbcompose.tracing import CallContext, parse_traceparent
+from nbcompose.tracing import CallContext, Parent, parse_traceparent
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 
@@ -39,14 +42,20 @@ class RuntimeLike(Protocol):
     def schemas(self) -> Mapping[str, ApiSchema]:
         """By the api's name."""
 
-    def context(self, traceparent: tuple[int, int] | None, timeout: float | None) -> CallContext:
-        """The context of a call from outside: (trace id, parent span id) and seconds, where the caller gave them."""
+    def context(self, parent: Parent | None, timeout: float | None) -> CallContext:
+        """The context of a call from outside: what it comes from, and seconds, where the caller told them."""
 
     async def invoke(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
         """Call a unary api with validated arguments; the result is checked. Raises what the call raises."""
 
     def stream(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
         """Call a streaming api; the items are checked."""
+
+    def refused(self, api: ApiSpec, error: Exception) -> None:
+        """Count a call that is not made, since something is wrong with its request."""
+
+    def answered(self, route: str, status: int) -> None:
+        """Count an answer; `route` is "" for a path that there is not."""
 
     async def ready(self) -> list[str]:
         """Why the service, or one below it, cannot answer; empty when all can."""
@@ -62,30 +71,52 @@ class ApiEndpoint:
         self._runtime = runtime
         self._api = api
         self._schema = runtime.schemas[api.name]
-        self._offers = tuple(FORMS) if api.stream else (JSON, *self._schema.media_types())
+        types = self._schema.media_types()
+        self._offers = offers(types) if api.stream else types
+        self._encoding = asyncio.Lock()  # of one result at a time, which may be the same image
 
     async def __call__(self, exchange: Exchange) -> None:
-        headers = exchange.headers
-        if exchange.query:
-            raise BadRequest(f"{self._api.name} takes its parameters in the body, not after a '?' in the address")
-        form = choose(header(headers, "Accept"), self._offers)
-        context = exchange.context = self._context(headers)
+        accept = header(exchange.headers, "Accept")
         with TempFiles():
-            body, exchange.body = exchange.body, b""
-            arguments = read_arguments(self._schema, header(headers, "Content-Type"), body)
+            try:
+                form = choose(accept, self._offers)
+                context = exchange.context = self._context(exchange.headers)
+                arguments = await self._arguments(exchange)
+            except CallError as error:
+                self._runtime.refused(self._api, error)
+                raise
             if self._api.stream:
-                stream = ItemStream(exchange, FORMS[form], self._schema.dump_json)
-                await stream.send(self._runtime.stream(self._api, arguments, context))
+                await self._stream(exchange, FORMS[form], arguments, context)
                 return
             value = await self._runtime.invoke(self._api, arguments, context)
-            data = self._schema.encode(value, form)
-        exchange.send(Reply(200, data, form))
+            if len(self._offers) > 1:  # which of them depends on the result
+                form = choose(accept, self._schema.forms(value))
+            if self._schema.gives_file:  # to read one, or to encode an image, may take long
+                async with self._encoding:
+                    data = await asyncio.to_thread(self._schema.encode, value, form)
+            else:
+                data = self._schema.encode(value, form)
+        exchange.send(Reply(200, data, content_type(form), _headers(value) if form != JSON else {}))
+
+    async def _arguments(self, exchange: Exchange) -> dict[str, Any]:
+        if exchange.query:
+            raise BadRequest(f"{self._api.name} takes its parameters in the body, not after a '?' in the address")
+        body, exchange.body = exchange.body, b""
+        encoding = header(exchange.headers, "Content-Encoding")
+        if encoding:
+            exchange.reply_headers["Accept-Encoding"] = ACCEPTED  # RFC 9110, section 12.5.3
+            body = await decoded(body, encoding, exchange.site.max_body)
+        return read_arguments(self._schema, header(exchange.headers, "Content-Type"), body)
+
+    async def _stream(self, exchange: Exchange, form: StreamForm, arguments: Any, context: CallContext) -> None:
+        dump = self._schema.dump_json if form.of == JSON else self._schema.dump_text
+        await ItemStream(exchange, form, dump).send(self._runtime.stream(self._api, arguments, context))
 
     def _context(self, headers: HTTPHeaders) -> CallContext:
         traceparent = header(headers, "traceparent")
         timeout = header(headers, TIMEOUT_HEADER)
         return self._runtime.context(
-            None if traceparent is None else parse_traceparent(traceparent),
+            None if traceparent is None else parse_traceparent(traceparent, header(headers, "tracestate") or ""),
             None if timeout is None else min(_seconds(timeout), self._runtime.spec.traffic.timeout),
         )
 
@@ -137,6 +168,10 @@ class _Collected:
 
     def collect(self) -> Iterable[Metric]:
         return self._families
+
+
+def _headers(value: Any) -> dict[str, str]:
+    return {"Content-Disposition": file_name(value.name)} if isinstance(value, PurePath) else {}
 
 
 def _seconds(text: str) -> float:

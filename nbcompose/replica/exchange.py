@@ -22,7 +22,7 @@ from nbcompose.errors import CallError, PayloadTooLarge, ServiceUnavailable, Slo
 from nbcompose.replica.access import Access, header
 from nbcompose.replica.replies import PHRASES, Reply, error_reply
 from nbcompose.replica.tornado_adapter import hang_up, send_at_once
-from nbcompose.tracing import CallContext, format_traceparent, new_span_id
+from nbcompose.tracing import CallContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +59,21 @@ class Site(Protocol):
     def admit(self, exchange: Exchange) -> Handler:
         """What answers the request, whose headers are there and whose body is not. Raises CallError."""
 
+    def answered(self, route: str, status: int) -> None:
+        """A reply goes out."""
+
 
 class Exchange(HTTPMessageDelegate):
     """One request and its reply.
 
     `body` is there when the handler runs. `reply_headers` go out with whatever reply it will be. A handler that makes
     a call leaves its `context` here: it is cancelled when the client goes away, and its trace is named in the reply.
+    `route` is the path, where there is something.
     """
 
     def __init__(self, site: Site, connection: HTTP1Connection) -> None:
         self.site = site
-        self.method = self.path = self.query = self.version = ""
+        self.method = self.path = self.route = self.query = self.version = ""
         self.headers = _NO_HEADERS
         self.body = b""
         self.reply_headers: dict[str, str] = {}
@@ -155,6 +159,7 @@ class Exchange(HTTPMessageDelegate):
         if self.closed or self.replied:
             return
         self.replied = True
+        self.site.answered(self.route, reply.status)
         headers = self._headers(reply.media_type, reply.headers)
         if reply.status != 204:
             headers["Content-Length"] = str(len(reply.body))
@@ -173,6 +178,7 @@ class Exchange(HTTPMessageDelegate):
     def begin(self, media_type: str, chunk: bytes = b"") -> Future[None]:
         """Send the head of a reply that goes on, with its first bytes; see `write`."""
         self.replied = True
+        self.site.answered(self.route, 200)
         send_at_once(self._connection)
         return self._connection.write_headers(_start_line(200), self._headers(media_type, {}), chunk)
 
@@ -214,8 +220,7 @@ class Exchange(HTTPMessageDelegate):
         if self.site.stopping or ("Expect" in self.headers and not self._received):
             headers["Connection"] = "close"
         if self.context is not None:
-            context = self.context
-            headers["traceparent"] = format_traceparent(context.trace_id, context.span_id or new_span_id())
+            headers["traceparent"] = self.context.traceparent
         for name, value in (*self.reply_headers.items(), *more.items()):
             headers[name] = value
         return headers

@@ -34,6 +34,7 @@ __all__ = ["HttpServer", "Limits", "RuntimeLike"]
 class Route:
     """Who answers a path. `open`: without a token; `page`: a link on another site may lead here."""
 
+    path: str
     handler: Handler
     method: str = "GET"
     open: bool = False
@@ -64,6 +65,7 @@ class HttpServer(HTTPServerConnectionDelegate):
         self._routes = _routes(runtime, access)
         self._listener = _Listener(self)
         # Bodies are limited by the exchange, whose refusal says why; tornado's own limit would only hang up.
+        self.answered = runtime.answered
         self._parameters = HTTP1ConnectionParameters(
             max_header_size=self.limits.header_bytes, header_timeout=self.limits.idle, max_body_size=2**63
         )
@@ -145,6 +147,8 @@ class HttpServer(HTTPServerConnectionDelegate):
         if "Host" not in headers and exchange.version == "HTTP/1.1":
             raise BadRequest("HTTP/1.1 wants a Host header")
         route = self._find(exchange.path)
+        if route is not None:
+            exchange.route = route.path
         if method == "OPTIONS":
             allowed = self.access.preflight_headers(headers, route.methods if route else "OPTIONS")
             exchange.reply_headers.update(allowed)
@@ -171,7 +175,8 @@ class HttpServer(HTTPServerConnectionDelegate):
             return f"{exchange.path} is read with GET, not {exchange.method}"
         schema = self._runtime.schemas[route.api.name]
         url = f"http://{exchange.headers.get('Host', '127.0.0.1')}{route.api.route}"
-        example = curl_line(url, schema.input_schema, needs_token=self.access.token is not None)
+        needs_token, saves = self.access.token is not None, schema.gives_file
+        example = curl_line(url, schema.input_schema, needs_token=needs_token, saves=saves)
         return f"{route.api.name} is called with POST, not {exchange.method}:\n  {example}"
 
 
@@ -188,15 +193,16 @@ class _Listener(TCPServer):
 
 def _routes(runtime: RuntimeLike, access: Access) -> dict[str, Route]:
     about = ServiceEndpoints(runtime, needs_token=access.token is not None)
-    own = {
-        "/healthz": Route(about.healthz, open=True),
-        "/readyz": Route(about.readyz, open=True),
-        "/metrics": Route(about.metrics),
-        "/openapi.json": Route(about.openapi),
-        **{path: Route(about.docs, open=True, page=True) for path in ASSETS},
-    }
-    apis = {api.route: Route(ApiEndpoint(runtime, api), "POST", api=api) for api in runtime.spec.apis}
-    return {"/": Route(about.root, open=True, page=True), **apis, **own}
+    routes = [
+        Route("/", about.root, open=True, page=True),
+        *(Route(api.route, ApiEndpoint(runtime, api), "POST", api=api) for api in runtime.spec.apis),
+        Route("/healthz", about.healthz, open=True),
+        Route("/readyz", about.readyz, open=True),
+        Route("/metrics", about.metrics),
+        Route("/openapi.json", about.openapi),
+        *(Route(path, about.docs, open=True, page=True) for path in ASSETS),
+    ]
+    return {route.path: route for route in routes}  # our own last: no api takes their place
 
 
 def _close(connection: object) -> None:

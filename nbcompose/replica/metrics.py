@@ -84,6 +84,11 @@ class _ApiCounts:
         self.queued = _Histogram()
         self.recent: deque[float] = deque(maxlen=RECENT_CALLS)
 
+    def ended(self, outcome: str) -> None:
+        if outcome not in self.outcomes and len(self.outcomes) >= MAX_OUTCOMES:
+            outcome = OTHER
+        self.outcomes[outcome] += 1
+
 
 class ServiceMetrics:
     """What one replica has done. Used on the replica's loop only; each call here costs about a microsecond.
@@ -95,6 +100,7 @@ class ServiceMetrics:
         self._labels = (service, str(replica))
         self._process = psutil.Process()
         self._apis = {api: _ApiCounts() for api in apis}
+        self._answers: Counter[tuple[str, int]] = Counter()
 
     def know(self, apis: Iterable[str]) -> None:
         """Count for these too: the service has new code."""
@@ -113,13 +119,18 @@ class ServiceMetrics:
         """A call has ended after `seconds`, `queued` of which it waited; `error_type` names its exception, if any."""
         counts = self._apis[api]
         counts.in_progress -= 1
-        outcome = error_type or OK
-        if outcome not in counts.outcomes and len(counts.outcomes) >= MAX_OUTCOMES:
-            outcome = OTHER
-        counts.outcomes[outcome] += 1
+        counts.ended(error_type or OK)
         counts.seconds.observe(seconds)
         counts.queued.observe(queued)
         counts.recent.append(seconds)
+
+    def refused(self, api: str, error_type: str) -> None:
+        """A call was not made, since something was wrong with its arguments or its request: it has no times."""
+        self._apis[api].ended(error_type)
+
+    def answered(self, route: str, status: int) -> None:
+        """An answer went out over HTTP. `route` is one of the service's own, or ""."""
+        self._answers[route, status] += 1
 
     def summary(self) -> dict[str, ApiSummary]:
         """For each api: calls, errors, and the median of the last RECENT_CALLS calls' seconds.
@@ -137,11 +148,13 @@ class ServiceMetrics:
 
     def families(self) -> list[Metric]:
         """Everything as Prometheus families, as it is now. They can be pickled."""
-        return [*self._call_families(), *self._process_families()]
+        return [*self._call_families(), self._http_family(), *self._process_families()]
 
     def _call_families(self) -> list[Metric]:
         labels = ["service", "replica", "api"]
-        calls = CounterMetricFamily("nbcompose_calls", "Calls that have ended.", labels=[*labels, "outcome"])
+        calls = CounterMetricFamily(
+            "nbcompose_calls", "Calls that have ended, or were refused.", labels=[*labels, "outcome"]
+        )
         progress = GaugeMetricFamily("nbcompose_calls_in_progress", "Calls that wait or run.", labels=labels)
         items = CounterMetricFamily("nbcompose_stream_items", "Items that streams have given.", labels=labels)
         seconds = HistogramMetricFamily(
@@ -157,6 +170,13 @@ class ServiceMetrics:
             seconds.add_metric(key, counts.seconds.buckets(), counts.seconds.sum)
             queued.add_metric(key, counts.queued.buckets(), counts.queued.sum)
         return [calls, progress, items, seconds, queued]
+
+    def _http_family(self) -> Metric:
+        labels = ["service", "replica", "route", "status"]
+        answers = CounterMetricFamily("nbcompose_http_responses", "Answers over HTTP, by their status.", labels=labels)
+        for (route, status), count in self._answers.items():
+            answers.add_metric([*self._labels, route, str(status)], count)
+        return answers
 
     def _process_families(self) -> list[Metric]:
         with self._process.oneshot():
@@ -177,11 +197,13 @@ class ServiceMetrics:
 def merge(replicas: Iterable[Iterable[Metric]]) -> list[Metric]:
     """One family for each name, with the samples of all replicas.
 
-    An exposition may show a name only once, and each replica gives families of the same names.
+    An exposition may show a name only once, and each replica gives families of the same names. (Where a name is of
+    another type in one, whose code is of another version, the first of them counts.)
     """
     merged: dict[str, Metric] = {}
     for family in (family for families in replicas for family in families):
         if family.name not in merged:
             merged[family.name] = Metric(family.name, family.documentation, family.type, family.unit)
-        merged[family.name].samples.extend(family.samples)
+        if merged[family.name].type == family.type:
+            merged[family.name].samples.extend(family.samples)
     return list(merged.values())

@@ -20,7 +20,7 @@ from nbcompose.replica.runtime import Runtime
 from nbcompose.replica.siblings import Siblings
 from nbcompose.schema import ApiSchema
 from nbcompose.spec import ApiSpec, ServiceSpec
-from nbcompose.tracing import CallContext
+from nbcompose.tracing import CallContext, Parent
 from nbcompose.wire.call import ConnectionClosed
 
 
@@ -40,11 +40,10 @@ class Outside:
     def schemas(self) -> Mapping[str, ApiSchema]:
         return self._runtime.schemas
 
-    def context(self, traceparent: tuple[int, int] | None, timeout: float | None) -> CallContext:
+    def context(self, parent: Parent | None, timeout: float | None) -> CallContext:
         """The context of a call from outside, which may take `timeout` seconds, the service's own limit at most."""
         limit = self.spec.traffic.timeout if timeout is None else min(timeout, self.spec.traffic.timeout)
-        trace_id, span_id = traceparent or (0, 0)
-        return CallContext(time.monotonic() + limit, trace_id, span_id)
+        return CallContext(time.monotonic() + limit, *(parent or ()))
 
     async def invoke(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
         """Call with valid arguments, here or at a sibling that is less busy; the result is checked.
@@ -105,6 +104,14 @@ class Outside:
             async for item in items:
                 yield item
 
+    def refused(self, api: ApiSpec, error: Exception) -> None:
+        """Count a call that is not made, since something is wrong with its request."""
+        self._runtime.metrics.refused(api.name, type(error).__name__)
+
+    def answered(self, route: str, status: int) -> None:
+        """Count an answer over HTTP; `route` is "" for a path that there is not."""
+        self._runtime.metrics.answered(route, status)
+
     async def ready(self) -> list[str]:
         """Why this service cannot answer now: what is wrong below it. Empty when all is well."""
         reasons = []
@@ -118,4 +125,5 @@ class Outside:
 
     async def metric_families(self) -> list[Metric]:
         """The metrics of all replicas of this service; one that does not answer within 2 s is left out."""
-        return merge([self._runtime.metrics.families(), *await self._siblings.metrics()])
+        own, others = await asyncio.gather(self._runtime.metric_families(), self._siblings.metrics())
+        return merge([own, *others])

@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from pydantic_core import to_json
 
-from nbcompose.errors import InvalidArgument, NbcomposeError, NotAcceptable, RemoteError
+from nbcompose.errors import InvalidArgument, NbcomposeError, NotAcceptable, Overloaded, RemoteError
 
 logger = logging.getLogger("nbcompose.http")
 
 JSON = "application/json"
+TEXT = "text/plain"
+ANYTHING = "*/*"
 
 # 499 is nginx's code for a client that went away; the standard has none.
 PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
@@ -36,6 +39,18 @@ class Reply:
     body: bytes = b""
     media_type: str = JSON
     headers: dict[str, str] = field(default_factory=dict)
+
+
+def content_type(media_type: str) -> str:
+    """The header of what is sent as `media_type`: our texts are UTF-8, which a browser would not guess."""
+    return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
+
+
+def file_name(name: str) -> str:
+    """A Content-Disposition (RFC 6266): a file to be kept under this name, never a page of this server's."""
+    plain = "".join(c if " " <= c <= "~" and c not in '"\\%' else "_" for c in name)
+    encoded = "" if plain == name else f"; filename*=UTF-8''{quote(name.encode(errors='replace'), safe='')}"
+    return f'attachment; filename="{plain}"{encoded}'
 
 
 def json_reply(document: Any, status: int = 200) -> Reply:
@@ -56,11 +71,11 @@ def error_reply(error: BaseException, *, trusted: bool) -> Reply:
 def error_document(error: BaseException, *, trusted: bool) -> tuple[int, dict[str, Any]]:
     """(status, the one JSON shape of errors): {"error": {"type", "message", "id", "problems"?}}.
 
-    Type and message of an exception of the user's own code are shown to whoever is `trusted`, and to nobody else; the
-    traceback goes to the log only, under the same id.
+    Type and message of an exception of the user's own code, or of a call that it made wrongly, are shown to whoever is
+    `trusted`, and to nobody else; the traceback goes to the log only, under the same id.
     """
-    status = error.status if isinstance(error, NbcomposeError) else 500
-    own = isinstance(error, NbcomposeError) and not isinstance(error, RemoteError)
+    status = status_of(error)
+    own = isinstance(error, NbcomposeError) and not isinstance(error, RemoteError) and status in (error.status, 503)
     error_id = secrets.token_hex(6)
     _log(error, status, error_id)
     if not own and not trusted:
@@ -69,9 +84,18 @@ def error_document(error: BaseException, *, trusted: bool) -> tuple[int, dict[st
         shown = {"type": _type_name(error), "message": str(error)}
     shown["id"] = error_id
     document: dict[str, Any] = {"error": shown}
-    if isinstance(error, InvalidArgument) and error.problems:
+    if isinstance(error, InvalidArgument) and error.problems and not error.internal:
         document["error"]["problems"] = error.problems
     return status, document
+
+
+def status_of(error: BaseException) -> int:
+    """Of an error in the request itself, its own; else 500. One that says to come back later says so from below too."""
+    if not isinstance(error, NbcomposeError):
+        return 500
+    if error.internal and error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return 503 if isinstance(error, Overloaded) else 500
+    return error.status if error.status in PHRASES else 500  # a class of the user's may say anything
 
 
 def _type_name(error: BaseException) -> str:
@@ -93,7 +117,7 @@ def choose(accept: str | None, offers: tuple[str, ...]) -> str:
     """The media type of `offers` that an `Accept` header likes best (RFC 9110, section 12.5.1).
 
     Among equal weights the one that is named more exactly wins, then the one that is offered first: `*/*` gets the
-    default. Raises NotAcceptable, which lists the offers.
+    default. Raises NotAcceptable, which lists the offers. An offer of `*/*` is one of a type that is not known yet.
     """
     if accept is None or not accept.strip():
         return offers[0]
@@ -120,6 +144,8 @@ def _media_range(text: str) -> tuple[str, float]:
 
 def _weight(ranges: Sequence[tuple[str, float]], offer: str) -> tuple[float, int]:
     """(q, how exactly: 0 to 3) that the most exact of `ranges` gives to `offer`; (0, 0) when none names it."""
+    if offer == ANYTHING:
+        return max((quality for _, quality in ranges), default=0.0), 0
     exactness = {"*/*": 1, offer.partition("/")[0] + "/*": 2, offer: 3}
     matches = [(exactness[media_type], quality) for media_type, quality in ranges if media_type in exactness]
     if not matches:

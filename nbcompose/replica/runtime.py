@@ -14,12 +14,15 @@ import logging
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
+from prometheus_client.core import Metric
+
 from nbcompose.batching.batcher import Batcher
-from nbcompose.errors import CallCancelled, ServiceUnavailable, UnknownApi
+from nbcompose.errors import CallCancelled, InvalidArgument, ServiceUnavailable, UnknownApi
 from nbcompose.host.devices import apply_threads
 from nbcompose.replica.admission import Admission
 from nbcompose.replica.code import Api, Code, Swap, renew
 from nbcompose.replica.metrics import ServiceMetrics
+from nbcompose.replica.own_metrics import OwnMetrics
 from nbcompose.replica.siblings import METRICS
 from nbcompose.replica.sources import know_lines
 from nbcompose.replica.threads import ThreadItems, WorkerThreads
@@ -45,6 +48,7 @@ class Runtime:
         self.code = Code(spec)
         self.metrics = ServiceMetrics(spec.name, index, self.code.apis)
         self.spans = SpanBuffer()
+        self._own_metrics = OwnMetrics(spec.name, index)
         self.in_flight = 0
         self._slot = slot
         self._board = board
@@ -145,12 +149,12 @@ class Runtime:
         hop = f"{self.spec.name}.{call.api}"
         try:
             if call.api == METRICS:
-                call.reply(self.metrics.families())
+                call.reply(await self.metric_families())
                 return
             api = self._find(call.api)
             args, kwargs = call.arguments
             call.arguments = None
-            arguments = api.schema.validate(api.schema.bind(args, kwargs))
+            arguments = self._valid(api, args, kwargs)
             del args, kwargs
             if api.spec.stream:
                 items = self._stream(api, arguments, call.context)
@@ -167,6 +171,13 @@ class Runtime:
                 call.fail(CallCancelled(f"{hop} was cancelled"), hop)
         except Exception as error:
             call.fail(error, hop)
+
+    def _valid(self, api: Api, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return api.schema.validate(api.schema.bind(args, kwargs))
+        except InvalidArgument:
+            self.metrics.refused(api.spec.name, InvalidArgument.__name__)
+            raise
 
     def _find(self, name: str) -> Api:
         api = self.code.apis.get(name)
@@ -259,6 +270,10 @@ class Runtime:
             call.job.when_off(self._admission.leave)
         else:
             self._admission.leave()
+
+    async def metric_families(self) -> list[Metric]:
+        """What this replica has counted, and what its own code has."""
+        return [*self.metrics.families(), *await self._own_metrics.families()]
 
     def begin(self) -> None:
         self.in_flight += 1

@@ -1,6 +1,8 @@
-"""The items of a stream over HTTP, as they come: NDJSON, or server-sent events where `Accept` asks for them.
+"""The items of a stream over HTTP, as they come: NDJSON, or what else `Accept` asks for.
 
 NDJSON: one JSON value a line; an error in mid-stream is a last line {"error": {…}}.
+Plain text, of items that are texts: nothing but they; after an error the connection is closed in mid-reply, since no
+text could tell of one.
 Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): each item is the `data` of a
 message; `event: end` is the last one of a complete stream, `event: error` of one that failed.
 """
@@ -8,7 +10,7 @@ message; `event: end` is the last one of a complete stream, `event: error` of on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ from pydantic_core import to_json
 from tornado.iostream import StreamClosedError
 
 from nbcompose.replica.exchange import Exchange
-from nbcompose.replica.replies import error_document
+from nbcompose.replica.replies import JSON, TEXT, content_type, error_document
 
 NDJSON = "application/x-ndjson"
 SSE = "text/event-stream"
@@ -24,18 +26,23 @@ SSE = "text/event-stream"
 
 @dataclass(frozen=True, slots=True)
 class StreamForm:
-    """How items, errors and the end look on the line. `idle`: what says "still here" without being an item."""
+    """How items, errors and the end look on the line.
+
+    `of`: what an item itself is written as. `before_error`: None where an error cannot be told. `idle`: what says
+    "still here" without being an item.
+    """
 
     media_type: str
-    before: bytes
-    after: bytes
-    before_error: bytes
+    of: str = JSON
+    before: bytes = b""
+    after: bytes = b""
+    before_error: bytes | None = b""
     end: bytes = b""
     idle: bytes = b""
 
 
 FORMS = {
-    NDJSON: StreamForm(NDJSON, before=b"", after=b"\n", before_error=b""),
+    NDJSON: StreamForm(NDJSON, after=b"\n"),
     SSE: StreamForm(
         SSE,
         before=b"data: ",
@@ -45,11 +52,17 @@ FORMS = {
         end=b"event: end\ndata: {}\n\n",
         idle=b": still here\n\n",
     ),
+    TEXT: StreamForm(content_type(TEXT), of=TEXT, before_error=None),
 }
 
 
+def offers(item_types: Collection[str]) -> tuple[str, ...]:
+    """The forms of a stream whose items may be written as `item_types`, the default first."""
+    return tuple(media_type for media_type, form in FORMS.items() if form.of in item_types)
+
+
 class ItemStream:
-    """Sends one stream on one exchange. `dump` makes JSON bytes of an item."""
+    """Sends one stream on one exchange. `dump` makes bytes of an item, as what the form says an item is."""
 
     def __init__(self, exchange: Exchange, form: StreamForm, dump: Callable[[Any], bytes]) -> None:
         self._exchange = exchange
@@ -77,6 +90,9 @@ class ItemStream:
             if not self._exchange.replied:
                 raise
             _, document = error_document(error, trusted=self._exchange.site.access.trusted)
+            if form.before_error is None:
+                self._exchange.hang_up()
+                return
             await self._write(form.before_error + to_json(document, fallback=str) + form.after)
         finally:
             if self._timer is not None:

@@ -16,12 +16,12 @@ from nbcompose.errors import InvalidArgument, InvalidResult, UnsupportedMediaTyp
 from nbcompose.schema import forms, jsonform, problems
 from nbcompose.schema.binding import Binding
 from nbcompose.schema.declared import UNUSABLE, Declared
+from nbcompose.schema.fields import Form, Part
+from nbcompose.schema.leaf import Leaf
+from nbcompose.schema.media import Text
 from nbcompose.schema.structs import make_typed_dict
 from nbcompose.schema.types import CONFIG, Adapter, adapter_of, strip
 from nbcompose.spec import ApiSpec
-
-# One part of a multipart body: name, data, media type, file name.
-Part = tuple[str, bytes, str | None, str | None]
 
 
 class ApiSchema:
@@ -128,43 +128,59 @@ class ApiSchema:
         return {**self.input_schema, "properties": {**self.input_schema["properties"], **parts}} if parts else None
 
     def media_types(self) -> tuple[str, ...]:
-        """What the result may be sent as besides application/json; nothing for a stream."""
-        leaf = None if self.spec.stream else forms.form_of(self._http_result_type)
-        return leaf.gives if leaf else ()
+        """What results, or the items of a stream, may be sent as, the default first.
+
+        A file may be of any type: `*/*`.
+        """
+        leaf = self._result_form
+        if leaf is None:
+            return (forms.JSON,)
+        return (*leaf.gives, forms.JSON) if self.gives_file else (forms.JSON, *leaf.gives)
+
+    @property
+    def gives_file(self) -> bool:
+        """Whether results are files at heart, such as images: JSON is what they are to those who ask for it."""
+        return self._result_form is not None and self._result_form.is_file
+
+    def forms(self, value: Any) -> tuple[str, ...]:
+        """What this very result may be sent as, the default first."""
+        return forms.forms(self._result_form, value)
 
     def encode(self, value: Any, media_type: str) -> bytes:
-        """A checked result as one of `media_types`, or as application/json. Raises NotAcceptable, InvalidResult."""
+        """A checked result, or item, as one of its `forms`. Raises NotAcceptable for others, InvalidResult."""
         if media_type == forms.JSON:
             return self.dump_json(value)
-        return forms.encode(self._label, forms.form_of(self._http_result_type), value, media_type)
+        return forms.encode(self._label, self._result_form, value, media_type)
+
+    def dump_text(self, item: Any) -> bytes:
+        """A checked item of a stream of texts as nothing but its text, which None has none of. Raises InvalidResult."""
+        return b"" if item is None else self.encode(item, forms.TEXT)
 
     def body_types(self) -> tuple[str, ...]:
         """The media types, some as `image/*`, of a raw body: it is the one required argument."""
-        leaf = forms.form_of(self._http_params[self._body_param]) if self._body_param else None
+        leaf = self._body_form
         return leaf.takes if leaf else ()
 
     def decode_body(self, data: bytes, media_type: str, filename: str | None = None) -> dict[str, Any]:
         """A document for `validate_json` from a raw body. Raises UnsupportedMediaType, InvalidArgument."""
-        if self._body_param is None or not forms.accepts(self.body_types(), forms.essence(media_type)):
-            known = ", ".join((forms.JSON, "multipart/form-data", *self.body_types()))
+        leaf = self._body_form
+        if self._body_param is None or leaf is None or not forms.accepts(leaf, forms.essence(media_type)):
+            known = ", ".join((forms.JSON, *forms.FORMS, *self.body_types()))
             raise UnsupportedMediaType(f"{self._label} does not take {media_type}; it takes {known}")
-        return {self._body_param: self.decode_part(self._body_param, data, media_type, filename or "upload")}
+        return {
+            self._body_param: forms.decode(self._label, self._body_param, leaf, data, media_type, filename or "upload")
+        }
 
     def decode_form(self, parts: Iterable[Part]) -> dict[str, Any]:
-        """A document for `validate_json` from the parts of a multipart body; a name that repeats makes a list.
+        """A document for `validate_json` from the parts of a form; a name that repeats makes a list.
 
         Raises UnsupportedMediaType, InvalidArgument.
         """
-        values: dict[str, list[Any]] = {}
-        for name, data, media_type, filename in parts:
-            values.setdefault(name, []).append(self.decode_part(name, data, media_type, filename))
-        return forms.joined(values, self._http_params)
+        return self._form.document(parts)
 
     def decode_part(self, param: str, data: bytes, media_type: str | None, filename: str | None) -> Any:
         """The value of one part, still to be validated. Raises UnsupportedMediaType, InvalidArgument."""
-        if param not in self._http_params:
-            raise problems.unknown(self._label, [param], self.spec.signature)
-        return forms.decode(self._label, param, self._http_params[param], data, media_type, filename)
+        return self._form.field(param).value(data, media_type, filename)
 
     def _checked(self, value: Any, verb: str) -> Any:
         assert self._check is not None
@@ -213,6 +229,20 @@ class ApiSchema:
     @cached_property
     def _http_result(self) -> TypeAdapter[Any]:
         return adapter_of(self._http_result_type)
+
+    @cached_property
+    def _result_form(self) -> Leaf | None:
+        leaf = forms.form_of(self._http_result_type)
+        # Between the bytes of two items nothing would say where the one ends.
+        return leaf if not self.spec.stream or isinstance(leaf, Text) else None
+
+    @cached_property
+    def _form(self) -> Form:
+        return Form(self._label, self.spec.signature, self._http_params)
+
+    @property
+    def _body_form(self) -> Leaf | None:
+        return forms.form_of(self._http_params[self._body_param]) if self._body_param else None
 
     @cached_property
     def _body_param(self) -> str | None:

@@ -5,6 +5,7 @@ The conversions themselves are in `codecs.py`.
 
 from __future__ import annotations
 
+import datetime
 import inspect
 import types
 from typing import Any, Union, get_args, get_origin
@@ -55,6 +56,9 @@ class Array(Leaf):
 
     def decode(self, data: bytes, filename: str | None) -> Any:
         return codecs.array_from_npy(data)
+
+    def forms(self, value: Any) -> tuple[str, ...]:
+        return () if value.dtype.hasobject else self.gives  # such a file would be a pickle
 
     def encode(self, value: Any, media_type: str) -> bytes:
         return codecs.array_to_npy(value)
@@ -128,7 +132,10 @@ class Tensor(Leaf):
 
 
 class Frame(Leaf):
-    """`pandas.DataFrame`. JSON is a list of rows; an object of columns is read too. The index is not sent."""
+    """`pandas.DataFrame`. JSON is a list of rows; an object of columns is read too.
+
+    Labels of the index are sent as fields of the rows, under its name or "index"; see `codecs.frame_to_records`.
+    """
 
     def accept(self, value: Any) -> Any:
         if isinstance(value, self.cls):
@@ -151,7 +158,7 @@ class Frame(Leaf):
 
 
 class Series(Leaf):
-    """`pandas.Series`. JSON is a list of its values; index and name are not sent."""
+    """`pandas.Series`. JSON is a list of its values, or of rows where its index has labels, as for a DataFrame."""
 
     def accept(self, value: Any) -> Any:
         if isinstance(value, self.cls):
@@ -165,6 +172,66 @@ class Series(Leaf):
 
     def describe(self) -> dict[str, Any]:
         return {"type": "array", "items": {}, "description": "a list of values"}
+
+
+class Values(Leaf):
+    """`pandas.Index`, and the arrays of pandas, such as `Categorical`: results only, lists of their values."""
+
+    def accept(self, value: Any) -> Any:
+        if isinstance(value, self.cls):
+            return value
+        raise self.mismatch(value)
+
+    def json_value(self, value: Any) -> Any:
+        return codecs.values_of(value)
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": "array", "items": {}, "description": f"a {self.cls.__name__}"}
+
+
+class Moment(Leaf):
+    """`pandas.Timestamp`, `Timedelta` and `Period`: texts that pandas reads again. NaT is null."""
+
+    def accept(self, value: Any) -> Any:
+        if isinstance(value, self.cls) or codecs.is_missing(value):
+            return value
+        if isinstance(value, (str, datetime.date, datetime.timedelta, np.datetime64, np.timedelta64)):
+            try:
+                return self.cls(value)
+            except (ValueError, TypeError, OverflowError) as error:
+                raise ValueError(f"not a {self.cls.__name__}: {error}") from None
+        raise self.mismatch(value)
+
+    def json_value(self, value: Any) -> Any:
+        return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+    def _dump(self, value: Any) -> Any:
+        return None if codecs.is_missing(value) else super()._dump(value)
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": "string", "description": f"a {self.cls.__name__}"}
+
+
+class Interval(Leaf):
+    """`pandas.Interval`: an object of its ends, and of which of them belong to it."""
+
+    def accept(self, value: Any) -> Any:
+        if isinstance(value, self.cls):
+            return value
+        if isinstance(value, dict) and {"left", "right"} <= value.keys() <= {"left", "right", "closed"}:
+            try:
+                return self.cls(**value)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"not an Interval: {error}") from None
+        raise self.mismatch(value)
+
+    def json_value(self, value: Any) -> Any:
+        return {"left": value.left, "right": value.right, "closed": value.closed}
+
+    def describe(self) -> dict[str, Any]:
+        ends = {"left": {}, "right": {}, "closed": {"enum": ["left", "right", "both", "neither"]}}
+        told = "an interval: its ends, and which of them belong to it"
+        return {"type": "object", "properties": ends, "required": ["left", "right"], "description": told}
 
 
 def _scalar_types(annotation: Any) -> tuple[type, ...]:

@@ -143,12 +143,37 @@ def tensor_from_array(array: npt.NDArray[Any], *, default_float: bool = False) -
     return tensor.to(torch.get_default_dtype()) if default_float and array.dtype == np.float64 else tensor
 
 
+def is_missing(value: Any) -> bool:
+    """Whether it is one of pandas' own words for nothing, which JSON has null for."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and (value is pandas.NA or value is pandas.NaT)
+
+
 def frame_to_records(frame: Any) -> list[dict[Any, Any]]:
-    """The rows of a DataFrame, missing values as None. ValueError where two columns have one name."""
+    """The rows of a DataFrame, missing values as None, with the labels of its index as the first fields.
+
+    ValueError where two columns have one name.
+    """
     if not frame.columns.is_unique:
         raise ValueError("a DataFrame whose column names repeat has no JSON form")
     records: list[dict[Any, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return records
+    labels = _labels(frame.index, frame.columns)
+    if not labels:
+        return records
+    rows = zip(*labels.values(), strict=True)
+    return [dict(zip(labels, row, strict=True)) | record for row, record in zip(rows, records, strict=True)]
+
+
+def _labels(index: Any, taken: Any) -> dict[Any, list[Any]]:
+    """The labels of an index, by name. Those of an index without a name whose labels are whole numbers are none: they
+    are the numbers of the rows, or what a filter has left of them. Nor are those that a column has the name of.
+    """
+    if index.nlevels == 1 and index.name is None and (index.dtype.kind in "iu" or not len(index)):
+        return {}
+    levels = [index.get_level_values(i) for i in range(index.nlevels)]
+    unnamed = ["index"] if len(levels) == 1 else [f"level_{i}" for i in range(len(levels))]
+    names = [name if level.name is None else level.name for level, name in zip(levels, unnamed, strict=True)]
+    return {name: values_of(level) for name, level in zip(names, levels, strict=True) if name not in taken}
 
 
 def frame_from_json(value: Any) -> Any:
@@ -161,8 +186,15 @@ def frame_from_json(value: Any) -> Any:
 
 
 def series_to_list(series: Any) -> list[Any]:
-    values: list[Any] = series.astype(object).where(series.notna(), None).tolist()
-    return values
+    """The values of a Series, missing ones as None; as rows, where its index has labels."""
+    name = "value" if series.name is None else series.name
+    return frame_to_records(series.to_frame(name)) if _labels(series.index, ()) else values_of(series)
+
+
+def values_of(array: Any) -> list[Any]:
+    """The values of anything of pandas' that has one dimension, missing ones as None."""
+    found = list(array.astype(object))
+    return [None if missing else value for value, missing in zip(found, array.isna(), strict=True)]
 
 
 def image_to_bytes(image: Any, media_type: str = "image/png") -> bytes:

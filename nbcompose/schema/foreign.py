@@ -10,7 +10,7 @@ from typing import Any, get_origin
 
 import numpy as np
 
-from nbcompose.schema.arrays import Array, Frame, Scalar, Series, Tensor
+from nbcompose.schema.arrays import Array, Frame, Interval, Moment, Scalar, Series, Tensor, Values
 from nbcompose.schema.leaf import Leaf
 from nbcompose.schema.media import Base64, Image, Upload
 
@@ -19,6 +19,12 @@ _LIBRARIES: tuple[tuple[str, str, Callable[[type], Leaf]], ...] = (
     ("torch", "Tensor", Tensor),
     ("pandas", "DataFrame", Frame),
     ("pandas", "Series", Series),
+    ("pandas", "Index", Values),
+    ("pandas.api.extensions", "ExtensionArray", Values),
+    ("pandas", "Timestamp", Moment),
+    ("pandas", "Timedelta", Moment),
+    ("pandas", "Period", Moment),
+    ("pandas", "Interval", Interval),
     ("PIL.Image", "Image", Image),
 )
 

@@ -7,6 +7,7 @@ where they are UTF-8 and as base64 where they are not.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
 from typing import Any
@@ -27,20 +28,48 @@ def dump_json(adapter: TypeAdapter[Any], value: Any) -> bytes:
         return adapter.serializer.to_json(value, fallback=fallback, warnings=False)
     except PydanticSerializationError as error:
         if not is_about_utf8(error):
+            filled = without_missing(value)
+            if filled is not value:
+                return dump_json(adapter, filled)
             raise ValueError(str(error).removeprefix("Error serializing to JSON: ")) from error
     return to_json(plain(value), fallback=fallback, inf_nan_mode="null")
 
 
 def fallback(value: Any) -> Any:
     """For pydantic: another form of a value of an unknown type."""
+    if codecs.is_missing(value):
+        return None
     leaf = leaf_for(type(value), over_http=False)
     if leaf is None:
         raise TypeError(f"a value of type {type(value).__qualname__} has no JSON form")
     return leaf.json_value(value)
 
 
+def without_missing(value: Any) -> Any:
+    """A copy in which pandas' NaT, which is a datetime and no date, is None; `value` itself where there is none."""
+    if codecs.is_missing(value):
+        return None
+    if isinstance(value, dict):
+        filled = {key: without_missing(item) for key, item in value.items()}
+        return filled if any(filled[key] is not item for key, item in value.items()) else value
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = [without_missing(item) for item in value]
+        return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
+    if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        fields = vars(value) if hasattr(value, "__dict__") else {}
+        changed = {name: new for name, item in fields.items() if (new := without_missing(item)) is not item}
+        if not changed:
+            return value
+        made = copy.copy(value)
+        vars(made).update(changed)
+        return made
+    return value
+
+
 def plain(value: Any) -> Any:
     """The slow way: everything as dicts, lists and scalars. For what pydantic gave up on, e.g. bytes in a model."""
+    if codecs.is_missing(value):
+        return None
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _bytes(bytes(value))
     if isinstance(value, enum.Enum):

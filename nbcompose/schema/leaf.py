@@ -15,9 +15,11 @@ class Leaf:
 
     `accept` takes what a Python caller or a JSON document may give and returns an instance, or raises ValueError.
     `json_value` is its inverse; what it returns may hold whatever else has a JSON form. `takes` and `gives` are the
-    media types that `decode` and `encode` understand.
+    media types that `decode` and `encode` understand. `is_file`: it is a file at heart, so that the file is its first
+    form, and the JSON the second; what is sent as one is read whatever type it says it has.
     """
 
+    is_file = False
     takes: tuple[str, ...] = ()
     gives: tuple[str, ...] = ()
 
@@ -37,6 +39,10 @@ class Leaf:
     def encode(self, value: Any, media_type: str) -> bytes:
         """The file of one of the types in `gives`. Raises ValueError for a value that has no such form."""
         raise NotImplementedError
+
+    def forms(self, value: Any) -> tuple[str, ...]:
+        """Those of `gives` that this very value has, the default first."""
+        return self.gives
 
     def describe(self) -> dict[str, Any]:
         """The JSON schema; it has a "description", which also completes "Input should be ..."."""

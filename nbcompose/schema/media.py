@@ -5,6 +5,7 @@ The conversions themselves are in `codecs.py`.
 
 from __future__ import annotations
 
+import mimetypes
 import pathlib
 from typing import Any
 
@@ -13,12 +14,13 @@ from nbcompose.schema.files import TempFiles
 from nbcompose.schema.leaf import Leaf
 
 OCTETS = "application/octet-stream"
-ANY_FILE = (OCTETS, "image/*", "audio/*", "video/*", "application/pdf")
+ANY_FILE = (OCTETS, "*/*")
 
 
 class Image(Leaf):
     """`PIL.Image.Image`. JSON is a base64 string or `data:` URL of an image file; results are PNG."""
 
+    is_file = True
     takes = tuple(codecs.IMAGE_FORMATS)
     gives = ("image/png", "image/jpeg", "image/webp")
 
@@ -45,6 +47,7 @@ class Image(Leaf):
 class Base64(Leaf):
     """`bytes` over HTTP: base64 in JSON, both ways, whatever they hold."""
 
+    is_file = True
     takes = ANY_FILE
     gives = (OCTETS,)
 
@@ -71,8 +74,9 @@ class Base64(Leaf):
 class Upload(Leaf):
     """`pathlib.Path` over HTTP: the file's contents, never its name, since a caller has no business with our disk."""
 
+    is_file = True
     takes = ANY_FILE
-    gives = (OCTETS,)
+    gives = ("*/*", OCTETS)
 
     def accept(self, value: Any) -> Any:
         if isinstance(value, self.cls):
@@ -87,6 +91,12 @@ class Upload(Leaf):
     def decode(self, data: bytes, filename: str | None) -> Any:
         return TempFiles.current().write(data, filename)
 
+    def forms(self, value: Any) -> tuple[str, ...]:
+        guessed, coding = mimetypes.guess_type(str(value))
+        # As application/json an answer is JSON: there a file is base64, whatever is in it.
+        is_told = guessed not in (None, OCTETS, "application/json") and coding is None
+        return (str(guessed), OCTETS) if is_told else (OCTETS,)
+
     def encode(self, value: Any, media_type: str) -> bytes:
         return pathlib.Path(value).read_bytes()
 
@@ -95,15 +105,9 @@ class Upload(Leaf):
 
 
 class Text(Leaf):
-    """`str`: its plain-text form only; pydantic does the rest."""
+    """`str`: its plain-text form only; pydantic does the rest, and forms.py reads it, which knows of charsets."""
 
     takes = gives = ("text/plain",)
-
-    def decode(self, data: bytes, filename: str | None) -> Any:
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"not UTF-8: {error}") from None
 
     def encode(self, value: Any, media_type: str) -> bytes:
         return str(value).encode("utf-8")

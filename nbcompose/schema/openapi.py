@@ -112,11 +112,15 @@ def _request_content(api: ApiSpec, schema: ApiSchema, components: _Components) -
 
 
 def _response_content(api: ApiSpec, schema: ApiSchema, components: _Components) -> dict[str, Any]:
+    """The default first; of others than JSON only texts have a schema."""
     item = components.add(schema.output_schema, api.name, "Output")
+    types = schema.media_types()
+    text: dict[str, Any] = {"schema": {"type": "string"}}
     if not api.stream:
-        return {"application/json": {"schema": item}} | {media: {} for media in schema.media_types()}
+        return {m: {"schema": item} if m == "application/json" else text if m == "text/plain" else {} for m in types}
     events = {"type": "string", "description": "server-sent events: one item's JSON in each event's data"}
-    return {"application/x-ndjson": {"schema": item}, "text/event-stream": {"schema": events}}
+    content = {"application/x-ndjson": {"schema": item}, "text/event-stream": {"schema": events}}
+    return content | ({"text/plain": text} if "text/plain" in types else {})
 
 
 def _error_responses(needs_token: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from enum import IntEnum
 
 import numpy as np
 
-PROTOCOL = b"nbcompose/1"
+PROTOCOL = b"nbcompose/2"
 HEADER = struct.Struct("<IIBB")
 MAX_BODY = 2**31  # bytes; larger values travel in shared memory
 MAX_GREETING = 64  # bytes: the limit until the peer has said what it speaks

@@ -9,17 +9,18 @@ import asyncio
 import logging
 import struct
 import time
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from nbcompose.errors import CallCancelled, CallError
+from nbcompose.errors import CallCancelled, CallError, PayloadTooLarge
 from nbcompose.tracing import CallContext
 from nbcompose.wire.body import CodecError
 from nbcompose.wire.frames import Body, Kind, ProtocolError
 from nbcompose.wire.line import Line
 from nbcompose.wire.remote_errors import describe
 
-# Seconds left (negative: no limit), trace id (high, low), parent span id, length of the api's name.
-CALL_HEAD = struct.Struct("<dQQQH")
+# Seconds left (negative: no limit), trace id (high, low), parent span id, trace flags, lengths of the api's name and of
+# the trace's state, which follow.
+CALL_HEAD = struct.Struct("<dQQQBHH")
 COUNT = struct.Struct("<I")
 WINDOW = 32  # items of a stream that may be under way and not yet consumed
 
@@ -48,7 +49,7 @@ class IncomingCall:
     def reply(self, value: Any) -> None:
         """Send the result. Raises `InvalidResult` or `PayloadTooLarge` where it cannot be sent."""
         if not self.done:
-            self._line.send(Kind.RESULT, self.call_id, self._line.encoder.encode(value, "result"))
+            self._send(Kind.RESULT, value, "result")
             self._finish()
 
     def fail(self, error: BaseException, hop: str = "") -> None:
@@ -75,9 +76,15 @@ class IncomingCall:
             await self._waiter
         if self.done:
             raise CallCancelled(f"{self.api}: the consumer of the stream has gone")
-        self._line.send(Kind.ITEM, self.call_id, self._line.encoder.encode(item, "item"))
+        self._send(Kind.ITEM, item, "item")
         self._credit -= 1
         await self._line.drained()
+
+    def _send(self, kind: Kind, value: Any, what: Literal["result", "item"]) -> None:
+        try:
+            self._line.send(kind, self.call_id, self._line.encoder.encode(value, what))
+        except PayloadTooLarge as error:
+            raise error.from_below()  # noqa: B904  it is the same error; whoever called did not make it too large
 
     def add_credit(self, count: int) -> None:
         self._credit += count
@@ -115,12 +122,15 @@ class Incoming:
         self._open: dict[int, IncomingCall] = {}
 
     def take_call(self, call_id: int, body: Body) -> None:
-        left, high, low, span_id, length = CALL_HEAD.unpack_from(body)
-        start = CALL_HEAD.size + length
-        api = bytes(body[CALL_HEAD.size : start]).decode()
+        left, high, low, span_id, flags, length, state_length = CALL_HEAD.unpack_from(body)
+        named = CALL_HEAD.size + length
+        start = named + state_length
+        api = bytes(body[CALL_HEAD.size : named]).decode()
+        state = bytes(body[named:start]).decode() if state_length else ""
         if call_id in self._open or len(body) < start:
             raise ProtocolError(f"{self._line.name} sent a call that is malformed, or has the id of another")
-        context = CallContext(None if left < 0 else time.monotonic() + left, high << 64 | low, span_id)
+        deadline = None if left < 0 else time.monotonic() + left
+        context = CallContext(deadline, high << 64 | low, span_id, flags, state)
         call = self._open[call_id] = IncomingCall(self, self._line, call_id, api, context)
         arguments = memoryview(body)[start:]
         if self._handler is None:

@@ -147,12 +147,12 @@ class Outgoing:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise self._late(api)
-        name = api.encode()
-        trace = context.trace_id
-        head = CALL_HEAD.pack(left, trace >> 64, trace & LOW, context.span_id, len(name)) + name
+        name, state = api.encode(), context.trace_state.encode()
+        trace, flags = context.trace_id, context.trace_flags
+        head = CALL_HEAD.pack(left, trace >> 64, trace & LOW, context.span_id, flags, len(name), len(state))
         self.begun += 1
         self._last_id = call_id = (self._last_id + 1) & 0xFFFFFFFF
-        line.send(Kind.CALL, call_id, [head, *line.encoder.encode(arguments)])
+        line.send(Kind.CALL, call_id, [head + name + state, *line.encoder.encode(arguments)])
         return call_id
 
     def _ended(self, call_id: int) -> None:

@@ -457,7 +457,7 @@ async def test_an_address_that_is_no_socket_of_ours() -> None:
     await turns()
     connection, _ = listening.accept()
     connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
-    with pytest.raises(ReplicaDied, match="does not speak nbcompose/1"):
+    with pytest.raises(ReplicaDied, match="does not speak nbcompose/2"):
         await calling
     connection.close()
     listening.close()

@@ -351,7 +351,7 @@ def test_deadline_and_trace_are_those_of_the_caller() -> None:
 
     looks = Looks()
     assert looks.look() is False
-    outer = CallContext(time.monotonic() - 1, trace_id=5)
+    outer = CallContext(time.monotonic() - 1, trace_id=5, trace_flags=0, trace_state="a=b")
     token = current_call.set(outer)
     try:
         assert looks.look() is True
@@ -361,7 +361,7 @@ def test_deadline_and_trace_are_those_of_the_caller() -> None:
     assert first is not None
     assert second is not None
     assert (first.deadline, second.deadline) == (None, outer.deadline)
-    assert second.trace_id == 5
+    assert (second.trace_id, second.trace_flags, second.trace_state) == (5, 0, "a=b")
     assert first.trace_id != 5
 
 

@@ -261,11 +261,11 @@ def test_an_error_of_the_api(proxy: Proxy) -> None:
 
 def test_trace_and_deadline_travel(proxy: Proxy) -> None:
     deadline = time.monotonic() + 30
-    with in_context(CallContext(deadline, trace_id=5, span_id=7)):
+    with in_context(CallContext(deadline, trace_id=5, span_id=7, trace_flags=0, trace_state="a=b,c=d")):
         proxy.greet("Ada")
     (context,) = contexts
     assert context is not None
-    assert context.trace_id == 5
+    assert (context.trace_id, context.trace_flags, context.trace_state) == (5, 0, "a=b,c=d")
     assert context.deadline == pytest.approx(deadline, abs=25)  # and not the 60 s of the service
 
 

@@ -202,6 +202,12 @@ def test_examples_of_calls(api_name: str, python: str, curl: str) -> None:
     compile(python, "example", "exec")
 
 
+def test_an_answer_that_is_a_file_is_kept_as_one() -> None:
+    for returns, keeps in (("Path | None", True), ("Image.Image", True), ("bytes", True), ("dict[str, bytes]", False)):
+        ask = replace(SPEC.apis[0], returns=returns)
+        assert (" -o answer " in curl_call("A", ask)) is keeps
+
+
 def test_the_table() -> None:
     waiting = replace(
         READY, name="Chat", state="waiting", reason="waiting for Answer", wanted=2, dependencies=("Answer",)

@@ -112,4 +112,5 @@ def test_a_curl_line_can_be_read_by_a_shell() -> None:
         "Authorization: Bearer $NBCOMPOSE_TOKEN",
         json.dumps({"it's": "", "n": 0, "many": [], "any": None}),
     ]
+    assert shlex.split(curl_line("http://127.0.0.1/a", {}, needs_token=False, saves=True))[4:6] == ["-o", "answer"]
     assert "Authorization" not in curl_line("http://127.0.0.1/ask", {}, needs_token=False)

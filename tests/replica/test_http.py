@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import io
 import json
 import logging
-import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import numpy as np
 import openapi_spec_validator
 import pytest
-from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from nbcompose.declaration import api, declare
-from nbcompose.errors import CallCancelled, InvalidArgument, Overloaded, RemoteError
+from nbcompose.errors import InvalidArgument, Overloaded, RemoteError
 from nbcompose.replica.access import Access
 from nbcompose.replica.http import HttpServer, Limits
-from nbcompose.schema import ApiSchema
-from nbcompose.spec import ApiSpec, Http, ServiceSpec
-from nbcompose.tracing import CallContext, format_traceparent, parse_traceparent
-from tests.patience import PATIENCE
-
-T = TypeVar("T")
+from nbcompose.spec import Http
+from nbcompose.tracing import format_traceparent, parse_traceparent
+from tests.replica.http_server import Runtime, Served, error_of, listening_socket, read_response, serving, soon
 
 
 class Service:
@@ -116,135 +111,10 @@ class Service:
             self.ended.set()
 
 
-class Runtime:
-    """Calls the methods of one instance, as a replica's runtime does, and remembers the contexts."""
-
-    def __init__(self, spec: ServiceSpec) -> None:
-        self.spec = spec
-        self.schemas = {a.name: ApiSchema.of(spec.cls, a) for a in spec.apis}
-        self.instance: Service = spec.cls()
-        self.contexts: list[CallContext] = []
-        self.timeouts: list[float | None] = []
-        self.reasons: list[str] = []
-
-    def context(self, traceparent: tuple[int, int] | None, timeout: float | None) -> CallContext:
-        self.timeouts.append(timeout)
-        self.contexts.append(CallContext(None, *(traceparent or (0, 0))))
-        return self.contexts[-1]
-
-    async def invoke(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
-        with cancelled_with(context):
-            return self.schemas[spec.name].check_result(await self._call(spec, arguments))
-
-    async def stream(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
-        async with contextlib.aclosing(self._call(spec, arguments)) as items:
-            while True:
-                with cancelled_with(context):
-                    try:
-                        item = await anext(items)
-                    except StopAsyncIteration:
-                        return
-                yield item
-
-    def _call(self, spec: ApiSpec, arguments: dict[str, Any]) -> Any:
-        args, kwargs = self.schemas[spec.name].call_arguments(arguments)
-        return getattr(self.instance, spec.method)(*args, **kwargs)
-
-    async def ready(self) -> list[str]:
-        return self.reasons
-
-    async def metric_families(self) -> list[Metric]:
-        gauge = GaugeMetricFamily("nbcompose_test", "For the test.", labels=["replica"])
-        gauge.add_metric(["0"], 7)
-        return [gauge]
-
-
-@contextlib.contextmanager
-def cancelled_with(context: CallContext) -> Iterator[None]:
-    task = asyncio.current_task()
-    assert task is not None
-    context.on_cancel(task.cancel)
-    try:
-        yield
-    except asyncio.CancelledError:
-        raise CallCancelled("the client has gone") from None
-    finally:
-        context.forget(task.cancel)
-
-
-class Served:
-    """A server that runs, its address, and what is behind it."""
-
-    def __init__(self, server: HttpServer, runtime: Runtime, port: int) -> None:
-        self.server = server
-        self.runtime = runtime
-        self.instance = runtime.instance
-        self.port = port
-        self.host = f"127.0.0.1:{port}"
-        self.http = httpx.AsyncClient(base_url=f"http://{self.host}", timeout=PATIENCE)
-
-    async def raw(self, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(data)
-        await writer.drain()
-        return reader, writer
-
-    def post(self, route: str, body: bytes, *headers: str) -> bytes:
-        head = [f"POST {route} HTTP/1.1", f"Host: {self.host}", f"Content-Length: {len(body)}", *headers]
-        return "\r\n".join([*head, "", ""]).encode() + body
-
-
-def listening_socket() -> socket.socket:
-    return socket.create_server(("127.0.0.1", 0))
-
-
-@contextlib.asynccontextmanager
-async def serving(
-    http: Http | None = None, limits: Limits | None = None, token: str | None = None, loopback: bool = True
-) -> AsyncIterator[Served]:
-    spec = dataclasses.replace(declare(Service, {}), http=http or Http())
-    runtime = Runtime(spec)
-    access = dataclasses.replace(Access.of(spec.http, token), loopback=loopback)
-    server = HttpServer(runtime, access, limits)
-    sock = listening_socket()
-    served = Served(server, runtime, sock.getsockname()[1])
-    server.listen(sock)
-    try:
-        yield served
-    finally:
-        await served.http.aclose()
-        await server.stop(0)
-
-
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
-    async with serving() as it:
+    async with serving(Service) as it:
         yield it
-
-
-async def soon(awaitable: Awaitable[T]) -> T:
-    """Its result; a failure instead of a test that hangs."""
-    return await asyncio.wait_for(awaitable, PATIENCE)
-
-
-async def read_response(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
-    """One reply with a length, and not a byte more."""
-    head = (await soon(reader.readuntil(b"\r\n\r\n"))).decode()
-    first, *lines = head.strip().split("\r\n")
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return int(first.split()[1]), headers, body
-
-
-def error_of(response: httpx.Response, status: int, type_name: str) -> dict[str, Any]:
-    """The error of a reply, which has the one shape."""
-    assert response.status_code == status, response.text
-    document = response.json()
-    assert document.keys() == {"error"}
-    error: dict[str, Any] = document["error"]
-    assert error.keys() - {"problems"} == {"type", "message", "id"}
-    assert error["type"] == type_name
-    return error
 
 
 # -- calls
@@ -453,7 +323,7 @@ async def test_an_error_before_the_first_item_has_its_status(served: Served) -> 
 
 async def test_a_quiet_stream_of_events_says_that_it_is_alive() -> None:
     async with (
-        serving(limits=Limits(heartbeat=0.01)) as served,
+        serving(Service, limits=Limits(heartbeat=0.01)) as served,
         served.http.stream("POST", "/hesitate", headers={"Accept": "text/event-stream"}) as response,
     ):
         lines = response.aiter_lines()
@@ -466,7 +336,7 @@ async def test_a_quiet_stream_of_events_says_that_it_is_alive() -> None:
 
 async def test_a_quiet_stream_of_lines_has_nothing_but_its_items() -> None:
     async with (
-        serving(limits=Limits(heartbeat=0.01)) as served,
+        serving(Service, limits=Limits(heartbeat=0.01)) as served,
         # The head of the reply comes before the first item, which shows that the heartbeat went out.
         served.http.stream("POST", "/hesitate") as response,
     ):
@@ -475,7 +345,7 @@ async def test_a_quiet_stream_of_lines_has_nothing_but_its_items() -> None:
 
 
 async def test_a_reader_that_takes_nothing_holds_the_producer_and_is_hung_up_on() -> None:
-    async with serving(limits=Limits(heartbeat=0.05, stall=0.2)) as served:
+    async with serving(Service, limits=Limits(heartbeat=0.05, stall=0.2)) as served:
         _, writer = await served.raw(served.post("/flood", b""))
         transport = writer.transport
         transport.pause_reading()
@@ -522,7 +392,7 @@ async def test_reading_an_api_shows_how_to_call_it(served: Served) -> None:
 
 
 async def test_the_curl_line_has_the_token_that_the_service_wants() -> None:
-    async with serving(token="secret") as served:
+    async with serving(Service, token="secret") as served:
         response = await served.http.get("/greet", headers={"Authorization": "Bearer secret"})
         message = error_of(response, 405, "MethodNotAllowed")["message"]
         assert '-H "Authorization: Bearer $NBCOMPOSE_TOKEN"' in message
@@ -584,7 +454,7 @@ async def test_the_openapi_document_is_valid(served: Served) -> None:
 
 
 async def test_a_token_guards_all_but_health_and_the_page() -> None:
-    async with serving(token="secret") as served:
+    async with serving(Service, token="secret") as served:
         for path in ("/healthz", "/readyz", "/docs", "/docs/docs.js"):
             assert (await served.http.get(path)).status_code == 200, path
         for path in ("/metrics", "/openapi.json", "/nowhere"):
@@ -610,7 +480,7 @@ async def test_a_foreign_page_is_refused_before_its_body_is_read(served: Served)
 
 async def test_pages_of_allowed_origins_may_call() -> None:
     origin = {"Origin": "https://app.example"}
-    async with serving(http=Http(cors_origins=("https://app.example",)), token="secret") as served:
+    async with serving(Service, http=Http(cors_origins=("https://app.example",)), token="secret") as served:
         preflight = await served.http.options("/greet", headers=origin | {"Access-Control-Request-Method": "POST"})
         assert (preflight.status_code, preflight.content) == (204, b"")
         assert preflight.headers["access-control-allow-origin"] == "https://app.example"
@@ -629,7 +499,7 @@ async def test_pages_of_allowed_origins_may_call() -> None:
 
 
 async def test_a_body_that_says_it_is_too_large_is_refused_unread() -> None:
-    async with serving(http=Http(max_body=100)) as served:
+    async with serving(Service, http=Http(max_body=100)) as served:
         reader, writer = await served.raw(served.post("/greet", b"x" * 101)[:-101])
         status, _, body = await read_response(reader)
         assert (status, json.loads(body)["error"]["type"]) == (413, "PayloadTooLarge")
@@ -645,13 +515,13 @@ async def test_a_body_without_a_length_is_counted_as_it_comes() -> None:
         for _ in range(20):
             yield b"x" * 10
 
-    async with serving(http=Http(max_body=100)) as served:
+    async with serving(Service, http=Http(max_body=100)) as served:
         error_of(await served.http.post("/greet", content=chunks()), 413, "PayloadTooLarge")
         assert (await served.http.post("/greet", json="Ada")).json() == "hello Ada"
 
 
 async def test_an_endless_body_is_cut_off() -> None:
-    async with serving(http=Http(max_body=100), limits=Limits(drain=1000)) as served:
+    async with serving(Service, http=Http(max_body=100), limits=Limits(drain=1000)) as served:
         head = served.post("/greet", b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
         reader, writer = await served.raw(head)
         with contextlib.suppress(ConnectionError):
@@ -675,7 +545,7 @@ async def test_a_length_beyond_all_numbers_is_too_large(served: Served) -> None:
 
 
 async def test_a_client_that_asks_first_is_not_told_to_go_on() -> None:
-    async with serving(http=Http(max_body=100)) as served:
+    async with serving(Service, http=Http(max_body=100)) as served:
         request = served.post("/greet", b"x" * 101, "Expect: 100-continue")[:-101]
         reader, writer = await served.raw(request)
         status, headers, _ = await read_response(reader)
@@ -694,14 +564,14 @@ async def test_a_client_that_asks_first_may_go_on(served: Served) -> None:
 
 
 async def test_headers_that_do_not_come_end_the_connection() -> None:
-    async with serving(limits=Limits(idle=0.1)) as served:
+    async with serving(Service, limits=Limits(idle=0.1)) as served:
         reader, writer = await served.raw(b"POST /greet HTTP/1.1\r\nHost: ")
         assert await soon(reader.read()) == b""
         writer.close()
 
 
 async def test_a_body_that_does_not_come_is_a_408() -> None:
-    async with serving(limits=Limits(body_seconds=0.1)) as served:
+    async with serving(Service, limits=Limits(body_seconds=0.1)) as served:
         reader, writer = await served.raw(served.post("/greet", b'"Ada"')[:-3])
         status, _, body = await read_response(reader)
         assert (status, json.loads(body)["error"]["type"]) == (408, "SlowRequest")
@@ -710,7 +580,7 @@ async def test_a_body_that_does_not_come_is_a_408() -> None:
 
 
 async def test_headers_without_end_are_cut_off() -> None:
-    async with serving(limits=Limits(header_bytes=1000)) as served:
+    async with serving(Service, limits=Limits(header_bytes=1000)) as served:
         reader, writer = await served.raw(b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 2000)
         with contextlib.suppress(ConnectionError):
             assert await soon(reader.read()) == b""
@@ -821,7 +691,7 @@ async def test_an_exception_of_the_api_is_told_and_its_traceback_logged(
 
 
 async def test_strangers_do_not_see_what_went_wrong(caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(loopback=False) as served:
+    async with serving(Service, loopback=False) as served:
         for kind in ("value", "remote"):
             response = await served.http.post("/fail", json=kind)
             error = error_of(response, 500, "InternalError")
@@ -850,7 +720,7 @@ async def test_every_problem_is_listed(served: Served) -> None:
 
 
 async def test_no_token_is_ever_logged(caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(token="secret") as served:
+    async with serving(Service, token="secret") as served:
         with caplog.at_level(logging.DEBUG):
             await served.http.post("/fail", json="value", headers={"Authorization": "Bearer secret"})
             await served.http.post("/fail", json="value", headers={"Authorization": "Bearer guess"})
@@ -881,6 +751,49 @@ async def test_a_trace_goes_on(served: Served) -> None:
     parsed = parse_traceparent(response.headers["traceparent"])
     assert parsed is not None
     assert parsed[0] == 5
+
+
+@pytest.mark.parametrize("flags", ["00", "01"])
+@pytest.mark.parametrize("state", ["", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"])
+async def test_flags_and_state_of_a_trace_go_on(served: Served, flags: str, state: str) -> None:
+    headers = {"traceparent": format_traceparent(5, 6)[:-2] + flags, "tracestate": state}
+    for route, document in (("/greet", "Ada"), ("/count", {"n": 1}), ("/greet", {})):
+        response = await served.http.post(route, json=document, headers=headers)
+        assert response.headers["traceparent"].endswith(f"-{flags}")
+        context = served.runtime.contexts[-1]
+        assert (context.trace_flags, context.trace_state) == (int(flags), state)
+
+
+async def test_a_state_without_a_trace_is_dropped(served: Served) -> None:
+    await served.http.post("/greet", json="Ada", headers={"traceparent": "00-nonsense", "tracestate": "a=b"})
+    assert served.runtime.contexts[0].trace_state == ""
+
+
+async def test_every_answer_is_counted() -> None:
+    calls: list[tuple[str, int, dict[str, Any]]] = [
+        ("/greet", 200, {"json": "Ada"}),
+        ("/greet", 400, {"content": b"{", "headers": {"Content-Type": "application/json"}}),
+        ("/greet", 400, {"json": "Ada", "headers": {"X-Request-Timeout": "soon"}}),
+        ("/greet", 406, {"json": "Ada", "headers": {"Accept": "image/png"}}),
+        ("/greet", 413, {"content": b"x" * 2000}),
+        ("/greet", 415, {"content": b"x", "headers": {"Content-Type": "application/xml"}}),
+        ("/greet", 422, {"json": {}}),
+        ("/fail", 429, {"json": "full"}),
+        ("/fail", 500, {"json": "value"}),
+        ("/count", 200, {"json": {"n": 1}}),
+        ("", 404, {"json": {}}),
+    ]
+    async with serving(Service, http=Http(max_body=1000)) as small:
+        for route, status, request in calls:
+            assert (await small.http.post(route or "/nowhere", **request)).status_code == status
+        error_of(await small.http.get("/greet"), 405, "MethodNotAllowed")
+        assert small.runtime.answers == Counter([*((route, status) for route, status, _ in calls), ("/greet", 405)])
+        refused = ["BadRequest", "BadRequest", "NotAcceptable", "UnsupportedMediaType", "InvalidArgument"]
+        assert small.runtime.refusals == [("greet", name) for name in refused]
+    async with serving(Service, token="secret") as guarded:
+        error_of(await guarded.http.post("/greet", json="Ada"), 401, "Unauthorized")
+        error_of(await guarded.http.get("/nowhere"), 401, "Unauthorized")
+        assert guarded.runtime.answers == {("/greet", 401): 1, ("", 401): 1}
 
 
 @pytest.mark.parametrize("headers", [{}, {"traceparent": "00-nonsense"}])

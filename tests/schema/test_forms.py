@@ -5,7 +5,8 @@ import io
 import json
 import pathlib
 import stat
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Annotated, Any, NamedTuple, NewType
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,12 @@ from PIL import Image
 
 from nbcompose.errors import InvalidArgument, InvalidResult, NotAcceptable, UnsupportedMediaType
 from nbcompose.schema import TempFiles
-from nbcompose.schema.codecs import array_from_npy, array_to_npy, image_to_bytes, to_base64
+from nbcompose.schema.codecs import array_from_npy, array_to_npy, image_to_bytes
 from tests.optional import optional
 
 torch = optional("torch")
 
+JSON = "application/json"
 NPY = "application/x-npy"
 OCTETS = "application/octet-stream"
 ARRAY = np.arange(4, dtype=np.int16).reshape(2, 2)
@@ -53,22 +55,60 @@ class Mixed:
 )
 def test_results_in_other_forms(schema_for, annotation, value, media_type, check):
     schema = schema_for(annotation)
-    assert media_type in (*schema.media_types(), "application/json")
+    assert media_type in schema.media_types()
+    assert media_type in schema.forms(value)
     assert check(schema.encode(value, media_type))
 
 
 @pytest.mark.parametrize("annotation", [int, dict, Any, list[Image.Image], pd.DataFrame, np.float32, str | bytes])
 def test_other_results_have_json_only(schema_for, annotation):
-    assert schema_for(annotation).media_types() == ()
-    with pytest.raises(NotAcceptable, match=r"Svc\.f has no image/png form; it has application/json"):
+    assert schema_for(annotation).media_types() == ("application/json",)
+    with pytest.raises(NotAcceptable, match=r"Svc\.f: this result has no image/png form; there is application/json$"):
         schema_for(annotation).encode(None, "image/png")
 
 
-def test_a_form_that_the_value_lacks_is_refused(schema_for):
-    with pytest.raises(NotAcceptable, match="returned None, which only application/json can say"):
-        schema_for(np.ndarray | None).encode(None, NPY)
-    with pytest.raises(NotAcceptable, match=r"no application/x-npy form: .*; ask for application/json"):
-        schema_for(np.ndarray).encode(np.array([{}]), NPY)
+@pytest.mark.parametrize(("annotation", "value"), [(np.ndarray | None, None), (np.ndarray, np.array([{}]))])
+def test_a_form_that_the_value_lacks_is_refused(schema_for, annotation, value):
+    schema = schema_for(annotation)
+    assert schema.forms(value) == ("application/json",)
+    with pytest.raises(NotAcceptable, match=r"this result has no application/x-npy form; there is application/json$"):
+        schema.encode(value, NPY)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "forms"),
+    [
+        (str, "é", (JSON, "text/plain")),
+        (NewType("Name", str), "é", (JSON, "text/plain")),
+        (np.ndarray, ARRAY, (JSON, NPY)),
+        (torch.Tensor, torch.ones(2), (JSON, NPY)),
+        (Image.Image, PICTURE, ("image/png", "image/jpeg", "image/webp", JSON)),
+        (Image.Image | None, PICTURE, ("image/png", "image/jpeg", "image/webp", JSON)),
+        (Image.Image | None, None, (JSON,)),
+        (bytes, b"", (OCTETS, JSON)),
+        (pathlib.Path, pathlib.Path("a.pdf"), ("application/pdf", OCTETS, JSON)),
+        (pathlib.Path, pathlib.Path("a.unheard-of"), (OCTETS, JSON)),
+        (pathlib.Path, pathlib.Path("a.csv.gz"), (OCTETS, JSON)),  # the type would be that of what is packed
+        (Annotated[pathlib.Path, "a report"], pathlib.Path("a.html"), ("text/html", OCTETS, JSON)),
+        (pathlib.Path, pathlib.Path("a.json"), (OCTETS, JSON)),  # as JSON it is base64, as any file is
+        (dict, {}, (JSON,)),
+    ],
+)
+def test_what_is_a_file_at_heart_is_one_by_default(schema_for, annotation, value, forms):
+    assert schema_for(annotation).forms(value) == forms
+
+
+def test_items_of_a_stream_of_texts_may_be_text(schema_of):
+    class Svc:
+        def f(self) -> Iterator[str]:
+            yield ""
+
+        def g(self) -> Iterator[Image.Image]:
+            yield PICTURE
+
+    assert schema_of(Svc, stream=True).media_types() == (JSON, "text/plain")
+    assert [schema_of(Svc, stream=True).dump_text(item) for item in ("é", None)] == ["é".encode(), b""]
+    assert schema_of(Svc, "g", stream=True).media_types() == (JSON,)
 
 
 def test_a_path_is_sent_as_its_contents(schema_for, tmp_path):
@@ -77,7 +117,7 @@ def test_a_path_is_sent_as_its_contents(schema_for, tmp_path):
     schema = schema_for(pathlib.Path)
     assert schema.encode(path, OCTETS) == b"\xff\x00"
     assert schema.dump(path) == "/wA="
-    with pytest.raises(InvalidResult, match="cannot be read"):
+    with pytest.raises(InvalidResult, match=r"cannot be sent as application/octet-stream: .* No such file"):
         schema.encode(tmp_path / "missing", OCTETS)
     with pytest.raises(InvalidResult, match="No such file"):
         schema.dump_json(tmp_path / "missing")
@@ -92,7 +132,15 @@ def test_a_path_is_sent_as_its_contents(schema_for, tmp_path):
         (bytes, b"\xff", OCTETS, lambda x: x == b"\xff"),
         (bytes, b"\xff", "audio/wav", lambda x: x == b"\xff"),
         (str, "é".encode(), "text/plain; charset=utf-8", lambda x: x == "é"),
+        (str, b"\xe9", 'text/plain; charset="ISO-8859-1"', lambda x: x == "é"),
+        (str, b"a,b\n", "text/csv", lambda x: x == "a,b\n"),
+        (str | None, b"# a", "text/markdown", lambda x: x == "# a"),
         (pathlib.Path, b"%PDF", "application/pdf", lambda x: x.read_bytes() == b"%PDF"),
+        (pathlib.Path, b"a,b\n", "text/csv", lambda x: x.read_bytes() == b"a,b\n"),
+        (pathlib.Path | None, b"\xff", "text/plain", lambda x: x.read_bytes() == b"\xff"),
+        (bytes, b"x", "x-own/thing", lambda x: x == b"x"),
+        (Image.Image, image_to_bytes(PICTURE), OCTETS, lambda x: x.size == (3, 2)),
+        (Image.Image, image_to_bytes(PICTURE), "text/html", lambda x: x.size == (3, 2)),
     ],
 )
 def test_a_raw_body_is_the_one_required_argument(schema_for, annotation, data, media_type, check):
@@ -107,6 +155,11 @@ def test_a_raw_body_is_the_one_required_argument(schema_for, annotation, data, m
         (np.ndarray, b"x", NPY, InvalidArgument, r"^Svc\.f: x: not a valid \.npy file"),
         (Image.Image, b"x", "image/png", InvalidArgument, r"^Svc\.f: x: not an image"),
         (str, b"\xff", "text/plain", InvalidArgument, "not UTF-8"),
+        (str, b"\xff", "text/plain; charset=us-ascii", InvalidArgument, "not ASCII"),
+        (str, b"x", "text/plain; charset=rot13", UnsupportedMediaType, "charset=rot13 is not read: write .* UTF-8"),
+        (str, b"x", "text/plain; charset=none", UnsupportedMediaType, "charset=none is not read"),
+        (str, b"x", "text/plain; charset=unicode_escape", UnsupportedMediaType, "is not read"),
+        (Image.Image, b"x", "text/html", InvalidArgument, "not an image"),
         (
             np.ndarray,
             b"x",
@@ -114,7 +167,7 @@ def test_a_raw_body_is_the_one_required_argument(schema_for, annotation, data, m
             UnsupportedMediaType,
             "does not take image/png; it takes application/json, mul",
         ),
-        (int, b"x", OCTETS, UnsupportedMediaType, "it takes application/json, multipart/form-data$"),
+        (int, b"x", OCTETS, UnsupportedMediaType, "takes application/json, multipart/form-data, application/x-www-f"),
     ],
 )
 def test_a_bad_raw_body_is_refused(schema_for, annotation, data, media_type, error, message):
@@ -126,63 +179,6 @@ def test_a_raw_body_needs_one_required_parameter(schema_of):
     assert schema_of(Mixed).body_types() == ()
     with pytest.raises(UnsupportedMediaType):
         schema_of(Mixed).decode_body(b"", "image/png")
-
-
-def test_a_form_of_fields_and_files(schema_of):
-    schema, png = schema_of(Mixed), image_to_bytes(PICTURE)
-    with TempFiles():
-        taken = schema.validate_json(
-            schema.decode_form(
-                [
-                    ("images", png, "image/png", "a.png"),
-                    ("images", png, OCTETS, "b"),
-                    ("text", b'"in quotes" \xc3\xa9', None, None),
-                    ("k", b"7", None, None),
-                    ("words", b"one", "text/plain", None),
-                    ("words", b"two", None, None),
-                    ("extra", b"[1, 2]", None, None),
-                    ("document", b"hello", "text/plain", "../../etc/no tes.txt"),
-                    ("anything", b'{"a": 1}', "application/json", None),
-                ]
-            )
-        )
-        assert [image.size for image in taken["images"]] == [(3, 2), (3, 2)]
-        assert taken["text"] == '"in quotes" é'
-        assert taken["k"] == 7
-        assert taken["words"] == ["one", "two"]
-        assert taken["extra"].tolist() == [1.0, 2.0]
-        assert taken["document"].name == "no tes.txt"
-        assert taken["document"].read_text() == "hello"
-        assert taken["anything"] == {"a": 1}
-    assert not taken["document"].exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "expected"),
-    [
-        ("words", b'["a", "b"]', ["a", "b"]),
-        ("words", b"a", ["a"]),
-        ("images", json.dumps([to_base64(image_to_bytes(PICTURE))]).encode(), None),
-        ("anything", b"plain text", "plain text"),
-    ],
-)
-def test_a_single_part_may_be_the_whole_list_or_its_one_item(schema_of, name, data, expected):
-    schema = schema_of(Mixed)
-    parts = {"images": b"[]", "text": b"a", name: data}
-    taken = schema.validate_json(schema.decode_form((n, d, None, None) for n, d in parts.items()))
-    assert len(taken["images"]) == 1 if expected is None else taken[name] == expected
-
-
-def test_parts_that_do_not_fit_are_refused(schema_of):
-    schema = schema_of(Mixed)
-    with pytest.raises(InvalidArgument, match=r"Svc\.|Mixed\.f: unknown `other`; the signature is f\(images"):
-        schema.decode_form([("other", b"1", None, None)])
-    with pytest.raises(UnsupportedMediaType, match=r"images does not take text/html; it takes image/png"):
-        schema.decode_part("images", b"", "text/html", "a.html")
-    with pytest.raises(InvalidArgument, match="k: "):
-        schema.decode_part("k", b"{", "application/json", None)
-    with pytest.raises(InvalidArgument, match="anything: "):
-        schema.decode_part("anything", b"[" * 200_000, "application/json", None)
 
 
 def test_the_form_schema_shows_files(schema_of, schema_for):

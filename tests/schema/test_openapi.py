@@ -156,7 +156,7 @@ def test_docstrings_and_signatures_are_in_it(document):
     [
         ("/plain", ["application/json", "multipart/form-data", "text/plain"], ["application/json", "text/plain"]),
         ("/holders", ["application/json"], ["application/json"]),
-        ("/caption", None, ["application/json", "application/octet-stream"]),
+        ("/caption", None, ["application/octet-stream", "application/json"]),
         ("/arrays", ["application/json", "multipart/form-data"], ["application/json", "application/x-npy"]),
         ("/items", ["application/json"], ["application/x-ndjson", "text/event-stream"]),
     ],

@@ -236,7 +236,7 @@ def test_items_of_a_stream_are_checked(schema_of, annotation):
     with pytest.raises(InvalidResult, match=r"Svc.f yielded str, which its annotation Iterator\[int\] rules out"):
         schema.check_item("x")
     assert schema.output_schema == {"type": "integer"}
-    assert schema.media_types() == ()
+    assert schema.media_types() == ("application/json",)
 
 
 @pytest.mark.parametrize("annotation", [Iterator, typing.AsyncIterator, Any])

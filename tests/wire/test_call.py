@@ -126,11 +126,12 @@ async def test_a_call_and_its_result() -> None:
 
 async def test_the_context_travels() -> None:
     async with connected(echo=echo) as (connection, _, peer):
-        context = CallContext(trace_id=2**127 + 5, span_id=2**63 + 7)
+        context = CallContext(None, 2**127 + 5, 2**63 + 7, 0, "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE")
         deadline = soon(PATIENCE)
         await connection.call("echo", (1,), context, deadline)
         seen = peer.calls[0].context
         assert (seen.trace_id, seen.span_id) == (context.trace_id, context.span_id)
+        assert (seen.trace_flags, seen.trace_state) == (context.trace_flags, context.trace_state)
         assert seen.deadline == pytest.approx(deadline, abs=PATIENCE / 2)
         await connection.call("echo", (1,), context)
         assert peer.calls[1].context.deadline is None
@@ -716,8 +717,8 @@ HELLO = frame(Kind.HELLO, 0, PROTOCOL)
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (frame(Kind.HELLO, 0, b"nbcompose/9"), "speaks b'nbcompose/9', not b'nbcompose/1'"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "does not speak nbcompose/1"),
+        (frame(Kind.HELLO, 0, b"nbcompose/9"), "speaks b'nbcompose/9', not b'nbcompose/2'"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "does not speak nbcompose/2"),
         (frame(Kind.RESULT, 1, b""), "kind 2"),  # before the greeting
         (frame(Kind.CALL, 1, bytes(40)), "kind 1"),
         (HELLO + HELLO, "kind 0"),
@@ -740,7 +741,8 @@ async def test_a_peer_that_breaks_the_rules_is_hung_up_on(data: bytes, message: 
 
 
 def call_frame(call_id: int, api: bytes = b"echo", arguments: bytes = b"\x80\x05K\x01\x85.") -> bytes:
-    return frame(Kind.CALL, call_id, struct.pack("<dQQQH", -1.0, 0, 1, 0, len(api)) + api + arguments)
+    head = struct.pack("<dQQQBHH", -1.0, 0, 1, 0, 1, len(api), 0)
+    return frame(Kind.CALL, call_id, head + api + arguments)
 
 
 async def test_two_calls_of_one_id_break_the_rules() -> None:

@@ -69,7 +69,7 @@ def test_garbage_is_refused_or_waited_for(pieces: list[bytes]) -> None:
 
 
 def test_a_frame_over_the_limit_is_refused_at_its_header() -> None:
-    with pytest.raises(ProtocolError, match="does not speak nbcompose/1"):
+    with pytest.raises(ProtocolError, match="does not speak nbcompose/2"):
         read(FrameReader(limit=64), HEADER.pack(65, 0, 0, 0))
 
 

@@ -33,24 +33,26 @@ def describe(spec: ServiceSpec, api: ApiSpec, schema: ApiSchema, variable: str) 
         "stream": api.stream,
         "doc": api.doc,
         "signature": api.signature,
-        "copies": copies(variable, api),
+        "copies": copies(variable, api, schema),
     }
 
 
-def copies(variable: str, api: ApiSpec) -> dict[str, str]:
+def copies(variable: str, api: ApiSpec, schema: ApiSchema) -> dict[str, str]:
     """The call as text, for a cell of the notebook; addresses and tokens are looked up when it runs."""
     call = f"{variable}.{api.name}({ARGUMENTS})"
     head = f'{{"Authorization": f"Bearer {{{variable}.token}}"}}'
     request = f"{variable}.url + {api.route!r}, json={DICT}, headers={head}, timeout=60"
-    unary = f"import httpx\n\nhttpx.post({request}).raise_for_status().json()"
+    result = "content" if schema.gives_file else "json()"
+    unary = f"import httpx\n\nhttpx.post({request}).raise_for_status().{result}"
     stream = (
         f'import httpx\n\nwith httpx.stream("POST", {request}) as response:\n'
         "    for line in response.iter_lines():\n        print(line)"
     )
+    flags = " -N" if api.stream else " -o answer" if schema.gives_file else ""
     return {
         "python": f"for item in {call}:\n    print(item)" if api.stream else call,
         "httpx": stream if api.stream else unary,
-        "curl": f"!curl -s{' -N' if api.stream else ''} {{{variable}.url}}{api.route}"
+        "curl": f"!curl -s{flags} {{{variable}.url}}{api.route}"
         f' -H "Authorization: Bearer {{{variable}.token}}" -H "Content-Type: application/json" -d {JSON}',
     }
 

@@ -55,7 +55,7 @@ function apiSection(route, operation, root) {
   editor.rows = Math.min(16, editor.value.split("\n").length + 1);
   addFiles($(".files", section), inputs, root);
   fillAccept($(".accept", section), Object.keys(results));
-  const curl = () => ($(".curl", section).textContent = curlLine(route, editor.value));
+  const curl = () => ($(".curl", section).textContent = curlLine(route, editor.value, givesFile(results)));
   editor.addEventListener("input", curl);
   curl();
   $("form", section).addEventListener("submit", (event) => {
@@ -100,11 +100,15 @@ function cell(tag, text) {
 }
 
 function returned(results, root) {
-  const [mediaType, content] = Object.entries(results)[0] || [];
-  if (!mediaType) return "nothing";
-  const type = typeName(content.schema, root);
-  return mediaType === JSON_TYPE ? type : `${type}, as ${Object.keys(results).join(" or ")}`;
+  const mediaTypes = Object.keys(results);
+  if (!mediaTypes.length) return "nothing";
+  if (givesFile(results)) return `a file: ${mediaTypes.filter((type) => type !== JSON_TYPE).join(", ")}; or JSON`;
+  const type = typeName(results[mediaTypes[0]].schema, root);
+  return mediaTypes[0] === JSON_TYPE ? type : `${type}, as ${mediaTypes.join(" or ")}`;
 }
+
+// The default comes first.
+const givesFile = (results) => ![undefined, JSON_TYPE, NDJSON].includes(Object.keys(results)[0]);
 
 function addFiles(container, inputs, root) {
   const form = resolve(inputs["multipart/form-data"]?.schema, root);
@@ -125,10 +129,11 @@ function fillAccept(label, mediaTypes) {
   $("select", label).replaceChildren(...mediaTypes.map((type) => new Option(type)));
 }
 
-function curlLine(route, body) {
+function curlLine(route, body, saves) {
   const token = authorization().Authorization ? ` \\\n  -H "Authorization: Bearer $NBCOMPOSE_TOKEN"` : "";
   const quoted = body.replaceAll("'", `'\\''`);
-  return `curl ${address(route)}${token} \\\n  -H 'Content-Type: ${JSON_TYPE}' \\\n  -d '${quoted}'`;
+  const output = saves ? " -o answer" : "";
+  return `curl ${address(route)}${output}${token} \\\n  -H 'Content-Type: ${JSON_TYPE}' \\\n  -d '${quoted}'`;
 }
 
 async function call(route, section) {
@@ -193,7 +198,7 @@ async function display(response, output) {
   } else if (mediaType.startsWith(NDJSON) || mediaType.startsWith("text/")) {
     await displayStream(response, output, mediaType.startsWith(NDJSON));
   } else {
-    await displayBytes(await response.blob(), output);
+    await displayBytes(await response.blob(), fileName(response), output);
   }
 }
 
@@ -222,7 +227,13 @@ function itemText(line) {
   return `${line}\n`;
 }
 
-async function displayBytes(blob, output) {
+function fileName(response) {
+  const disposition = response.headers.get("Content-Disposition") || "";
+  const encoded = disposition.match(/filename\*=UTF-8''([^;]+)/);
+  return encoded ? decodeURIComponent(encoded[1]) : disposition.match(/filename="([^"]*)"/)?.[1] || "result";
+}
+
+async function displayBytes(blob, name, output) {
   const url = URL.createObjectURL(blob);
   if (blob.type.startsWith("image/")) {
     const image = document.createElement("img");
@@ -232,8 +243,8 @@ async function displayBytes(blob, output) {
   } else {
     const link = document.createElement("a");
     link.href = url;
-    link.download = "result";
-    link.textContent = `save ${blob.size.toLocaleString()} bytes (${blob.type})`;
+    link.download = name;
+    link.textContent = `save ${name}, ${blob.size.toLocaleString()} bytes (${blob.type})`;
     output.replaceChildren(link);
   }
 }

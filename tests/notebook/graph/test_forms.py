@@ -37,6 +37,10 @@ class Shown:
         return 1
 
     @api
+    def draw(self, text: str) -> Image.Image:
+        return Image.new("RGB", (1, 1))
+
+    @api
     def styled(self, style: Style, raw: bytes = b"") -> int:
         return 1
 
@@ -133,3 +137,10 @@ def test_copies_name_the_variable_and_never_a_token() -> None:
     assert 'Mine.url + \'/ask\', json=%(dict)s, headers={"Authorization": f"Bearer {Mine.token}"}' in copies["httpx"]
     assert copies["curl"].startswith("!curl -s {Mine.url}/ask ")
     assert copies["curl"].endswith("-d %(json)s")
+    assert copies["httpx"].endswith(".json()")
+
+
+def test_a_result_that_is_a_file_is_kept_as_one() -> None:
+    copies = form("draw")["copies"]
+    assert copies["httpx"].endswith(".content")
+    assert copies["curl"].startswith("!curl -s -o answer {Mine.url}/draw ")
