@@ -91,7 +91,7 @@ def _refuse_repeated(needs: Needs, kept: list[int]) -> None:
 
 def _tangled(needs: Needs, kept: list[int], same: dict[int, int]) -> list[tuple[int, str]]:
     """Reads that would come upon something else than in the notebook: the script is followed as the notebook was."""
-    script = Course([needs.course.statements[i] for i in kept])
+    script = needs.course.rearranged(kept)
     position = {index: n for n, index in enumerate(kept)}
     found: list[tuple[int, str]] = []
     for (index, name), made in needs.found.items():

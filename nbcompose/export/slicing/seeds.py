@@ -19,7 +19,7 @@ def random_otherwise(course: Course, taken: Collection[int]) -> Iterator[str]:
     statements = course.statements
     for name, seed in _sources(course, taken).items():
         draws = [i for i in range(seed + 1, len(statements)) if _draws(statements[i], name)]
-        missing = [i for i in draws if i not in taken and statements[i].cell.current and not statements[i].cell.failed]
+        missing = [i for i in draws if i not in taken and statements[i].cell.current and not statements[i].failed]
         if missing and any(i in taken for i in draws if i > missing[0]):
             yield (
                 f"{refusals.place(statements[missing[0]])} draws random numbers from `{name}`, and the script does "
