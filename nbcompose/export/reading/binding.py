@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from nbcompose.export.reading import effects
-from nbcompose.export.reading.effects import Held, Touch
+from nbcompose.export.reading.effects import Held, Touch, Via
 from nbcompose.export.reading.scopes import Scope, bound_in
 
 
@@ -19,8 +19,8 @@ class Names:
     `later`: read when what the statement defines is called; `soft`: read by annotations that nobody need evaluate.
     `handed`: it hands a lambda to a call, which may be called at once. `depends`: services, by registered name; `on`:
     by variable. `aliases`: names, and what their values have to do with those of others. `binds_later`,
-    `touches_later`, `returns`: done with globals when what it defines is called; `arguments`, `returns_arguments`: done
-    with what is handed to it. `anything`, `anything_later`: it may set and alter any name. `yields`: it defines a
+    `touches_later`, `returns`: done with globals when what it defines is called; `arguments`, `hands_back`: done with
+    what is handed to it; the latter says through which functions it is given back. `anything`, `anything_later`: it may set and alter any name. `yields`: it defines a
     generator.
     """
 
@@ -35,11 +35,11 @@ class Names:
     aliases: set[tuple[str, Held]] = field(default_factory=set)
     binds_later: set[str] = field(default_factory=set)
     touches_later: set[Touch] = field(default_factory=set)
-    returns: set[str] = field(default_factory=set)
+    returns: set[Held] = field(default_factory=set)
     depends: set[str] = field(default_factory=set)
     on: set[str] = field(default_factory=set)
     arguments: set[Touch] = field(default_factory=set)
-    returns_arguments: bool = False
+    hands_back: set[Via] = field(default_factory=set)
     anything: bool = False
     anything_later: bool = False
     yields: bool = False
@@ -62,7 +62,7 @@ class Binder(ast.NodeVisitor):
         self._later = 0  # how many functions deep
         self._perhaps = 0  # how many branches deep
         self._soft = False
-        self._holders: dict[str, set[str]] = {}  # a loop's or a local variable → names whose values it may be, or hold
+        self._holders: dict[str, set[Held]] = {}  # a loop's or a local variable → names whose values it may be, or hold
         self._above: ast.AST | None = None  # the node around the one that is visited
 
     # Names
@@ -109,53 +109,48 @@ class Binder(ast.NodeVisitor):
 
     def _touch(self, touches: Iterable[Touch]) -> None:
         for touch in touches:
-            touch = self._placed(touch)
-            for name in self._held_by(touch.name):
-                holder = self.scope.holder(name)
-                here = touch if name == touch.name else replace(touch, name=name, deep=True)
+            by = self._outside(touch.by) if touch.how == "argument" else touch.by
+            for held in self._held_by(Held(touch.name, "is", touch.via)):
+                name, holder = held.name, self.scope.holder(held.name)
+                here = Touch(name, touch.how, by, held.via, touch.deep or name != touch.name)
                 if holder.kind == "function" and name in holder.parameters:
                     if name not in holder.renewed:
                         self.found.arguments.add(here)
                 elif holder is self.module and name not in (() if self._later else self.module.bound):
                     (self.found.touches_later if self._later else self.found.touches).add(here)
 
-    def _placed(self, touch: Touch) -> Touch:
-        """Functions by names that mean something outside of the scope: of a local one nothing is known."""
-        by, via = self._outside(touch.by) if touch.how == "argument" else touch.by, tuple(map(self._outside, touch.via))
-        return replace(touch, by=by, via=via)
-
     def _outside(self, function: str) -> str:
+        """A function by a name that means something outside of the scope: of a local one nothing is known."""
         first, dot, _ = function.partition(".")
         if not first or first == effects.LAMBDA or self.scope.holder(first) is self.module:
             return function
         return f".{function.rpartition('.')[2]}" if dot else ""
 
-    def _held_by(self, name: str) -> set[str]:
-        """The name, and those whose values the value of a loop's or a local variable may be, or hold."""
-        todo, found = [name], set[str]()
+    def _held_by(self, start: Held) -> list[Held]:
+        """What it is of, and that of which the value of a loop's or a local variable may be, or hold, something."""
+        todo, found = [start], dict[str, Held]()
         while todo:
             one = todo.pop()
-            if one not in found:
-                found.add(one)
-                todo += self._holders.get(one, ())
-        return found
+            if one.name not in found:
+                found[one.name] = replace(one, via=tuple(map(self._outside, one.via)))
+                todo += [replace(h, via=(*h.via, *one.via)) for h in self._holders.get(one.name, ())]
+        return list(found.values())
 
     def _return(self, value: ast.AST | None) -> None:
-        for name in {n for one in effects.held(value) for n in self._held_by(one.name)}:
-            holder = self.scope.holder(name)
+        for held in (h for one in effects.held(value) for h in self._held_by(one)):
+            holder = self.scope.holder(held.name)
             if holder is self.module:
-                self.found.returns.add(name)
-            elif name in holder.parameters:
-                self.found.returns_arguments = True
+                self.found.returns.add(held)
+            elif held.name in holder.parameters:
+                self.found.hands_back.add(held.via)
 
     def _alias(self, target: ast.AST, value: ast.AST | None) -> None:
         for name in bound_in([target]):
             for other in effects.held(value):
+                self._holders.setdefault(name, set()).add(other)
                 if self.scope is self.module:
-                    how = "within" if isinstance(target, ast.Tuple | ast.List) and other.how != "holds" else other.how
-                    self.found.aliases.add((name, replace(other, how=how)))
-                else:
-                    self._holders.setdefault(name, set()).add(other.name)
+                    unpacked = isinstance(target, ast.Tuple | ast.List)
+                    self.found.aliases.add((name, replace(other, how="within") if unpacked else other))
 
     @contextmanager
     def _inside(self, scope: Scope, *, later: bool = False) -> Iterator[None]:

@@ -24,10 +24,8 @@ class Branches(Binder):
     def visit_For(self, node: ast.For | ast.AsyncFor) -> None:
         self.found.awaits |= isinstance(node, ast.AsyncFor) and not self._later
         self.visit(node.iter)
-        for name in bound_in([node.target]):
-            self._holders.setdefault(name, set()).update(h.name for h in effects.held(node.iter))
         self._touch(effects.of_iteration(node.iter))
-        self._alias(node.target, ast.Starred(node.iter))
+        self._alias(ast.Tuple([node.target], ast.Store()), node.iter)
         self._touch(effects.of_target(node.target, node.iter))
         self._branches([node.target, node.body], [node.orelse], always=False)
 
@@ -40,7 +38,7 @@ class Branches(Binder):
             self.visit(item.context_expr)
             if item.optional_vars is not None:
                 self.visit(item.optional_vars)
-                self._alias(item.optional_vars, ast.Starred(item.context_expr))
+                self._alias(ast.Tuple([item.optional_vars], ast.Store()), item.context_expr)
         self._all(node.body)
 
     visit_AsyncWith = visit_With
@@ -76,7 +74,7 @@ class Branches(Binder):
     def visit_Match(self, node: ast.Match) -> None:
         self.visit(node.subject)
         for case in node.cases:
-            self._alias(case.pattern, ast.Starred(node.subject))
+            self._alias(ast.Tuple([case.pattern], ast.Store()), node.subject)  # type: ignore[list-item]  # it has names
         self._branches(*([case] for case in node.cases), always=any(_matches_all(c) for c in node.cases))
 
     def visit_MatchAs(self, node: ast.MatchAs | ast.MatchStar) -> None:

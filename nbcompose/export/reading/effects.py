@@ -271,6 +271,17 @@ def _is_column(node: ast.AST, table: str, *, but: ast.expr) -> bool:
     return False
 
 
+def code_in(node: ast.AST) -> list[ast.stmt]:
+    """The statements of `exec("...")` and `eval("...")`, where they are written out."""
+    match node:
+        case ast.Call(func=ast.Name(id="exec" | "eval"), args=[ast.Constant(value=str(text))], keywords=[]):
+            try:
+                return ast.parse(text.strip()).body
+            except (SyntaxError, ValueError):
+                return []
+    return []
+
+
 def is_anything(node: ast.AST, parent: ast.AST | None) -> bool:
     """Whether it may set or alter any name: `exec(code)`, `globals()[key] = value`, `update(globals())`."""
     match node:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from nbcompose.export.reading import effects
 from nbcompose.export.reading.binding import Names
 from nbcompose.export.reading.branches import Branches
-from nbcompose.export.reading.effects import Touch, last, root
+from nbcompose.export.reading.effects import Held, Touch, last, root
 from nbcompose.export.reading.scopes import Scope, bound_in, function_scope, names_of_import
 
 __all__ = ["Names", "names_of"]
@@ -33,7 +33,9 @@ def names_of(statement: ast.stmt, *, lazy_annotations: bool = False) -> Names:
 
 class _Reader(Branches):
     def visit(self, node: ast.AST) -> None:
-        if effects.is_anything(node, self._above):
+        if code := effects.code_in(node):
+            self._all(code)
+        elif effects.is_anything(node, self._above):
             self.found.anything |= not self._later
             self.found.anything_later |= bool(self._later)
         self._above, above = node, self._above
@@ -57,7 +59,7 @@ class _Reader(Branches):
     def _renews(self, value: ast.expr) -> bool:
         """Whether a parameter that is set to this has nothing of what it was: `x = x.copy()`, not `x = x.to("cpu")`."""
         holder = self.scope.block
-        parts = (known for h in effects.held(value) if h.how != "holds" for known in self._held_by(h.name))
+        parts = (known.name for h in effects.held(value) if h.how != "holds" for known in self._held_by(h))
         return not any(part in holder.parameters - holder.renewed for part in parts)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
@@ -162,7 +164,7 @@ class _Reader(Branches):
         for loop in node.generators:
             self._touch(effects.of_iteration(loop.iter))
             for name in bound_in([loop.target]):
-                self._holders.setdefault(name, set()).update(h.name for h in effects.held(loop.iter))
+                self._holders.setdefault(name, set()).update(effects.held(loop.iter))
 
     def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> None:
         self.found.awaits |= any(g.is_async for g in node.generators) and not self._later
@@ -183,7 +185,7 @@ class _Reader(Branches):
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         if self._later:  # what a closure has
             names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - {node.name}
-            self._holders.setdefault(node.name, set()).update(names)
+            self._holders.setdefault(node.name, set()).update(Held(name, "holds") for name in names)
         self._decorators(node.decorator_list)
         self._all([*node.args.defaults, *node.args.kw_defaults])
         with self._type_parameters(node):

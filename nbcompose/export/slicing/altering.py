@@ -5,7 +5,7 @@ into, others are known (reading/known.py) or may do whatever they like.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 from nbcompose.export.reading import known
@@ -14,7 +14,7 @@ from nbcompose.export.reading.effects import LAMBDA, Held, Touch, called, global
 from nbcompose.export.reading.names import names_of
 from nbcompose.export.reading.scopes import FUNCTIONS
 from nbcompose.export.reading.statements import Statement
-from nbcompose.export.slicing.values import DEFINITIONS, IMPORTS, is_constant, origins
+from nbcompose.export.slicing.values import DEFINITIONS, END, IMPORTS, is_constant, origins
 
 Find = Callable[[str, int], list[int]]  # a name, before a statement → the statements that made it
 _Seen = frozenset[tuple[int, str]]
@@ -34,6 +34,7 @@ class Altering:
         self._frozen = frozen
         self._methods: dict[int, dict[str, Names]] = {}
         self._classes: dict[str, list[int]] = {}  # a method → the classes of the notebook that have it
+        self._attributes: dict[str, list[str]] = {}  # an attribute → what objects of these classes have there
 
     def add(self, index: int) -> None:
         """A statement of the notebook."""
@@ -42,6 +43,8 @@ class Altering:
             self._methods[index] = {s.name: names_of(s) for s in node.body if isinstance(s, FUNCTIONS)}
             for method in self._methods[index]:
                 self._classes.setdefault(method, []).append(index)
+            for attribute, made_by in _attributes(node):
+                self._attributes.setdefault(attribute, []).append(self._origin(made_by, index))
 
     def counts(self, touch: Touch, index: int, by: Names) -> bool:
         """Whether a touch may alter the value of its name when the statement `index` runs; it is one of `by`, of the
@@ -59,6 +62,12 @@ class Altering:
         if held.via and any(isinstance(self._statements[i].node, (*IMPORTS, *DEFINITIONS)) for i in makers):
             return any(i in self._methods for i in makers) and held.via == (held.name,)  # what instances share
         return all(self._lets_through(by, index) for by in held.via)
+
+    def is_value(self, name: str, index: int) -> bool:
+        """Whether a name stands for something else than a function, a class, or what was imported."""
+        return not any(
+            isinstance(self._statements[i].node, (*IMPORTS, *DEFINITIONS)) for i in self._find(name, index)
+        )
 
     def is_frozen(self, name: str, index: int) -> bool:
         """Whether nobody can alter the value of a name."""
@@ -121,6 +130,9 @@ class Altering:
         match touch.how:
             case "item" | "augment":
                 return True
+            case "call":  # what its parameters have by default
+                own = [self._statements[i].names for i in makers if isinstance(self._statements[i].node, FUNCTIONS)]
+                return any(names.aliases and self._alters(names, index, seen) for names in own)
             case "argument":
                 last = touch.by.rpartition(".")[2]
                 sets = last in ("setattr", "delattr", "update_wrapper") or known.is_setting(last)
@@ -145,13 +157,18 @@ class Altering:
         of_others = [m for c in self._classes.get(touch.by, ()) for m in self._methods_of(c, touch.by)]
         if of_others:
             return any(self._alters(m, index, seen) for m in of_others)
-        return not known.looks(touch.by)
+        return not (self._is_layer(touch.by) or known.looks(touch.by))
+
+    def _is_layer(self, attribute: str) -> bool:
+        """Whether what objects of the notebook's classes have there can be called: `self.layer(x)`."""
+        made_by = self._attributes.get(attribute, ())
+        return bool(made_by) and all(map(known.can_be_called, made_by))
 
     def _call_alters(self, index: int, makers: list[int], seen: _Seen) -> bool:
         for maker in makers:
             node = self._statements[maker].node
             classes = self._classes_made(maker)
-            methods = [m for c in classes for m in self._methods_of(c, "__call__")]
+            methods = [m for c in classes for m in self._methods_of(c, "__call__") or self._methods_of(c, "forward")]
             if methods and not any(self._alters(m, index, seen) for m in methods):
                 continue
             value = getattr(node, "value", None)
@@ -180,13 +197,13 @@ class Altering:
             return known.builtin_leaves(by) or first in known.ONLOOKERS
         if not rest:
             return bool(makers) and not self._call_alters(index, makers, seen)
-        if first in known.ONLOOKERS and not known.is_setting(method):
+        if first in known.ONLOOKERS:
             return True
         if by in self._frozen or first in self._frozen:
             return True
         if of_notebook := [m for c in self._classes.get(method, ()) for m in self._methods_of(c, method)]:
             return not any(self._alters(m, index, seen) for m in of_notebook)
-        return known.looks(method) or method in known.CONTAINER | known.TRAINS | known.MOVES
+        return self._is_layer(method) or known.looks(method) or method in known.CONTAINER | known.TRAINS | known.MOVES
 
     def _functions(self, by: str, index: int) -> list[Names]:
         """The notebook's own functions that a call runs: those of a class, its `__init__`."""
@@ -194,7 +211,7 @@ class Altering:
         found: list[Names] = []
         for maker in self._find(first, index) if first else ():
             node = self._statements[maker].node
-            if isinstance(node, FUNCTIONS) and not method:
+            if not method and (isinstance(node, FUNCTIONS) or isinstance(getattr(node, "value", None), ast.Lambda)):
                 found.append(self._statements[maker].names)
             elif isinstance(node, ast.ClassDef) and not self._is_service(maker):
                 names = [method] if method else ["__init__", "__new__", "__post_init__"]
@@ -236,7 +253,14 @@ class Altering:
                 return True
         return False
 
-    def _lets_through(self, by: str, index: int) -> bool:
+    def _hands_back(self, function: int, seen: _Seen) -> bool:
+        if (function, "hands") in seen:
+            return False
+        deeper = seen | {(function, "hands")}
+        ways = self._statements[function].names.hands_back
+        return any(all(self._lets_through(by, END, deeper) for by in via) for via in ways)
+
+    def _lets_through(self, by: str, index: int, seen: _Seen = frozenset()) -> bool:
         """Whether what a function gives may be, or hold, what it was handed."""
         first, _, method = by.partition(".")
         makers = self._find(first, index) if first else []
@@ -244,7 +268,7 @@ class Altering:
         if any(self._is_service(i) for i in makers):
             return False
         if makers and not method and all(isinstance(node, FUNCTIONS) for node in nodes):
-            return any(self._statements[i].names.returns_arguments or node.decorator_list
+            return any(node.decorator_list or self._hands_back(i, seen)
                        for i, node in zip(makers, nodes, strict=True) if isinstance(node, FUNCTIONS))  # fmt: skip
         if makers and all(isinstance(node, IMPORTS) for node in nodes):
             origin = self._origin(by, index)
@@ -329,3 +353,11 @@ class Altering:
         return False
 
 
+
+
+def _attributes(cls: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    """What methods give to `self`, with the function or class that makes it; "" where that is something else."""
+    for node in ast.walk(cls):
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
+                yield target.attr, called(node.value.func) if isinstance(node.value, ast.Call) else ""

@@ -13,10 +13,9 @@ from nbcompose.export.reading.effects import Touch
 from nbcompose.export.reading.scopes import FUNCTIONS
 from nbcompose.export.reading.statements import Statement
 from nbcompose.export.slicing.altering import Altering
-from nbcompose.export.slicing.values import DEFINITIONS, IMPORTS, Values
+from nbcompose.export.slicing.values import DEFINITIONS, END, IMPORTS, Values
 
 Quiet = tuple[str, str]  # the label of a cell's run, and a name
-END = 1_000_000_000  # a position behind every statement: when functions are called that only replicas call
 
 
 @dataclass(slots=True)
@@ -120,6 +119,10 @@ class Course:
         """The names that a statement, or what it calls, binds or alters."""
         return self._affects[index]
 
+    def may_read(self, index: int) -> set[str]:
+        """The names that a statement reads by itself: all that there are, where it may set or read any."""
+        return self._reads[index] if index in self._anything else self.statements[index].names.reads
+
     def is_service(self, index: int) -> bool:
         return self.statements[index].options is not None or self.statements[index].decorated
 
@@ -164,6 +167,9 @@ class Course:
         changed = set[str]().union(*altered.values())
         quiet = {name for name in changed if self._is_quiet(name, index)}
         reads = names.reads.union(*(c.later for c in called), names.later if names.handed else ())
+        if names.anything or any(c.anything_later for c in called):
+            self._anything.append(index)
+            reads |= self._events.keys()  # and it may read any, too
         self._reads[index] = reads
         self._affects[index] = bound | names.defines | changed - quiet
         self._again[index] = bool(reads & (bound | names.defines)) or any(
@@ -177,14 +183,13 @@ class Course:
             self._quiet.setdefault((statement.cell.label, name), []).append(index)
         for name in names.deletes:
             self._event(name, index, "delete")
-        if names.anything or any(c.anything_later for c in called):
-            self._anything.append(index)
-            if statement.cell.looked is None:
-                for name in self._events.keys() - names.defines - bound - changed:
-                    self._event(name, index, "perhaps")
-        returned = {name for c in called for name in (*c.returns, *(names.reads if c.returns_arguments else ()))}
+        if index in self._anything[-1:]:
+            for name in self._events.keys() - names.defines - bound - changed:
+                self._event(name, index, "quiet" if self._is_quiet(name, index) else "perhaps")
         hands = partial(self._altering.hands, index=index)
-        self._values.follow(statement, changed | bound, returned, hands)
+        returned = [held for c in called for held in c.returns if hands(held)]
+        read = [name for name in names.reads if self._altering.is_value(name, index)]
+        self._values.follow(statement, changed | bound, returned, hands, read)
 
     def _touched(self, index: int, called: Sequence[Names]) -> list[Touch]:
         """What a statement alters, and what that calls."""
@@ -211,7 +216,8 @@ class Course:
             return False
         bound = (i for i, kind in self._events.get(name, ()) if kind in ("bind", "perhaps"))
         own = name in self.statements[index].defines
-        return not own and not any(self.statements[i].cell is cell for i in bound)
+        outside = any(is_import(self.statements[i]) for i in self.find(name, index).by)
+        return not own and not outside and not any(self.statements[i].cell is cell for i in bound)
 
     def _explain(self, end: int) -> None:
         """A cell has run: what was seen to change, without a statement whose text says so."""

@@ -73,7 +73,7 @@ class Needs:
         statement = self.course.statements[index]
         self._look_inside(index)
         before = self.after.setdefault(index, set())
-        for name in sorted(statement.names.reads | set(self._on(statement))):
+        for name in sorted(self.course.may_read(index) | set(self._on(statement))):
             made = self._resolve(name, index, index)
             self.found[index, name] = made
             before.update(made)

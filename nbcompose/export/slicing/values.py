@@ -13,6 +13,7 @@ from nbcompose.export.reading.statements import Statement
 
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
+END = 1_000_000_000  # a position behind every statement: when functions are called that only replicas call
 Hands = Callable[[Held], bool]  # whether a value came through the functions that it may have come through
 
 
@@ -41,10 +42,14 @@ class Values:
         altered = of.all if parts else of.own
         return {name, *(other for other, others in self._objects.items() if altered & others.all)}
 
-    def follow(self, statement: Statement, altered: Iterable[str], returned: Iterable[str], hands: Hands) -> None:
-        """A statement has run. What it alters may now hold what it reads; `returned`: by functions that it calls."""
+    def follow(
+        self, statement: Statement, altered: Iterable[str], returned: Iterable[Held], hands: Hands, read: Iterable[str]
+    ) -> None:
+        """A statement has run. What it alters may now hold what it reads (`read`); `returned`: by functions that it
+        calls.
+        """
         names = statement.names
-        given = set[int | str]().union(*(self._objects[n].all for n in returned if n in self._objects))
+        given = set[int | str]().union(*(self._objects[h.name].all for h in returned if h.name in self._objects))
         aliases = [(name, held) for name, held in sorted(names.aliases, key=repr) if hands(held)]
         made = {name: self._made(statement, name, [h for n, h in aliases if n == name]) for name in names.defines}
         for name, held in aliases:  # `x = y = []`, `with a as b, b as c`
@@ -59,7 +64,7 @@ class Values:
             self._objects[name] = objects
         for name in set(altered) - names.surely:
             into = self._objects.setdefault(name, Objects({next(self._new)}))
-            into.parts.update(*(self._objects[other].all for other in names.reads if other in self._objects))
+            into.parts.update(*(self._objects[other].all for other in read if other in self._objects))
         for name in names.deletes:
             self._objects.pop(name, None)
 
