@@ -97,7 +97,13 @@ class History:
         looked = self._looking.after(seconds or 0.0)
         run = self._add(
             Run(
-                number, self._cell(info), info.raw_cell, seconds, not result.success, self._stopped(result, info), looked
+                number,
+                self._cell(info),
+                info.raw_cell,
+                seconds,
+                not result.success,
+                self._stopped(result, info),
+                looked,
             )
         )
         again = [name for name, before in self._files.items() if before.source == run.source]

@@ -27,6 +27,7 @@ def matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
         module.__getattr__ = lambda _: MagicMock()  # type: ignore[method-assign]  # whatever it is asked for
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(sys.modules["matplotlib"], "pyplot", sys.modules["matplotlib.pyplot"], raising=False)
+    monkeypatch.setattr(sys.modules["matplotlib.pyplot"], "subplots", lambda: (MagicMock(), MagicMock()), raising=False)
 
 
 def live(*cells: str) -> list[Cell]:
@@ -100,7 +101,7 @@ def test_what_alters_it_is_there(source: Any, cells: list[str], expected: list[s
     [
         "look(box)", "n = look(box)", "print(box.items, len(box.items))", "print(*sorted(box.items))", "json.dumps(box.items)",
         "[i for i in box.items]", "total = sum(box.items)", "plt.plot(box.items)", "fig, ax = plt.subplots(); ax.plot(box.items)",
-        "for i in box.items: print(i)", "box", "box.items[:1]", "np.mean(box.items)", "df = pd.DataFrame(box.items)",
+        "for i in box.items: print(i)", "box", "box.items[:1]", "np.sum(box.items)", "df = pd.DataFrame(box.items)",
         "df = pd.DataFrame(box.items); df['b'] = 1; df.head()", "copied = list(box.items); copied.append(1)",
         "assert isinstance(box, Box)", "start = time.time(); print(time.time() - start, box)",
     ],
@@ -135,10 +136,10 @@ def test_a_cell_that_puts_back_what_it_took_counts_as_a_whole_where_a_part_of_it
 
 
 def test_what_cannot_be_looked_at_is_judged_by_its_text() -> None:
-    cells = live("x = iter([1, 2])", "head = next(x)", "print(x)", service("A", "return list(x)"))
+    cells = live("x = (i for i in [1, 2])", "head = next(x)", "print(x)", service("A", "return list(x)"))
     assert cells[2].looked is not None
     assert "x" in cells[2].looked.unknown
-    assert lines(sliced(cells)) == ["x = iter([1, 2])", "head = next(x)", "A"]
+    assert lines(sliced(cells)) == ["x = (i for i in [1, 2])", "head = next(x)", "A"]
 
 
 def test_a_change_that_no_text_shows_is_of_the_statements_that_do_something() -> None:
@@ -160,7 +161,7 @@ LOOP = """for epoch in range(3):
 READING = [
     "import random\nimport torch", "letters = 'abc'; n_letters = len(letters)", "cats = ['x', 'y']",
     "def to_tensor(s): return torch.zeros(n_letters) + len(s)", "rnn = torch.nn.Linear(n_letters, 2)",
-    "def train(t): return rnn(t)", LOOP, service("A", "return cats[int(rnn(to_tensor(s)).argmax())]"),
+    "def train(t): return rnn(t)", LOOP, service("A", "return cats[int(rnn(to_tensor('a')).argmax())]"),
 ]  # fmt: skip
 
 
@@ -286,7 +287,8 @@ MODEL = "model = torch.nn.Linear(1, 1)"
 @pytest.mark.parametrize(
     ("cells", "kept", "frozen"),
     [
-        (["device = torch.device('cpu')\nmodel.to(device)"], ["device = torch.device('cpu')", "model.to(device)"], []),
+        (["device = torch.device('cpu')\nmodel.to(device, torch.float64)"],
+         ["device = torch.device('cpu')", "model.to(device, torch.float64)"], []),
         (["for p in model.parameters(): p.requires_grad_(False)"],
          ["for p in model.parameters(): p.requires_grad_(False)"], []),
         (["model.requires_grad_(False)"], ["model.requires_grad_(False)"], []),

@@ -170,8 +170,12 @@ FIRST = [
 
 SERVICE = "%%service\nclass A:\n    k = {x} + []\n    @api\n    def f(self): return [{y}, {z}, self.k]"
 CALLING = "%%service\nclass A:\n    @api\n    def f(self): return [{y}, f()]"
-OBJECTS = "%%service\nclass A:\n    @api\n    def f(self): return [{x}, box.items, box.look(), Box([5]).look(), Box.shared]"
-OTHERS = "%%service\nclass A:\n    @api\n    def f(self): return [{x}, sorted(registry), Base.kinds, math.tau, list(it)]"
+OBJECTS = (
+    "%%service\nclass A:\n    @api\n    def f(self): return [{x}, box.items, box.look(), Box([5]).look(), Box.shared]"
+)
+OTHERS = (
+    "%%service\nclass A:\n    @api\n    def f(self): return [{x}, sorted(registry), Base.kinds, math.tau, list(it)]"
+)
 SERVICES = st.builds(str.format, st.sampled_from([SERVICE, CALLING, OBJECTS, OTHERS]), x=NAMES, y=NAMES, z=NAMES)
 
 

@@ -83,14 +83,19 @@ COPIES = _words(
     "nsmallest pivot pivot_table query rename reset_index set_index sort_index sort_values stack unstack where"
 )
 
+# They give something new, which may know what it was worked out from: `loss.backward()` goes back to the model.
+_COMPUTES = _words(
+    "astype cat copy corr cov cumprod cumsum describe exp log max mean median min mode norm pow prod quantile round "
+    "softmax sqrt stack std sum var"
+)
+
 # They give something that nobody can alter, or with nothing of theirs in it.
 _GIVES_NEW = FROZEN_METHODS | _words(
-    "all allclose any argmax argmin argsort astype corr count cov decode describe dump dumps equals error exists find "
-    "findall flush index info is_file is_dir isin isna isnull item log max mean median min mode nunique numel predict "
-    "predict_log_proba predict_proba print prod quantile read_bytes read_text round save savefig score show size "
-    "split splitlines std strftime sum timestamp to_csv to_html to_json to_markdown to_parquet to_string "
-    "total_seconds tolist type unique value_counts var warning write write_bytes write_text plot hist scatter imshow "
-    "matshow isoformat"
+    "all allclose any argmax argmin argsort count decode dump dumps equals error exists find findall flush index info "
+    "is_file is_dir isin isna isnull item nunique numel predict predict_log_proba predict_proba print read_bytes "
+    "read_text save savefig score show size split splitlines strftime timestamp to_csv to_html to_json to_markdown "
+    "to_parquet to_string total_seconds tolist type unique value_counts warning write write_bytes write_text plot "
+    "hist scatter imshow matshow isoformat"
 )
 
 # What is usually called so only shows, logs or waits.
@@ -128,12 +133,11 @@ _UNLESS_IN = ("torch.nn.init", "torch.nn.utils", "torch.autograd", "torch.serial
 _MODULES_NEW = (
     "base64", "datetime", "decimal", "difflib", "fnmatch", "fractions", "glob", "hashlib", "html", "json", "logging", "math",
     "matplotlib", "os", "pathlib", "plotly", "pprint", "re", "seaborn", "shutil", "statistics", "string", "struct",
-    "tabulate", "textwrap", "time", "torch.nn.functional", "unicodedata", "urllib", "uuid", "warnings",
+    "tabulate", "textwrap", "time", "unicodedata", "urllib", "uuid", "warnings",
 )  # fmt: skip
 _FUNCTIONS_NEW = _words(
-    "accuracy_score argmax argsort array concatenate cosine_similarity deepcopy exp linspace log mean ones rand randn "
-    "randint sqrt stack std sum tensor train_test_split uniform vstack hstack where zeros arange allclose isclose cat "
-    "median prod cumsum unique"
+    "accuracy_score argmax argsort array concatenate cosine_similarity deepcopy linspace ones rand randn randint "
+    "tensor train_test_split uniform vstack hstack zeros arange allclose isclose unique"
 )
 _FROZEN_OF = _words(
     "datetime.date datetime.datetime datetime.timedelta decimal.Decimal fractions.Fraction os.environ.get os.getenv "
@@ -178,7 +182,7 @@ def builtin_gives_new(function: str) -> bool:
 
 def copies_items(function: str) -> bool:
     """Whether what it gives is new, and has its arguments' items in it."""
-    return function in _SHALLOW or function.rpartition(".")[2] == "copy"
+    return function in _SHALLOW or function.rpartition(".")[2] in _COMPUTES - _NEW
 
 
 def method_gives_new(method: str) -> bool:

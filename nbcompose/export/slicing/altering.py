@@ -65,9 +65,7 @@ class Altering:
 
     def is_value(self, name: str, index: int) -> bool:
         """Whether a name stands for something else than a function, a class, or what was imported."""
-        return not any(
-            isinstance(self._statements[i].node, (*IMPORTS, *DEFINITIONS)) for i in self._find(name, index)
-        )
+        return not any(isinstance(self._statements[i].node, (*IMPORTS, *DEFINITIONS)) for i in self._find(name, index))
 
     def is_frozen(self, name: str, index: int) -> bool:
         """Whether nobody can alter the value of a name."""
@@ -89,7 +87,9 @@ class Altering:
         return [
             Touch(name, "item", "again")
             for name, indexes in makers.items()
-            if any(self._alters(m, index, frozenset()) for i in indexes for m in self._methods_of(i, "__init_subclass__"))
+            if any(
+                self._alters(m, index, frozenset()) for i in indexes for m in self._methods_of(i, "__init_subclass__")
+            )
         ]
 
     # -- touches
@@ -351,8 +351,6 @@ class Altering:
             case ast.Attribute():
                 return self._origin(called(value), index).startswith(("torch.float", "torch.int", "torch.bfloat"))
         return False
-
-
 
 
 def _attributes(cls: ast.ClassDef) -> Iterator[tuple[str, str]]:

@@ -45,9 +45,7 @@ class Needs:
         self.values: set[str] = set()  # names that are neither functions nor classes nor imports
         self.refused: dict[str, tuple[int, int]] = {}  # text → where it goes in the list
         self.wanted: dict[int, set[str]] = {}  # the names for which each statement was taken
-        self._objections: dict[
-            tuple[refusals.Objection, str, str], list[tuple[str, Statement, Statement, int]]
-        ] = {}
+        self._objections: dict[tuple[refusals.Objection, str, str], list[tuple[str, Statement, Statement, int]]] = {}
         self._freeze = set(freeze)
         self._recompute = set(recompute)
         self._known = set(known)

@@ -177,7 +177,7 @@ def _duration(maker: Statement) -> str:
 
 def guarded(maker: Statement) -> str:
     return (
-        f"{place(maker)}: {who(maker)} runs only where `__name__` is \"__main__\", which it is not where services run: "
+        f'{place(maker)}: {who(maker)} runs only where `__name__` is "__main__", which it is not where services run: '
         "take what they need out of the `if`"
     )
 
