@@ -180,9 +180,10 @@ def _text(path: Path) -> str:
 def _place(staging: Path, path: Path, exported: Exported) -> None:
     """Move the files to where they belong, the script last: it is never there without them."""
     folder = path.parent / f"{path.stem}_data"
-    if exported.frozen:
+    stored = [frozen for frozen in exported.frozen if not frozen.code]
+    if stored:
         folder.mkdir(exist_ok=True)
-    for frozen in exported.frozen:
+    for frozen in stored:
         os.replace(frozen.file, folder / frozen.file.name)
     for name in (*exported.files, path.name):
         os.replace(staging / name, path.parent / name)
