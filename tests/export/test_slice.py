@@ -407,3 +407,30 @@ def test_notebooks(name: str, expected: list[str]) -> None:
     found_lines = [s.text if s.text.startswith(imports) else min(s.defines) for s in found.statements if s.text != own]
     assert found_lines == expected
     assert found.entries == (expected[-1],)
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (["import torch", "x = torch.nn.Linear(1, 1)"], True),
+        (["import torch", "torch.manual_seed(0)", "x = torch.nn.Linear(1, 1)"], False),
+        (["import torch", "from transformers import set_seed", "set_seed(0)\nx = torch.rand(1)"], True),  # not in it
+        (["import random", "def pick(): return random.choice([1, 2])", "x = pick()"], True),
+        (["import numpy as np", "x = np.random.normal()"], True),
+        (["import numpy as np", "np.random.seed(1)", "x = np.random.normal()"], False),
+        (["import numpy as np", "x = np.random.default_rng(1)"], False),
+        (["import numpy as np", "x = np.random.default_rng()"], True),
+        (["import torch.nn as nn", "class Net(nn.Module):\n    def __init__(self): self.layer = nn.Linear(1, 1)",
+          "x = Net()"], True),
+        (["import torch", "x = torch.nn.ReLU()"], False),
+        (["x = 1"], False),
+    ],
+)  # fmt: skip
+def test_random_numbers_that_nothing_has_seeded(cells: list[str], told: bool) -> None:
+    number = next(i for i, text in enumerate(cells, 2) if text.rpartition("\n")[2].startswith("x ="))
+    line = cells[number - 2].count("\n") + 1
+    expected = (
+        f"cell {number}, line {line} draws random numbers that nothing has seeded: `x` may be different each time: "
+        "--freeze x keeps what is here"
+    )
+    assert sliced(file(*cells, A)).unseeded == ((expected,) if told else ())

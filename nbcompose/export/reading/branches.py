@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from nbcompose.export.reading import effects
 from nbcompose.export.reading.binding import Binder
-from nbcompose.export.reading.scopes import bound_in
 
 
 class Branches(Binder):

@@ -147,7 +147,7 @@ _FROZEN_OF = _words(
 )
 # What is made by these can be called, and stays as it was.
 _CALLABLE = ("transformers.", "sentence_transformers.", "torchvision.transforms.", "spacy.load")
-_LAYERS = _words("Conv1d Conv2d Embedding Flatten GELU GRU Identity LSTM LayerNorm Linear LogSoftmax MSELoss NLLLoss "
+LAYERS = _words("Conv1d Conv2d Embedding Flatten GELU GRU Identity LSTM LayerNorm Linear LogSoftmax MSELoss NLLLoss "
                  "CrossEntropyLoss BCELoss RNN ReLU Sigmoid Softmax Tanh")  # fmt: skip
 
 
@@ -200,7 +200,7 @@ def gives_frozen(origin: str) -> bool:
 
 def can_be_called(origin: str) -> bool:
     """Whether what is made by a library's function or class stays as it was when it is called."""
-    return origin.startswith(_CALLABLE) or (origin.startswith("torch.nn.") and origin.rpartition(".")[2] in _LAYERS)
+    return origin.startswith(_CALLABLE) or (origin.startswith("torch.nn.") and origin.rpartition(".")[2] in LAYERS)
 
 
 def _within(origin: str, modules: tuple[str, ...]) -> bool:

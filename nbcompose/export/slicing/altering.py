@@ -44,7 +44,7 @@ class Altering:
             for method in self._methods[index]:
                 self._classes.setdefault(method, []).append(index)
             for attribute, made_by in _attributes(node):
-                self._attributes.setdefault(attribute, []).append(self._origin(made_by, index))
+                self._attributes.setdefault(attribute, []).append(self.origin(made_by, index))
 
     def counts(self, touch: Touch, index: int, by: Names) -> bool:
         """Whether a touch may alter the value of its name when the statement `index` runs; it is one of `by`, of the
@@ -174,7 +174,7 @@ class Altering:
             value = getattr(node, "value", None)
             if isinstance(value, ast.Lambda):
                 continue  # what it does to globals is another touch
-            if isinstance(value, ast.Call) and known.can_be_called(self._origin(called(value.func), maker)):
+            if isinstance(value, ast.Call) and known.can_be_called(self.origin(called(value.func), maker)):
                 continue
             return True
         return False
@@ -191,7 +191,7 @@ class Altering:
         if any(self._is_service(i) for i in makers):
             return True
         if makers and all(isinstance(self._statements[i].node, IMPORTS) for i in makers):
-            origin = self._origin(by, index)
+            origin = self.origin(by, index)
             return origin.startswith("nbcompose.") or known.module_leaves(origin) or first in known.ONLOOKERS
         if first and not makers:
             return known.builtin_leaves(by) or first in known.ONLOOKERS
@@ -271,7 +271,7 @@ class Altering:
             return any(node.decorator_list or self._hands_back(i, seen)
                        for i, node in zip(makers, nodes, strict=True) if isinstance(node, FUNCTIONS))  # fmt: skip
         if makers and all(isinstance(node, IMPORTS) for node in nodes):
-            origin = self._origin(by, index)
+            origin = self.origin(by, index)
             return not (known.module_gives_new(origin) or known.gives_frozen(origin))
         if first and not makers:
             return not known.builtin_gives_new(by)
@@ -280,7 +280,7 @@ class Altering:
 
     # -- what a statement makes
 
-    def _origin(self, by: str, index: int) -> str:
+    def origin(self, by: str, index: int) -> str:
         """What a dotted name stands for: "numpy.mean" for `np.mean`."""
         first, dot, rest = by.partition(".")
         for maker in self._find(first, index) if first else ():
@@ -316,7 +316,7 @@ class Altering:
         functions = [i for i in self._find(by, index) if isinstance(self._statements[i].node, FUNCTIONS)] if by else []
         if functions:
             return any(self._statements[i].names.yields for i in functions)
-        return by.rpartition(".")[2] in known.ITERATORS or self._origin(by, index).startswith("itertools.")
+        return by.rpartition(".")[2] in known.ITERATORS or self.origin(by, index).startswith("itertools.")
 
     def _makes_frozen(self, index: int) -> bool:
         node = self._statements[index].node
@@ -347,15 +347,15 @@ class Altering:
             case ast.Call(func=ast.Attribute(value=owner, attr=method)) if self._is_frozen_value(owner, index):
                 return method in known.FROZEN_METHODS
             case ast.Call(func=function):
-                return known.gives_frozen(self._origin(called(function), index))
+                return known.gives_frozen(self.origin(called(function), index))
             case ast.Attribute():
-                return self._origin(called(value), index).startswith(("torch.float", "torch.int", "torch.bfloat"))
+                return self.origin(called(value), index).startswith(("torch.float", "torch.int", "torch.bfloat"))
         return False
 
 
 def _attributes(cls: ast.ClassDef) -> Iterator[tuple[str, str]]:
     """What methods give to `self`, with the function or class that makes it; "" where that is something else."""
-    for node in ast.walk(cls):
-        for target in node.targets if isinstance(node, ast.Assign) else ():
+    for node in (n for n in ast.walk(cls) if isinstance(n, ast.Assign)):
+        for target in node.targets:
             if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
                 yield target.attr, called(node.value.func) if isinstance(node.value, ast.Call) else ""

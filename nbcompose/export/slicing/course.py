@@ -123,6 +123,14 @@ class Course:
         """The names that a statement reads by itself: all that there are, where it may set or read any."""
         return self._reads[index] if index in self._anything else self.statements[index].names.reads
 
+    def origin(self, by: str, before: int) -> str:
+        """What a dotted name stands for, "numpy.mean" for `np.mean`; "" for what was not imported."""
+        return self._altering.origin(by, before)
+
+    def is_value(self, name: str, before: int) -> bool:
+        """Whether a name stands for something else than a function, a class, or what was imported."""
+        return self._altering.is_value(name, before)
+
     def is_service(self, index: int) -> bool:
         return self.statements[index].options is not None or self.statements[index].decorated
 

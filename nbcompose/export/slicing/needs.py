@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable
 from nbcompose.export.reading.magics import magic_in
 from nbcompose.export.reading.statements import Statement, has_api
 from nbcompose.export.slicing import refusals
-from nbcompose.export.slicing.course import END, Course, is_definition, is_import
-from nbcompose.export.slicing.values import is_plain
+from nbcompose.export.slicing.course import Course, is_definition, is_import
+from nbcompose.export.slicing.values import END, is_plain
 
 COSTLY = 60.0  # seconds
 

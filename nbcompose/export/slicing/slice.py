@@ -14,7 +14,7 @@ from nbcompose.export.slicing import refusals
 from nbcompose.export.slicing.course import Course, Quiet, is_import
 from nbcompose.export.slicing.needs import Needs, registered, services_inside
 from nbcompose.export.slicing.order import ordered
-from nbcompose.export.slicing.seeds import random_otherwise
+from nbcompose.export.slicing.seeds import random_otherwise, unseeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Slice:
     """What a script needs, in an order in which it runs.
 
     `services` and `entries` are variables, in dependency order; `frozen` are names to be loaded from files beside the
-    script; `notes` say what was dropped and the user should know.
+    script; `notes` say what was dropped and the user should know; `unseeded`, where its values may be others than here.
     """
 
     statements: tuple[Statement, ...]
@@ -30,6 +30,7 @@ class Slice:
     entries: tuple[str, ...]
     frozen: tuple[str, ...]
     notes: tuple[str, ...]
+    unseeded: tuple[str, ...] = ()
 
 
 def needed(
@@ -75,6 +76,7 @@ def needed(
         entries=tuple(v for v in services if v in variables) if entries is None else tuple(variables),
         frozen=tuple(sorted(needs.frozen)),
         notes=(*notes, *_dropped(course, needs.taken), *random_otherwise(course, needs.taken)),
+        unseeded=tuple(unseeded(course, order, needs.wanted)),
     )
 
 
