@@ -1,4 +1,4 @@
-"""Notebooks as people write them: what their scripts have, from a file and from a live notebook, whose cells run here."""
+"""Notebooks as people write them: their scripts, from a file and from a live notebook, whose cells run here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,11 @@ def live(*cells: str) -> list[Cell]:
         return ran(*cells)
 
 
-BOX = "class Box:\n    def __init__(self): self.items = []\n    def put(self, x):\n        self.items.append(x)\n        return self"
+BOX = """class Box:
+    def __init__(self): self.items = []
+    def put(self, x):
+        self.items.append(x)
+        return self"""
 LOOK = "def look(box): return len(box.items)"
 USES_BOX = service("A", "return box.items")
 NET = "class Net: pass"
@@ -77,7 +81,8 @@ NET = "class Net: pass"
         (["known = {}", "def register(f):\n    known[f.__name__] = f\n    return f", "@register\ndef one(): return 1",
           service("A", "return known['one']()")],
          ["known = {}", "def register(f):", "@register", "A"]),
-        (["kinds = []", "class Base:\n    def __init_subclass__(cls): kinds.append(cls.__name__)", "class Sub(Base): pass",
+        (["kinds = []", "class Base:\n    def __init_subclass__(cls): kinds.append(cls.__name__)",
+          "class Sub(Base): pass",
           service("A", "return kinds")], ["kinds = []", "Base", "Sub", "A"]),
         (["import math", "math.tau = 6", service("A", "return math.tau")], ["import math", "math.tau = 6", "A"]),
         (["import math", "setattr(math, 'tau', 6)", service("A", "return math.tau")],
@@ -99,8 +104,10 @@ def test_what_alters_it_is_there(source: Any, cells: list[str], expected: list[s
 @pytest.mark.parametrize(
     "statement",
     [
-        "look(box)", "n = look(box)", "print(box.items, len(box.items))", "print(*sorted(box.items))", "json.dumps(box.items)",
-        "[i for i in box.items]", "total = sum(box.items)", "plt.plot(box.items)", "fig, ax = plt.subplots(); ax.plot(box.items)",
+        "look(box)", "n = look(box)", "print(box.items, len(box.items))", "print(*sorted(box.items))",
+        "json.dumps(box.items)",
+        "[i for i in box.items]", "total = sum(box.items)", "plt.plot(box.items)",
+        "fig, ax = plt.subplots(); ax.plot(box.items)",
         "for i in box.items: print(i)", "box", "box.items[:1]", "np.sum(box.items)", "df = pd.DataFrame(box.items)",
         "df = pd.DataFrame(box.items); df['b'] = 1; df.head()", "copied = list(box.items); copied.append(1)",
         "assert isinstance(box, Box)", "start = time.time(); print(time.time() - start, box)",
@@ -296,7 +303,8 @@ MODEL = "model = torch.nn.Linear(1, 1)"
           "for _ in range(2):\n    loss = model(torch.ones(1)).sum()\n    opt.zero_grad()\n    loss.backward()\n    "
           "opt.step()\n    losses.append(loss.item())", "print(losses)"],
          ["opt = torch.optim.SGD(model.parameters(), lr=0.1)", "losses = []", "for _ in range(2):"], []),
-        (["loss = model(torch.ones(1)).sum()", "loss.backward()", "with torch.no_grad(): model.weight -= model.weight.grad"],
+        (["loss = model(torch.ones(1)).sum()", "loss.backward()",
+          "with torch.no_grad(): model.weight -= model.weight.grad"],
          ["loss = model(torch.ones(1)).sum()", "loss.backward()",
           "with torch.no_grad(): model.weight -= model.weight.grad"], []),
         (["model.load_state_dict(model.state_dict())", "model.eval()"], None, []),

@@ -68,7 +68,9 @@ def test_json(value: Any, tmp_path: Path) -> None:
     "value",
     [
         {1: "a"}, {1, 2}, [1.0, -math.inf], Count(3), [Count(3)], {"a": (1,)},
-        collections.OrderedDict(a=1), collections.defaultdict(int), 1 + 2j, np.float64(1), [np.float64(1)], {Count(1): 1}, 10**5000, [TWICE, TWICE],
+
+        collections.OrderedDict(a=1), collections.defaultdict(int), 1 + 2j, np.float64(1), [np.float64(1)],
+        {Count(1): 1}, 10**5000, [TWICE, TWICE],
     ],
     ids=repr if sys.get_int_max_str_digits() == 0 else lambda value: type(value).__name__,
 )  # fmt: skip
@@ -85,10 +87,12 @@ Named = collections.namedtuple("Named", "path kind")
 @pytest.mark.parametrize(
     ("value", "code"),
     [
-        ("half \ud800", "'half \\ud800'"), ((1, 2), "(1, 2)"), ((1,), "(1,)"), ((), "()"), (b"bytes", "b'bytes'"), (math.inf, "float('inf')"),
-        (range(2, 9, 3), "range(2, 9, 3)"), (re.compile("a+", re.I), "re.compile('a+', 2)"), (Path("a/b"), "Path('a/b')"),
+        ("half \ud800", "'half \\ud800'"), ((1, 2), "(1, 2)"), ((1,), "(1,)"), ((), "()"),
+        (b"bytes", "b'bytes'"), (math.inf, "float('inf')"),
+        (range(2, 9, 3), "range(2, 9, 3)"), (re.compile("a+", re.I), "re.compile('a+', 2)"),
+        (Path("a/b"), "Path('a/b')"),
         (re.compile(b"a"), "re.compile(b'a')"), (datetime.date(2020, 1, 2), "datetime.date(2020, 1, 2)"),
-        (datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc),
+        (datetime.datetime(2020, 1, 2, tzinfo=datetime.UTC),
          "datetime.datetime(2020, 1, 2, 0, 0, tzinfo=datetime.timezone.utc)"),
         (datetime.timedelta(seconds=3), "datetime.timedelta(seconds=3)"), (decimal.Decimal("0.10"), "Decimal('0.10')"),
         (fractions.Fraction(1, 3), "Fraction(1, 3)"), (uuid.UUID(int=3), f"UUID('{uuid.UUID(int=3)}')"),

@@ -24,8 +24,8 @@ def notes(cells: list[Cell], values: dict[str, Any] | None, **options: Any) -> l
 def test_what_takes_long() -> None:
     cells = live(("f", "def f(): pass"), ("x", "x = f()", {"seconds": 12.0}), ("A", A))
     assert notes(cells, {"x": 1}) == [
-        "In [3], line 1: every process of the script makes `x` anew, which took 12 s here: --freeze x stores what is here; "
-        "what only one service needs, its __init__ can load"
+        "In [3], line 1: every process of the script makes `x` anew, which took 12 s here: --freeze x stores what is "
+        "here; what only one service needs, its __init__ can load"
     ]
     assert notes(cells, {"x": 1}, freeze=["x"]) == []
 
@@ -33,8 +33,8 @@ def test_what_takes_long() -> None:
 def test_what_takes_much_memory() -> None:
     cells = live(("f", "def f(): pass"), ("x", "x = f()", {"seconds": 0.1}), ("A", A))
     assert notes(cells, {"x": LARGE_ONE}) == [
-        "In [3], line 1: every process of the script makes `x` anew, 64 MiB in each: --freeze x stores what is here; "
-        "what only one service needs, its __init__ can load"
+        "In [3], line 1: every process of the script makes `x` anew, 64 MiB in each: --freeze x stores what is "
+        "here; what only one service needs, its __init__ can load"
     ]
     assert notes(cells, {"x": LARGE_ONE[:100]}) == []
 
@@ -51,7 +51,8 @@ def test_models_of_a_file() -> None:
 @pytest.mark.parametrize(
     ("value", "size"),
     [
-        (np.zeros(10, np.uint8), 10), (torch.zeros(10), 40), (torch.nn.Linear(3, 1), 16), ("text", 0), (None, 0), ([1], 0),
+        (np.zeros(10, np.uint8), 10), (torch.zeros(10), 40), (torch.nn.Linear(3, 1), 16), ("text", 0), (None, 0),
+        ([1], 0),
     ],
     ids=repr,
 )  # fmt: skip

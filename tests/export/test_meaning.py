@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from nbcompose.errors import ExportRefused
-from nbcompose.export.reading.cells import Cell
+from nbcompose.export.reading.cells import Cell, Looked
 from nbcompose.export.slicing.slice import Slice
+from nbcompose.notebook.looking import Looking
 from tests.export.notebooks import sliced
 
 NAMES = st.sampled_from("abcd")
@@ -222,6 +224,47 @@ def test_what_the_notebook_answers_its_script_answers(cells: list[str], service:
         again = [s.text for s in found.statements]
         assert run(again, "app") == (None, answer), "\n".join(again)
         assert len(again) <= sum(t.count("\n") + 1 for t in texts)
+
+
+def watched(texts: Sequence[str]) -> tuple[int | None, Any, list[Looked]]:
+    """As `run`, and what was seen of each cell."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    math.tau, math.e = 6, 3
+    looking = Looking(SimpleNamespace(user_ns=namespace, user_ns_hidden={"__name__", "__builtins__"}))
+    looking.start()
+    seen = []
+    for index, text in enumerate(texts):
+        try:
+            exec(text.removeprefix("%%service"), namespace)
+        except Exception:
+            return index, None, seen
+        seen.append(looking.after(5.0))
+    try:
+        return None, copy.deepcopy(namespace["A"]().f()), seen
+    except Exception:
+        return len(texts), None, seen
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.lists(st.lists(sources(), min_size=1, max_size=3).map("\n".join), min_size=1, max_size=6), SERVICES, st.data()
+)
+def test_a_live_notebook_whose_values_were_looked_at(cells: list[str], service: str, data: st.DataObject) -> None:
+    """Cells of several statements, some of which run again."""
+    runs = data.draw(st.lists(st.sampled_from(cells), min_size=1, max_size=8))
+    texts = [*FIRST, *runs, service]
+    while True:
+        failed, answer, seen = watched(texts)
+        if failed is None:
+            break
+        assume(failed < len(texts) and "class A" not in texts[failed])
+        texts = texts[:failed] + texts[failed + 1 :]
+    keys = {text: f"k{n}" for n, text in enumerate(dict.fromkeys(texts))}
+    found = script([Cell(keys[t], f"In [{n}]", t, looked=s) for n, (t, s) in enumerate(zip(texts, seen, strict=True))])
+    if found is not None:
+        event("exported")
+        again = [s.text for s in found.statements]
+        assert run(again, "app") == (None, answer), "\n".join(again)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)

@@ -276,8 +276,8 @@ def test_what_is_to_be_frozen_beside_itself_is_no_reason() -> None:
 def test_what_runs_only_in_the_main_module_is_refused_where_it_is_needed() -> None:
     guard = "if __name__ == '__main__': x.append(1)"
     assert refused(file("x = []", guard, A)).reasons == (
-        'cell 3, line 1: the statement in cell 3, line 1 runs only where `__name__` is "__main__", which it is not where '
-        "services run: take what they need out of the `if`",
+        'cell 3, line 1: the statement in cell 3, line 1 runs only where `__name__` is "__main__", which it is not '
+        "where services run: take what they need out of the `if`",
     )
     assert lines(sliced(file("x = []", guard.replace("x.append(1)", "print(x)"), A))) == ["x = []", "A"]
 

@@ -20,8 +20,8 @@ class Names:
     `handed`: it hands a lambda to a call, which may be called at once. `depends`: services, by registered name; `on`:
     by variable. `aliases`: names, and what their values have to do with those of others. `binds_later`,
     `touches_later`, `returns`: done with globals when what it defines is called; `arguments`, `hands_back`: done with
-    what is handed to it; the latter says through which functions it is given back. `anything`, `anything_later`: it may set and alter any name. `yields`: it defines a
-    generator.
+    what is handed to it; the latter says through which functions it is given back. `anything`, `anything_later`: it
+    may set and alter any name. `yields`: it defines a generator.
     """
 
     defines: set[str] = field(default_factory=set)

@@ -119,9 +119,10 @@ IDEMPOTENT = _words(
 # Their functions leave what they are handed as it was, but for those that say otherwise.
 _PURE = (
     "ast", "base64", "collections", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "fnmatch",
-    "fractions", "functools", "glob", "hashlib", "html", "inspect", "io", "IPython.display", "itertools", "json", "logging",
-    "math", "matplotlib", "nltk.tokenize", "numpy", "operator", "os", "pandas", "pathlib", "pickle", "plotly", "pprint",
-    "random", "re", "scipy", "seaborn", "shutil", "sklearn", "statistics", "string", "struct", "sys", "tabulate",
+    "fractions", "functools", "glob", "hashlib", "html", "inspect", "io", "IPython.display", "itertools", "json",
+    "logging", "math", "matplotlib", "nltk.tokenize", "numpy", "operator", "os", "pandas", "pathlib", "pickle",
+    "plotly", "pprint", "random", "re", "scipy", "seaborn", "shutil", "sklearn", "statistics", "string", "struct", "sys",
+    "tabulate",
     "textwrap", "time", "timeit", "torch", "tqdm", "typing", "unicodedata", "urllib", "uuid", "warnings",
 )  # fmt: skip
 _UNLESS = _words(
@@ -131,7 +132,8 @@ _UNLESS = _words(
 _UNLESS_IN = ("torch.nn.init", "torch.nn.utils", "torch.autograd", "torch.serialization")
 # What they give has nothing of their arguments in it.
 _MODULES_NEW = (
-    "base64", "datetime", "decimal", "difflib", "fnmatch", "fractions", "glob", "hashlib", "html", "json", "logging", "math",
+    "base64", "datetime", "decimal", "difflib", "fnmatch", "fractions", "glob", "hashlib", "html", "json", "logging",
+    "math",
     "matplotlib", "os", "pathlib", "plotly", "pprint", "re", "seaborn", "shutil", "statistics", "string", "struct",
     "tabulate", "textwrap", "time", "unicodedata", "urllib", "uuid", "warnings",
 )  # fmt: skip

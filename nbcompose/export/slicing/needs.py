@@ -151,7 +151,7 @@ class Needs:
 
     def _checked(self, name: str, index: int, reader: int) -> int:
         """The statement, or a later run of the same; refused where nobody could run it again."""
-        made, asks = self.course.statements[index], self.course.statements[reader]
+        made = self.course.statements[index]
         if name in self.course.services and self.course.services[name] == index:
             return index
         if made.failed or not made.cell.current:

@@ -44,8 +44,8 @@ def unseeded(course: Course, order: Sequence[int], wanted: Mapping[int, set[str]
             names = sorted(n for n in wanted.get(index, ()) if course.is_value(n, index + 1)) or ["NAME"]
             values = refusals.listed([f"`{name}`" for name in names])
             yield (
-                f"{refusals.place(statement)} draws random numbers that nothing has seeded: {values} may be different each "
-                f"time: {' '.join(f'--freeze {name}' for name in names)} keeps what is here"
+                f"{refusals.place(statement)} draws random numbers that nothing has seeded: {values} may be different "
+                f"each time: {' '.join(f'--freeze {name}' for name in names)} keeps what is here"
             )
         seeded |= {library for call in calls for library in _seeds(course, call, index)}
 

@@ -54,8 +54,9 @@ class _Unfit(Exception):
 def store(name: str, value: Any, folder: Path) -> Frozen:
     """Write `value` to a file in `folder`, which lies beside the script.
 
-    What JSON says exactly becomes .json, other values that nobody can alter become code (without a file), arrays .npy, tensors .safetensors, tables .parquet (with pyarrow), everything
-    else .pickle. Raises `ExportRefused` for what cannot be pickled either, such as a lock or an open file.
+    What JSON says exactly becomes .json, other values that nobody can alter become code (without a file), arrays .npy,
+    tensors .safetensors, tables .parquet (with pyarrow), everything else .pickle. Raises `ExportRefused` for what
+    cannot be pickled either, such as a lock or an open file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if type(value).__module__ == "IPython.utils.text" and isinstance(value, list | str):
