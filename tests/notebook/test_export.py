@@ -217,8 +217,9 @@ def test_files_for_docker(fresh: Notebook) -> None:
 
 
 def test_what_changed_a_value_is_there_and_what_left_it_alone_is_not(fresh: Notebook) -> None:
-    fresh.ok("class Box:\n    def __init__(self): self.items = []\n    def put(self, x):\n        self.items.append(x)\n"
-             "        return self\n    def peek(self): return getattr(self, 'items')[0]")  # fmt: skip
+    fresh.ok("class Box:\n    def __init__(self): self.items = []\n    def put(self, x):\n"
+             "        self.items.append(x)\n        return self\n"
+             "    def peek(self): return getattr(self, 'items')[0]")  # fmt: skip
     for source in ("box = Box()", "box.put(1).put(2)", "r = box.put(3)", "print(box.peek())", "box.peek()"):
         fresh.ok(source)
     fresh.ok("setattr(Box, 'more', lambda self: 5)")
@@ -246,8 +247,8 @@ def test_a_model_that_was_trained(fresh: Notebook) -> None:
     fresh.ok("A.f('abc')")
     lines = table(fresh.ok("%export app.py --check"))
     assert "different" in lines[2]
-    assert ("In [5], line 1 draws random numbers that nothing has seeded: `rnn` may be different each time: --freeze rnn "
-            "keeps what is here") in lines  # fmt: skip
+    assert ("In [5], line 1 draws random numbers that nothing has seeded: `rnn` may be different each time: --freeze "
+            "rnn keeps what is here") in lines  # fmt: skip
     assert script().count("for _ in range(3)") == 1
     assert "same" in table(fresh.ok("%export app.py --check --freeze rnn"))[2]
     assert "for _" not in script()

@@ -121,8 +121,8 @@ _PURE = (
     "ast", "base64", "collections", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "fnmatch",
     "fractions", "functools", "glob", "hashlib", "html", "inspect", "io", "IPython.display", "itertools", "json",
     "logging", "math", "matplotlib", "nltk.tokenize", "numpy", "operator", "os", "pandas", "pathlib", "pickle",
-    "plotly", "pprint", "random", "re", "scipy", "seaborn", "shutil", "sklearn", "statistics", "string", "struct", "sys",
-    "tabulate",
+    "plotly", "pprint", "random", "re", "scipy", "seaborn", "shutil", "sklearn", "statistics", "string", "struct",
+    "sys", "tabulate",
     "textwrap", "time", "timeit", "torch", "tqdm", "typing", "unicodedata", "urllib", "uuid", "warnings",
 )  # fmt: skip
 _UNLESS = _words(
