@@ -9,6 +9,7 @@ import hashlib
 import sys
 import weakref
 from collections.abc import Callable, Mapping
+from time import thread_time as clock  # what others do meanwhile does not count
 from types import CodeType, FunctionType
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -19,7 +20,7 @@ from nbcompose.declaration import Service
 from nbcompose.schema import pydantic_adapter
 from nbcompose.schema.written import annotations_of
 from nbcompose.wire import cloudpickle_adapter
-from nbcompose.wire.cloudpickle_adapter import class_parts, function_parts, reduce_class
+from nbcompose.wire.cloudpickle_adapter import class_key, class_parts, function_parts, reduce_class
 
 # What Python, or a library, makes of what a class says.
 DERIVED = frozenset({
@@ -28,6 +29,7 @@ DERIVED = frozenset({
     "__parameters__", "__orig_bases__", "__annotate__", "__annotate_func__", "__annotations_cache__",
     "__annotate_dunder__", "__classdictcell__", "__slotnames__",  # the last one by pickling an instance
 })  # fmt: skip
+_SPEED = 1e9  # bytes a second, about
 _BEHAVIOUR = 0x3FF  # flags of code; those above are of `from __future__`
 
 Ours = Callable[[Any], bool]
@@ -59,11 +61,25 @@ class Large:
         return str(seen[1])
 
 
+class Budget:
+    """How long some digests may take, together."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = clock() + seconds
+
+    def spend(self, size: int = 0) -> None:
+        """Raises `TimeoutError` where the time is up, or would be after so many bytes."""
+        if clock() + size / _SPEED > self._end:
+            raise TimeoutError
+
+
 class Digester:
     """Makes digests. `ours`: classes and functions that count by their content, wherever they are.
 
     `itself`: the classes of the service, whose members are looked at one by one. `classes`: the identities of the
-    notebook's classes that the values are made of; a class is made anew when its cell is run again.
+    notebook's classes that the values are made of; a class is made anew when its cell is run again. `budget`: values
+    for which it does not suffice cannot be told. `exact`: what no replica gets counts, too: which
+    class of a name it is, and the gradients of tensors.
     """
 
     def __init__(
@@ -72,11 +88,15 @@ class Digester:
         itself: tuple[type[Any], ...] = (),
         large: Large | None = None,
         whole: Any = None,
+        budget: Budget | None = None,
+        exact: bool = False,
     ) -> None:
         self.ours = ours
         self.itself = itself
         self.large = large
         self.whole = whole
+        self.budget = budget
+        self.exact = exact
         self.classes: set[str] = set()
 
     def digest(self, value: Any, flat: bool = False) -> str:
@@ -84,11 +104,15 @@ class Digester:
 
         `flat`: without the globals that its functions use.
         """
-        sink = _Sink()
+        return self.told(value, flat) or uuid4().hex
+
+    def told(self, value: Any, flat: bool = False) -> str | None:
+        """The same; None for a value that cannot be told."""
+        sink = _Sink(self.budget)
         try:
             _Pickler(sink, self, flat).dump(value)
         except Exception:
-            return uuid4().hex
+            return None
         return sink.hexdigest()
 
 
@@ -100,12 +124,16 @@ def digest_of(value: Any) -> str:
 class _Sink:
     """A file that only remembers a digest."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget | None) -> None:
         self._digest = hashlib.sha256()
+        self._budget = budget
 
     def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        if self._budget is not None:
+            self._budget.spend(size)
         self._digest.update(data)
-        return memoryview(data).nbytes
+        return size
 
     def take_buffer(self, buffer: Any) -> None:
         self.write(buffer.raw())
@@ -124,12 +152,17 @@ class _Pickler(cloudpickle_adapter.Pickler):
 
     def reducer_override(self, thing: Any) -> Any:
         digester = self._digester
+        if digester.budget is not None:
+            size = getattr(thing, "nbytes", 0)
+            digester.budget.spend(size if isinstance(size, int) else 0)
         if isinstance(thing, CodeType):
             return str, (digest_of_code(thing),)
         if isinstance(thing, Service):
             return str, (f"service {thing.name}",)
         if isinstance(thing, type):
-            return (str, (f"itself {thing.__qualname__}",)) if thing in digester.itself else self._class(thing)
+            if thing not in digester.itself:
+                return self._class(thing)
+            return str, (f"itself {thing.__qualname__} {class_key(thing) if digester.exact else ''}",)
         if isinstance(thing, FunctionType):
             return self._function(thing)
         if isinstance(thing, TypeVar):  # its like is made anew by each run of its cell
@@ -143,7 +176,7 @@ class _Pickler(cloudpickle_adapter.Pickler):
             digest = digester.large.digest(thing)
             if digest is not None:
                 return str, (digest,)
-        return _tensor(thing) or super().reducer_override(thing)
+        return _tensor(thing, exact=digester.exact) or super().reducer_override(thing)
 
     def _class(self, cls: type[Any]) -> Any:
         if cls.__module__ in ("builtins", "typing"):
@@ -172,13 +205,18 @@ def _counts(name: str) -> bool:
     return not pydantic_adapter.is_derived(name) and (name not in DERIVED or name == "__dataclass_params__")
 
 
-def _tensor(thing: Any) -> Any:
+def _tensor(thing: Any, *, exact: bool) -> Any:
     """A tensor by its numbers; torch itself would write an address, too."""
     torch = sys.modules.get("torch")
-    if torch is None or type(thing) is not torch.Tensor or thing.layout != torch.strided or thing.is_quantized:
+    if torch is None or type(thing) not in (torch.Tensor, torch.nn.Parameter if exact else None):
+        return None
+    if thing.layout != torch.strided or thing.is_quantized:
         return None
     data = thing.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-    return tuple, ([str(thing.dtype), tuple(thing.shape), str(thing.device), thing.requires_grad, data],)
+    parts = [str(thing.dtype), tuple(thing.shape), str(thing.device), thing.requires_grad, data]
+    if exact:
+        parts += [type(thing).__name__, thing.grad if thing.is_leaf else None]
+    return tuple, (parts,)
 
 
 # -- code

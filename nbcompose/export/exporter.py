@@ -21,8 +21,10 @@ from nbcompose.export.slicing.slice import Slice, needed
 from nbcompose.export.writing import lookup
 from nbcompose.export.writing.docker import dockerfile, dockerignore
 from nbcompose.export.writing.freeze import Frozen, store
+from nbcompose.export.writing.heavy import heavy
 from nbcompose.export.writing.parts import exported_from
 from nbcompose.export.writing.versions import LookUp, hidden_by
+from nbcompose.export.writing.wheel import Wheel, wheel_of_ours
 from nbcompose.export.writing.write import write
 
 DOCKER = ("Dockerfile", ".dockerignore")
@@ -57,7 +59,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A script. `files` are texts beside it, `frozen` values in files; `services` and `entries` are variables."""
+    """A script. `files` are texts beside it, `frozen` values in files; `services` and `entries` are variables.
+
+    `wheel`: nbcompose, for the container. `unseeded`: why its values may be others than here.
+    """
 
     text: str
     services: tuple[str, ...]
@@ -65,6 +70,8 @@ class Exported:
     notes: tuple[str, ...]
     files: Mapping[str, str]
     frozen: tuple[Frozen, ...] = ()
+    wheel: Wheel | None = None
+    unseeded: tuple[str, ...] = ()
 
     def summary(self, path: Path) -> str:
         """What was written, in a line."""
@@ -88,10 +95,20 @@ def export(
         assert source.values is not None
         frozen = [store(name, source.values[name], data) for name in found.frozen]
     written = write(found, source.notebook, frozen=frozen, look_up=look_up, folder=source.folder)
-    files = {}
+    notes = [*written.notes, *heavy(found, source.values)]
+    files, wheel = {}, wheel_of_ours() if request.docker else None
     if request.docker:
-        files = {"Dockerfile": dockerfile(script, found.entries, written.requirements), ".dockerignore": dockerignore()}
-    return Exported(written.text, found.services, found.entries, written.notes, files, tuple(frozen))
+        name = wheel.name if wheel is not None else ""
+        text = dockerfile(script, found.entries, written.requirements, name)
+        files = {"Dockerfile": text, ".dockerignore": dockerignore()}
+    if wheel is not None:
+        notes.append(
+            f"nbcompose is not from a package index here: it lies beside the script as {wheel.name}, made from what is "
+            "installed, and the Dockerfile installs that"
+        )
+    return Exported(
+        written.text, found.services, found.entries, tuple(notes), files, tuple(frozen), wheel, found.unseeded
+    )
 
 
 def _needed(source: Source, request: Request) -> Slice:
@@ -128,6 +145,8 @@ def export_to(path: Path, source: Source, request: Request, *, look_up: LookUp =
                 raise NbcomposeError(f"{hidden}, or --force")
             for name, text in {path.name: exported.text, **exported.files}.items():
                 Path(staging, name).write_text(text, encoding="utf-8")
+            if exported.wheel is not None:
+                Path(staging, exported.wheel.name).write_bytes(exported.wheel.content)
             _place(Path(staging), path, exported)
     except OSError as error:
         raise NbcomposeError(f"{path} cannot be written: {error.strerror or error}") from error
@@ -180,9 +199,11 @@ def _text(path: Path) -> str:
 def _place(staging: Path, path: Path, exported: Exported) -> None:
     """Move the files to where they belong, the script last: it is never there without them."""
     folder = path.parent / f"{path.stem}_data"
-    if exported.frozen:
+    stored = [frozen for frozen in exported.frozen if not frozen.code]
+    if stored:
         folder.mkdir(exist_ok=True)
-    for frozen in exported.frozen:
+    for frozen in stored:
         os.replace(frozen.file, folder / frozen.file.name)
-    for name in (*exported.files, path.name):
+    wheel = [] if exported.wheel is None else [exported.wheel.name]
+    for name in (*wheel, *exported.files, path.name):
         os.replace(staging / name, path.parent / name)

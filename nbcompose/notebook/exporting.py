@@ -38,7 +38,7 @@ def export(session: Session, args: Namespace) -> None:
     for note in (*exported.notes, *_stale(session, exported.services)):
         print(f"note: {note}")
     if args.check:
-        _check(session, path)
+        _check(session, path, exported.unseeded)
 
 
 def source_of(session: Session) -> Source:
@@ -93,7 +93,7 @@ def _notebook(space: Mapping[str, object]) -> str:
 # -- the check
 
 
-def _check(session: Session, path: Path) -> None:
+def _check(session: Session, path: Path, unseeded: Sequence[str]) -> None:
     display = LiveDisplay(session.shell)
 
     def say(text: str) -> None:
@@ -106,16 +106,18 @@ def _check(session: Session, path: Path) -> None:
     except BaseException:
         display.finish(_bundle(f"{path.name} was not checked to the end"))
         raise
-    display.finish(_report(session, path, report))
+    display.finish(_report(session, path, report, unseeded))
 
 
 def _bundle(text: str) -> Bundle:
     return {"text/plain": text, "text/html": f"<div>{escape(text)}</div>"}
 
 
-def _report(session: Session, path: Path, report: Report) -> Bundle:
+def _report(session: Session, path: Path, report: Report, unseeded: Sequence[str] = ()) -> Bundle:
     rows = [(row.api, str(row.calls), words(row.kind), _time(row.slower)) for row in report.rows]
     differences = [f"{row.api}: {line}" for row in report.rows for line in row.differences]
+    if not report.passed:
+        differences += unseeded
     lines = [cell_names(line, session.shell) for line in (*differences, *report.left_out, *_large(session, report))]
     head = f"{path.name} starts, and its services are ready"
     if not rows:

@@ -16,10 +16,11 @@ from typing import Any
 
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
-from nbcompose.export.reading.cells import Cell
+from nbcompose.export.reading.cells import Cell, Looked
 from nbcompose.ipykernel_adapter import request_of
 from nbcompose.ipython_adapter import cell_numbers
 from nbcompose.notebook.cell import number_of
+from nbcompose.notebook.looking import Looking
 
 MOST_RUNS = 10_000
 MOST_CHARACTERS = 16 * 2**20  # of all sources together
@@ -27,13 +28,18 @@ MOST_CHARACTERS = 16 * 2**20  # of all sources together
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run. `number` is the one in `In [7]`; `cell` the front end's id of the cell, "" where it gives none."""
+    """One run. `number` is the one in `In [7]`; `cell` the front end's id of the cell, "" where it gives none.
+
+    `stopped`: the line at which it failed, where that is known; `looked`: what it did to values.
+    """
 
     number: int
     cell: str
     source: str
     seconds: float | None = None
     failed: bool = False
+    stopped: int | None = None
+    looked: Looked | None = None
 
     @property
     def key(self) -> str:
@@ -55,10 +61,12 @@ class History:
         self._deleted: set[str] = set()
         self._running: tuple[ExecutionInfo, float] | None = None  # and when it began
         self._lap: float | None = None
+        self._looking = Looking(shell)
 
     def start(self) -> None:
         if not self._runs:
             self._runs = _earlier(self._shell)
+            self._looking.start()
         self._shell.events.register("pre_run_cell", self.before)
         self._shell.events.register("post_run_cell", self.after)
 
@@ -89,7 +97,18 @@ class History:
         ended, self._lap = clock() if self._lap is None else self._lap, None
         seconds = ended - running[1] if running is not None and running[0] is info else None
         number = result.execution_count or self._shell.execution_count
-        run = self._add(Run(number, self._cell(info), info.raw_cell, seconds, failed=not result.success))
+        looked = self._looking.after(seconds or 0.0)
+        run = self._add(
+            Run(
+                number,
+                self._cell(info),
+                info.raw_cell,
+                seconds,
+                not result.success,
+                self._stopped(result, info),
+                looked,
+            )
+        )
         again = [name for name, before in self._files.items() if before.source == run.source]
         for name in (*again, *islice(cell_numbers(self._shell), self._known_files, None)):
             self._files[name] = run
@@ -109,6 +128,8 @@ class History:
                 source=run.source,
                 seconds=run.seconds,
                 failed=run.failed,
+                stopped=run.stopped,
+                looked=run.looked,
                 current=run.key not in self._deleted and sources[run.key] == run.source.strip(),
             )
             for run in runs
@@ -117,6 +138,19 @@ class History:
     def run_of(self, file: str) -> Run | None:
         """The last run whose code has this file name."""
         return self._files.get(file)
+
+    def _stopped(self, result: ExecutionResult, info: ExecutionInfo) -> int | None:
+        """The line of the cell at which it failed, 0 where it has not begun; None where nobody knows."""
+        if result.error_before_exec is not None:
+            return 0
+        source = str(info.raw_cell)
+        if result.error_in_exec is None or source.lstrip().startswith("%%"):
+            return None
+        frames = result.error_in_exec.__traceback__
+        while frames is not None and frames.tb_frame.f_code.co_filename not in cell_numbers(self._shell):
+            frames = frames.tb_next
+        above = len(source) - len(source.lstrip("\n"))  # empty lines, which IPython drops
+        return None if frames is None else frames.tb_lineno + above
 
     def _add(self, run: Run) -> Run:
         last = self._runs[-1] if self._runs else None

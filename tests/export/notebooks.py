@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from nbcompose.export.reading.cells import Cell
 from nbcompose.export.reading.statements import statements_of
 from nbcompose.export.slicing.slice import Slice, needed
+from nbcompose.notebook.looking import Looking
 
 
 def service(name: str = "A", body: str = "return 1", *, top: str = "", line: str = "", base: str = "") -> str:
@@ -30,6 +32,19 @@ def live(*runs: tuple[str, str] | tuple[str, str, dict[str, Any]]) -> list[Cell]
     for number, (key, source, *more) in enumerate(full, 1):
         fields: dict[str, Any] = {"current": latest[key] == source, **(more[0] if more else {})}
         cells.append(Cell(key, f"In [{number}]", source, **fields))
+    return cells
+
+
+def ran(*sources: str, namespace: dict[str, Any] | None = None) -> list[Cell]:
+    """The cells of a notebook that is run here, one after another, and looked at after each. Services stay classes."""
+    space = {} if namespace is None else namespace
+    space["__name__"] = "__main__"
+    looking = Looking(SimpleNamespace(user_ns=space, user_ns_hidden={"__name__", "__builtins__"}))
+    looking.start()
+    cells = []
+    for number, source in enumerate(("from nbcompose import api, depends", *sources), 1):
+        exec(source.removeprefix("%%service"), space)
+        cells.append(Cell(f"k{number}", f"In [{number}]", source, looked=looking.after(1.0)))
     return cells
 
 

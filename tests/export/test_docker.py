@@ -68,6 +68,16 @@ def test_what_the_script_needs_is_installed() -> None:
     ]  # fmt: skip
 
 
+def test_what_no_index_has_is_installed_from_a_wheel_beside_the_script() -> None:
+    text = docker.dockerfile("app.py", ["Answer"], NEEDED, "nbcompose-0.1.0-py3-none-any.whl")
+    words = instructions(text)
+    copied = words.index(("COPY", '["nbcompose-0.1.0-py3-none-any.whl", "/tmp/nbcompose-0.1.0-py3-none-any.whl"]'))
+    assert shlex.split(words[copied + 1][1]) == [
+        "pip", "install", "--no-cache-dir", "/tmp/nbcompose-0.1.0-py3-none-any.whl", "torch==2.13.0", "a @ https://b/c?d",
+    ]  # fmt: skip
+    assert not ignored("nbcompose-0.1.0-py3-none-any.whl")
+
+
 def test_git_is_there_where_a_requirement_is_from_git() -> None:
     runs = [rest for word, rest in instructions(docker.dockerfile("app.py", ["A"], FROM_GIT)) if word == "RUN"]
     assert "install --yes --no-install-recommends git " in runs[0]

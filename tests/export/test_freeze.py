@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import collections
 import datetime
+import decimal
+import enum
+import fractions
+import http
 import math
+import re
 import sys
 import threading
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +23,8 @@ from IPython.utils.text import LSString, SList
 from nbcompose.errors import ExportRefused
 from nbcompose.export.writing import template
 from nbcompose.export.writing.freeze import Frozen, store
+from nbcompose.export.writing.literal import with_names
+from nbcompose.export.writing.naming import Names
 
 torch = pytest.importorskip("torch")
 pandas = pytest.importorskip("pandas")
@@ -59,9 +67,10 @@ def test_json(value: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        (1, 2), {1: "a"}, {1, 2}, b"bytes", math.inf, [1.0, -math.inf], Count(3), [Count(3)], {"a": (1,)},
-        collections.OrderedDict(a=1), collections.defaultdict(int), "half a character: \ud800", 1 + 2j,
-        datetime.date(2020, 1, 1), Path("a"), np.float64(1), [np.float64(1)], {Count(1): 1}, 10**5000, [TWICE, TWICE],
+        {1: "a"}, {1, 2}, [1.0, -math.inf], Count(3), [Count(3)], {"a": (1,)},
+
+        collections.OrderedDict(a=1), collections.defaultdict(int), 1 + 2j, np.float64(1), [np.float64(1)],
+        {Count(1): 1}, 10**5000, [TWICE, TWICE],
     ],
     ids=repr if sys.get_int_max_str_digits() == 0 else lambda value: type(value).__name__,
 )  # fmt: skip
@@ -70,6 +79,61 @@ def test_what_json_would_change_is_pickled(value: Any, tmp_path: Path) -> None:
     assert frozen.loader == "load_pickle"
     assert back == value
     assert type(back) is type(value)
+
+
+Named = collections.namedtuple("Named", "path kind")
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        ("half \ud800", "'half \\ud800'"), ((1, 2), "(1, 2)"), ((1,), "(1,)"), ((), "()"),
+        (b"bytes", "b'bytes'"), (math.inf, "float('inf')"),
+        (range(2, 9, 3), "range(2, 9, 3)"), (re.compile("a+", re.I), "re.compile('a+', 2)"),
+        (Path("a/b"), "Path('a/b')"),
+        (re.compile(b"a"), "re.compile(b'a')"), (datetime.date(2020, 1, 2), "datetime.date(2020, 1, 2)"),
+        (datetime.datetime(2020, 1, 2, tzinfo=datetime.UTC),
+         "datetime.datetime(2020, 1, 2, 0, 0, tzinfo=datetime.timezone.utc)"),
+        (datetime.timedelta(seconds=3), "datetime.timedelta(seconds=3)"), (decimal.Decimal("0.10"), "Decimal('0.10')"),
+        (fractions.Fraction(1, 3), "Fraction(1, 3)"), (uuid.UUID(int=3), f"UUID('{uuid.UUID(int=3)}')"),
+        (torch.device("cuda:1"), "torch.device('cuda:1')"), (torch.bfloat16, "torch.bfloat16"),
+        (torch.Size([1, 2]), "torch.Size([1, 2])"), (http.HTTPStatus.OK, "HTTPStatus.OK"),
+        ((torch.float32, (Path("a"), None)), "(torch.float32, (Path('a'), None))"),
+        (Named("a", torch.device("cpu")), "Named(path='a', kind=torch.device('cpu'))"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_nobody_can_alter_is_code(value: Any, code: str, tmp_path: Path) -> None:
+    frozen = store("value", value, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    names = Names([], ())
+    assert with_names(frozen.code, names) == code
+    space: dict[str, Any] = {}
+    exec("\n".join(names.added), space)
+    back = eval(code, space)
+    assert (back, type(back)) == (value, type(value))
+
+
+class Own(enum.Enum):
+    """Found where it says that it is."""
+
+    RED = 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [tuple(range(1000)), enum.Enum("Elsewhere", "RED").RED, ([1],), datetime.datetime(2020, 1, 2, fold=1)],
+    ids=["long", "nowhere", "list", "fold"],
+)
+def test_what_is_no_code_is_pickled(value: Any, tmp_path: Path) -> None:
+    assert not store("value", value, tmp_path).code
+
+
+def test_an_enum_of_a_module(tmp_path: Path) -> None:
+    names = Names([], ())
+    assert with_names(store("value", Own.RED, tmp_path).code, names) == "Own.RED"
+    assert names.added == [f"from {__name__} import Own"]
+    assert eval(store("value", Own.RED, tmp_path).code, {"tests": sys.modules["tests"]}) is Own.RED
 
 
 @pytest.mark.parametrize("value", [SList(["a", "b"]), LSString("a")], ids=["SList", "LSString"])
@@ -296,7 +360,7 @@ def test_what_cannot_be_pickled_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [{"b": 1, "a": [2]}, np.eye(3), {"a": torch.eye(2)}, (1, "a")],
+    [{"b": 1, "a": [2]}, np.eye(3), {"a": torch.eye(2)}, ([1], "a")],
     ids=["json", "npy", "safetensors", "pickle"],
 )
 def test_the_same_value_gives_the_same_bytes(value: Any, tmp_path: Path) -> None:

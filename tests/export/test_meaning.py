@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from nbcompose.errors import ExportRefused
-from nbcompose.export.reading.cells import Cell
+from nbcompose.export.reading.cells import Cell, Looked
 from nbcompose.export.slicing.slice import Slice
+from nbcompose.notebook.looking import Looking
 from tests.export.notebooks import sliced
 
 NAMES = st.sampled_from("abcd")
 FUNCTIONS = st.sampled_from("fg")
-HEAD = "from nbcompose import api"
 
 STATEMENTS = [
     "{x} = [{n}]",
@@ -60,6 +62,77 @@ STATEMENTS = [
     "def look(v): return len(v)",
     "look({x})",
     "import sys\nsys.limit = {n}",
+    # calls whose results are used, chained, or made through a class
+    "{x}.append({n}) or {y}.append({n})",
+    "{z} = [{x}.append({n})]",
+    "{y} = [{x}.pop()] if {x} else []",
+    "list.append({x}, {n})",
+    "[{x}.append(i) for i in {y}[:2]]",
+    "[e.append({n}) for e in [{x}, {y}]]",
+    "{z} = [*map({x}.append, {y}[:2])]",
+    "{z} = sorted({y}, key={x}.append) if len({x}) < 9 else []",
+    "box = Box({x})",
+    "box.put({n}).put({n})",
+    "{z} = box.put({n}).items",
+    "Box.put(box, {n})",
+    "{z} = [*box.look()]",
+    "Box({x}).put({n})",
+    "box.items = {x}",
+    "with box as held: held.append({n})",
+    "{x} = Box.shared",
+    "box.share({n})",
+    # what a class, a function or an object is
+    "setattr(Box, 'look', lambda self: [{n}, *{x}])",
+    "Box.look = lambda self: self.items[:{n}]",
+    "setattr(box, 'items', {x})",
+    "box.__dict__.update(items=[{n}])",
+    "vars(box)['items'] = {x}",
+    "box.__dict__['items'].append({n})",
+    "{f}.calls = {x}",
+    "class Sub(Base): n = {n}",
+    "class Sub(Base):\n    def __init__(self): {x}.append({n})",
+    "@register\ndef {f}(): return {x} + []",
+    "@patch\nclass Other: n = {n}",
+    # the notebook's own namespace
+    "globals()['{x}'] = [{n}]",
+    "globals()['{x}'].append({n})",
+    "globals().update({x}=[{n}])",
+    "vars()['{x}'] += [{n}]",
+    "for key in '{x}{y}': globals()[key] = [{n}, *globals()[key]]",
+    "exec('{x} = {y} + [{n}]')",
+    "if __name__ == '__main__': {x}.append({n})",
+    "if '{x}' not in globals(): {x} = [{n}]",
+    "del globals()['{x}']",
+    # in place, through other names
+    "{z} = {x}\n{z} += [{n}]",
+    "def {f}(v={x}):\n    v += [{n}]\n    return v",
+    "operator.iadd({x}, [{n}])",
+    "{x}.__iadd__([{n}])",
+    "{x}.__setitem__(slice(0, 1), [{n}])",
+    "held = {x}.append\nheld({n})",
+    "{f} = functools.partial(list.append, {x}, {n})",
+    "{f} = functools.partial({x}.append, {n})",
+    "first, *rest = [{x}, {y}]\nfirst.append({n})",
+    "holder = list([{x}, {y}])\nholder[0].append({n})",
+    "holder = dict(k={x})\nholder.get('k').append({n})",
+    "holder = {{}}\nholder.setdefault('k', {x}).append({n})",
+    "{z} = ({x} or {y}).append({n})",
+    "def grow(v):\n    def more():\n        v.append({n})\n        return v\n    return more",
+    "more = grow({x})",
+    "{z} = [*more()]",
+    "more()",
+    "it = iter({x})",
+    "{z} = [next(it, {n})]",
+    "{z} = list(it)",
+    "math.tau = {n}",
+    "setattr(math, 'e', {n})",
+    "{x} = [int(math.tau), int(math.e)]",
+    "import math as m2\nm2.tau = {n}",
+    "{x} = [len(registry), len(Base.kinds)]",
+    "apply = lambda g, v: g(v)\napply({x}.append, {n})",
+    "match {x}:\n    case [*_]: {x}.append({n})",
+    "try: {x}.append({n} / 0)\nexcept ZeroDivisionError: {x}.append({n})",
+    "while len({x}) < 3: {x}.append({n})",
 ]  # fmt: skip
 
 
@@ -69,14 +142,49 @@ def sources(draw: st.DrawFn) -> str:
     return draw(st.sampled_from(STATEMENTS)).format(**names, n=draw(st.integers(0, 9)))
 
 
+FIRST = [
+    "from nbcompose import api",
+    "import functools, math, operator",
+    *[f"{name} = [{n}, {n}]" for n, name in enumerate("abcd")],
+    "def f(): return a + b",
+    "def g(): return c",
+    """class Box:
+    shared = [0]
+    def __init__(self, items): self.items = items
+    def put(self, n):
+        self.items.append(n)
+        return self
+    def share(self, n): self.shared.append(n)
+    def look(self): return self.items[:1]
+    def __enter__(self): return self.items
+    def __exit__(self, *_): self.items.append(0)""",
+    "box = Box([1])",
+    "registry = {}",
+    "def register(f):\n    registry[f.__name__] = f\n    return f",
+    """class Base:
+    kinds = []
+    def __init_subclass__(cls): Base.kinds.append(cls.__name__)""",
+    "def patch(c):\n    Box.look = lambda self: [c.n]\n    return c",
+    "def grow(v): return lambda: v.append(1)",
+    "more = grow(d)",
+    "it = iter([])",
+]
+
 SERVICE = "%%service\nclass A:\n    k = {x} + []\n    @api\n    def f(self): return [{y}, {z}, self.k]"
 CALLING = "%%service\nclass A:\n    @api\n    def f(self): return [{y}, f()]"
-SERVICES = st.builds(str.format, st.sampled_from([SERVICE, CALLING]), x=NAMES, y=NAMES, z=NAMES)
+OBJECTS = (
+    "%%service\nclass A:\n    @api\n    def f(self): return [{x}, box.items, box.look(), Box([5]).look(), Box.shared]"
+)
+OTHERS = (
+    "%%service\nclass A:\n    @api\n    def f(self): return [{x}, sorted(registry), Base.kinds, math.tau, list(it)]"
+)
+SERVICES = st.builds(str.format, st.sampled_from([SERVICE, CALLING, OBJECTS, OTHERS]), x=NAMES, y=NAMES, z=NAMES)
 
 
-def run(texts: Sequence[str]) -> tuple[int | None, Any]:
+def run(texts: Sequence[str], name: str = "__main__") -> tuple[int | None, Any]:
     """The index of the first that fails, and what the service answers."""
-    namespace: dict[str, Any] = {}
+    namespace: dict[str, Any] = {"__name__": name}
+    math.tau, math.e = 6, 3
     for index, text in enumerate(texts):
         try:
             exec(text.removeprefix("%%service"), namespace)
@@ -109,36 +217,65 @@ def script(cells: Sequence[Cell]) -> Slice | None:
 @settings(max_examples=400, derandomize=True)
 @given(st.lists(sources(), min_size=2, max_size=12), SERVICES, st.integers(0, 12))
 def test_what_the_notebook_answers_its_script_answers(cells: list[str], service: str, at: int) -> None:
-    first = [
-        HEAD,
-        *[f"{name} = [{n}, {n}]" for n, name in enumerate("abcd")],
-        "def f(): return a + b",
-        "def g(): return c",
-    ]
-    texts, answer = running([*first, *cells[:at], service, *cells[at:]])
+    texts, answer = running([*FIRST, *cells[:at], service, *cells[at:]])
     found = script([Cell(f"k{n}", f"In [{n}]", text) for n, text in enumerate(texts)])
     if found is not None:
         event("exported")
         again = [s.text for s in found.statements]
-        assert run(again) == (None, answer), "\n".join(again)
+        assert run(again, "app") == (None, answer), "\n".join(again)
         assert len(again) <= sum(t.count("\n") + 1 for t in texts)
+
+
+def watched(texts: Sequence[str]) -> tuple[int | None, Any, list[Looked]]:
+    """As `run`, and what was seen of each cell."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    math.tau, math.e = 6, 3
+    looking = Looking(SimpleNamespace(user_ns=namespace, user_ns_hidden={"__name__", "__builtins__"}))
+    looking.start()
+    seen = []
+    for index, text in enumerate(texts):
+        try:
+            exec(text.removeprefix("%%service"), namespace)
+        except Exception:
+            return index, None, seen
+        seen.append(looking.after(5.0))
+    try:
+        return None, copy.deepcopy(namespace["A"]().f()), seen
+    except Exception:
+        return len(texts), None, seen
+
+
+@settings(max_examples=200, derandomize=True)
+@given(
+    st.lists(st.lists(sources(), min_size=1, max_size=3).map("\n".join), min_size=1, max_size=6), SERVICES, st.data()
+)
+def test_a_live_notebook_whose_values_were_looked_at(cells: list[str], service: str, data: st.DataObject) -> None:
+    """Cells of several statements, some of which run again."""
+    runs = data.draw(st.lists(st.sampled_from(cells), min_size=1, max_size=8))
+    texts = [*FIRST, *runs, service]
+    while True:
+        failed, answer, seen = watched(texts)
+        if failed is None:
+            break
+        assume(failed < len(texts) and "class A" not in texts[failed])
+        texts = texts[:failed] + texts[failed + 1 :]
+    keys = {text: f"k{n}" for n, text in enumerate(dict.fromkeys(texts))}
+    found = script([Cell(keys[t], f"In [{n}]", t, looked=s) for n, (t, s) in enumerate(zip(texts, seen, strict=True))])
+    if found is not None:
+        event("exported")
+        again = [s.text for s in found.statements]
+        assert run(again, "app") == (None, answer), "\n".join(again)
 
 
 @settings(max_examples=300, derandomize=True)
 @given(st.lists(sources(), min_size=2, max_size=8), SERVICES, st.data())
 def test_cells_that_run_again(cells: list[str], service: str, data: st.DataObject) -> None:
     """Runs of a few cells, some again and again; a script of them answers what the last state answers."""
-    first = [
-        HEAD,
-        *[f"{name} = [{n}, {n}]" for n, name in enumerate("abcd")],
-        "def f(): return a + b",
-        "def g(): return c",
-    ]
     runs = data.draw(st.lists(st.sampled_from(cells), min_size=2, max_size=8))
-    texts, answer = running([*first, *runs, service])
+    texts, answer = running([*FIRST, *runs, service])
     keys = {text: f"k{n}" for n, text in enumerate(dict.fromkeys(texts))}
     found = script([Cell(keys[text], f"In [{n}]", text) for n, text in enumerate(texts)])
     if found is not None:
         event("exported")
         again = [s.text for s in found.statements]
-        assert run(again) == (None, answer), "\n".join(again)
+        assert run(again, "app") == (None, answer), "\n".join(again)

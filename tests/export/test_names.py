@@ -189,64 +189,73 @@ def test_what_a_branch_binds_is_bound_perhaps(source: str, surely: str) -> None:
     assert of(source).surely == words(surely)
 
 
+def touches(text: str) -> set[str]:
+    """`x item`, `x deep method append`, `y argument f`: what a statement touches, as a person would note it down."""
+    return set(filter(None, text.split(", ")))
+
+
+def noted(found: set[Touch]) -> set[str]:
+    return {" ".join(filter(None, (t.name, "deep" * t.deep, t.how, t.by, *(f"via {v}" for v in t.via)))) for t in found}
+
+
 @pytest.mark.parametrize(
-    ("source", "touches"),
+    ("source", "expected"),
     [
-        ("x[0] = 1", {Touch("x", "item")}),
-        ("x.a.b[0] = 1", {Touch("x", "item")}),
-        ("x[:1] = y", {Touch("x", "item", "again")}),
-        ("x[0] = x[1]", {Touch("x", "item", "again")}),
-        ("x['a'] = x['b'] * 2 + x.c", {Touch("x", "item")}),  # a column out of others
-        ("x['a'] = x['b'].str.len()", {Touch("x", "item")}),
-        ("x['a'] = x['a'] + x['b']", {Touch("x", "item", "again")}),
-        ("x['a'] = x.a * 2", {Touch("x", "item", "again")}),
-        ("x['a'] = x[b]", {Touch("x", "item", "again")}),
-        ("x['a'] = x.mean()", {Touch("x", "item", "again")}),
-        ("x['a'] = len(x)", {Touch("x", "item", "again")}),
-        ("x['a']['c'] = x['b']", {Touch("x", "item", "again")}),
-        ("a, x[0] = b", {Touch("x", "item")}),
-        ("x.a: int = 1", {Touch("x", "item")}),
-        ("del x[0], y.a", {Touch("x", "item", "again"), Touch("y", "item", "again")}),
-        ("x += 1", {Touch("x", "augment")}),
-        ("x[0] += 1", {Touch("x", "item", "again")}),
-        ("x.append(y)", {Touch("x", "method", "append")}),
-        ("x.a.b.append(1)", {Touch("x", "method", "append")}),
-        ("last = x.pop()", {Touch("x", "method", "pop")}),
-        ("x.fit(y)", {Touch("x", "method", "fit"), Touch("y", "argument", "x.fit")}),
-        ("await x.fit()", {Touch("x", "method", "fit")}),
-        (
-            "random.shuffle(x)",
-            {Touch("random", "method", "shuffle"), Touch("x", "argument", "random.shuffle")},
-        ),
-        ("f(x.a, *y, k=z[0])", {Touch("x", "argument", "f"), Touch("y", "argument", "f"), Touch("z", "argument", "f")}),
-        ("for i in x: i['a'] = 1", {Touch("x", "item")}),
-        ("for i, y in enumerate(x): y.a = i", {Touch("x", "item"), Touch("enumerate", "item")}),
-        ("for i in r: x.append(i)", {Touch("x", "method", "append")}),
-        ("for x.a in r: pass", {Touch("x", "item")}),
-        ("if a:\n    with b: x.clear()", {Touch("x", "method", "clear")}),
-        ("class A:\n    x.append(1)", {Touch("x", "method", "append")}),
-        # looking alters nothing
-        ("print(x)", set()),
-        ("display(x)", set()),
-        ("x.head()", set()),
-        ("json.dump(x, f)", set()),
-        ("plt.plot(x)", set()),
-        ("DataFrame(x)", set()),
-        ("y = f(x)", set()),
-        ("y = x.copy()", set()),
-        ("x", set()),
-        # nor does what happens to a name of the statement's own
-        ("for i in 3, 4: i += 1", set()),
-        ("with open(p) as f: f.truncate()", set()),
-        ("def f(x): x.append(1)", set()),
-        ("[x.a for x in y]", set()),
+        ("x[0] = 1", "x item"),
+        ("x.a.b[0] = 1", "x deep item"),
+        ("x[:1] = y", "x item again"),
+        ("x[0] = x[1]", "x item again"),
+        ("x['a'] = x['b'] * 2 + x.c", "x item"),  # a column out of others
+        ("x['a'] = x['a'] + x['b']", "x item again"),
+        ("x['a'] = x.a * 2", "x item again"),
+        ("x['a'] = x[b]", "x item again"),
+        ("x['a']['c'] = x['b']", "x deep item again"),
+        ("a, x[0] = b", "x item"),
+        ("x.a: int = 1", "x item"),
+        ("del x[0], y.a", "x item again, y item again"),
+        ("x += 1", "x augment"),
+        ("x[0] += 1", "x item again"),
+        ("f(x)[0] = 1", "x deep item via f, f call, x argument f, f deep item via f"),
+        ("vars(x)['a'] = 1", "x deep item via vars, x argument vars, vars call"),
+        # calls: their object, what they are handed, and what is called itself
+        ("x.append(y)", "x method append, y argument x.append"),
+        ("x.a.b.append(1)", "x deep method append"),
+        ("last = x.pop()", "x method pop"),
+        ("x.put(1).put(2)", "x method put, x deep method put via x.put"),
+        ("list.append(x, 1)", "list method append, x argument list.append"),
+        ("f(x.a, *y, k=z[0])", "f call, x argument f, y argument f, z argument f"),
+        ("f(g(x))", "f call, g call, x argument g, g argument f via g, x argument f via g"),
+        ("f([x])", "f call, x deep argument f"),
+        ("f()()", "f call, f call via f"),
+        ("x.fill(inplace=True)", "x method fill_"),
+        ("x.fill(inplace=False)", "x method fill"),
+        ("f(out=x)", "f call, x argument f, x argument"),
+        ("map(x.append, y)", "map call, x argument map, y argument map, x method append, y argument x.append"),
+        ("y.sort(key=x.get)", "y method sort, x argument y.sort, x method get, y argument x.get"),
+        ("sum(x)", "sum call, x argument sum, x iterated"),
+        # in and around other statements
+        ("for i in x: i['a'] = 1", "x iterated, x deep item"),
+        ("for x.a in r: pass", "x item, r iterated"),
+        ("[e.append(1) for e in x]", "x iterated, x deep method append"),
+        ("with x as y: y.clear()", "x method __enter__, x method __exit__, x deep method clear"),
+        ("class A:\n    x.append(1)", "x method append"),
+        ("@x.add\ndef f(): pass", "x method add"),
+        ("@x\nclass A: pass", "x call"),
+        ("globals()['x'].append(1)", "globals call, x method append"),
+        ("globals()['x'] += [1]", "x augment"),
+        ("exec('x.append(1)')", "exec call, x method append"),
+        ("x", ""),
+        # what happens to a name of the statement's own
+        ("for i in 3, 4: i += 1", ""),
+        ("def f(x): x.append(1)", ""),
+        ("[x.a for x in y]", "y iterated"),
     ],
 )
-def test_what_a_statement_may_alter(source: str, touches: set[Touch]) -> None:
-    assert of(source).touches == touches
+def test_what_a_statement_touches(source: str, expected: str) -> None:
+    assert noted(of(source).touches) == touches(expected)
 
 
-def test_what_a_function_may_alter_when_it_is_called() -> None:
+def test_what_a_function_touches_when_it_is_called() -> None:
     found = of(
         "def f():\n    global n\n    n = 1\n    m = []\n    m.append(1)\n    xs.append(n)\n    ys[0] = 1\n    n += 1"
     )
@@ -256,20 +265,45 @@ def test_what_a_function_may_alter_when_it_is_called() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "alters"),
+    ("body", "expected"),
     [
-        ("x.append(1)", True),
-        ("x[0] = 1", True),
-        ("for i in x: i.a = 1", True),
-        ("y = x[0]\n    y.append(1)", True),
-        ("z(x)", True),
-        ("print(x)", False),
-        ("return [i for i in x]", False),
-        ("x = []\n    return x", False),
+        ("x.append(1)", "x method append"),
+        ("x[0] = 1", "x item"),
+        ("x += [1]", "x augment"),
+        ("for i in x: i.a = 1", "x iterated, x deep item"),
+        ("y = x[0]\n    y.append(1)", "x deep method append"),
+        ("z(x)", "x argument z"),
+        ("z = g()\n    z(x)", "x argument"),  # nothing is known of it
+        ("z = g()\n    z.put(x)", "x argument .put"),
+        ("print(x)", "x argument print"),
+        ("return [i for i in x]", "x iterated"),
+        ("x = []\n    return x", ""),
+        ("x = x[0]\n    x.append(1)", "x method append"),
+        ("def y(): x.append(1)\n    y()", "x method append, x deep call"),
     ],
 )
-def test_whether_a_function_alters_what_is_handed_to_it(body: str, alters: bool) -> None:
-    assert of(f"def f(x):\n    {body}").alters is alters
+def test_what_a_function_does_to_what_is_handed_to_it(body: str, expected: str) -> None:
+    assert noted(of(f"def f(x):\n    {body}").arguments) == touches(expected)
+
+
+@pytest.mark.parametrize(
+    ("source", "anything", "later"),
+    [
+        ("exec(code)", True, False),
+        ("exec('x = 1')", False, False),
+        ("globals()[k] = 1", True, False),
+        ("globals()['k'] = 1", False, False),
+        ("globals().update(d)", True, False),
+        ("f(globals())", True, False),
+        ("if 'x' not in globals(): y = 1", False, False),
+        ("print(globals().get('x'))", False, False),
+        ("vars(x)[k] = 1", False, False),
+        ("def f(): globals()[k] = 1", False, True),
+    ],
+)
+def test_what_may_set_any_name(source: str, anything: bool, later: bool) -> None:
+    found = of(source)
+    assert (found.anything, found.anything_later) == (anything, later)
 
 
 @pytest.mark.parametrize(
@@ -335,47 +369,59 @@ def test_a_lambda_that_is_handed_to_a_call_may_be_called_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "aliases"),
+    ("source", "expected"),
     [
-        ("a = b", {("a", "b")}),
-        ("a = b.c[0]", {("a", "b")}),
-        ("a = [b, (c, *d)]", {("a", "b"), ("a", "c"), ("a", "d")}),
-        ("a = {'k': b}", {("a", "b")}),
-        ("a = b or c", {("a", "b"), ("a", "c")}),
-        ("a = b if c else d", {("a", "b"), ("a", "d")}),
-        ("a, c = b", {("a", "b"), ("c", "b")}),
-        ("a = (c := b)", {("a", "b"), ("c", "b")}),
-        ("a = Box(b, k=c.d)", {("a", "b"), ("a", "c")}),
-        ("a = b = c()", {("a", "b"), ("b", "a")}),
-        ("a = b.copy()", set()),
-        ("a = b + c", set()),
-        ("for a, c in b: pass", {("a", "b"), ("c", "b")}),
-        ("with b as a: pass", {("a", "b")}),
-        ("match b:\n    case [a]: pass", {("a", "b")}),
-        ("a = lambda x=b: x", {("a", "b")}),
-        ("def a(x=b, *, y=c.d): pass", {("a", "b"), ("a", "c")}),
-        ("class a:\n    x = b\n    y = c + d", {("a", "b")}),
+        ("a = b", "a is b"),
+        ("a = b.c[0]", "a within b"),
+        ("a = [b, (c, *d)]", "a holds b, a holds c, a holds d"),
+        ("a = {'k': b}", "a holds b"),
+        ("a = b or c", "a is b, a is c"),
+        ("a = b if c else d", "a is b, a is d"),
+        ("a, c = b", "a within b, c within b"),
+        ("a, c = c, a", "a within a, a within c, c within a, c within c"),
+        ("a = (c := b)", "a is b, c is b"),
+        ("a = Box(b, k=c.d)", "a holds b via Box, a holds c via Box, a holds Box via Box"),
+        ("a = b = c()", "a is b, b is a, a within c via c, b within c via c"),
+        ("a = b.copy()", "a holds b via b.copy"),
+        ("a = list(b)", "a holds b via list"),
+        ("a = f(b)", "a within b via f, a within f via f"),
+        ("a = b.c(d)", "a within b via b.c, a within d via b.c"),
+        ("a = b + c", "a holds b, a holds c"),
+        ("a = [e for e in b]", "a holds b"),
+        ("a = [e for e in b for f in e]", "a holds b"),
+        ("a = b == c", ""),
+        ("a = f'{b}'", ""),
+        ("for a, c in b: pass", "a within b, c within b"),
+        ("with b as a: pass", "a within b"),
+        ("match b:\n    case [a]: pass", "a within b"),
+        ("a = lambda x=b: x + c", "a holds b, a holds c"),
+        ("def a(x=b, *, y=c.d): pass", "a is b, a within c"),
+        ("class a:\n    x = b\n    y = c + d", "a is b, a holds c, a holds d"),
     ],
 )
-def test_aliases(source: str, aliases: set[tuple[str, str]]) -> None:
-    assert of(source).aliases == aliases
+def test_what_values_have_to_do_with_one_another(source: str, expected: str) -> None:
+    found = {f"{name} {h.how} {' via '.join((h.name, *h.via))}" for name, h in of(source).aliases}
+    assert found == touches(expected)
 
 
 @pytest.mark.parametrize(
     ("source", "returns", "arguments"),
     [
         ("def f(): return a", "a", False),
-        ("def f(): return [a, b.c], d + e", "a b", False),
+        ("def f(): return [a, b.c], d + e", "a b d e", False),
         ("def f():\n    x = a[0]\n    return x", "a", False),
         ("def f(x): return x", "", True),
-        ("def f(x): return x.copy()", "", False),
+        ("def f(x): return x.copy()", "", True),  # its items
+        ("def f(x): return str(x)", "", True),  # what `str` is, the notebook says
+        ("def f(x): return f'{x}'", "", False),
+        ("def f(x):\n    def g(): return x\n    return g", "", True),
         ("def f(): yield a", "a", False),
         ("f = lambda x: (x, a)", "a", True),
     ],
 )
 def test_what_a_function_returns_as_it_is(source: str, returns: str, arguments: bool) -> None:
     found = of(source)
-    assert (found.returns, found.returns_arguments) == (words(returns), arguments)
+    assert ({held.name for held in found.returns}, bool(found.hands_back)) == (words(returns), arguments)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax is of Python 3.12")
@@ -407,10 +453,12 @@ def test_the_compiler_finds_the_same_names(module: str) -> None:
     for statement in tree.body:
         found = names_of(statement)
         compiler = Compiler(statement)
-        text = ast.unparse(statement)[:200]
+        text = ast.unparse(statement)
         ours = found.reads | found.later | found.soft
         assert compiler.reads <= ours | found.defines, text
         assert found.defines | found.deletes <= compiler.binds, text
+        if "exec(" in text or "eval(" in text:  # we look into what they run
+            continue
         assert {n for n in ours - found.soft if "__" not in n} <= compiler.reads | compiler.perhaps | compiler.binds, (
             text
         )

@@ -220,6 +220,68 @@ def test_in_a_live_notebook(runs: list[Any], reason: str) -> None:
     assert refused(live(*runs)).reasons == (reason,)
 
 
+@pytest.mark.parametrize(
+    ("cells", "kept"),
+    [
+        (["import torch\ntorch.manual_seed(0)\n1 / 0", "x = torch.rand(1)"],
+         ["import torch", "torch.manual_seed(0)", "x = torch.rand(1)", "A"]),
+        (["import json\n1 / 0", "x = json.loads('1')"], ["import json", "x = json.loads('1')", "A"]),
+    ],
+)  # fmt: skip
+def test_imports_and_seeds_of_a_cell_that_failed_block_nothing(cells: list[str], kept: list[str]) -> None:
+    runs = [("f", cells[0], {"failed": True}), ("x", cells[1]), ("A", A)]
+    assert lines(sliced(live(*runs))) == kept
+
+
+def test_what_ran_before_the_line_that_failed_did_run_and_nothing_after_it_did() -> None:
+    failed = {"failed": True, "stopped": 2}
+    assert lines(sliced(live(("x", "x = 1\n1 / 0\nx = 2", failed), ("A", A)))) == ["x = 1", "A"]
+    error = refused(live(("x", "x = 1\nx = 1 / 0\nx = 2", failed), ("A", A)))
+    assert error.reasons[0].startswith("In [2], line 2: `x`, which A needs, was set by a cell that failed: ")
+
+
+def test_what_is_the_same_of_several_names_of_a_cell_is_told_once() -> None:
+    cells = live(("c", "x = []\ny = []", {"failed": True}), ("A", service("A", "return x, y")))
+    assert refused(cells).reasons == (
+        "In [2]: `x` and `y`, which A needs, were set by a cell that failed: run it again without the error, or "
+        "store their values: --freeze x --freeze y",
+    )
+
+
+def test_an_argument_of_a_frozen_values_method_is_not_changed() -> None:
+    model = "import torch\nmodel = torch.nn.Linear(2, 2)\ndevice = torch.device('cpu')\nmodel.to(device)"
+    cells = live(("m", model), ("A", service("A", "return model, device")))
+    assert lines(sliced(cells, freeze=["model"])) == ["import torch", "device = torch.device('cpu')", "A"]
+    cells = live(
+        ("m", "import lib\nmodel, data = lib.a(), lib.b()\nmodel.learn(data)"),
+        ("A", service("A", "return model, data")),
+    )
+    assert refused(cells, freeze=["model"]).reasons == (
+        "In [2], line 2: sets `model`, which is to be frozen, and `data`, which is not: --freeze data too",
+    )
+
+
+def test_what_is_to_be_frozen_beside_itself_is_no_reason() -> None:
+    cells = live(
+        ("c", "coeffs, other = [], []\nfor i in range(2):\n    coeffs.append(i)\n    other.append(i)"),
+        ("A", service("A", "return coeffs, other")),
+    )
+    assert refused(cells, freeze=["coeffs"]).reasons == (
+        "In [2], line 1: sets `coeffs`, which is to be frozen, and `other`, which is not: --freeze other too",
+        "In [2], line 2: sets `coeffs`, which is to be frozen, and `other`, which is not: --freeze other too",
+    )
+    assert lines(sliced(cells, freeze=["coeffs", "other"])) == ["A"]
+
+
+def test_what_runs_only_in_the_main_module_is_refused_where_it_is_needed() -> None:
+    guard = "if __name__ == '__main__': x.append(1)"
+    assert refused(file("x = []", guard, A)).reasons == (
+        'cell 3, line 1: the statement in cell 3, line 1 runs only where `__name__` is "__main__", which it is not '
+        "where services run: take what they need out of the `if`",
+    )
+    assert lines(sliced(file("x = []", guard.replace("x.append(1)", "print(x)"), A))) == ["x = []", "A"]
+
+
 def test_a_name_that_something_else_than_a_cell_set() -> None:
     assert refused(live(("A", A)), known=["x"]).reasons == (
         "In [2], line 2: A needs `x`, which was set by something else than a cell: set it in one, or store its value: "

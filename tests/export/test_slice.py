@@ -54,6 +54,8 @@ A = service("A", "return x")
          ["x = []", "def g(): h()", "def h(): x.append(1)", "y = g()", "A"]),
         (["def g():\n    global x\n    x = 1", "g()", A], ["def g():", "g()", "A"]),
         # what is altered by a call whose result is used
+        (["import numpy as np\nrng = np.random.default_rng(0)", "y = rng.normal()", "x = rng.normal()", A],
+         ["import numpy as np", "rng = np.random.default_rng(0)", "y = rng.normal()", "x = rng.normal()", "A"]),
         (["def make(): pass", "x = make()", "y = x.fit_transform([1])", A],
          ["def make(): pass", "x = make()", "y = x.fit_transform([1])", "A"]),
         (["import csv", "x = csv.reader(open('p'))", "head = next(x)", A],
@@ -360,7 +362,6 @@ def test_settings_of_nobody_knows_what_are_told() -> None:
         (["import numpy as np\nnp.random.seed(0)", "y = np.random.rand()", "x = np.random.rand()"], "np"),
         (["import random\nrandom.seed(0)", "y = random.choice([1])", "x = random.choice([1])"], "random"),
         (["import torch\ntorch.manual_seed(0)", "y = torch.randn(1)", "x = torch.randn(1)"], "torch"),
-        (["import numpy as np\nrng = np.random.default_rng(0)", "y = rng.normal()", "x = rng.normal()"], "rng"),
         (["import numpy as np\nnp.random.seed(0)", "x = np.random.rand()", "y = np.random.rand()"], ""),
         (["import numpy as np\nnp.random.seed(0)", "y = np.zeros(1)", "x = np.random.rand()"], ""),
         (["import numpy as np", "y = np.random.rand()", "x = np.random.rand()"], ""),
@@ -406,3 +407,30 @@ def test_notebooks(name: str, expected: list[str]) -> None:
     found_lines = [s.text if s.text.startswith(imports) else min(s.defines) for s in found.statements if s.text != own]
     assert found_lines == expected
     assert found.entries == (expected[-1],)
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (["import torch", "x = torch.nn.Linear(1, 1)"], True),
+        (["import torch", "torch.manual_seed(0)", "x = torch.nn.Linear(1, 1)"], False),
+        (["import torch", "from transformers import set_seed", "set_seed(0)\nx = torch.rand(1)"], True),  # not in it
+        (["import random", "def pick(): return random.choice([1, 2])", "x = pick()"], True),
+        (["import numpy as np", "x = np.random.normal()"], True),
+        (["import numpy as np", "np.random.seed(1)", "x = np.random.normal()"], False),
+        (["import numpy as np", "x = np.random.default_rng(1)"], False),
+        (["import numpy as np", "x = np.random.default_rng()"], True),
+        (["import torch.nn as nn", "class Net(nn.Module):\n    def __init__(self): self.layer = nn.Linear(1, 1)",
+          "x = Net()"], True),
+        (["import torch", "x = torch.nn.ReLU()"], False),
+        (["x = 1"], False),
+    ],
+)  # fmt: skip
+def test_random_numbers_that_nothing_has_seeded(cells: list[str], told: bool) -> None:
+    number = next(i for i, text in enumerate(cells, 2) if text.rpartition("\n")[2].startswith("x ="))
+    line = cells[number - 2].count("\n") + 1
+    expected = (
+        f"cell {number}, line {line} draws random numbers that nothing has seeded: `x` may be different each time: "
+        "--freeze x keeps what is here"
+    )
+    assert sliced(file(*cells, A)).unseeded == ((expected,) if told else ())

@@ -190,6 +190,16 @@ def test_one_from_a_repository_is_asked_for_as_it_is(site: Site) -> None:
     assert found.notes == ()
 
 
+def test_so_is_nbcompose_itself() -> None:
+    def look_up(names: list[str], distributions: list[str]) -> dict[str, Any]:
+        about = {"nbcompose": {"version": "1.0", "url": "git+https://example.org/nbcompose@0123abc"}}
+        return {"python": [3, 11], "modules": {}, "distributions": about}
+
+    assert needs([], look_up=look_up).dependencies == (
+        Dependency("nbcompose @ git+https://example.org/nbcompose@0123abc"),
+    )
+
+
 def test_one_from_a_folder_is_pinned_with_a_note(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = tmp_path / "project"
     (project / "zoo").mkdir(parents=True)

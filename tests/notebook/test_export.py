@@ -212,7 +212,58 @@ def test_a_present_value_in_a_file(fresh: Notebook) -> None:
 def test_files_for_docker(fresh: Notebook) -> None:
     start(fresh)
     fresh.ok("%export app.py --docker")
-    assert {p.name for p in Path().iterdir()} == {"app.py", "Dockerfile", ".dockerignore"}
+    wheels = {p.name for p in Path().glob("nbcompose-*.whl")}  # where it is installed from a folder, as here
+    assert {p.name for p in Path().iterdir()} == {"app.py", "Dockerfile", ".dockerignore", *wheels}
+
+
+def test_what_changed_a_value_is_there_and_what_left_it_alone_is_not(fresh: Notebook) -> None:
+    fresh.ok("class Box:\n    def __init__(self): self.items = []\n    def put(self, x):\n"
+             "        self.items.append(x)\n        return self\n"
+             "    def peek(self): return getattr(self, 'items')[0]")  # fmt: skip
+    for source in ("box = Box()", "box.put(1).put(2)", "r = box.put(3)", "print(box.peek())", "box.peek()"):
+        fresh.ok(source)
+    fresh.ok("setattr(Box, 'more', lambda self: 5)")
+    fresh.ok("%%service\nclass A:\n    @api\n    def f(self) -> list[int]:\n        return [*box.items, Box().more()]")
+    fresh.ok("A.f()")
+    assert table(fresh.ok("%export app.py --check"))[2].split()[:3] == ["A.f", "1", "same"]
+    assert [line for line in script().splitlines() if line.startswith(("box", "r", "set", "print"))] == [
+        "box = Box()", "box.put(1).put(2)", "r = box.put(3)", 'setattr(Box, "more", lambda self: 5)',
+    ]  # fmt: skip
+
+
+def test_a_model_that_was_trained(fresh: Notebook) -> None:
+    """Without a seed its script learns something else: the check says where, and what to do."""
+    fresh.ok("import random\nimport torch")
+    fresh.ok("cats = ['x', 'y']; n_letters = len('abc')")
+    fresh.ok("def to_tensor(s): return torch.zeros(n_letters) + len(s)")
+    fresh.ok("rnn = torch.nn.Linear(n_letters, 2)\ndevice = torch.device('cpu')\nrnn.to(device)")
+    fresh.ok("opt = torch.optim.SGD(rnn.parameters(), lr=0.1)")
+    fresh.ok(
+        "for _ in range(3):\n    loss = rnn(to_tensor(random.choice(cats))).sum()\n    loss.backward()\n    opt.step()"
+    )
+    fresh.ok("for _ in range(3): print(rnn(to_tensor('a')))")
+    fresh.ok("%%service\nclass A:\n    @api\n    def f(self, s: str) -> list[float]:\n        "
+             "return rnn(to_tensor(s).to(device)).tolist()")  # fmt: skip
+    fresh.ok("A.f('abc')")
+    lines = table(fresh.ok("%export app.py --check"))
+    assert "different" in lines[2]
+    assert ("In [5], line 1 draws random numbers that nothing has seeded: `rnn` may be different each time: --freeze "
+            "rnn keeps what is here") in lines  # fmt: skip
+    assert script().count("for _ in range(3)") == 1
+    assert "same" in table(fresh.ok("%export app.py --check --freeze rnn"))[2]
+    assert "for _" not in script()
+    fresh.ok("%export app.py --freeze rnn --freeze device")
+    assert "\ndevice = torch.device('cpu')\n".replace("'", '"') in script()
+    assert [p.name for p in Path("app_data").iterdir()] == ["rnn.pickle"]
+
+
+def test_a_cell_that_failed_after_a_seed_and_an_import(fresh: Notebook) -> None:
+    fresh.run("import torch\ntorch.manual_seed(0)\nstep = int(torch.rand(1)) + 3\n1 / 0\nstep = 5")
+    fresh.ok(LEAF)
+    fresh.ok("%export app.py")
+    assert "step = int(torch.rand(1)) + 3" in script()
+    assert "torch.manual_seed(0)" in script()
+    assert "5" not in script()
 
 
 # -- what is refused

@@ -153,3 +153,78 @@ def test_runs_are_told_apart_where_the_kernel_does_not_count_them(shell: Interac
     assert len(set(labels)) == 2
     runs = [kept.run_of(shell.user_ns[name].__code__.co_filename) for name in ("g", "f")]
     assert [run.label for run in runs if run is not None] == labels
+
+
+# What runs did to values
+
+
+def test_what_a_run_did_to_values(shell: InteractiveShell, kept: History) -> None:
+    for source in ("a, b = [1], [2]", "len(a)", "a.append(1)", "b = [2]", "import json\nc = (i for i in a)", "c"):
+        run(shell, source)
+    looked = [c.looked for c in kept.cells()]
+    assert [sorted(one.changed) for one in looked if one is not None] == [["a", "b"], [], ["a"], [], [], []]
+    assert looked[-1] is not None
+    assert looked[-1].left("a")
+    assert looked[-1].unknown >= {"c", "json"}
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        ("a = {'b': [1]}", "a['b'].append(2)"),
+        ("class A: pass", "A.b = 1"),
+        ("class A: pass\na = A()", "a.b = 1"),
+        ("def make():\n    b = []\n    return lambda: b.append(1)\na = make()", "a()"),
+        ("def a(): pass", "a.b = 1"),
+        ("import numpy as np\na = np.zeros(3)", "a[0] = 1"),
+        ("import torch\na = torch.nn.Linear(1, 1)", "a(torch.ones(1)).backward()"),
+        ("import torch\na = torch.nn.Linear(1, 1)", "a.eval()"),
+        ("import pandas\na = pandas.DataFrame({'b': [1.0, None]})", "a.fillna(0, inplace=True)"),
+        ("import random\na = random.Random(0)", "a.random()"),
+    ],
+)
+def test_changes_in_place_are_seen(shell: InteractiveShell, kept: History, make: str, change: str) -> None:
+    for source in (make, "1", change):
+        run(shell, source)
+    _, before, after = [c.looked for c in kept.cells()]
+    assert before is not None
+    assert before.changed == set()
+    assert after is not None
+    assert after.changed <= {"A", "a"}
+    assert after.changed
+
+
+def test_looking_is_bounded(shell: InteractiveShell, kept: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nbcompose.notebook.looking.LEAST", 0.0)
+    monkeypatch.setattr("nbcompose.notebook.looking.SHARE", 0.0)
+    run(shell, "a = 1")
+    [cell] = kept.cells()
+    assert cell.looked is not None
+    assert "a" in cell.looked.unknown
+
+
+def test_a_value_that_never_looks_the_same_is_unknown(shell: InteractiveShell, kept: History) -> None:
+    run(shell, "import time\nclass A:\n    def __getstate__(self): return time.perf_counter_ns()\na = A()")
+    run(shell, "1")
+    run(shell, "2")
+    last = kept.cells()[-1].looked
+    assert last is not None
+    assert "a" in last.unknown
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("a = 1\n1 / 0\nb = 2", 2),
+        ("\n\na = 1\n1 / 0", 4),
+        ("def f():\n    1 / 0\n\nf()", 4),
+        ("a = (", 0),
+        ("%%time\n1 / 0", None),
+        ("a = 1", None),
+    ],
+)
+def test_the_line_at_which_a_run_failed(
+    shell: InteractiveShell, kept: History, source: str, line: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(shell, source)
+    assert kept.cells()[-1].stopped == line

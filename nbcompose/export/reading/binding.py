@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nbcompose.export.reading import effects
-from nbcompose.export.reading.effects import Touch
+from nbcompose.export.reading.effects import Held, Touch, Via
 from nbcompose.export.reading.scopes import Scope, bound_in
 
 
@@ -18,10 +18,10 @@ class Names:
 
     `later`: read when what the statement defines is called; `soft`: read by annotations that nobody need evaluate.
     `handed`: it hands a lambda to a call, which may be called at once. `depends`: services, by registered name; `on`:
-    by variable. `aliases`: (name, another name of the same value or of what holds it). `binds_later`,
-    `touches_later`, `returns`: done with globals when what it defines is called; `alters`, `returns_arguments`: done
-    with what is handed to it, and `alters_again` otherwise each time; `hands_on`: the functions that get it from
-    there. `given`, `given_later`: touches that count where the function is known to alter what it gets.
+    by variable. `aliases`: names, and what their values have to do with those of others. `binds_later`,
+    `touches_later`, `returns`: done with globals when what it defines is called; `arguments`, `hands_back`: done with
+    what is handed to it; the latter says through which functions it is given back. `anything`, `anything_later`: it
+    may set and alter any name. `yields`: it defines a generator.
     """
 
     defines: set[str] = field(default_factory=set)
@@ -32,24 +32,24 @@ class Names:
     soft: set[str] = field(default_factory=set)
     touches: set[Touch] = field(default_factory=set)
     deletes: set[str] = field(default_factory=set)
-    aliases: set[tuple[str, str]] = field(default_factory=set)
+    aliases: set[tuple[str, Held]] = field(default_factory=set)
     binds_later: set[str] = field(default_factory=set)
     touches_later: set[Touch] = field(default_factory=set)
-    returns: set[str] = field(default_factory=set)
+    returns: set[Held] = field(default_factory=set)
     depends: set[str] = field(default_factory=set)
     on: set[str] = field(default_factory=set)
-    given: set[Touch] = field(default_factory=set)
-    given_later: set[Touch] = field(default_factory=set)
-    hands_on: set[str] = field(default_factory=set)
-    alters: bool = False
-    alters_again: bool = False
-    returns_arguments: bool = False
+    arguments: set[Touch] = field(default_factory=set)
+    hands_back: set[Via] = field(default_factory=set)
+    anything: bool = False
+    anything_later: bool = False
+    yields: bool = False
     handed: bool = False
     awaits: bool = False
 
     @property
     def changes(self) -> set[str]:
-        return {t.name for t in self.touches}
+        """The names whose values it alters by its form alone, without a call."""
+        return {t.name for t in self.touches if t.how in ("item", "augment")}
 
 
 class Binder(ast.NodeVisitor):
@@ -62,7 +62,8 @@ class Binder(ast.NodeVisitor):
         self._later = 0  # how many functions deep
         self._perhaps = 0  # how many branches deep
         self._soft = False
-        self._holders: dict[str, set[str]] = {}  # a loop's variable → what it loops over
+        self._holders: dict[str, set[Held]] = {}  # a loop's or a local variable → names whose values it may be, or hold
+        self._above: ast.AST | None = None  # the node around the one that is visited
 
     # Names
 
@@ -108,42 +109,48 @@ class Binder(ast.NodeVisitor):
 
     def _touch(self, touches: Iterable[Touch]) -> None:
         for touch in touches:
-            for name in {touch.name} | self._holders.get(touch.name, set()):
-                holder = self.scope.holder(name)
+            by = self._outside(touch.by) if touch.how == "argument" else touch.by
+            for held in self._held_by(Held(touch.name, "is", touch.via)):
+                name, holder = held.name, self.scope.holder(held.name)
+                here = Touch(name, touch.how, by, held.via, touch.deep or name != touch.name)
                 if holder.kind == "function" and name in holder.parameters:
-                    self._touch_argument(touch, renewed=name in holder.renewed)
+                    if name not in holder.renewed:
+                        self.found.arguments.add(here)
                 elif holder is self.module and name not in (() if self._later else self.module.bound):
-                    self._places(touch).add(Touch(name, touch.how, touch.by))
+                    (self.found.touches_later if self._later else self.found.touches).add(here)
 
-    def _touch_argument(self, touch: Touch, *, renewed: bool) -> None:
-        if renewed or touch.moves:
-            return
-        if touch.how == "given":
-            self.found.hands_on.add(touch.by)
-        else:
-            self.found.alters = True
-            self.found.alters_again |= touch.again
+    def _outside(self, function: str) -> str:
+        """A function by a name that means something outside of the scope: of a local one nothing is known."""
+        first, dot, _ = function.partition(".")
+        if not first or first == effects.LAMBDA or self.scope.holder(first) is self.module:
+            return function
+        return f".{function.rpartition('.')[2]}" if dot else ""
 
-    def _places(self, touch: Touch) -> set[Touch]:
-        if touch.how == "given":
-            return self.found.given_later if self._later else self.found.given
-        return self.found.touches_later if self._later else self.found.touches
+    def _held_by(self, start: Held) -> list[Held]:
+        """What it is of, and that of which the value of a loop's or a local variable may be, or hold, something."""
+        todo, found = [start], dict[str, Held]()
+        while todo:
+            one = todo.pop()
+            if one.name not in found:
+                found[one.name] = replace(one, via=tuple(map(self._outside, one.via)))
+                todo += [replace(h, via=(*h.via, *one.via)) for h in self._holders.get(one.name, ())]
+        return list(found.values())
 
     def _return(self, value: ast.AST | None) -> None:
-        for name in {n for one in effects.held(value) for n in (one, *self._holders.get(one, ()))}:
-            holder = self.scope.holder(name)
+        for held in (h for one in effects.held(value) for h in self._held_by(one)):
+            holder = self.scope.holder(held.name)
             if holder is self.module:
-                self.found.returns.add(name)
-            elif name in holder.parameters:
-                self.found.returns_arguments = True
+                self.found.returns.add(held)
+            elif held.name in holder.parameters:
+                self.found.hands_back.add(held.via)
 
     def _alias(self, target: ast.AST, value: ast.AST | None) -> None:
         for name in bound_in([target]):
             for other in effects.held(value):
+                self._holders.setdefault(name, set()).add(other)
                 if self.scope is self.module:
-                    self.found.aliases.add((name, other))
-                else:
-                    self._holders.setdefault(name, set()).add(other)
+                    unpacked = isinstance(target, ast.Tuple | ast.List)
+                    self.found.aliases.add((name, replace(other, how="within") if unpacked else other))
 
     @contextmanager
     def _inside(self, scope: Scope, *, later: bool = False) -> Iterator[None]:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from nbcompose.export.reading import effects
 from nbcompose.export.reading.binding import Binder
-from nbcompose.export.reading.scopes import bound_in
 
 
 class Branches(Binder):
@@ -24,11 +23,8 @@ class Branches(Binder):
     def visit_For(self, node: ast.For | ast.AsyncFor) -> None:
         self.found.awaits |= isinstance(node, ast.AsyncFor) and not self._later
         self.visit(node.iter)
-        over = [n for n in ast.walk(node.iter) if isinstance(n, ast.Name)]
-        for name in bound_in([node.target]):
-            self._holders.setdefault(name, set()).update(n.id for n in over)
-        for each in over:
-            self._alias(node.target, each)
+        self._touch(effects.of_iteration(node.iter))
+        self._alias(ast.Tuple([node.target], ast.Store()), node.iter)
         self._touch(effects.of_target(node.target, node.iter))
         self._branches([node.target, node.body], [node.orelse], always=False)
 
@@ -37,10 +33,11 @@ class Branches(Binder):
     def visit_With(self, node: ast.With | ast.AsyncWith) -> None:
         self.found.awaits |= isinstance(node, ast.AsyncWith) and not self._later
         for item in node.items:
+            self._touch(effects.of_context(item.context_expr))
             self.visit(item.context_expr)
             if item.optional_vars is not None:
                 self.visit(item.optional_vars)
-                self._alias(item.optional_vars, item.context_expr)
+                self._alias(ast.Tuple([item.optional_vars], ast.Store()), item.context_expr)
         self._all(node.body)
 
     visit_AsyncWith = visit_With
@@ -76,7 +73,7 @@ class Branches(Binder):
     def visit_Match(self, node: ast.Match) -> None:
         self.visit(node.subject)
         for case in node.cases:
-            self._alias(case.pattern, node.subject)
+            self._alias(ast.Tuple([case.pattern], ast.Store()), node.subject)  # type: ignore[list-item]  # it has names
         self._branches(*([case] for case in node.cases), always=any(_matches_all(c) for c in node.cases))
 
     def visit_MatchAs(self, node: ast.MatchAs | ast.MatchStar) -> None:

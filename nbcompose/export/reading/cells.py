@@ -14,10 +14,25 @@ from nbcompose.errors import ExportRefused
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """What was seen of the notebook's values before and after a run: names whose values were `changed`, and those of
+    which that is `unknown`. All others were left as they were.
+    """
+
+    changed: frozenset[str] = frozenset()
+    unknown: frozenset[str] = frozenset()
+
+    def left(self, name: str) -> bool:
+        """Whether the value of a name was left as it was."""
+        return name not in self.changed and name not in self.unknown
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One run of a cell, or one cell of a file.
 
     `key` stays the same when the cell runs again; `label` is what messages call it: "cell 3" in a file, "In [7]" live.
+    `stopped`: the line at which a run failed, where that is known. `looked`: what it did to values, in a live notebook.
     """
 
     key: str
@@ -26,6 +41,8 @@ class Cell:
     seconds: float | None = None
     failed: bool = False
     current: bool = True
+    stopped: int | None = None
+    looked: Looked | None = None
 
 
 def read_cells(path: Path) -> list[Cell]:

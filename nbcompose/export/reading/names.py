@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from nbcompose.export.reading import effects
 from nbcompose.export.reading.binding import Names
 from nbcompose.export.reading.branches import Branches
-from nbcompose.export.reading.effects import Touch, last, root
+from nbcompose.export.reading.effects import Held, Touch, last, root
 from nbcompose.export.reading.scopes import Scope, bound_in, function_scope, names_of_import
 
 __all__ = ["Names", "names_of"]
@@ -32,6 +32,16 @@ def names_of(statement: ast.stmt, *, lazy_annotations: bool = False) -> Names:
 
 
 class _Reader(Branches):
+    def visit(self, node: ast.AST) -> None:
+        if code := effects.code_in(node):
+            self._all(code)
+        elif effects.is_anything(node, self._above):
+            self.found.anything |= not self._later
+            self.found.anything_later |= bool(self._later)
+        self._above, above = node, self._above
+        super().visit(node)
+        self._above = above
+
     # Statements
 
     def visit_Assign(self, node: ast.Assign) -> None:
@@ -40,11 +50,17 @@ class _Reader(Branches):
             self._touch(effects.of_target(target, node.value))
             self.visit(target)
             self._alias(target, node.value)
-            if isinstance(target, ast.Name) and effects.renews(node.value) and not self._perhaps:
+            if isinstance(target, ast.Name) and not self._perhaps and self._renews(node.value):
                 self.scope.block.renewed.add(target.id)
         for target in node.targets[1:]:
             self._alias(target, node.targets[0])
             self._alias(node.targets[0], target)
+
+    def _renews(self, value: ast.expr) -> bool:
+        """Whether a parameter that is set to this has nothing of what it was: `x = x.copy()`, not `x = x.to("cpu")`."""
+        holder = self.scope.block
+        parts = (known.name for h in effects.held(value) if h.how != "holds" for known in self._held_by(h))
+        return not any(part in holder.parameters - holder.renewed for part in parts)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         self._annotation(node.annotation, lazy=self._lazy or self.scope.kind == "function")
@@ -57,18 +73,16 @@ class _Reader(Branches):
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
         self.visit(node.value)
         self._touch(effects.of_target(node.target, None))
-        name = node.target.id if isinstance(node.target, ast.Name) else ""
+        name = node.target.id if isinstance(node.target, ast.Name) else effects.global_name(node.target)
         if not name:
             self.visit(node.target)
             return
         self._read(name)
-        holder = self.scope.holder(name)
-        if holder is self.module and self.scope.block.kind != "class":
-            if self._later:
-                self.found.binds_later.add(name)
-            self._touch([Touch(name, "augment")])
-        elif self.scope.block.kind == "class":
+        self._touch([Touch(name, "augment")])
+        if self.scope.block.kind == "class":
             self._bind(name)
+        elif self.scope.holder(name) is self.module and self._later:
+            self.found.binds_later.add(name)
 
     def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
         self.visit(node.value)
@@ -91,17 +105,33 @@ class _Reader(Branches):
     def visit_Global(self, node: ast.Global) -> None:
         self.scope.outside.update(node.names)
 
-    def visit_Expr(self, node: ast.Expr) -> None:
-        self._touch(effects.of_statement(node.value))
-        self.visit(node.value)
-
     def visit_Return(self, node: ast.Return) -> None:
         self._return(node.value)
         self.generic_visit(node)
 
     # Expressions
 
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        if name := effects.global_name(node):
+            self._global(name, node.ctx)
+            self._above = node
+            self.visit(node.value)
+        else:
+            self.generic_visit(node)
+
+    def _global(self, name: str, how: ast.expr_context) -> None:
+        """`globals()["x"]` is `x`, in functions too."""
+        if isinstance(how, ast.Load):
+            (self.found.later if self._later else self.found.reads).add(name)
+        elif self._later:
+            self.found.binds_later.add(name)
+        elif isinstance(how, ast.Store):
+            self._bind(name)
+        else:
+            self._delete(name)
+
     def visit_Yield(self, node: ast.Yield | ast.YieldFrom) -> None:
+        self.found.yields = True
         self._return(node.value)
         self.generic_visit(node)
 
@@ -109,7 +139,6 @@ class _Reader(Branches):
 
     def visit_Call(self, node: ast.Call) -> None:
         self._touch(effects.of_call(node))
-        self._touch(effects.given(node))
         values = [*node.args, *(k.value for k in node.keywords)]
         if last(node.func) == "depends":
             self.found.depends.update(
@@ -131,10 +160,17 @@ class _Reader(Branches):
             self._return(node.body)
             self.visit(node.body)
 
+    def _loops(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> None:
+        for loop in node.generators:
+            self._touch(effects.of_iteration(loop.iter))
+            for name in bound_in([loop.target]):
+                self._holders.setdefault(name, set()).update(effects.held(loop.iter))
+
     def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> None:
         self.found.awaits |= any(g.is_async for g in node.generators) and not self._later
         self.visit(node.generators[0].iter)
         targets = set(bound_in(g.target for g in node.generators))
+        self._loops(node)
         with self._inside(Scope("inner", self.scope, names=targets)):
             for index, generator in enumerate(node.generators):
                 if index:
@@ -147,6 +183,9 @@ class _Reader(Branches):
     # Functions and classes
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        if self._later:  # what a closure has
+            names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - {node.name}
+            self._holders.setdefault(node.name, set()).update(Held(name, "holds") for name in names)
         self._decorators(node.decorator_list)
         self._all([*node.args.defaults, *node.args.kw_defaults])
         with self._type_parameters(node):
@@ -166,6 +205,8 @@ class _Reader(Branches):
         self._decorators(node.decorator_list)
         with self._type_parameters(node):
             self._all([*node.bases, *(k.value for k in node.keywords)])
+            if not self._later:  # `__init_subclass__`, or a metaclass
+                self.found.calls.update(root(b) for b in (*node.bases, *(k.value for k in node.keywords)))
             with self._inside(Scope("class", self.scope)):
                 self._all(node.body)
         self._bind(node.name)
@@ -182,6 +223,8 @@ class _Reader(Branches):
 
     def _decorators(self, nodes: list[ast.expr]) -> None:
         self._all(nodes)
+        for decorator in nodes:
+            self._touch(effects.calling(decorator))
         if not self._later:
             self.found.calls.update(root(d) for d in nodes)
 

@@ -43,6 +43,17 @@ class Statement:
     decorated: bool = False
     names: Names = field(default_factory=Names, compare=False, repr=False)
 
+    @property
+    def failed(self) -> bool:
+        """Whether it may be the one at which its cell failed; those before it did run."""
+        stopped = self.cell.stopped
+        return self.cell.failed and (stopped is None or (self.node.end_lineno or self.line) >= stopped)
+
+    @property
+    def ran(self) -> bool:
+        """Whether its cell got as far as this."""
+        return self.cell.stopped is None or self.line <= self.cell.stopped
+
 
 def statements_of(cells: Iterable[Cell]) -> list[Statement]:
     """The statements of all cells, in the order in which they run. Cells that are no Python count as one each."""

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable
 from nbcompose.export.reading.magics import magic_in
 from nbcompose.export.reading.statements import Statement, has_api
 from nbcompose.export.slicing import refusals
-from nbcompose.export.slicing.course import END, Course, is_definition, is_import
-from nbcompose.export.slicing.values import is_plain
+from nbcompose.export.slicing.course import Course, is_definition, is_import
+from nbcompose.export.slicing.values import END, is_plain
 
 COSTLY = 60.0  # seconds
 
@@ -44,6 +44,8 @@ class Needs:
         self.frozen: set[str] = set()
         self.values: set[str] = set()  # names that are neither functions nor classes nor imports
         self.refused: dict[str, tuple[int, int]] = {}  # text → where it goes in the list
+        self.wanted: dict[int, set[str]] = {}  # the names for which each statement was taken
+        self._objections: dict[tuple[refusals.Objection, str, str], list[tuple[str, Statement, Statement, int]]] = {}
         self._freeze = set(freeze)
         self._recompute = set(recompute)
         self._known = set(known)
@@ -69,13 +71,13 @@ class Needs:
         statement = self.course.statements[index]
         self._look_inside(index)
         before = self.after.setdefault(index, set())
-        for name in sorted(statement.names.reads | set(self._on(statement))):
+        for name in sorted(self.course.may_read(index) | set(self._on(statement))):
             made = self._resolve(name, index, index)
             self.found[index, name] = made
             before.update(made)
             yield from ((i, END) for i in made)
             if name in statement.names.calls:
-                yield from self._call(index, [i for i in made if not self.course.is_service(i)])
+                yield from self._call(index, self.course.callable_in([name], index))
         if statement.names.handed:
             yield from self._call(index, [index])
 
@@ -121,6 +123,8 @@ class Needs:
             self._unbound(name, reader, at_once=at_once)
             return []
         kept = [self._checked(name, i, reader) for i in made.all() if i != reader]
+        for index in kept:
+            self.wanted.setdefault(index, set()).add(name)
         if any(not is_plain(self.course.statements[i]) for i in made.by):
             self.values.add(name)
         return sorted(set(kept))
@@ -147,22 +151,34 @@ class Needs:
 
     def _checked(self, name: str, index: int, reader: int) -> int:
         """The statement, or a later run of the same; refused where nobody could run it again."""
-        made, asks = self.course.statements[index], self.course.statements[reader]
+        made = self.course.statements[index]
         if name in self.course.services and self.course.services[name] == index:
             return index
-        if made.cell.failed or not made.cell.current:
+        if made.failed or not made.cell.current:
             other = self._same_again(name, index)
             if other is not None:
                 return other
-            refusal = refusals.failed if made.cell.failed else refusals.overtaken
-            self.refuse(refusal(name, asks, made), index)
+            if not made.cell.current or not self._sets_module(name, index):
+                self._object(refusals.failed if made.failed else refusals.overtaken, name, reader, index)
         elif made.magic:
-            self.refuse(refusals.from_magic(name, asks, made), index)
+            self._object(refusals.from_magic, name, reader, index)
         elif made.names.awaits:
-            self.refuse(refusals.awaits(name, asks, made), index)
+            self._object(refusals.awaits, name, reader, index)
         elif (made.cell.seconds or 0) > COSTLY and not is_plain(made) and not self._recompute & {name, *made.defines}:
-            self.refuse(refusals.costly(name, asks, made), index)
+            self._object(refusals.costly, name, reader, index)
         return index
+
+    def _sets_module(self, name: str, index: int) -> bool:
+        """An import, or a call that seeds or sets something in a module: the rest of the cell is nothing to them."""
+        statement = self.course.statements[index]
+        makers = [self.course.statements[i] for i in self.course.find(name, index + 1).by]
+        return isinstance(statement.node, ast.Expr | ast.Import | ast.ImportFrom) and all(map(is_import, makers))
+
+    def _object(self, why: refusals.Objection, name: str, reader: int, index: int) -> None:
+        """Note what stands against a statement: of one cell, told together."""
+        statements = self.course.statements
+        key = why, statements[index].cell.label, statements[index].magic
+        self._objections.setdefault(key, []).append((name, statements[reader], statements[index], index))
 
     def _same_again(self, name: str, index: int) -> int | None:
         """The same import, function, class or constant in a cell that is there."""
@@ -178,6 +194,8 @@ class Needs:
     def _look_inside(self, index: int) -> None:
         """What no script can have, inside a statement."""
         statement = self.course.statements[index]
+        if isinstance(statement.node, ast.If) and "__name__" in ast.unparse(statement.node.test):
+            self.refuse(refusals.guarded(statement), index)
         for magic in _magics(statement) if not statement.magic else ():
             self.refuse(refusals.notebook_only(statement, magic), index)
         for node in ast.walk(statement.node):
@@ -194,7 +212,12 @@ class Needs:
         self.refused.setdefault(reason, (index, len(self.refused)))
 
     def reasons(self) -> list[str]:
-        return sorted(self.refused, key=self.refused.__getitem__)
+        """All that was refused, in the order of the cells; what is the same of several names of a cell, once."""
+        refused = dict(self.refused)
+        for (why, *_), noted in self._objections.items():
+            found = refusals.Found([(name, asks, made) for name, asks, made, _ in noted])
+            refused.setdefault(why(found), (noted[0][3], len(refused)))
+        return sorted(refused, key=refused.__getitem__)
 
 
 def services_inside(statement: Statement) -> list[ast.ClassDef]:

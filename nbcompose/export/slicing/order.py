@@ -91,21 +91,22 @@ def _refuse_repeated(needs: Needs, kept: list[int]) -> None:
 
 def _tangled(needs: Needs, kept: list[int], same: dict[int, int]) -> list[tuple[int, str]]:
     """Reads that would come upon something else than in the notebook: the script is followed as the notebook was."""
-    script = Course([needs.course.statements[i] for i in kept])
+    script = needs.course.rearranged(kept)
     position = {index: n for n, index in enumerate(kept)}
     found: list[tuple[int, str]] = []
     for (index, name), made in needs.found.items():
-        if index in position and _differ(needs, kept, script.find(name, position[index]).all(), made, same):
-            found.append((index, name))
+        if index in position:
+            have = [kept[p] for p in script.find(name, position[index]).all()]
+            found += [(index, name)] if _differ(needs, index, have, made, same) else []
     for (index, name), made in needs.found_later.items():
-        if _differ(needs, kept, script.find(name).all(), made, same):
-            found.append((index, name))
+        have = [kept[p] for p in script.find(name).all()]
+        found += [(index, name)] if _differ(needs, index, have, made, same) else []
     return found
 
 
-def _differ(needs: Needs, kept: list[int], positions: list[int], wanted: list[int], same: dict[int, int]) -> bool:
+def _differ(needs: Needs, reader: int, have: list[int], wanted: list[int], same: dict[int, int]) -> bool:
     """Imports come first in a script: among them there is no order."""
-    have = [kept[p] for p in positions]
+    have = [index for index in have if index != reader]
     want = list(dict.fromkeys(same[i] for i in wanted))
     if all(is_import(needs.course.statements[i]) for i in (*have, *want)):
         return set(have) != set(want)

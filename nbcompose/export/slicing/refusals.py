@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from nbcompose.export.reading.effects import last
 from nbcompose.export.reading.magics import shorten
@@ -75,37 +76,109 @@ def deleted(name: str, reader: Statement, by: Statement) -> str:
     )
 
 
-def overtaken(name: str, reader: Statement, maker: Statement) -> str:
-    if is_definition(maker) or is_import(maker):
-        rerun = f"run it again in a cell that is there, then the cell of {place(reader)}"
-        return f"{_needed(name, reader, maker)}, is from a cell that was edited or deleted since: {rerun}"
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one cell makes that is needed: names, each with who needs it and what made it."""
+
+    noted: Sequence[tuple[str, Statement, Statement]]
+
+    @property
+    def maker(self) -> Statement:
+        return self.noted[0][2]
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(name for name, _, _ in self.noted))
+
+    @property
+    def needed(self) -> str:
+        """Where, what, and who needs it."""
+        readers = dict.fromkeys(who(reader) for _, reader, _ in self.noted)
+        if len(self.names) == 1:
+            return f"{place(self.maker)}: `{self.names[0]}`, which {next(iter(readers))} needs"
+        needs = "needs" if len(readers) == 1 else "need"
+        return f"{self.maker.cell.label}: {listed(self.quoted)}, which {listed([*readers])} {needs}"
+
+    @property
+    def quoted(self) -> list[str]:
+        return [f"`{name}`" for name in self.names]
+
+    @property
+    def made(self) -> str:
+        how = dict.fromkeys("set" if name in maker.defines else "changed" for name, _, maker in self.noted)
+        return f"{self.be('was', 'were')} {' or '.join(how)}"
+
+    @property
+    def store(self) -> str:
+        frozen = " ".join(f"--freeze {name}" for name in self.names)
+        return f"store {self.be('its value', 'their values')}: {frozen}"
+
+    def be(self, one: str, several: str) -> str:
+        return one if len(self.names) == 1 else several
+
+    @property
+    def is_code(self) -> bool:
+        return all(is_definition(maker) or is_import(maker) for _, _, maker in self.noted)
+
+
+Objection = Callable[[Found], str]
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def overtaken(found: Found) -> str:
+    if found.is_code:
+        _, reader, _ = found.noted[0]
+        return (
+            f"{found.needed}, {found.be('is', 'are')} from a cell that was edited or deleted since: run "
+            f"{found.be('it', 'them')} again in a cell that is there, then the cell of {place(reader)}"
+        )
     return (
-        f"{_needed(name, reader, maker)}, was {_made(maker, name)} by a cell that was edited or deleted since: "
-        f"run the cells that make it again, or store its value: --freeze {name}"
+        f"{found.needed}, {found.made} by a cell that was edited or deleted since: run the cells that make "
+        f"{found.be('it', 'them')} again, or {found.store}"
     )
 
 
-def _needed(name: str, reader: Statement, maker: Statement) -> str:
-    return f"{place(maker)}: `{name}`, which {who(reader)} needs"
+def failed(found: Found) -> str:
+    way = "" if found.is_code else f", or {found.store}"
+    return f"{found.needed}, {found.made} by a cell that failed: run it again without the error{way}"
 
 
-def _made(maker: Statement, name: str) -> str:
-    return "set" if name in maker.defines else "changed"
-
-
-def failed(name: str, reader: Statement, maker: Statement) -> str:
-    way = "" if is_definition(maker) or is_import(maker) else f", or store its value: --freeze {name}"
+def from_magic(found: Found) -> str:
+    shell = "use subprocess.run" if found.maker.magic.startswith("!") else "write it in Python"
     return (
-        f"{_needed(name, reader, maker)}, was {_made(maker, name)} by a cell that failed: "
-        f"run it again without the error{way}"
+        f"{found.needed}, {found.be('is', 'are')} the result of `{shorten(found.maker.magic)}`, which only "
+        f"a notebook has: {shell}, or {found.store}"
     )
 
 
-def from_magic(name: str, reader: Statement, maker: Statement) -> str:
-    shell = "use subprocess.run" if maker.magic.startswith("!") else "write it in Python"
+def awaits(found: Found) -> str:
     return (
-        f"{_needed(name, reader, maker)}, is the result of `{shorten(maker.magic)}`, which only "
-        f"a notebook has: {shell}, or store its value: --freeze {name}"
+        f"{found.needed}, {found.be('is', 'are')} awaited outside of a function, which only a notebook "
+        f"can: use asyncio.run(...), or {found.store}"
+    )
+
+
+def costly(found: Found) -> str:
+    again = " ".join(f"--recompute {name}" for name in found.names)
+    return (
+        f"{found.needed}, {found.be('is', 'are')} from a cell that ran for {_duration(found.maker)}: {found.store}, "
+        f"or let each start of the script work {found.be('it', 'them')} out again: {again}"
+    )
+
+
+def _duration(maker: Statement) -> str:
+    seconds = maker.cell.seconds or 0
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def guarded(maker: Statement) -> str:
+    return (
+        f'{place(maker)}: {who(maker)} runs only where `__name__` is "__main__", which it is not where services run: '
+        "take what they need out of the `if`"
     )
 
 
@@ -115,25 +188,6 @@ def notebook_only(maker: Statement, line: str) -> str:
 
 def notebook_bar(maker: Statement, line: str) -> str:
     return f"{notebook_only(maker, line).removesuffix('take it out')}use tqdm.auto, which is the same here"
-
-
-def awaits(name: str, reader: Statement, maker: Statement) -> str:
-    return (
-        f"{_needed(name, reader, maker)}, is awaited outside of a function, which only a notebook "
-        f"can: use asyncio.run(...), or store its value: --freeze {name}"
-    )
-
-
-def costly(name: str, reader: Statement, maker: Statement) -> str:
-    return (
-        f"{_needed(name, reader, maker)}, is from a cell that ran for {_duration(maker)}: store its "
-        f"value: --freeze {name}, or let each start of the script work it out again: --recompute {name}"
-    )
-
-
-def _duration(maker: Statement) -> str:
-    seconds = maker.cell.seconds or 0
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
 
 
 def repeated(name: str, maker: Statement, times: int) -> str:
@@ -161,8 +215,13 @@ def frozen_definition(name: str, maker: Statement) -> str:
     return f"--freeze {name}: it is {kind} ({place(maker)}): only values can be stored"
 
 
-def frozen_beside(name: str, other: str, maker: Statement) -> str:
-    return f"{place(maker)}: sets `{name}`, which is to be frozen, and `{other}`, which is not: --freeze {other} too"
+def frozen_beside(name: str, others: Sequence[str], maker: Statement) -> str:
+    too = " ".join(f"--freeze {other}" for other in others)
+    are = "is" if len(others) == 1 else "are"
+    return (
+        f"{place(maker)}: sets `{name}`, which is to be frozen, and {listed([f'`{o}`' for o in others])}, which {are} "
+        f"not: {too} too"
+    )
 
 
 def unneeded(option: str, name: str, known: Sequence[str]) -> str:

@@ -11,10 +11,10 @@ from nbcompose.export.reading.effects import is_setting
 from nbcompose.export.reading.magics import note, shorten
 from nbcompose.export.reading.statements import Statement
 from nbcompose.export.slicing import refusals
-from nbcompose.export.slicing.course import Course, is_import
+from nbcompose.export.slicing.course import Course, Quiet, is_import
 from nbcompose.export.slicing.needs import Needs, registered, services_inside
 from nbcompose.export.slicing.order import ordered
-from nbcompose.export.slicing.seeds import random_otherwise
+from nbcompose.export.slicing.seeds import random_otherwise, unseeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Slice:
     """What a script needs, in an order in which it runs.
 
     `services` and `entries` are variables, in dependency order; `frozen` are names to be loaded from files beside the
-    script; `notes` say what was dropped and the user should know.
+    script; `notes` say what was dropped and the user should know; `unseeded`, where its values may be others than here.
     """
 
     statements: tuple[Statement, ...]
@@ -30,6 +30,7 @@ class Slice:
     entries: tuple[str, ...]
     frozen: tuple[str, ...]
     notes: tuple[str, ...]
+    unseeded: tuple[str, ...] = ()
 
 
 def needed(
@@ -48,15 +49,22 @@ def needed(
     a service, the label of the run whose class serves; without it, `%services rollback` counts. `known`: the names that
     are set in a live notebook. Raises `ExportRefused`.
     """
+    statements = [s for s in statements if s.ran]
     _check_services(statements)
     chosen, notes = _chosen(statements, versions)
-    course = Course(statements, chosen)
-    variables = _entries(course, entries)
-    needs = Needs(course, freeze, recompute, known)
-    for variable in variables:
-        needs.take(course.services[variable])
-    _take_settings(course, needs)
-    order = ordered(needs)
+    loud = set[Quiet]()
+    while True:
+        course = Course(statements, chosen, freeze, loud)
+        variables = _entries(course, entries)
+        needs = Needs(course, freeze, recompute, known)
+        for variable in variables:
+            needs.take(course.services[variable])
+        _take_settings(course, needs)
+        order = ordered(needs)
+        undone = course.undone(needs.taken) - loud
+        if not undone:
+            break
+        loud |= undone
     _check_options(needs, freeze, recompute)
     if reasons := needs.reasons():
         raise ExportRefused("a script of these services would not do what the notebook does:", reasons)
@@ -68,12 +76,13 @@ def needed(
         entries=tuple(v for v in services if v in variables) if entries is None else tuple(variables),
         frozen=tuple(sorted(needs.frozen)),
         notes=(*notes, *_dropped(course, needs.taken), *random_otherwise(course, needs.taken)),
+        unseeded=tuple(unseeded(course, order, needs.wanted)),
     )
 
 
 def _check_services(statements: Sequence[Statement]) -> None:
     """A %%service cell whose options are wrong."""
-    cells = [s for s in statements if s.magic.startswith("%%service") and s.cell.current and not s.cell.failed]
+    cells = [s for s in statements if s.magic.startswith("%%service") and s.cell.current and not s.failed]
     if cells:
         raise ExportRefused("these cells do not run:", [f"{s.cell.label}: {s.magic}" for s in cells])
 
@@ -155,7 +164,7 @@ def _take_settings(course: Course, needs: Needs) -> None:
     last = max(needs.taken)
     for index, statement in enumerate(course.statements):
         sets = _sets_environment(statement.node) or (_is_future(statement.node) and index < last)
-        if sets and statement.cell.current and not statement.cell.failed:
+        if sets and statement.cell.current and not statement.failed:
             needs.take(index)
 
 
@@ -179,16 +188,17 @@ def _check_options(needs: Needs, freeze: Iterable[str], recompute: Iterable[str]
                 needs.refuse(refusals.unneeded(option, name, values), -1)
     for index in needs.taken:
         statement = needs.course.statements[index]
-        for name in sorted((statement.defines | statement.changes) & needs.frozen):
-            others = sorted(statement.defines - needs.frozen) or sorted(statement.defines | statement.changes)
-            needs.refuse(refusals.frozen_beside(name, others[0], statement), index)
+        for name in sorted(needs.course.affects(index) & needs.frozen):
+            others = sorted(needs.wanted.get(index, set()) - needs.frozen)
+            if others:
+                needs.refuse(refusals.frozen_beside(name, others, statement), index)
 
 
 def _dropped(course: Course, taken: set[int]) -> list[str]:
     """What the script is without. Of a cell that ran several times, once."""
     said: dict[str, None] = {}
     for index, statement in enumerate(course.statements):
-        if not statement.cell.current or statement.cell.failed or index in taken:
+        if not statement.cell.current or statement.failed or index in taken:
             continue
         if statement.magic and note(statement.magic):
             said[f"{statement.cell.label}: {note(statement.magic)}"] = None

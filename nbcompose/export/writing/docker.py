@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from nbcompose.export.writing.versions import Requirements
+from nbcompose.export.writing.versions import OURSELVES, Requirements
 
 PORT = 3000
 CACHE = "/home/app/.cache/huggingface"
@@ -34,8 +34,11 @@ def dockerignore() -> str:
     return "\n".join([*IGNORED, ""])
 
 
-def dockerfile(script: str, entries: Sequence[str], requirements: Requirements) -> str:
-    """The Dockerfile of a script, which lies in the folder that is built from. `entries` are variables in it."""
+def dockerfile(script: str, entries: Sequence[str], requirements: Requirements, wheel: str = "") -> str:
+    """The Dockerfile of a script, which lies in the folder that is built from. `entries` are variables in it.
+
+    `wheel`: the file beside it that nbcompose is installed from, where no index has that.
+    """
     image = re.sub("[^a-z0-9]+", "-", PurePath(script).stem.lower()).strip("-") or "services"
     ports = [PORT + i for i in range(len(entries))]  # as serve() gives them
     published = " ".join(f"-p {port}:{port}" for port in ports)
@@ -46,7 +49,7 @@ def dockerfile(script: str, entries: Sequence[str], requirements: Requirements) 
         "# NBCOMPOSE_TOKEN, which callers send as a bearer token, is required: without it the server does not start.",
         f"FROM python:{requirements.python}-slim",
         "",
-        *_install(requirements),
+        *_install(requirements, wheel),
         "",
         f"RUN useradd --uid 1000 --create-home app && mkdir --parents {CACHE} && chown --recursive app:app /home/app",
         f"ENV HF_HOME={CACHE} PYTHONUNBUFFERED=1",
@@ -65,9 +68,18 @@ def dockerfile(script: str, entries: Sequence[str], requirements: Requirements) 
     ])  # fmt: skip
 
 
-def _install(requirements: Requirements) -> list[str]:
-    wanted = [shlex.quote(d.requirement) for d in requirements.dependencies]
-    lines = ["RUN pip install --no-cache-dir \\", *(f"    {line} \\" for line in wanted[:-1]), f"    {wanted[-1]}"]
+def _install(requirements: Requirements, wheel: str) -> list[str]:
+    ours = re.compile(rf"{OURSELVES}($|[^\w.-])")
+    here = f"/tmp/{wheel}"
+    asked = [here if wheel and ours.match(d.requirement) else d.requirement for d in requirements.dependencies]
+    wanted = [shlex.quote(requirement) for requirement in asked]
+    copied = [f"COPY {json.dumps([wheel, here])}"] if wheel else []
+    lines = [
+        *copied,
+        "RUN pip install --no-cache-dir \\",
+        *(f"    {line} \\" for line in wanted[:-1]),
+        f"    {wanted[-1]}",
+    ]
     if any(" @ git+" in d.requirement for d in requirements.dependencies):
         git = "RUN apt-get update && apt-get install --yes --no-install-recommends git && rm -rf /var/lib/apt/lists/*"
         return [git, *lines]

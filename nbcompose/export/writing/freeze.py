@@ -21,6 +21,7 @@ import numpy as np
 
 from nbcompose.errors import ExportRefused
 from nbcompose.export.writing import template
+from nbcompose.export.writing.literal import code_of
 from nbcompose.wire.cloudpickle_adapter import kind_of_global, untracked
 
 # The same for every Python that can run a script.
@@ -29,13 +30,17 @@ PROTOCOL = 5
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """A value in a file. `loader` is what template.py loads it with, `modules` what that needs besides its imports."""
+    """A value in a file. `loader` is what template.py loads it with, `modules` what that needs besides its imports.
+
+    `code`: what makes it, where it is written into the script and there is no file.
+    """
 
     name: str
     file: Path
     loader: str
     modules: tuple[str, ...] = ()
     note: str = ""
+    code: str = ""
 
     @property
     def place(self) -> tuple[str, str]:
@@ -50,13 +55,14 @@ class _Unfit(Exception):
 def store(name: str, value: Any, folder: Path) -> Frozen:
     """Write `value` to a file in `folder`, which lies beside the script.
 
-    What JSON says exactly becomes .json, arrays .npy, tensors .safetensors, tables .parquet (with pyarrow), everything
-    else .pickle. Raises `ExportRefused` for what cannot be pickled either, such as a lock or an open file.
+    What JSON says exactly becomes .json, other values that nobody can alter become code (without a file), arrays .npy,
+    tensors .safetensors, tables .parquet (with pyarrow), everything else .pickle. Raises `ExportRefused` for what
+    cannot be pickled either, such as a lock or an open file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if type(value).__module__ == "IPython.utils.text" and isinstance(value, list | str):
         return _of_shell(name, value, folder)
-    for form in (_json, _array, _tensor, _tensors, _frame):
+    for form in (_json, _literal, _array, _tensor, _tensors, _frame):
         try:
             return form(name, value, folder)
         except _Unfit:
@@ -117,6 +123,13 @@ def _is_plain(value: Any, seen: set[int]) -> bool:
     if type(value) is float:
         return math.isfinite(value)
     return value is None or type(value) in (bool, int, str)
+
+
+def _literal(name: str, value: Any, folder: Path) -> Frozen:
+    code = code_of(value)
+    if code is None:
+        raise _Unfit
+    return Frozen(name, folder, "", code=code)
 
 
 def _array(name: str, value: Any, folder: Path) -> Frozen:

@@ -157,7 +157,9 @@ class _Reading:
 
     def requirements(self) -> Requirements:
         version = self._known.get(OURSELVES, {}).get("version", __version__)
-        found = {OURSELVES: Dependency(_pinned(OURSELVES, version))}
+        url = self._known.get(OURSELVES, {}).get("url", "")
+        reachable = url if not url.startswith("file:") else ""
+        found = {OURSELVES: Dependency(f"{OURSELVES} @ {url}" if reachable else _pinned(OURSELVES, version))}
         for name, module in self._modules.items():
             distribution = self._choose(name, module)
             if distribution and distribution not in found:

@@ -18,6 +18,8 @@ from nbcompose.export.writing.formatting import formatted
 from nbcompose.export.writing.freeze import Frozen
 from nbcompose.export.writing.head import Head
 from nbcompose.export.writing.layout import blocks
+from nbcompose.export.writing.literal import with_names
+from nbcompose.export.writing.naming import Names
 from nbcompose.export.writing.services import decorated
 from nbcompose.export.writing.versions import Import, LookUp, Requirements, imports_of, requirements
 
@@ -46,7 +48,7 @@ def write(
     """
     head = Head(needed.statements, [f.name for f in frozen])
     code = [
-        *(parts.loading(f.name, f.loader, f.place, head.names) for f in frozen),
+        *(_frozen(f, head.names) for f in frozen),
         *blocks(head.body, [decorated(s, needed.services, head.names) for s in head.body]),
         parts.guard(needed.entries, head.names),
     ]
@@ -57,6 +59,12 @@ def write(
     own = [*_secrets(needed), *_data(needed, folder or Path())]
     notes = [*needed.notes, *head.notes(), *(f.note for f in frozen if f.note), *own, *found.notes]
     return Script(found.block + text, found, tuple(dict.fromkeys(notes)))
+
+
+def _frozen(value: Frozen, names: Names) -> str:
+    if value.code:
+        return f"{value.name} = {with_names(value.code, names)}"
+    return parts.loading(value.name, value.loader, value.place, names)
 
 
 _LONGEST = 200  # characters of a path
