@@ -23,7 +23,7 @@ def notes(cells: list[Cell], values: dict[str, Any] | None, **options: Any) -> l
 
 def test_what_takes_long() -> None:
     cells = live(("f", "def f(): pass"), ("x", "x = f()", {"seconds": 12.0}), ("A", A))
-    assert notes(cells, {"x": 1}) == [
+    assert notes(cells, {"x": [1]}) == [
         "In [3], line 1: every process of the script makes `x` anew, which took 12 s here: --freeze x stores what is "
         "here; what only one service needs, its __init__ can load"
     ]

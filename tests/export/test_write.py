@@ -500,13 +500,14 @@ def test_frozen_values_are_loaded_from_beside_the_script(tmp_path: Path) -> None
     frozen = [
         store("LABELS", ["good", "bad"], data),
         store("VECTORS", np.eye(2), data),
-        store("LIMITS", (1, 2), data),
+        store("LIMITS", {1, 2}, data),
+        store("SIZE", (1, 2), data),
     ]
     cells = sliced(
         "from nbcompose import api\nimport numpy",
-        "class Answer:\n    @api\n    def ask(self) -> str:\n        return f'{LABELS[0]} {VECTORS.sum()} {LIMITS}'",
+        "class Answer:\n    @api\n    def ask(self) -> str:\n        return f'{LABELS[0]} {VECTORS.sum()} {LIMITS} {SIZE}'",
         services={"Answer": {}},
-        frozen=["LABELS", "VECTORS", "LIMITS"],
+        frozen=["LABELS", "VECTORS", "LIMITS", "SIZE"],
     )
     written = write(cells, "notebook.ipynb", frozen=frozen, look_up=installed(numpy="2.0"))
     assert code_of(written).partition("\n\n\n")[0] == (
@@ -515,7 +516,8 @@ def test_frozen_values_are_loaded_from_beside_the_script(tmp_path: Path) -> None
         'LABELS = json.loads((Path(__file__).parent / "app_data" / "LABELS.json").read_text(encoding="utf-8"))\n'
         'VECTORS = numpy.load(Path(__file__).parent / "app_data" / "VECTORS.npy", allow_pickle=False)\n'
         "# This is a pickle: loading it runs what is in it, so take it from a source that you trust only.\n"
-        'LIMITS = pickle.loads((Path(__file__).parent / "app_data" / "LIMITS.pickle").read_bytes())'
+        'LIMITS = pickle.loads((Path(__file__).parent / "app_data" / "LIMITS.pickle").read_bytes())\n'
+        "SIZE = (1, 2)"
     )
     assert '#     "numpy==2.0",\n' in written.text
     assert written.notes == (

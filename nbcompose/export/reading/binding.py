@@ -48,8 +48,8 @@ class Names:
 
     @property
     def changes(self) -> set[str]:
-        """The names whose values it alters by its form alone, without a call."""
-        return {t.name for t in self.touches if t.how in ("item", "augment")}
+        """The names that it assigns into, or whose methods it calls."""
+        return {t.name for t in self.touches if t.how in ("item", "augment", "method")}
 
 
 class Binder(ast.NodeVisitor):

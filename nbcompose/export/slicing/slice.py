@@ -23,6 +23,7 @@ class Slice:
 
     `services` and `entries` are variables, in dependency order; `frozen` are names to be loaded from files beside the
     script; `notes` say what was dropped and the user should know; `unseeded`, where its values may be others than here.
+    `wanted`: the names for which each statement is there.
     """
 
     statements: tuple[Statement, ...]
@@ -31,6 +32,7 @@ class Slice:
     frozen: tuple[str, ...]
     notes: tuple[str, ...]
     unseeded: tuple[str, ...] = ()
+    wanted: tuple[frozenset[str], ...] = ()
 
 
 def needed(
@@ -76,6 +78,7 @@ def needed(
         entries=tuple(v for v in services if v in variables) if entries is None else tuple(variables),
         frozen=tuple(sorted(needs.frozen)),
         notes=(*notes, *_dropped(course, needs.taken), *random_otherwise(course, needs.taken)),
+        wanted=tuple(frozenset(needs.wanted.get(i, ())) for i in order),
         unseeded=tuple(unseeded(course, order, needs.wanted)),
     )
 

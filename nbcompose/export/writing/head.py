@@ -32,7 +32,7 @@ class Head:
     def text(self) -> str:
         """All that `names` was asked for by now is imported too."""
         first = frozenset[str]().union(*(s.reads for s in self._settings))
-        used = self.names.used.union(*(s.reads | s.later | s.changes | s.deletes for s in self.body))
+        used = self.names.used.union(*(s.reads | s.later | s.deletes for s in self.body))
         above = [s.text if _is_future(s) else _import(s, first) for s in self._imports]
         said = [s for s, text in zip(self._imports, above, strict=True) if text]
         below = ["" if _is_future(s) else _import(s, used - first, commented=s not in said) for s in self._imports]

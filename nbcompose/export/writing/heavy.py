@@ -12,6 +12,7 @@ from nbcompose.export.reading.statements import Statement
 from nbcompose.export.slicing.refusals import listed, place
 from nbcompose.export.slicing.slice import Slice
 from nbcompose.export.slicing.values import is_plain
+from nbcompose.export.writing.literal import code_of
 
 LONG = 2.0  # seconds
 LARGE = 64 * 2**20  # bytes
@@ -21,15 +22,17 @@ _LOADERS = ("from_pretrained", "pipeline", "SentenceTransformer", "load_model", 
 
 def heavy(found: Slice, values: Mapping[str, Any] | None) -> Iterator[str]:
     """A note for each cell of which that is so. `values` are those of a live notebook."""
-    cells: dict[str, list[Statement]] = {}
-    for statement in found.statements:
+    cells: dict[str, list[tuple[Statement, frozenset[str]]]] = {}
+    for statement, wanted in zip(found.statements, found.wanted, strict=True):
         if not (is_plain(statement) or statement.options is not None or statement.decorated):
-            cells.setdefault(statement.cell.label, []).append(statement)
-    for statements in cells.values():
-        names = sorted({name for s in statements for name in (s.defines or s.changes)} - set(found.frozen))
+            cells.setdefault(statement.cell.label, []).append((statement, wanted))
+    for made in cells.values():
+        statements = [statement for statement, _ in made]
+        names = sorted({name for _, wanted in made for name in wanted} - set(found.frozen))
+        names = [name for name in names if values is None or code_of(values.get(name)) is None]
         sizes = {name: size for name in names if (size := size_of((values or {}).get(name))) >= LARGE}
         seconds = statements[0].cell.seconds or 0.0
-        loaded = sorted({n for s in statements if values is None and _loads(s) for n in s.defines})
+        loaded = sorted({n for s in statements if values is None and _loads(s) for n in s.defines & {*names}})
         if not (sizes or loaded or (seconds >= LONG and names)):
             continue
         said = list(sizes) or loaded or names
