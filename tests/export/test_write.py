@@ -505,7 +505,8 @@ def test_frozen_values_are_loaded_from_beside_the_script(tmp_path: Path) -> None
     ]
     cells = sliced(
         "from nbcompose import api\nimport numpy",
-        "class Answer:\n    @api\n    def ask(self) -> str:\n        return f'{LABELS[0]} {VECTORS.sum()} {LIMITS} {SIZE}'",
+        "class Answer:\n    @api\n    def ask(self) -> str:\n"
+        "        return f'{LABELS[0]} {VECTORS.sum()} {LIMITS} {SIZE}'",
         services={"Answer": {}},
         frozen=["LABELS", "VECTORS", "LIMITS", "SIZE"],
     )
@@ -524,7 +525,7 @@ def test_frozen_values_are_loaded_from_beside_the_script(tmp_path: Path) -> None
         "app_data/LIMITS.pickle is a pickle, which runs code when it is loaded: trust it as you trust code",
     )
     (tmp_path / "app.py").write_text(written.text)
-    assert without_jupyter(tmp_path, "print(app.Answer().ask())") == "good 2.0 (1, 2)"
+    assert without_jupyter(tmp_path, "print(app.Answer().ask())") == "good 2.0 {1, 2} (1, 2)"
     assert again(written, ["Answer"], ["Answer"]).text == written.text
 
 
