@@ -32,7 +32,10 @@ def test_to_a_file(notebook: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = Path("app.py").read_text()
     said = capsys.readouterr()
     assert said.out == f"app.py: 1 service, {len(text.splitlines())} lines; serve it with `python app.py`\n"
-    assert said.err == "note: cell 5: `!ls` is not part of the script\n"
+    left_out, wheel = said.err.splitlines()
+    assert left_out == "note: cell 5: `!ls` is not part of the script"
+    assert wheel.startswith("note: nbcompose is not from a package index here: it lies beside the script as ")
+    assert [p.name in wheel for p in Path().glob("*.whl")] == [True]
     assert '@service(traffic={"timeout": 5.0})' in text or '@service(traffic={"timeout": 5})' in text
     assert Path("Dockerfile").exists()
     assert main(["export", str(notebook), "-o", "app.py", "--docker"]) == 0
