@@ -127,7 +127,7 @@ class Batcher:
         for n, piece in zip(sizes, joining.split(items, sizes, dim_in), strict=True):
             call = Call(piece, n, others, context, None if results else on_start, self._clock())
             results.append(await self._one(call))
-        return joining.join(results, dim_out)
+        return joining.labelled(joining.join(results, dim_out), items)
 
     async def _one(self, call: Call) -> Any:
         refusal = call.refusal()
@@ -201,7 +201,7 @@ class Batcher:
         """The oldest calls that fit in a batch, out of the queue; those that nobody waits for any more are dropped."""
         taken: list[Call] = []
         room = self._policy.max_batch_size
-        while group and (group[0].size <= room or not group[0].wanted):
+        while group and (not group[0].wanted or self._fits(group[0], taken, room)):
             call = group.popleft()
             refusal = call.refusal()
             if refusal is not None:
@@ -210,6 +210,9 @@ class Batcher:
                 taken.append(call)
                 room -= call.size
         return taken
+
+    def _fits(self, call: Call, taken: list[Call], room: int) -> bool:
+        return call.size <= room and not joining.clashes(call.items, [c.items for c in taken])
 
 
 def _mean(mean: float | None, sample: float) -> float:
