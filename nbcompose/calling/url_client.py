@@ -84,8 +84,10 @@ class UrlCaller(RemoteCaller):
                 yield json.loads(data)
 
     def _body(self, api: ApiSpec, args: Args, kwargs: Kwargs) -> bytes:
-        """The arguments as a JSON object. Raises `InvalidArgument`."""
-        arguments = Binding(f"{self.service}.{api.name}", api, {}).bind(args, kwargs)
+        """The arguments as a JSON object, or the root alone. Raises `InvalidArgument`."""
+        arguments: Any = Binding(f"{self.service}.{api.name}", api, {}).bind(args, kwargs)
+        if api.root is not None and arguments:
+            arguments = arguments[api.root.name]
         try:
             return to_json(arguments, fallback=_plain, bytes_mode="base64", inf_nan_mode="null")
         except PydanticSerializationError as error:

@@ -170,7 +170,7 @@ class HttpServer(HTTPServerConnectionDelegate):
             return f"{exchange.path} is read with GET, not {exchange.method}"
         schema = self._runtime.schemas[route.api.name]
         url = f"http://{exchange.headers.get('Host', '127.0.0.1')}{route.api.route}"
-        example = curl_line(url, schema.input_schema, needs_token=self.access.token is not None)
+        example = curl_line(url, schema.body_schema, needs_token=self.access.token is not None)
         return f"{route.api.name} is called with POST, not {exchange.method}:\n  {example}"
 
 

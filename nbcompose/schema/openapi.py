@@ -104,7 +104,7 @@ def _operation(
 
 
 def _request_content(api: ApiSpec, schema: ApiSchema, components: _Components) -> dict[str, Any]:
-    content = {"application/json": {"schema": components.add(schema.input_schema, api.name, "Input")}}
+    content = {"application/json": {"schema": components.add(schema.body_schema, api.name, "Input")}}
     if schema.multipart_schema is not None:
         multipart = components.add(schema.multipart_schema, api.name, "Input")
         content["multipart/form-data"] = {"schema": multipart}
