@@ -11,6 +11,7 @@ from __future__ import annotations
 import copyreg
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from types import FunctionType, SimpleNamespace
 from typing import Annotated, Any, ForwardRef, Optional, get_origin
@@ -108,6 +109,17 @@ def of_class(cls: type) -> dict[str, Any]:
             if _is_unresolved(field.type):
                 field.type = hints[field.name]
     return hints
+
+
+def of_alias(alias: Any) -> Any:
+    """What an alias of a type stands for; names in quotes are looked up where it was made. Raises what that raises."""
+    value = alias.__value__
+    if not _is_unresolved(value):
+        return value
+    scope = {p.__name__: p for p in alias.__type_params__} | {alias.__name__: alias}
+    namespace = vars(sys.modules[alias.__module__])
+    holder = SimpleNamespace(__annotations__={"value": value})
+    return get_type_hints(holder, namespace, scope, include_extras=True)["value"]
 
 
 def substitute(hints: Mapping[str, Any], cls: Any, args: tuple[Any, ...]) -> dict[str, Any]:

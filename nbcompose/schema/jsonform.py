@@ -68,6 +68,12 @@ class _Generator(GenerateJsonSchema):
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default", "skipped-discriminator"}  # noqa: RUF012
 
+    def field_is_present(self, field: Any) -> bool:
+        # What a dataclass sets itself is in answers only.
+        return bool(super().field_is_present(field)) and (
+            self.mode == "serialization" or field.get("init") is not False
+        )
+
     def handle_invalid_for_json_schema(self, schema: CoreSchema, error_info: str) -> JsonSchemaValue:
         cls = schema.get("cls")
         leaf = leaf_for(cls, over_http=False) if isinstance(cls, type) else None

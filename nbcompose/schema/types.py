@@ -92,7 +92,7 @@ class Adapter:
             return _generic(InstanceOf, origin or annotation)
         if origin in (Literal, collections.abc.Callable, type):  # their arguments are no types of values
             return annotation
-        if is_typealiastype(annotation) or is_newtype(annotation):
+        if is_typealiastype(origin or annotation) or is_newtype(annotation):
             return self._adapt_alias(annotation)
         if inspect.isclass(origin or annotation) and (origin or annotation).__module__ not in _PYDANTICS_OWN:
             return self._adapt_class(annotation)
@@ -117,13 +117,32 @@ class Adapter:
         return items if self.over_http else _generic(Union, (InstanceOf[collections.abc.Iterator[Any]], items))
 
     def _adapt_alias(self, annotation: Any) -> Any:
-        if any(open_ is annotation for open_, _ in self._open):
+        for open_, stand_in in self._open:
+            if open_ == annotation:
+                self._met.append(annotation)
+                return annotation if stand_in is None else stand_in
+        if is_newtype(annotation):
+            inner = annotation.__supertype__
+        else:
+            alias = get_origin(annotation) or annotation
+            inner = hints.substitute({"": hints.of_alias(alias)}, alias, get_args(annotation))[""]
+        new = self._adapt_inside(annotation, inner, None)
+        if new is inner:
             return annotation
-        inner = annotation.__supertype__ if is_newtype(annotation) else annotation.__value__
-        self._open.append((annotation, None))
-        new = self.adapt(inner)
-        self._open.pop()
-        return annotation if new is inner else new
+        if annotation in self._met:  # it names itself, where what has changed has to be, too
+            late = structs.Late()
+            late.rebuilt = TypeAliasType(
+                annotation.__name__, self._adapt_inside(annotation, inner, Annotated[Any, late])
+            )
+            return late.rebuilt
+        return new
+
+    def _adapt_inside(self, annotation: Any, inner: Any, stand_in: Any) -> Any:
+        self._open.append((annotation, stand_in))
+        try:
+            return self.adapt(inner)
+        finally:
+            self._open.pop()
 
     def _rebuilt(self, annotation: Any, origin: Any, args: tuple[Any, ...]) -> Any:
         new = tuple(self.adapt(arg) for arg in args)
