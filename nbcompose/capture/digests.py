@@ -19,6 +19,7 @@ from cloudpickle import cloudpickle
 
 from nbcompose.capture.reach import per_code
 from nbcompose.declaration import Service
+from nbcompose.wire import named
 
 # What Python, or a library, makes of what a class says.
 DERIVED = frozenset({
@@ -136,6 +137,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
             return str, (digest_of_code(thing),)
         if isinstance(thing, Service):
             return str, (f"service {thing.name}",)
+        if named.is_named(thing):
+            name, *rest = named.meant(thing)
+            return str, (f"{type(thing).__name__} {name}",), rest, None, None, len
         if isinstance(thing, type):
             return (str, (f"itself {thing.__qualname__}",)) if thing in digester.itself else self._class(thing)
         if isinstance(thing, FunctionType):

@@ -12,6 +12,7 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
+from nbcompose.wire import named
 from nbcompose.wire.body import Part
 from nbcompose.wire.classes import class_key, is_dynamic, resolve_class
 from nbcompose.wire.reducers import OWN_FUNCTIONS, reducer_for
@@ -97,7 +98,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped
             if is_dynamic(obj) and obj is not self._defining:
                 return resolve_class, (self._draft.define(obj),)
             return super().reducer_override(obj)
-        if kind is FunctionType and obj in OWN_FUNCTIONS:
-            return NotImplemented  # importable for sure: spares cloudpickle a search
+        if kind is FunctionType:
+            if obj in OWN_FUNCTIONS:
+                return NotImplemented  # importable for sure: spares cloudpickle a search
+            return named.reduced(obj) if named.is_named(obj) else super().reducer_override(obj)
         reduce = reducer_for(kind)
         return super().reducer_override(obj) if reduce is None else reduce(obj)
