@@ -61,7 +61,7 @@ def curl_line(url: str, schema: Mapping[str, Any], *, needs_token: bool) -> str:
     """A command that calls an api. `schema`: that of its body; what is required is in the command, empty."""
     target = schema.get("$defs", {}).get(str(schema.get("$ref", "")).removeprefix("#/$defs/"), schema)
     body = _EMPTY.get(target.get("type"))
-    if target.get("type") == "object":
+    if "properties" in target or target.get("type") == "object":
         properties = target.get("properties", {})
         body = {name: _EMPTY.get(properties.get(name, {}).get("type")) for name in target.get("required", ())}
     parts = ["curl", shlex.quote(url), "-H 'Content-Type: application/json'"]

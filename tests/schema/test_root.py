@@ -134,7 +134,8 @@ def test_the_document() -> None:
     assert bodies["items"]["items"] == {"type": "integer"}
     assert bodies["items_or"]["default"] == [1]
     assert bodies["text"]["type"] == "string"
-    assert bodies["two"]["properties"].keys() == {"given", "more"}
+    assert bodies["two"] == {"$ref": "#/components/schemas/TwoArguments"}
+    assert document["components"]["schemas"]["TwoArguments"]["properties"].keys() == {"given", "more"}
 
 
 def test_a_file_is_a_body_and_a_part() -> None:
