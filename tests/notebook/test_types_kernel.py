@@ -170,7 +170,8 @@ WAYS = """
 import asyncio, httpx
 process = Front()
 def over_http(api, body):
-    answer = httpx.post(f"{Types.url}/{api}", json=body, headers={"Authorization": f"Bearer {Types.token}"}, timeout=60)
+    token = {"Authorization": f"Bearer {Types.token}"}
+    answer = httpx.post(f"{Types.url}/{api}", json=body, headers=token, timeout=None)
     return answer.json() if answer.status_code == 200 else (answer.status_code, answer.json()["error"]["message"])
 WAYS = {
     "kernel": lambda api, *args: getattr(Types, api)(*args),

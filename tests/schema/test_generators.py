@@ -21,6 +21,7 @@ from typed_services import Typed
 
 from tests.conftest import Running
 from tests.notebook.conftest import start_kernel
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
 
@@ -30,9 +31,9 @@ OPENAPI_TYPESCRIPT = "openapi-typescript@7.13.0"
 TYPESCRIPT = "typescript@5.9.3"
 
 
-def tool(*command: str, cwd: Path, within: float = 300) -> str:
+def tool(*command: str, cwd: Path) -> str:
     """What a program says; it has to end well."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=within, check=False)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=2 * PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -161,7 +162,7 @@ def fuzz(url: str, folder: Path, examples: int, phases: str, token: str = "") ->
     for names, checks in ((plain, (*CHECKS, SHAPES)), (tuples, CHECKS)):
         if names:
             only = [part for name in names for part in ("--include-operation-id", name)]
-            tool(str(BIN / "schemathesis"), *command, "--checks", ",".join(checks), *only, cwd=folder, within=580)
+            tool(str(BIN / "schemathesis"), *command, "--checks", ",".join(checks), *only, cwd=folder)
 
 
 def _has_tuple(node: Any, document: Any, seen: tuple[str, ...] = ()) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydantic import BaseModel
 
 from nbcompose import api, service
 from nbcompose.errors import InvalidArgument
-from nbcompose.schema import ApiSchema, openapi
+from nbcompose.schema import ApiSchema, TempFiles, openapi
 
 
 class In(BaseModel):
@@ -53,6 +54,14 @@ class Roots:
     @api
     def text(self, given: str, /) -> str:
         return given
+
+    @api
+    def text_or(self, given: str = "nothing", /) -> str:
+        return given
+
+    @api
+    def path(self, given: Path, /) -> str:
+        return f"{given.name}: {given.read_text()}"
 
     @api
     def array(self, given: np.ndarray, /) -> np.ndarray:
@@ -147,3 +156,29 @@ def test_a_file_is_a_body_and_a_part() -> None:
         schema.decode_form([("given", buffer.getvalue(), "image/png", "a.png")]),
     ):
         assert over_http("image", document) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "answer"),
+    [
+        ("text", [b"2024"], "2024"),
+        ("text_or", [b"2024"], "2024"),
+        ("text_or", [], "nothing"),
+        ("model", [b'{"x": 1}'], In(x=1)),
+        ("optional", [b""], In(x=7)),
+        ("items", [b"1", b"2"], [1, 2]),
+        ("items_or", [], [1]),
+        ("sizes", [b"a", b"22"], [1, 2]),
+    ],
+)
+def test_the_parts_of_a_form_have_its_name(name: str, parts: list[bytes], answer: Any) -> None:
+    assert over_http(name, SCHEMAS[name].decode_form([("given", part, None, None) for part in parts])) == answer
+    with pytest.raises(InvalidArgument, match="unknown `other`"):
+        SCHEMAS[name].decode_form([("other", b"1", None, None)])
+
+
+def test_a_raw_body_of_any_type_is_the_file() -> None:
+    with TempFiles():
+        document = SCHEMAS["path"].decode_body(b"a,b", "text/csv", "rows.csv")
+        assert over_http("path", document) == "rows.csv: a,b"
+    assert over_http("text", SCHEMAS["text"].decode_body("é".encode("latin-1"), "text/html; charset=latin-1")) == "é"

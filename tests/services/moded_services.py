@@ -36,7 +36,7 @@ def modes() -> dict[str, Any]:
 class Apis:
     @api
     def sync(self) -> dict[str, Any]:
-        both.wait(30)  # so that each of two threads has a call
+        both.wait()  # so that each of two threads has a call
         return {"thread": threading.current_thread().name, **modes()}
 
     @api
