@@ -54,6 +54,15 @@ class ApiSpec:
     doc: str = ""
 
     @property
+    def root(self) -> ParamSpec | None:
+        """The parameter that the body of an HTTP request stands for as a whole: the only one, and positional-only.
+
+        Nobody calls it by its name, in Python neither. None: the body is an object of the parameters.
+        """
+        alone = len(self.params) == 1 and self.params[0].kind == "positional_only"
+        return self.params[0] if alone else None
+
+    @property
     def signature(self) -> str:
         """The signature as a person would write it, e.g. `embed(texts: list[str]) -> np.ndarray`."""
         parts: list[str] = []

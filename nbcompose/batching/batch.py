@@ -133,7 +133,7 @@ class Batch:
             raise InvalidResult(f"{self._name}: got {count} results for {sum(sizes)} inputs")
         for call, part in zip(self._calls, joining.split(result, sizes, dim), strict=True):
             errors = [r for r in part if isinstance(r, Exception)] if isinstance(part, list | tuple) else []
-            call.settle(Failure(errors[0]) if errors else part)
+            call.settle(Failure(errors[0]) if errors else joining.labelled(part, call.items))
 
     def _fail(self, error: BaseException) -> None:
         for call in self._calls:

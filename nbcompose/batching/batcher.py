@@ -74,7 +74,8 @@ class Rhythm:
 class Batcher:
     """The batches of one api in one replica.
 
-    `run(items, others, context)` computes one batch; `name` says in messages whose. A batch has a context of its own,
+    `run(items, others, context)` computes one batch; `name` says in messages whose; `context` (contextvars) is what
+    each batch begins with. A batch has a context of its own,
     with the latest deadline of its calls; when all its callers are gone that context is cancelled, and the next batch
     starts when `run` has returned.
     """
@@ -85,11 +86,13 @@ class Batcher:
         policy: BatchPolicy,
         name: str,
         clock: Callable[[], float] = time.monotonic,  # uvloop's own counts whole milliseconds
+        context: contextvars.Context | None = None,
     ) -> None:
         self._run = run
         self._policy = policy
         self._name = name
         self._clock = clock
+        self._context = context if context is not None else contextvars.Context()
         # Only calls with the same key can be joined; the group whose turn it is comes first.
         self._groups: OrderedDict[Hashable, deque[Call]] = OrderedDict()
         self._rhythm = Rhythm(None if policy.max_latency_ms is None else policy.max_latency_ms / 1000)
@@ -127,7 +130,7 @@ class Batcher:
         for n, piece in zip(sizes, joining.split(items, sizes, dim_in), strict=True):
             call = Call(piece, n, others, context, None if results else on_start, self._clock())
             results.append(await self._one(call))
-        return joining.join(results, dim_out)
+        return joining.labelled(joining.join(results, dim_out), items)
 
     async def _one(self, call: Call) -> Any:
         refusal = call.refusal()
@@ -156,7 +159,7 @@ class Batcher:
         if self._worker is None:
             # In a context of its own: a batch does not belong to the call that happened to come first.
             loop = asyncio.get_running_loop()
-            self._worker = loop.create_task(self._work(), context=contextvars.Context())
+            self._worker = loop.create_task(self._work(), context=self._context.copy())
 
     async def _work(self) -> None:
         """Computes batches until the queue is empty."""
@@ -201,7 +204,7 @@ class Batcher:
         """The oldest calls that fit in a batch, out of the queue; those that nobody waits for any more are dropped."""
         taken: list[Call] = []
         room = self._policy.max_batch_size
-        while group and (group[0].size <= room or not group[0].wanted):
+        while group and (not group[0].wanted or self._fits(group[0], taken, room)):
             call = group.popleft()
             refusal = call.refusal()
             if refusal is not None:
@@ -210,6 +213,9 @@ class Batcher:
                 taken.append(call)
                 room -= call.size
         return taken
+
+    def _fits(self, call: Call, taken: list[Call], room: int) -> bool:
+        return call.size <= room and not joining.clashes(call.items, [c.items for c in taken])
 
 
 def _mean(mean: float | None, sample: float) -> float:

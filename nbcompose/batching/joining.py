@@ -2,6 +2,10 @@
 
 When calls are joined is decided in `batcher.py`. The libraries are looked up in `sys.modules`: a value of theirs
 cannot be here unless they have been imported.
+
+Rows of pandas have labels, their index, and joining must not show in them. Rows that are merely *numbered* (from 0, by
+pandas itself) are numbered through when they are joined, and each caller's from 0 when they are split. Rows that have
+labels keep them, and are joined only where no label would be there twice.
 """
 
 from __future__ import annotations
@@ -36,14 +40,21 @@ def kind(batch: Any, dim: int) -> Hashable:
     elif _is(batch, "torch", "Tensor"):
         form = (batch.dtype, str(batch.device), _item_shape(batch, dim))
     elif _is(batch, "pandas", "DataFrame"):
-        form = (tuple(batch.columns), tuple(batch.dtypes))
+        form = (tuple(batch.columns), tuple(batch.dtypes), _labels(batch.index))
     elif _is(batch, "pandas", "Series"):
-        form = (batch.name, batch.dtype)
+        form = (batch.name, batch.dtype, _labels(batch.index))
     return type(batch), form
 
 
+def clashes(batch: Any, others: Sequence[Any]) -> bool:
+    """Whether a label of these rows is among those of `others`, of the same kind: joined, they would be there twice."""
+    if not _is(batch, "pandas", "DataFrame", "Series") or _is_numbered(batch.index):
+        return False
+    return any(bool(other.index.isin(batch.index).any()) for other in others)
+
+
 def join(batches: Sequence[Any], dim: int) -> Any:
-    """One batch of all items, in order. One batch alone is passed on as it is; joined pandas rows are renumbered."""
+    """One batch of all items, in order. One batch alone is passed on as it is."""
     first = batches[0]
     if len(batches) == 1:
         return first
@@ -55,17 +66,37 @@ def join(batches: Sequence[Any], dim: int) -> Any:
         return sys.modules["numpy"].concatenate(batches, axis=dim)
     if _is(first, "torch", "Tensor"):
         return sys.modules["torch"].cat(tuple(batches), dim=dim)
-    return sys.modules["pandas"].concat(list(batches), ignore_index=True)
+    numbered = all(_is_numbered(b.index) for b in batches)
+    return sys.modules["pandas"].concat(list(batches), ignore_index=numbered)
 
 
 def split(batch: Any, lengths: Sequence[int], dim: int) -> list[Any]:
-    """Consecutive parts of `batch`, of these lengths. Arrays and tensors are views; pandas rows count from 0."""
+    """Consecutive parts of `batch`, of these lengths. One part is the batch itself; arrays and tensors are views."""
+    if len(lengths) == 1:
+        return [batch]
     return [_part(batch, start, stop, dim) for start, stop in _spans(lengths)]
+
+
+def labelled(result: Any, items: Any) -> Any:
+    """The result for `items` with their index, where both are pandas: as an api that keeps to its rows returns it.
+
+    So are rows that the api has merely numbered: their numbers are those of the batch, and say nothing to a caller.
+    Labels that the api has set itself are kept.
+    """
+    if not (_is(result, "pandas", "DataFrame", "Series") and _is(items, "pandas", "DataFrame", "Series")):
+        return result
+    index, wanted = result.index, items.index
+    if index is wanted or not (_is_numbered(index) or (index.names == wanted.names and index.equals(wanted))):
+        return result
+    result = result.copy(deep=False)  # the api may have kept it
+    result.index = wanted
+    return result
 
 
 def _part(batch: Any, start: int, stop: int, dim: int) -> Any:
     if _is(batch, "pandas", "DataFrame", "Series"):
-        return batch.iloc[start:stop].reset_index(drop=True)
+        rows = batch.iloc[start:stop]
+        return rows.reset_index(drop=True) if _is_numbered(batch.index) else rows
     if isinstance(batch, list | tuple):
         return batch[start:stop]
     index = [slice(None)] * batch.ndim
@@ -75,6 +106,19 @@ def _part(batch: Any, start: int, stop: int, dim: int) -> Any:
 
 def _spans(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
     return pairwise(accumulate(lengths, initial=0))
+
+
+def _is_numbered(index: Any) -> bool:
+    """Whether rows are numbered from 0 and have no other labels."""
+    return bool(_is(index, "pandas", "RangeIndex") and index.start == 0 and index.step == 1 and index.names == [None])
+
+
+def _labels(index: Any) -> Hashable:
+    """Equal for indices that become one without changing."""
+    if _is_numbered(index):
+        return None
+    types = tuple(index.dtypes) if index.nlevels > 1 else index.dtype
+    return tuple(index.names), types
 
 
 def _item_shape(array: Any, dim: int) -> tuple[int, ...]:

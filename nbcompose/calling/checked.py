@@ -126,7 +126,9 @@ def _stream_async(method: Any, api: ApiSpec, schema: ApiSchema) -> Callable[...,
 
 def _result(api: ApiSpec, schema: ApiSchema, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
     if api.batch is not None:
-        _check_batch(api, args[0] if args else kwargs[api.params[0].name], result)
+        items = args[0] if args else kwargs[api.params[0].name]
+        _check_batch(api, items, result)
+        result = joining.labelled(result, items)
     return schema.check_result(result)
 
 

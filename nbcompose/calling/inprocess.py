@@ -22,6 +22,7 @@ from nbcompose.calling.portal import background
 from nbcompose.calling.proxy import Proxy
 from nbcompose.calling.url_client import UrlCaller
 from nbcompose.declaration import Dependency, Service, declare
+from nbcompose.declaration.dependency import check_dependencies
 from nbcompose.errors import DeclarationError
 from nbcompose.schema import ApiSchema
 from nbcompose.spec import ApiSpec, DependencySpec, ServiceSpec
@@ -108,6 +109,7 @@ def _instance(spec: ServiceSpec, built: dict[str, InProcessCaller]) -> Any:
     instance = cls.__new__(cls)
     with within(instance):
         instance.__init__()
+        check_dependencies(instance)
         for hook in spec.on_startup:
             result = getattr(instance, hook)()
             if inspect.iscoroutine(result):

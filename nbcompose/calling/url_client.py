@@ -85,9 +85,11 @@ class UrlCaller(RemoteCaller):
                 yield json.loads(data)
 
     def _body(self, api: ApiSpec, args: Args, kwargs: Kwargs) -> bytes:
-        """The arguments as a JSON object. Raises `InvalidArgument`."""
+        """The arguments as a JSON object, or the root alone. Raises `InvalidArgument`."""
         try:
-            arguments = Binding(f"{self.service}.{api.name}", api, {}).bind(args, kwargs)
+            arguments: Any = Binding(f"{self.service}.{api.name}", api, {}).bind(args, kwargs)
+            if api.root is not None and arguments:
+                arguments = arguments[api.root.name]
             return to_json(arguments, fallback=_plain, bytes_mode="base64", inf_nan_mode="null")
         except InvalidArgument as error:
             raise error.from_below()  # noqa: B904  it is the same error

@@ -12,6 +12,7 @@ from nbcompose.capture.reach import globals_of
 from nbcompose.declaration.dependency import Dependency
 from nbcompose.declaration.handle import Service
 from nbcompose.schema.written import written_signature
+from nbcompose.wire.named import implementations
 
 
 def captured_values(cls: type[Any]) -> Iterator[tuple[str, Any]]:
@@ -55,7 +56,9 @@ def functions_in(member: Any) -> Iterator[FunctionType]:
 
 def _inside(member: Any) -> Iterator[FunctionType]:
     parts: tuple[Any, ...] = (member,)
-    if isinstance(member, staticmethod | classmethod):
+    if (by_type := implementations(member)) is not None:
+        parts = tuple(by_type.values())
+    elif isinstance(member, staticmethod | classmethod):
         parts = (member.__func__,)
     elif isinstance(member, property):
         parts = (member.fget, member.fset, member.fdel)
@@ -80,6 +83,9 @@ def _used_by_class(cls: type[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _used_by_function(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    if (by_type := implementations(function)) is not None:
+        yield from ((f.__name__, f) for f in by_type.values() if isinstance(f, FunctionType))
+        return
     for name in dict.fromkeys(globals_of(function.__code__)):
         if name in function.__globals__:
             yield name, function.__globals__[name]

@@ -19,7 +19,7 @@ from nbcompose.capture.reach import per_code
 from nbcompose.declaration import Service
 from nbcompose.schema import pydantic_adapter
 from nbcompose.schema.written import annotations_of
-from nbcompose.wire import cloudpickle_adapter
+from nbcompose.wire import cloudpickle_adapter, named
 from nbcompose.wire.cloudpickle_adapter import class_key, class_parts, function_parts, reduce_class
 
 # What Python, or a library, makes of what a class says.
@@ -159,6 +159,9 @@ class _Pickler(cloudpickle_adapter.Pickler):
             return str, (digest_of_code(thing),)
         if isinstance(thing, Service):
             return str, (f"service {thing.name}",)
+        if named.is_named(thing):
+            name, *rest = named.meant(thing)
+            return str, (f"{type(thing).__name__} {name}",), rest, None, None, len
         if isinstance(thing, type):
             if thing not in digester.itself:
                 return self._class(thing)

@@ -277,7 +277,8 @@ class _Walk:
         if isinstance(value, FunctionType) and self.ours(value):
             uses: set[str] = set()
             functions = list(functions_in(value))
-            return Part("function", digest_of([self._function(f, uses) for f in functions]), frozenset(uses))
+            digests = [shell_of(value), *(self._function(f, uses) for f in functions)]
+            return Part("function", digest_of(digests), frozenset(uses))
         if isinstance(value, type) and self.ours(value):
             return self._type(value, "type")
         return self._value(value, "value")

@@ -32,7 +32,7 @@ from nbcompose.host.memory import human
 from nbcompose.plan import Meaning
 from nbcompose.replica.launch import ByImport, ByValue, class_of
 from nbcompose.replica.sources import cached_property, from_module, lines_of, remembered
-from nbcompose.wire import cloudpickle_adapter
+from nbcompose.wire import cloudpickle_adapter, named
 
 LARGE = 64 * 2**20  # bytes; a larger capture is named and warned about
 HEAVY = (b"torch", b"transformers", b"diffusers", b"accelerate", b"peft", b"timm", b"lightning", b"ultralytics")
@@ -206,7 +206,7 @@ class _Pickler(cloudpickle_adapter.Pickler):
         # By its name it could not be found in a replica.
         if isinstance(value, functools._lru_cache_wrapper) and is_notebooks(value):
             return (remembered, (value.__wrapped__, value.cache_parameters()))
-        return super().reducer_override(value)
+        return named.reduced(value) if named.is_named(value) else super().reducer_override(value)
 
 
 def _warn(cls: type[Any], total: int) -> None:

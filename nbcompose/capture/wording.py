@@ -6,9 +6,12 @@ import functools
 import inspect
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_origin
+
+from typing_inspection.typing_objects import is_newtype, is_typealiastype
 
 from nbcompose.capture.digests import digest_of
+from nbcompose.wire.named import implementations
 
 
 def labels_of(classes: list[type[Any]]) -> dict[type[Any], str]:
@@ -31,6 +34,8 @@ def shell_of(member: Any) -> str:
         parts += [member.args, member.keywords]
     elif isinstance(member, functools._lru_cache_wrapper):
         parts.append(member.cache_parameters())
+    elif (by_type := implementations(member)) is not None:
+        parts.append([text_of(cls) for cls in by_type])
     return digest_of(parts)
 
 
@@ -46,9 +51,11 @@ def metadata_in(annotation: Any) -> Iterator[Any]:
         yield from metadata_in(part)
 
 
-def types_in(annotation: Any, space: Mapping[str, Any]) -> Iterator[type[Any]]:
-    if isinstance(annotation, type):
-        yield annotation
+def types_in(annotation: Any, space: Mapping[str, Any]) -> Iterator[Any]:
+    """The classes, new types and aliases that an annotation names."""
+    named = get_origin(annotation) if is_typealiastype(get_origin(annotation)) else annotation
+    if isinstance(named, type) or is_newtype(named) or is_typealiastype(named):
+        yield named
     if isinstance(annotation, str):
         try:
             names = compile(annotation, "<annotation>", "eval").co_names

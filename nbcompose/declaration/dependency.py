@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from nbcompose.declaration.handle import Service
-from nbcompose.errors import NbcomposeError
+from nbcompose.errors import DeclarationError, NbcomposeError
 from nbcompose.spec import DependencySpec
 
 
@@ -36,6 +37,14 @@ class Dependency:
             )
         return self._handle
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise AttributeError(
+            f"{self!r} is connected to nothing: it has to be an attribute of the service's class. "
+            f"Write `name = {self!r}` in the body of the class, and call `self.name.{name}`"
+        )
+
     def bind(self, handle: Any) -> None:
         """Install how the other service is called in this process (a replica holds one instance)."""
         self._handle = handle
@@ -60,6 +69,29 @@ class Dependency:
 
     def spec(self, attribute: str) -> DependencySpec:
         return DependencySpec(attribute, self.service, self.url)
+
+
+def check_dependencies(instance: Any) -> None:
+    """Raises DeclarationError where `__init__` has made a dependency: what a class depends on must be known before."""
+    cls = type(instance)
+    names = [slot for base in cls.__mro__ for slot in vars(base).get("__slots__", ()) if hasattr(instance, slot)]
+    state = {**getattr(instance, "__dict__", {}), **{name: getattr(instance, name) for name in names}}
+    for name, value in state.items():
+        found = next((part for part in _parts(value) if isinstance(part, Dependency)), None)
+        if found is not None:
+            raise DeclarationError(
+                f"{cls.__name__}.__init__ puts {found!r} into self.{name}, but what a service depends on has to be "
+                f"known before it starts: write `{name if found is value else 'name'} = {found!r}` in the body of the "
+                "class, above __init__"
+            )
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    yield value
+    if isinstance(value, list | tuple | set | frozenset):
+        yield from value
+    elif isinstance(value, dict):
+        yield from value.values()
 
 
 def _restore(target: str | None, url: str | None, token: str | None, attribute: str) -> Dependency:

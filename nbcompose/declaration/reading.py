@@ -20,7 +20,7 @@ from nbcompose.declaration.options import ApiOptions, Problems, read_service_opt
 from nbcompose.declaration.wording import annotation_text, default_text
 from nbcompose.errors import DeclarationError, Mistake
 from nbcompose.schema import ApiSchema
-from nbcompose.schema.hints import of_function
+from nbcompose.schema.hints import field_of, is_required, of_function
 from nbcompose.schema.written import written_signature
 from nbcompose.spec import ApiSpec, DependencySpec, Location, ParamSpec, ServiceSpec
 
@@ -190,7 +190,7 @@ def _api(cls: type, method: str, function: Any, options: ApiOptions, problems: P
     ):
         problems.add(f"@api {method} takes no `self`", where)
         return None
-    params, returns = _written(function)
+    params, returns = _written(function, cls)
     stream, is_async = _kind(cls, method, function, problems, where)
     values = options.read(method, problems, where)
     if values.batch is not None and stream:
@@ -235,30 +235,35 @@ def _kind(cls: type, method: str, function: Any, problems: Problems, where: Loca
     return yields, returns in _ASYNC_STREAMS
 
 
-# What was written of each function: resolving annotations replaces them in it.
+# What was written of each function: resolving annotations replaces them in it, and defaults that are a `Field(...)`.
 _texts: WeakKeyDictionary[Any, tuple[tuple[ParamSpec, ...], str]] = WeakKeyDictionary()
 
 
-def _written(function: Any) -> tuple[tuple[ParamSpec, ...], str]:
+def _written(function: Any, cls: type) -> tuple[tuple[ParamSpec, ...], str]:
     """The parameters of a method, without `self`, and the annotation of its result."""
     plain = inspect.unwrap(function)
     if plain not in _texts:
         signature = written_signature(plain)
         parameters = list(signature.parameters.values())[1:]
-        _texts[plain] = tuple(_param(p) for p in parameters), annotation_text(signature.return_annotation)
+        meant = of_function(plain, cls)[0]
+        params = tuple(_param(p, meant.get(p.name)) for p in parameters)
+        _texts[plain] = params, annotation_text(signature.return_annotation)
     return _texts[plain]
 
 
-def _param(p: inspect.Parameter) -> ParamSpec:
-    required = p.default is p.empty and p.kind not in _STARS
-    return ParamSpec(p.name, _PARAM_KINDS[p.kind], required, _text(p))  # type: ignore[arg-type]
+def _param(p: inspect.Parameter, meant: Any) -> ParamSpec:
+    """`p` as it was written; `meant` is its annotation, resolved."""
+    required = is_required(p, meant)
+    default = field_of(meant) if p.default is p.empty else p.default
+    text = _text(p, None if required or p.kind in _STARS else default_text(default))
+    return ParamSpec(p.name, _PARAM_KINDS[p.kind], required, text)  # type: ignore[arg-type]
 
 
-def _text(p: inspect.Parameter) -> str:
+def _text(p: inspect.Parameter, default: str | None) -> str:
     text = _STARS.get(p.kind, "") + p.name
     annotation = annotation_text(p.annotation)
     if annotation:
         text += f": {annotation}"
-    if p.default is p.empty:
+    if default is None:
         return text
-    return f"{text} = {default_text(p.default)}" if annotation else f"{text}={default_text(p.default)}"
+    return f"{text} = {default}" if annotation else f"{text}={default}"

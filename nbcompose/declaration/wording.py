@@ -46,6 +46,9 @@ def annotation_text(annotation: Any) -> str:
 def default_text(default: Any) -> str:
     """A default value as text that is the same in every process: never with an address, and not too long."""
     if type(default).__name__ == "FieldInfo":
+        if default.default_factory is not None:
+            name = getattr(default.default_factory, "__name__", "...")
+            return f"{name}()" if name.isidentifier() else "..."
         default = default.default
     if isinstance(default, str | bytes | int | float) and not isinstance(default, Enum):
         text = repr(default)

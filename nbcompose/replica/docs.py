@@ -58,12 +58,15 @@ def _read(name: str) -> bytes:
 
 
 def curl_line(url: str, schema: Mapping[str, Any], *, needs_token: bool, saves: bool = False) -> str:
-    """A command that calls an api. `schema`: that of its arguments; the required ones are in the command, empty.
+    """A command that calls an api. `schema`: that of its body; what is required is in the command, empty.
 
     `saves`: the answer is a file, which no terminal can show.
     """
-    properties = schema.get("properties", {})
-    body = {name: _EMPTY.get(properties.get(name, {}).get("type")) for name in schema.get("required", ())}
+    target = schema.get("$defs", {}).get(str(schema.get("$ref", "")).removeprefix("#/$defs/"), schema)
+    body = _EMPTY.get(target.get("type"))
+    if "properties" in target or target.get("type") == "object":
+        properties = target.get("properties", {})
+        body = {name: _EMPTY.get(properties.get(name, {}).get("type")) for name in target.get("required", ())}
     parts = ["curl", shlex.quote(url), "-H 'Content-Type: application/json'"]
     if saves:
         parts.append("-o answer")

@@ -176,7 +176,7 @@ class HttpServer(HTTPServerConnectionDelegate):
         schema = self._runtime.schemas[route.api.name]
         url = f"http://{exchange.headers.get('Host', '127.0.0.1')}{route.api.route}"
         needs_token, saves = self.access.token is not None, schema.gives_file
-        example = curl_line(url, schema.input_schema, needs_token=needs_token, saves=saves)
+        example = curl_line(url, schema.body_schema, needs_token=needs_token, saves=saves)
         return f"{route.api.name} is called with POST, not {exchange.method}:\n  {example}"
 
 

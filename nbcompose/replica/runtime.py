@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
+import contextvars
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
 from prometheus_client.core import Metric
 
 from nbcompose.batching.batcher import Batcher
+from nbcompose.declaration.dependency import check_dependencies
 from nbcompose.errors import CallCancelled, InvalidArgument, ServiceUnavailable, UnknownApi
+from nbcompose.host import modes
 from nbcompose.host.devices import apply_threads
 from nbcompose.replica.admission import Admission
 from nbcompose.replica.code import Api, Code, Swap, renew
@@ -55,8 +57,12 @@ class Runtime:
         self._loop = asyncio.get_running_loop()
         # Codes before this one. Never let go of: an instance that was would run its `__del__`, on state that is in use.
         self._former: list[Code] = []
-        prepare = functools.partial(apply_threads, torch_threads) if torch_threads is not None else lambda: None
-        self._threads = WorkerThreads(spec.threads, self._loop, prepare)
+        self._torch_threads = torch_threads
+        self._threads = WorkerThreads(spec.threads, self._loop, self._prepare_thread)
+        # What `__init__` and the start-up hooks have set for their thread, and what that needs to hold.
+        self._modes: modes.Modes = {}
+        self._holding: list[Any] = []
+        self._context = contextvars.Context()
         self._admission = Admission(spec.name, spec.traffic.max_concurrency, spec.traffic.max_queue)
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
@@ -74,12 +80,44 @@ class Runtime:
     # -- life
 
     async def start(self) -> None:
-        """Make the instance: `__init__` and the start-up hooks, in a worker thread. Raises what they raise."""
-        self._threads.start()
-        self.code.instance = await self._threads.run(self.spec.cls).future
+        """Make the instance: `__init__` and the start-up hooks, in a worker thread. Raises what they raise.
+
+        Modes of their thread, and variables of their context, that they set hold in all calls: in those whose tasks
+        are made in the context of this one, or below it.
+        """
+        self._threads.start(1)
+        self.code.instance = await self._set_up(self.spec.cls)
+        check_dependencies(self.code.instance)
         for name in self.spec.on_startup:
-            await self._run_hook(name)
+            hook = getattr(self.code.instance, name)
+            if inspect.iscoroutinefunction(hook):
+                before = modes.read()
+                await self._await_hook(hook)
+                await self._threads.run(self._take, modes.changed(before, modes.read())).future
+            else:
+                await self._set_up(hook)
+        self._context = contextvars.copy_context()
+        self._threads.start()
         self.code.bind(self.code.instance, self._batcher)
+
+    async def _set_up(self, function: Callable[[], Any]) -> Any:
+        job = self._threads.run(_and_modes, function)
+        result, found = await job.future
+        self._take(found)
+        for variable, value in job.context.items():
+            if not variable.name.startswith("nbcompose_") and variable.get(_UNSET) is not value:
+                variable.set(value)
+        return result
+
+    def _take(self, found: modes.Modes) -> None:
+        """In the first thread or on the loop, which the other one has set the modes for."""
+        self._modes.update(found)
+        self._holding += modes.take(found)
+
+    def _prepare_thread(self) -> None:
+        if self._torch_threads is not None:
+            apply_threads(self._torch_threads)
+        self._holding += modes.take(self._modes)
 
     async def renewed(self, swap: Swap) -> Code:
         """The code that `swap` would bring, ready to be taken. Raises `CannotSwap`, or what making it raises."""
@@ -116,9 +154,12 @@ class Runtime:
 
     async def _run_hook(self, name: str) -> None:
         hook = getattr(self.code.instance, name)
-        if not inspect.iscoroutinefunction(hook):
+        if inspect.iscoroutinefunction(hook):
+            await self._await_hook(hook)
+        else:
             await self._threads.run(hook).future
-            return
+
+    async def _await_hook(self, hook: Callable[[], Awaitable[None]]) -> None:
         context = CallContext()
         context.on_loop = True  # a sync call of a dependency must say so, and not wait for itself
         token = current_call.set(context)
@@ -134,7 +175,7 @@ class Runtime:
             return await self._call_method(api, {items_name: items, **others}, context)
 
         assert api.spec.batch is not None
-        return Batcher(run, api.spec.batch, api.hop)
+        return Batcher(run, api.spec.batch, api.hop, context=self._context)
 
     # -- calls that come over the wire
 
@@ -289,3 +330,12 @@ class Runtime:
     @property
     def threads_busy(self) -> int:
         return self._threads.busy
+
+
+def _and_modes(function: Callable[[], Any]) -> tuple[Any, modes.Modes]:
+    """What a function returns, and the modes that it has set in this thread."""
+    before = modes.read()
+    return function(), modes.changed(before, modes.read())
+
+
+_UNSET = object()

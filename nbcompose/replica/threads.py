@@ -41,8 +41,10 @@ class WorkerThreads:
         """Threads at work, also those whose caller has gone."""
         return sum(self._busy)
 
-    def start(self) -> None:
-        for thread in self._threads:
+    def start(self, most: int | None = None) -> None:
+        """Start those that do not run yet, at most so many of them."""
+        waiting = [thread for thread in self._threads if thread.ident is None]
+        for thread in waiting[:most]:
             thread.start()
 
     def stop(self) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Any, NotRequired, Required
+from typing import Annotated, Any, NotRequired, Required
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic_core import PydanticSerializationError, ValidationError, from_json, to_jsonable_python
 
 from nbcompose.errors import InvalidArgument, InvalidResult, UnsupportedMediaType
-from nbcompose.schema import forms, jsonform, problems
+from nbcompose.schema import forms, hints, jsonform, problems
 from nbcompose.schema.binding import Binding
 from nbcompose.schema.declared import UNUSABLE, Declared
 from nbcompose.schema.fields import Form, Part
@@ -28,7 +28,8 @@ class ApiSchema:
     """What one api takes and gives. Made with `of` in a process where the class lives; immutable, for any thread.
 
     Validation is lax, as pydantic's is ("3" is an int where one is asked for). A parameter that a call leaves out is
-    left out everywhere: its default stays Python's own and is not validated.
+    left out everywhere: its default stays Python's own and is not validated. Validation puts in a default that a
+    `Field(...)` has, and that of the items of a batch, which have to be there to be joined.
     """
 
     def __init__(self, spec: ApiSpec, declared: Declared) -> None:
@@ -70,13 +71,27 @@ class ApiSchema:
             raise problems.invalid_argument(self._label, self.spec.signature, error) from None
 
     def validate_json(self, document: Any) -> dict[str, Any]:
-        """Arguments from what `json.loads` gave: an object of the parameters, or the one required argument itself.
+        """Arguments from a request's body, as `json.loads` gave it: an object of the parameters, or the one required
+        argument itself. The body of an api with a root (`ApiSpec.root`) is always the argument itself.
 
         An array, image, … that `decode_part` made may stand in the place of its JSON. A file in it needs an open
         `TempFiles`. Raises InvalidArgument.
         """
-        if not isinstance(document, dict):
-            document = self._as_object(document)
+        root = self.spec.root
+        if root is None:
+            return self.validate_named(document if isinstance(document, dict) else self._as_object(document))
+        try:
+            return self.validate_named({root.name: document})
+        except InvalidArgument as error:
+            if not root.required and (document is None or document == {}):  # no body
+                return self.validate_named({})
+            if isinstance(document, dict) and document.keys() == {root.name}:
+                hint = f"the body is {root.name} itself, without its name, which is positional-only"
+                raise InvalidArgument(f"{error}\n{hint}", error.problems) from None
+            raise
+
+    def validate_named(self, document: dict[str, Any]) -> dict[str, Any]:
+        """As `validate_json`, always from an object of the parameters."""
         try:
             return self._http_arguments.validator.validate_python(document)  # type: ignore[no-any-return]
         except ValidationError as error:
@@ -111,10 +126,20 @@ class ApiSchema:
         schema = jsonform.json_schema(self._http_arguments, "validation")
         for name, default in self._declared.defaults.items():
             if strip(self._http_params[name])[1] is not None:
+                schema["properties"][name].pop("default", None)
                 continue  # a foreign type: Python's form of it is not that of the document
             with contextlib.suppress(PydanticSerializationError):  # that it is optional shows all the same
                 schema["properties"][name]["default"] = to_jsonable_python(default, inf_nan_mode="strings")
         return schema
+
+    @cached_property
+    def body_schema(self) -> dict[str, Any]:
+        """JSON schema of the body of a request: `input_schema`, or that of the root alone."""
+        root, schema = self.spec.root, self.input_schema
+        if root is None:
+            return schema
+        definitions = {key: schema[key] for key in ("$defs",) if key in schema}
+        return {**schema["properties"][root.name], **definitions}
 
     @cached_property
     def output_schema(self) -> dict[str, Any]:
@@ -161,22 +186,23 @@ class ApiSchema:
         leaf = self._body_form
         return leaf.takes if leaf else ()
 
-    def decode_body(self, data: bytes, media_type: str, filename: str | None = None) -> dict[str, Any]:
+    def decode_body(self, data: bytes, media_type: str, filename: str | None = None) -> Any:
         """A document for `validate_json` from a raw body. Raises UnsupportedMediaType, InvalidArgument."""
         leaf = self._body_form
         if self._body_param is None or leaf is None or not forms.accepts(leaf, forms.essence(media_type)):
             known = ", ".join((forms.JSON, *forms.FORMS, *self.body_types()))
             raise UnsupportedMediaType(f"{self._label} does not take {media_type}; it takes {known}")
-        return {
-            self._body_param: forms.decode(self._label, self._body_param, leaf, data, media_type, filename or "upload")
-        }
+        value = forms.decode(self._label, self._body_param, leaf, data, media_type, filename or "upload")
+        return value if self.spec.root else {self._body_param: value}
 
-    def decode_form(self, parts: Iterable[Part]) -> dict[str, Any]:
+    def decode_form(self, parts: Iterable[Part]) -> Any:
         """A document for `validate_json` from the parts of a form; a name that repeats makes a list.
 
         Raises UnsupportedMediaType, InvalidArgument.
         """
-        return self._form.document(parts)
+        document = self._form.document(parts)
+        # A part has a name, also that of a root.
+        return document.get(self.spec.root.name, {}) if self.spec.root else document
 
     def decode_part(self, param: str, data: bytes, media_type: str | None, filename: str | None) -> Any:
         """The value of one part, still to be validated. Raises UnsupportedMediaType, InvalidArgument."""
@@ -203,10 +229,19 @@ class ApiSchema:
 
     def _arguments(self, adapted: Mapping[str, Any]) -> TypeAdapter[Any]:
         """One validator for all arguments: a TypedDict, since its keys may have any name."""
-        fields = {
-            p.name: Required[adapted[p.name]] if p.required else NotRequired[adapted[p.name]] for p in self.spec.params
-        }
+        fields: dict[str, Any] = {}
+        for p in self.spec.params:
+            annotation = adapted[p.name]
+            if self._is_filled(p.name):
+                annotation = Annotated[annotation, Field(default=self._declared.defaults[p.name])]
+            fields[p.name] = Required[annotation] if p.required else NotRequired[annotation]
         return adapter_of(make_typed_dict(self.spec.name, fields, ConfigDict(**CONFIG, extra="forbid")))
+
+    def _is_filled(self, name: str) -> bool:
+        """Whether validation is to put in the signature's default: over another one of a `Field(...)`, or as items."""
+        is_items = self.spec.batch is not None and name == self.spec.params[0].name
+        field = hints.field_of(self._declared.params[name])
+        return name in self._declared.defaults and (is_items or (field is not None and not field.is_required()))
 
     def _adapted(self, *, over_http: bool) -> dict[str, Any]:
         adapt = Adapter(over_http=over_http).adapt

@@ -11,11 +11,16 @@ import types
 from typing import Any, Union, get_args, get_origin
 
 import numpy as np
+from pydantic import GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from nbcompose.schema import codecs
 from nbcompose.schema.leaf import Leaf
 
 NPY = "application/x-npy"
+
+# What nested lists of numbers may be, each for itself: not every reader of schemas knows lists of types.
+_NUMERIC = ("array", "number", "boolean", "null")
 
 _DEFAULT_OF_ABSTRACT: dict[type, type] = {
     np.floating: np.float64,
@@ -67,7 +72,7 @@ class Array(Leaf):
         names = " or ".join(s.__name__ for s in self.scalars)
         return {
             "description": f"an array of {names or 'numbers'}: nested lists, null is NaN",
-            "anyOf": [{"type": "array", "items": {}}, {"type": ["number", "boolean", "null"]}],
+            "anyOf": [{"type": kind, **({"items": {}} if kind == "array" else {})} for kind in _NUMERIC],
         }
 
 
@@ -93,6 +98,12 @@ class Scalar(Leaf):
         kinds = {"b": "boolean", "i": "integer", "u": "integer", "f": "number"}
         kind = kinds.get(np.dtype(_DEFAULT_OF_ABSTRACT.get(self.cls, self.cls)).kind, "string")
         return {"type": kind, "description": f"a {self.cls.__name__}"}
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        told = self.describe()
+        if told["type"] == "number" and handler.mode == "serialization":  # NaN and infinities
+            return {"anyOf": [{"type": "number"}, {"type": "null"}], "description": told["description"]}
+        return told
 
 
 class Tensor(Leaf):
@@ -127,7 +138,7 @@ class Tensor(Leaf):
     def describe(self) -> dict[str, Any]:
         return {
             "description": "a tensor: nested lists of numbers, null is NaN",
-            "anyOf": [{"type": "array", "items": {}}, {"type": ["number", "boolean", "null"]}],
+            "anyOf": [{"type": kind, **({"items": {}} if kind == "array" else {})} for kind in _NUMERIC],
         }
 
 

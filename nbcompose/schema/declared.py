@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import PydanticUndefinedAnnotation, PydanticUserError
+from pydantic.fields import FieldInfo
 from pydantic_core import SchemaError
 
 from nbcompose.errors import DeclarationError, Mistake
-from nbcompose.schema import hints
+from nbcompose.schema import hints, markers
 from nbcompose.schema.types import Adapter, adapter_of, stream_item
 from nbcompose.schema.written import written_signature
 from nbcompose.spec import ApiSpec
@@ -22,7 +23,11 @@ UNUSABLE = (PydanticUserError, PydanticUndefinedAnnotation, SchemaError, NameErr
 
 @dataclass(frozen=True)
 class Declared:
-    """The types of one api. `result` is that of an item where the api yields; a missing annotation is Any."""
+    """The types of one api. `result` is that of an item where the api yields; a missing annotation is Any.
+
+    `defaults` are those of the signature, where a `Field(...)` with a default counts as one; those that are made anew
+    for each call are in the annotation only.
+    """
 
     label: str
     params: dict[str, Any]
@@ -47,9 +52,14 @@ class Declared:
                 mistakes.append(Mistake(f"{message}, or `-> AsyncIterator[...]` where it is async", file, line))
         if mistakes:
             raise DeclarationError(f"{label} has annotations that cannot be used:", mistakes)
+        signature = written_signature(method).parameters
+        misused = {name: markers.misused(p.default, found.get(name, Any)) for name, p in signature.items()}
+        if any(misused.values()):
+            mistakes = [Mistake(f"{label}: `{name}`: {text}", file, line) for name, text in misused.items() if text]
+            raise DeclarationError(f"{label} has parameters that cannot be used:", mistakes)
         params = {p.name: _collected(p.kind, found.get(p.name, Any)) for p in spec.params}
-        signature = written_signature(method).parameters.values()
-        defaults = {p.name: p.default for p in signature if p.default is not p.empty}
+        plain = {n: p.default for n, p in signature.items() if p.default is not p.empty}
+        defaults = {n: default for n, default in plain.items() if not isinstance(default, FieldInfo)}
         return cls(label, params, result, defaults, file, line)
 
     def explain(self, error: Exception) -> DeclarationError:

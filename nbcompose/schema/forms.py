@@ -20,7 +20,7 @@ from typing_inspection.typing_objects import is_newtype, is_typealiastype
 from nbcompose.errors import InvalidArgument, InvalidResult, NotAcceptable, UnsupportedMediaType
 from nbcompose.schema.leaf import Leaf
 from nbcompose.schema.media import OCTETS, Text
-from nbcompose.schema.types import strip
+from nbcompose.schema.types import meaning, strip
 
 JSON = "application/json"
 TEXT = "text/plain"
@@ -33,10 +33,8 @@ def bare(annotation: Any) -> tuple[Any, Leaf | None]:
     """As `strip`, with names for types taken off too."""
     while True:
         inner, leaf = strip(annotation)
-        if leaf is None and is_newtype(inner):
-            annotation = inner.__supertype__
-        elif leaf is None and is_typealiastype(inner):
-            annotation = inner.__value__
+        if leaf is None and (is_newtype(inner) or is_typealiastype(get_origin(inner) or inner)):
+            annotation = meaning(inner)
         else:
             return inner, leaf
 

@@ -1,4 +1,5 @@
-"""What annotations mean: strings become types, in place, so that a class still has its types after it has travelled.
+"""What annotations mean: strings become types, in place, so that a class still has its types after it has travelled,
+and a pydantic `Field(...)` in the place of a default becomes the default.
 
 `from __future__ import annotations` leaves strings, and a function that is sent to another process by value takes
 along only those globals that its code uses, not those that its annotations name. So names are looked up once, where
@@ -10,10 +11,13 @@ from __future__ import annotations
 import copyreg
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
-from typing import Any, ForwardRef, Optional
+from types import FunctionType, SimpleNamespace
+from typing import Annotated, Any, ForwardRef, Optional, get_origin
 
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 from typing_extensions import get_type_hints
 
 from nbcompose.schema.written import annotations_of, written_signature
@@ -26,7 +30,8 @@ copyreg.pickle(type(dataclasses.MISSING), lambda _: "MISSING")
 def of_function(function: Callable[..., Any], owner: type) -> tuple[dict[str, Any], dict[str, Exception]]:
     """The annotations of a method, resolved, and the errors of those that cannot be, both by parameter.
 
-    The return annotation is "return". `x: int = None` means `int | None`, as its author meant it.
+    The return annotation is "return". `x: int = None` means `int | None`, as its author meant it, and
+    `x: int = Field(3, ge=1)` means `x: Annotated[int, Field(ge=1)] = 3`.
     """
     inner = inspect.unwrap(function)
     scope = {**{name: value for name, value in vars(owner).items() if isinstance(value, type)}, owner.__name__: owner}
@@ -42,9 +47,56 @@ def of_function(function: Callable[..., Any], owner: type) -> tuple[dict[str, An
             errors[name] = error
     _write(inner, {name: found[name] for name in found if _is_unresolved(written[name])})
     for name, parameter in written_signature(inner).parameters.items():
-        if parameter.default is None and name in found:
+        if name in errors:
+            continue
+        field = parameter.default if isinstance(parameter.default, FieldInfo) else None
+        default = parameter.default if field is None else field.default
+        if default is None and name in found and not _is_settled(found[name]):
             found[name] = Optional[found[name]]  # noqa: UP045  # `|` is not defined for every annotation
+        if field is not None:
+            found[name] = Annotated[found.get(name, Any), field]
+            _settle(inner, name, default, found[name])
     return found, errors
+
+
+def field_of(annotation: Any) -> FieldInfo | None:
+    """The last `Field(...)` that describes the parameter as a whole."""
+    if get_origin(annotation) is not Annotated:
+        return None
+    return next((m for m in reversed(annotation.__metadata__) if isinstance(m, FieldInfo)), None)
+
+
+def is_required(parameter: inspect.Parameter, annotation: Any) -> bool:
+    """Whether a call has to give an argument: neither the signature nor a `Field(...)` has a default."""
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        return False
+    if isinstance(parameter.default, FieldInfo):
+        return parameter.default.is_required()
+    field = field_of(annotation)
+    return parameter.default is parameter.empty and (field is None or field.is_required())
+
+
+def _is_settled(annotation: Any) -> bool:
+    """Whether the parameter's `None` is that of a `Field(None)`, which has been given to its function already."""
+    field = field_of(annotation)
+    return field is not None and field.default is None
+
+
+def _settle(function: Any, name: str, default: Any, annotation: Any) -> None:
+    """Give a function the default that a `Field(...)` in its place means, so that its class may call it as well.
+
+    What is required, or made anew for each call, has no such value: it stays as it was written.
+    """
+    if default is PydanticUndefined or not isinstance(function, FunctionType):
+        return
+    _write(function, {name: annotation})
+    by_keyword = function.__kwdefaults__ or {}
+    if name in by_keyword:
+        function.__kwdefaults__ = {**by_keyword, name: default}
+        return
+    code, defaults = function.__code__, list(function.__defaults__ or ())
+    defaults[code.co_varnames.index(name) - code.co_argcount] = default
+    function.__defaults__ = tuple(defaults)
 
 
 def of_class(cls: type) -> dict[str, Any]:
@@ -59,6 +111,17 @@ def of_class(cls: type) -> dict[str, Any]:
             if _is_unresolved(field.type):
                 field.type = hints[field.name]
     return hints
+
+
+def of_alias(alias: Any) -> Any:
+    """What an alias of a type stands for; names in quotes are looked up where it was made. Raises what that raises."""
+    value = alias.__value__
+    if not _is_unresolved(value):
+        return value
+    scope = {p.__name__: p for p in alias.__type_params__} | {alias.__name__: alias}
+    namespace = vars(sys.modules[alias.__module__])
+    holder = SimpleNamespace(__annotations__={"value": value})
+    return get_type_hints(holder, namespace, scope, include_extras=True)["value"]
 
 
 def substitute(hints: Mapping[str, Any], cls: Any, args: tuple[Any, ...]) -> dict[str, Any]:

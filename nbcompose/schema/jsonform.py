@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticSerializationError, to_json
+from pydantic_core import CoreSchema, PydanticSerializationError, core_schema, to_json
 
 from nbcompose.schema import codecs, structs
 from nbcompose.schema.foreign import leaf_for
@@ -94,9 +94,45 @@ def _bytes(data: bytes) -> str:
 
 
 class _Generator(GenerateJsonSchema):
-    """pydantic's, except that a type without a JSON form is described instead of refused."""
+    """pydantic's, except that it says no more than what `dump_json` keeps, and that a type without a JSON form is
+    described instead of refused.
+    """
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default", "skipped-discriminator"}  # noqa: RUF012
+
+    def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
+        told = super().float_schema(schema)
+        if self.mode == "validation" or schema.get("allow_inf_nan") is False:
+            return told
+        return self.get_union_of_schemas([told, {"type": "null"}])  # NaN and infinities
+
+    def datetime_schema(self, schema: core_schema.DatetimeSchema) -> JsonSchemaValue:
+        return self._moment(super().datetime_schema(schema), schema)
+
+    def time_schema(self, schema: core_schema.TimeSchema) -> JsonSchemaValue:
+        return self._moment(super().time_schema(schema), schema)
+
+    def typed_dict_schema(self, schema: core_schema.TypedDictSchema) -> JsonSchemaValue:
+        return self._closed(super().typed_dict_schema(schema))
+
+    def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
+        return self._closed(super().dataclass_schema(schema))
+
+    def _closed(self, told: JsonSchemaValue) -> JsonSchemaValue:
+        """Arguments may have no other fields, and answers have none: one class is one schema, both ways."""
+        return {"additionalProperties": False, **told} if self.mode == "serialization" else told
+
+    def _moment(self, told: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
+        """The formats of JSON Schema want an offset from UTC, which only some values have."""
+        if self.mode == "validation" or schema.get("tz_constraint") == "aware":
+            return told
+        return {"type": "string", "description": f"an ISO 8601 {schema['type']}, without an offset where it has none"}
+
+    def field_is_present(self, field: Any) -> bool:
+        # What a dataclass sets itself is in answers only.
+        return bool(super().field_is_present(field)) and (
+            self.mode == "serialization" or field.get("init") is not False
+        )
 
     def handle_invalid_for_json_schema(self, schema: CoreSchema, error_info: str) -> JsonSchemaValue:
         cls = schema.get("cls")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from itertools import count
 from typing import Any
 
 from nbcompose.errors import (
@@ -27,33 +29,37 @@ _ERRORS: tuple[tuple[type[CallError], str], ...] = (
     (DeadlineExceeded, "it took too long"),
 )
 
-_ERROR_SCHEMA: dict[str, Any] = {
-    "title": "Error",
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["type", "message", "id"],
-            "properties": {
-                "type": {"type": "string", "examples": ["InvalidArgument"]},
-                "message": {"type": "string"},
-                "id": {"type": "string", "description": "what the log knows this error by"},
-                "problems": {
-                    "type": "array",
-                    "description": "each argument that is wrong",
-                    "items": {
-                        "type": "object",
-                        "required": ["loc", "msg", "type"],
-                        "properties": {
-                            "loc": {"type": "array", "items": {"type": ["string", "integer"]}},
-                            "msg": {"type": "string"},
-                            "type": {"type": "string"},
-                        },
-                    },
-                },
+_OWN_SCHEMAS: dict[str, Any] = {
+    "Error": {
+        "title": "Error",
+        "type": "object",
+        "required": ["error"],
+        "properties": {"error": {"$ref": "#/components/schemas/ErrorDetail"}},
+    },
+    "ErrorDetail": {
+        "title": "ErrorDetail",
+        "type": "object",
+        "required": ["type", "message", "id"],
+        "properties": {
+            "type": {"type": "string", "examples": ["InvalidArgument"]},
+            "message": {"type": "string"},
+            "id": {"type": "string", "description": "what the log knows this error by"},
+            "problems": {
+                "type": "array",
+                "description": "each argument that is wrong",
+                "items": {"$ref": "#/components/schemas/ErrorProblem"},
             },
-        }
+        },
+    },
+    "ErrorProblem": {
+        "title": "ErrorProblem",
+        "type": "object",
+        "required": ["loc", "msg", "type"],
+        "properties": {
+            "loc": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
+            "msg": {"type": "string"},
+            "type": {"type": "string"},
+        },
     },
 }
 
@@ -91,12 +97,12 @@ def _operation(
         "x-nbcompose-stream": api.stream,
         "requestBody": {
             "required": any(p.required for p in api.params),
-            "content": _request_content(api, schema, components),
+            "content": _typed(_request_content(api, schema, components)),
         },
         "responses": {
             "200": {
                 "description": "the items, one after the other" if api.stream else "the result",
-                "content": _response_content(api, schema, components),
+                "content": _typed(_response_content(api, schema, components)),
             },
             **_error_responses(needs_token),
         },
@@ -104,10 +110,13 @@ def _operation(
 
 
 def _request_content(api: ApiSpec, schema: ApiSchema, components: _Components) -> dict[str, Any]:
-    content = {"application/json": {"schema": components.add(schema.input_schema, api.name, "Input")}}
+    name = _pascal(api.name)
+    body = components.add(schema.body_schema, api.name, "Input", "" if api.root else f"{name}Arguments")
+    content = {"application/json": {"schema": body}}
     if schema.multipart_schema is not None:
-        multipart = components.add(schema.multipart_schema, api.name, "Input")
-        content["multipart/form-data"] = {"schema": multipart}
+        form = schema.multipart_schema
+        form = {**form, "properties": {field: _file(told) for field, told in form["properties"].items()}}
+        content["multipart/form-data"] = {"schema": components.add(form, api.name, "Input", f"{name}Form")}
     return content | {media: {} for media in schema.body_types()}
 
 
@@ -123,6 +132,23 @@ def _response_content(api: ApiSpec, schema: ApiSchema, components: _Components) 
     return content | ({"text/plain": text} if "text/plain" in types else {})
 
 
+def _file(field: dict[str, Any]) -> dict[str, Any]:
+    """The field of a form; of a file also in the words of OpenAPI 3.0, which code generators know."""
+    if "contentMediaType" in field:
+        return {**field, "format": "binary"}
+    items = field.get("items")
+    return {**field, "items": _file(items)} if isinstance(items, dict) else field
+
+
+def _typed(content: dict[str, Any]) -> dict[str, Any]:
+    """Bodies by media type, with the schema of those that have none: texts, and what is bytes."""
+    plain: dict[str, Any] = {"type": "string"}
+    return {
+        media: body or {"schema": plain if media.startswith("text/") else {**plain, "format": "binary"}}
+        for media, body in content.items()
+    }
+
+
 def _error_responses(needs_token: bool) -> dict[str, Any]:
     unauthorized: tuple[type[CallError], str] = (Unauthorized, "no token, or a wrong one")
     errors = (unauthorized, *_ERRORS) if needs_token else _ERRORS
@@ -131,40 +157,83 @@ def _error_responses(needs_token: bool) -> dict[str, Any]:
 
 
 class _Components:
-    """`components.schemas`, filled from schemas that bring their own `$defs`; two definitions of one name get two."""
+    """`components.schemas`, filled from schemas that bring their own `$defs`; two definitions of one name get two.
+
+    Code generators make classes and files of the names, in words of their own case: names differ in their letters and
+    digits, whatever their case, and each schema has its name as its title.
+    """
 
     def __init__(self) -> None:
-        self.schemas: dict[str, Any] = {"Error": _ERROR_SCHEMA}
+        self.schemas: dict[str, Any] = dict(_OWN_SCHEMAS)
+        self._folded = {_folded(name): name for name in _OWN_SCHEMAS}
 
-    def add(self, schema: Mapping[str, Any], api: str, side: str) -> dict[str, Any]:
-        """`schema` without its `$defs`, which are added here. `side`, Input or Output, and `api` tell names apart."""
-        definitions = schema.get("$defs", {})
-        names = {name: name for name in definitions}
-        # A new name changes what refers to it, which may then be another definition too: until nothing changes.
-        while clash := [name for name in definitions if self._clashes(names[name], _renamed(definitions[name], names))]:
-            for name in clash:
-                names[name] = self._next_name(name, names[name], api, side)
-        self.schemas.update({names[name]: _renamed(body, names) for name, body in definitions.items()})
+    def add(self, schema: Mapping[str, Any], api: str, side: str, name: str = "") -> dict[str, Any]:
+        """`schema` without its `$defs`, which are added here. `side`, Input or Output, and `api` tell names apart.
+
+        A class becomes a component itself, to which there is a reference: an object of `name`, or what has its title.
+        """
+        definitions = dict(schema.get("$defs", {}))
         rest = {key: value for key, value in schema.items() if key != "$defs"}
+        name = name if "properties" in rest and name else _class_name(rest)
+        if name:
+            key = next(key for key in _candidates(name, api, side) if key not in definitions)
+            definitions[key] = rest
+            rest = {"$ref": f"#/$defs/{key}"}
+        candidates = {name: _candidates(name, api, side) for name in definitions}
+        names = {name: next(candidates[name]) for name in definitions}
+        # A new name changes what refers to it, which may then be another definition too: until nothing changes.
+        while clash := [name for name in definitions if self._clashes(names, name, definitions[name])]:
+            names.update({name: next(candidates[name]) for name in clash})
+        for key, body in definitions.items():
+            self._put(names[key], _renamed(body, names))
         return _renamed(rest, names)  # type: ignore[no-any-return]
 
-    def _clashes(self, name: str, body: Any) -> bool:
-        return name in self.schemas and self.schemas[name] != body
+    def _put(self, name: str, schema: Mapping[str, Any]) -> None:
+        self.schemas[name] = {**schema, "title": name}
+        self._folded[_folded(name)] = name
 
-    def _next_name(self, name: str, tried: str, api: str, side: str) -> str:
-        candidates = [name, f"{name}-{side}", f"{name}-{api}-{side}"]
-        if tried in candidates[:-1]:
-            return candidates[candidates.index(tried) + 1]
-        return f"{tried}-"
+    def _clashes(self, names: Mapping[str, str], name: str, definition: Any) -> bool:
+        wanted = names[name]
+        if any(_folded(other) == _folded(wanted) for key, other in names.items() if key < name):
+            return True
+        known = self._folded.get(_folded(wanted))
+        return known is not None and (
+            known != wanted or self.schemas[known] != {**_renamed(definition, names), "title": wanted}
+        )
+
+
+def _candidates(name: str, api: str, side: str) -> Iterator[str]:
+    yield from (name, f"{name}{side}", f"{name}{_pascal(api)}{side}")
+    yield from (f"{name}{i}" for i in count(2))
+
+
+def _class_name(schema: Mapping[str, Any]) -> str:
+    """The name of the class that a schema is of, as pydantic names it elsewhere; "" for what is of none."""
+    is_class = "properties" in schema or "enum" in schema
+    return re.sub(r"[^\w.-]", "_", schema.get("title", "")) if is_class else ""
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
+
+
+def _pascal(name: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """A copy of a JSON schema in which `#/$defs/X` is `#/components/schemas/<names[X]>`."""
+    """A copy of a JSON schema in which `#/$defs/X` is `#/components/schemas/<names[X]>`.
+
+    Titles that say no more than the names of fields are left out: generators would name classes after them.
+    """
     if isinstance(value, list):
         return [_renamed(item, names) for item in value]
     if not isinstance(value, dict):
         return value
     copy = {key: _renamed(item, names) for key, item in value.items()}
+    for name, field in copy["properties"].items() if isinstance(copy.get("properties"), dict) else ():
+        if isinstance(field, dict) and field.get("title") == name.replace("_", " ").title().strip():
+            del field["title"]
     if isinstance(reference := copy.get("$ref"), str):
         copy["$ref"] = _component(reference, names)
     if isinstance(mapping := copy.get("mapping"), dict) and "propertyName" in copy:  # of a discriminator

@@ -91,7 +91,26 @@ class Struct(Handler):
 
 
 class Fields(Struct):
-    """A dataclass or named tuple: the schemas of `changed` fields are replaced in the one that pydantic makes."""
+    """A dataclass or named tuple: the schemas of `changed` fields are replaced in the one that pydantic makes.
+
+    pydantic leaves out what a dataclass sets itself (`field(init=False)`): it is put in, for what is written.
+    """
+
+    def __init__(self, cls: type, *, over_http: bool) -> None:
+        super().__init__(cls, over_http=over_http)
+        fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+        self._order = list(getattr(cls, "__dataclass_fields__", ()))  # with InitVars
+        self._own = {f.name for f in fields if not f.init}
+        self._unset = {f.name for f in fields if not f.init and f.default is f.default_factory is dataclasses.MISSING}
+        self._annotations: Mapping[str, Any] = {}
+
+    def annotations(self, args: tuple[Any, ...]) -> Mapping[str, Any]:
+        self._annotations = super().annotations(args)
+        return self._annotations
+
+    @property
+    def is_needed(self) -> bool:
+        return super().is_needed or bool(self._own)
 
     def before(self, value: Any) -> Any:
         if not is_stale(value, self.cls):
@@ -103,10 +122,24 @@ class Fields(Struct):
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = handler(source)
         # pydantic makes this schema anew for each adapter, unlike a model's, so it is ours to change.
-        for field in pydantic_adapter.field_schemas(handler.resolve_ref_schema(schema)):
-            if field["name"] in self.changed:
+        fields = pydantic_adapter.field_schemas(handler.resolve_ref_schema(schema))
+        for name in self._unset:
+            own = handler.generate_schema(self.changed.get(name, self._annotations[name]))
+            fields.append({**core_schema.dataclass_field(name, own, init=False)})
+        if self._unset:
+            fields.sort(key=lambda field: self._order.index(field["name"]))
+        for field in fields:
+            if field["name"] in self.changed and field["name"] not in self._unset:
                 pydantic_adapter.replace_schema(field, handler.generate_schema(self.changed[field["name"]]))
-        return schema if self.over_http else core_schema.no_info_before_validator_function(self.before, schema)
+        before = self._asked if self.over_http else self.before
+        is_bare = self.over_http and not self._own
+        return schema if is_bare else core_schema.no_info_before_validator_function(before, schema)
+
+    def _asked(self, value: Any) -> Any:
+        """A document without what the class sets itself, so that an answer may be an argument again."""
+        if isinstance(value, dict) and not self._own.isdisjoint(value):
+            return {name: part for name, part in value.items() if name not in self._own}
+        return value
 
 
 class Model(Struct):

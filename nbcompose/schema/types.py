@@ -59,7 +59,7 @@ def stream_item(annotation: Any) -> Any:
     if annotation in (Any, object):
         return Any
     if is_typealiastype(origin):
-        return stream_item(_meaning(annotation))
+        return stream_item(meaning(annotation))
     if origin not in STREAMS:
         raise LookupError(annotation)
     return next(iter(get_args(annotation)), Any)
@@ -124,13 +124,13 @@ class Adapter:
             if open_ == annotation:
                 self._met.append(annotation)
                 return annotation if late is None else Annotated[Any, late]
-        inner = _meaning(annotation)
+        inner = meaning(annotation)
         new = self._adapt_inside(annotation, inner, None)
         if new is inner:
             return annotation
         if annotation not in self._met:
             return new
-        late = structs.Late()
+        late = structs.Late()  # it names itself, where what has changed has to be, too
         late.rebuilt = TypeAliasType(annotation.__name__, self._adapt_inside(annotation, inner, late))
         return late.rebuilt
 
@@ -201,12 +201,12 @@ class Adapter:
         return late.rebuilt
 
 
-def _meaning(alias: Any) -> Any:
+def meaning(alias: Any) -> Any:
     """What an alias or a NewType stands for: `list[int]` for `Many[int]` where `type Many[T] = list[T]`."""
     if is_newtype(alias):
         return alias.__supertype__
     origin = get_origin(alias) or alias
-    return hints.substitute({"": origin.__value__}, origin, get_args(alias))[""]
+    return hints.substitute({"": hints.of_alias(origin)}, origin, get_args(alias))[""]
 
 
 def _generic(origin: Any, args: Any) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from nbcompose.wire import cloudpickle_adapter
+from nbcompose.wire import cloudpickle_adapter, named
 from nbcompose.wire.body import Part
 from nbcompose.wire.classes import is_dynamic, resolve_class
 from nbcompose.wire.cloudpickle_adapter import class_key
@@ -97,7 +97,9 @@ class Pickler(cloudpickle_adapter.Pickler):
             if is_dynamic(obj) and obj is not self._defining:
                 return resolve_class, (self._draft.define(obj),)
             return super().reducer_override(obj)
-        if kind is FunctionType and obj in OWN_FUNCTIONS:
-            return NotImplemented  # importable for sure: spares cloudpickle a search
+        if kind is FunctionType:
+            if obj in OWN_FUNCTIONS:
+                return NotImplemented  # importable for sure: spares cloudpickle a search
+            return named.reduced(obj) if named.is_named(obj) else super().reducer_override(obj)
         reduce = reducer_for(kind)
         return super().reducer_override(obj) if reduce is None else reduce(obj)

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from nbcompose.wire import named
 from nbcompose.wire.classes import instance_reducer, is_dynamic, resolve_class
 
 Reducer = Callable[[Any], Any]
@@ -35,6 +36,8 @@ def reducer_for(kind: type) -> Reducer | None:
 
 
 def _choose(kind: type) -> Reducer | None:
+    if kind in named.KINDS:
+        return named.reduced
     module = str(kind.__module__)
     if kind is np.ndarray or kind is np.memmap:
         return reduce_array

@@ -9,7 +9,7 @@ import json
 import pathlib
 import uuid
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NewType, TypedDict
+from typing import Annotated, Any, Literal, NewType, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,8 @@ class Row(TypedDict):
 
 Tag = NewType("Tag", str)
 Tags = TypeAliasType("Tags", list[str])
+T = TypeVar("T")
+Many = TypeAliasType("Many", list[T], type_params=(T,))
 LIKE_JSON = ["2024", "true", "null", "1e5", "NaN", '"quoted"', "[1]", '{"a": 1}', " padded ", ""]
 
 
@@ -68,6 +70,7 @@ def read(schema, *parts):
     [
         str, str | None, Annotated[str, "described"], Annotated[str, pydantic.Field(max_length=50)], Tag, str | int,
         int | str, str | dict, str | list[str], dict[str, int] | str, bool | str | None,
+        Annotated[str, pydantic.Field("left out", max_length=50)],
     ],
 )  # fmt: skip
 def test_a_type_that_takes_text_gets_the_text(schema_for, annotation, text):
@@ -76,7 +79,18 @@ def test_a_type_that_takes_text_gets_the_text(schema_for, annotation, text):
 
 @pytest.mark.parametrize("text", LIKE_JSON)
 @pytest.mark.parametrize(
-    "annotation", [list[str], list[str] | None, Tags, set[str], tuple[str, str], tuple[str, ...], list[Tag]]
+    "annotation",
+    [
+        list[str],
+        list[str] | None,
+        Tags,
+        Many[Tag],
+        set[str],
+        tuple[str, str],
+        tuple[str, ...],
+        list[Tag],
+        Annotated[list[str], pydantic.Field(default_factory=list)],
+    ],
 )
 def test_so_do_the_items_of_a_list(schema_for, annotation, text):
     found = read(schema_for(annotation), text.encode(), b"b")["x"]

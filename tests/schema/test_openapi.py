@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
 
 from nbcompose.schema import ApiSchema, openapi
 from nbcompose.spec import ServiceSpec
@@ -220,7 +220,7 @@ def test_classes_of_one_name_are_told_apart(document):
     OpenAPIV31SpecValidator(made).validate()
 
     def fields(name: str) -> dict[str, Any]:
-        body = made["paths"][f"/{name}"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        body = follow(made, made["paths"][f"/{name}"]["post"]["requestBody"]["content"]["application/json"]["schema"])
         top = follow(made, body["properties"]["x"])["properties"]
         return follow(made, top["item"])["properties"] if "item" in top else top
 
@@ -234,7 +234,9 @@ def test_a_class_that_two_apis_share_is_there_once(document):
         def one(self, x: Cat) -> None: ...
         def two(self, y: list[Cat]) -> list[Cat]: ...
 
-    assert set(document(Svc)["components"]["schemas"]) == {"Error", "Cat"}
+    assert set(document(Svc)["components"]["schemas"]) == {
+        "Error", "ErrorDetail", "ErrorProblem", "Cat", "OneArguments", "TwoArguments"
+    }  # fmt: skip
 
 
 def test_a_users_own_error_class_does_not_replace_ours(document):
@@ -246,4 +248,82 @@ def test_a_users_own_error_class_does_not_replace_ours(document):
 
     made = document(Svc)
     assert made["components"]["schemas"]["Error"]["required"] == ["error"]
-    assert "Error-Input" in made["components"]["schemas"]
+    assert "ErrorInput" in made["components"]["schemas"]
+
+
+@pytest.mark.parametrize("order", [("td", "TD"), ("TD", "td"), ("point", "Point"), ("Point", "point")])
+def test_names_differ_by_more_than_case(document, order):
+    """A class and an api that generators would give one name."""
+    api, cls = order
+    made_class = dataclasses.make_dataclass(cls, [("seed", int)])
+
+    class Svc: ...
+
+    def method(self, x): ...
+
+    method.__annotations__ = {"x": made_class, "return": list[made_class]}
+    method.__name__ = api
+    setattr(Svc, api, method)
+    names = list(document(Svc)["components"]["schemas"])
+    assert cls in names
+    assert len({name.lower().replace("_", "") for name in names}) == len(names)
+    assert {name: schema["title"] for name, schema in document(Svc)["components"]["schemas"].items()} == {
+        name: name for name in names
+    }
+
+
+def test_a_class_is_one_component_as_an_argument_inside_of_others_and_as_a_result(document):
+    class Svc:
+        def one(self, x: Options) -> Options: ...
+        def two(self, x: list[Options]) -> list[Options]: ...
+        def three(self, x: Color) -> Color: ...
+
+    made = document(Svc)
+    assert {"Options", "Color"} <= made["components"]["schemas"].keys()
+    assert not {"OptionsOutput", "ColorOutput"} & made["components"]["schemas"].keys()
+    results = [made["paths"][f"/{api}"]["post"]["responses"]["200"]["content"] for api in ("one", "two", "three")]
+    assert [r["application/json"]["schema"] for r in results] == [
+        {"$ref": "#/components/schemas/Options"},
+        {"items": {"$ref": "#/components/schemas/Options"}, "type": "array"},
+        {"$ref": "#/components/schemas/Color"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (float, float("nan")),
+        (list[float], [float("inf"), 1.0]),
+        (float | None, float("nan")),
+        (np.float32, np.float32("nan")),
+        (dt.datetime, dt.datetime(2024, 1, 2)),
+        (dt.time, dt.time(1, 2)),
+        (np.ndarray, np.array(float("nan"))),
+        (np.ndarray, np.array([[True]])),
+    ],
+    ids=str,
+)
+def test_an_answer_is_what_its_schema_says(schema_for, annotation, value):
+    schema = schema_for(annotation)
+    answer = json.loads(schema.dump_json(schema.check_result(value)))
+    checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+    jsonschema.Draft202012Validator(schema.output_schema, format_checker=checker).validate(answer)
+
+
+def test_what_is_always_so_is_promised(schema_for):
+    assert schema_for(FiniteFloat).output_schema == {"type": "number"}
+    assert schema_for(AwareDatetime).output_schema == {"type": "string", "format": "date-time"}
+    assert "format" not in schema_for(dt.datetime).output_schema
+    assert schema_for(dt.datetime).input_schema["properties"]["x"]["format"] == "date-time"
+    assert schema_for(float).input_schema["properties"]["x"]["type"] == "number"
+
+
+def test_files_and_texts_say_what_they_are(document):
+    made = document(All)
+    body = made["paths"]["/files"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    form = follow(made, body)["properties"]
+    assert (form["b"]["format"], form["a"]["items"]["format"]) == ("binary", "binary")
+    bodies = made["paths"]["/caption"]["post"]["requestBody"]["content"]
+    assert bodies["image/png"] == {"schema": {"type": "string", "format": "binary"}}
+    texts = made["paths"]["/plain"]["post"]["responses"]["200"]["content"]
+    assert texts["text/plain"] == {"schema": {"type": "string"}}

@@ -19,7 +19,7 @@ from nbcompose.spec import ApiSpec, ServiceSpec
 UPLOAD = "$upload"
 _IMAGE = Image(object).describe()["description"]
 
-# In these the front end puts what was filled in, as keyword arguments, as a dict, and as JSON for a shell.
+# In these the front end puts what was filled in, as arguments, and the body of a request in Python and for a shell.
 ARGUMENTS, DICT, JSON = "%(arguments)s", "%(dict)s", "%(json)s"
 
 
@@ -30,6 +30,7 @@ def describe(spec: ServiceSpec, api: ApiSpec, schema: ApiSchema, variable: str) 
         "api": api.name,
         "schema": _form_schema(schema),
         "params": [{"name": p.name, "kind": p.kind, "required": p.required, "text": p.text} for p in api.params],
+        "root": api.root.name if api.root else None,
         "stream": api.stream,
         "doc": api.doc,
         "signature": api.signature,
@@ -61,7 +62,7 @@ def read(schema: ApiSchema, document: Any) -> dict[str, Any]:
     """Validated arguments from what a form holds. A file in it needs an open `TempFiles`. Raises InvalidArgument."""
     if not isinstance(document, Mapping):
         return schema.validate_json(document)
-    return schema.validate_json({name: _value(schema, name, value) for name, value in document.items()})
+    return schema.validate_named({name: _value(schema, name, value) for name, value in document.items()})
 
 
 def _value(schema: ApiSchema, name: str, value: Any) -> Any:

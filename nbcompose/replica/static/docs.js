@@ -44,6 +44,7 @@ function apiSection(route, operation, root) {
   const inputs = operation.requestBody?.content || {};
   const schema = resolve(inputs[JSON_TYPE]?.schema, root);
   const results = operation.responses["200"]?.content || {};
+  if (hasRoot(operation)) section.dataset.root = "yes";
   $(".name", section).textContent = operation.operationId || route;
   $(".signature", section).textContent = signature(operation);
   $(".route", section).textContent = `POST ${route}`;
@@ -70,6 +71,12 @@ const docstring = ({ summary, description }) => [summary, description].filter(Bo
 function signature(operation) {
   const params = operation["x-nbcompose-params"];
   return params ? `(${params.map((p) => p.text).join(", ")})` : "";
+}
+
+// The body is the only argument itself, as the body of a form is not.
+function hasRoot(operation) {
+  const params = operation["x-nbcompose-params"] || [];
+  return params.length === 1 && params[0].kind === "positional_only";
 }
 
 // The body as a whole may have a default ("nothing"), which would hide the parameters.
@@ -168,7 +175,7 @@ function send(route, section, signal) {
   if (files.length) {
     const chosen = new Set(files.map((input) => input.name));
     body = new FormData();
-    for (const [name, value] of Object.entries(JSON.parse(text || "{}"))) {
+    for (const [name, value] of Object.entries(section.dataset.root ? {} : JSON.parse(text || "{}"))) {
       // A part for text holds the text itself.
       if (!chosen.has(name)) body.append(name, typeof value === "string" ? value : JSON.stringify(value));
     }

@@ -35,11 +35,12 @@ export function copied(form, kind, values) {
   const plain = JSON.parse(JSON.stringify(values), (_, v) => (v?.$upload ? v.$upload.data : v));
   const kinds = Object.fromEntries(form.params.map((p) => [p.name, p.kind]));
   const many = Object.keys(values).some((name) => kinds[name] === "var_positional");
+  const body = form.root ? (plain[form.root] ?? null) : plain;
   const args = Object.entries(values).map(([name, value]) => argument(name, value, kinds[name], many)).join(", ");
   const parts = {
     "%(arguments)s": () => args,
-    "%(dict)s": () => python(plain),
-    "%(json)s": () => shell(JSON.stringify(plain)),
+    "%(dict)s": () => python(body),
+    "%(json)s": () => shell(JSON.stringify(body)),
   };
   return form.copies[kind].replace(/%\((arguments|dict|json)\)s/g, (found) => parts[found]());
 }
