@@ -21,6 +21,7 @@ from tornado.tcpserver import TCPServer
 from tornado.testing import bind_unused_port
 
 from nbcompose.replica.tornado_adapter import hang_up, send_at_once
+from tests.patience import PATIENCE
 
 
 class Answering(HTTPServerConnectionDelegate, HTTPMessageDelegate):
@@ -62,7 +63,7 @@ async def request(text: bytes) -> AsyncIterator[tuple[Answering, asyncio.StreamR
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
         listener.stop()
-        await asyncio.wait_for(_closed(answering), 10)
+        await asyncio.wait_for(_closed(answering), PATIENCE)
 
 
 async def _closed(answering: Answering) -> None:
@@ -76,24 +77,24 @@ HEAD = ResponseStartLine("HTTP/1.1", 200, "OK")
 
 async def test_connections_have_their_stream_and_closing_it_ends_a_write_that_is_awaited() -> None:
     async with request(REQUEST + b"abcd") as (answering, _):
-        connection = await asyncio.wait_for(answering.connection, 10)
-        await asyncio.wait_for(answering.read.wait(), 10)
+        connection = await asyncio.wait_for(answering.connection, PATIENCE)
+        await asyncio.wait_for(answering.read.wait(), PATIENCE)
         assert isinstance(connection.stream, IOStream)
         assert answering.server.stream is connection.stream
         send_at_once(connection)
         writing = connection.write_headers(HEAD, HTTPHeaders(), b"x" * 2**26)  # more than the system takes
         hang_up(connection)
-        await asyncio.wait_for(writing, 10)
+        await asyncio.wait_for(writing, PATIENCE)
         with pytest.raises(StreamClosedError):
-            await asyncio.wait_for(connection.write(b"x"), 10)
+            await asyncio.wait_for(connection.write(b"x"), PATIENCE)
 
 
 async def test_a_reply_that_ends_before_its_request_does_closes_the_connection() -> None:
     async with request(REQUEST + b"ab") as (answering, reader):
-        connection = await asyncio.wait_for(answering.connection, 10)
+        connection = await asyncio.wait_for(answering.connection, PATIENCE)
         connection.write_headers(HEAD, HTTPHeaders({"Content-Length": "2"}), b"ok")
         connection.finish()
-        assert (await asyncio.wait_for(reader.read(), 10)).endswith(b"ok"), "the connection stays open"
+        assert (await asyncio.wait_for(reader.read(), PATIENCE)).endswith(b"ok"), "the connection stays open"
 
 
 def test_a_part_that_does_not_say_what_it_is() -> None:
