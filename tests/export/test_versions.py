@@ -318,6 +318,7 @@ def test_one_that_cannot_be_asked(script: str | None, reason: str, tmp_path: Pat
 
 
 @needs_module("transformers")
+@needs_module("torch")
 def test_without_versions() -> None:
     found = needs(["transformers", "numpy"], look_up=versions.unpinned("the kernel is not on this machine"))
     assert [d.requirement for d in found.dependencies] == ["nbcompose", "numpy", "torch", "transformers"]

@@ -11,6 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbcompose.notebook import history
 from nbcompose.notebook.history import History
 from tests.notebook.conftest import Kernel, Notebook
+from tests.optional import needs
 
 Seen = list[tuple[str, str, bool]]
 
@@ -177,8 +178,8 @@ def test_what_a_run_did_to_values(shell: InteractiveShell, kept: History) -> Non
         ("def make():\n    b = []\n    return lambda: b.append(1)\na = make()", "a()"),
         ("def a(): pass", "a.b = 1"),
         ("import numpy as np\na = np.zeros(3)", "a[0] = 1"),
-        ("import torch\na = torch.nn.Linear(1, 1)", "a(torch.ones(1)).backward()"),
-        ("import torch\na = torch.nn.Linear(1, 1)", "a.eval()"),
+        pytest.param("import torch\na = torch.nn.Linear(1, 1)", "a(torch.ones(1)).backward()", marks=needs("torch")),
+        pytest.param("import torch\na = torch.nn.Linear(1, 1)", "a.eval()", marks=needs("torch")),
         ("import pandas\na = pandas.DataFrame({'b': [1.0, None]})", "a.fillna(0, inplace=True)"),
         ("import random\na = random.Random(0)", "a.random()"),
     ],
