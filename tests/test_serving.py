@@ -169,6 +169,26 @@ def test_reload_wants_one_entry() -> None:
 
 
 @pytest.mark.system
+def test_what_a_script_that_was_run_has_pickled_is_found_in_its_module(tmp_path: Path) -> None:
+    (tmp_path / "kept.py").write_text(
+        "import pickle\nfrom multiprocessing import get_context\nimport nbcompose\n\nclass Net:\n    size = 3\n\n"
+        "def square(x):\n    return x * x\n\n@nbcompose.service\nclass Kept:\n    def __init__(self):\n"
+        f"        with open({str(tmp_path / 'net.pickle')!r}, 'rb') as file:\n"
+        "            self.net = pickle.load(file)\n\n"
+        "    @nbcompose.api\n    def size(self) -> int:\n        return self.net.size\n\n"
+        "    @nbcompose.api\n    def pool(self, how: str) -> list[int]:\n"
+        "        with get_context(how).Pool(1) as pool:\n            return pool.map(square, [2, 3])\n\n"
+        "if __name__ == '__main__':\n    import sys\n    pickle.dump(Net(), open(sys.argv[1], 'wb'))\n"
+    )
+    subprocess.run([sys.executable, tmp_path / "kept.py", tmp_path / "net.pickle"], check=True, timeout=PATIENCE)
+    with serving(str(tmp_path / "kept.py"), "--port", "0") as served:
+        assert httpx.post(f"{served.url}/size", json={}, timeout=PATIENCE).json() == 3
+        for how in ("fork", "spawn"):
+            answer = httpx.post(f"{served.url}/pool", json={"how": how}, timeout=PATIENCE)
+            assert answer.json() == [4, 9]
+
+
+@pytest.mark.system
 def test_a_graph_that_uses_no_heavy_library_imports_none(tmp_path: Path) -> None:
     (tmp_path / "hello.py").write_text(
         "import nbcompose\n\n@nbcompose.service\nclass Hello:\n    @nbcompose.api\n"

@@ -25,8 +25,10 @@ from nbcompose.declaration import Dependency, Service, declare
 from nbcompose.declaration.dependency import check_dependencies
 from nbcompose.errors import DeclarationError
 from nbcompose.schema import ApiSchema
+from nbcompose.schema.hints import renew
 from nbcompose.spec import ApiSpec, DependencySpec, ServiceSpec
 from nbcompose.tracing import CallContext
+from nbcompose.wire.named import newest
 
 Find = Callable[[str], Service | None]
 
@@ -104,7 +106,9 @@ def _instance(spec: ServiceSpec, built: dict[str, InProcessCaller]) -> Any:
     for dependency in spec.dependencies:
         members[dependency.attribute] = Proxy(_caller(spec.cls, dependency, built))
     for api in spec.apis:
-        members[api.method] = checked(getattr(spec.cls, api.method), api, ApiSchema.of(spec.cls, api))
+        method = getattr(spec.cls, api.method)
+        renew(method, newest)
+        members[api.method] = checked(method, api, ApiSchema.of(spec.cls, api))
     cls: Any = types.new_class(spec.cls.__name__, (spec.cls,), exec_body=lambda body: body.update(members))
     instance = cls.__new__(cls)
     with within(instance):

@@ -12,7 +12,7 @@ from nbcompose.capture.reach import globals_of
 from nbcompose.declaration.dependency import Dependency
 from nbcompose.declaration.handle import Service
 from nbcompose.schema.written import written_signature
-from nbcompose.wire.named import implementations
+from nbcompose.wire.named import implementations, is_notebooks
 
 
 def captured_values(cls: type[Any]) -> Iterator[tuple[str, Any]]:
@@ -39,11 +39,6 @@ def functions_of(cls: type[Any]) -> Iterator[FunctionType]:
     """The functions in the body of a class, those inside of decorators included."""
     for member in vars(cls).values():
         yield from functions_in(member)
-
-
-def is_notebooks(thing: Any) -> bool:
-    """Whether a class or function exists in this process only."""
-    return getattr(thing, "__module__", None) == "__main__" or "<locals>" in getattr(thing, "__qualname__", "")
 
 
 def functions_in(member: Any) -> Iterator[FunctionType]:

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from time import thread_time as clock  # what others do meanwhile does not count
 from types import CodeType, FunctionType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
 from nbcompose.capture.flow import Step, steps_of
@@ -20,6 +20,7 @@ from nbcompose.declaration import Service
 from nbcompose.schema import pydantic_adapter
 from nbcompose.schema.written import annotations_of
 from nbcompose.wire import cloudpickle_adapter, named
+from nbcompose.wire.classes import is_record
 from nbcompose.wire.cloudpickle_adapter import class_key, class_parts, function_parts, reduce_class
 
 # What Python, or a library, makes of what a class says.
@@ -33,6 +34,14 @@ _SPEED = 1e9  # bytes a second, about
 _BEHAVIOUR = 0x3FF  # flags of code; those above are of `from __future__`
 
 Ours = Callable[[Any], bool]
+
+
+class Versions(Protocol):
+    """See versions.py."""
+
+    def newest(self, thing: Any, /) -> Any: ...
+
+    def differs(self, thing: Any, /) -> bool: ...
 
 
 class Large:
@@ -78,8 +87,8 @@ class Digester:
 
     `itself`: the classes of the service, whose members are looked at one by one. `classes`: the identities of the
     notebook's classes that the values are made of; a class is made anew when its cell is run again. `budget`: values
-    for which it does not suffice cannot be told. `exact`: what no replica gets counts, too: which
-    class of a name it is, and the gradients of tensors.
+    for which it does not suffice cannot be told. `exact`: what no replica gets counts, too: which class of a name it
+    is, and the gradients of tensors. `versions`: which class counts in the place of one that is outdated.
     """
 
     def __init__(
@@ -90,6 +99,7 @@ class Digester:
         whole: Any = None,
         budget: Budget | None = None,
         exact: bool = False,
+        versions: Versions | None = None,
     ) -> None:
         self.ours = ours
         self.itself = itself
@@ -97,6 +107,7 @@ class Digester:
         self.whole = whole
         self.budget = budget
         self.exact = exact
+        self.versions = versions
         self.classes: set[str] = set()
 
     def digest(self, value: Any, flat: bool = False) -> str:
@@ -149,6 +160,7 @@ class _Pickler(cloudpickle_adapter.Pickler):
         super().__init__(sink, protocol=5, buffer_callback=sink.take_buffer)
         self._digester = digester
         self._flat = flat
+        self._kept: set[type[Any]] = set()
 
     def reducer_override(self, thing: Any) -> Any:
         digester = self._digester
@@ -159,6 +171,8 @@ class _Pickler(cloudpickle_adapter.Pickler):
             return str, (digest_of_code(thing),)
         if isinstance(thing, Service):
             return str, (f"service {thing.name}",)
+        if digester.versions is not None:
+            thing = self._newest(thing, digester.versions)
         if named.is_named(thing):
             name, *rest = named.meant(thing)
             return str, (f"{type(thing).__name__} {name}",), rest, None, None, len
@@ -170,8 +184,6 @@ class _Pickler(cloudpickle_adapter.Pickler):
             return self._function(thing)
         if isinstance(thing, TypeVar):  # its like is made anew by each run of its cell
             return tuple, ([thing.__name__, thing.__bound__, thing.__constraints__, thing.__covariant__],)
-        if hasattr(thing, "cache_parameters"):  # functools.lru_cache, which pickle knows by its name only
-            return tuple, ([thing.__wrapped__, thing.cache_parameters()],)
         decorator = pydantic_adapter.decorator_parts(thing)
         if decorator is not None:
             return tuple, (decorator,)
@@ -180,6 +192,12 @@ class _Pickler(cloudpickle_adapter.Pickler):
             if digest is not None:
                 return str, (digest,)
         return _tensor(thing, exact=digester.exact) or super().reducer_override(thing)
+
+    def _newest(self, thing: Any, versions: Versions) -> Any:
+        """What counts in the place of a class; but where a value is of one that says something else, that counts."""
+        if versions.differs(type(thing)) and not is_record(type(thing)):
+            self._kept.add(type(thing))
+        return thing if isinstance(thing, type) and thing in self._kept else versions.newest(thing)
 
     def _class(self, cls: type[Any]) -> Any:
         if cls.__module__ in ("builtins", "typing"):

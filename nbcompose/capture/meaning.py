@@ -13,16 +13,18 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from nbcompose.capture.calls import calls_of
-from nbcompose.capture.captured import functions_in, is_notebooks
+from nbcompose.capture.captured import functions_in
 from nbcompose.capture.digests import DERIVED, Digester, Large, digest_of, digest_of_code
 from nbcompose.capture.reach import Used, attributes_of, attributes_of_self, reach_of
 from nbcompose.capture.rigid import FIXED, GATES, NEUTRAL, ROOTS, STATELESS, rigid
+from nbcompose.capture.versions import Versions
 from nbcompose.capture.wording import labels_of, metadata_in, shell_of, text_of, types_in
 from nbcompose.declaration import Dependency, Service
 from nbcompose.plan import Kind, Meaning, Part, reached_from
 from nbcompose.schema.written import annotations_of, written_signature
 from nbcompose.spec import ServiceSpec
 from nbcompose.wire.cloudpickle_adapter import class_key
+from nbcompose.wire.named import is_notebooks
 
 LIMIT = 16 * 2**20  # bytes; a larger value is compared by content only where the name stands for another object
 
@@ -51,6 +53,7 @@ class _Walk:
 
     def __init__(self, cls: type[Any], known: Mapping[int, Any]) -> None:
         self.cls = cls
+        self._versions = Versions(cls)
         self.bases = [base for base in cls.__mro__ if base is cls or self.ours(base)]
         self.parts: dict[str, Part] = {}
         self.stores: set[str] = set()
@@ -241,7 +244,7 @@ class _Walk:
         """The text of an annotation; the notebook's classes in it are looked at, too."""
         if space is None:
             space = vars(sys.modules.get(self.cls.__module__, ModuleType("")))
-        for found in types_in(annotation, space):
+        for found in map(self._versions.newest, types_in(annotation, space)):
             if self.ours(found) and found is not self.cls:
                 uses.add(self._use(found.__name__, found))
         if isinstance(annotation, str):
@@ -253,7 +256,7 @@ class _Walk:
 
     def _use(self, name: str, value: Any) -> str:
         """Note that a value is used under a name of the notebook; returns the name of its part."""
-        value = self._meant(value)
+        value = self._versions.newest(self._meant(value))
         if isinstance(value, type) and value in self.bases:
             return self._labels[value]
         values = self._used.setdefault(name, [])
@@ -293,11 +296,14 @@ class _Walk:
                         self._globals_and_cells(function, uses, bound=False)
                 for annotation in annotations_of(base).values():
                     self._annotation(annotation, uses)
-        digester = Digester(self.ours, tuple(self.bases), self.large)
+        digester = self._digester()
         digest = digester.digest(cls, flat=True)
         return Part(kind, digest, frozenset(uses), " ".join(sorted({*digester.classes, class_key(cls)})))
 
     # -- values
+
+    def _digester(self) -> Digester:
+        return Digester(self.ours, tuple(self.bases), self.large, versions=self._versions)
 
     def _digest(self, value: Any) -> str:
         return self._value(value, "value").digest
@@ -305,6 +311,6 @@ class _Walk:
     def _value(self, value: Any, kind: Kind) -> Part:
         if isinstance(value, type | FunctionType) and not self.ours(value):
             return Part(kind, f"{value.__module__}.{value.__qualname__}")
-        digester = Digester(self.ours, tuple(self.bases), self.large)
+        digester = self._digester()
         digest = digester.digest(value)
         return Part(kind, digest, identity=" ".join(sorted(digester.classes)))

@@ -7,23 +7,22 @@ them, to name the one that is too large or cannot be sent).
 from __future__ import annotations
 
 import contextlib
-import functools
-import io
 import linecache
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 import __main__
-from nbcompose.capture.captured import captured_values, is_notebooks
+from nbcompose.capture.captured import captured_values
 from nbcompose.capture.meaning import meaning_of
 from nbcompose.capture.modules import UserModules, by_value
+from nbcompose.capture.pickling import Places, measure, pack
+from nbcompose.capture.versions import Outdated, Versions
 from nbcompose.declaration import Service
 from nbcompose.declaration.location import locate
 from nbcompose.engine.deployment import Deployment
@@ -31,14 +30,12 @@ from nbcompose.errors import CaptureError, LargeCaptureWarning
 from nbcompose.host.memory import human
 from nbcompose.plan import Meaning
 from nbcompose.replica.launch import ByImport, ByValue, class_of
-from nbcompose.replica.sources import cached_property, from_module, lines_of, remembered
-from nbcompose.wire import cloudpickle_adapter, named
+from nbcompose.replica.sources import lines_of
+from nbcompose.schema.hints import renew
 
 LARGE = 64 * 2**20  # bytes; a larger capture is named and warned about
 HEAVY = (b"torch", b"transformers", b"diffusers", b"accelerate", b"peft", b"timm", b"lightning", b"ultralytics")
 SOURCE_LIMIT = 2**20  # characters of cell source that travel with a class
-
-Places = Mapping[int, tuple[str, str]]  # by `id`: module and name of what is not sent, since a replica has it already
 
 
 def deployment_of(service: Service, *, token: str | None = None, allowed_hosts: tuple[str, ...] = ()) -> Deployment:
@@ -48,7 +45,12 @@ def deployment_of(service: Service, *, token: str | None = None, allowed_hosts: 
     (`LargeCaptureWarning`) of variables over 64 MiB.
     """
     origin = origin_of(service)
-    meaning = meaning_of(service.spec) if isinstance(origin, ByValue) else None
+    meaning = None
+    if isinstance(origin, ByValue):
+        newest, cls = Versions(service.inner).newest, service.inner
+        for api in service.spec.apis:  # here as in the replica: forms are made from them
+            renew(getattr(cls, api.method), newest)
+        meaning = meaning_of(service.spec)
     return Deployment(service.spec, origin, token, allowed_hosts, heavy=_is_heavy(origin), meaning=meaning)
 
 
@@ -84,9 +86,9 @@ def swappable(deployment: Deployment, modules: UserModules, imported: Meaning | 
     places = {id(value): (own, name) for name, value in shared.items()}
     with by_value(own):
         try:
-            payload = _pack(cls, places).data
+            payload = pack(cls, places).data
         except Exception as error:
-            raise CaptureError(_blame(cls, error, places)) from error
+            raise _refusal(cls, error, places) from error
     source = modules.sources[own]
     return replace(deployment, swappable=ByValue(payload, {source.file: lines_of(source)}))
 
@@ -166,52 +168,17 @@ def _find(name: str, path: Any) -> ModuleSpec | None:
 
 def _by_value(cls: type[Any]) -> ByValue:
     try:
-        packed = _pack(cls)
+        packed = pack(cls)
     except Exception as error:
-        raise CaptureError(_blame(cls, error)) from error
+        raise _refusal(cls, error) from error
     if len(packed.data) > LARGE:
         _warn(cls, len(packed.data))
     return ByValue(packed.data, _sources(packed.files))
 
 
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    """A value by value, and the files, in the order in which they were met, that the code in it is of."""
-
-    data: bytes
-    files: tuple[str, ...]
-
-
-def _pack(value: Any, shared: Places | None = None) -> _Packed:
-    file = io.BytesIO()
-    pickler = _Pickler(file, shared or {})
-    pickler.dump(value)
-    return _Packed(file.getvalue(), tuple(pickler.files))
-
-
-class _Pickler(cloudpickle_adapter.Pickler):
-    def __init__(self, file: io.BytesIO, shared: Places) -> None:
-        super().__init__(file, protocol=5)
-        self._shared = shared
-        self.files: dict[str, None] = {}
-
-    def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, CodeType):
-            self.files[value.co_filename] = None
-        where = self._shared.get(id(value))
-        if where is not None:
-            return (from_module, where)
-        if isinstance(value, functools.cached_property):  # 3.11's holds a lock
-            return (cached_property, (value.func, value.attrname))
-        # By its name it could not be found in a replica.
-        if isinstance(value, functools._lru_cache_wrapper) and is_notebooks(value):
-            return (remembered, (value.__wrapped__, value.cache_parameters()))
-        return named.reduced(value) if named.is_named(value) else super().reducer_override(value)
-
-
 def _warn(cls: type[Any], total: int) -> None:
     """Name what is large: each value over the limit, or the largest where only together they are over it."""
-    sizes = sorted(((len(_pack(value).data), name) for name, value in captured_values(cls)), reverse=True)
+    sizes = sorted(((measure(value).size, name) for name, value in captured_values(cls)), reverse=True)
     named = [f"{name!r} ({human(size)})" for size, name in sizes if size > LARGE]
     if not named:
         named = [f"{name!r} ({human(size)})" for size, name in sizes[:3]]
@@ -225,17 +192,26 @@ def _warn(cls: type[Any], total: int) -> None:
     )
 
 
-def _blame(cls: type[Any], error: Exception, shared: Places | None = None) -> str:
-    """Which variable cannot be sent."""
+def _refusal(cls: type[Any], error: Exception, shared: Places | None = None) -> CaptureError:
+    """Why a class cannot be sent, and which variable is in the way."""
+    outdated = error if isinstance(error, Outdated) else None
+    if outdated is not None and outdated.thing is cls:
+        return CaptureError(f"{cls.__name__} {error}")
+    if outdated is not None and isinstance(outdated.thing, type):
+        return CaptureError(f"{cls.__name__} uses {outdated.thing.__name__}, which {error}")
     for name, value in captured_values(cls):
         try:
-            _pack(value, shared)
+            kept = measure(value, shared).kept
+        except Outdated as reason:
+            return CaptureError(f"{cls.__name__} uses {name!r}, {reason}: run the cell that makes it again")
         except Exception as reason:
-            return (
+            return CaptureError(
                 f"{cls.__name__} uses {name!r} ({type(value).__name__}), which cannot be sent to a replica: {reason}. "
                 "Make it in __init__ instead"
             )
-    return f"{cls.__name__} cannot be sent to a replica: {error}"
+        if outdated is not None and type(outdated.thing) in kept:
+            return CaptureError(f"{cls.__name__} uses {name!r}, {error}: run the cell that makes it again")
+    return CaptureError(f"{cls.__name__} cannot be sent to a replica: {error}")
 
 
 def _sources(own: Iterable[str]) -> dict[str, str]:

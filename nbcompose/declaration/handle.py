@@ -25,6 +25,9 @@ class Service:
     """A declared service: `Answer.ask(...)` calls it where it runs, `Answer()` builds an instance in this process."""
 
     def __init__(self, spec: ServiceSpec) -> None:
+        if not isinstance(spec, ServiceSpec):
+            # `Base.__init__(self)` in a class that extends a service: `self` is no service's, but of the user's class.
+            raise TypeError(f"{type(spec).__name__} extends a service: write `super().__init__()`")
         self.spec = spec
         self.__doc__ = spec.cls.__doc__
         self.__name__ = spec.name

@@ -14,10 +14,10 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcompose.capture.captured import is_notebooks
 from nbcompose.capture.digests import Budget, Digester
 from nbcompose.declaration import Service
 from nbcompose.export.reading.cells import Looked
+from nbcompose.wire.named import is_notebooks
 
 LEAST = 0.1  # seconds that looking may take after a cell,
 SHARE = 0.05  # or this share of what the cell took, where that is more

@@ -9,18 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcompose.capture.captured import functions_in, is_notebooks
-from nbcompose.capture.digests import digest_of
+from nbcompose.capture.captured import functions_in
 from nbcompose.capture.meaning import meaning_of
-from nbcompose.capture.wording import types_in
+from nbcompose.capture.versions import Versions
 from nbcompose.declaration import Service
 from nbcompose.notebook.session import Session
 from nbcompose.plan import Meaning, differing
-from nbcompose.schema.written import annotations_of
 
 _CLASS = re.compile(r"^\s*class\s+(\w+)", re.MULTILINE)
 
@@ -62,7 +61,7 @@ def look(session: Session) -> list[str]:
             continue
         now = meaning_of(deployment.spec, known=meaning)
         changed = sorted(_names(meaning, now))
-        anew = [f"{n} (run the cell of {name} again)" for n in _defined_anew(deployment.spec.cls, session.shell)]
+        anew = _outdated(deployment.spec.cls)
         content = {n: now.parts[n].digest if n in now.parts else "" for n in changed}
         if session.registry.mark(name, stale=(*changed, *anew)) and (card := session.cards.get(name)):
             card.redraw()
@@ -72,18 +71,25 @@ def look(session: Session) -> list[str]:
     return found
 
 
-def _defined_anew(cls: type[Any], shell: InteractiveShell) -> Iterator[str]:
-    """Classes of the notebook that the service's class was made from, and whose names stand for other ones now."""
-    parts = [*cls.__mro__[1:]]
+def _outdated(cls: type[Any]) -> list[str]:
+    """What the service's class was made from, and what the notebook calls by that name something else now; with the way
+    out, since only the cell that made it can take the new one.
+    """
+    versions = Versions(cls)
+    found = []
+    for base in cls.__mro__[:-1]:
+        names = [b.__name__ for b in base.__bases__ if versions.differs(b)]
+        names += [f.__name__ for f in _functions_taken(base) if versions.has_overtaken(f)]
+        found += [f"{name} (run the cell of {base.__name__} again)" for name in names]
+    return list(dict.fromkeys(found))
+
+
+def _functions_taken(cls: type[Any]) -> Iterator[FunctionType]:
+    """Functions of the notebook that stand in a class under another name, or are defaults of its methods."""
     for member in vars(cls).values():
         for function in functions_in(member):
-            space = function.__globals__
-            parts += [t for annotation in annotations_of(function).values() for t in types_in(annotation, space)]
-    for part in dict.fromkeys(parts):
-        now = shell.user_ns.get(part.__name__)
-        now = now.inner if isinstance(now, Service) else now
-        if is_notebooks(part) and isinstance(now, type) and now is not part and digest_of(now) != digest_of(part):
-            yield part.__name__
+            defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+            yield from (f for f in (function, *defaults) if isinstance(f, FunctionType))
 
 
 def _names(packed: Meaning, now: Meaning) -> Iterator[str]:

@@ -5,7 +5,8 @@ A swap makes another one of these around the same state: the new class's methods
 
 from __future__ import annotations
 
-import io
+import functools
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,9 +17,11 @@ from nbcompose.batching.batcher import Batcher
 from nbcompose.declaration import Service
 from nbcompose.errors import CannotSwap
 from nbcompose.replica.launch import ByValue
+from nbcompose.replica.main_module import MainModule, MainUnpickler
+from nbcompose.replica.sources import know_lines
 from nbcompose.schema import ApiSchema
 from nbcompose.spec import ApiSpec, ServiceSpec
-from nbcompose.wire.cloudpickle_adapter import Unpickler, forget_class, known_classes
+from nbcompose.wire.cloudpickle_adapter import forget_class, known_classes, set_class_state
 
 
 class Api:
@@ -35,11 +38,13 @@ class Api:
 
 
 class Code:
-    """One version. `bind` gives it its instance. `sources`: its lines by file, to be known when it is taken."""
+    """One version. `bind` gives it its instance. `renewal`: what else changes in this process when it is taken, where
+    it comes after another.
+    """
 
-    def __init__(self, spec: ServiceSpec, sources: Mapping[str, str] | None = None) -> None:
+    def __init__(self, spec: ServiceSpec, renewal: Renewed | None = None) -> None:
         self.spec = spec
-        self.sources = sources or {}
+        self.renewal = renewal
         self.schemas: Mapping[str, ApiSchema] = {a.name: ApiSchema.of(spec.cls, a) for a in spec.apis}
         self.apis = {a.name: Api(a, self.schemas[a.name], spec.name) for a in spec.apis}
         self.instance: Any = None
@@ -57,13 +62,35 @@ class Swap:
     """What a replica is sent when its service gets new code, as plain data. `spec.cls` comes through `origin`.
 
     `changed`: the values of the notebook that the new code is to see as they are there now; others stay as they have
-    become here. `stores`: globals that the service's code sets itself.
+    become here. `affected`: its functions and classes whose code may reach what has changed. `stores`: globals that the
+    service's code sets itself.
     """
 
     spec: ServiceSpec
     origin: ByValue
     changed: frozenset[str]
+    affected: frozenset[str]
     stores: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """What changes in this process, besides the instance, when new code is taken. `sources`: its lines, by file.
+
+    `main`: what the names of its notebook stand for, if it has one. `classes`: classes that both versions share, since
+    there are instances of them, and the members that they are to have.
+    """
+
+    sources: Mapping[str, str]
+    main: MainModule | None
+    classes: tuple[tuple[type[Any], dict[str, Any]], ...]
+
+    def take(self) -> None:
+        know_lines(self.sources)
+        if self.main is not None:
+            sys.modules["__main__"] = self.main
+        for cls, members in self.classes:
+            set_class_state(cls, members)
 
 
 def renew(old: Code, swap: Swap) -> Code:
@@ -74,29 +101,45 @@ def renew(old: Code, swap: Swap) -> Code:
     _check_state(old.instance)
     for base in old.spec.cls.__mro__:  # the class is made anew, also where its cell was not run again
         forget_class(base)
-    cls: type[Any] = _Unpickler(swap).load()
+    main = MainModule((swap.origin.payload, swap.origin.sources))
+    reader = _Unpickler(swap, main)
+    cls = reader.load_all()
     _keep_attributes(old.spec.cls, cls)
     _keep_globals(old.spec.cls, cls, swap)
-    new = Code(replace(swap.spec, cls=cls), swap.origin.sources)
+    of_notebook = main if cls.__module__ == main.__name__ else None
+    new = Code(replace(swap.spec, cls=cls), Renewed(swap.origin.sources, of_notebook, tuple(reader.shared)))
     new.instance = object.__new__(cls)
     new.instance.__dict__ = old.instance.__dict__
     return new
 
 
-class _Unpickler(Unpickler):
-    """Leaves alone the notebook's classes that are here already and have not changed: others have instances of them,
-    and they may have state of their own. (cloudpickle would set all that they had in the notebook.)
+class _Unpickler(MainUnpickler):
+    """Leaves alone the notebook's classes that are here already: others have instances of them, they may have state of
+    their own, and the old code uses them until the new is taken. (cloudpickle would set all that they had in the
+    notebook.) `shared`: these, and the members that they are to get then.
     """
 
-    def __init__(self, swap: Swap) -> None:
-        super().__init__(io.BytesIO(swap.origin.payload))
+    def __init__(self, swap: Swap, main: MainModule) -> None:
+        super().__init__(swap.origin.payload, main)
+        self.shared: list[tuple[type[Any], dict[str, Any]]] = []
         self._here = known_classes()
-        self._changed = swap.changed
+        self._swap = swap
 
     def set_class_state(self, cls: type[Any], state: Any) -> type[Any]:
-        if cls in self._here and cls.__name__ not in self._changed:
-            return cls
-        return super().set_class_state(cls, state)
+        if cls not in self._here:
+            return super().set_class_state(cls, state)
+        members = {n: m for n, m in state[0].items() if self._is_new(cls.__name__, n, m)}
+        self.shared.append((cls, members))
+        return cls
+
+    def _is_new(self, cls: str, name: str, member: Any) -> bool:
+        """Whether a member of a class that is here has to come from the notebook. Its code has to see the new globals,
+        and what Python, pydantic or a cache has made of code that may give other answers now is made anew.
+        """
+        if cls in self._swap.changed or any(True for _ in _functions(member)):
+            return True
+        made = isinstance(member, functools._lru_cache_wrapper) or name.startswith("__pydantic_")
+        return made and cls in self._swap.affected
 
 
 def _check_state(instance: Any) -> None:
@@ -139,7 +182,8 @@ def _keep_globals(old: type[Any], new: type[Any], swap: Swap) -> None:
         here.update(space)
     for space in _spaces(new):
         for name, value in list(space.items()):
-            if name in here and name not in swap.changed and not name.startswith("__") and not _is_code(value):
+            is_new = name in swap.changed or name in swap.affected
+            if name in here and not is_new and not name.startswith("__") and not _is_code(value):
                 space[name] = here[name]
         for name in swap.stores - swap.changed:
             if name in here:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-import pickle
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,8 @@ from nbcompose.declaration import Service
 from nbcompose.errors import LaunchError
 from nbcompose.host import environment
 from nbcompose.host.devices import apply_threads
-from nbcompose.replica.sources import Source, find_source, know_lines, use_sources
+from nbcompose.replica import main_module
+from nbcompose.replica.sources import Source, find_source, use_sources
 from nbcompose.spec import ServiceSpec
 
 
@@ -82,10 +82,9 @@ def load_spec(launch: Launch) -> ServiceSpec:
 
 def _load_class(origin: ByValue | ByImport) -> type[Any]:
     if isinstance(origin, ByValue):
-        know_lines(origin.sources)
-        cls: type[Any] = pickle.loads(origin.payload)
-        return cls
+        return main_module.take(origin.payload, origin.sources)
     use_sources(origin.sources)
+    main_module.stand_in(origin.module)
     return class_of(load_module(origin.module, origin.file), origin.attribute)
 
 

@@ -26,7 +26,6 @@ from nbcompose.replica.code import Api, Code, Swap, renew
 from nbcompose.replica.metrics import ServiceMetrics
 from nbcompose.replica.own_metrics import OwnMetrics
 from nbcompose.replica.siblings import METRICS
-from nbcompose.replica.sources import know_lines
 from nbcompose.replica.threads import ThreadItems, WorkerThreads
 from nbcompose.replica.timing import TimedCall, outcome
 from nbcompose.schema import ApiSchema
@@ -129,7 +128,8 @@ class Runtime:
         """New calls go to `code`; those in hand finish on the one before."""
         self._former.append(self.code)
         self.code = code
-        know_lines(code.sources)
+        if code.renewal is not None:
+            code.renewal.take()
         self.metrics.know(code.apis)
 
     async def idle(self) -> None:

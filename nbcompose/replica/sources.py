@@ -7,12 +7,11 @@ save faster.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import linecache
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -93,15 +92,3 @@ def lines_of(source: Source) -> str:
 def from_module(module: str, name: str) -> Any:
     """What stands for a class or value that new code shares with the module which was imported here."""
     return getattr(sys.modules[module], name)
-
-
-def cached_property(function: Callable[..., Any], name: str | None) -> functools.cached_property[Any]:
-    """One of a notebook's class, made again here."""
-    made = functools.cached_property(function)
-    made.attrname = name
-    return made
-
-
-def remembered(function: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
-    """A function of the notebook under `lru_cache`, made again here with a cache of its own."""
-    return functools.lru_cache(**parameters)(function)

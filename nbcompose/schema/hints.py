@@ -8,13 +8,16 @@ the class was written, and what they mean is written back. Which type is validat
 
 from __future__ import annotations
 
+import collections.abc
 import copyreg
 import dataclasses
+import functools
 import inspect
+import operator
 import sys
 from collections.abc import Callable, Mapping
-from types import FunctionType, SimpleNamespace
-from typing import Annotated, Any, ForwardRef, Optional, get_origin
+from types import FunctionType, GenericAlias, SimpleNamespace, UnionType
+from typing import Annotated, Any, ForwardRef, Optional, cast, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -97,6 +100,30 @@ def _settle(function: Any, name: str, default: Any, annotation: Any) -> None:
     code, defaults = function.__code__, list(function.__defaults__ or ())
     defaults[code.co_varnames.index(name) - code.co_argcount] = default
     function.__defaults__ = tuple(defaults)
+
+
+def renew(function: Callable[..., Any], newest: Callable[[Any], Any]) -> None:
+    """Have the annotations of a method name the newest of the classes that they name."""
+    inner = inspect.unwrap(function)
+    written = annotations_of(inner)
+    renewed = {name: _renewed(annotation, newest) for name, annotation in written.items()}
+    _write(inner, {name: annotation for name, annotation in renewed.items() if annotation is not written[name]})
+
+
+def _renewed(annotation: Any, newest: Callable[[Any], Any]) -> Any:
+    parts = getattr(annotation, "__args__", ())
+    if isinstance(annotation, type) or not parts:
+        return newest(annotation)
+    new = tuple(_renewed(part, newest) for part in parts)
+    if all(now is before for now, before in zip(new, parts, strict=True)):
+        return annotation
+    if isinstance(annotation, UnionType):
+        return functools.reduce(operator.or_, new)
+    if get_origin(annotation) is collections.abc.Callable:
+        return Callable[new[0] if new[0] is ... else list(new[:-1]), new[-1]]
+    if isinstance(annotation, GenericAlias):
+        return GenericAlias(cast(type, annotation.__origin__), new)
+    return annotation.copy_with(new)  # what typing makes
 
 
 def of_class(cls: type) -> dict[str, Any]:

@@ -34,6 +34,12 @@ def invalid_result(label: str, verb: str, annotation: str, value: object, error:
     return InvalidResult("\n  ".join([head + ":", *lines, *_more(error)]))
 
 
+def in_short(error: ValidationError) -> str:
+    """In a line."""
+    found = _problems(error)
+    return "; ".join([*(f"{_path(d)}{_text(d)}" for d in found[:SHOWN]), *_more(error)])
+
+
 def _problems(error: ValidationError) -> list[ErrorDetails]:
     return error.errors(include_url=False, include_context=False)[:KEPT]
 

@@ -12,16 +12,17 @@ import copyreg
 import dataclasses
 import enum
 import pickle
-import sys
 import threading
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from pydantic import BaseModel, PydanticUserError, RootModel, TypeAdapter
+from pydantic import BaseModel, PydanticUserError, RootModel, TypeAdapter, ValidationError
 
 from nbcompose.errors import InvalidArgument
+from nbcompose.schema.problems import in_short
 from nbcompose.wire.cloudpickle_adapter import find_class, is_importable
+from nbcompose.wire.named import newest
 
 Reduced = tuple[Any, ...]
 
@@ -109,20 +110,21 @@ def resolve_class(key: str) -> type:
     return table.resolve(key)
 
 
-def newest(cls: type) -> type:
-    """What this process's `__main__` calls by the name of `cls` now; `cls` itself where that is nothing of the kind."""
-    if cls.__module__ != "__main__" or "<locals>" in cls.__qualname__:
-        return cls
-    found: Any = sys.modules.get("__main__")
-    for name in cls.__qualname__.split("."):
-        found = getattr(found, name, None)
-    if isinstance(found, type) and (found.__module__, found.__qualname__) == ("__main__", cls.__qualname__):
-        return found
-    return cls
+def is_record(cls: type) -> bool:
+    """Whether instances are what their fields say, so that they can be fitted to another definition."""
+    return instance_reducer(cls) is not None
 
 
-def _revive_member(cls: type[enum.Enum], name: str | None, value: Any) -> Any:
-    target = newest(cls)
+def fitted(value: Any, target: type) -> Any:
+    """A record as one of another definition of its class. Raises `InvalidArgument` where it does not fit."""
+    if isinstance(value, enum.Enum):
+        return _revive_member(type(value), value.name, value.value, target)
+    fields = value._asdict() if isinstance(value, tuple) else _fields(value)  # type: ignore[attr-defined]
+    return _fit(target, fields)
+
+
+def _revive_member(cls: type[enum.Enum], name: str | None, value: Any, target: Any = None) -> Any:
+    target = newest(cls) if target is None else target
     if target is cls or not issubclass(target, enum.Enum):
         return cls(value)
     if name is not None and name in target.__members__:
@@ -177,6 +179,8 @@ def _fields(value: Any) -> Any:
 
 def _fit(target: type, fields: Any) -> Any:
     try:
+        if unknown := _unknown(target, fields):
+            raise ValueError(f"{', '.join(unknown)} is not known")
         try:
             return _adapter(target).validate_python(fields, by_name=True, by_alias=False)
         except PydanticUserError:
@@ -184,9 +188,30 @@ def _fit(target: type, fields: Any) -> Any:
             return target(**fields)
     except Exception as error:
         raise InvalidArgument(
-            f"{target.__qualname__} was re-run since this value was made, and the value does not fit the new "
-            f"definition: {error}. Restart the service that still has the old one, or make the value again"
+            f"{target.__qualname__} is another one where this value was made: its cell was run again in between, and "
+            f"the value does not fit: {_reason(error)}. `%services refresh` brings services up to date; a value that "
+            "is the older one has to be made again"
         ) from error
+
+
+def _unknown(target: Any, fields: Any) -> list[str]:
+    """Fields that a record does not have: what is in them would be lost."""
+    if issubclass(target, BaseModel):
+        known = fields if target.model_config.get("extra") == "allow" else target.model_fields
+    elif dataclasses.is_dataclass(target):
+        known = [f.name for f in dataclasses.fields(target)]
+    else:
+        known = getattr(target, "_fields", fields)
+    return sorted(set(fields) - set(known)) if isinstance(fields, dict) else []
+
+
+def why(error: InvalidArgument) -> str:
+    """Why `fitted` could not do it."""
+    return _reason(error.__cause__ or error)
+
+
+def _reason(error: BaseException) -> str:
+    return in_short(error) if isinstance(error, ValidationError) else str(error)
 
 
 @lru_cache(maxsize=64)

@@ -11,10 +11,13 @@ Seen to hold from 3.1.0 to 3.1.3; tests/canaries/test_cloudpickle.py fails first
 - A function is reduced (`Pickler._dynamic_function_reduce`) to `_make_function` with its code and its globals as the
   first two arguments, and to a state of (attributes, slots); of the slots `__globals__` holds what its code names, and
   `_cloudpickle_submodules` is of no meaning.
+- Functions that share their globals will share them again: a Pickler keeps in `globals_ref`, by the `id` of these, what
+  they will be, and takes what it finds there.
 - A module is named by `subimport`.
 
 What is *not* left to cloudpickle is code: 3.1.3 writes `<dynamic-code>` in place of the file, and tracebacks lose
-their lines. Here code is what it was, to the last line number, whatever cloudpickle makes of it.
+their lines. Here code is what it was, to the last line number, whatever cloudpickle makes of it. And a class keeps its
+`__qualname__`, by which pickle looks for one that stands in another.
 """
 
 from __future__ import annotations
@@ -52,10 +55,20 @@ def make_code(*fields: Any) -> CodeType:
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """cloudpickle's, with code as it is."""
+    """cloudpickle's, with code as it is, and with the place of a class that stands in another."""
 
     def reducer_override(self, value: Any) -> Any:
-        return reduce_code(value) if type(value) is CodeType else super().reducer_override(value)
+        if type(value) is CodeType:
+            return reduce_code(value)
+        reduced = super().reducer_override(value)
+        if isinstance(value, type) and value.__qualname__ != value.__name__ and _kind(reduced) == "class":
+            members, _ = reduced[2]
+            members["__qualname__"] = value.__qualname__
+        return reduced
+
+    def share_globals(self, space: dict[str, Any], stand_in: Any) -> None:
+        """Functions whose globals are `space` will have what `stand_in` becomes."""
+        self.globals_ref[id(space)] = stand_in
 
     def reduce_function(self, function: FunctionType) -> Reduced:
         """A function by value, wherever it is defined."""
@@ -71,9 +84,14 @@ class Unpickler(pickle.Unpickler):
         return self.set_class_state if mine else super().find_class(module, name)
 
     def set_class_state(self, cls: type[Any], state: Any) -> type[Any]:
-        """Fill a class, new or known, with what it had where it was pickled."""
+        """Fill a class, new or known, with what it had where it was pickled: `state` is (members, slots)."""
         made: type[Any] = cloudpickle._class_setstate(cls, state)
         return made
+
+
+def set_class_state(cls: type[Any], members: dict[str, Any]) -> None:
+    """Give a class that is known already other members."""
+    cloudpickle._class_setstate(cls, (members, {}))
 
 
 Kind = Literal["module", "class", "function", "other"]

@@ -1,12 +1,15 @@
-"""What pickle knows by its name only, though a notebook has made it: new types, aliases of types, functions that
-dispatch on a type. How each is taken apart, and made again in the process that it was sent to.
+"""What pickle knows by its name only, or not at all, though a notebook has made it: new types, aliases of types,
+functions that dispatch on a type or remember what they answered, cached properties. How each is taken apart, and made
+again in the process that it was sent to.
 """
 
 from __future__ import annotations
 
 import functools
+import re
+import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from types import FunctionType
 from typing import Any, cast
 
@@ -15,15 +18,23 @@ import typing_extensions
 from typing_extensions import TypeAliasType
 from typing_inspection.typing_objects import is_newtype, is_typealiastype
 
+from nbcompose.declaration.handle import Service
 from nbcompose.schema.hints import of_alias
 
 # Functions apart, which are known by their code.
 KINDS = frozenset(
-    getattr(library, name)
-    for library in (typing, typing_extensions)
-    for name in ("NewType", "TypeAliasType", "ParamSpec", "TypeVarTuple")
-    if hasattr(library, name)
+    {
+        functools.cached_property,  # before Python 3.12 it has a lock
+        functools._lru_cache_wrapper,
+        *(
+            getattr(library, name)
+            for library in (typing, typing_extensions)
+            for name in ("NewType", "TypeAliasType", "ParamSpec", "TypeVarTuple")
+            if hasattr(library, name)
+        ),
+    }
 )
+_HISTORY = re.compile(r"_+|_i*\d*")
 _DISPATCH = cast(Any, functools.singledispatch(len)).__code__
 
 
@@ -37,6 +48,44 @@ def implementations(thing: Any) -> Mapping[Any, Any] | None:
     return None
 
 
+def is_notebooks(thing: Any) -> bool:
+    """Whether a class or function exists in this process only."""
+    return getattr(thing, "__module__", None) == "__main__" or "<locals>" in getattr(thing, "__qualname__", "")
+
+
+def newest(thing: Any, current: Container[int] | None = None) -> Any:
+    """What `__main__` calls by the name of a class, a new type or an alias now: its cell may have been run again.
+
+    Itself where that is something else, or where it is still in use: under another name (`Old = Order`), or because the
+    newest extends it. `current`: the ids of what any name stands for, where many are looked up (`names_now`).
+    """
+    if not (isinstance(thing, type) or is_newtype(thing) or is_typealiastype(thing)) or thing.__module__ != "__main__":
+        return thing
+    path = getattr(thing, "__qualname__", thing.__name__)
+    found: Any = sys.modules["__main__"]
+    for name in path.split("."):
+        found = _inner(getattr(found, name, None))
+    if found is thing or isinstance(found, type) != isinstance(thing, type) or not is_notebooks(found):
+        return thing
+    if getattr(found, "__qualname__", path) != path or (isinstance(found, type) and thing in found.__mro__):
+        return thing
+    return thing if id(thing) in (names_now() if current is None else current) else found
+
+
+def names_now() -> dict[int, list[str]]:
+    """The names of `__main__` by the id of what they stand for; without those that IPython gives to what was run."""
+    found: dict[int, list[str]] = {}
+    for name, value in list(vars(sys.modules["__main__"]).items()):
+        if not _HISTORY.fullmatch(name):
+            found.setdefault(id(_inner(value)), []).append(name)
+    return found
+
+
+def _inner(value: Any) -> Any:
+    """Once its cell has run, the name of the class stands for the service."""
+    return value.inner if isinstance(value, Service) else value
+
+
 def is_named(thing: Any) -> bool:
     """Whether it is of these kinds."""
     if isinstance(thing, FunctionType):
@@ -46,6 +95,10 @@ def is_named(thing: Any) -> bool:
 
 def reduced(thing: Any) -> Any:
     """How a thing of these kinds is to be pickled: by its name where another process can import it."""
+    if isinstance(thing, functools.cached_property):
+        return _cached_property, (thing.func, thing.attrname)
+    if isinstance(thing, functools._lru_cache_wrapper):
+        return (_remembering, (thing.__wrapped__, thing.cache_parameters())) if is_notebooks(thing) else NotImplemented
     if thing.__module__ not in ("__main__", *cloudpickle.list_registry_pickle_by_value()):
         return NotImplemented
     if is_newtype(thing):
@@ -61,6 +114,10 @@ def reduced(thing: Any) -> Any:
 
 def meant(thing: Any) -> tuple[Any, ...]:
     """What a thing of these kinds says, for a digest: its name, and then all that may name the thing itself."""
+    if isinstance(thing, functools.cached_property):
+        return thing.attrname, thing.func
+    if isinstance(thing, functools._lru_cache_wrapper):
+        return thing.__name__, thing.__wrapped__, thing.cache_parameters()
     if is_newtype(thing):
         return thing.__name__, thing.__supertype__
     if is_typealiastype(thing):
@@ -69,6 +126,17 @@ def meant(thing: Any) -> tuple[Any, ...]:
 
 
 # -- in the process that it was sent to
+
+
+def _cached_property(function: Callable[..., Any], name: str | None) -> functools.cached_property[Any]:
+    made = functools.cached_property(function)
+    made.attrname = name
+    return made
+
+
+def _remembering(function: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
+    """With a cache of its own."""
+    return functools.lru_cache(**parameters)(function)
 
 
 def _new_type(name: str, module: str, supertype: Any) -> Any:

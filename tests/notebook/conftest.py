@@ -92,20 +92,30 @@ def bare() -> Iterator[Notebook]:
     InteractiveShell.clear_instance()
 
 
+@contextlib.contextmanager
+def loaded(name: str, value: str) -> Iterator[Notebook]:
+    """A shell with the extension, in which a variable of the environment is set."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name, value)
+        notebook = Notebook(make_shell())
+        notebook.ok("%load_ext nbcompose\nfrom nbcompose import api, depends, service")
+        yield notebook
+        notebook.ok("%unload_ext nbcompose")
+        InteractiveShell.clear_instance()
+
+
 @pytest.fixture(scope="module")
 def notebook() -> Iterator[Notebook]:
     """A shell with the extension, whose zygote preloads nothing; one for all tests of a file."""
-    before = os.environ.get("NBCOMPOSE_PRELOAD")
-    os.environ["NBCOMPOSE_PRELOAD"] = ""
-    notebook = Notebook(make_shell())
-    notebook.ok("%load_ext nbcompose\nfrom nbcompose import api, depends, service")
-    yield notebook
-    notebook.ok("%unload_ext nbcompose")
-    InteractiveShell.clear_instance()
-    if before is None:
-        del os.environ["NBCOMPOSE_PRELOAD"]
-    else:
-        os.environ["NBCOMPOSE_PRELOAD"] = before
+    with loaded("NBCOMPOSE_PRELOAD", "") as notebook:
+        yield notebook
+
+
+@pytest.fixture(scope="module", params=["fork", "cold"])
+def started(request: pytest.FixtureRequest) -> Iterator[Notebook]:
+    """The same, once with replicas that are forked, and once with those that start cold."""
+    with loaded(*{"fork": ("NBCOMPOSE_PRELOAD", ""), "cold": ("NBCOMPOSE_ZYGOTE", "0")}[request.param]) as notebook:
+        yield notebook
 
 
 @pytest.fixture

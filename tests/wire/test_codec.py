@@ -650,7 +650,7 @@ def test_a_value_that_does_not_fit_the_newest_class(
 ) -> None:
     body = wire.body(make(notebook))
     notebook.run(cell)
-    with pytest.raises(InvalidArgument, match=f"^{name} was re-run since this value was made"):
+    with pytest.raises(InvalidArgument, match=f"^{name} is another one where this value was made"):
         wire.decoder.decode(body)
 
 

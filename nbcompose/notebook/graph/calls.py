@@ -13,6 +13,7 @@ from typing import Any
 
 from nbcompose.calling.caller import Caller
 from nbcompose.calling.portal import background
+from nbcompose.engine.deployment import Deployment
 from nbcompose.errors import InvalidArgument, RemoteTraceback, UnknownApi, UnknownService
 from nbcompose.export.checks.recording import RecordedCaller
 from nbcompose.notebook.failures import cell_names
@@ -49,11 +50,11 @@ class Results:
 
 
 class Schemas:
-    """The schemas of services that run. They are made once for each version of a class; from any thread."""
+    """The schemas of services that run. They are made once for each version; from any thread."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._made: dict[tuple[str, str], tuple[type, ApiSchema]] = {}
+        self._made: dict[tuple[str, str], tuple[Deployment, ApiSchema]] = {}
 
     def find(self, service: str, api: str) -> tuple[ServiceSpec, ApiSpec, ApiSchema]:
         """Raises `UnknownService`, `UnknownApi`."""
@@ -64,10 +65,10 @@ class Schemas:
         found = spec.api(api)
         if found is None:
             raise UnknownApi(f"{service} has no api {api!r}; it has: {', '.join(a.name for a in spec.apis)}")
-        cls, schema = self._made.get((service, api), (None, None))
-        if schema is None or cls is not spec.cls:
+        made_for, schema = self._made.get((service, api), (None, None))
+        if schema is None or made_for is not deployment:
             schema = ApiSchema.of(spec.cls, found)
-            self._made[service, api] = (spec.cls, schema)
+            self._made[service, api] = (deployment, schema)
         return spec, found, schema
 
     def form(self, service: str, api: str) -> Message:
