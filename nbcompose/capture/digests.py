@@ -160,7 +160,7 @@ class _Pickler(cloudpickle_adapter.Pickler):
         super().__init__(sink, protocol=5, buffer_callback=sink.take_buffer)
         self._digester = digester
         self._flat = flat
-        self._kept: set[type[Any]] = set()
+        self._kept: set[int] = set()  # ids: a class may have no hash
 
     def reducer_override(self, thing: Any) -> Any:
         digester = self._digester
@@ -196,8 +196,8 @@ class _Pickler(cloudpickle_adapter.Pickler):
     def _newest(self, thing: Any, versions: Versions) -> Any:
         """What counts in the place of a class; but where a value is of one that says something else, that counts."""
         if versions.differs(type(thing)) and not is_record(type(thing)):
-            self._kept.add(type(thing))
-        return thing if isinstance(thing, type) and thing in self._kept else versions.newest(thing)
+            self._kept.add(id(type(thing)))
+        return thing if id(thing) in self._kept else versions.newest(thing)
 
     def _class(self, cls: type[Any]) -> Any:
         if cls.__module__ in ("builtins", "typing"):

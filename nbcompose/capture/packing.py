@@ -209,7 +209,7 @@ def _refusal(cls: type[Any], error: Exception, shared: Places | None = None) -> 
                 f"{cls.__name__} uses {name!r} ({type(value).__name__}), which cannot be sent to a replica: {reason}. "
                 "Make it in __init__ instead"
             )
-        if outdated is not None and type(outdated.thing) in kept:
+        if outdated is not None and id(type(outdated.thing)) in kept:
             return CaptureError(f"{cls.__name__} uses {name!r}, {error}: run the cell that makes it again")
     return CaptureError(f"{cls.__name__} cannot be sent to a replica: {error}")
 

@@ -33,10 +33,10 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """How many bytes a value takes, and the classes of its values that say something else now."""
+    """How many bytes a value takes, and the ids of the classes of its values that say something else now."""
 
     size: int
-    kept: frozenset[type[Any]]
+    kept: frozenset[int]
 
 
 def pack(cls: type[Any], shared: Places | None = None) -> Packed:
@@ -70,8 +70,8 @@ class _Pickler(cloudpickle_adapter.Pickler):
         self.share_globals(vars(sys.modules["__main__"]), MainGlobals())
         self.files: dict[str, None] = {}
         self.names: dict[str, Any] = {}  # the classes and functions in it that are the notebook's, by name
-        self.kept: dict[type[Any], Any] = {}  # with the first value of each
-        self._met: set[type[Any]] = set()
+        self.kept: dict[int, Any] = {}  # the first value of each, by the id of its class
+        self._met: set[int] = set()  # ids: a class may have no hash
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, CodeType):
@@ -80,10 +80,10 @@ class _Pickler(cloudpickle_adapter.Pickler):
         if where is not None:
             return (from_module, where)
         now = self._versions.newest(value)
-        if now is not value and value not in self.kept:
+        if now is not value and id(value) not in self.kept:
             return (_itself, (now,))
         if isinstance(value, type):
-            self._met.add(value)
+            self._met.add(id(value))
             self._versions.check(value)
         elif self._versions.differs(type(value)):
             return self._outdated(value)
@@ -93,14 +93,15 @@ class _Pickler(cloudpickle_adapter.Pickler):
 
     def check(self) -> None:
         """Raises `Outdated` where two versions of a class are in the pickle."""
-        for cls, value in self.kept.items():
-            if self._versions.newest(cls) in self._met:
+        for value in self.kept.values():
+            cls = type(value)
+            if id(self._versions.newest(cls)) in self._met:
                 raise Outdated(value, f"made from {said(cls)}, and {cls.__name__} as it is now")
 
     def _outdated(self, value: Any) -> Any:
         cls = type(value)
         if not is_record(cls):
-            self.kept.setdefault(cls, value)
+            self.kept.setdefault(id(cls), value)
             return super().reducer_override(value)
         try:
             make, arguments, *rest = fitted(value, self._versions.newest(cls)).__reduce_ex__(5)

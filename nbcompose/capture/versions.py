@@ -33,7 +33,7 @@ class Versions:
 
     def __init__(self, root: type[Any] | None = None) -> None:
         self._current = {*names_now(), id(root)}
-        self._changed: dict[Any, bool] = {}
+        self._changed: dict[int, tuple[Any, bool]] = {}  # by id: a class may have no hash
 
     def newest(self, thing: Any) -> Any:
         """The class, new type or alias that the notebook calls by this name now; see `named.newest`."""
@@ -44,10 +44,10 @@ class Versions:
         now = self.newest(thing)
         if now is thing:
             return False
-        if thing not in self._changed:
+        if id(thing) not in self._changed:
             before, after = (Digester(is_notebooks).told(version, flat=True) for version in (thing, now))
-            self._changed[thing] = before is None or before != after
-        return self._changed[thing]
+            self._changed[id(thing)] = thing, before is None or before != after
+        return self._changed[id(thing)][1]
 
     def has_overtaken(self, function: FunctionType) -> bool:
         """Whether the notebook calls another function by this name, which does something else."""

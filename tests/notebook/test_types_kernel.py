@@ -16,7 +16,7 @@ from tests.notebook.conftest import Kernel, start_kernel
 pytestmark = pytest.mark.system
 
 TYPES = """
-import dataclasses, decimal, enum, functools, typing
+import dataclasses, datetime, decimal, enum, functools, typing
 from collections.abc import Iterator
 from typing import Annotated, Generic, Literal, NamedTuple, NewType, Protocol, TypedDict, TypeVar
 import numpy as np
@@ -36,6 +36,16 @@ Mode = Literal["a", "b"]
 
 class Color(enum.Enum):
     RED = "red"
+
+class Outer:
+    class Shade(enum.Enum):
+        DARK = "dark"
+    @dataclasses.dataclass
+    class Item:
+        x: int
+        @functools.cached_property
+        def twice(self):
+            return self.x * 2
 
 class Point(NamedTuple):
     x: int
@@ -116,6 +126,16 @@ CASES: dict[str, tuple[str, str, Any, str, Any]] = {
                           {"value": 1}),
     "counted": ("Counted", "Counted('abc')", {"word": "abc"}, "Counted(word='abc', size=3)",
                 {"word": "abc", "size": 3}),
+    "nested": ("Outer.Item", "Outer.Item(1)", {"x": 1}, "Outer.Item(x=1)", {"x": 1}),
+    "nested_enumeration": ("Outer.Shade", "Outer.Shade.DARK", "dark", "<Shade.DARK: 'dark'>", "dark"),
+    "union": ("int | Point", "Point(1)", [1, 2], "Point(x=1, y=2)", [1, 2]),
+    "many": ("dict[str, list[Outer.Item]]", "{'a': [Outer.Item(1)]}", {"a": [{"x": 1}]},
+             "{'a': [Outer.Item(x=1)]}", {"a": [{"x": 1}]}),
+    "array": ("np.ndarray", "np.ones((1, 2))", [[1, 1]], "array([[1., 1.]])", [[1.0, 1.0]]),
+    "frame": ("pd.DataFrame", "pd.DataFrame({'a': [1]}, index=['i'])", [{"index": "i", "a": 1}],
+              "   a\ni  1", [{"index": "i", "a": 1}]),
+    "day": ("datetime.date", "datetime.date(2026, 11, 26)", "2026-11-26", "datetime.date(2026, 11, 26)", "2026-11-26"),
+    "exact": ("decimal.Decimal", "decimal.Decimal('1.10')", "1.10", "Decimal('1.10')", "1.10"),
     "field": ("int", "5", 5, "5", 5),
 }  # fmt: skip
 if sys.version_info >= (3, 12):
