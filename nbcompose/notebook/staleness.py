@@ -81,7 +81,7 @@ def _defined_anew(cls: type[Any], shell: InteractiveShell) -> Iterator[str]:
             parts += [t for annotation in annotations_of(function).values() for t in types_in(annotation, space)]
     for part in dict.fromkeys(parts):
         now = shell.user_ns.get(part.__name__)
-        now = now.inner if isinstance(now, Service) else now
+        now = now.spec.cls if isinstance(now, Service) else now
         if is_notebooks(part) and isinstance(now, type) and now is not part and digest_of(now) != digest_of(part):
             yield part.__name__
 

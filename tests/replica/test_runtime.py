@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from chain_services import Front, Leaf, Mid
+from chain_services import Front, Leaf, Mid, Whole
 from faulty_services import Faulty
 from stream_services import Batches, Between, Impatient, Narrow, Sleeper, Words
 
@@ -347,3 +347,23 @@ def test_forked_replicas_do_not_share_their_random_numbers(running: Running) -> 
         found.setdefault(pid, (numpys, pythons))
     assert len({n for n, _ in found.values()}) == 3
     assert len({p for _, p in found.values()}) == 3
+
+
+def test_a_service_may_be_made_in_another_whose_module_has_its_class(running: Running) -> None:
+    assert running.up(Whole).add_two(1) == 3
+
+
+def test_a_service_cannot_be_made_where_only_its_name_has_come_along(running: Running) -> None:
+    class Cell:  # goes by value, as those of a notebook do
+        def __init__(self) -> None:
+            self.leaf = Leaf()
+
+        @nbcompose.api
+        def add_two(self, a: int) -> int:
+            return self.leaf.add(a, 2)
+
+    running.deploy(nbcompose.service(Cell))
+    status = running.registry.wait("Cell")
+    assert status.state == "failed"
+    assert "the class of Leaf is not in this process" in str(status.error)
+    assert "Write `leaf = depends(Leaf)`" in str(status.error)
