@@ -18,7 +18,6 @@ from nbcompose.replica.encodings import MAX_MEMBERS, decoded
 from nbcompose.spec import Http
 from tests.replica.http_server import Served, error_of, serving
 
-
 gzipped = partial(gzip.compress, mtime=0)  # without the time in it, which would be in names of cases
 
 
