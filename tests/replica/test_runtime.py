@@ -12,9 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from chain_services import Front, Leaf, Mid, Whole
+from chain_services import Front, Leaf, Mid
 from faulty_services import Faulty
 from stream_services import Batches, Between, Impatient, Narrow, Sleeper, Words
+from whole_services import Whole
 
 import nbcompose
 from nbcompose import switchboard

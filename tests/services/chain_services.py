@@ -61,15 +61,3 @@ class Asks:
     @api
     def value(self) -> int:
         return self.three
-
-
-@service
-class Whole:
-    """Has a leaf of its own, in its process."""
-
-    def __init__(self) -> None:
-        self.leaf = Leaf()
-
-    @api
-    def add_two(self, a: int) -> int:
-        return self.leaf.add(a, 2)
