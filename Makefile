@@ -15,7 +15,8 @@ export HF_HUB_OFFLINE := 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # The kernel is the one of the virtual environment, without what this user has added to kernels in general.
 export JUPYTER_PREFER_ENV_PATH := 1
-unexport JUPYTER_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV
+# (Where Python may not keep what it has compiled, every process that is started compiles everything anew.)
+unexport JUPYTER_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 alone = mkdir -p build && JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=$(CURDIR)/build/ipython
 
 .DEFAULT_GOAL := help
@@ -57,9 +58,11 @@ check: $(INSTALLED)  ## lint, format check and types
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
-unit: $(INSTALLED)  ## the quick tests: no processes, kernels or models
+# Processes that run the unit tests side by side; 0: in this one, in which a debugger works.
+WORKERS = $(shell n=$$(getconf _NPROCESSORS_ONLN) && echo $$((n > 8 ? 8 : n)))
+unit: $(INSTALLED)  ## the quick tests: no services, kernels or models (WORKERS=0: in one process)
 	@echo "==> unit tests"
-	@$(PY) -m pytest -m "not system and not browser"
+	@$(PY) -m pytest -m "not system and not browser" -n $(WORKERS) --dist worksteal
 
 system: $(MODELS) $(LIGHT)  ## the tests with real processes, kernels and models
 	@echo "==> system tests"

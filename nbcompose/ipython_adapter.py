@@ -92,13 +92,28 @@ class Transformer(TransformerManager):  # type: ignore[misc]  # IPython's import
             body = lines_of("".join(transform(body)))
         return "".join(["\n"] * first + self.do_token_transforms(body))
 
+    def do_token_transforms(self, lines: list[str]) -> list[str]:
+        """What IPython makes of the lines, with an empty one for each that has become part of the one before.
+
+        These come in at the end: what IPython finds next depends on the lines that it has made.
+        """
+        self._heights = [1] * len(lines)  # how many of the cell's lines each line stands for
+        self._made: set[int] = set()
+        after = super().do_token_transforms(lines)
+        placed: list[str] = []
+        for at, (line, height) in enumerate(zip(after, self._heights, strict=True)):
+            placed.append(self.transformed(line) if at in self._made else line)
+            placed += ["\n"] * (height - 1)
+        return placed
+
     def do_one_token_transform(self, lines: list[str]) -> tuple[bool, list[str]]:
         changed, after = super().do_one_token_transform(lines)
-        if not changed:
-            return changed, after
-        at = next((i for i, (a, b) in enumerate(zip(lines, after, strict=False)) if a != b), len(after) - 1)
-        after[at] = self.transformed(after[at])
-        return changed, after[: at + 1] + ["\n"] * (len(lines) - len(after)) + after[at + 1 :]
+        if changed:
+            at = next((i for i, (a, b) in enumerate(zip(lines, after, strict=False)) if a != b), len(after) - 1)
+            joined = len(lines) - len(after)
+            self._heights[at : at + joined + 1] = [sum(self._heights[at : at + joined + 1])]
+            self._made = {m if m <= at else m - joined for m in self._made} | {at}
+        return changed, after
 
     def transformed(self, line: str) -> str:
         """What a line that IPython has made shall be; to be overridden."""

@@ -50,14 +50,16 @@ def new_span_id() -> int:
 class CallContext:
     """What travels with a call: deadline, trace, parent span, and whether the caller has given up.
 
-    `deadline` is on `time.monotonic()`'s clock, in seconds; None: no limit. `span_id` is the caller's span until the
-    call begins, then its own. `trace_flags` and `trace_state` are passed on as they came: what is not sampled elsewhere
-    is recorded here all the same. `on_loop`: the api runs on an event loop, which a blocking call would stop.
-    `on_cancel` callbacks run on the loop of the process, once; `cancelled` may be read from any thread.
+    `deadline` is on `time.monotonic()`'s clock, in seconds; None: no limit. `allowed`: the seconds that a call from
+    outside was given. `span_id` is the caller's span until the call begins, then its own. `trace_flags` and
+    `trace_state` are passed on as they came: what is not sampled elsewhere is recorded here all the same. `on_loop`:
+    the api runs on an event loop, which a blocking call would stop. `on_cancel` callbacks run on the loop of the
+    process, once; `cancelled` may be read from any thread.
     """
 
     __slots__ = (
-        "_callbacks", "cancelled", "deadline", "on_loop", "span_id", "trace_flags", "trace_id", "trace_state",
+        "_callbacks", "allowed", "cancelled", "deadline", "on_loop", "span_id", "trace_flags", "trace_id",
+        "trace_state",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +71,7 @@ class CallContext:
         trace_state: str = "",
     ) -> None:
         self.deadline = deadline
+        self.allowed: float | None = None
         self.trace_id = trace_id or new_trace_id()
         self.span_id = span_id
         self.trace_flags = trace_flags

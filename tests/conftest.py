@@ -44,6 +44,21 @@ hypothesis.settings.register_profile("patient", deadline=None, suppress_health_c
 hypothesis.settings.load_profile("patient")
 
 
+CANARIES = Path(__file__).parent / "canaries"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Canaries come before all other tests: where an upstream release has changed something, they name the reason."""
+    items.sort(key=lambda item: CANARIES not in item.path.parents)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """They are first in the report too: processes that run tests side by side tell of them in between."""
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
+    for outcome in ("error", "failed") if reporter is not None else ():
+        reporter.stats.get(outcome, []).sort(key=lambda report: "canaries/" not in report.nodeid)
+
+
 def pytest_collection_finish() -> None:
     """What is imported stays: tests that collect garbage need not go through all of it."""
     gc.collect()

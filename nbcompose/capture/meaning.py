@@ -267,7 +267,7 @@ class _Walk:
 
     def _meant(self, value: Any) -> Any:
         """Once its cell has run, the name of the class stands for the service."""
-        return value.inner if isinstance(value, Service) and value.inner is self.cls else value
+        return value.spec.cls if isinstance(value, Service) and value.spec.cls is self.cls else value
 
     def _part(self, name: str, value: Any) -> Part:
         if isinstance(value, functools._lru_cache_wrapper) and isinstance(value.__wrapped__, FunctionType):

@@ -44,11 +44,24 @@ class Service:
 
     @property
     def inner(self) -> type[Any]:
-        """The class as it was written."""
+        """The class as it was written. Raises `NbcomposeError` where only its name and apis have come along."""
+        self._need_class()
         return self.spec.cls
 
+    def _need_class(self) -> None:
+        if self.spec.cls is object:
+            raise NbcomposeError(
+                f"the class of {self.name} is not in this process: what uses a service takes its name and apis along. "
+                f"Write `{self.name.lower()} = depends({self.name})` in the class that uses it, to call the one that "
+                "runs; for an instance of your own, move what both need into a plain class, without @service"
+            )
+
     def __call__(self) -> Any:
-        """An instance in this process, for tests: dependencies too, with the validation of the served one."""
+        """An instance in this process, for tests: dependencies too, with the validation of the served one.
+
+        Raises `NbcomposeError` where the class is not in this process, as in the replicas of another service.
+        """
+        self._need_class()
         if Service.build is None:
             importlib.import_module(BUILDER)
         assert Service.build is not None

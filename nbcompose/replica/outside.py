@@ -18,6 +18,7 @@ from nbcompose.errors import CallCancelled, DeadlineExceeded
 from nbcompose.replica.metrics import merge
 from nbcompose.replica.runtime import Runtime
 from nbcompose.replica.siblings import Siblings
+from nbcompose.replica.timing import EARLY
 from nbcompose.schema import ApiSchema
 from nbcompose.spec import ApiSpec, ServiceSpec
 from nbcompose.tracing import CallContext, Parent
@@ -43,7 +44,9 @@ class Outside:
     def context(self, parent: Parent | None, timeout: float | None) -> CallContext:
         """The context of a call from outside, which may take `timeout` seconds, the service's own limit at most."""
         limit = self.spec.traffic.timeout if timeout is None else min(timeout, self.spec.traffic.timeout)
-        return CallContext(time.monotonic() + limit, *(parent or ()))
+        context = CallContext(time.monotonic() + limit, *(parent or ()))
+        context.allowed = limit
+        return context
 
     async def invoke(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
         """Call with valid arguments, here or at a sibling that is less busy; the result is checked.
@@ -67,15 +70,17 @@ class Outside:
         task = asyncio.current_task()
         assert task is not None
         hop = f"{self.spec.name}.{api.name}"
-        left = context.remaining()
         context.on_cancel(task.cancel)
         try:
-            async with asyncio.timeout(left) as limit:
+            async with asyncio.timeout(context.remaining()) as limit:
                 return await work
-        except TimeoutError:
-            if not limit.expired():  # the api's own
+        except TimeoutError as error:
+            # What is below has the same deadline, and may be the first to notice: it is told as the cause.
+            from_below = isinstance(error, DeadlineExceeded)
+            if not limit.expired() and not (from_below and (context.remaining() or 0.0) <= EARLY):  # the api's own
                 raise
-            raise DeadlineExceeded(f"{hop} took longer than the {round(left or 0, 2):g} s that it had") from None
+            cause = error if from_below else None
+            raise DeadlineExceeded(f"{hop} took longer than the {context.allowed:g} s that it had") from cause
         except asyncio.CancelledError:
             if context.cancelled and task.uncancel() == 0:
                 raise CallCancelled(f"{hop}: the client has gone") from None

@@ -14,13 +14,16 @@ import numpy as np
 from pydantic import GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
-from nbcompose.schema import codecs
+from nbcompose.schema import codecs, times
 from nbcompose.schema.leaf import Leaf
 
 NPY = "application/x-npy"
 
 # What nested lists of numbers may be, each for itself: not every reader of schemas knows lists of types.
 _NUMERIC = ("array", "number", "boolean", "null")
+
+_TIMES = (datetime.date, datetime.timedelta, np.datetime64, np.timedelta64)
+_ISO = {"M": "ISO 8601 dates or times", "m": "ISO 8601 durations"}
 
 _DEFAULT_OF_ABSTRACT: dict[type, type] = {
     np.floating: np.float64,
@@ -40,10 +43,13 @@ class Array(Leaf):
     def __init__(self, cls: type, annotation: Any = None) -> None:
         super().__init__(cls)
         self.scalars = _scalar_types(annotation)
+        self.times = times.kind_of(self.scalars)
 
     def accept(self, value: Any) -> Any:
         if isinstance(value, np.ndarray):
             return self._cast(value) if self.scalars else value
+        if self.times is not None and isinstance(value, (list, tuple, int, float, str, *_TIMES)):
+            return times.from_texts(value, self.times)
         if isinstance(value, (list, tuple, int, float, np.generic)):
             array = codecs.array_from_json(value)
             if array.dtype.kind in "biufcMm" or (self.scalars and array.dtype.kind in "US"):
@@ -57,7 +63,7 @@ class Array(Leaf):
         return codecs.cast(array, np.dtype(_DEFAULT_OF_ABSTRACT.get(first, first)))
 
     def json_value(self, value: Any) -> Any:
-        return value.tolist()
+        return codecs.array_to_json(value)
 
     def decode(self, data: bytes, filename: str | None) -> Any:
         return codecs.array_from_npy(data)
@@ -70,6 +76,10 @@ class Array(Leaf):
 
     def describe(self) -> dict[str, Any]:
         names = " or ".join(s.__name__ for s in self.scalars)
+        if self.times is not None:
+            told = f"an array of {names}: nested lists of {_ISO[self.times]}, null is NaT"
+            kinds = [{"type": "array", "items": {}}, {"type": "string"}, {"type": "null"}]
+            return {"description": told, "anyOf": kinds}
         return {
             "description": f"an array of {names or 'numbers'}: nested lists, null is NaN",
             "anyOf": [{"type": kind, **({"items": {}} if kind == "array" else {})} for kind in _NUMERIC],
@@ -79,9 +89,15 @@ class Array(Leaf):
 class Scalar(Leaf):
     """A numpy scalar type, e.g. `np.float32`: made of a number that it can hold."""
 
+    def __init__(self, cls: type) -> None:
+        super().__init__(cls)
+        self.times = times.kind_of((cls,))
+
     def accept(self, value: Any) -> Any:
         if isinstance(value, self.cls):
             return value
+        if self.times is not None and isinstance(value, (int, float, str, *_TIMES)):
+            return times.from_texts(value, self.times)[()]
         if isinstance(value, (bool, int, float, complex, str, np.generic)):
             target = np.dtype(_DEFAULT_OF_ABSTRACT.get(self.cls, self.cls))
             try:
@@ -92,17 +108,21 @@ class Scalar(Leaf):
         raise self.mismatch(value)
 
     def json_value(self, value: Any) -> Any:
-        return value.item()
+        is_more = value.dtype.kind in "MmV" or value.dtype.char in "gG"
+        return codecs.array_to_json(np.asarray(value)) if is_more else value.item()
 
     def describe(self) -> dict[str, Any]:
+        if self.times is not None:
+            return {"type": "string", "description": f"a {self.cls.__name__}, as one of {_ISO[self.times]}"}
         kinds = {"b": "boolean", "i": "integer", "u": "integer", "f": "number"}
         kind = kinds.get(np.dtype(_DEFAULT_OF_ABSTRACT.get(self.cls, self.cls)).kind, "string")
         return {"type": kind, "description": f"a {self.cls.__name__}"}
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         told = self.describe()
-        if told["type"] == "number" and handler.mode == "serialization":  # NaN and infinities
-            return {"anyOf": [{"type": "number"}, {"type": "null"}], "description": told["description"]}
+        may_be_null = told["type"] == "number" or self.times is not None  # NaN, infinities, NaT
+        if may_be_null and handler.mode == "serialization":
+            return {"anyOf": [{"type": told["type"]}, {"type": "null"}], "description": told["description"]}
         return told
 
 

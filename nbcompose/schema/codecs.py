@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy_format
 
+from nbcompose.schema import times
+
 IMAGE_FORMATS = {  # media type -> PIL's name; also the only formats that are opened
     "image/png": "PNG",
     "image/jpeg": "JPEG",
@@ -83,6 +85,21 @@ def cast(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
             return array.astype(dtype)
     except FloatingPointError:
         raise ValueError(f"values beyond the range of {dtype}") from None
+
+
+def array_to_json(array: npt.NDArray[Any]) -> Any:
+    """Nested lists of what JSON has forms for: times as ISO 8601 texts, records as objects of their fields."""
+    if array.dtype.names is not None:
+        flat = array.reshape(-1)
+        columns = {name: array_to_json(flat[name]) for name in array.dtype.names}
+        rows = np.empty(flat.size, object)
+        rows[:] = [{name: column[i] for name, column in columns.items()} for i in range(flat.size)]
+        return rows.reshape(array.shape).tolist()
+    if array.dtype.kind in "Mm":
+        return times.to_texts(array)
+    if array.dtype.char in "gG":  # longer than Python's own, as which they are written
+        return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64).tolist()
+    return array.tolist()
 
 
 def array_to_npy(array: npt.NDArray[Any]) -> bytes:
@@ -157,6 +174,7 @@ def frame_to_records(frame: Any) -> list[dict[Any, Any]]:
     if not frame.columns.is_unique:
         raise ValueError("a DataFrame whose column names repeat has no JSON form")
     records: list[dict[Any, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    records = records or [{} for _ in range(len(frame))]  # pandas 2 has no rows where there are no columns
     labels = _labels(frame.index, frame.columns)
     if not labels:
         return records

@@ -83,7 +83,7 @@ def names_now() -> dict[int, list[str]]:
 
 def _inner(value: Any) -> Any:
     """Once its cell has run, the name of the class stands for the service."""
-    return value.inner if issubclass(type(value), Service) else value  # a proxy may not like to be asked for its class
+    return value.spec.cls if issubclass(type(value), Service) else value  # a proxy may not like to be asked for its class
 
 
 def is_named(thing: Any) -> bool:

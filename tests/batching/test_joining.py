@@ -92,6 +92,7 @@ def test_what_cannot_be_split_into_items_is_refused(value: Any, dim: int, messag
         joining.length(value, dim)
 
 
+@pytest.mark.system
 def test_no_library_is_imported_for_lists() -> None:
     code = "import sys; from nbcompose.batching import joining; joining.join([[1], [2]], 0); joining.kind([1], 0)\n"
     code += "assert not {'torch', 'pandas', 'numpy'} & set(sys.modules)"

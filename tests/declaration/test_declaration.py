@@ -666,7 +666,11 @@ def test_services_and_dependencies_can_be_copied_and_sent() -> None:
         assert dir(twin) == dir(answer)
         assert repr(twin) == repr(answer)
         assert (twin.__doc__, twin.__module__, twin.__qualname__) == ("Embeds.", __name__, "Embedder")
-        assert twin.inner is object  # the class stays behind
+        for use in (twin, lambda twin=twin: twin.inner, lambda twin=twin: types.resolve_bases((twin,))):
+            with pytest.raises(
+                NbcomposeError, match=r"the class of Vectors is not in this process.*depends\(Vectors\)"
+            ):
+                use()
     for dependency, expected in (
         (depends(answer), DependencySpec("d", "Vectors")),
         (depends(Embedder), DependencySpec("d", "Embedder")),

@@ -121,9 +121,9 @@ def test_what_the_preloaded_torch_has_read(
         (2**32, False),
         (None, False),
         (b"bytes", False),
-        (time.time(), False),
-        (int(time.time()), False),
-        (time.time_ns(), False),
+        pytest.param(time.time(), False, id="now"),
+        pytest.param(int(time.time()), False, id="this second"),
+        pytest.param(time.time_ns(), False, id="this nanosecond"),
         (0.5, False),
     ],
 )

@@ -51,6 +51,7 @@ def test_there_is_no_golden_script_without_a_notebook() -> None:
     assert {p.stem for p in GOLDEN.glob("*.py")} == {p.stem for p in NOTEBOOKS}
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("script", sorted(GOLDEN.glob("*.py")), ids=lambda p: p.stem)
 def test_golden_scripts_are_clean_and_exported_are_themselves(script: Path, tmp_path: Path) -> None:
     text = script.read_text(encoding="utf-8")
@@ -73,6 +74,7 @@ def test_several_entries_are_served_together(tmp_path: Path) -> None:
     assert exported.summary(Path("my app.py")).endswith("serve it with `python 'my app.py'`")
 
 
+@pytest.mark.system
 def test_what_is_frozen_lies_beside_the_script_and_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "app.py"
     source = Source(CELLS, "two.ipynb", values={"words": {"b": 2}})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
@@ -32,6 +32,21 @@ from nbcompose.export.reading.magics import magic_in, note, plain, shorten
         ("if a:\n    %time x = 1", "if a:\n    x = 1\n", None),
         ("%%capture a --no-display\nx", "a = get_ipython().run_cell_magic('capture', 'a --no-display', '')\nx\n", None),
         ("x = 1\n!ls \\\n  -l\ny = 2", "x = 1\nget_ipython().system('ls    -l')\n\ny = 2\n", None),
+        ("!ls \\\n  -l \\\n  -a", "get_ipython().system('ls    -l    -a')\n\n\n", None),
+        ("!ls \\", "get_ipython().system('ls \\\\')\n", None),
+        ("%cd \\\n  a\n!ls", "get_ipython().run_line_magic('cd', '   a')\n\nget_ipython().system('ls')\n", None),
+        ("f = !ls \\\n  -l\nx", "f = get_ipython().getoutput('ls    -l')\n\nx\n", None),
+        ("f = !ls \\", "f = get_ipython().getoutput('ls \\\\')\n", None),
+        ("f = %who_ls \\\n  int", "f = get_ipython().run_line_magic('who_ls', '   int')\n\n", None),
+        ("%%time\n!ls \\\n  -l\nx", "\nget_ipython().system('ls    -l')\n\nx\n", None),
+        ("%time !ls \\\n  -l\nx", "get_ipython().system('ls    -l')\n\nx\n", None),
+        ("%time x = %time !ls", "x = get_ipython().run_line_magic('time', '!ls')\n", None),
+        ("%time (\n!ls", "(\nget_ipython().system('ls')\n", None),
+        ("x = 1\r\n!ls\r\ny = 2", "x = 1\r\nget_ipython().system('ls')\ny = 2\n", None),
+        ("!ls \\\r\n  -l", "get_ipython().system('ls \\\\')\n  -l\n", None),  # a backslash and a CR go on nowhere
+        ("(\n!ls \\\n)", "(\n!ls \\\n)\n", None),
+        ('"""\n!ls \\\n"""', '"""\n!ls \\\n"""\n', None),
+        ("x = \\\n%cd a", "x = \\\nget_ipython().run_line_magic('cd', 'a')\n", None),
         ("f = !ls", "f = get_ipython().getoutput('ls')\n", None),
         ("f = %who_ls int", "f = get_ipython().run_line_magic('who_ls', 'int')\n", None),
         ("f?", "get_ipython().run_line_magic('pinfo', 'f')\n", None),
@@ -133,11 +148,12 @@ LINES = [
     "(",
     ")",
 ]
-LINES += ["%time x = 1", "a \\", "  b"]
+LINES += ["%time x = 1", "a \\", "  b", "%cd \\", "y = !ls \\", "y = %who_ls \\", "[", "]", "x = 1\r", "!ls \\\r"]
 TIME = "get_ipython().run_line_magic('time', 'x = 1')"
 
 
 @given(st.lists(st.sampled_from(LINES), max_size=8))
+@example([")", "(", "    !ls \\", "x = 1", "!ls"])  # what is found next depends on the lines that were made
 def test_lines_stay_where_they_are(lines: list[str]) -> None:
     source = "\n".join(lines)
     try:

@@ -214,6 +214,7 @@ def test_a_quota_limits_threads_that_nobody_set(monkeypatch: pytest.MonkeyPatch)
     assert place(service(), []).torch_threads == 1
 
 
+@pytest.mark.system
 def test_usable_cores_is_the_affinity() -> None:
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
     code += "from nbcompose.host import devices, cgroup; cgroup.cpu_quota = lambda: None; print(devices.usable_cores())"
@@ -233,6 +234,7 @@ def test_device_inside_and_outside_a_replica(monkeypatch: pytest.MonkeyPatch) ->
     assert devices.device() == "cpu"
 
 
+@pytest.mark.system
 def test_apply_threads_reaches_loaded_libraries_and_later_ones() -> None:
     code = """
 import os, sys

@@ -86,6 +86,7 @@ def test_check_warns_and_strict_refuses(monkeypatch: pytest.MonkeyPatch) -> None
         memory.check(service(8 * GIB, strict=True))
 
 
+@pytest.mark.system
 def test_usage_grows_with_what_a_process_holds() -> None:
     code = "import sys; x = bytearray(b'x') * (64 << 20); print('ready', flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import socket
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
@@ -25,12 +26,18 @@ from tests.patience import PATIENCE
 T = TypeVar("T")
 
 
+@functools.cache  # most tests of a file are of one class
+def declared(cls: type) -> tuple[ServiceSpec, dict[str, ApiSchema]]:
+    spec = declare(cls, {})
+    return spec, {a.name: ApiSchema.of(cls, a) for a in spec.apis}
+
+
 class Runtime:
     """Calls the methods of one instance, as a replica's runtime does, and remembers the contexts."""
 
     def __init__(self, spec: ServiceSpec) -> None:
         self.spec = spec
-        self.schemas = {a.name: ApiSchema.of(spec.cls, a) for a in spec.apis}
+        self.schemas = declared(spec.cls)[1]
         self.instance: Any = spec.cls()
         self.contexts: list[CallContext] = []
         self.timeouts: list[float | None] = []
@@ -98,7 +105,8 @@ class Served:
         self.instance = runtime.instance
         self.port = port
         self.host = f"127.0.0.1:{port}"
-        self.http = httpx.AsyncClient(base_url=f"http://{self.host}", timeout=PATIENCE)
+        # Without `verify`: reading certificates, of which there are none, would take most of a test's time.
+        self.http = httpx.AsyncClient(base_url=f"http://{self.host}", timeout=PATIENCE, verify=False)
 
     async def raw(self, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -123,7 +131,7 @@ async def serving(
     token: str | None = None,
     loopback: bool = True,
 ) -> AsyncIterator[Served]:
-    spec = dataclasses.replace(declare(service, {}), http=http or Http())
+    spec = dataclasses.replace(declared(service)[0], http=http or Http())
     runtime = Runtime(spec)
     access = dataclasses.replace(Access.of(spec.http, token), loopback=loopback)
     server = HttpServer(runtime, access, limits)

@@ -566,7 +566,8 @@ async def test_a_client_that_asks_first_may_go_on(served: Served) -> None:
 async def test_headers_that_do_not_come_end_the_connection() -> None:
     async with serving(Service, limits=Limits(idle=0.1)) as served:
         reader, writer = await served.raw(b"POST /greet HTTP/1.1\r\nHost: ")
-        assert await soon(reader.read()) == b""
+        with contextlib.suppress(ConnectionError):  # it may have ended before that came
+            assert await soon(reader.read()) == b""
         writer.close()
 
 

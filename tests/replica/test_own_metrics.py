@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from nbcompose.replica import own_metrics
 from nbcompose.replica.metrics import ServiceMetrics, merge
 from nbcompose.replica.own_metrics import OwnMetrics
+from tests.patience import wait_until
 
 
 @pytest.fixture
@@ -124,6 +125,7 @@ async def test_a_collector_that_hangs_is_left_out_and_asked_once(
         with caplog.at_level(logging.WARNING):
             assert await asyncio.gather(*(metrics.families() for _ in range(3))) == [[], [], []]
         assert "its own metrics take more than" in caplog.text
+        wait_until(lambda: asked, "the collector is asked")
         assert asked == [1]
     finally:
         release.set()

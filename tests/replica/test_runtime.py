@@ -15,12 +15,13 @@ import pytest
 from chain_services import Front, Leaf, Mid
 from faulty_services import Faulty
 from stream_services import Batches, Between, Impatient, Narrow, Sleeper, Words
+from whole_services import Whole
 
 import nbcompose
 from nbcompose import switchboard
 from nbcompose.calling.portal import background
 from nbcompose.errors import DeadlineExceeded, Overloaded, UnknownApi
-from nbcompose.tracing import CANCELLED
+from nbcompose.tracing import CANCELLED, CallContext, current_call
 from tests.conftest import PATIENCE, Running
 from tests.patience import ever_longer, wait_until
 
@@ -117,24 +118,34 @@ def test_the_place_of_a_call_that_ran_out_of_time_is_taken_until_its_thread_ends
     running: Running, tmp_path: Path
 ) -> None:
     impatient = running.up(Impatient)
-    with pytest.raises(DeadlineExceeded):
-        impatient.stubborn(str(tmp_path / "go"))
+    for seconds in ever_longer():
+        token = current_call.set(CallContext(time.monotonic() + seconds))
+        with pytest.raises(DeadlineExceeded):
+            impatient.stubborn(str(tmp_path / "go"))
+        current_call.reset(token)
+        if (tmp_path / "go.inside").exists():
+            break
     running.until("Impatient", lambda s: any(r.threads_busy and not r.in_flight for r in s.replicas))
     (tmp_path / "go").touch()
     running.until("Impatient", lambda s: all(r.threads_busy == 0 for r in s.replicas))
     assert impatient.stubborn(str(tmp_path)) == 1  # never two at once
 
 
-def test_an_http_call_that_runs_out_of_time(running: Running, tmp_path: Path) -> None:
-    running.up(Impatient)
+@pytest.mark.parametrize("replicas", [1, 2])  # with two, one may hand the call to the other
+def test_an_http_call_that_runs_out_of_time(running: Running, tmp_path: Path, replicas: int) -> None:
+    limits = {"timeout": 0.2, "max_concurrency": 1}
+    running.up(nbcompose.service(replicas=replicas, traffic=limits)(Impatient.inner))
     url = f"{running.registry.url('Impatient')}/stubborn"
 
-    response = httpx.post(url, json={"until": str(tmp_path / "go")})
-    assert response.status_code == 504
-    assert "Impatient.stubborn took longer than the 0.5 s" in response.json()["error"]["message"]
-    response = httpx.post(url, json={"until": str(tmp_path / "go")}, headers={"X-Request-Timeout": "0.1"})
-    assert response.status_code == 504
-    assert "0.1 s" in response.json()["error"]["message"]
+    with httpx.Client() as client:  # its one connection stays with one replica
+        for asked, allowed in (("", "0.2"), ("0.05", "0.05"), ("9", "0.2")):
+            headers = {"X-Request-Timeout": asked} if asked else {}
+            call = {"json": {"until": str(tmp_path / "go")}, "headers": headers}
+            posts = [running.in_thread(post, url, **call) for post in (client.post, httpx.post)]
+            for response in [post.result(PATIENCE) for post in posts]:
+                assert response.status_code == 504
+                told = response.json()["error"]["message"]
+                assert told == f"Impatient.stubborn took longer than the {allowed} s that it had"
     (tmp_path / "go").touch()
 
 
@@ -337,3 +348,23 @@ def test_forked_replicas_do_not_share_their_random_numbers(running: Running) -> 
         found.setdefault(pid, (numpys, pythons))
     assert len({n for n, _ in found.values()}) == 3
     assert len({p for _, p in found.values()}) == 3
+
+
+def test_a_service_may_be_made_in_another_whose_module_has_its_class(running: Running) -> None:
+    assert running.up(Whole).add_two(1) == 3
+
+
+def test_a_service_cannot_be_made_where_only_its_name_has_come_along(running: Running) -> None:
+    class Cell:  # goes by value, as those of a notebook do
+        def __init__(self) -> None:
+            self.leaf = Leaf()
+
+        @nbcompose.api
+        def add_two(self, a: int) -> int:
+            return self.leaf.add(a, 2)
+
+    running.deploy(nbcompose.service(Cell))
+    status = running.registry.wait("Cell")
+    assert status.state == "failed"
+    assert "the class of Leaf is not in this process" in str(status.error)
+    assert "Write `leaf = depends(Leaf)`" in str(status.error)

@@ -137,6 +137,8 @@ FRAME = pd.DataFrame({"x": [10, 20, 30]})
         (pd.DataFrame({"v": [1, 2]}, pd.Index(["a", "a"])), [{"index": "a", "v": 1}, {"index": "a", "v": 2}]),
         (pd.DataFrame({"v": [1.5]}, pd.Index([np.nan])), [{"index": None, "v": 1.5}]),
         (pd.DataFrame(), []),
+        (pd.DataFrame(index=[7, 8]), [{}, {}]),
+        (pd.DataFrame(index=["a", "b"]), [{"index": "a"}, {"index": "b"}]),
         (pd.DataFrame({"v": []}, pd.Index([], dtype=object)), []),
     ],
 )

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from nbcompose.errors import InvalidArgument
 from nbcompose.schema import TempFiles
 from nbcompose.schema.codecs import image_to_url, to_base64
+from tests.cases import named
 from tests.optional import optional
 
 torch = optional("torch")
@@ -243,7 +244,7 @@ JSON: list[tuple[Any, Any, Any, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("annotation", "good"), [(a, g) for a, good, _ in WIRE for g in good], ids=repr)
+@pytest.mark.parametrize(("annotation", "good"), [(a, g) for a, good, _ in WIRE for g in good], ids=named)
 def test_wire_takes(schema_for, annotation, good):
     given, arrives = good
     schema = schema_for(annotation)
@@ -251,14 +252,14 @@ def test_wire_takes(schema_for, annotation, good):
     assert same(schema.check_result(given), arrives)
 
 
-@pytest.mark.parametrize(("annotation", "bad"), [(a, b) for a, _, bad in WIRE for b in bad], ids=repr)
+@pytest.mark.parametrize(("annotation", "bad"), [(a, b) for a, _, bad in WIRE for b in bad], ids=named)
 def test_wire_refuses(schema_for, annotation, bad):
     with pytest.raises(InvalidArgument, match=r"^Svc\.f: x") as caught:
         schema_for(annotation).validate({"x": bad})
     assert caught.value.problems[0]["loc"][0] == "x"
 
 
-@pytest.mark.parametrize(("annotation", "document", "arrives", "written"), JSON, ids=repr)
+@pytest.mark.parametrize(("annotation", "document", "arrives", "written"), JSON, ids=named)
 def test_json(schema_for, annotation, document, arrives, written):
     schema = schema_for(annotation)
     taken = schema.validate_json({"x": document})["x"]
@@ -278,7 +279,7 @@ def says_json(value: Any) -> bool:
 BAD_JSON = [(a, b) for a, _, bad in WIRE for b in bad if says_json(b)]
 
 
-@pytest.mark.parametrize(("annotation", "bad"), BAD_JSON, ids=repr)
+@pytest.mark.parametrize(("annotation", "bad"), BAD_JSON, ids=named)
 def test_json_refuses(schema_for, annotation, bad):
     with pytest.raises(InvalidArgument, match=r"^Svc\.f: x"), TempFiles():
         schema_for(annotation).validate_json({"x": bad})

@@ -14,6 +14,7 @@ import pytest
 
 from nbcompose.errors import DeclarationError, InvalidArgument, InvalidResult
 from nbcompose.schema import ApiSchema
+from tests.cases import named
 
 CELL = """
 from __future__ import annotations
@@ -286,7 +287,7 @@ def test_a_class_that_nobody_knows_passes_between_services_only(schema_for):
         (typing.NewType("UserId", int), 3),
         (np.dtype, np.dtype("f4")),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_other_annotations_are_taken(schema_for, annotation, value):
     schema = schema_for(annotation)

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import nbcompose
 from nbcompose import api, depends, service
@@ -135,7 +136,7 @@ class Narrow:
         return "done"
 
 
-@service(threads=4, traffic={"timeout": 0.5, "max_concurrency": 1})
+@service(threads=4, traffic={"timeout": 600, "max_concurrency": 1})
 class Impatient:
     """Its thread goes on after its caller has left."""
 
@@ -145,9 +146,10 @@ class Impatient:
 
     @api
     def stubborn(self, until: str) -> int:
-        """Takes as long as there is no such file."""
+        """Takes as long as there is no such file; makes one beside it, whose name ends in `.inside`."""
         self.inside += 1
         self.most = max(self.most, self.inside)
+        Path(f"{until}.inside").touch()
         while not os.path.exists(until):
             time.sleep(0.01)
         self.inside -= 1

@@ -1,84 +1,115 @@
-"""One timer ends whatever is late on a connection."""
+"""One timer ends whatever is late on a connection. Time passes when a test says so."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable
 
+import pytest
+
+from nbcompose.wire import deadlines
 from nbcompose.wire.deadlines import Deadlines
-from tests.patience import PATIENCE
+
+
+class Timer:
+    def __init__(self, when: float, callback: Callable[[], object]) -> None:
+        self.when = when
+        self.callback = callback
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
 
 
 class Watch:
-    """Deadlines on the running loop, which tell in `late` whose time was up."""
+    """Deadlines, and the clock and the loop that they live by; `late` has those whose time was up, in their order."""
+
+    AHEAD = 1000.0  # the loop's clock began at another time
 
     def __init__(self) -> None:
-        self.deadlines = Deadlines(asyncio.get_running_loop())
-        self.late: asyncio.Queue[int] = asyncio.Queue()
+        self.now = 50.0
+        self.timers: list[Timer] = []
+        self.late: list[int] = []
+        self.deadlines = Deadlines(self)  # type: ignore[arg-type]
 
-    def add(self, key: int, seconds: float) -> float:
-        deadline = time.monotonic() + seconds
-        self.deadlines.add(key, deadline, lambda: self.late.put_nowait(key))
-        return deadline
+    def time(self) -> float:
+        return self.now + self.AHEAD
 
-    async def next(self) -> int:
-        async with asyncio.timeout(PATIENCE):
-            return await self.late.get()
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
+        self.timers.append(Timer(when, callback))
+        return self.timers[-1]
+
+    def add(self, key: int, seconds: float) -> None:
+        self.deadlines.add(key, self.now + seconds, lambda: self.late.append(key))
+
+    def pass_(self, seconds: float, *, ahead: float = 0.0) -> list[int]:
+        """Who is late after that time. `ahead`: the loop calls its timers that much too early."""
+        self.now += seconds - ahead
+        for timer in list(self.timers):
+            if not timer.is_cancelled and timer.when <= self.time() + ahead + 1e-9:
+                timer.cancel()
+                timer.callback()
+        self.now += ahead
+        late, self.late = self.late, []
+        return late
 
 
-async def test_each_is_ended_at_its_deadline_and_not_before() -> None:
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     watch = Watch()
-    second, first = watch.add(2, 0.06), watch.add(1, 0.02)  # the later one first: the timer has to be moved
-    assert await watch.next() == 1
-    assert time.monotonic() >= first - 0.001
-    assert await watch.next() == 2
-    assert time.monotonic() >= second - 0.001
+    monkeypatch.setattr(deadlines, "time", type("Clock", (), {"monotonic": lambda: watch.now}))
+    return watch
 
 
-async def test_what_was_removed_is_not_ended() -> None:
-    watch = Watch()
-    watch.add(1, 0.01)
-    watch.add(2, 0.02)
+def test_each_is_ended_at_its_deadline_and_not_before(watch: Watch) -> None:
+    watch.add(2, 60)
+    watch.add(1, 20)  # an earlier one: the timer has to be moved
+    watch.add(3, 90)
+    assert watch.pass_(19) == []
+    assert watch.pass_(1) == [1]
+    assert watch.pass_(39) == []
+    assert watch.pass_(1) == [2]
+    assert watch.pass_(29, ahead=0.001) == []
+    assert watch.pass_(1, ahead=0.001) == [3]
+
+
+def test_all_that_are_late_are_ended_at_once(watch: Watch) -> None:
+    for key in range(3):
+        watch.add(key, 10 + key)
+    assert watch.pass_(11) == [0, 1]
+    assert watch.pass_(100) == [2]
+
+
+def test_what_was_removed_is_not_ended(watch: Watch) -> None:
+    watch.add(1, 10)
+    watch.add(2, 20)
     watch.deadlines.remove(1)
-    assert await watch.next() == 2
-    assert watch.late.empty()
+    assert watch.pass_(10) == []
+    assert watch.pass_(10) == [2]
     watch.deadlines.remove(2)  # of one that has gone
 
 
-async def test_a_timer_that_found_nothing_is_set_anew_by_the_next() -> None:
-    watch = Watch()
+def test_a_timer_that_found_nothing_is_set_anew_by_the_next(watch: Watch) -> None:
     for key in range(3):
-        watch.add(key, 0.005)
-        assert await watch.next() == key
+        watch.add(key, 5)
+        assert watch.pass_(5) == [key]
+        watch.add(9, 5)
+        watch.deadlines.remove(9)
+        assert watch.pass_(5) == []
 
 
-async def test_calls_of_one_timeout_share_a_timer() -> None:
-    made = 0
-
-    class Loop:
-        time = staticmethod(time.monotonic)
-
-        def call_at(self, when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
-            nonlocal made
-            made += 1
-            return asyncio.get_running_loop().call_at(when, callback)
-
-    deadlines = Deadlines(Loop())  # type: ignore[arg-type]
+def test_calls_of_one_timeout_share_a_timer(watch: Watch) -> None:
     for key in range(100):
-        deadlines.add(key, time.monotonic() + 60, lambda: None)
-        deadlines.remove(key)
-    assert made == 1
-    deadlines.close()
+        watch.add(key, 60)
+        watch.deadlines.remove(key)
+        watch.now += 0.001
+    assert len(watch.timers) == 1
+    watch.deadlines.close()
+    assert watch.timers[0].is_cancelled
 
 
-async def test_ending_one_may_close_them_all() -> None:
-    watch = Watch()
-    deadline = time.monotonic()
-    watch.deadlines.add(1, deadline, watch.deadlines.close)
-    watch.deadlines.add(2, deadline, lambda: watch.late.put_nowait(2))
-    watch.add(3, 0.01)
-    other = Watch()
-    other.add(4, 0.03)
-    await other.next()
-    assert watch.late.empty()
+def test_ending_one_may_close_them_all(watch: Watch) -> None:
+    watch.deadlines.add(1, watch.now, watch.deadlines.close)
+    watch.add(2, 0)
+    watch.add(3, 10)
+    assert watch.pass_(0) == []
+    assert watch.pass_(100) == []

@@ -85,8 +85,8 @@ class _Transformer(Transformer):
         match = _WRAPPED_LINE.match(line)
         if match is None:
             return line
-        code = str(ast.literal_eval(match[2])).strip()
-        return f"{match[1]}{code}\n" if code else match[1] + "pass\n"
+        code = str(ast.literal_eval(match[2])).strip()  # one line, which may be a magic itself
+        return match[1] + (_Transformer().transform_cell(code) if code else "pass\n")
 
 
 class _Parser(argparse.ArgumentParser):

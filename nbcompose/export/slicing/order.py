@@ -57,18 +57,21 @@ def _once(needs: Needs, order: list[int]) -> tuple[list[int], dict[int, int]]:
     """The statements without those that do again what was done, and for each the one that stands for it."""
     kept: list[int] = []
     same: dict[int, int] = {}
+    alike: dict[str, list[int]] = {}  # places in `kept` of statements of the same text
     for index in order:
-        twin = next((k for n, k in enumerate(kept) if _is_again(needs.course, k, index, kept[n + 1 :])), index)
+        places = alike.setdefault(ast.dump(needs.course.statements[index].node), [])
+        twin = next((kept[n] for n in places if _is_again(needs.course, kept[n], index, kept[n + 1 :])), index)
         same[index] = twin
         if twin == index:
+            places.append(len(kept))
             kept.append(index)
     return kept, same
 
 
 def _is_again(course: Course, first: int, index: int, between: list[int]) -> bool:
-    """Whether a statement does nothing that an earlier one, of the same text, has not done already."""
+    """Whether a statement does nothing that the first, which has the same text, has not done already."""
     one, again = course.statements[first], course.statements[index]
-    if ast.dump(one.node) != ast.dump(again.node) or course.is_once(index):
+    if course.is_once(index):
         return False
     if one.cell.key != again.cell.key and not is_plain(again):
         return False

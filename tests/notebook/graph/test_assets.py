@@ -39,6 +39,7 @@ def test_modules_are_small() -> None:
     assert [s.name for s in SOURCES if len(s.read_text().splitlines()) > 300] == []
 
 
+@pytest.mark.system
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node, which knows what a valid module is")
 def test_the_modules_and_what_is_joined_are_valid(tmp_path: Path) -> None:
     joined = tmp_path / "joined.mjs"

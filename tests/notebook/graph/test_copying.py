@@ -13,7 +13,10 @@ import pytest
 from nbcompose.notebook.graph import assets
 from tests.notebook.conftest import Notebook
 
-pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="no node to run the front end's modules")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(shutil.which("node") is None, reason="no node to run the front end's modules"),
+]
 
 VALUES: dict[str, Any] = {
     "text": 'it\'s a "test" {x} {{y}} $HOME $$5 $x.y \\n\n\t€ 𝄞 \u2028 `ls` !s ?',
