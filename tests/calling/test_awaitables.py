@@ -24,6 +24,7 @@ from nbcompose.calling.proxy import DeclaredProxy, Proxy
 from nbcompose.errors import BlockingCall, NotAwaited, NotAwaitedWarning, UnknownApi, UnknownArgumentWarning
 from nbcompose.spec import ApiSpec, ParamSpec
 from nbcompose.tracing import CallContext
+from tests.patience import PATIENCE
 
 X = (ParamSpec("x", "positional_or_keyword", True, "x: int"),)
 ASKED = ApiSpec("ask", "ask", "/ask", X, is_async=True)
@@ -130,7 +131,7 @@ AWAITING: dict[str, Callable[[Any], Awaitable[Any]]] = {
     "gather exceptions": lambda call: _first(asyncio.gather(call, return_exceptions=True)),
     "create_task": lambda call: asyncio.create_task(call),
     "ensure_future": lambda call: asyncio.ensure_future(call),
-    "wait_for": lambda call: asyncio.wait_for(call, 60),
+    "wait_for": lambda call: asyncio.wait_for(call, PATIENCE),
     "shield": lambda call: asyncio.shield(call),
     "TaskGroup": _group,
     "as_completed": _in_a_row,
