@@ -78,11 +78,13 @@ class UnawaitedCall(Unawaited, Coroutine[Any, Any, Any]):
     # For tasks, and whatever else runs coroutines by hand.
 
     def send(self, value: Any) -> Any:
+        __tracebackhide__ = True
         if self._running is None:
             self._running = self._begin()
         return self._running.send(value)
 
     def throw(self, *error: Any) -> Any:
+        __tracebackhide__ = True
         if self._running is None:
             self.close()
             self._running = _nothing()
@@ -116,10 +118,21 @@ class UnawaitedCall(Unawaited, Coroutine[Any, Any, Any]):
 
     def _error(self) -> NotAwaited:
         target = self._target
+        why = (
+            "and not awaited, so there is no answer yet"
+            if self._args is not None
+            else "and its answer is what `await` gave"
+        )
         return NotAwaited(
-            f"{target.label} was called at {self._site} and not awaited, so there is no answer yet: "
+            f"{target.label} was called at {self._site} {why}: "
             f"write `await {target.written}`, or `{target.to_sync}` in code that is not async"
         )
+
+    def __bool__(self) -> bool:
+        # From 3.12 on asyncio asks whether a task has a coroutine before it shows the task.
+        if sys._getframe(1).f_globals.get("__name__") == "asyncio.base_tasks":
+            return True
+        raise self.misused()
 
     def __getattr__(self, name: str) -> Any:
         if name in ("__name__", "__qualname__"):  # for those who show tasks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 from nbcompose.calling.awaitables import AsyncItems, LateCall, Target, UnawaitedCall, declared
@@ -69,7 +69,7 @@ class SyncMethod(Method):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        context, frame = _outgoing(), sys._getframe(1)
+        context, frame = _outgoing()
         api = self._known()
         if api is None:
             if self._caller.blocks(context):
@@ -85,7 +85,7 @@ class AsyncMethod(Method):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        context, frame = _outgoing(), sys._getframe(1)
+        context, frame = _outgoing()
         api = self._known()
         if api is None:
             return LateCall(self._target, args, kwargs, context, frame.f_code, frame.f_lasti, as_declared=False)
@@ -97,7 +97,7 @@ class DeclaredMethod(Method):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        context, frame = _outgoing(), sys._getframe(1)
+        context, frame = _outgoing()
         api = self._known()
         if api is None:
             if self._caller.blocks(context):
@@ -107,9 +107,13 @@ class DeclaredMethod(Method):
         return call(api, args, kwargs, context, frame.f_code, frame.f_lasti)
 
 
-def _outgoing() -> CallContext:
-    """The context of the api that makes a call, or a new one: the root of a trace."""
-    return current_call.get() or CallContext()
+def _outgoing() -> tuple[CallContext, FrameType]:
+    """The context of the api that makes a call, or a new one, the root of a trace; and the code that makes it."""
+    try:
+        frame = sys._getframe(2)
+    except ValueError:  # a thread that has no other
+        frame = sys._getframe(1)
+    return current_call.get() or CallContext(), frame
 
 
 def _find(caller: Caller, apis: tuple[ApiSpec, ...] | None, name: str) -> ApiSpec | None:

@@ -52,7 +52,13 @@ class _Call:
     is_own: bool  # of the method itself, not of a function within it
 
     def made_by(self, caller: str, file: str, is_api: bool, is_hook: bool) -> DependencyCall:
-        use: Use = self.use if self.use != "returned" else "value" if is_api else "handed on"
+        match self.use:
+            case "returned":
+                use: Use = "value" if is_api else "handed on"
+            case "stored":
+                use = "value"
+            case other:
+                use = other
         return DependencyCall(
             caller, self.attribute, self.api, self.positional, self.keywords, self.open, Location(file, self.line),
             self.form, use, self.is_async, on_loop=self.is_async and self.is_own and (is_api or is_hook),

@@ -13,12 +13,12 @@ from typing import Literal
 
 from nbcompose.plan import Use
 
-Seen = Literal["returned"] | Use
+Seen = Literal["returned", "stored"] | Use
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 # What is true of the whole where uses differ: the first of these that there is.
-_ORDER: tuple[Seen, ...] = ("awaited", "async for", "handed on", "returned", "for", "value")
+_ORDER: tuple[Seen, ...] = ("awaited", "async for", "handed on", "returned", "stored", "for", "value")
 
 _ITERATING = frozenset(
     "all any dict enumerate filter frozenset iter list map max min next reversed set sorted sum tuple zip".split()  # noqa: SIM905
@@ -49,7 +49,10 @@ class Uses:
         return isinstance(self.function(node), ast.AsyncFunctionDef)
 
     def of(self, node: ast.expr, depth: int = 8) -> Seen:
-        """What is done with the value of an expression; `returned` is said of the method itself only."""
+        """What is done with the value of an expression.
+
+        `returned` is said of the method itself only, `stored` of code that is not async: it goes into an attribute.
+        """
         parent = self._parents.get(node)
         match parent:
             case ast.Await():
@@ -71,6 +74,8 @@ class Uses:
                 return "returned" if self.is_own(parent) else "handed on"
             case ast.Assign(targets=[ast.Name() as name]) | ast.AnnAssign(target=ast.Name() as name):
                 return self._of_variable(name, depth - 1) if depth else "handed on"
+            case ast.Assign(targets=[ast.Attribute()]) | ast.AnnAssign(target=ast.Attribute()):
+                return "handed on" if self.is_async(parent) else "stored"
             case ast.Assign(targets=[ast.Tuple() | ast.List()]):
                 return "for"
             case ast.keyword():
@@ -79,7 +84,8 @@ class Uses:
             case ast.Call():
                 return self._as_argument(parent)
             case ast.List() | ast.Tuple() | ast.Set() | ast.Dict() | ast.ListComp() | ast.SetComp() | ast.DictComp():
-                return "returned" if self.of(parent, depth) == "returned" else "handed on"
+                use = self.of(parent, depth)
+                return use if use in ("returned", "stored") else "handed on"
         return "handed on"
 
     def _of_variable(self, name: ast.Name, depth: int) -> Seen:

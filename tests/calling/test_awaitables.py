@@ -189,6 +189,8 @@ async def test_it_is_awaited_once(leaf: Any) -> None:
     assert await call == 1
     with pytest.raises(RuntimeError, match=r"this call of Leaf\.ask has been awaited already: call it again"):
         await call
+    with pytest.raises(NotAwaited, match=r"and its answer is what `await` gave: write `await self\.leaf\.ask"):
+        str(call)
     closed = leaf.ask(1)
     closed.close()
     with pytest.raises(RuntimeError, match="awaited already"):

@@ -64,7 +64,11 @@ SYNC, ASYNC = "def", "async def"
         (SYNC, "return loop.run_until_complete(f())", "handed on"),
         (SYNC, "return asyncio.run(asyncio.wait_for(f(), 1))", "handed on"),
         (SYNC, "todo.append(f())", "handed on"),
-        (SYNC, "self.last = f()", "handed on"),
+        (SYNC, "self.last = f()", "stored"),
+        (SYNC, "x = f()\nself.last: int = x", "stored"),
+        (SYNC, "self.all = [f() for _ in a]", "stored"),
+        (SYNC, "self.task = loop.create_task(f())", "handed on"),
+        (ASYNC, "self.last = f()", "handed on"),
         (SYNC, "xs = [f() for _ in a]\nasyncio.run(g(xs))", "handed on"),
         (SYNC, "x = f()\nreturn lambda: x + 1", "handed on"),
         (SYNC, "global x\nx = f()\nprint(x)", "handed on"),
@@ -110,6 +114,9 @@ class Leaf:
 
 class Front:
     leaf = depends("Leaf")
+
+    def __init__(self) -> None:
+        self.kept = self.leaf.ask(1)
 
     @api
     async def right(self) -> Any:
@@ -190,6 +197,7 @@ ITEMS = "Leaf.words gives its items to `async for`: write "
         ("right", ""),
         ("right_too", ""),
         ("helper", ""),
+        ("__init__", NOT_AWAITED + "`self.leaf.to_sync.ask(...)`"),
         ("elsewhere", ""),
         ("waited", NOT_AWAITED + "`self.leaf.to_sync.ask(...)`"),
         ("returned", NOT_AWAITED + "`self.leaf.to_sync.ask(...)`"),
