@@ -13,6 +13,7 @@ from awaiting_services import Front, Leaf, Mistaken, line_of
 
 from nbcompose.errors import NotAwaited
 from tests.conftest import Running
+from tests.patience import wait_until
 
 pytestmark = pytest.mark.system
 
@@ -74,6 +75,21 @@ def test_every_kind_of_api_in_every_way(front: Any, caller: str, kind: str, way:
     else:
         assert got == "refused"
         assert f"write `await self.leaf.to_async.{kind}(...)`" in value
+
+
+def test_streams_are_handed_on_and_closed_where_a_loop_is_left(front: Any) -> None:
+    async def all_of(items: Any) -> list[str]:
+        return [item async for item in items]
+
+    async def leave() -> str:
+        return str(await front.leaves_early())
+
+    assert list(front.hands_on()) == list("abc")
+    handed = front.hands_on_async()
+    assert (asyncio.run(all_of(handed)) if hasattr(handed, "__aiter__") else list(handed)) == list("abc")
+    before = front.times_closed()
+    assert (asyncio.run(leave()) if isinstance(front, Front.inner) else front.leaves_early()) == "a"
+    wait_until(lambda: front.times_closed() == before + 1, "the stream of the leaf is closed")
 
 
 @pytest.fixture(scope="module", params=["forked", "cold", "in process"])

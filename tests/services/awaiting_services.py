@@ -20,6 +20,9 @@ class Base:
 
 @service(threads=4)
 class Leaf(Base):
+    def __init__(self) -> None:
+        self.closed = 0
+
     @api
     def plain(self, text: str) -> str:
         return text + "!"
@@ -38,8 +41,15 @@ class Leaf(Base):
 
     @api
     async def async_generator(self, text: str) -> AsyncIterator[str]:
-        for letter in text:
-            yield letter
+        try:
+            for letter in text:
+                yield letter
+        finally:
+            self.closed += 1
+
+    @api
+    def times_closed(self) -> int:
+        return self.closed
 
     @api
     async def overridden(self, text: str) -> str:
@@ -81,6 +91,24 @@ class Calls:
         except BlockingCall as error:
             handed = await asyncio.to_thread(list, self._call(kind, way))
             return "iterator", ["".join(handed), str(error)]
+
+    @api
+    def hands_on(self) -> Iterator[str]:
+        return self.leaf.generator("abc")
+
+    @api
+    def hands_on_async(self) -> AsyncIterator[str]:
+        return self.leaf.async_generator("abc")
+
+    @api
+    async def leaves_early(self) -> str:
+        async for letter in self.leaf.async_generator("ab" * 1000):
+            return letter
+        return ""
+
+    @api
+    def times_closed(self) -> int:
+        return self.leaf.times_closed()
 
 
 async def _wait_for(got: Awaitable[Any]) -> Any:
