@@ -29,11 +29,12 @@
         ├── InvalidResult         500  the api returned what its annotation rules out
         ├── RemoteError           500  an exception whose own type cannot be rebuilt here
         ├── BlockingCall          500  a sync call on the event loop that would have to answer it
+        ├── NotAwaited            500  what a call of an async api gave is taken for its answer
         ├── ServiceUnavailable    503  not ready, stopped or failed
         ├── ReplicaDied           503  the replica went away while it worked on the call
         └── DeadlineExceeded      504  the caller's timeout ran out
 
-    UnknownArgumentWarning, IgnoredOptionWarning, LargeCaptureWarning, ResourceShortageWarning
+    UnknownArgumentWarning, NotAwaitedWarning, IgnoredOptionWarning, LargeCaptureWarning, ResourceShortageWarning
 
 The status is that of an error in the very request: what a service's own calls raise is no mistake of its caller's, see
 `NbcomposeError.internal`.
@@ -213,6 +214,13 @@ class BlockingCall(CallError, RuntimeError):
     """A sync call to a dependency was made on the replica's event loop."""
 
 
+class NotAwaited(CallError, AttributeError):
+    """What a call of an async api gave was taken for its answer: it has to be awaited first.
+
+    An AttributeError, since it has nothing of what an answer has. (Python replaces a TypeError's message in places.)
+    """
+
+
 class RemoteError(CallError):
     """An exception raised in a replica, of a type that does not exist in this process.
 
@@ -257,6 +265,10 @@ class NbcomposeWarning(UserWarning):
 
 class UnknownArgumentWarning(NbcomposeWarning):
     """A dependency's api was called with a keyword argument that it does not declare; the argument is ignored."""
+
+
+class NotAwaitedWarning(NbcomposeWarning):
+    """A call of an async api was dropped without being awaited: it was never made."""
 
 
 class IgnoredOptionWarning(NbcomposeWarning):

@@ -16,6 +16,7 @@ from nbcompose.spec import ApiSpec, Location, ServiceSpec
 
 Kind = Literal["method", "attribute", "class", "function", "value", "type", "module"]
 Action = Literal["nothing", "swap", "replace"]
+Use = Literal["awaited", "async for", "for", "value", "handed on"]
 
 # Fields of a spec that say how a service is run. The others follow from its code.
 OPTIONS = ("name", "device", "replicas", "threads", "resources", "traffic", "envs", "http", "strict")
@@ -62,7 +63,8 @@ class Meaning:
 class DependencyCall:
     """`self.<attribute>.<api>(...)` in a service's code.
 
-    `open`: it has `*args` or `**kwargs`, so it may fit anything.
+    `open`: it has `*args` or `**kwargs`, so it may fit anything. `form` is "to_async", "to_sync" or "". `use`: what the
+    code does with what the call gives; `is_async`: it is async code, `on_loop`: for sure that of an event loop.
     """
 
     caller: str
@@ -72,6 +74,10 @@ class DependencyCall:
     keywords: tuple[str, ...]
     open: bool
     where: Location
+    form: str = ""
+    use: Use = "handed on"
+    is_async: bool = False
+    on_loop: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +132,11 @@ def misfits(call: DependencyCall, spec: ServiceSpec) -> str:
     api = spec.api(call.api)
     if api is None:
         return f"{spec.name} has no api {call.api!r}"
-    if call.open:
-        return ""
+    return ("" if call.open else _unfit(call, api)) or _misused(call, spec.name, api)
+
+
+def _unfit(call: DependencyCall, api: ApiSpec) -> str:
+    """What is wrong with the arguments."""
     ordered = [p for p in api.params if p.kind in ("positional_only", "positional_or_keyword")]
     given = {p.name for p in ordered[: call.positional]}
     by_name = {p.name for p in api.params if p.kind in ("positional_or_keyword", "keyword_only")} & set(call.keywords)
@@ -141,6 +150,26 @@ def misfits(call: DependencyCall, spec: ServiceSpec) -> str:
     if unknown and not any(p.kind == "var_keyword" for p in api.params):
         return f"it gives {', '.join(unknown)}, which {api.signature} does not declare"
     return ""
+
+
+def _misused(call: DependencyCall, service: str, api: ApiSpec) -> str:
+    """What is wrong with how the answer is taken: dependencies are called as they are declared (calling/proxy.py)."""
+    holder, label = f"self.{call.attribute}", f"{service}.{api.name}"
+    to_async, to_sync = f"{holder}.to_async.{api.name}(...)", f"{holder}.to_sync.{api.name}(...)"
+    as_called = f"{holder}.{call.form}.{api.name}(...)" if call.form else f"{holder}.{api.name}(...)"
+    if call.form == "to_async" or (not call.form and api.is_async):
+        if api.stream and call.use in ("for", "awaited"):
+            written = f"async for item in {as_called}" if call.is_async else f"for item in {to_sync}"
+            return f"{label} gives its items to `async for`: write `{written}`"
+        if not api.stream and call.use in ("for", "value"):
+            written = f"await {as_called}" if call.is_async else to_sync
+            return f"{label} is not awaited, so there is no answer: write `{written}`"
+        return ""
+    waits = call.on_loop and (call.use == "for" if api.stream else True)
+    if not waits and call.use not in ("awaited", "async for"):
+        return ""
+    written = f"async for item in {to_async}" if api.stream else f"await {to_async}"
+    return f"{label} waits, and would stop the event loop: write `{written}`"
 
 
 def _digest(meaning: Meaning, name: str) -> str | None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nbcompose import topology
+from nbcompose.capture.calls import calls_of
 from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.supervisor import Supervisor
 from nbcompose.errors import Incompatible
@@ -92,12 +93,15 @@ def check_dependents(
 
 def _calls(deployment: Deployment, service: str) -> Iterator[DependencyCall]:
     attributes = _attributes(deployment.spec, service)
-    for call in deployment.meaning.calls if deployment.meaning is not None else ():
+    if not attributes:
+        return
+    known = deployment.meaning  # None of a class that replicas import
+    for call in known.calls if known is not None else calls_of(deployment.spec, deployment.spec.cls.__mro__):
         if call.attribute in attributes:
             yield call
 
 
-def _attributes(spec: ServiceSpec, service: str) -> Iterable[str]:
+def _attributes(spec: ServiceSpec, service: str) -> set[str]:
     return {d.attribute for d in spec.dependencies if d.url is None and d.service == service}
 
 

@@ -77,7 +77,7 @@ def serve(
                 [entry] = services
                 Reloader(registry, reload, lambda e: graph_of.pack([e]), say, stop_first).run(entry, stopped)
             else:
-                _run(registry, deployments, [s.name for s in services], stopped)
+                _run(registry, deployments, [s.name for s in services], stopped, say)
         finally:
             say("stopping: calls in flight may finish")
             registry.stop(grace=10.0)
@@ -187,9 +187,16 @@ def _named_in(entry: Service) -> Callable[[str], Service | None]:
     return known.get
 
 
-def _run(registry: Registry, deployments: list[Deployment], entries: list[str], stopped: threading.Event) -> None:
+def _run(
+    registry: Registry,
+    deployments: list[Deployment],
+    entries: list[str],
+    stopped: threading.Event,
+    say: Callable[[str], None],
+) -> None:
     for deployment in deployments:
-        registry.deploy(deployment)
+        for line in registry.deploy(deployment):
+            say(f"{deployment.spec.name}: {line}")
     settled = threading.Event()
     waiting = threading.Thread(target=_settle, args=(registry, entries, settled), daemon=True)
     waiting.start()

@@ -12,6 +12,7 @@ from typing import Any
 from nbcompose.batching import joining
 from nbcompose.errors import CallCancelled, DeadlineExceeded, InvalidResult
 from nbcompose.tracing import CallContext
+from nbcompose.unawaited import check_awaited
 
 # Computes one batch: the joined items, the api's other arguments, the batch's own context.
 Run = Callable[[Any, Mapping[str, Any], CallContext], Awaitable[Any]]
@@ -123,6 +124,7 @@ class Batch:
             raise
 
     def _hand_out(self, result: Any) -> None:
+        check_awaited(result)
         sizes = [c.size for c in self._calls]
         dim = self._dims[1]
         try:

@@ -17,6 +17,7 @@ from nbcompose.errors import InvalidArgument, InvalidResult, NbcomposeError
 from nbcompose.schema import ApiSchema
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext, current_call
+from nbcompose.unawaited import check_awaited
 
 # The instance whose code runs; weakly, because a context lives as long as the connections that were opened in it.
 _inside: ContextVar[weakref.ref[Any] | None] = ContextVar("nbcompose_inside", default=None)
@@ -47,6 +48,8 @@ def checked(method: Callable[..., Any], api: ApiSpec, schema: ApiSchema) -> Call
         inside = _inside.get()
         if inside is not None and inside() is self:
             return method(self, *args, **kwargs)
+        for value in (*args, *kwargs.values()):  # on the wire pickle finds them
+            check_awaited(value)
         try:
             args, kwargs = schema.call_arguments(schema.validate(schema.bind(args, kwargs)))
         except InvalidArgument as error:
@@ -125,6 +128,7 @@ def _stream_async(method: Any, api: ApiSpec, schema: ApiSchema) -> Callable[...,
 
 
 def _result(api: ApiSpec, schema: ApiSchema, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    check_awaited(result)
     if api.batch is not None:
         items = args[0] if args else kwargs[api.params[0].name]
         _check_batch(api, items, result)

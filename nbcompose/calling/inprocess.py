@@ -19,7 +19,7 @@ from nbcompose import topology
 from nbcompose.calling.caller import Args, Kwargs, find_api
 from nbcompose.calling.checked import checked, within
 from nbcompose.calling.portal import background
-from nbcompose.calling.proxy import Proxy
+from nbcompose.calling.proxy import DeclaredProxy
 from nbcompose.calling.url_client import UrlCaller
 from nbcompose.declaration import Dependency, Service, declare
 from nbcompose.declaration.dependency import check_dependencies
@@ -104,7 +104,8 @@ def _instance(spec: ServiceSpec, built: dict[str, InProcessCaller]) -> Any:
     """An object of a subclass whose apis validate and whose dependencies are the instances in `built`."""
     members: dict[str, Any] = {"__module__": spec.cls.__module__, "__qualname__": spec.cls.__qualname__}
     for dependency in spec.dependencies:
-        members[dependency.attribute] = Proxy(_caller(spec.cls, dependency, built))
+        caller = _caller(spec.cls, dependency, built)
+        members[dependency.attribute] = DeclaredProxy(caller, f"self.{dependency.attribute}")
     for api in spec.apis:
         method = getattr(spec.cls, api.method)
         renew(method, newest)

@@ -25,6 +25,7 @@ from nbcompose.host.forked import keep_numbers_from_children
 from nbcompose.schema.binding import Binding
 from nbcompose.spec import ApiSpec, ParamSpec
 from nbcompose.tracing import CallContext
+from nbcompose.unawaited import check_awaited
 
 JSON = "application/json"
 # Rather than NDJSON, where an item could be taken for an error, and a stream that was cut for one that is complete.
@@ -85,7 +86,9 @@ class UrlCaller(RemoteCaller):
                 yield json.loads(data)
 
     def _body(self, api: ApiSpec, args: Args, kwargs: Kwargs) -> bytes:
-        """The arguments as a JSON object, or the root alone. Raises `InvalidArgument`."""
+        """The arguments as a JSON object, or the root alone. Raises `InvalidArgument`, `NotAwaited`."""
+        for value in (*args, *kwargs.values()):
+            check_awaited(value)
         try:
             arguments: Any = Binding(f"{self.service}.{api.name}", api, {}).bind(args, kwargs)
             if api.root is not None and arguments:
@@ -192,6 +195,7 @@ def _api_of(route: str, operation: dict[str, Any]) -> ApiSpec:
             ParamSpec(p["name"], p["kind"], p["required"], p["text"]) for p in operation["x-nbcompose-params"]
         ),
         stream=bool(operation.get("x-nbcompose-stream")),
+        is_async=bool(operation.get("x-nbcompose-async")),  # a server from before it told does what it did then
         doc=doc,
     )
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from nbcompose.capture.captured import functions_in
 from nbcompose.capture.reach import codes_in, per_code
-from nbcompose.plan import DependencyCall
+from nbcompose.capture.uses import Seen, Uses
+from nbcompose.plan import DependencyCall, Use
 from nbcompose.spec import Location, ServiceSpec
 
 _FORMS = ("to_async", "to_sync")
@@ -25,6 +26,7 @@ _FORMS = ("to_async", "to_sync")
 def calls_of(spec: ServiceSpec, classes: Sequence[type[Any]]) -> Iterator[DependencyCall]:
     """The calls in the methods of these classes, those of the service and its bases."""
     attributes = {d.attribute for d in spec.dependencies if d.url is None}
+    apis, hooks = {a.method for a in spec.apis}, {*spec.on_startup, *spec.on_shutdown}
     if not attributes:
         return
     for cls in classes:
@@ -33,8 +35,7 @@ def calls_of(spec: ServiceSpec, classes: Sequence[type[Any]]) -> Iterator[Depend
             for code in codes:
                 for call in _calls_in(code) if attributes & _names_in(code) else ():
                     if call.attribute in attributes:
-                        where = Location(code.co_filename, call.line)
-                        yield DependencyCall(f"{spec.name}.{name}", *call.fields(), where)
+                        yield call.made_by(f"{spec.name}.{name}", code.co_filename, name in apis, name in hooks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,23 @@ class _Call:
     keywords: tuple[str, ...]
     open: bool
     line: int
+    form: str
+    use: Seen
+    is_async: bool
+    is_own: bool  # of the method itself, not of a function within it
 
-    def fields(self) -> tuple[str, str, int, tuple[str, ...], bool]:
-        return self.attribute, self.api, self.positional, self.keywords, self.open
+    def made_by(self, caller: str, file: str, is_api: bool, is_hook: bool) -> DependencyCall:
+        match self.use:
+            case "returned":
+                use: Use = "value" if is_api else "handed on"
+            case "stored":
+                use = "value"
+            case other:
+                use = other
+        return DependencyCall(
+            caller, self.attribute, self.api, self.positional, self.keywords, self.open, Location(file, self.line),
+            self.form, use, self.is_async, on_loop=self.is_async and self.is_own and (is_api or is_hook),
+        )  # fmt: skip
 
 
 def _with_wrapped(function: FunctionType, depth: int = 8) -> Iterator[FunctionType]:
@@ -75,8 +90,8 @@ def _calls_in(code: CodeType) -> tuple[_Call, ...]:
     except SyntaxError:  # it is part of a line
         return ()
     first = code.co_firstlineno - (2 if indented else 1)
-    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
-    found = [call for node in calls if (call := _read(node, code.co_varnames[0], first)) is not None]
+    uses = Uses(tree)
+    found = [call for node in uses.calls if (call := _read(node, uses, code.co_varnames[0], first)) is not None]
     return tuple(sorted(found, key=lambda call: call.line))
 
 
@@ -92,8 +107,9 @@ def _source(code: CodeType) -> str:
     return "".join(inspect.getblock(lines)) if lines else ""
 
 
-def _read(node: ast.Call, variable: str, first: int) -> _Call | None:
-    path = [name for name in _path(node.func) if name not in _FORMS]
+def _read(node: ast.Call, uses: Uses, variable: str, first: int) -> _Call | None:
+    whole = _path(node.func)
+    path = [name for name in whole if name not in _FORMS]
     if len(path) != 3 or path[0] != variable:
         return None
     return _Call(
@@ -103,6 +119,10 @@ def _read(node: ast.Call, variable: str, first: int) -> _Call | None:
         keywords=tuple(k.arg for k in node.keywords if k.arg is not None),
         open=any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords),
         line=first + node.lineno,
+        form=next((name for name in reversed(whole) if name in _FORMS), ""),
+        use=uses.of(node),
+        is_async=uses.is_async(node),
+        is_own=uses.is_own(node),
     )
 
 

@@ -13,7 +13,8 @@ from nbcompose.spec import DependencySpec
 class Dependency:
     """`attribute = depends(...)` of a service class; on an instance it is the other service, ready to be called.
 
-    `self.other.f(x)` calls and waits; `await self.other.to_async.f(x)` waits without blocking the event loop.
+    An api is called as it is declared: `await self.other.f(x)` of an `async def`, `self.other.f(x)` of one that is not.
+    `.to_async` and `.to_sync` are for the other way.
     """
 
     def __init__(self, target: Any, url: str | None, token: str | None) -> None:

@@ -24,7 +24,7 @@ import uvloop
 
 from nbcompose.calling.client import Client
 from nbcompose.calling.portal import Portal
-from nbcompose.calling.proxy import Proxy, WireCaller
+from nbcompose.calling.proxy import DeclaredProxy, WireCaller
 from nbcompose.calling.url_client import UrlCaller
 from nbcompose.declaration import Dependency, Service
 from nbcompose.errors import NbcomposeError
@@ -248,10 +248,11 @@ def _bind_dependencies(spec: ServiceSpec, client: Client) -> None:
     for dependency in spec.dependencies:
         declared = next(vars(c)[dependency.attribute] for c in spec.cls.__mro__ if dependency.attribute in vars(c))
         assert isinstance(declared, Dependency)
+        holder = f"self.{dependency.attribute}"
         if dependency.url is not None:
-            declared.bind(Proxy(UrlCaller(dependency.url, declared.token, portal)))
+            declared.bind(DeclaredProxy(UrlCaller(dependency.url, declared.token, portal), holder))
         else:
-            declared.bind(Proxy(WireCaller(dependency.service, client, portal)))
+            declared.bind(DeclaredProxy(WireCaller(dependency.service, client, portal), holder))
 
 
 def _refuse_direct_calls(service: Service) -> Any:

@@ -22,6 +22,7 @@ from nbcompose.schema.media import Text
 from nbcompose.schema.structs import make_typed_dict
 from nbcompose.schema.types import CONFIG, Adapter, adapter_of, strip
 from nbcompose.spec import ApiSpec
+from nbcompose.unawaited import check_awaited
 
 
 class ApiSchema:
@@ -102,11 +103,13 @@ class ApiSchema:
         return self._binding.call_arguments(arguments)
 
     def check_result(self, value: Any) -> Any:
-        """The result as its annotation wants it. Raises InvalidResult."""
+        """The result as its annotation wants it. Raises InvalidResult, NotAwaited."""
+        check_awaited(value)
         return value if self._check is None else self._checked(value, "returned")
 
     def check_item(self, value: Any) -> Any:
-        """One item of a stream as `T` of its `Iterator[T]` wants it. Raises InvalidResult."""
+        """One item of a stream as `T` of its `Iterator[T]` wants it. Raises InvalidResult, NotAwaited."""
+        check_awaited(value)
         return value if self._check is None else self._checked(value, "yielded")
 
     def dump(self, value: Any) -> Any:

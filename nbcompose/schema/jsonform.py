@@ -20,6 +20,7 @@ from nbcompose.schema import codecs, structs
 from nbcompose.schema.foreign import leaf_for
 from nbcompose.schema.media import Upload
 from nbcompose.schema.pydantic_adapter import is_about_utf8
+from nbcompose.unawaited import check_awaited
 
 
 def dump_json(adapter: TypeAdapter[Any], value: Any) -> bytes:
@@ -37,6 +38,7 @@ def dump_json(adapter: TypeAdapter[Any], value: Any) -> bytes:
 
 def fallback(value: Any) -> Any:
     """For pydantic: another form of a value of an unknown type."""
+    check_awaited(value)
     if codecs.is_missing(value):
         return None
     leaf = leaf_for(type(value), over_http=False)

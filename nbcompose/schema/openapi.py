@@ -95,6 +95,7 @@ def _operation(
         # What JSON Schema cannot say, for `depends(url=...)` and the page at /docs.
         "x-nbcompose-params": [asdict(param) for param in api.params],
         "x-nbcompose-stream": api.stream,
+        "x-nbcompose-async": api.is_async,
         "requestBody": {
             "required": any(p.required for p in api.params),
             "content": _typed(_request_content(api, schema, components)),

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nbcompose.errors import InvalidArgument, InvalidResult, NbcomposeError
+from nbcompose.errors import InvalidArgument, InvalidResult, NbcomposeError, NotAwaited
 from nbcompose.wire.body import ALIGNMENT, PLAIN, CodecError, Parsed, pack, parse
 from nbcompose.wire.classes import ClassTable
 from nbcompose.wire.culprit import locate
@@ -50,7 +50,8 @@ class Encoder:
     def encode(self, obj: Any, role: Role = "arguments") -> list[bytes | memoryview]:
         """The chunks of a body, in order; a single one unless the object is large. They share no memory with it.
 
-        Raises `InvalidArgument` (for a result or an item `InvalidResult`) when it cannot be pickled.
+        Raises `InvalidArgument` (for a result or an item `InvalidResult`) when it cannot be pickled, or
+        `NotAwaited`.
         """
         if _is_plain(obj, 3):
             return [pickle.dumps(obj, 5)]
@@ -60,7 +61,7 @@ class Encoder:
         except BaseException as error:
             for segment in draft.segments:
                 self._pool.give_back(segment.segment_id)  # type: ignore[union-attr]  # it lent the segment
-            if not isinstance(error, Exception):
+            if not isinstance(error, Exception) or isinstance(error, NotAwaited):
                 raise
             raise self._unsendable(obj, role, error) from error
         if not draft.buffers and not draft.segments and not draft.definitions:

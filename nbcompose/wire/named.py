@@ -82,8 +82,8 @@ def names_now() -> dict[int, list[str]]:
 
 
 def _inner(value: Any) -> Any:
-    """Once its cell has run, the name of the class stands for the service. (By the type of the value itself: a proxy may
-    not like to be asked what it is.)
+    """Once its cell has run, the name of the class stands for the service. (By the value's own type: a proxy may not
+    like to be asked what it is.)
     """
     return value.spec.cls if issubclass(type(value), Service) else value
 

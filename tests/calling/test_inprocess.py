@@ -100,7 +100,7 @@ class Answer:
 
     @api
     def from_sync_code(self) -> Any:
-        return self.embedder.slow(1), list(self.writer.write_async("x"))
+        return self.embedder.to_sync.slow(1), list(self.writer.to_sync.write_async("x"))
 
     @api
     async def blocks(self) -> Any:

@@ -131,7 +131,7 @@ class Top:
 
     @api
     def ask(self, api: str, kind: str) -> str:
-        return getattr(self.middle, api)(kind)
+        return getattr(self.middle.to_sync, api)(kind)
 
     @api
     async def ask_async(self, api: str, kind: str) -> str:

@@ -64,4 +64,4 @@ class Above:
 
     @api
     def wrong(self) -> None:
-        self.counting.ahit(5)
+        self.counting.to_sync.ahit(5)
