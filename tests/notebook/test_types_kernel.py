@@ -179,7 +179,7 @@ class Front:
     types = depends(Types)
     @api
     def by(self, name: str, *args) -> object:
-        return getattr(self.types, name)(*args)
+        return getattr(self.types.to_sync, name)(*args)
     @api
     async def by_async(self, name: str, *args) -> object:
         return await getattr(self.types.to_async, name)(*args)
