@@ -46,9 +46,9 @@ if [ "$lock" = newest ]; then
     echo "==> installing the newest of what pyproject.toml admits into $venv (no lock)"
     pip install --quiet packaging
     "$venv/bin/python" scripts/install_torch.py
-    # Without a torch, what depends on one would bring a CUDA build.
+    # Without a torch, what depends on one would bring a CUDA build. (It cannot be imported yet: it has come alone.)
     extras=notebook,demo,test
-    if "$venv/bin/python" -c 'import torch' 2>/dev/null; then extras=$extras,transformers; fi
+    if pip show --quiet torch 2>/dev/null; then extras=$extras,transformers; fi
     pip install --quiet --upgrade --constraint locks/torch.txt --editable ".[$extras]"
 else
     echo "==> installing locks/$lock.txt into $venv (a minute or two the first time)"
