@@ -33,11 +33,18 @@ class Versions:
 
     def __init__(self, root: type[Any] | None = None) -> None:
         self._current = {*names_now(), id(root)}
-        self._changed: dict[int, tuple[Any, bool]] = {}  # by id: a class may have no hash
+        # By id, since a class may have no hash; with the class, which so lives on.
+        self._newest: dict[int, tuple[type[Any], Any]] = {}
+        self._changed: dict[int, tuple[Any, bool]] = {}
 
     def newest(self, thing: Any) -> Any:
         """The class, new type or alias that the notebook calls by this name now; see `named.newest`."""
-        return newest(thing, self._current)
+        if not isinstance(thing, type):
+            return newest(thing, self._current)
+        known = self._newest.get(id(thing))
+        if known is None:
+            known = self._newest[id(thing)] = thing, newest(thing, self._current)
+        return known[1]
 
     def differs(self, thing: Any) -> bool:
         """Whether it is outdated, and says something else than the newest."""

@@ -48,8 +48,8 @@ class MainModule(ModuleType):
     def __repr__(self) -> str:
         # pickle shows it where it does not find a name.
         if self._origin:
-            return f"<module '__main__' of a replica: it has what {self._origin} has>"
-        return "<module '__main__' of a replica: it has what the service's code names, not the rest of the notebook>"
+            return f"<module '__main__' of a replica, which has what {self._origin} has>"
+        return "<module '__main__' of a replica, which has only what the service's code names: name it there>"
 
     def _written(self, payload: bytes, sources: Mapping[str, str]) -> str:
         """A program that makes this module again: files without a name, which end with this process."""

@@ -71,8 +71,9 @@ def test_what_the_notebook_pickled_is_found(uses: Notebook) -> None:
 
 def test_what_the_service_does_not_name_is_not_there_and_the_error_says_so(uses: Notebook) -> None:
     ran = uses.run("Uses.load(pickle.dumps(other))")
-    assert "Can't get attribute 'other' on <module '__main__' of a replica: it has what the service's code names" in (
-        ran.error
+    assert (
+        "Can't get attribute 'other' on <module '__main__' of a replica, which has only what the service's code "
+        "names: name it there>" in ran.error
     )
 
 
