@@ -10,6 +10,14 @@ pytestmark = pytest.mark.system
 
 Notebook = Any  # of conftest.py
 
+
+@pytest.fixture
+def clean(started: Notebook) -> Notebook:
+    """A shell whose replicas are forked, and one whose replicas start cold; without any service of an earlier test."""
+    started.ok("%services stop --all")
+    return started
+
+
 CELL = """
 import multiprocessing, pickle
 from concurrent.futures import ProcessPoolExecutor
@@ -56,11 +64,10 @@ class Uses:
 
 
 @pytest.fixture
-def uses(started: Notebook) -> Notebook:
-    started.ok("%services stop --all")
-    started.ok(CELL)
-    started.ok(SERVICE.format(options=""))
-    return started
+def uses(clean: Notebook) -> Notebook:
+    clean.ok(CELL)
+    clean.ok(SERVICE.format(options=""))
+    return clean
 
 
 def test_what_the_notebook_pickled_is_found(uses: Notebook) -> None:
@@ -83,15 +90,14 @@ def test_processes_that_a_service_starts_find_it_too(uses: Notebook, how: str) -
     assert uses.ok(f"Uses.executor({how!r})").result == [1, 2, 3]
 
 
-def test_three_replicas_and_new_code(started: Notebook) -> None:
-    started.ok("%services stop --all")
-    started.ok(CELL)
-    started.ok(SERVICE.format(options="--replicas 3"))
-    started.ok("OFFSET = 2")
-    assert "code swapped" in started.ok("%services refresh").plain
-    answers = started.ok("[Uses.pool(how) for how in ['fork', 'spawn'] for _ in range(3)]").result
+def test_three_replicas_and_new_code(clean: Notebook) -> None:
+    clean.ok(CELL)
+    clean.ok(SERVICE.format(options="--replicas 3"))
+    clean.ok("OFFSET = 2")
+    assert "code swapped" in clean.ok("%services refresh").plain
+    answers = clean.ok("[Uses.pool(how) for how in ['fork', 'spawn'] for _ in range(3)]").result
     assert answers == [[3, 6, 11]] * 6
-    assert started.ok("[Uses.dump() for _ in range(6)]").result == [True] * 6
+    assert clean.ok("[Uses.dump() for _ in range(6)]").result == [True] * 6
 
 
 def test_workers_that_load_data(clean: Notebook) -> None:

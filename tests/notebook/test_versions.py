@@ -10,6 +10,14 @@ pytestmark = pytest.mark.system
 
 Notebook = Any  # of conftest.py
 
+
+@pytest.fixture
+def clean(started: Notebook) -> Notebook:
+    """A shell whose replicas are forked, and one whose replicas start cold; without any service of an earlier test."""
+    started.ok("%services stop --all")
+    return started
+
+
 ORDER = "from dataclasses import dataclass\n@dataclass\nclass Order:\n    id: int\n"
 SHOP = """
 %%service {options}
@@ -45,31 +53,30 @@ def row(notebook: Notebook, name: str) -> str:
 
 
 @pytest.mark.parametrize("options", ["", "--replicas 3"])
-def test_a_class_that_was_run_again_is_taken_everywhere_by_a_refresh(started: Notebook, options: str) -> None:
-    started.ok("%services stop --all")
-    started.ok(ORDER)
-    started.ok(SHOP.format(options=options))
-    started.ok(FRONT)
-    assert started.ok("Front.total(Order(1))").result == "Order(id=1) None"
-    started.ok(ORDER + "    note: str = ''\n")
-    assert row(started, "Shop") == "ready, stale: Order, Shop.usual"
-    assert row(started, "Front") == "ready, stale: Order"
-    assert "class Order changed" in started.ok("%services refresh").plain
-    assert row(started, "Shop") == row(started, "Front") == "ready"
-    started.ok("order = Order(1, note='gift')")
+def test_a_class_that_was_run_again_is_taken_everywhere_by_a_refresh(clean: Notebook, options: str) -> None:
+    clean.ok(ORDER)
+    clean.ok(SHOP.format(options=options))
+    clean.ok(FRONT)
+    assert clean.ok("Front.total(Order(1))").result == "Order(id=1) None"
+    clean.ok(ORDER + "    note: str = ''\n")
+    assert row(clean, "Shop") == "ready, stale: Order, Shop.usual"
+    assert row(clean, "Front") == "ready, stale: Order"
+    assert "class Order changed" in clean.ok("%services refresh").plain
+    assert row(clean, "Shop") == row(clean, "Front") == "ready"
+    clean.ok("order = Order(1, note='gift')")
     said = "Order(id=1, note='gift')"
-    assert started.ok("[Shop.total(order) for _ in range(3)]").result == [f"{said} None"] * 3
-    assert started.ok("Shop.total(order, more=[order])").result == f"{said} [{said}]"
-    assert started.ok("Front.total(order)").result == f"{said} None"
-    assert started.ok("Shop.later(order) == order").result is True
-    assert started.ok("Shop.usual()").result == "Order(id=3, note='') True"
-    assert started.ok("Shop().total(order), Front().total(order)").result == (f"{said} None",) * 2
+    assert clean.ok("[Shop.total(order) for _ in range(3)]").result == [f"{said} None"] * 3
+    assert clean.ok("Shop.total(order, more=[order])").result == f"{said} [{said}]"
+    assert clean.ok("Front.total(order)").result == f"{said} None"
+    assert clean.ok("Shop.later(order) == order").result is True
+    assert clean.ok("Shop.usual()").result == "Order(id=3, note='') True"
+    assert clean.ok("Shop().total(order), Front().total(order)").result == (f"{said} None",) * 2
     over_http = """
         import httpx
         head = {"Authorization": f"Bearer {Shop.token}"}
         httpx.post(Shop.url + "/total", json={"order": {"id": 2, "note": "x"}}, headers=head).json()
     """
-    assert started.ok(over_http).result == "Order(id=2, note='x') None"
+    assert clean.ok(over_http).result == "Order(id=2, note='x') None"
 
 
 def test_auto_refresh_takes_it_too(clean: Notebook) -> None:
@@ -297,28 +304,27 @@ LEAF = "%%service\nclass Leaf:\n    @api\n    def one(self) -> int:\n        ret
 
 @pytest.mark.parametrize("options", ["", "--replicas 3"])
 @pytest.mark.parametrize("base", ["Base", "Mid"])
-def test_a_service_that_extends_a_service(started: Notebook, base: str, options: str) -> None:
-    started.ok("%services stop --all")
-    started.ok(LEAF)
-    started.ok(BASE.format(word="a"))
-    started.ok("class Mid(Base):\n    pass")
-    started.ok(LOUD.format(base=base, options=options))
-    assert started.ok("[Loud.say() for _ in range(3)]").result == ["base ['a'] 1"] * 3
-    assert started.ok("Loud.other(), Base.say()").result == (["a", "a"], "base")
-    assert started.ok("Loud().say(), await Loud().other(1)").result == ("base ['a'] 1", ["a"])
+def test_a_service_that_extends_a_service(clean: Notebook, base: str, options: str) -> None:
+    clean.ok(LEAF)
+    clean.ok(BASE.format(word="a"))
+    clean.ok("class Mid(Base):\n    pass")
+    clean.ok(LOUD.format(base=base, options=options))
+    assert clean.ok("[Loud.say() for _ in range(3)]").result == ["base ['a'] 1"] * 3
+    assert clean.ok("Loud.other(), Base.say()").result == (["a", "a"], "base")
+    assert clean.ok("Loud().say(), await Loud().other(1)").result == ("base ['a'] 1", ["a"])
     head = 'headers={"Authorization": f"Bearer {Loud.token}"}'
     asked = f'__import__("httpx").post(Loud.url + "/other", json={{"n": 3}}, {head}).json()'
-    assert started.ok(asked).result == ["a"] * 3
-    started.ok(BASE.format(word="b"))
+    assert clean.ok(asked).result == ["a"] * 3
+    clean.ok(BASE.format(word="b"))
     cell = "Loud" if base == "Base" else "Mid"
-    assert row(started, "Loud") == f"ready, stale: Base (run the cell of {cell} again)"
+    assert row(clean, "Loud") == f"ready, stale: Base (run the cell of {cell} again)"
     assert f"Base as it was before the cell of Base was run again: run the cell of {cell} again" in (
-        started.run("%services refresh").error
+        clean.run("%services refresh").error
     )
-    assert started.ok("Loud.say()").result == "base ['a'] 1"
-    started.ok("class Mid(Base):\n    pass")
-    started.ok(LOUD.format(base=base, options=options))
-    assert started.ok("Loud.say()").result == "base ['b'] 1"
+    assert clean.ok("Loud.say()").result == "base ['a'] 1"
+    clean.ok("class Mid(Base):\n    pass")
+    clean.ok(LOUD.format(base=base, options=options))
+    assert clean.ok("Loud.say()").result == "base ['b'] 1"
 
 
 def test_the_export_has_both_classes(clean: Notebook, tmp_path: Any) -> None:
