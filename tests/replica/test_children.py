@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,6 +15,7 @@ from forking_services import Leaf, Parent, asking_over_http
 
 from nbcompose.errors import ReplicaDied
 from tests.conftest import PATIENCE, Running, alive, wait_for_end
+from tests.patience import wait_until
 
 pytestmark = pytest.mark.system
 
@@ -159,12 +161,15 @@ def test_an_answer_ends_when_it_ends(running: Running, children: list[int], sess
         assert alive(children[0])
 
 
-def test_the_end_of_a_service_is_seen_although_its_child_lives_on(running: Running, children: list[int]) -> None:
+def test_the_end_of_a_service_is_seen_although_its_child_lives_on(
+    running: Running, children: list[int], tmp_path: Path
+) -> None:
     parent = running.up(Parent, Leaf)
     leaf = running.registry.proxy("Leaf")
     children.append(leaf.child(own_session=True))
-    waiting = running.in_thread(parent.wait_for_leaf)
-    running.until("Leaf", lambda s: any(r.in_flight for r in s.replicas))
+    begun = tmp_path / "begun"
+    waiting = running.in_thread(parent.wait_for_leaf, str(begun))
+    wait_until(begun.exists, "the call has begun")
     pid = running.registry.status("Leaf").replicas[0].pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)

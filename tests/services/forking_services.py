@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from nbcompose import api, depends, service
 
@@ -98,7 +99,8 @@ class Leaf:
         return n + 1
 
     @api
-    def hold(self) -> int:
+    def hold(self, begun: str) -> int:
+        Path(begun).touch()
         while True:
             time.sleep(60)
 
@@ -259,8 +261,8 @@ class Parent:
         return self.leaf.add(n)
 
     @api
-    def wait_for_leaf(self) -> int:
-        return self.leaf.hold()
+    def wait_for_leaf(self, begun: str) -> int:
+        return self.leaf.hold(begun)
 
     @api
     def child(self, own_session: bool = False) -> int:
