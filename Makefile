@@ -64,9 +64,11 @@ unit: $(INSTALLED)  ## the quick tests: no services, kernels or models (WORKERS=
 	@echo "==> unit tests"
 	@$(PY) -m pytest -m "not system and not browser" -n $(WORKERS) --dist worksteal
 
+# Two processes at most: each starts kernels, zygotes and models of its own. A file's tests stay together, as they share these.
+PAIR = $(shell n=$$(getconf _NPROCESSORS_ONLN) && echo $$((n > 2 ? 2 : n)))
 system: $(MODELS) $(LIGHT)  ## the tests with real processes, kernels and models
 	@echo "==> system tests"
-	@$(alone) $(PY) -m pytest -m system
+	@$(alone) $(PY) -m pytest -m system -n $(PAIR) --dist loadfile
 
 browser: $(INSTALLED)  ## JupyterLab and Notebook 7 in Chromium; pictures of them go to build/screenshots/
 	@echo "==> browser tests"

@@ -33,7 +33,7 @@ def us() -> Runtime:
 def test_this_process_is_found_and_answers(running: Running) -> None:
     running.up(Leaf)
     runtime, statuses = asyncio.run(listing(us()))
-    assert "pytest" in runtime.title
+    assert runtime.title == own_title()
     assert [(s.name, s.state) for s in statuses] == [("Leaf", "ready")]
     assert asyncio.run(ask(us(), "logs", "Leaf", 10)) == []
     asyncio.run(ask(us(), "stop", "Leaf"))

@@ -198,7 +198,7 @@ class LateCall(UnawaitedCall):
         return api
 
 
-class AsyncItems(AsyncGenerator[Any, None]):
+class AsyncItems(Unawaited, AsyncGenerator[Any, None]):
     """The items of an api that yields, for `async for`. It begins at the first of them."""
 
     __slots__ = ("__weakref__", "_args", "_at", "_code", "_context", "_items", "_kwargs", "_target")
@@ -233,12 +233,15 @@ class AsyncItems(AsyncGenerator[Any, None]):
     def aclose(self) -> Coroutine[Any, Any, None]:
         return self.__aiter__().aclose()
 
-    def __iter__(self) -> NoReturn:
+    def misused(self) -> NotAwaited:
         target = self._target
-        raise NotAwaited(
+        return NotAwaited(
             f"{target.label}, called at {CallSite.of(self._code, self._at)}, gives its items to `async for`: write "
             f"`async for item in {target.written}`, or `for item in {target.to_sync}` in code that is not async"
         )
+
+    def __await__(self) -> NoReturn:
+        raise self.misused()
 
     def __repr__(self) -> str:
         return f"<items of {self._target.label}, called at {CallSite.of(self._code, self._at)}>"

@@ -20,7 +20,7 @@ from nbcompose.declaration.options import ApiOptions, Problems, read_service_opt
 from nbcompose.declaration.wording import annotation_text, default_text
 from nbcompose.errors import DeclarationError, Mistake
 from nbcompose.schema import ApiSchema
-from nbcompose.schema.hints import field_of, is_required, of_function
+from nbcompose.schema.hints import field_of, is_required, of_function, variables_of
 from nbcompose.schema.written import written_signature
 from nbcompose.spec import ApiSpec, DependencySpec, Location, ParamSpec, ServiceSpec
 
@@ -251,13 +251,19 @@ _texts: WeakKeyDictionary[Any, tuple[tuple[ParamSpec, ...], str]] = WeakKeyDicti
 def _written(function: Any, cls: type) -> tuple[tuple[ParamSpec, ...], str]:
     """The parameters of a method, without `self`, and the annotation of its result."""
     plain = inspect.unwrap(function)
-    if plain not in _texts:
-        signature = written_signature(plain)
-        parameters = list(signature.parameters.values())[1:]
-        meant = of_function(plain, cls)[0]
-        params = tuple(_param(p, meant.get(p.name)) for p in parameters)
-        _texts[plain] = params, annotation_text(signature.return_annotation)
-    return _texts[plain]
+    is_bound = bool(variables_of(plain, cls))
+    if plain in _texts and not is_bound:
+        return _texts[plain]
+    signature = written_signature(plain)
+    parameters = list(signature.parameters.values())[1:]
+    meant, returns = of_function(plain, cls)[0], signature.return_annotation
+    if is_bound:
+        parameters = [p.replace(annotation=meant.get(p.name, p.annotation)) for p in parameters]
+        returns = meant.get("return", returns)
+    written = tuple(_param(p, meant.get(p.name)) for p in parameters), annotation_text(returns)
+    if not is_bound:
+        _texts[plain] = written
+    return written
 
 
 def _param(p: inspect.Parameter, meant: Any) -> ParamSpec:

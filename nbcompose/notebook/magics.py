@@ -55,6 +55,10 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         self._session = session
         session.recording.enabled = self.record_calls
 
+    @observe("auto_refresh")
+    def _refresh_anew(self, _: object) -> None:
+        self._session.looked.clear()  # what is stale already has not been tried yet
+
     @observe("record_calls")
     def _record(self, _: object) -> None:
         self._session.recording.enabled = self.record_calls

@@ -174,8 +174,9 @@ class _Replica:
         await self._enter("import")
         enter_replica(launch.spec.name)
         prepare_process(launch)
-        Service.connect = _refuse_direct_calls
+        Service.connect = functools.partial(_refuse_direct_calls, object)
         spec = load_spec(launch)
+        Service.connect = functools.partial(_refuse_direct_calls, spec.cls)
         await self._download(spec)
         await self._enter("load")
         _bind_dependencies(spec, self._client)
@@ -255,7 +256,13 @@ def _bind_dependencies(spec: ServiceSpec, client: Client) -> None:
             declared.bind(DeclaredProxy(WireCaller(dependency.service, client, portal), holder))
 
 
-def _refuse_direct_calls(service: Service) -> Any:
+def _refuse_direct_calls(cls: type[Any], service: Service) -> Any:
+    place = service.__module__, service.__qualname__
+    if any((base.__module__, base.__qualname__) == place for base in cls.__mro__[1:]):
+        raise NbcomposeError(
+            f"{cls.__name__} extends {service.name}, which is a service: write `super()` for `{service.name}`, as in "
+            "`super().an_api(...)`"
+        )
     raise NbcomposeError(
         f"{service.name} is another service: write `{service.name.lower()} = depends({service.name})` in the class and "
         f"call `self.{service.name.lower()}`"

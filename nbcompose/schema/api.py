@@ -216,6 +216,8 @@ class ApiSchema:
         try:
             return self._check(value)
         except ValidationError as error:
+            for detail in error.errors(include_url=False, include_context=False):
+                check_awaited(detail["input"])
             annotation = self.spec.returns or repr(self._declared.result)
             raise problems.invalid_result(self._label, verb, annotation, value, error) from None
 

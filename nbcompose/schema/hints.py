@@ -17,7 +17,7 @@ import operator
 import sys
 from collections.abc import Callable, Mapping
 from types import FunctionType, GenericAlias, SimpleNamespace, UnionType
-from typing import Annotated, Any, ForwardRef, Optional, cast, get_origin
+from typing import Annotated, Any, ForwardRef, Generic, Optional, Protocol, cast, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -34,7 +34,8 @@ def of_function(function: Callable[..., Any], owner: type) -> tuple[dict[str, An
     """The annotations of a method, resolved, and the errors of those that cannot be, both by parameter.
 
     The return annotation is "return". `x: int = None` means `int | None`, as its author meant it, and
-    `x: int = Field(3, ge=1)` means `x: Annotated[int, Field(ge=1)] = 3`.
+    `x: int = Field(3, ge=1)` means `x: Annotated[int, Field(ge=1)] = 3`. A variable of a generic class means what the
+    owner extends that class with.
     """
     inner = inspect.unwrap(function)
     scope = {**{name: value for name, value in vars(owner).items() if isinstance(value, type)}, owner.__name__: owner}
@@ -59,7 +60,31 @@ def of_function(function: Callable[..., Any], owner: type) -> tuple[dict[str, An
         if field is not None:
             found[name] = Annotated[found.get(name, Any), field]
             _settle(inner, name, default, found[name])
+    if by_variable := variables_of(inner, owner):
+        found = {name: _replace(annotation, by_variable) for name, annotation in found.items()}
     return found, errors
+
+
+def variables_of(function: Callable[..., Any], owner: type) -> dict[Any, Any]:
+    """What the type variables of the generic class that a method stands in are, in a class that extends it:
+    `class Words(Base[str])`.
+    """
+    bound: dict[type, dict[Any, Any]] = {}
+    for cls in owner.__mro__:
+        for written in vars(cls).get("__orig_bases__", ()):
+            generic: Any = get_origin(written)
+            if isinstance(generic, type) and generic not in (Generic, Protocol):
+                arguments = (_replace(a, bound.get(cls, {})) for a in get_args(written))
+                bound.setdefault(generic, dict(zip(getattr(generic, "__parameters__", ()), arguments, strict=False)))
+    if not bound:
+        return {}
+    inner = inspect.unwrap(function)
+    home = next((c for c in owner.__mro__ if any(_unwrapped(m) is inner for m in vars(c).values())), owner)
+    return bound.get(home, {})
+
+
+def _unwrapped(member: Any) -> Any:
+    return inspect.unwrap(member) if isinstance(member, FunctionType) else member
 
 
 def field_of(annotation: Any) -> FieldInfo | None:

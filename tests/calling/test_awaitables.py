@@ -18,12 +18,16 @@ from typing import Any
 
 import pytest
 
+from nbcompose import api
 from nbcompose.calling.caller import Args, Kwargs, find_api
 from nbcompose.calling.portal import LoopThread
 from nbcompose.calling.proxy import DeclaredProxy, Proxy
+from nbcompose.declaration import declare
 from nbcompose.errors import BlockingCall, NotAwaited, NotAwaitedWarning, UnknownApi, UnknownArgumentWarning
+from nbcompose.schema import ApiSchema
 from nbcompose.spec import ApiSpec, ParamSpec
 from nbcompose.tracing import CallContext
+from nbcompose.wire.codec import dumps
 from tests.patience import PATIENCE
 
 X = (ParamSpec("x", "positional_or_keyword", True, "x: int"),)
@@ -395,7 +399,7 @@ def test_items_can_be_dropped_and_handed_on(caller: Leaf, leaf: Any) -> None:
     assert asyncio.run(all_of(leaf.words(3))) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("misuse", ["list", "for", "join", "sorted", "unpack", "in"])
+@pytest.mark.parametrize("misuse", ["list", "for", "join", "sorted", "unpack", "in", "pickle", "len", "==", "+"])
 def test_a_plain_loop_over_items_is_named(caller: Leaf, leaf: Any, misuse: str) -> None:
     with pytest.raises(NotAwaited) as caught:
         MISUSES[misuse](leaf.words(3))
@@ -405,6 +409,39 @@ def test_a_plain_loop_over_items_is_named(caller: Leaf, leaf: Any, misuse: str) 
         "or `for item in self.leaf.to_sync.words(...)` in code that is not async"
     )
     assert repr(leaf.words(3)) == f"<items of Leaf.words, called at {__file__}:{here()}>"
+
+
+@pytest.mark.parametrize(
+    ("returns", "wrapped"),
+    [
+        (list[int], lambda x: [1, x]),
+        (dict[str, int], lambda x: {"a": x}),
+        (tuple[int, int], lambda x: (x, 1)),
+        (list[list[str]], lambda x: [["a"], [x]]),
+        (list, lambda x: [x]),
+        (int, lambda x: x),
+    ],
+    ids=["list", "dict", "tuple", "nested", "any list", "itself"],
+)
+@pytest.mark.parametrize("name", ["ask", "words"])
+def test_one_in_an_answer_is_named(leaf: Any, name: str, returns: Any, wrapped: Any) -> None:
+    def f(self: Any) -> Any:
+        raise AssertionError
+
+    f.__annotations__["return"] = returns
+    Answers = type("Answers", (), {"f": api(f)})
+    schema = ApiSchema.of(Answers, declare(Answers, {}).apis[0])
+    call = getattr(leaf, name)(1)
+    with pytest.raises(NotAwaited, match=rf"^Leaf\.{name}[ ,]"):
+        dumps(schema.check_result(wrapped(call)))  # as it is sent to another process
+
+
+def test_awaiting_items_says_how_to_iterate(leaf: Any) -> None:
+    async def wait() -> None:
+        await leaf.words(3)
+
+    with pytest.raises(NotAwaited, match=r"write `async for item in self\.leaf\.words\(\.\.\.\)`"):
+        asyncio.run(wait())
 
 
 # -- what is declared

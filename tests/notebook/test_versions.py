@@ -79,12 +79,16 @@ def test_a_class_that_was_run_again_is_taken_everywhere_by_a_refresh(clean: Note
     assert clean.ok(over_http).result == "Order(id=2, note='x') None"
 
 
-def test_auto_refresh_takes_it_too(clean: Notebook) -> None:
+@pytest.mark.parametrize("first", ["asked", "stale"])
+def test_auto_refresh_takes_it_too(clean: Notebook, first: str) -> None:
     clean.ok(ORDER)
     clean.ok(SHOP.format(options=""))
+    if first == "stale":
+        clean.ok(ORDER + "    note: str = ''\n")
     clean.ok("%config NbcomposeMagics.auto_refresh = True")
     try:
-        clean.ok(ORDER + "    note: str = ''\n")
+        if first == "asked":
+            clean.ok(ORDER + "    note: str = ''\n")
         assert clean.ok("Shop.total(Order(1, note='gift'))").result == "Order(id=1, note='gift') None"
     finally:
         clean.ok("%config NbcomposeMagics.auto_refresh = False")
@@ -344,6 +348,45 @@ def test_the_init_of_a_service_is_called_by_super(clean: Notebook) -> None:
     clean.ok("%%service\nclass Base:\n    @api\n    def say(self) -> str:\n        return 'a'")
     cell = LOUD.format(base="Base", options="").replace("super().__init__()", "Base.__init__(self)")
     assert "TypeError: Loud extends a service: write `super().__init__()`" in clean.run(cell).error
+
+
+def test_a_method_of_the_base_is_reached_by_super(clean: Notebook) -> None:
+    clean.ok("%%service\nclass Base:\n    @api\n    def say(self) -> str:\n        return 'a'")
+    cell = LOUD.format(base="Base", options="").replace("super().say()", "Base.say(self)")
+    clean.ok(cell.replace("{self.words} {self.leaf.one()}", ""))
+    error = clean.run("Loud.say()").error
+    assert "Loud extends Base, which is a service: write `super()` for `Base`" in error
+
+
+def test_a_service_that_extends_a_generic_class(clean: Notebook) -> None:
+    clean.ok("""
+        from typing import Generic, TypeVar
+        from pydantic import BaseModel
+        T = TypeVar("T")
+        M = TypeVar("M", bound=BaseModel)
+        class Item(BaseModel):
+            x: int
+        class Echo(Generic[M, T]):
+            @api
+            def echo(self, item: M, more: list[T] | None = None) -> tuple[M, list[T]]:
+                return item, more or []
+        class Words(Echo[M, str], Generic[M]):
+            pass
+    """)
+    ran = clean.ok("%%service\nclass Items(Words[Item]):\n    pass")
+    assert "echo(item: Item, more: list[str] | None = None) -> tuple[Item, list[str]]" in ran.plain
+    assert repr(clean.ok("Items.echo({'x': 1}, ['a'])").result) == "(Item(x=1), ['a'])"
+    assert "item.x: Input should be a valid integer" in clean.run("Items.echo({'x': 'a'})").error
+    assert "more.0: Input should be a valid string" in clean.run("Items.echo({'x': 1}, [1])").error
+    clean.ok("""
+        %%service
+        class Front:
+            items = depends(Items)
+            @api
+            def ask(self, x: int) -> str:
+                return repr(self.items.echo({"x": x}))
+    """)
+    assert clean.ok("Front.ask(2), repr(Items().echo({'x': 3}))").result == ("(Item(x=2), [])", "(Item(x=3), [])")
 
 
 # -- a swap
