@@ -22,7 +22,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(block) for block in blocks])
     where = {"metadata": {"path": str(tmp_path_factory.mktemp("readme"))}}  # it exports a script
-    NotebookClient(notebook, timeout=PATIENCE, kernel_name="python3", resources=where).execute()
+    NotebookClient(notebook, timeout=int(PATIENCE), kernel_name="python3", resources=where).execute()
     return {cell.source.splitlines()[0]: _text(cell) for cell in notebook.cells}
 
 

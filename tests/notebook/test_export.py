@@ -7,6 +7,7 @@ import queue
 import subprocess
 import sys
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +271,10 @@ def test_a_cell_that_failed_after_a_seed_and_an_import(fresh: Notebook) -> None:
 
 
 def run_cell(notebook: Notebook, cell: str, source: str, deleted: list[str] | None = None) -> None:
-    notebook.shell.run_cell(source, store_history=True, cell_id=cell, cell_meta={"deletedCells": deleted or []})
+    shell = notebook.shell
+    if "cell_meta" not in signature(shell.run_cell).parameters:
+        pytest.skip("this IPython does not hand on what a front end says of a cell")
+    shell.run_cell(source, store_history=True, cell_id=cell, cell_meta={"deletedCells": deleted or []})
 
 
 def test_a_value_of_a_cell_that_was_edited(fresh: Notebook) -> None:
