@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from types import CodeType
-from typing import Any, NoReturn
+from typing import Any
 
 from nbcompose.calling.caller import Args, Caller, Kwargs
 from nbcompose.errors import BlockingCall, NotAwaited, NotAwaitedWarning, UnknownArgumentWarning
@@ -239,9 +239,6 @@ class AsyncItems(Unawaited, AsyncGenerator[Any, None]):
             f"{target.label}, called at {CallSite.of(self._code, self._at)}, gives its items to `async for`: write "
             f"`async for item in {target.written}`, or `for item in {target.to_sync}` in code that is not async"
         )
-
-    def __await__(self) -> NoReturn:
-        raise self.misused()
 
     def __repr__(self) -> str:
         return f"<items of {self._target.label}, called at {CallSite.of(self._code, self._at)}>"

@@ -436,14 +436,6 @@ def test_one_in_an_answer_is_named(leaf: Any, name: str, returns: Any, wrapped: 
         dumps(schema.check_result(wrapped(call)))  # as it is sent to another process
 
 
-def test_awaiting_items_says_how_to_iterate(leaf: Any) -> None:
-    async def wait() -> None:
-        await leaf.words(3)
-
-    with pytest.raises(NotAwaited, match=r"write `async for item in self\.leaf\.words\(\.\.\.\)`"):
-        asyncio.run(wait())
-
-
 # -- what is declared
 
 
