@@ -43,7 +43,9 @@ def front(request: pytest.FixtureRequest, running_registry: Running) -> Iterator
     if request.param == "url":
         running.up(Leaf)
         far = awaiting_services.far(running.registry.url("Leaf"), running.registry.token("Leaf"))
-        yield running.up(far)
+        front = running.up(far)
+        asked(front, "from_sync", "plain", "plain")  # from here on it knows the apis there
+        yield front
     else:
         running.up(Front, Leaf)
         yield running.registry.proxy("Front")
