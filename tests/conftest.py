@@ -140,6 +140,14 @@ class Running:
         self.pids.update(r.pid for r in status.replicas if r.pid is not None)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def main_module() -> Iterator[None]:
+    """What a file's tests make of `__main__`, as a shell does, is theirs."""
+    before = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = before
+
+
 @pytest.fixture(scope="module")
 def environment() -> dict[str, str]:
     """The environment in which the module's registry is made; override it for another kind of engine."""

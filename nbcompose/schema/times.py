@@ -125,9 +125,8 @@ def _durations(cells: list[Any]) -> npt.NDArray[Any]:
     )
     read = iter(np.array(list(numbers), np.int64).view(f"m8[{unit}]"))
     given = iter(own)
-    found = [
-        np.timedelta64("NaT", unit) if c is None else next(read) if isinstance(c, str) else next(given) for c in cells
-    ]
+    missing = np.array("NaT", f"m8[{unit}]")[()]
+    found = [missing if c is None else next(read) if isinstance(c, str) else next(given) for c in cells]
     return np.array(found, dtype="m8" if own else f"m8[{unit}]")
 
 
