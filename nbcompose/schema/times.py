@@ -7,6 +7,7 @@ Texts are those that `datetime` and `timedelta` have, with more digits where the
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 import warnings
 from typing import Any, Literal
@@ -127,7 +128,13 @@ def _durations(cells: list[Any]) -> npt.NDArray[Any]:
     given = iter(own)
     missing = np.array("NaT", f"m8[{unit}]")[()]
     found = [missing if c is None else next(read) if isinstance(c, str) else next(given) for c in cells]
-    return np.array(found, dtype="m8" if own else f"m8[{unit}]")
+    common = functools.reduce(np.promote_types, {cell.dtype for cell in found}) if own else np.dtype(f"m8[{unit}]")
+    # Each for itself: numpy 1 makes 0 of a NaT that it brings to the unit of others.
+    brought = [cell.astype(common) for cell in found]
+    # numpy does not say when a unit does not reach as far as what it is to hold.
+    if any(cell != new.astype(cell.dtype) and not np.isnat(cell) for cell, new in zip(found, brought, strict=True)):
+        raise ValueError(f"durations that no one unit holds: {np.datetime_data(common)[0]} is the finest of them")
+    return np.array(brought, dtype=common)
 
 
 def _read_duration(text: Any) -> tuple[int, int, str]:

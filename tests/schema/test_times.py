@@ -129,6 +129,7 @@ def test_python_s_own_times_are_taken(schema_for: Any, annotation: Any, given: A
         (MOMENTS, {"a": 1}),
         (MOMENTS, [["2026-01-02"], ["2026-01-02", "2026-01-03"]]),
         (DURATIONS, 5),
+        (DURATIONS, [np.timedelta64(10**10, "s"), np.timedelta64(1, "ns")]),
         (np.datetime64, "now"),
         (np.timedelta64, "5"),
         (np.timedelta64, 5),
