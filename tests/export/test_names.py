@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import symtable
 import sys
 import sysconfig
@@ -483,7 +482,7 @@ class Compiler:
     """
 
     def __init__(self, statement: ast.stmt) -> None:
-        text = ast.unparse(Generators().visit(copy.deepcopy(statement)))
+        text = ast.unparse(Generators().visit(ast.parse(ast.unparse(statement))))
         table = symtable.symtable(text, "statement", "exec")
         self.reads = {s.get_name() for s in table.get_symbols() if s.is_referenced()}
         self.binds = {

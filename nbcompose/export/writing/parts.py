@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-import copy
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,12 @@ _ENTRY = "Entry"
 _FILE = "file"
 
 
-@cache
 def _template() -> ast.Module:
+    """Parsed anew each time, so that it may be changed.
+
+    `copy.deepcopy` of a tree can take seconds: there is one `ast.Load()` for all trees, and once IPython has printed a
+    traceback its parent is a node of another tree, and is copied with everything around it.
+    """
     return ast.parse(TEMPLATE.read_text(encoding="utf-8"))
 
 
@@ -46,7 +48,7 @@ def exported_from(script: str) -> str | None:
 
 def guard(entries: Sequence[str], names: Names) -> str:
     """The last statement of a script: serve these, where it is the program."""
-    statement = copy.deepcopy(_template().body[-1])
+    statement = _template().body[-1]
     served = [ast.Name(entry) for entry in entries]
     for call in (n for n in ast.walk(statement) if isinstance(n, ast.Call)):
         call.args = [new for arg in call.args for new in (served if _is(arg, _ENTRY) else [arg])]
@@ -63,7 +65,7 @@ def loading(name: str, loader: str, place: Sequence[str], names: Names) -> str:
     for part in place:
         path = ast.BinOp(path, ast.Div(), ast.Constant(part))
     fill = _Fill(_template_origins() | _origins(function.body), {_FILE: path}, names)
-    statement = ast.Assign([ast.Name(name)], fill.visit(copy.deepcopy(result.value)), lineno=0)
+    statement = ast.Assign([ast.Name(name)], fill.visit(result.value), lineno=0)
     why = ast.get_docstring(function)
     return (f"# {why}\n" if why else "") + ast.unparse(statement)
 
