@@ -26,13 +26,13 @@ class Launches:
     memory: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def warm(self) -> None:
+    def warm(self) -> bool:
         """Ours from a process whose zygote is warm, as a notebook's is. Its memory is counted, zygote and all."""
         with serving(OURS, "inference", WARM) as server:
-            self._take(OURS.label, server, lambda: float(server.printed(FIRST_ANSWER)))
+            return self._take(OURS.label, server, lambda: float(server.printed(FIRST_ANSWER)))
 
-    def cold(self, framework: Framework) -> None:
-        """From the command line to the first answer over HTTP."""
+    def cold(self, framework: Framework) -> bool:
+        """From the command line to the first answer over HTTP. Whether there was one."""
         label = "cold" if framework is OURS else framework.label
 
         with serving(framework, "inference") as server:
@@ -41,28 +41,28 @@ class Launches:
                 server.first_answer("/generate_score", QUESTION)
                 return server.age
 
-            self._take(label, server, first_answer)
+            return self._take(label, server, first_answer)
 
-    def _take(self, label: str, server: Server, first_answer: Callable[[], float]) -> None:
+    def _take(self, label: str, server: Server, first_answer: Callable[[], float]) -> bool:
         try:
             seconds = first_answer()
         except StartError as error:
-            note = f"{label}: {error}"
-            if note not in self.notes:
-                self.notes.append(note)
-        else:
-            self.seconds.setdefault(label, []).append(seconds)
-            self.memory.setdefault(label, []).append(server.pss())
+            self.notes.append(f"{label}: {error}")
+            return False
+        self.seconds.setdefault(label, []).append(seconds)
+        self.memory.setdefault(label, []).append(server.pss())
+        return True
 
 
 def run(frameworks: Sequence[Framework]) -> list[Row]:
     launches = Launches()
-    turns: list[Callable[[], None]] = [launches.warm]
+    turns: list[Callable[[], bool]] = [launches.warm]
     if BENTOML in frameworks:
         turns.append(partial(launches.cold, BENTOML))
     for order in mirrored(turns, ROUNDS):
         for launch in order:
-            launch()
+            if not launch():
+                turns.remove(launch)  # it would not come up in the next round either
     launches.cold(OURS)
     if RAY in frameworks:
         launches.cold(RAY)

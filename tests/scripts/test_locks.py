@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import tomllib
 from pathlib import Path
@@ -15,6 +16,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 LOCKS = CHECKOUT / "locks"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 TORCH = "torch"  # locked by itself, without hashes
+CUDA = re.compile(r"triton|cuda-.*|nvidia-(?!ml-py).*")
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CORE = [Requirement(line) for line in PROJECT["dependencies"]]
@@ -85,10 +87,21 @@ def test_every_pin_has_hashes_and_nothing_names_an_index_or_a_file(lock: str) ->
     assert not re.search(r"://|--index|--extra|--find-links|@ ", text)
 
 
+@pytest.mark.parametrize("lock", [lock for lock in WANTED if lock != "core"])
+def test_what_torch_needs_is_locked(lock: str) -> None:
+    """It comes alone, without what it depends on."""
+    pytest.importorskip(TORCH)
+    needed = [Requirement(text) for text in importlib.metadata.requires(TORCH) or ()]
+    ours = [
+        r for r in needed if (r.marker is None or r.marker.evaluate()) and not CUDA.fullmatch(canonicalize_name(r.name))
+    ]
+    assert ours
+    assert {canonicalize_name(r.name) for r in ours} - pins(lock, "3.11").keys() == set()
+
+
 @pytest.mark.parametrize("lock", WANTED)
 def test_no_torch_and_nothing_of_cuda_is_locked(lock: str) -> None:
-    cuda = re.compile(r"torch|triton|cuda-.*|nvidia-(?!ml-py).*")
-    assert not [name for name in pins(lock, "3.11") if cuda.fullmatch(name)]
+    assert not [name for name in pins(lock, "3.11") if name == TORCH or CUDA.fullmatch(name)]
 
 
 @pytest.mark.parametrize("peer", PEERS)
