@@ -16,7 +16,7 @@ from nbcompose.entry import find_entries
 from nbcompose.errors import NbcomposeError
 from nbcompose.export import command
 from nbcompose.host.memory import human
-from nbcompose.runtimes import Runtime, ask, find, listing
+from nbcompose.runtimes import Listing, Runtime, ask, listings
 from nbcompose.serving import serve
 from nbcompose.watching import Watched
 
@@ -155,7 +155,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _ps(options: argparse.Namespace) -> int:
-    rows = [_row(runtime, status) for runtime, status in asyncio.run(_everything())]
+    rows = [row for listing in asyncio.run(listings()) for row in _rows(listing)]
     if not rows:
         print("no service runs: start one in a notebook (%%service) or with `nbcompose serve`")
         return 0
@@ -163,6 +163,13 @@ def _ps(options: argparse.Namespace) -> int:
     for row in [COLUMNS, *rows]:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
+
+
+def _rows(listing: Listing) -> list[tuple[str, ...]]:
+    runtime = listing.runtime
+    if listing.statuses is None:
+        return [(str(runtime.pid), "?", "?", "does not answer", *[""] * (len(COLUMNS) - 4))]
+    return [_row(runtime, status) for status in listing.statuses]
 
 
 def _row(runtime: Runtime, status: Status) -> tuple[str, ...]:
@@ -199,14 +206,10 @@ def _stop(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _everything() -> list[tuple[Runtime, Status]]:
-    answers = await asyncio.gather(*(listing(r) for r in find()), return_exceptions=True)
-    return [(a[0], s) for a in answers if not isinstance(a, BaseException) for s in a[1]]
-
-
 async def _find(service: str, pid: int | None) -> Runtime:
     """The process that has this service. Raises `NbcomposeError` where none has, or several have."""
-    everything = [(r, s) for r, s in await _everything() if pid is None or r.pid == pid]
+    asked = [listing for listing in await listings() if pid is None or listing.runtime.pid == pid]
+    everything = [(listing.runtime, status) for listing in asked for status in listing.statuses or ()]
     found = [r for r, s in everything if s.name == service]
     if len(found) == 1:
         return found[0]
@@ -214,7 +217,9 @@ async def _find(service: str, pid: int | None) -> Runtime:
         where = ", ".join(f"--pid {r.pid} ({r.title})" for r in found)
         raise NbcomposeError(f"several processes have a service {service}: add one of {where}")
     known = ", ".join(dict.fromkeys(s.name for _, s in everything)) or "none"
-    raise NbcomposeError(f"no service is called {service!r}; there are: {known}")
+    silent = [str(listing.runtime.pid) for listing in asked if listing.statuses is None]
+    unknown = f"; process {', '.join(silent)} does not answer" if silent else ""
+    raise NbcomposeError(f"no service is called {service!r}; there are: {known}{unknown}")
 
 
 if __name__ == "__main__":

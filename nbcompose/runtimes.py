@@ -18,21 +18,21 @@ from typing import Any
 
 import psutil
 
-from nbcompose.errors import UnknownApi
+from nbcompose.errors import DeadlineExceeded, NbcomposeError, UnknownApi
 from nbcompose.tracing import CallContext
 from nbcompose.wire import address
 from nbcompose.wire.call import IncomingCall, open_connection, serve
 
 PREFIX = "nbcompose.runtime"
 ANSWER_WITHIN = 30.0  # seconds; a stop lets calls in flight finish
-LIST_WITHIN = 3.0  # seconds; one process that hangs must not hide the others
+LIST_WITHIN = 10.0  # seconds; one that starts many services may be busy for a while, one that hangs is not waited for
 
 Operation = Callable[..., Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A process with a registry. `title`: what a person would call it, once it has been asked (`listing`)."""
+    """A process with a registry. `title`: what a person would call it, once it has been asked (`listings`)."""
 
     pid: int
     address: str
@@ -106,10 +106,28 @@ async def ask(runtime: Runtime, operation: str, *args: Any, within: float = ANSW
         connection.close()
 
 
-async def listing(runtime: Runtime) -> tuple[Runtime, list[Any]]:
-    """A runtime with its title, and the status of each of its services. Raises as `ask`, within `LIST_WITHIN`."""
-    title, statuses = await asyncio.gather(*(ask(runtime, what, within=LIST_WITHIN) for what in ("title", "ps")))
-    return replace(runtime, title=printable(str(title))), statuses
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A runtime, with its title, and the status of each of its services; None where it does not answer."""
+
+    runtime: Runtime
+    statuses: list[Any] | None
+
+
+async def listings() -> list[Listing]:
+    """Every runtime of this user, within `LIST_WITHIN`; one that ends meanwhile is left out."""
+    found = await asyncio.gather(*map(_listing, find()))
+    return [listing for listing in found if listing is not None]
+
+
+async def _listing(runtime: Runtime) -> Listing | None:
+    try:
+        title, statuses = await asyncio.gather(*(ask(runtime, what, within=LIST_WITHIN) for what in ("title", "ps")))
+    except DeadlineExceeded:
+        return Listing(runtime, None)
+    except (ConnectionError, NbcomposeError):
+        return None
+    return Listing(replace(runtime, title=printable(str(title))), statuses)
 
 
 def own_title() -> str:

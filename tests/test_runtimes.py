@@ -16,7 +16,7 @@ from chain_services import Leaf
 import nbcompose
 from nbcompose import cli, runtimes
 from nbcompose.errors import UnknownApi, UnknownService
-from nbcompose.runtimes import Runtime, ask, find, listing, own_title, printable
+from nbcompose.runtimes import Listing, Runtime, ask, find, listings, own_title, printable
 from nbcompose.wire import address
 from tests.conftest import Running
 from tests.patience import PATIENCE
@@ -30,11 +30,15 @@ def us() -> Runtime:
     return next(r for r in find() if r.pid == os.getpid())
 
 
+def ours(found: list[Listing]) -> Listing:
+    return next(listing for listing in found if listing.runtime.pid == os.getpid())
+
+
 def test_this_process_is_found_and_answers(running: Running) -> None:
     running.up(Leaf)
-    runtime, statuses = asyncio.run(listing(us()))
-    assert runtime.title == own_title()
-    assert [(s.name, s.state) for s in statuses] == [("Leaf", "ready")]
+    listing = ours(asyncio.run(listings()))
+    assert listing.runtime.title == own_title()
+    assert [(s.name, s.state) for s in listing.statuses or ()] == [("Leaf", "ready")]
     assert asyncio.run(ask(us(), "logs", "Leaf", 10)) == []
     asyncio.run(ask(us(), "stop", "Leaf"))
     assert running.registry.names() == []
@@ -105,7 +109,9 @@ def test_what_says_what_a_service_runs_with_does_not_show_its_secrets() -> None:
     assert shown == []
 
 
-def test_a_process_that_hangs_does_not_hide_the_others(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_hangs_is_told_and_does_not_hide_the_others(
+    running: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     async def ask_ours_patiently(runtime: Runtime, *args: Any, within: float) -> Any:
         return await ask(runtime, *args, within=within if runtime.pid == os.getppid() else PATIENCE)
 
@@ -113,6 +119,8 @@ def test_a_process_that_hangs_does_not_hide_the_others(running: Running, monkeyp
     monkeypatch.setattr(runtimes, "ask", ask_ours_patiently)
     running.up(Leaf)
     with address.listen(f"@{runtimes.PREFIX}.{os.getuid()}.{os.getppid()}.0000"):  # takes connections, answers nothing
-        listed = asyncio.run(cli._everything())
-
-    assert [(r.pid, s.name) for r, s in listed if r.pid == os.getpid()] == [(os.getpid(), "Leaf")]
+        assert cli.main(["ps"]) == 0
+        assert cli.main(["logs", "Nobody"]) == 1
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    assert rows[str(os.getpid())][1:3] == ["Leaf", "ready"]
+    assert " ".join(rows[str(os.getppid())]) == "? ? does not answer"
