@@ -40,7 +40,7 @@ class ApiSpec:
     """One method that others may call.
 
     `name` is what callers say, `method` the attribute of the class. `stream`: it yields items. `is_async`: it runs
-    on the replica's event loop.
+    on the replica's event loop. `idempotent`: a call that its replica did not live to answer may be made once more.
     """
 
     name: str
@@ -52,6 +52,7 @@ class ApiSpec:
     is_async: bool = False
     batch: BatchPolicy | None = None
     doc: str = ""
+    idempotent: bool = False
 
     @property
     def root(self) -> ParamSpec | None:

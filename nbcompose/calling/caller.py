@@ -13,7 +13,7 @@ from nbcompose.calling.cancelling import cancellable_items, with_cancel
 from nbcompose.calling.client import Client
 from nbcompose.calling.portal import Portal
 from nbcompose.calling.waiting import Waiter
-from nbcompose.errors import CallError, NbcomposeError, RemoteTraceback, UnknownApi
+from nbcompose.errors import CallError, NbcomposeError, RemoteTraceback, ReplicaDied, UnknownApi
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext
 from nbcompose.wire.call import ConnectionClosed
@@ -150,7 +150,9 @@ class WireCaller(RemoteCaller):
 
         try:
             return self._portal.wait(waiter, begin)
-        except ConnectionClosed:  # never sent
+        except (ConnectionClosed, ReplicaDied) as error:
+            if isinstance(error, ReplicaDied) and not self._client.may_resend(self.service, api, error):
+                raise
             return super()._wait(api, args, kwargs, context)
         finally:
             context.forget(waiter.cancel)

@@ -15,11 +15,13 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nbcompose.errors import DeadlineExceeded, NbcomposeError, ServiceUnavailable
+from nbcompose.errors import DeadlineExceeded, NbcomposeError, ReplicaDied, ServiceUnavailable
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext
 from nbcompose.wire.board import LoadBoard
 from nbcompose.wire.call import Connection, ConnectionClosed, Settled, Traffic, open_connection
+
+RESENDS = 2  # of an idempotent call: one that itself ends its replica must not end one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,11 @@ class Client:
     async def call(self, service: str, api: str, arguments: Any, context: CallContext) -> Any:
         """Call `api` of some replica of `service` with `arguments` = (args, kwargs).
 
-        A call is sent again only when it never left this process. Raises `ServiceUnavailable`, `DeadlineExceeded`,
-        `ReplicaDied`, or what the api raised.
+        A call is sent again when it never left this process, and where its api is idempotent also when the replica
+        that had it has gone. Raises `ServiceUnavailable`, `DeadlineExceeded`, `ReplicaDied`, or what the api raised.
         """
         deadline = self._deadline(service, context)
+        resends = RESENDS
         while True:
             connection = self._idle_choice(service)
             if connection is None:
@@ -114,7 +117,17 @@ class Client:
             except ConnectionClosed:
                 await asyncio.sleep(0)
             except NbcomposeError as error:
-                raise error.from_below()  # noqa: B904  it is the same error
+                if not (resends and self.may_resend(service, api, error)):
+                    raise error.from_below()  # noqa: B904  it is the same error
+                resends -= 1
+
+    def may_resend(self, service: str, api: str, error: BaseException) -> bool:
+        """Whether a call that ended so may be made once more: its own replica has gone, and it is idempotent."""
+        if not isinstance(error, ReplicaDied) or error.__cause__ is not None:  # one below that one has gone
+            return False
+        route = self._routes.get(service)
+        spec = route.api(api) if route is not None else None
+        return spec is not None and spec.idempotent
 
     def begin(
         self, service: str, api: str, arguments: Any, context: CallContext, result: Settled
@@ -133,6 +146,7 @@ class Client:
     async def stream(self, service: str, api: str, arguments: Any, context: CallContext) -> AsyncGenerator[Any, None]:
         """As `call`, for an api that yields."""
         deadline = self._deadline(service, context)
+        resends = RESENDS
         while True:
             connection = self._idle_choice(service)
             if connection is None:
@@ -141,12 +155,15 @@ class Client:
             try:
                 async with contextlib.aclosing(connection.stream(api, arguments, context, deadline)) as items:
                     async for item in items:
+                        resends = 0  # from here on it cannot begin anew
                         yield item
                 return
             except ConnectionClosed:  # only before the first item: nothing has been sent
                 await asyncio.sleep(0)
             except NbcomposeError as error:
-                raise error.from_below()  # noqa: B904  it is the same error
+                if not (resends and self.may_resend(service, api, error)):
+                    raise error.from_below()  # noqa: B904  it is the same error
+                resends -= 1
 
     async def known_apis(self, service: str, context: CallContext) -> tuple[ApiSpec, ...]:
         """What `service` offers, once that is known. Raises `ServiceUnavailable` when it stays unknown."""

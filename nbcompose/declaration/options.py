@@ -57,12 +57,13 @@ class ApiValues:
     name: str
     route: str
     batch: BatchPolicy | None
+    idempotent: bool
 
 
 class ApiOptions:
     """What was written in `@api(...)`, read when the class becomes a service."""
 
-    KNOWN = ("name", "route", "batchable", "batch_dim", "max_batch_size", "max_latency_ms")
+    KNOWN = ("name", "route", "batchable", "batch_dim", "max_batch_size", "max_latency_ms", "idempotent")
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = dict(values)
@@ -78,13 +79,18 @@ class ApiOptions:
         if not isinstance(route, str):
             problems.add(f"{method}: route={route!r} is not text", where)
             route = f"/{name}"
-        return ApiValues(name, route, self._batch(method, problems, where))
+        return ApiValues(
+            name, route, self._batch(method, problems, where), self._flag("idempotent", method, problems, where)
+        )
+
+    def _flag(self, option: str, method: str, problems: Problems, where: Location) -> bool:
+        value = self._values.get(option, False)
+        if not isinstance(value, bool):
+            problems.add(f"{method}: {option}={value!r} is True or False", where)
+        return bool(value)
 
     def _batch(self, method: str, problems: Problems, where: Location) -> BatchPolicy | None:
-        batchable = self._values.get("batchable", False)
-        if not isinstance(batchable, bool):
-            problems.add(f"{method}: batchable={batchable!r} is True or False", where)
-        if not batchable:
+        if not self._flag("batchable", method, problems, where):
             return None
         dim = self._values.get("batch_dim", 0)
         dims = dim if isinstance(dim, tuple) else (dim, dim)

@@ -216,6 +216,7 @@ def _api(cls: type, method: str, function: Any, options: ApiOptions, problems: P
         is_async=is_async,
         batch=values.batch,
         doc=inspect.getdoc(function) or "",
+        idempotent=values.idempotent,
     )
     try:
         ApiSchema.of(cls, spec)

@@ -14,7 +14,7 @@ from typing import Any
 from prometheus_client.core import Metric
 
 from nbcompose.calling.client import Client
-from nbcompose.errors import CallCancelled, DeadlineExceeded
+from nbcompose.errors import CallCancelled, DeadlineExceeded, ReplicaDied
 from nbcompose.replica.metrics import merge
 from nbcompose.replica.runtime import Runtime
 from nbcompose.replica.siblings import Siblings
@@ -92,8 +92,13 @@ class Outside:
         sibling = await self._siblings.less_busy(self._runtime.in_flight)
         if sibling is not None:
             packed = self.schemas[api.name].call_arguments(arguments)
-            with contextlib.suppress(ConnectionClosed):  # the call has not left
+            try:
                 return await sibling.call(api.name, packed, context, context.deadline)
+            except ConnectionClosed:  # the call has not left
+                pass
+            except ReplicaDied as error:
+                if not self._client.may_resend(self.spec.name, api.name, error):
+                    raise
         return await self._runtime.invoke(api, arguments, context)
 
     async def _stream_somewhere(
