@@ -20,10 +20,15 @@ NEW_VERSION, RESTART = "new version starting", "restarting"
 
 
 class Overview:
-    """A view of `supervisors`, by name. `memory` is what replicas use, in bytes, by pid."""
+    """A view of `supervisors`, by name. `memory` is what replicas use, in bytes, by pid.
+
+    `ready` holds the services that were ready when they were last looked at, which switchboard.py does whenever one
+    changes. So a state takes a look at the services directly below, however deep the graph is.
+    """
 
     def __init__(self, supervisors: Mapping[str, Supervisor], engine: Engine) -> None:
         self.memory: Mapping[int, int] = {}
+        self.ready: set[str] = set()
         self._supervisors = supervisors
         self._engine = engine
 
@@ -56,8 +61,7 @@ class Overview:
         ]
 
     def _not_ready_below(self, spec: ServiceSpec) -> list[str]:
-        names = dict.fromkeys(d.service for d in spec.dependencies if d.url is None)
-        return [n for n in names if n not in self._supervisors or self.state(self._supervisors[n])[0] != "ready"]
+        return [name for name in topology.targets(spec) if name not in self.ready]
 
     def route(self, supervisor: Supervisor) -> Route:
         """What callers of the service know of it."""

@@ -187,7 +187,13 @@ class Registry:
     async def settle(self, name: str) -> Status:
         """See `wait`."""
         changes: asyncio.Queue[Status] = asyncio.Queue()
-        unsubscribe = self.subscribe(changes.put_nowait)
+
+        def heard(change: Status) -> None:
+            # Of another service only its end matters: there may be nothing to wait for any more.
+            if change.name == name or change.state in ("failed", "stopped"):
+                changes.put_nowait(change)
+
+        unsubscribe = self.subscribe(heard)
         try:
             while True:
                 supervisor = self._supervisor(name)
@@ -223,7 +229,7 @@ class Registry:
         await supervisor.stop(grace)
         if supervisor.stopped and self._supervisors.get(supervisor.name) is supervisor:  # and not started anew
             del self._supervisors[supervisor.name]
-        self._switchboard.changed()
+        self._switchboard.changed(supervisor.name)
 
     async def _abandon(self, name: str) -> None:
         supervisor = self._supervisor(name)
@@ -248,8 +254,9 @@ class Registry:
         except TimeoutError:
             for supervisor in self._supervisors.values():
                 supervisor.kill()
+        names = self.names()
         self._supervisors.clear()
-        self._switchboard.changed()
+        self._switchboard.changed(*names)
         self._client.close()
         await self._runtime.stop()
         await self._engine.stop()
@@ -268,7 +275,7 @@ class Registry:
             await supervisor.abandon()  # what is on its way is not wanted any more
         carry_out(supervisor, deployment, plan, stop_first=stop_first)
         self._supervisors[name] = supervisor
-        self._switchboard.changed()
+        self._switchboard.changed(name)
         return misfits
 
     async def _roll_back(self, supervisor: Supervisor) -> tuple[str, ...]:
@@ -284,7 +291,7 @@ class Registry:
             carry_out(supervisor, previous, plan, done="rolled back")
         else:
             supervisor.roll_back(f"rolled back: {plan.because}")
-        self._switchboard.changed()
+        self._switchboard.changed(supervisor.name)
         return misfits
 
     def _mark(self, name: str, stale: tuple[str, ...] | None, behind: str | None) -> bool:
@@ -294,7 +301,7 @@ class Registry:
         before = supervisor.stale, supervisor.behind
         supervisor.stale = supervisor.stale if stale is None else stale
         supervisor.behind = supervisor.behind if behind is None else behind
-        self._switchboard.changed()
+        self._switchboard.changed(name)
         return before != (supervisor.stale, supervisor.behind)
 
     async def _scale(self, name: str, replicas: int) -> None:

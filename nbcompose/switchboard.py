@@ -10,9 +10,12 @@ import asyncio
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
+from nbcompose import topology
 from nbcompose.calling.client import Client, Route
 from nbcompose.engine.member import Member
 from nbcompose.engine.status import Status
@@ -27,6 +30,8 @@ Subscriber = Callable[[Status], None]
 
 COLLECT_WAIT = 1.0  # seconds that replicas have to tell of their last calls
 MEMORY_PERIOD = 2.0  # seconds between looks at how much memory replicas use
+MEMORY_SHARE = 0.01  # of a CPU that these may take: the system counts the pages of each, for milliseconds
+MEMORY_BURST = 0.5  # seconds of CPU time that may be taken at once
 UNTOLD_MEMORY = 2**30  # bytes of a GPU that a replica is expected to take where its service does not say
 
 
@@ -43,6 +48,8 @@ class Switchboard:
         self._board = board
         self._slots = set(range(SLOTS))
         self._routes: dict[str, Route] = {}
+        self._below: dict[str, dict[str, None]] = {}  # what each service depends on, in order
+        self._above: dict[str, dict[str, None]] = {}  # what depends on it
         self._shown: dict[str, Status] = {}
         self._subscribers: list[Subscriber] = []
         self._lock = threading.Lock()
@@ -59,35 +66,81 @@ class Switchboard:
         return unsubscribe
 
     async def watch_memory(self) -> None:
-        """Look now and then how much memory replicas use, until cancelled."""
+        """Look now and then how much memory replicas use, those first that have waited longest; until cancelled."""
+        credit = MEMORY_BURST
+        known: dict[int, int] = {}  # the one looked at last is the last
         while True:
             await asyncio.sleep(MEMORY_PERIOD)
-            pids = [m.process.pid for m in self._members() if m.process is not None and m.state == "up"]
-            self._overview.memory = await asyncio.to_thread(_usage, pids)
-            self.changed()
+            credit = min(MEMORY_BURST, credit + MEMORY_PERIOD * MEMORY_SHARE)
+            members = _members(self._supervisors.values())
+            up = {m.process.pid for m in members if m.process is not None and m.state == "up"}
+            known = {pid: count for pid, count in known.items() if pid in up}
+            seen, seconds = await asyncio.to_thread(_usage, [*(up - known.keys()), *known], credit)
+            credit -= seconds
+            for pid, count in seen.items():
+                known.pop(pid, None)
+                known[pid] = count
+            self._overview.memory = known
+            self.changed(*self._supervisors)
 
     # -- what supervisors need (`Surroundings`)
 
-    def changed(self) -> None:
-        """Work out every route again, push those that are new, and tell subscribers. Cheap: there are few services."""
-        for name in [n for n in self._routes if n not in self._supervisors]:
-            gone = self._routes.pop(name)
+    def changed(self, *services: str) -> None:
+        """Work out their routes and statuses again, and those of the services above where that makes a difference.
+
+        Pushes the routes that are new, and tells subscribers. An edge of the graph is followed only when the service
+        at its end becomes ready or ceases to be.
+        """
+        todo = deque(services)
+        while todo:
+            name = todo.popleft()
+            supervisor = self._supervisors.get(name)
+            was_ready = name in self._overview.ready
+            if supervisor is None:
+                self._forget(name)
+            else:
+                self._look_at(supervisor)
+            if was_ready is not (name in self._overview.ready):
+                todo.extend(self._above.get(name, ()))
+
+    def _look_at(self, supervisor: Supervisor) -> None:
+        name = supervisor.name
+        self._link(name, dict.fromkeys(t for g in supervisor.everything() for t in topology.targets(g.spec)))
+        route = self._overview.route(supervisor)
+        if route.ready:
+            self._overview.ready.add(name)
+        else:
+            self._overview.ready.discard(name)
+        if route != self._routes.get(name):
+            self._routes[name] = route
+            self._push(route)
+        status = self._overview.status(supervisor)
+        if status != self._shown.get(name):
+            self._shown[name] = status
+            self._tell(status)
+
+    def _forget(self, name: str) -> None:
+        """A service that is there no more."""
+        self._overview.ready.discard(name)
+        self._link(name, {})
+        if gone := self._routes.pop(name, None):
             self._push(Route(name, gone.apis, gone.timeout, reason="it was stopped", gone=True))
-            if last := self._shown.pop(name, None):
-                self._tell(replace(last, state="stopped", reason="it was stopped"))
-        for name, supervisor in self._supervisors.items():
-            route = self._overview.route(supervisor)
-            if route != self._routes.get(name):
-                self._routes[name] = route
-                self._push(route)
-        for supervisor in list(self._supervisors.values()):
-            status = self._overview.status(supervisor)
-            if status != self._shown.get(status.name):
-                self._shown[status.name] = status
-                self._tell(status)
+        if last := self._shown.pop(name, None):
+            self._tell(replace(last, state="stopped", reason="it was stopped"))
+
+    def _link(self, name: str, below: dict[str, None]) -> None:
+        """Note what all versions of a service, also those that drain, depend on."""
+        before = self._below.pop(name, {})
+        if below:
+            self._below[name] = below
+        for service in before.keys() - below.keys():
+            del self._above[service][name]
+        for service in below.keys() - before.keys():
+            self._above.setdefault(service, {})[name] = None
 
     def routes_for(self, spec: ServiceSpec) -> tuple[Route, ...]:
-        return tuple(self._routes[n] for n in dict.fromkeys([spec.name, *_below(spec)]) if n in self._routes)
+        names = dict.fromkeys([spec.name, *topology.targets(spec)])
+        return tuple(self._routes[n] for n in names if n in self._routes)
 
     def spans(self, spans: list[Span]) -> None:
         self.traces.extend(spans)
@@ -103,7 +156,7 @@ class Switchboard:
 
     def promised(self) -> Mapping[int, int]:
         promised: dict[int, int] = {}
-        for member in self._members():
+        for member in _members(self._supervisors.values()):
             if member.state == "starting":
                 for index in re.findall(r"\d+", member.launch.environment.get("CUDA_VISIBLE_DEVICES", "")):
                     wanted = member.launch.spec.resources.memory or UNTOLD_MEMORY
@@ -114,20 +167,18 @@ class Switchboard:
 
     async def collect(self) -> None:
         """Have the replicas tell now of the calls that have ended; one that does not answer is not waited for long."""
-        replicas = [m for m in self._members() if m.state == "up"]
+        replicas = [m for m in _members(self._supervisors.values()) if m.state == "up"]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(COLLECT_WAIT):
                 await asyncio.gather(*(m.ask("report") for m in replicas), return_exceptions=True)
 
-    def _members(self) -> list[Member]:
-        return [m for s in self._supervisors.values() for g in s.everything() for m in g.members.values()]
-
     def _push(self, route: Route) -> None:
         """To this process, to the service's own replicas, and to those that depend on it."""
         self._client.update(route)
-        for member in self._members():
+        concerned = (self._supervisors.get(n) for n in [route.service, *self._above.get(route.service, ())])
+        for member in _members(s for s in concerned if s is not None):
             spec = member.launch.spec
-            if route.service == spec.name or route.service in _below(spec):
+            if route.service == spec.name or route.service in topology.targets(spec):
                 member.tell(route)
 
     def _tell(self, status: Status) -> None:
@@ -141,13 +192,18 @@ class Switchboard:
                 asyncio.get_running_loop().call_exception_handler(context)
 
 
-def _below(spec: ServiceSpec) -> list[str]:
-    return [d.service for d in spec.dependencies if d.url is None]
+def _members(supervisors: Iterable[Supervisor]) -> list[Member]:
+    return [m for s in supervisors for g in s.everything() for m in g.members.values()]
 
 
-def _usage(pids: list[int]) -> dict[int, int]:
+def _usage(pids: list[int], credit: float) -> tuple[dict[int, int], float]:
+    """Bytes by pid, of as many as can be seen in about `credit` seconds of CPU time; and the seconds that it took."""
+    began, spent = time.thread_time(), 0.0
     found = {}
     for pid in pids:
+        if spent >= credit:
+            break
         with contextlib.suppress(OSError, ValueError):
             found[pid] = memory.usage(pid)
-    return found
+        spent = time.thread_time() - began
+    return found, spent

@@ -13,9 +13,14 @@ from nbcompose.spec import ServiceSpec
 Edges = Mapping[str, tuple[str, ...]]
 
 
+def targets(spec: ServiceSpec) -> tuple[str, ...]:
+    """The services that this one depends on here, in the order they were declared; those behind a url left out."""
+    return tuple(dict.fromkeys(d.service for d in spec.dependencies if d.url is None))
+
+
 def edges(specs: Iterable[ServiceSpec]) -> dict[str, tuple[str, ...]]:
-    """Service → the services that it depends on here, in the order they were declared; those behind a url left out."""
-    return {s.name: tuple(dict.fromkeys(d.service for d in s.dependencies if d.url is None)) for s in specs}
+    """Service → its `targets`."""
+    return {s.name: targets(s) for s in specs}
 
 
 def check_acyclic(specs: Iterable[ServiceSpec]) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any, overload
 
 from nbcompose.declaration.dependency import Dependency, depends
-from nbcompose.declaration.handle import Service
+from nbcompose.declaration.handle import Service, UnreadService
 from nbcompose.declaration.marks import API, HOOK, api, on_shutdown, on_startup
 from nbcompose.declaration.reading import declare
+from nbcompose.host.owner import in_replica
 
 __all__ = [
     "API",
@@ -43,6 +44,8 @@ def service(cls: type[Any] | None = None, /, **options: Any) -> Any:
     """
 
     def wrap(decorated: type[Any]) -> Service:
+        if in_replica():  # where the owner has read it already
+            return UnreadService(decorated, lambda: declare(decorated, options))
         return Service(declare(decorated, options))
 
     return wrap if cls is None else wrap(cls)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from nbcompose.declaration.signature import Described
@@ -100,9 +101,9 @@ class Service:
         importlib.import_module(DRAWER).graph(self)
 
     def __getattr__(self, attribute: str) -> Any:
-        spec: ServiceSpec | None = self.__dict__.get("spec")
-        if spec is None or attribute.startswith("__"):
+        if attribute == "spec" or attribute.startswith("__"):
             raise AttributeError(attribute)
+        spec = self.spec
         api = spec.api(attribute)
         if api is None:
             known = ", ".join(a.name for a in spec.apis)
@@ -127,6 +128,21 @@ class Service:
 
     def __repr__(self) -> str:
         return f"<service {self.name}: {', '.join(a.signature for a in self.spec.apis)}>"
+
+
+class UnreadService(Service):
+    """A service whose class is read once somebody asks: a replica imports a whole module, and runs one class of it."""
+
+    def __init__(self, cls: type[Any], read: Callable[[], ServiceSpec]) -> None:
+        self._read = read
+        self.__doc__ = cls.__doc__
+        self.__name__ = cls.__name__
+        self.__module__ = cls.__module__
+        self.__qualname__ = cls.__qualname__
+
+    @cached_property
+    def spec(self) -> ServiceSpec:  # type: ignore[override]
+        return self._read()
 
 
 class UnconnectedApi(Described):

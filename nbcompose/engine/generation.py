@@ -31,8 +31,8 @@ GRACE = 10.0  # seconds that calls in flight have when a replica is asked to sto
 class Surroundings(Protocol):
     """What a service's replicas need of the registry."""
 
-    def changed(self) -> None:
-        """Something about a service is not as it was."""
+    def changed(self, service: str) -> None:
+        """Something about it is not as it was."""
         ...
 
     def routes_for(self, spec: ServiceSpec) -> tuple[Route, ...]:
@@ -200,6 +200,9 @@ class Generation:
             await member.stop(GRACE)
             self._forget(member)
 
+    def _changed(self) -> None:
+        self._around.changed(self.spec.name)
+
     def _close_port(self) -> None:
         if self.listening is not None:
             self.listening.close()
@@ -232,7 +235,7 @@ class Generation:
             attempt = 0 if loop.time() - began > STEADY else attempt
             self.error = member.crash_text()
             self.restarts += 1
-            self._around.changed()
+            self._changed()
             member, attempt = await self._again(index, attempt)
         self._lost(index)
 
@@ -242,7 +245,7 @@ class Generation:
         self.failed = not self._keepers
         if self.failed:
             self._close_port()  # nobody accepts there: a client should hear so, and not wait
-        self._around.changed()
+        self._changed()
 
     async def _first(self, index: int, up: asyncio.Future[None]) -> Member | None:
         if index in self._retiring:
@@ -266,7 +269,7 @@ class Generation:
                 return await self._start(index), attempt
             except Exception as error:
                 self.error = str(error)
-                self._around.changed()
+                self._changed()
                 if attempt >= len(BACKOFF):
                     return None, attempt
 
@@ -276,9 +279,9 @@ class Generation:
         if placement.note and placement.note not in self.notes:
             self.notes.append(placement.note)
         launch = self.deployment.launch(index, around.take_slot(), placement)
-        member = Member(launch, self._log, lambda: around.routes_for(spec), around.changed, around.spans)
+        member = Member(launch, self._log, lambda: around.routes_for(spec), self._changed, around.spans)
         self.members[index] = member
-        around.changed()
+        self._changed()
         try:
             await member.start(self._engine, self.listening)
         except BaseException:

@@ -147,7 +147,7 @@ class Supervisor:
         else:
             self._serves(generation, before, remark)
         finally:
-            self._around.changed()
+            self._around.changed(self.name)
 
     def roll_back(self, remark: str) -> None:
         """Have the replicas of the version before serve again; new ones, where they have not been kept."""
@@ -167,7 +167,7 @@ class Supervisor:
             self.start(parked.deployment, remark)  # gives this task up, which has nothing more to do
             return
         self._replace(parked, remark)
-        self._around.changed()
+        self._around.changed(self.name)
         await parked.resize(self.wanted)
 
     def _replace(self, new: Generation, remark: str) -> None:
@@ -223,7 +223,7 @@ class Supervisor:
         else:
             self.start(self.deployment)
             await self.scale(count)
-        self._around.changed()
+        self._around.changed(self.name)
 
     async def abandon(self) -> None:
         """Give up the version that starts, if one does; what served before serves on."""
@@ -231,7 +231,7 @@ class Supervisor:
         self._bring_back()
         if self.generation is not None:
             self._deployment = self.generation.deployment
-            self._around.changed()
+            self._around.changed(self.name)
 
     async def stop(self, grace: float = GRACE) -> None:
         """Stop all replicas and give the port back. Goes on when this is cancelled; a start waits for its end."""
@@ -260,7 +260,7 @@ class Supervisor:
             await give_up(previous)
             if ending is not None:
                 await asyncio.wait([ending])
-            self._around.changed()
+            self._around.changed(self.name)
             if stop_first:
                 await self._make_room()
             await self._start(coming)
@@ -276,7 +276,7 @@ class Supervisor:
         finally:
             if self.coming is coming:
                 self.coming = None
-            self._around.changed()
+            self._around.changed(self.name)
 
     async def _start(self, coming: Generation) -> None:
         count = self.wanted
@@ -294,7 +294,7 @@ class Supervisor:
     async def _end(self, grace: float, work: asyncio.Task[None] | None) -> None:
         await give_up(work)
         self._parking.clear()
-        self._around.changed()
+        self._around.changed(self.name)
         earlier = dict(self._draining)
         if self.generation is not None:
             self._drain(self.generation, grace)
@@ -305,7 +305,7 @@ class Supervisor:
         if self._draining:
             await asyncio.wait(self._draining)
         self.generation = None
-        self._around.changed()
+        self._around.changed(self.name)
 
 
 def _patience(old: Generation) -> float:

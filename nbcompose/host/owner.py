@@ -26,6 +26,10 @@ def enter_replica(service: str) -> None:
     _replica_of = service
 
 
+def in_replica() -> bool:
+    return bool(_replica_of)
+
+
 def forbid_in_replica() -> None:
     """Raise `LaunchError` in a replica: what starts services must not run when a replica imports their module."""
     if _replica_of:

@@ -127,9 +127,11 @@ class Reporter:
         self._last: Stats | None = None
 
     async def run(self) -> None:
-        """Now and then, until cancelled."""
+        """Now and then while calls come, until cancelled. A replica that nobody calls does not wake up."""
         while True:
             self.report()
+            if self._last is not None and not (self._last.in_flight or self._last.threads_busy):
+                await self._runtime.called()
             await asyncio.sleep(PERIOD)
 
     async def report_now(self) -> None:

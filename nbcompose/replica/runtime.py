@@ -66,6 +66,7 @@ class Runtime:
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._called = asyncio.Event()
         self._cutting = False
 
     @property
@@ -135,6 +136,11 @@ class Runtime:
     async def idle(self) -> None:
         """Wait until no call is in hand."""
         await self._idle.wait()
+
+    async def called(self) -> None:
+        """Wait until a call has begun since the end of the wait before."""
+        await self._called.wait()
+        self._called.clear()
 
     async def stop(self) -> int:
         """Cut off what is still in hand, and run the shutdown hooks. Returns how many calls were cut off."""
@@ -320,6 +326,7 @@ class Runtime:
         self.in_flight += 1
         self._board[self._slot] = self.in_flight
         self._idle.clear()
+        self._called.set()
 
     def end(self) -> None:
         self.in_flight -= 1

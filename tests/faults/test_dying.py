@@ -1,0 +1,158 @@
+"""Who dies, when, under load: what is lost, and what is left. (The owner's end is in test_owner.py.)"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from chain_services import Front, Leaf, Mid
+
+import nbcompose
+from nbcompose.engine.local import LocalEngine
+from nbcompose.errors import ReplicaDied
+from tests.conftest import Running, wait_for_end
+from tests.engine.test_supervision import Load
+
+pytestmark = pytest.mark.system
+
+CALLERS = 16
+SERVICES = {service.name: nbcompose.service(replicas=2, threads=4)(service.inner) for service in (Front, Mid, Leaf)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where files of ours would be left."""
+    return tmp_path_factory.mktemp("temporary")
+
+
+@pytest.fixture(scope="module")
+def environment(folder: Path) -> dict[str, str]:
+    return {"NBCOMPOSE_PRELOAD": "json", "TMPDIR": str(folder)}
+
+
+def kill(pid: int | None) -> None:
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+def zygote(running: Running) -> int | None:
+    assert isinstance(running.registry._engine, LocalEngine)
+    return running.registry._engine.zygote_pid
+
+
+def replica(running: Running, service: str, index: int = 0) -> int | None:
+    return running.registry.status(service).replicas[index].pid
+
+
+def kill_replica(service: str) -> Callable[[Running], None]:
+    def disturb(running: Running) -> None:
+        kill(replica(running, service))
+        running.until(service, lambda s: s.restarts == 1 and s.up == 2)
+
+    return disturb
+
+
+def kill_all_replicas(running: Running) -> None:
+    for index in range(2):
+        kill(replica(running, "Leaf", index))
+    running.until("Leaf", lambda s: s.restarts == 2 and s.up == 2)
+
+
+def kill_zygote(running: Running) -> None:
+    pid = zygote(running)
+    kill(pid)
+    wait_for_end(pid or 0)
+
+
+def kill_both(running: Running) -> None:
+    kill(zygote(running))
+    kill_replica("Mid")(running)
+
+
+def kill_one_that_starts(running: Running) -> None:
+    scaling = running.in_thread(running.registry.scale, "Leaf", 3)
+    status = running.until("Leaf", lambda s: any(r.state == "starting" and r.pid for r in s.replicas))
+    kill(next(r.pid for r in status.replicas if r.state == "starting"))
+    scaling.exception()  # it says so, where the replica had not come up
+    running.until("Leaf", lambda s: s.state == "ready" and s.up >= 2)
+
+
+def kill_those_that_drain(running: Running) -> None:
+    old = {r.pid for r in running.registry.status("Mid").replicas}
+    running.registry.restart("Mid")
+    running.until("Mid", lambda s: s.version == 2 and s.up == 2 and not s.replacing)
+    for pid in old:
+        try:
+            kill(pid)
+        except ProcessLookupError:  # it had nothing in hand
+            continue
+
+
+def replace_all(running: Running) -> None:
+    for name in SERVICES:
+        running.registry.restart(name)
+        running.until(name, lambda s: s.version == 2 and s.up == 2 and not s.replacing)
+
+
+def scale_down(running: Running) -> None:
+    for name in SERVICES:
+        running.registry.scale(name, 1)
+
+
+IN_HAND, NOTHING = CALLERS, 0
+
+
+@pytest.mark.parametrize(
+    ("disturb", "lost"),
+    [
+        pytest.param(kill_replica("Front"), IN_HAND, id="a replica of the entry"),
+        pytest.param(kill_replica("Mid"), IN_HAND, id="a replica in the middle"),
+        pytest.param(kill_replica("Leaf"), IN_HAND, id="a replica below"),
+        pytest.param(kill_all_replicas, IN_HAND, id="all replicas below"),
+        pytest.param(kill_both, IN_HAND, id="the zygote and a replica"),
+        pytest.param(kill_those_that_drain, IN_HAND, id="replicas that drain"),
+        pytest.param(kill_one_that_starts, NOTHING, id="a replica that starts"),
+        pytest.param(kill_zygote, NOTHING, id="the zygote"),
+        pytest.param(replace_all, NOTHING, id="none: all are replaced"),
+        pytest.param(scale_down, NOTHING, id="none: half of them are stopped"),
+    ],
+)
+def test_what_is_lost_and_left(running: Running, folder: Path, disturb: Callable[[Running], None], lost: int) -> None:
+    front = running.up(*SERVICES.values())
+    with Load(lambda: front.ask(1), CALLERS) as load:
+        load.more(100)
+        disturb(running)
+        load.more(100)
+    assert {type(error) for error in load.errors} <= {ReplicaDied}
+    assert len(load.errors) <= lost
+    assert front.ask(2) == {"twice": 4, "plus": 3}
+
+    running.clear()
+    for pid in running.pids:
+        wait_for_end(pid)
+    with open("/proc/net/unix", encoding="ascii", errors="replace") as file:
+        assert [line for line in file if any(f".{pid}." in line for pid in running.pids)] == []
+    assert list(folder.iterdir()) == []
+
+
+def test_a_service_that_runs_out_of_memory_says_so_and_goes_on(running: Running) -> None:
+    class Large:
+        @nbcompose.api
+        def take(self, count: int) -> int:
+            import resource
+
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20, resource.RLIM_INFINITY))
+            try:
+                return len(bytes(count))
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    large = running.up(nbcompose.service(Large))
+    with pytest.raises(MemoryError):
+        large.take(2**30)
+    assert large.take(1024) == 1024
+    assert running.registry.status("Large").restarts == 0
