@@ -21,7 +21,7 @@ alone = mkdir -p build && JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab test test-oldest test-pythons test-newest check parts unit system browser notebooks \
-	save-notebooks pictures models bench bench-edit bench-widget bench-compare bench-peers lock clean
+	save-notebooks pictures models bench bench-edit bench-widget bench-shapes soak bench-compare bench-peers lock clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -96,6 +96,12 @@ bench-edit: $(MODELS)  ## measure what an edit takes, and the calls that it fail
 
 bench-widget: $(INSTALLED)  ## measure what the live graph costs, and how quick it is, in a real browser
 	@$(PY) -m benchmarks.widget
+
+bench-shapes: $(INSTALLED)  ## measure what graphs of 10, 50 and 200 services cost: start, idle, an edit, stop
+	@$(PY) -m benchmarks.shapes
+
+soak: $(MODELS)  ## a notebook's graph under load for half an hour, among kills, edits and floods (MINUTES=5 SEED=2)
+	@$(alone) $(PY) -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 bench-compare: $(INSTALLED)  ## whether the working tree is slower than BASE=main, or another revision (ROWS="hop http", ROUNDS=15)
 	@$(alone) $(PY) -m benchmarks.revisions $(or $(BASE),$(error BASE is missing: make bench-compare BASE=main)) \

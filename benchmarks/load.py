@@ -4,6 +4,8 @@ HTTP/1.1 with keep-alive over plain asyncio protocols: httpx or aiohttp would co
 
     python -m benchmarks.load URL CLIENTS CALLS SECONDS BODY      prints a `Load` as JSON
 
+`NBCOMPOSE_TOKEN` is sent where it is set.
+
 Each of CLIENTS connections sends its next call when it has the answer to the last one. It ends after CALLS calls or
 SECONDS seconds. A call fails when its status is not 200, or its connection breaks (a new one is then made), or it has
 no answer `PATIENCE` seconds after the end.
@@ -14,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -49,6 +52,7 @@ class Connection(asyncio.Protocol):
     """One keep-alive connection with one request at a time."""
 
     def __init__(self) -> None:
+        self.ends = False  # the server has said that this was the last answer
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -65,6 +69,7 @@ class Connection(asyncio.Protocol):
         head, separator, body = self._buffer.partition(b"\r\n\r\n")
         if separator and _complete(head.lower(), body) and not self._answer.done():
             self._buffer = b""
+            self.ends = b"connection: close" in head.lower()
             self._answer.set_result(int(head[9:12]))
 
     def close(self) -> None:
@@ -88,11 +93,13 @@ def _complete(head: bytes, body: bytes) -> bool:
     return len(body) >= int(rest.split(b"\r\n", 1)[0] or 0)
 
 
-def _request(url: str, body: str) -> bytes:
+def request(url: str, body: str, token: str | None) -> bytes:
+    """A call, as it goes over a connection that is kept."""
     parts = urlsplit(url)
     content = body.encode()
+    authorization = f"Authorization: Bearer {token}\r\n" if token else ""
     head = (
-        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n{authorization}"
         f"Content-Length: {len(content)}\r\nAccept: application/json\r\n\r\n"
     )
     return head.encode() + content
@@ -104,7 +111,7 @@ class Clients:
     def __init__(self, url: str, calls: int, seconds: float, body: str) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
-        self._request = _request(url, body)
+        self._request = request(url, body, os.environ.get("NBCOMPOSE_TOKEN"))
         self._left = iter(range(calls))
         self._deadline = time.perf_counter() + seconds
         self._open: set[Connection] = set()
@@ -126,6 +133,9 @@ class Clients:
                 connection = None
                 continue
             self.outcomes[str(status)] += 1
+            if connection.ends:
+                self._close(connection)
+                connection = None
             if status == 200:
                 self.durations.append(time.perf_counter() - start)
         self._close(connection)
