@@ -156,9 +156,10 @@ def _of_container(value: Any, kind: type, room: int, depth: int) -> str:
 
 
 def _parts(value: Any, kind: type, room: int, depth: int) -> Iterator[str]:
+    most = room // 3 + 2  # each takes three characters at least
     if kind is dict:
-        for key, item in list(islice(value.items(), room)):
+        for key, item in list(islice(value.items(), most)):
             yield f"{_repr(key, room, depth)}: {_repr(item, room, depth)}"
     else:
-        for item in list(islice(value, room)):
+        for item in list(islice(value, most)):
             yield _repr(item, room, depth)

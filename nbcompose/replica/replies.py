@@ -160,13 +160,14 @@ def _type_name(error: BaseException) -> str:
 
 
 def _log(error: BaseException, status: int, error_id: str) -> None:
-    text = printable(text_of(error))
+    said = text_of(error)
+    text = printable(said)
     if status != HTTPStatus.INTERNAL_SERVER_ERROR:
         level = logging.WARNING if status > HTTPStatus.INTERNAL_SERVER_ERROR else logging.DEBUG
         logger.log(level, "error %s: %s: %s", error_id, _type_name(error), text)
-    elif is_tame(error):
+    elif is_tame(error) and text == said:  # what writes the log may not be able to write the other
         logger.error("error %s: %s: %s", error_id, _type_name(error), text, exc_info=error)
-    else:  # logging would write all of it
+    else:  # logging would write all of it, as it is
         told = printable(describe(error, hop="").text.strip())
         logger.error("error %s: %s: %s\n%s", error_id, _type_name(error), text, told)
 

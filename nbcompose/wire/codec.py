@@ -27,6 +27,7 @@ __all__ = ["CodecError", "Decoder", "Encoder", "dumps", "dumps_within", "is_plai
 
 THRESHOLD = 256 * 1024  # bytes: memory of this size and more leaves the pickle
 MAX_REASON = 2_000  # characters of what another error says, in one of ours
+MAX_OBJECTS = 10_000  # other than numbers, texts and containers, in what `dumps_within` takes
 
 _NAMELESS = ("builtins", "__main__")  # modules that a message need not name
 
@@ -220,9 +221,9 @@ def loads(data: bytes) -> Any:
 
 
 def dumps_within(obj: Any, limit: int) -> bytes:
-    """As `dumps`. Raises ValueError once it is more than `limit` bytes, before all of them are there."""
+    """As `dumps`. Raises ValueError as soon as there are more than `limit` bytes, or MAX_OBJECTS objects."""
     draft = _Limited(limit)
-    Pickler(draft, draft, draft.take_buffer).dump(obj)
+    _LimitedPickler(draft, draft, draft.take_buffer).dump(obj)
     if not draft.buffers and not draft.definitions:
         return b"".join(draft.stream)  # type: ignore[arg-type]  # without a pool it is all bytes
     return b"".join(pack(draft.stream, draft.buffers, draft.definitions))
@@ -251,6 +252,16 @@ class _Limited(Draft):
         self._room -= size
         if self._room < 0:
             raise ValueError("it is too large")
+
+
+class _LimitedPickler(Pickler):
+    left = MAX_OBJECTS
+
+    def reducer_override(self, obj: Any) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("it is too large")
+        return super().reducer_override(obj)
 
 
 class _Joined:

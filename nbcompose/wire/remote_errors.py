@@ -145,7 +145,7 @@ def _describe(error: BaseException, hop: str, bounds: Bounds, level: int) -> Rem
         hops=hops,
         frames=frames,
         summary=telling.summary(error, bounds, level),
-        contents=_contents(error, bounds),
+        contents=_contents(error),
         notes=notes,
         members=tuple(members),
     )
@@ -159,7 +159,7 @@ def _received(error: BaseException) -> RemoteErrorDetail | None:
 # -- what it is made of
 
 
-def _contents(error: BaseException, bounds: Bounds) -> bytes:
+def _contents(error: BaseException) -> bytes:
     """The pickled exception where its class says how that is done, else its arguments and attributes."""
     cls = type(error)
     state: Any = None
@@ -184,16 +184,16 @@ def _contents(error: BaseException, bounds: Bounds) -> bytes:
             raise
         except BaseException:  # code of what it holds
             pass
-    return _pieces(args, state, bounds)
+    return _pieces(args, state)
 
 
-def _pieces(args: Any, state: dict[str, Any], bounds: Bounds) -> bytes:
+def _pieces(args: Any, state: dict[str, Any]) -> bytes:
     """What of it can be sent, and is not too large: the rest of the arguments is shown, of the attributes left out."""
     room = MAX_CONTENTS
 
     def fits(value: Any) -> bool:
         nonlocal room
-        if bounds.over or _is_long(value):
+        if _is_long(value):
             return False
         try:
             room -= len(dumps_within(value, room))

@@ -1,4 +1,4 @@
-"""An exception as text: frames, causes and the members of groups, within bounds of depth, width, length and time.
+"""An exception as text: frames, causes and the members of groups, within bounds of depth, width and length.
 
 remote_errors.py sends it, the HTTP server logs it. `aside` runs in a thread what may take long, or for ever, because it
 runs users' code (`is_tame` tells).
@@ -12,11 +12,10 @@ import ctypes
 import itertools
 import sysconfig
 import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -33,7 +32,6 @@ MAX_FRAMES = 30  # told of a traceback from each of its ends
 MAX_MEMBERS = 8  # told of a group
 MAX_GROUPS = 4  # in one another
 MAX_TOLD = 64  # exceptions, causes and members included
-MAX_SECONDS = 0.04  # of CPU time, for the telling; what is not told by then is left out
 MAX_LINE = 500  # characters of a line of code
 MAX_NOTES = 16
 MAX_SHORT = 2_000  # characters of a note, and of the message of a cause or a member
@@ -53,14 +51,13 @@ _MACHINERY = (
 
 @dataclass(slots=True)
 class Bounds:
-    """What may still be told of one exception and all that belongs to it."""
+    """How many exceptions may still be told of one and its own. (A clock would tell less on a busy day.)"""
 
-    exceptions: int = MAX_TOLD
-    until: float = field(default_factory=lambda: time.thread_time() + MAX_SECONDS)
+    left: int = MAX_TOLD
 
     @property
     def over(self) -> bool:
-        return self.exceptions <= 0 or time.thread_time() > self.until
+        return self.left <= 0
 
 
 def story(error: BaseException, hop: str, bounds: Bounds, level: int = 0) -> tuple[tuple[str, ...], str]:
@@ -73,7 +70,7 @@ def story(error: BaseException, hop: str, bounds: Bounds, level: int = 0) -> tup
     for i in _ends(len(chain), MAX_CAUSES):
         if i and bounds.over:
             break
-        bounds.exceptions -= 1
+        bounds.left -= 1
         told[i] = _section(chain[i], hop)
         if i:
             told[i] += f"\n\n{summary(chain[i], bounds, level, MAX_SHORT)}\n\n{links[i - 1]}"
