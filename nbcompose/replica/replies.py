@@ -155,7 +155,7 @@ def status_of(error: BaseException) -> int:
 
 def _type_name(error: BaseException) -> str:
     if isinstance(error, RemoteError) and error.type_name:
-        return clipped(error.type_name.rpartition(".")[2], MAX_NAME)
+        return printable(clipped(error.type_name.rpartition(".")[2], MAX_NAME))
     return name_of(type(error))
 
 
