@@ -31,11 +31,16 @@ def contained(error: BaseException) -> Exception:
     kind = type(error)
     if issubclass(kind, Exception) and not issubclass(kind, ENDS):
         return error  # type: ignore[return-value]  # mypy does not narrow by `kind`
-    # Of the user's own code nothing runs here, on the loop perhaps; the cause is told where there is time.
-    args = error.args if type(error).__str__ is BaseException.__str__ else (error,)
-    told = RuntimeError(f"the api raised {said(error) if all(type(a) in _PLAIN for a in args) else name_of(kind)}")
+    told = RuntimeError(f"the api raised {_said_at_once(error)}")
     told.__cause__ = error
     return told
+
+
+def _said_at_once(error: BaseException) -> str:
+    """Of users' code nothing runs here, on the loop perhaps: what the cause says is told where there is time."""
+    kind = type(error)
+    is_plain = kind.__str__ is BaseException.__str__ and not isinstance(kind.__getattribute__, FunctionType)
+    return said(error) if is_plain and all(type(arg) in _PLAIN for arg in error.args) else name_of(kind)
 
 
 def passes(error: BaseException) -> bool:

@@ -175,7 +175,6 @@ class Exchange(HTTPMessageDelegate):
         body = b"" if self.method == "HEAD" else reply.body
         self._connection.write_headers(_start_line(reply.status), headers, body)
         self.replied = True  # from here on: headers that cannot be written leave room for an error
-        self._not_due()
         self.site.answered(self.route, reply.status)
         # Finishing before the whole body is read closes the connection; with bytes still on their way that is a reset,
         # which may take the reply with it. A client that waits for "100 Continue" has not begun to send.

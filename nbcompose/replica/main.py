@@ -47,7 +47,8 @@ from nbcompose.replica.runtime import Runtime
 from nbcompose.spec import ServiceSpec
 from nbcompose.wire.board import LoadBoard
 from nbcompose.wire.call import adopt
-from nbcompose.wire.remote_errors import describe
+from nbcompose.wire.remote_errors import describe_aside
+from nbcompose.wire.telling import is_tame
 
 logger = logging.getLogger("nbcompose.replica")
 
@@ -167,8 +168,12 @@ class _Replica:
             return 0
         error = starting.exception()
         if error is not None:
-            self._link.tell("failed", Failure(self._phase, describe(error, hop=self._launch.spec.name)))
-            traceback.print_exception(error)
+            detail = await describe_aside(error, hop=self._launch.spec.name)
+            self._link.tell("failed", Failure(self._phase, detail))
+            if is_tame(error):
+                traceback.print_exception(error)
+            else:  # Python would write all of it
+                print(detail.text, file=sys.stderr)
             await self._link.leave()
             return 3
         await self._serve(*starting.result())

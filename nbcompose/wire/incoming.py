@@ -17,8 +17,7 @@ from nbcompose.tracing import CallContext
 from nbcompose.wire.body import CodecError
 from nbcompose.wire.frames import Body, Kind, ProtocolError
 from nbcompose.wire.line import Line
-from nbcompose.wire.remote_errors import RemoteErrorDetail, describe, nameless
-from nbcompose.wire.telling import UNTOLD, aside, is_tame
+from nbcompose.wire.remote_errors import RemoteErrorDetail, describe, describe_aside, nameless
 
 # Seconds left (negative: no limit), trace id (high, low), parent span id, trace flags, lengths of the api's name and of
 # the trace's state, which follow.
@@ -63,11 +62,7 @@ class IncomingCall:
         """As `fail`, of an error of users' code: what that runs to be told holds nobody up."""
         if self.done:
             return
-        if is_tame(error):
-            detail = describe(error, hop=hop)
-        else:
-            detail = await aside(lambda: describe(error, hop=hop), lambda: nameless(error, hop, UNTOLD))
-        self._send_error(detail, error)
+        self._send_error(await describe_aside(error, hop=hop), error)
 
     def _send_error(self, detail: RemoteErrorDetail, error: BaseException) -> None:
         """The last that can go wrong with a call: then the connection is closed, which its caller hears of too."""

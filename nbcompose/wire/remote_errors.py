@@ -35,7 +35,7 @@ from nbcompose.wire import telling
 from nbcompose.wire.classes import is_dynamic
 from nbcompose.wire.cloudpickle_adapter import class_key, find_class
 from nbcompose.wire.codec import dumps_within, loads
-from nbcompose.wire.telling import MAX_GROUPS, MAX_MEMBERS, Bounds
+from nbcompose.wire.telling import MAX_GROUPS, MAX_MEMBERS, UNTOLD, Bounds, aside, is_tame
 
 # An exception may hold a whole batch.
 MAX_CONTENTS = 1024 * 1024  # bytes of arguments and attributes
@@ -81,6 +81,13 @@ def describe(error: BaseException, *, hop: str) -> RemoteErrorDetail:
         return _describe(error, hop, Bounds(), 0)
     except BaseException as failure:
         return nameless(error, hop, f"no more can be told of it: {name_of(type(failure))}")
+
+
+async def describe_aside(error: BaseException, *, hop: str) -> RemoteErrorDetail:
+    """As `describe`, on a loop, of an error of users' code: what that runs to be told holds nobody up."""
+    if is_tame(error):
+        return describe(error, hop=hop)
+    return await aside(lambda: describe(error, hop=hop), lambda: nameless(error, hop, UNTOLD))
 
 
 def nameless(error: BaseException, hop: str, why: str) -> RemoteErrorDetail:

@@ -11,8 +11,9 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from raising_services import AROUND, BUILT_IN, OWN, SLOW, Above, Raising
+from raising_services import AROUND, BUILT_IN, OWN, SLOW, Above, Raising, made
 
+from nbcompose import api, service
 from nbcompose.errors import DeadlineExceeded
 from tests.conftest import PATIENCE, Running
 
@@ -156,3 +157,19 @@ async def test_calls_go_on_while_an_error_is_told(raiser: Raiser) -> None:
     assert not slow.done()
     with pytest.raises(Exception, match="TextNeverEnds"):
         await slow
+
+
+@pytest.mark.parametrize("kind", ["TextExits", "TextNeverEnds", "AttributesRaise", "SystemExit"])
+def test_a_service_that_fails_to_start_says_so_whatever_it_raises(running_registry: Running, kind: str) -> None:
+    class Stillborn:
+        def __init__(self) -> None:
+            raise made({"kind": kind})
+
+        @api
+        def f(self) -> None: ...
+
+    running_registry.deploy(service(Stillborn))
+    status = running_registry.registry.wait("Stillborn")
+    assert status.state == "failed"
+    assert kind in status.error
+    running_registry.registry.remove("Stillborn")

@@ -80,6 +80,13 @@ class AttributesRaise(Exception):
         raise RuntimeError(name)
 
 
+class OwnAttributesRaise(BaseException):
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__class__":  # which groups ask for
+            return OwnAttributesRaise
+        raise RuntimeError(name)
+
+
 class ClassLies(Exception):
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -132,8 +139,8 @@ OWN: dict[str, type[BaseException]] = {
     c.__name__: c
     for c in (
         TextRaises, TextExits, TextIsNone, TextRecurs, TextIsHuge, PickleExits, RevivalInterrupts, AttributesRaise,
-        ClassLies, Teapot, Wordy, Informal, Empty, Unhashable, Own, Both, BothCancelled, asyncio.CancelledError,
-        InvalidArgument,
+        OwnAttributesRaise, ClassLies, Teapot, Wordy, Informal, Empty, Unhashable, Own, Both, BothCancelled,
+        asyncio.CancelledError, InvalidArgument,
     )
 }  # fmt: skip
 SLOW: dict[str, type[BaseException]] = {c.__name__: c for c in (TextNeverEnds, PickleNeverEnds)}
