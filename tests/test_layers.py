@@ -14,7 +14,7 @@ ROOT = Path(nbcompose.__file__).parent
 
 # The lowest first; a module may import from its own layer and from those above it in this list.
 LAYERS = (
-    "errors spec",
+    "errors spec raised",
     "host plan topology tracing unawaited timeline batching hub huggingface_hub_adapter",
     "schema",
     "declaration models",

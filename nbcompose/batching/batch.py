@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
 from nbcompose.batching import joining
 from nbcompose.errors import CallCancelled, DeadlineExceeded, InvalidResult
+from nbcompose.raised import text_of
 from nbcompose.tracing import CallContext
 from nbcompose.unawaited import check_awaited
 
@@ -148,11 +150,13 @@ def _twin(error: BaseException) -> BaseException:
     Made without `__init__`, whose arguments are unknown here.
     """
     try:
+        if isinstance(type(error).__str__, FunctionType):  # it may do anything, and take its time
+            return error
         twin = type(error).__new__(type(error), *error.args)
         twin.__dict__.update(error.__dict__)
-        if str(twin) != str(error):
+        if text_of(twin) != text_of(error):
             return error
-    except Exception:
+    except BaseException:  # code of its class, which may raise anything
         return error
     twin.__context__, twin.__cause__ = error.__context__, error.__cause__
     twin.__suppress_context__ = error.__suppress_context__

@@ -14,6 +14,7 @@ from typing import Any
 
 from nbcompose.batching import joining
 from nbcompose.errors import InvalidArgument, InvalidResult, NbcomposeError
+from nbcompose.raised import contained, passes
 from nbcompose.schema import ApiSchema
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext, current_call
@@ -36,6 +37,22 @@ def within(instance: Any, context: CallContext | None = None) -> Iterator[None]:
         _inside.reset(inside)
         if call is not None:
             current_call.reset(call)
+
+
+class _contained:  # noqa: N801  as those of contextlib
+    """What would end more than a call is an error of the call, as in a replica. An interrupt is the user's."""
+
+    def __init__(self, *, on_loop: bool) -> None:
+        self._on_loop = on_loop
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, tb: object) -> None:
+        if error is None or issubclass(type(error), KeyboardInterrupt) or (self._on_loop and passes(error)):
+            return
+        told = contained(error)
+        if told is not error:
+            raise told from error
 
 
 def checked(method: Callable[..., Any], api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
@@ -70,7 +87,7 @@ def _context(*, on_loop: bool) -> CallContext:
 
 def _unary(method: Any, api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
     def call(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with within(self, _context(on_loop=False)):
+        with within(self, _context(on_loop=False)), _contained(on_loop=False):
             result = method(self, *args, **kwargs)
         return _result(api, schema, args, kwargs, result)
 
@@ -79,7 +96,7 @@ def _unary(method: Any, api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
 
 def _unary_async(method: Any, api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
     async def call(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with within(self, _context(on_loop=True)):
+        with within(self, _context(on_loop=True)), _contained(on_loop=True):
             result = await method(self, *args, **kwargs)
         return _result(api, schema, args, kwargs, result)
 
@@ -89,12 +106,12 @@ def _unary_async(method: Any, api: ApiSpec, schema: ApiSchema) -> Callable[..., 
 def _stream(method: Any, api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
     def call(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, None, None]:
         context = _context(on_loop=False)
-        with within(self, context):
+        with within(self, context), _contained(on_loop=False):
             items = iter(method(self, *args, **kwargs))
         try:
             while True:
                 # Not around the yield: what the consumer does meanwhile is no part of this call.
-                with within(self, context):
+                with within(self, context), _contained(on_loop=False):
                     item = next(items, _END)
                 if item is _END:
                     return
@@ -115,7 +132,7 @@ def _stream_async(method: Any, api: ApiSpec, schema: ApiSchema) -> Callable[...,
             items = method(self, *args, **kwargs)
         try:
             while True:
-                with within(self, context):
+                with within(self, context), _contained(on_loop=True):
                     item = await anext(items, _END)
                 if item is _END:
                     return

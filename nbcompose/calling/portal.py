@@ -227,6 +227,15 @@ class LoopThread(Portal):
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._worker.join(5)
 
+    def _run_on(self) -> None:
+        """Run the loop until it is stopped: SystemExit in a task, which passes through it, ends nothing else."""
+        while True:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                continue
+            return
+
     def _main(self) -> None:
         self._thread = threading.get_ident()
         # What a child that ends, or collects garbage, does to its copy of the loop must not reach this one.
@@ -234,7 +243,7 @@ class LoopThread(Portal):
         keep_numbers_from_children([backend])
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            self._run_on()
         finally:
             left = asyncio.all_tasks(self.loop)
             for task in left:

@@ -1,15 +1,16 @@
 """`depends(url="http://…")`: an nbcompose service elsewhere, called over HTTP with JSON.
 
 Its apis are learned from its /openapi.json at the first call. Values are what JSON can say: arrays arrive as lists.
+What the other side sends is not trusted; elsewhere.py reads it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,26 +20,53 @@ from pydantic_core import PydanticSerializationError, to_json
 from nbcompose import errors
 from nbcompose.calling.caller import Args, Kwargs, RemoteCaller, find_api
 from nbcompose.calling.cancelling import Over, step
+from nbcompose.calling.elsewhere import (
+    ACCEPTED,
+    JSON,
+    MAX_ANSWER,
+    MAX_DOCUMENT,
+    MAX_ERROR,
+    TooLarge,
+    Unexpected,
+    apis_of,
+    events,
+    shown,
+    unpacked,
+    value_of,
+    whole,
+)
 from nbcompose.calling.portal import Portal
-from nbcompose.errors import CallError, DeadlineExceeded, InvalidArgument, RemoteError, ReplicaDied, ServiceUnavailable
+from nbcompose.errors import (
+    CallError,
+    DeadlineExceeded,
+    InvalidArgument,
+    PayloadTooLarge,
+    RemoteError,
+    ReplicaDied,
+    ServiceUnavailable,
+)
 from nbcompose.host.forked import keep_numbers_from_children
+from nbcompose.raised import MAX_NAME, clipped
 from nbcompose.schema.binding import Binding
-from nbcompose.spec import ApiSpec, ParamSpec
+from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext
 from nbcompose.unawaited import check_awaited
 
-JSON = "application/json"
 # Rather than NDJSON, where an item could be taken for an error, and a stream that was cut for one that is complete.
 EVENTS = "text/event-stream"
+DOCUMENT = "/openapi.json"
 DEFAULT_TIMEOUT = 60.0  # seconds, where the caller has no deadline
+MAX_PROBLEMS = 100  # of an argument that the other side refuses
 
 
 class UrlCaller(RemoteCaller):
     """A service over HTTP. Its client is made at the first call and lives on the portal's loop."""
 
     def __init__(self, url: str, token: str | None, portal: Portal) -> None:
-        super().__init__(urlsplit(url).netloc, portal)
+        parts = urlsplit(url)
+        super().__init__(parts.netloc.rpartition("@")[2], portal)
         self._url = url.rstrip("/")
+        self._shown = parts._replace(netloc=self.service).geturl().rstrip("/")  # a password is nobody's business
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client: httpx.AsyncClient | None = None
         self._apis: tuple[ApiSpec, ...] | None = None
@@ -54,36 +82,48 @@ class UrlCaller(RemoteCaller):
 
     async def _learn(self, api: str, context: CallContext) -> ApiSpec:
         if self._apis is None:  # two calls may both ask: that costs less than a lock
-            async with self._exchange("GET", "/openapi.json", context, None, JSON) as response:
-                self._apis = apis_of(self.service, _json_or_none(await response.aread()))
+            async with self._exchange("GET", DOCUMENT, context, None, JSON) as body:
+                document = value_of(await whole(body, MAX_DOCUMENT, "a document"))
+                apis = apis_of(document)
+                self._check_origin(apis)
+            self._apis = apis
         return find_api(self.service, self._apis, api)
+
+    def _check_origin(self, apis: tuple[ApiSpec, ...]) -> None:
+        """Raises `Unexpected` where a call would go to another server, whatever makes a url of its route."""
+        origin = _origin(self._url)
+        for api in apis:
+            if _origin(self._url + api.route) != origin:
+                raise Unexpected(f"a document whose api {api.name} is to be called at {shown(api.route)}")
 
     async def _call(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
         """The result, as JSON gives it. Raises as a local service does, with the error's own type where it is ours."""
         spec = await self._learn(api, context)
         body = self._body(spec, args, kwargs)
-        async with self._exchange("POST", spec.route, context, body, JSON) as response:
-            return _result(await response.aread(), response.headers.get("content-type", ""))
+        async with self._exchange("POST", spec.route, context, body, JSON) as answer:
+            return value_of(await whole(answer, MAX_ANSWER, "an answer"))
 
     async def _stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
         """The items, as they come. An error in mid-stream is raised after the items before it."""
         spec = await self._learn(api, context)
         body = self._body(spec, args, kwargs)
         deadline = _deadline(context)
-        async with self._exchange("POST", spec.route, context, body, EVENTS, deadline) as response:
-            events = _events(response.aiter_bytes())
+        async with self._exchange("POST", spec.route, context, body, EVENTS, deadline) as answer:
+            found = events(answer)
             while True:
                 # Only the waiting is under the deadline: a block of asyncio.timeout must not be left by a yield.
                 async with self._translated(spec.route, deadline):
                     try:
-                        event, data = await step(events)
+                        event, data = await step(found)
                     except Over:
                         raise ReplicaDied(f"{self.service} went away in the middle of a stream") from None
-                if event == "end":
-                    return
-                if event == "error":
-                    raise self._error(500, _json_or_none(data))
-                yield json.loads(data)
+                    if event == "end":
+                        return
+                    if event == "error":
+                        raise self._error(500, data)
+                    item = value_of(data)
+                yield item
+                del item  # it may be large, and the next one may be long in coming
 
     def _body(self, api: ApiSpec, args: Args, kwargs: Kwargs) -> bytes:
         """The arguments as a JSON object, or the root alone. Raises `InvalidArgument`, `NotAwaited`."""
@@ -109,119 +149,105 @@ class UrlCaller(RemoteCaller):
         body: bytes | None,
         accept: str,
         deadline: float | None = None,
-    ) -> AsyncIterator[httpx.Response]:
-        """A request and its successful response, whose body is still to be read within the context."""
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A request, and the body of its successful response, which is still to be read within the context."""
         until = _deadline(context) if deadline is None else deadline
         left = max(0.0, until - asyncio.get_running_loop().time())
-        headers = {"Accept": accept, "traceparent": context.traceparent}
+        headers = {"Accept": accept, "Accept-Encoding": ACCEPTED, "traceparent": context.traceparent}
         if context.trace_state:
             headers["tracestate"] = context.trace_state
         headers["X-Request-Timeout"] = f"{left:.3f}"
         if body is not None:
             headers["Content-Type"] = JSON
-        if self._client is None:
-            limits = httpx.Limits(max_connections=None)
-            self._client = httpx.AsyncClient(headers=self._headers, timeout=None, limits=limits)
-            weakref.finalize(self, self._portal.spawn, self._client.aclose).atexit = False
-        request = self._client.build_request(method, self._url + path, content=body, headers=headers)
         async with self._translated(path, until):
-            response = await self._client.send(request, stream=True)
+            client = self._connected()
+            request = client.build_request(method, self._url + path, content=body, headers=headers)
+            response = await client.send(request, stream=True, follow_redirects=False)
         keep_numbers_from_children([response.extensions["network_stream"].get_extra_info("socket").fileno()])
         try:
-            if not response.is_success:
-                async with self._translated(path, until):
-                    raise self._error(response.status_code, _json_or_none(await response.aread()))
+            content = unpacked(response.aiter_raw(), response.headers.get("content-encoding", ""))
+            async with self._translated(path, until):
+                if not response.is_success:
+                    raise self._error(response.status_code, await whole(content, MAX_ERROR, "an error"))
+                _check_type(response.headers.get("content-type", ""), accept)
             if accept == EVENTS:
-                yield response
+                yield content
             else:
                 async with self._translated(path, until):
-                    yield response
+                    yield content
         finally:
             await response.aclose()
 
+    def _connected(self) -> httpx.AsyncClient:
+        if self._client is None:
+            limits = httpx.Limits(max_connections=None)
+            nothing = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # what the other side would have us keep
+            self._client = httpx.AsyncClient(headers=self._headers, timeout=None, limits=limits, cookies=nothing)
+            weakref.finalize(self, self._portal.spawn, self._client.aclose).atexit = False
+        return self._client
+
     @contextlib.asynccontextmanager
     async def _translated(self, path: str, deadline: float) -> AsyncIterator[None]:
-        """The deadline, and what the HTTP client raises as what callers know."""
+        """The deadline; and what the HTTP client raises, and what came that is not as it should, as callers know it."""
         try:
             async with asyncio.timeout_at(deadline):
                 yield
         except (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise ServiceUnavailable(f"{self._url} cannot be reached: {error}") from error
+            raise ServiceUnavailable(f"{self._shown} cannot be reached: {error}") from error
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise ReplicaDied(f"{self._url} went away while it worked on this call: {reason}") from error
+            reason = clipped(str(error), MAX_NAME) or type(error).__name__
+            raise ReplicaDied(f"{self._shown} went away while it worked on this call: {reason}") from error
+        except Unexpected as error:
+            told = f"{self._shown} answers, but not as an nbcompose service: {path} gave {error}"
+            raise ServiceUnavailable(told).from_below() from None
+        except TooLarge as error:
+            raise PayloadTooLarge(f"{self._shown}{path} sent {error}").from_below() from None
         except TimeoutError as error:
             if isinstance(error, DeadlineExceeded):
                 raise
-            raise DeadlineExceeded(f"{self._url}{path} did not answer in time") from None
+            raise DeadlineExceeded(f"{self._shown}{path} did not answer in time") from None
 
-    def _error(self, status: int, document: Any) -> CallError:
+    def _error(self, status: int, body: bytes) -> CallError:
+        """The error that an answer tells of. Raises `Unexpected` where it is of no shape of ours."""
+        try:
+            document = value_of(body)
+        except Unexpected:
+            document = None
         detail = document.get("error") if isinstance(document, dict) else None
         if not isinstance(detail, dict):
-            told = f"{self._url} answered with status {status}, and not as an nbcompose service"
+            came = f": {shown(body)}" if body else ""
+            told = f"{self._shown} answered with status {status}, and not as an nbcompose service{came}"
             return ServiceUnavailable(told).from_below()
-        message = f"{self.service}: {detail.get('message', '')}"
-        cls = getattr(errors, str(detail.get("type")), None)
+        kind, said = (detail.get(key) for key in ("type", "message"))
+        message = f"{self.service}: {clipped(said) if isinstance(said, str) else ''}"
+        name = clipped(kind, MAX_NAME) if isinstance(kind, str) else ""
+        cls = getattr(errors, name, None) if name.isidentifier() else None
         if cls is InvalidArgument:
-            return InvalidArgument(message, detail.get("problems") or ()).from_below()
+            return InvalidArgument(message, _problems(detail.get("problems"))).from_below()
         if isinstance(cls, type) and issubclass(cls, CallError) and cls is not RemoteError:
             return cls(message).from_below()
-        return RemoteError(message, str(detail.get("type", ""))).from_below()
+        return RemoteError(message, name).from_below()
 
 
-def apis_of(service: str, document: Any) -> tuple[ApiSpec, ...]:
-    """The apis that an OpenAPI document of ours describes. Raises `ServiceUnavailable` for other documents."""
-    found = []
-    try:
-        for route, methods in document["paths"].items():
-            post = methods.get("post", {})
-            if "x-nbcompose-params" in post:
-                found.append(_api_of(route, post))
-    except (AttributeError, KeyError, TypeError):
-        found = []
-    if not found:
-        raise ServiceUnavailable(f"{service} answers, but not as an nbcompose service: its /openapi.json names no api")
-    return tuple(found)
+def _origin(url: str) -> tuple[str, bytes, str, int | None]:
+    found = httpx.URL(url)
+    return found.scheme, found.userinfo, found.host, found.port
 
 
-def _api_of(route: str, operation: dict[str, Any]) -> ApiSpec:
-    name = operation["operationId"]
-    doc = f"{operation.get('summary', '')}\n\n{operation.get('description', '')}".strip()
-    return ApiSpec(
-        name=name,
-        method=name,
-        route=route,
-        params=tuple(
-            ParamSpec(p["name"], p["kind"], p["required"], p["text"]) for p in operation["x-nbcompose-params"]
-        ),
-        stream=bool(operation.get("x-nbcompose-stream")),
-        is_async=bool(operation.get("x-nbcompose-async")),  # a server from before it told does what it did then
-        doc=doc,
-    )
+def _check_type(media_type: str, accept: str) -> None:
+    """Raises `Unexpected` where an answer is of another type than was asked for."""
+    if media_type.partition(";")[0].strip().lower() != accept:
+        raise Unexpected(f"{shown(media_type) if media_type else 'no Content-Type'}, not {accept}")
 
 
-async def _events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[tuple[str, bytes], None]:
-    """(event, data) of each server-sent event, which ours write on one line; comments are left out.
-
-    Not by text lines: JSON may hold characters that end one.
-    """
-    rest = b""
-    async for chunk in chunks:
-        *messages, rest = (rest + chunk).split(b"\n\n")
-        for message in messages:
-            fields = dict(line.split(b": ", 1) for line in message.split(b"\n") if b": " in line)
-            if b"data" in fields:
-                yield fields.get(b"event", b"message").decode(), fields[b"data"]
+def _problems(value: Any) -> list[dict[str, object]]:
+    return [p for p in value[:MAX_PROBLEMS] if isinstance(p, dict)] if isinstance(value, list) else []
 
 
 def _deadline(context: CallContext) -> float:
     """On the running loop's clock."""
     left = context.remaining()
     return asyncio.get_running_loop().time() + (DEFAULT_TIMEOUT if left is None else left)
-
-
-def _result(body: bytes, media_type: str) -> Any:
-    return json.loads(body) if media_type.startswith(JSON) else body
 
 
 def _plain(value: Any) -> Any:
@@ -231,10 +257,3 @@ def _plain(value: Any) -> Any:
         if callable(convert):
             return convert()
     raise TypeError(f"a {type(value).__qualname__} cannot be sent to a service behind a url")
-
-
-def _json_or_none(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError:
-        return None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbcompose.calling.client import Client
+from nbcompose.raised import contained
 from nbcompose.replica.launch import Launch
 from nbcompose.replica.metrics import ApiSummary
 from nbcompose.replica.runtime import Runtime
@@ -81,8 +82,8 @@ class ControlLink:
     async def _answer(self, operation: Operation, call: IncomingCall) -> None:
         try:
             call.reply(await operation(*call.arguments))
-        except Exception as error:
-            call.fail(error)
+        except BaseException as error:  # of users' code, which is imported anew
+            await call.fail_aside(contained(error), call.api)
 
     def on_note(self, topic: str, value: Any) -> None:
         if topic == "launch" and not self.launch.done():

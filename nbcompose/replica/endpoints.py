@@ -81,6 +81,8 @@ class ApiEndpoint:
             try:
                 form = choose(accept, self._offers)
                 context = exchange.context = self._context(exchange.headers)
+                if context.deadline is not None:
+                    exchange.due(context.deadline)
                 arguments = await self._arguments(exchange)
             except CallError as error:
                 self._runtime.refused(self._api, error)

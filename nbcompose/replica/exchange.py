@@ -7,6 +7,7 @@ exchange at a time). What a path means is the site's business (`http.py`).
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from asyncio import Future
 from collections.abc import Awaitable, Callable
@@ -18,11 +19,17 @@ from typing import Protocol
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 
-from nbcompose.errors import CallError, PayloadTooLarge, ServiceUnavailable, SlowRequest
+from nbcompose.errors import DeadlineExceeded, PayloadTooLarge, ServiceUnavailable, SlowRequest
+from nbcompose.raised import contained
 from nbcompose.replica.access import Access, header
-from nbcompose.replica.replies import PHRASES, Reply, error_reply
+from nbcompose.replica.replies import PHRASES, Reply, error_reply, reply_aside
 from nbcompose.replica.tornado_adapter import hang_up, send_at_once
 from nbcompose.tracing import CallContext
+from nbcompose.wire.deadlines import Deadlines
+
+logger = logging.getLogger("nbcompose.http")
+
+OVERTIME = 0.25  # seconds after its deadline until a call that refuses to end is answered without it
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,7 @@ class Site(Protocol):
     limits: Limits
     max_body: int
     stopping: bool
+    deadlines: Deadlines
 
     def admit(self, exchange: Exchange) -> Handler:
         """What answers the request, whose headers are there and whose body is not. Raises CallError."""
@@ -68,7 +76,7 @@ class Exchange(HTTPMessageDelegate):
 
     `body` is there when the handler runs. `reply_headers` go out with whatever reply it will be. A handler that makes
     a call leaves its `context` here: it is cancelled when the client goes away, and its trace is named in the reply.
-    `route` is the path, where there is something.
+    `route` is the path, where there is something. `writing`: the next step is the reader's, not the call's.
     """
 
     def __init__(self, site: Site, connection: HTTP1Connection) -> None:
@@ -81,6 +89,8 @@ class Exchange(HTTPMessageDelegate):
         self.busy = False
         self.closed = False
         self.replied = False
+        self.writing = False
+        self._finished = False
         self._connection = connection
         self._handler: Handler | None = None
         self._chunks: list[bytes] = []
@@ -104,7 +114,7 @@ class Exchange(HTTPMessageDelegate):
             # More than 18 digits are too many bytes, and Python reads no number of thousands of digits.
             if length.isdecimal() and (len(length) > 18 or int(length) > self.site.max_body):
                 raise self._too_large()
-        except CallError as error:
+        except Exception as error:
             self._refuse(error)
         if length != "0" or "Transfer-Encoding" in headers:
             self._timer = asyncio.get_running_loop().call_later(self.site.limits.body_seconds, self._too_slow)
@@ -140,8 +150,9 @@ class Exchange(HTTPMessageDelegate):
         """The client is gone, or has been sent away: nobody will read a reply."""
         if self.closed:
             return
-        self.closed = True
+        self.closed = self._finished = True
         self._stop_timer()
+        self._not_due()
         self._chunks.clear()
         if self.context is not None:
             self.context.cancel()
@@ -158,17 +169,21 @@ class Exchange(HTTPMessageDelegate):
         """Send the one and whole reply."""
         if self.closed or self.replied:
             return
-        self.replied = True
-        self.site.answered(self.route, reply.status)
         headers = self._headers(reply.media_type, reply.headers)
         if reply.status != 204:
             headers["Content-Length"] = str(len(reply.body))
         body = b"" if self.method == "HEAD" else reply.body
         self._connection.write_headers(_start_line(reply.status), headers, body)
+        self.replied = True  # from here on: headers that cannot be written leave room for an error
+        self.site.answered(self.route, reply.status)
         # Finishing before the whole body is read closes the connection; with bytes still on their way that is a reset,
         # which may take the reply with it. A client that waits for "100 Continue" has not begun to send.
         if self._received or "Expect" in self.headers:
             self._finish()
+
+    def due(self, deadline: float) -> None:
+        """There is to be an answer at `deadline` (`time.monotonic()`), whatever the call does then."""
+        self.site.deadlines.add(id(self), deadline + OVERTIME, self._overdue)
 
     def fail(self, error: BaseException) -> None:
         """Send the reply that tells of `error`, unless the client is gone or has its reply."""
@@ -177,10 +192,11 @@ class Exchange(HTTPMessageDelegate):
 
     def begin(self, media_type: str, chunk: bytes = b"") -> Future[None]:
         """Send the head of a reply that goes on, with its first bytes; see `write`."""
+        send_at_once(self._connection)
+        written = self._connection.write_headers(_start_line(200), self._headers(media_type, {}), chunk)
         self.replied = True
         self.site.answered(self.route, 200)
-        send_at_once(self._connection)
-        return self._connection.write_headers(_start_line(200), self._headers(media_type, {}), chunk)
+        return written
 
     def write(self, chunk: bytes) -> Future[None]:
         """Send more of a reply that has begun.
@@ -203,13 +219,23 @@ class Exchange(HTTPMessageDelegate):
     # -- the inside ---------------------------------------------------------------------------------------------------
 
     async def _answer(self) -> None:
-        assert self._handler is not None
+        """Whatever a handler does, there is an answer, or the connection is closed; and the loop goes on."""
         if self.closed:
             return
         try:
+            assert self._handler is not None
             await self._handler(self)
-        except Exception as error:
-            self.fail(error)
+            if not self.replied:
+                raise RuntimeError(f"nothing has answered {self.path}")
+        except BaseException as error:
+            if not self.closed and not self.replied:
+                try:
+                    self.send(await reply_aside(contained(error), trusted=self.site.access.trusted))
+                except BaseException:
+                    logger.exception("an error of %s cannot be told", self.path)
+        finally:
+            if not self._finished:
+                self.hang_up()
 
     def _headers(self, media_type: str, more: dict[str, str]) -> HTTPHeaders:
         headers = HTTPHeaders()
@@ -225,7 +251,7 @@ class Exchange(HTTPMessageDelegate):
             headers[name] = value
         return headers
 
-    def _refuse(self, error: CallError) -> None:
+    def _refuse(self, error: Exception) -> None:
         self._chunks.clear()
         self.fail(error)
 
@@ -236,8 +262,22 @@ class Exchange(HTTPMessageDelegate):
         self._refuse(SlowRequest(f"the body did not arrive within {self.site.limits.body_seconds:g} s"))
         self._finish()
 
+    def _overdue(self) -> None:
+        """The call goes on though it was cancelled, as a coroutine may. (A stream may be with its reader.)"""
+        if self.writing:
+            self.due(time.monotonic())
+        elif self.replied:
+            self.hang_up()
+        else:
+            self.fail(DeadlineExceeded(f"{self.route} took longer than it had, and goes on, though it was cancelled"))
+
+    def _not_due(self) -> None:
+        self.site.deadlines.remove(id(self))
+
     def _finish(self) -> None:
+        self._finished = True
         self._stop_timer()
+        self._not_due()
         self._connection.finish()
 
     def _stop_timer(self) -> None:

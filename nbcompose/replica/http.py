@@ -26,6 +26,7 @@ from nbcompose.replica.exchange import Exchange, Handler, Limits
 from nbcompose.replica.replies import Reply
 from nbcompose.replica.tornado_adapter import hang_up
 from nbcompose.spec import ApiSpec
+from nbcompose.wire.deadlines import Deadlines
 
 __all__ = ["HttpServer", "Limits", "RuntimeLike"]
 
@@ -69,6 +70,7 @@ class HttpServer(HTTPServerConnectionDelegate):
         self._parameters = HTTP1ConnectionParameters(
             max_header_size=self.limits.header_bytes, header_timeout=self.limits.idle, max_body_size=2**63
         )
+        self.deadlines = Deadlines(asyncio.get_running_loop())
         self._connections: dict[object, Exchange] = {}
         self._empty = asyncio.Event()
 
@@ -103,6 +105,7 @@ class HttpServer(HTTPServerConnectionDelegate):
                     exchange.abandon()
                     _close(connection)
                 await self._drained(None)
+        self.deadlines.close()
 
     async def _drained(self, within: float | None) -> bool:
         """Wait until all connections are closed; whether they are."""

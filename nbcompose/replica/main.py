@@ -11,6 +11,7 @@ import contextlib
 import faulthandler
 import functools
 import gc
+import logging
 import os
 import signal
 import socket
@@ -32,6 +33,7 @@ from nbcompose.host import draws, forked
 from nbcompose.host.devices import device
 from nbcompose.host.owner import enter_replica, wait_for_end
 from nbcompose.models import ModelProgress, models_of, prefetch
+from nbcompose.raised import said
 from nbcompose.replica.access import Access
 from nbcompose.replica.birth import Files
 from nbcompose.replica.callers import Callers
@@ -45,7 +47,10 @@ from nbcompose.replica.runtime import Runtime
 from nbcompose.spec import ServiceSpec
 from nbcompose.wire.board import LoadBoard
 from nbcompose.wire.call import adopt
-from nbcompose.wire.remote_errors import describe
+from nbcompose.wire.remote_errors import describe_aside
+from nbcompose.wire.telling import is_tame
+
+logger = logging.getLogger("nbcompose.replica")
 
 
 def run(files: Files) -> None:
@@ -55,10 +60,7 @@ def run(files: Files) -> None:
         _redirect_output(files.output)
         _watch_owner(files.owner)
         _part_from_parent(files)
-        # Never closed: that would wait for threads, of which one may be deep in C code, and for tasks that do not end.
-        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        others = forked.open_files()
-        code = runner.run(_main(files, others))
+        code = _run_to_its_end(files)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -66,6 +68,24 @@ def run(files: Files) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def _run_to_its_end(files: Files) -> int:
+    """Run the loop until the replica has done what it was told, and nobody else ends it."""
+    others = forked.open_files()
+    # Never closed: that would wait for threads, of which one may be deep in C code, and for tasks that do not end.
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    main = loop.create_task(_main(files, others))
+    while True:
+        try:
+            code: int = loop.run_until_complete(main)
+            return code
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Of a task that an api has made, or a callback. The loop has to go on for the others.
+            if main.done() or not _Replica.serving:
+                raise
+            logger.error("a task, or a callback, of an api has raised %s: the replica goes on", said(error))
 
 
 def _redirect_output(output: int) -> None:
@@ -129,6 +149,8 @@ async def _main(files: Files, others: set[int]) -> int:
 class _Replica:
     """The life of this process once it knows what it is."""
 
+    serving = False  # it is up: what users' code raises from here on is no end of the process
+
     def __init__(self, files: Files, client: _StartClient, link: ControlLink, launch: Launch) -> None:
         self._files = files
         self._client = client
@@ -146,8 +168,12 @@ class _Replica:
             return 0
         error = starting.exception()
         if error is not None:
-            self._link.tell("failed", Failure(self._phase, describe(error, hop=self._launch.spec.name)))
-            traceback.print_exception(error)
+            detail = await describe_aside(error, hop=self._launch.spec.name)
+            self._link.tell("failed", Failure(self._phase, detail))
+            if is_tame(error):
+                traceback.print_exception(error)
+            else:  # Python would write all of it
+                print(detail.text, file=sys.stderr)
             await self._link.leave()
             return 3
         await self._serve(*starting.result())
@@ -156,6 +182,7 @@ class _Replica:
 
     async def _serve(self, runtime: Runtime, callers: Callers, door: Door) -> None:
         """Until told to stop, and then until what is in hand is done, within the grace given."""
+        _Replica.serving = True
         reporter = Reporter(self._link, runtime, self._client)
         self._link.operations["report"] = reporter.report_now
         reporting = asyncio.ensure_future(reporter.run())

@@ -5,6 +5,7 @@ Knows nothing of connections; streams have their own forms in `streams.py`.
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ from urllib.parse import quote
 from pydantic_core import to_json
 
 from nbcompose.errors import InvalidArgument, NbcomposeError, NotAcceptable, Overloaded, RemoteError
+from nbcompose.raised import MAX_NAME, clipped, name_of, text_of
+from nbcompose.wire.remote_errors import describe
+from nbcompose.wire.telling import UNTOLD, aside, is_tame
 
 logger = logging.getLogger("nbcompose.http")
 
@@ -29,6 +33,8 @@ PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Client
 
 # A full or restarting service is worth another try soon: queues drain, and replicas come back, within seconds.
 RETRY_AFTER = {429: "1", 503: "1"}
+
+STRANGERS = {"type": "InternalError", "message": "the api failed; the server's log says more under this id"}
 
 
 @dataclass(slots=True)
@@ -54,11 +60,57 @@ def file_name(name: str) -> str:
 
 
 def json_reply(document: Any, status: int = 200) -> Reply:
-    return Reply(status, to_json(document, fallback=str))
+    return Reply(status, json_of(document))
+
+
+def json_of(document: Any) -> bytes:
+    """A document of ours as JSON, which has no surrogates that are alone: they are shown."""
+    try:
+        return to_json(document, fallback=str)
+    except Exception:
+        return to_json(_shown(document), fallback=str)
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {_shown(key): _shown(item) for key, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def printable(text: str) -> str:
+    """`text`, in which each surrogate that is alone is shown as Python writes it."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+async def reply_aside(error: BaseException, *, trusted: bool) -> Reply:
+    """As `error_reply`, of an error of users' code: what that runs to be told holds nobody up."""
+    if is_tame(error):
+        return error_reply(error, trusted=trusted)
+    return await aside(
+        lambda: error_reply(error, trusted=trusted), lambda: _plain_reply(error, UNTOLD, trusted=trusted)
+    )
 
 
 def error_reply(error: BaseException, *, trusted: bool) -> Reply:
-    """The reply that tells of an error, and a line in the log under the same id; see `error_document`."""
+    """The reply that tells of an error, and a line in the log under the same id; see `error_document`. Never raises."""
+    try:
+        return _error_reply(error, trusted=trusted)
+    except BaseException as failure:
+        return _plain_reply(error, f"no more can be told of it: {name_of(type(failure))}", trusted=trusted)
+
+
+def _plain_reply(error: BaseException, why: str, *, trusted: bool) -> Reply:
+    """What can be said of an exception without looking into it."""
+    error_id, name = secrets.token_hex(6), name_of(type(error))
+    logger.error("error %s: %s: %s", error_id, name, why)
+    shown = {"type": name, "message": why} if trusted else STRANGERS
+    shown = {**shown, "id": error_id}
+    return Reply(500, json.dumps({"error": shown}).encode())
+
+
+def _error_reply(error: BaseException, *, trusted: bool) -> Reply:
     status, document = error_document(error, trusted=trusted)
     reply = json_reply(document, status)
     if status in RETRY_AFTER:
@@ -79,9 +131,9 @@ def error_document(error: BaseException, *, trusted: bool) -> tuple[int, dict[st
     error_id = secrets.token_hex(6)
     _log(error, status, error_id)
     if not own and not trusted:
-        shown = {"type": "InternalError", "message": "the api failed; the server's log says more under this id"}
+        shown = dict(STRANGERS)
     else:
-        shown = {"type": _type_name(error), "message": str(error)}
+        shown = {"type": _type_name(error), "message": printable(text_of(error))}
     shown["id"] = error_id
     document: dict[str, Any] = {"error": shown}
     if isinstance(error, InvalidArgument) and error.problems and not error.internal:
@@ -93,23 +145,31 @@ def status_of(error: BaseException) -> int:
     """Of an error in the request itself, its own; else 500. One that says to come back later says so from below too."""
     if not isinstance(error, NbcomposeError):
         return 500
-    if error.internal and error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+    status: Any = error.status  # a class of the user's may say anything
+    if not isinstance(status, int) or status not in PHRASES or status < HTTPStatus.BAD_REQUEST:
+        return 500
+    if error.internal and status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return 503 if isinstance(error, Overloaded) else 500
-    return error.status if error.status in PHRASES else 500  # a class of the user's may say anything
+    return int(status)
 
 
 def _type_name(error: BaseException) -> str:
     if isinstance(error, RemoteError) and error.type_name:
-        return error.type_name.rpartition(".")[2]
-    return type(error).__name__
+        return printable(clipped(error.type_name.rpartition(".")[2], MAX_NAME))
+    return name_of(type(error))
 
 
 def _log(error: BaseException, status: int, error_id: str) -> None:
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.error("error %s: %s: %s", error_id, _type_name(error), error, exc_info=error)
-    else:
+    said = text_of(error)
+    text = printable(said)
+    if status != HTTPStatus.INTERNAL_SERVER_ERROR:
         level = logging.WARNING if status > HTTPStatus.INTERNAL_SERVER_ERROR else logging.DEBUG
-        logger.log(level, "error %s: %s: %s", error_id, _type_name(error), error)
+        logger.log(level, "error %s: %s: %s", error_id, _type_name(error), text)
+    elif is_tame(error) and text == said:  # what writes the log may not be able to write the other
+        logger.error("error %s: %s: %s", error_id, _type_name(error), text, exc_info=error)
+    else:  # logging would write all of it, as it is
+        told = printable(describe(error, hop="").text.strip())
+        logger.error("error %s: %s: %s\n%s", error_id, _type_name(error), text, told)
 
 
 @lru_cache(maxsize=256)

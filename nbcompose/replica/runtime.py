@@ -21,6 +21,7 @@ from nbcompose.declaration.dependency import check_dependencies
 from nbcompose.errors import CallCancelled, InvalidArgument, ServiceUnavailable, UnknownApi
 from nbcompose.host import modes
 from nbcompose.host.devices import apply_threads
+from nbcompose.raised import contained, passes
 from nbcompose.replica.admission import Admission
 from nbcompose.replica.code import Api, Code, Swap, renew
 from nbcompose.replica.metrics import ServiceMetrics
@@ -211,13 +212,15 @@ class Runtime:
                 call.end()
             else:
                 call.reply(await self._invoke(api, arguments, call.context))
-        except asyncio.CancelledError:
-            if self._cutting and not call.context.cancelled:
+        except BaseException as error:  # whatever it is, there is an answer, and the loop goes on
+            if not issubclass(type(error), asyncio.CancelledError):  # not isinstance, which asks the object
+                await call.fail_aside(contained(error), hop)
+            elif self._cutting and not call.context.cancelled:
                 call.fail(ServiceUnavailable(f"{hop}: the service was stopped before this call was done"), hop)
-            else:
+            elif call.context.cancelled:
                 call.fail(CallCancelled(f"{hop} was cancelled"), hop)
-        except Exception as error:
-            call.fail(error, hop)
+            else:
+                call.fail(contained(error), hop)
 
     def _valid(self, api: Api, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -273,7 +276,12 @@ class Runtime:
         current_call.set(context)
         if api.spec.is_async:
             context.on_loop = True
-            return await api.method(*args, **kwargs)
+            try:
+                return await api.method(*args, **kwargs)
+            except BaseException as error:
+                if passes(error):
+                    raise
+                raise contained(error) from error
         job = self._threads.run(api.method, *args, **kwargs)
         if call is not None:
             call.job = job
@@ -285,6 +293,7 @@ class Runtime:
 
     async def _stream(self, api: Api, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
         call = TimedCall(self, api.spec.name, context)
+        given = False  # an item is with the consumer, who may not want another
         try:
             await self._admission.enter()
             try:
@@ -293,12 +302,18 @@ class Runtime:
                     async for item in items:
                         item = api.schema.check_item(item)
                         call.streamed()
+                        given = True
                         yield item
+                        given = False
             finally:
                 self._leave(call)
         except BaseException as error:
-            call.ended(outcome(error, context))
-            raise
+            if given or passes(error):
+                call.ended(outcome(error, context))
+                raise
+            told = contained(error)
+            call.ended(outcome(told, context))
+            raise told from error
         call.ended()
 
     def _items(self, api: Api, arguments: dict[str, Any], context: CallContext, call: TimedCall) -> Any:

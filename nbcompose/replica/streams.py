@@ -14,11 +14,11 @@ from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_core import to_json
 from tornado.iostream import StreamClosedError
 
+from nbcompose.raised import contained
 from nbcompose.replica.exchange import Exchange
-from nbcompose.replica.replies import JSON, TEXT, content_type, error_document
+from nbcompose.replica.replies import JSON, TEXT, content_type, reply_aside
 
 NDJSON = "application/x-ndjson"
 SSE = "text/event-stream"
@@ -69,7 +69,6 @@ class ItemStream:
         self._form = form
         self._dump = dump
         self._loop = asyncio.get_running_loop()
-        self._flushing = False
         self._since = self._loop.time()  # when a flush, or the quiet after the last one, began
         self._timer: asyncio.TimerHandle | None = None
 
@@ -86,30 +85,36 @@ class ItemStream:
                 if self._exchange.closed:
                     return
             await self._write(form.end)
-        except Exception as error:
+            self._exchange.end()
+        except BaseException as error:  # a CancelledError of the api's own too
             if not self._exchange.replied:
                 raise
-            _, document = error_document(error, trusted=self._exchange.site.access.trusted)
-            if form.before_error is None:
-                self._exchange.hang_up()
-                return
-            await self._write(form.before_error + to_json(document, fallback=str) + form.after)
+            await self._tell(error)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
             await items.aclose()
+
+    async def _tell(self, error: BaseException) -> None:
+        if self._exchange.closed:
+            return
+        reply = await reply_aside(contained(error), trusted=self._exchange.site.access.trusted)
+        if self._form.before_error is None:
+            self._exchange.hang_up()
+            return
+        await self._write(self._form.before_error + reply.body + self._form.after)
         self._exchange.end()
 
     async def _write(self, chunk: bytes) -> None:
         if self._exchange.closed:
             return
-        self._flushing, self._since = True, self._loop.time()
+        self._exchange.writing, self._since = True, self._loop.time()
         try:
             await self._put(chunk)
         except StreamClosedError:
             self._exchange.connection_lost()
         finally:
-            self._flushing, self._since = False, self._loop.time()
+            self._exchange.writing, self._since = False, self._loop.time()
 
     def _put(self, chunk: bytes) -> asyncio.Future[None]:
         if self._exchange.replied:
@@ -123,7 +128,7 @@ class ItemStream:
         delay = limits.heartbeat
         if self._exchange.closed:
             return
-        if self._flushing:
+        if self._exchange.writing:
             if quiet >= limits.stall:
                 self._exchange.hang_up()
                 return

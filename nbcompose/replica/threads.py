@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from nbcompose.raised import contained
 from nbcompose.tracing import CallContext, current_call
 
 WINDOW = 32  # items that a sync generator may be ahead of its consumer
@@ -126,14 +127,8 @@ class Job:
     def _tell(self, result: Any, error: BaseException | None) -> None:
         if error is None:
             self.future.set_result(result)
-        elif isinstance(error, StopIteration):  # a future refuses it
-            self.future.set_exception(RuntimeError(f"the api raised {error!r}"))
-        elif isinstance(error, Exception):
-            self.future.set_exception(error)
         else:
-            wrapped = RuntimeError(f"the api raised {type(error).__name__}: {error}")
-            wrapped.__cause__ = error
-            self.future.set_exception(wrapped)
+            self.future.set_exception(contained(error))
 
 
 class ThreadItems:

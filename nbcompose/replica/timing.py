@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from nbcompose.errors import DeadlineExceeded
+from nbcompose.raised import name_of
 from nbcompose.replica.threads import Job
 from nbcompose.tracing import CANCELLED, CallContext, Span, new_span_id
 
@@ -19,8 +20,8 @@ EARLY = 0.01  # seconds before a deadline at which the caller's timer may have g
 
 def outcome(error: BaseException, context: CallContext) -> str:
     """What a span and the counts say of a call that raised: the error's type, or why the caller did not wait for it."""
-    if not isinstance(error, asyncio.CancelledError | GeneratorExit):
-        return type(error).__name__
+    if not issubclass(type(error), asyncio.CancelledError | GeneratorExit):
+        return name_of(type(error))
     left = context.remaining()
     return DeadlineExceeded.__name__ if left is not None and left <= EARLY else CANCELLED
 

@@ -15,16 +15,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nbcompose.errors import InvalidArgument, InvalidResult, NbcomposeError, NotAwaited
+from nbcompose.errors import CallError, InvalidArgument, InvalidResult, NbcomposeError, NotAwaited
+from nbcompose.raised import said, text_of
 from nbcompose.wire.body import ALIGNMENT, PLAIN, CodecError, Parsed, pack, parse
 from nbcompose.wire.classes import ClassTable
 from nbcompose.wire.culprit import locate
 from nbcompose.wire.pickler import Draft, Pickler
 from nbcompose.wire.shm import Mappings, Segment, SegmentPool
 
-__all__ = ["CodecError", "Decoder", "Encoder", "dumps", "loads"]
+__all__ = ["CodecError", "Decoder", "Encoder", "dumps", "dumps_within", "is_plain", "loads"]
 
 THRESHOLD = 256 * 1024  # bytes: memory of this size and more leaves the pickle
+MAX_REASON = 2_000  # characters of what another error says, in one of ours
+MAX_OBJECTS = 10_000  # other than numbers, texts and containers, in what `dumps_within` takes
 
 _NAMELESS = ("builtins", "__main__")  # modules that a message need not name
 
@@ -51,9 +54,9 @@ class Encoder:
         """The chunks of a body, in order; a single one unless the object is large. They share no memory with it.
 
         Raises `InvalidArgument` (for a result or an item `InvalidResult`) when it cannot be pickled, or
-        `NotAwaited`.
+        `NotAwaited`, and `CallError` where there is no memory for it.
         """
-        if _is_plain(obj, 3):
+        if is_plain(obj, 3):
             return [pickle.dumps(obj, 5)]
         draft = Draft(self._pool, self._threshold, self._defined)
         try:
@@ -95,10 +98,17 @@ class Encoder:
             pool.discard(self._lent.pop())
 
     def _unsendable(self, obj: Any, role: Role, error: Exception) -> NbcomposeError:
+        if isinstance(error, MemoryError):  # to look for the part would take as much memory again
+            return CallError(
+                f"this process has not the memory to send the {role} to another ({said(error, MAX_REASON)}): send less "
+                "at once, or in parts"
+            )
         path, part = locate(obj, role, self._pickles)
         kind = type(part)
         name = kind.__qualname__ if kind.__module__ in _NAMELESS else f"{kind.__module__}.{kind.__qualname__}"
-        message = f"{path} holds a {name}, which cannot be sent to another process ({error}): pass plain data instead"
+        is_refusal = isinstance(error, TypeError | pickle.PicklingError)
+        reason = (text_of(error, MAX_REASON) if is_refusal else "") or said(error, MAX_REASON)
+        message = f"{path} holds a {name}, which cannot be sent to another process ({reason}): pass plain data instead"
         return InvalidArgument(message) if role == "arguments" else InvalidResult(message)
 
     def _pickles(self, obj: Any) -> bool:
@@ -115,7 +125,7 @@ _SHORT = 4096  # characters or bytes
 _FEW = 16  # elements
 
 
-def _is_plain(obj: Any, depth: int) -> bool:
+def is_plain(obj: Any, depth: int) -> bool:
     """Whether plain pickle does for a small object: most arguments and results, at half of what the Pickler takes."""
     kind = type(obj)
     if kind in _ATOMS:
@@ -125,9 +135,9 @@ def _is_plain(obj: Any, depth: int) -> bool:
     if depth == 0 or kind not in (tuple, dict, list) or len(obj) > _FEW:
         return False
     for element in obj:
-        if not _is_plain(element, depth - 1):
+        if not is_plain(element, depth - 1):
             return False
-    return kind is not dict or all(_is_plain(value, depth - 1) for value in obj.values())
+    return kind is not dict or all(is_plain(value, depth - 1) for value in obj.values())
 
 
 class Decoder:
@@ -156,8 +166,8 @@ class Decoder:
             return self._decode_parts(parse(memoryview(body)))
         except (CodecError, NbcomposeError):
             raise
-        except Exception as error:
-            raise CodecError(f"the value cannot be rebuilt here: {type(error).__name__}: {error}") from error
+        except BaseException as error:  # code of its classes may raise anything, and mean nothing by it
+            raise CodecError(f"the value cannot be rebuilt here: {said(error, MAX_REASON)}") from error
         finally:
             ClassTable.restore(previous)
 
@@ -208,6 +218,50 @@ def dumps(obj: Any) -> bytes:
 def loads(data: bytes) -> Any:
     """What `dumps` made. Raises `CodecError`, `InvalidArgument`."""
     return Decoder(lambda _: None).decode(data)
+
+
+def dumps_within(obj: Any, limit: int) -> bytes:
+    """As `dumps`. Raises ValueError as soon as there are more than `limit` bytes, or MAX_OBJECTS objects."""
+    draft = _Limited(limit)
+    _LimitedPickler(draft, draft, draft.take_buffer).dump(obj)
+    if not draft.buffers and not draft.definitions:
+        return b"".join(draft.stream)  # type: ignore[arg-type]  # without a pool it is all bytes
+    return b"".join(pack(draft.stream, draft.buffers, draft.definitions))
+
+
+class _Limited(Draft):
+    """A draft of so many bytes at most, in one piece."""
+
+    __slots__ = ("_room",)
+
+    def __init__(self, room: int) -> None:
+        super().__init__(None, THRESHOLD, set())
+        self._room = room
+
+    def write(self, data: bytes | bytearray | memoryview | pickle.PickleBuffer) -> None:
+        self._spend(memoryview(data).nbytes)
+        super().write(data)
+
+    def take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
+        size = buffer.raw().nbytes
+        if size >= THRESHOLD:  # it will not be written
+            self._spend(size)
+        return super().take_buffer(buffer)
+
+    def _spend(self, size: int) -> None:
+        self._room -= size
+        if self._room < 0:
+            raise ValueError("it is too large")
+
+
+class _LimitedPickler(Pickler):
+    left = MAX_OBJECTS
+
+    def reducer_override(self, obj: Any) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("it is too large")
+        return super().reducer_override(obj)
 
 
 class _Joined:

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from nbcompose.raised import in_short
+
 MAX_ATTEMPTS = 2000  # parts tried before the search is given up and the part found so far is named
 
 
@@ -39,7 +41,7 @@ def _argument_parts(value: Any) -> Iterator[tuple[str, Any]]:
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, item in list(value.items()):
-            yield f"[{key!r}]", item
+            yield f"[{in_short(key, 200)}]", item
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
             yield f"[{i}]", item

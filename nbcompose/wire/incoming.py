@@ -12,11 +12,12 @@ import time
 from typing import Any, Literal, Protocol
 
 from nbcompose.errors import CallCancelled, CallError, PayloadTooLarge
+from nbcompose.raised import contained, name_of, text_of
 from nbcompose.tracing import CallContext
 from nbcompose.wire.body import CodecError
 from nbcompose.wire.frames import Body, Kind, ProtocolError
 from nbcompose.wire.line import Line
-from nbcompose.wire.remote_errors import describe
+from nbcompose.wire.remote_errors import RemoteErrorDetail, describe, describe_aside, nameless
 
 # Seconds left (negative: no limit), trace id (high, low), parent span id, trace flags, lengths of the api's name and of
 # the trace's state, which follow.
@@ -53,11 +54,31 @@ class IncomingCall:
             self._finish()
 
     def fail(self, error: BaseException, hop: str = "") -> None:
-        """Send the error. `hop` is how this call appears in the chain of a remote traceback."""
+        """Send the error. `hop` is how this call appears in the chain of a remote traceback. Never raises."""
         if not self.done:
-            detail = describe(error, hop=hop or self.api)
-            self._line.send(Kind.ERROR, self.call_id, self._line.encoder.encode(detail, "result"))
-            self._finish()
+            self._send_error(describe(error, hop=hop or self.api), error)
+
+    async def fail_aside(self, error: BaseException, hop: str) -> None:
+        """As `fail`, of an error of users' code: what that runs to be told holds nobody up."""
+        if self.done:
+            return
+        self._send_error(await describe_aside(error, hop=hop), error)
+
+    def _send_error(self, detail: RemoteErrorDetail, error: BaseException) -> None:
+        """The last that can go wrong with a call: then the connection is closed, which its caller hears of too."""
+        if self.done:
+            return
+        line = self._line
+        try:
+            line.send(Kind.ERROR, self.call_id, line.encoder.encode(detail, "result"))
+        except BaseException as failure:
+            logger.exception("an error of %s cannot be sent to %s", self.api, line.name)
+            try:
+                detail = nameless(error, self.api, f"it cannot be sent: {name_of(type(failure))}")
+                line.send(Kind.ERROR, self.call_id, line.encoder.encode(detail, "result"))
+            except BaseException:
+                line.close()
+        self._finish()
 
     def end(self) -> None:
         """A stream is complete."""
@@ -140,8 +161,8 @@ class Incoming:
         try:
             call.arguments = self._line.decoder.decode(arguments)
             self._handler.on_call(call)
-        except Exception as error:
-            call.fail(unreadable(self._line.name, error) if isinstance(error, CodecError) else error)
+        except BaseException as error:  # code of the classes of what came may raise anything
+            call.fail(unreadable(self._line.name, error) if type(error) is CodecError else contained(error))
 
     def take_credit(self, call_id: int, body: Body) -> None:
         call = self._open.get(call_id)
@@ -160,7 +181,7 @@ class Incoming:
         try:
             topic, value = self._line.decoder.decode(body)
             self._handler.on_note(topic, value)
-        except Exception:  # nobody waits for an answer, and the calls on this connection must go on
+        except BaseException:  # nobody waits for an answer, and the calls on this connection must go on
             logger.exception("a note from %s was not understood", self._line.name)
 
     def forget(self, call_id: int) -> None:
@@ -175,10 +196,10 @@ class Incoming:
             call.cancel()
 
 
-def unreadable(name: str, error: Exception) -> CallError:
+def unreadable(name: str, error: BaseException) -> CallError:
     """For whoever waits for a value that cannot be rebuilt here."""
     if isinstance(error, CallError):
         return error
-    failure = CallError(f"what {name} sent cannot be read here: {error}")
+    failure = CallError(f"what {name} sent cannot be read here: {text_of(error)}")
     failure.__cause__ = error
     return failure

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Mapping
 
 from nbcompose.errors import PayloadTooLarge
+from nbcompose.raised import text_of
 from nbcompose.wire import frames
 from nbcompose.wire.codec import Decoder, Encoder
 from nbcompose.wire.frames import HEADER, MAX_GREETING, PROTOCOL, Body, FrameReader, Kind, ProtocolError
@@ -124,7 +125,7 @@ class Line(asyncio.Protocol):
                 if receive is None or channel:
                     raise ProtocolError(f"{self.name} sent a frame of kind {kind} on channel {channel}, unexpectedly")
                 receive(call_id, body)
-        except Exception as error:  # whatever it was, what follows cannot be understood
+        except BaseException as error:  # whatever it was, what follows cannot be understood
             self._lose(error)
             if self._transport is not None:
                 self._transport.abort()
@@ -140,11 +141,13 @@ class Line(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._lose(error)
 
-    def _lose(self, error: Exception | None) -> None:
+    def _lose(self, error: BaseException | None) -> None:
         if self._is_lost:
             return
         self.greeted = self.greeted or isinstance(error, ProtocolError)
-        reason = "it was closed at this end" if self.closed and error is None else str(error or "")
+        reason = (
+            "it was closed at this end" if self.closed and error is None else ("" if error is None else text_of(error))
+        )
         self._is_lost = self.closed = True
         self.resume_writing()
         self.encoder.close()

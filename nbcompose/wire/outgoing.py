@@ -190,7 +190,7 @@ class Outgoing:
         else:
             try:
                 result.set_result(self._line.decoder.decode(body))
-            except Exception as error:
+            except BaseException as error:  # code of the classes of what came may raise anything
                 result.set_exception(unreadable(self._line.name, error))
         if result is not None:
             self._ended(call_id)
@@ -202,7 +202,7 @@ class Outgoing:
             return
         try:
             stream.add(self._line.decoder.decode(body))
-        except Exception as error:
+        except BaseException as error:
             stream.finish(unreadable(self._line.name, error))
 
     def take_end(self, call_id: int, _: Body) -> None:
@@ -219,7 +219,7 @@ class Outgoing:
         error: BaseException
         try:
             error = rebuild(self._line.decoder.decode(body))
-        except Exception as failure:
+        except BaseException as failure:
             error = unreadable(self._line.name, failure)
         if stream is not None:
             stream.finish(error)

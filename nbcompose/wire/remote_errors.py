@@ -1,7 +1,7 @@
 """Exceptions as plain data and back: their type, message, attributes, notes, and the frames of every service below.
 
 `describe` runs where the exception was raised, `rebuild` where it is raised again; sending what is between them is
-incoming.py's and outgoing.py's. The text of a remote traceback:
+incoming.py's and outgoing.py's. The text of a remote traceback (telling.py):
 
     Answer.ask → Writer.write
 
@@ -23,34 +23,25 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
-import sysconfig
 import textwrap
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 from nbcompose.errors import CallCancelled, NbcomposeError, RemoteError, RemoteTraceback
+from nbcompose.raised import ENDS, Enough, clipped, in_short, name_of, text_of
+from nbcompose.wire import telling
 from nbcompose.wire.classes import is_dynamic
 from nbcompose.wire.cloudpickle_adapter import class_key, find_class
-from nbcompose.wire.codec import dumps, loads
+from nbcompose.wire.codec import dumps_within, loads
+from nbcompose.wire.telling import MAX_GROUPS, MAX_MEMBERS, UNTOLD, Bounds, aside, is_tame
 
-# An exception may hold, or print, a whole batch.
+# An exception may hold a whole batch.
 MAX_CONTENTS = 1024 * 1024  # bytes of arguments and attributes
-MAX_TEXT = 20_000  # characters of a message
+MAX_ATTRIBUTES = 64
 
-CAUSE = "The above exception was the direct cause of the following exception:"
-CONTEXT = "During handling of the above exception, another exception occurred:"
-
-_STDLIB = Path(sysconfig.get_path("stdlib"))
 _NAMES: tuple[Any, ...] = (AttributeError.name, NameError.name)  # fields that most versions of Python do not pickle
-# Frames that say how a call was carried, not what was called.
-_MACHINERY = (
-    f"{Path(__file__).parents[1]}/",
-    *(f"{_STDLIB / name}" for name in ("asyncio", "concurrent", "threading.py", "contextlib.py", "functools.py")),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +62,7 @@ class RemoteErrorDetail:
     summary: str
     contents: bytes
     notes: tuple[str, ...] = ()
-    members: tuple[RemoteErrorDetail, ...] = ()  # of an exception group
+    members: tuple[RemoteErrorDetail, ...] = ()  # of an exception group: the first ones
 
     @property
     def text(self) -> str:
@@ -84,27 +75,25 @@ def describe(error: BaseException, *, hop: str) -> RemoteErrorDetail:
     """Plain data about an exception that the call named `hop` (e.g. `Writer.write`) raised in this process.
 
     An exception that came from another service keeps that one's frames and hops, and its type, even where this
-    process does not have it. Never raises because of what the exception holds.
+    process does not have it. Within bounds (telling.py), and never raises, whatever the exception holds or does.
     """
-    received = _received(error)
-    hops, frames = _story(error, hop)
-    if received is not None and isinstance(error, RemoteError) and error.type_name:
-        return replace(received, hops=hops, frames=frames, notes=_notes(error))
-    cls = type(error)
-    members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    return RemoteErrorDetail(
-        type_module=cls.__module__,
-        type_name=cls.__qualname__,
-        type_key=class_key(cls) if is_dynamic(cls) else None,
-        message=_message(error),
-        status=error.status if isinstance(error, NbcomposeError) else 500,
-        hops=hops,
-        frames=frames,
-        summary=_summary(error),
-        contents=_contents(error),
-        notes=_notes(error),
-        members=tuple(describe(member, hop=hop) for member in members),
-    )
+    try:
+        return _describe(error, hop, Bounds(), 0)
+    except BaseException as failure:
+        return nameless(error, hop, f"no more can be told of it: {name_of(type(failure))}")
+
+
+async def describe_aside(error: BaseException, *, hop: str) -> RemoteErrorDetail:
+    """As `describe`, on a loop, of an error of users' code: what that runs to be told holds nobody up."""
+    if is_tame(error):
+        return describe(error, hop=hop)
+    return await aside(lambda: describe(error, hop=hop), lambda: nameless(error, hop, UNTOLD))
+
+
+def nameless(error: BaseException, hop: str, why: str) -> RemoteErrorDetail:
+    """What can be said of an exception without looking into it, and why there is no more."""
+    name = name_of(type(error))
+    return RemoteErrorDetail("", name, None, why, 500, (hop,), hop, f"{name}: {why}", b"")
 
 
 def rebuild(detail: RemoteErrorDetail) -> Exception:
@@ -115,16 +104,20 @@ def rebuild(detail: RemoteErrorDetail) -> Exception:
     `StopIteration`) is a `RemoteError` too, and `asyncio.CancelledError` is `CallCancelled`.
     """
     cls = _find_type(detail)
-    error: Exception | None = None
     if cls is not None and issubclass(cls, asyncio.CancelledError):
-        error = CallCancelled(detail.message or "the call was cancelled")
-    elif cls is not None and issubclass(cls, Exception) and not issubclass(cls, (StopIteration, StopAsyncIteration)):
-        error = _revive(cls, detail)
-    if error is None:
-        name = detail.type_name
-        if detail.type_module not in ("builtins", "__main__"):
-            name = f"{detail.type_module}.{name}"
-        error = RemoteError(detail.message, name)
+        return _completed(CallCancelled(detail.message or "the call was cancelled"), detail)
+    if cls is not None and issubclass(cls, Exception) and not issubclass(cls, ENDS):
+        try:
+            return _completed(_revive(cls, detail), detail)
+        except BaseException:  # code of the class, which may raise anything
+            pass
+    name = detail.type_name
+    if detail.type_module not in ("builtins", "__main__", ""):
+        name = f"{detail.type_module}.{name}"
+    return _completed(RemoteError(detail.message, name), detail)
+
+
+def _completed(error: Exception, detail: RemoteErrorDetail) -> Exception:
     if detail.notes:
         error.__notes__ = list(detail.notes)
     error.__cause__ = RemoteTraceback(detail.text, detail)
@@ -134,60 +127,40 @@ def rebuild(detail: RemoteErrorDetail) -> Exception:
 # -- what is told
 
 
+def _describe(error: BaseException, hop: str, bounds: Bounds, level: int) -> RemoteErrorDetail:
+    received = _received(error)
+    hops, frames = telling.story(error, hop, bounds, level)
+    notes = telling.notes(error)
+    if received is not None and isinstance(error, RemoteError) and error.type_name:
+        return replace(received, hops=hops, frames=frames, notes=notes)
+    cls = type(error)
+    members: list[RemoteErrorDetail] = []
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions[:MAX_MEMBERS] if level < MAX_GROUPS else ():
+            if members and bounds.over:
+                break
+            members.append(_describe(member, hop, bounds, level + 1))
+        left_out = len(error.exceptions) - len(members)
+        if left_out:
+            notes = (*notes, telling.more(left_out, "exception"))
+    return RemoteErrorDetail(
+        type_module=clipped(cls.__module__),
+        type_name=clipped(cls.__qualname__),
+        type_key=class_key(cls) if is_dynamic(cls) else None,
+        message=text_of(error),
+        status=error.status if isinstance(error, NbcomposeError) and isinstance(error.status, int) else 500,
+        hops=hops,
+        frames=frames,
+        summary=telling.summary(error, bounds, level),
+        contents=_contents(error),
+        notes=notes,
+        members=tuple(members),
+    )
+
+
 def _received(error: BaseException) -> RemoteErrorDetail | None:
     detail = getattr(error.__cause__, "detail", None) if isinstance(error.__cause__, RemoteTraceback) else None
     return detail if isinstance(detail, RemoteErrorDetail) else None
-
-
-def _story(error: BaseException, hop: str, seen: frozenset[int] = frozenset()) -> tuple[tuple[str, ...], str]:
-    """The hops of an exception and the text of its frames, those of its causes before them."""
-    seen |= {id(error)}
-    received = _received(error)
-    own = _section(error, hop)
-    if received is not None:
-        return (hop, *received.hops), f"{received.frames}\n\n{own}"
-    before, link = error.__cause__, CAUSE
-    if before is None and not error.__suppress_context__:
-        before, link = error.__context__, CONTEXT
-    if before is None or id(before) in seen:
-        return (hop,), own
-    if isinstance(before, RemoteTraceback):  # of an exception that something else has rebuilt
-        return (hop,), f"{before.text}\n\n{own}"
-    hops, frames = _story(before, hop, seen)
-    return hops, f"{frames}\n\n{_summary(before)}\n\n{link}\n\n{own}"
-
-
-def _section(error: BaseException, hop: str) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith(_MACHINERY)] or frames
-    # Without column marks, which differ between versions of Python.
-    plain = [(frame.filename, frame.lineno or 0, frame.name, frame.line) for frame in own]
-    return hop + "".join(["\n", *traceback.StackSummary.from_list(plain).format()]).rstrip()
-
-
-def _summary(error: BaseException) -> str:
-    lines = [_clipped("".join(traceback.format_exception_only(type(error), error)).rstrip())]
-    members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    for i, member in enumerate(members, 1):
-        _, frames = _story(member, f"{i} of {len(members)}")
-        lines += [f"  | {line}".rstrip() for line in f"{frames}\n\n{_summary(member)}".splitlines()]
-    return "\n".join(lines)
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return _clipped(str(error))
-    except Exception as failure:
-        return f"<its text cannot be had: {type(failure).__name__}>"
-
-
-def _clipped(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text)} characters)"
-
-
-def _notes(error: BaseException) -> tuple[str, ...]:
-    notes = getattr(error, "__notes__", ())
-    return tuple(str(note) for note in notes) if isinstance(notes, (list, tuple)) else ()
 
 
 # -- what it is made of
@@ -200,72 +173,85 @@ def _contents(error: BaseException) -> bytes:
     try:
         reduced: Any = error.__reduce_ex__(5)
         if reduced[0] is not cls or isinstance(cls.__reduce__, FunctionType):
-            return _limited(error)
+            return dumps_within(error, MAX_CONTENTS)
         args, state = reduced[1], (reduced[2] if len(reduced) > 2 else None)
-    except Exception:
+    except Enough:
+        raise
+    except BaseException:  # the class's own code
         args, state = error.args, error.__dict__
     if isinstance(error, BaseExceptionGroup):
         args = args[:1]  # its members are described one by one
     state = {k: v for k, v in state.items() if k != "__notes__"} if isinstance(state, dict) else {}
     if getattr(cls, "name", None) in _NAMES:
         state["name"] = error.name  # type: ignore[attr-defined]
-    try:
-        return _limited((tuple(args), state))
-    except Exception:
-        kept = {name: value for name, value in state.items() if _fits(value)}
-        return dumps((tuple(arg if _fits(arg) else _short(arg) for arg in args), kept))
+    if not any(_is_long(value) for value in (*args, *state.values())):
+        try:
+            return dumps_within((tuple(args), state), MAX_CONTENTS)
+        except Enough:
+            raise
+        except BaseException:  # code of what it holds
+            pass
+    return _pieces(args, state)
 
 
-def _limited(contents: Any) -> bytes:
-    data = dumps(contents)
-    if len(data) > MAX_CONTENTS:
-        raise ValueError(f"{len(data)} bytes")
-    return data
+def _pieces(args: Any, state: dict[str, Any]) -> bytes:
+    """What of it can be sent, and is not too large: the rest of the arguments is shown, of the attributes left out."""
+    room = MAX_CONTENTS
+
+    def fits(value: Any) -> bool:
+        nonlocal room
+        if _is_long(value):
+            return False
+        try:
+            room -= len(dumps_within(value, room))
+        except Enough:
+            raise
+        except BaseException:
+            return False
+        return True
+
+    shown = tuple(arg if fits(arg) else _short(arg) for arg in args[:MAX_ATTRIBUTES])
+    kept = {name: value for name, value in list(state.items())[:MAX_ATTRIBUTES] if fits(value)}
+    return dumps_within((shown, kept), 4 * MAX_CONTENTS)
 
 
-def _fits(value: Any) -> bool:
-    try:
-        _limited(value)
-    except Exception:
-        return False
-    return True
+def _is_long(value: Any) -> bool:
+    return type(value) in (str, bytes, bytearray) and len(value) > MAX_CONTENTS
 
 
 def _short(value: Any) -> str:
-    try:
-        return textwrap.shorten(repr(value), 1000)
-    except Exception:
-        return f"<{type(value).__qualname__}>"
+    return textwrap.shorten(in_short(value, 2_000), 1000)
 
 
 def _find_type(detail: RemoteErrorDetail) -> type | None:
+    if not detail.type_module:
+        return None
     found: Any
     try:
         found = sys.modules.get(detail.type_module) or importlib.import_module(detail.type_module)
         for name in detail.type_name.split("."):
             found = getattr(found, name)
-    except Exception:  # whatever that module raises when it is imported
+    except BaseException:  # whatever that module raises when it is imported
         found = None
     if found is None and detail.type_key is not None:
         found = find_class(detail.type_key)
     return found if isinstance(found, type) else None
 
 
-def _revive(cls: type[Exception], detail: RemoteErrorDetail) -> Exception | None:
-    """None where it cannot be done."""
-    try:
-        contents = loads(detail.contents)
-        if isinstance(contents, BaseException):
-            return contents if isinstance(contents, Exception) else None
-        args, state = contents
-        if issubclass(cls, ExceptionGroup):
-            args = (*args, [rebuild(member) for member in detail.members])
-        error = cls.__new__(cls, *args)
-        _native_init(cls)(error, *args)
-        BaseException.__setstate__(error, state)
-        return error
-    except Exception:
-        return None
+def _revive(cls: type[Exception], detail: RemoteErrorDetail) -> Exception:
+    """Raises whatever it likes where it cannot be done."""
+    contents = loads(detail.contents)
+    if isinstance(contents, BaseException):
+        if not isinstance(contents, Exception) or isinstance(contents, ENDS):
+            raise TypeError(type(contents))
+        return contents
+    args, state = contents
+    if issubclass(cls, ExceptionGroup):
+        args = (*args, [rebuild(member) for member in detail.members])
+    error = cls.__new__(cls, *args)
+    _native_init(cls)(error, *args)
+    BaseException.__setstate__(error, state)
+    return error
 
 
 def _native_init(cls: type[Exception]) -> Callable[..., None]:

@@ -421,7 +421,7 @@ def response(body: bytes, status: str = "200 OK", headers: str = "Content-Type: 
         (response(b"<html>"), ServiceUnavailable, "not as an nbcompose service"),
         (response(b"[]"), ServiceUnavailable, "not as an nbcompose service"),
         (response(b'{"paths": {"/x": {"post": {}}}}'), ServiceUnavailable, "names no api"),
-        (response(b'{"paths": {"/x": {"post": {"x-nbcompose-params": [1]}}}}'), ServiceUnavailable, "names no api"),
+        (response(b'{"paths": {"/x": {"post": {"x-nbcompose-params": [1]}}}}'), ServiceUnavailable, "is called None"),
         (response(b"gone", "404 Not Found"), ServiceUnavailable, "answered with status 404"),
         (response(b"", "302 Found", "Location: /login"), ServiceUnavailable, "answered with status 302"),
         (b"SSH-2.0-OpenSSH\r\n", ReplicaDied, "went away"),
