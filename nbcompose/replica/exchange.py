@@ -108,7 +108,7 @@ class Exchange(HTTPMessageDelegate):
         """
         if not self.busy or self._received:
             return not self.busy
-        return self.replied or asyncio.get_running_loop().time() - self._heard > self.site.limits.pause
+        return self.replied or time.monotonic() - self._heard > self.site.limits.pause
 
     # -- tornado calls these, in this order ------------------------------------------------------------------------
 
@@ -130,13 +130,12 @@ class Exchange(HTTPMessageDelegate):
         except CallError as error:
             self._refuse(error)
         if length != "0" or "Transfer-Encoding" in headers:
-            loop = asyncio.get_running_loop()
-            self._heard = loop.time()
-            self._timer = loop.call_later(self.site.limits.body_seconds, self._too_slow)
+            self._heard = time.monotonic()
+            self._timer = asyncio.get_running_loop().call_later(self.site.limits.body_seconds, self._too_slow)
 
     def data_received(self, chunk: bytes) -> None:
         self._size += len(chunk)
-        self._heard = asyncio.get_running_loop().time()
+        self._heard = time.monotonic()
         if self.replied:
             if self._size > self.site.limits.drain:
                 self._finish()
