@@ -25,6 +25,7 @@
         ├── UnsupportedMediaType  415
         ├── InvalidArgument       422  an argument is missing, unknown or of the wrong type
         ├── Overloaded            429  `max_concurrency` and `max_queue` are both full
+        ├── HeadersTooLarge       431
         ├── CallCancelled         499  the caller gave up
         ├── InvalidResult         500  the api returned what its annotation rules out
         ├── RemoteError           500  an exception whose own type cannot be rebuilt here
@@ -198,6 +199,10 @@ class InvalidArgument(CallError, ValueError):
 
 class Overloaded(CallError):
     status = 429
+
+
+class HeadersTooLarge(CallError):
+    status = 431
 
 
 class CallCancelled(CallError):

@@ -23,6 +23,7 @@ from nbcompose.declaration import Service, service
 from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.status import Status
 from nbcompose.errors import DeclarationError, LaunchError, NbcomposeError
+from nbcompose.host import open_files
 from nbcompose.host.forked import handling
 from nbcompose.registry import Registry
 from nbcompose.reloading import Reloader
@@ -59,13 +60,14 @@ def serve(
     if not entries:
         raise TypeError("serve() takes the service to serve, or several: nbcompose.serve(Answer)")
     services = [e if isinstance(e, Service) else service(e) for e in entries]
-    token = _checked(token or os.environ.get(TOKEN_VARIABLE) or None)
+    token = _checked(os.environ.get(TOKEN_VARIABLE) if token is None else token)
     if not is_loopback(host) and token is None:
         raise NbcomposeError(
             f"{host} can be reached from other machines: give a token ({TOKEN_VARIABLE}, or --token-file), "
             "or --host 127.0.0.1"
         )
 
+    open_files.raise_limit()  # a few are needed for each replica
     with _stop_signals() as stopped:
         graph_of = Graph(host, port, token, tuple(allowed_hosts), stopped, say)
         deployments = graph_of.pack(services)
@@ -85,10 +87,12 @@ def serve(
 
 def _checked(token: str | None) -> str | None:
     """The token, without the end of line that a file has. Raises `NbcomposeError` where no header could carry it."""
-    token = token and token.strip()
-    if token == "":
+    if token is None:
+        return None
+    token = token.strip()
+    if not token:
         raise NbcomposeError(f"the token is empty: give another one, or unset {TOKEN_VARIABLE}")
-    if token is not None and not re.fullmatch(r"[!-~]+", token):
+    if not re.fullmatch(r"[!-~]+", token):
         raise NbcomposeError("the token has a space, an end of line or a letter beyond ASCII: no header can carry it")
     return token
 

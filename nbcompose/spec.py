@@ -108,12 +108,16 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Http:
-    """Where and to whom the service answers over HTTP. Port 0: any free one."""
+    """Where and to whom the service answers over HTTP, and what it takes. Port 0: any free one.
+
+    `max_body` is in bytes; `max_values` are those of a body of JSON.
+    """
 
     port: int = 0
     host: str = "127.0.0.1"
     cors_origins: tuple[str, ...] = ()
     max_body: int = 256 * 1024 * 1024
+    max_values: int = 500_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,13 @@ def test_beyond_this_machine_a_token_is_wanted(host: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("token", "message"), [(" \n", "the token is empty"), ("a\nb", "no header can carry it"), ("käse", "no header can")]
+    ("token", "message"),
+    [
+        ("", "the token is empty"),
+        (" \n", "the token is empty"),
+        ("a\nb", "no header can carry it"),
+        ("käse", "no header can"),
+    ],
 )
 def test_a_token_that_nobody_could_send_is_refused(token: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NBCOMPOSE_TOKEN", token)

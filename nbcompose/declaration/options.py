@@ -229,7 +229,7 @@ def _envs(value: Any, problems: Problems) -> dict[str, str]:
 
 
 def _http(value: Any, problems: Problems) -> Http:
-    found = _mapping(value, "http", ("port", "host", "cors", "max_body"), problems)
+    found = _mapping(value, "http", ("port", "host", "cors", "max_body", "max_values"), problems)
     port = _number(found.get("port") or 0, "http port", problems, least=0, whole=True)
     if port is not None and port > 65535:
         problems.add(f"http port={port} is at most 65535")
@@ -241,7 +241,9 @@ def _http(value: Any, problems: Problems) -> Http:
     except ValueError as error:
         problems.add(f"http max_body: {error}")
         limit = DEFAULT_HTTP.max_body
-    return Http(port or 0, str(host), _origins(found.get("cors"), problems), limit)
+    values = found.get("max_values", DEFAULT_HTTP.max_values)
+    values = _number(values, "http max_values", problems, least=1, whole=True) or DEFAULT_HTTP.max_values
+    return Http(port or 0, str(host), _origins(found.get("cors"), problems), limit, values)
 
 
 def _origins(cors: Any, problems: Problems) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from nbcompose.engine.zygote_client import Zygote
 from nbcompose.errors import LaunchError
 from nbcompose.host.owner import close_owner_fd, open_owner_fd
 from nbcompose.replica.birth import Files
+from nbcompose.schema.files import sweep
 from nbcompose.wire.board import LoadBoard
 from nbcompose.wire.call import Connection, Handler, adopt
 
@@ -35,18 +37,21 @@ class LocalProcess:
         exit_status: asyncio.Future[int | None],
         output_ended: asyncio.Future[None],
         cold: str,
+        temporary: set[str],
     ) -> None:
         self.pid = pid
         self.connection = connection
         self.cold = cold
         self._exit_status = exit_status
         self._output_ended = output_ended
+        self._temporary = temporary
 
     async def wait(self) -> int | None:
         status = await asyncio.shield(self._exit_status)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)  # what it has started and left behind
         await asyncio.wait([self._output_ended], timeout=OUTPUT_WAIT)
+        await _sweep(self._temporary)
         return status
 
     def kill(self) -> None:
@@ -105,10 +110,12 @@ class LocalEngine:
         self._preload = preload
         self._owner: int | None = None
         self._zygote: Zygote | None = None
+        self._sweeping: asyncio.Future[None] | None = None
         self._cold_zygotes = 0  # those that ended before they were warm
 
     async def start(self) -> None:
         self._owner = open_owner_fd()
+        self._sweeping = asyncio.ensure_future(_sweep(_temporary({})))  # of those whose owner was killed
         if hasattr(os, "fork") and os.environ.get("NBCOMPOSE_ZYGOTE", "1") != "0":
             self._new_zygote()
 
@@ -118,6 +125,7 @@ class LocalEngine:
             await self._zygote.stop()
         if owner is not None:
             close_owner_fd(owner)
+        await _sweep(_temporary({}))
 
     def warming(self) -> str:
         return self._zygote.warming() if self._zygote is not None else ""
@@ -156,7 +164,7 @@ class LocalEngine:
             theirs.close()
             os.close(writable)
             os.close(nothing)
-        return LocalProcess(pid, ends.connection, exit_status, ends.output_ended, cold)
+        return LocalProcess(pid, ends.connection, exit_status, ends.output_ended, cold, _temporary(environment))
 
     async def _make(
         self, files: Files, environment: Mapping[str, str], heavy: bool
@@ -203,3 +211,16 @@ async def _reason(zygote: Zygote, environment: Mapping[str, str]) -> str:
     if zygote.readers is None:
         return ""  # it has ended, which is seen next
     return await asyncio.to_thread(zygote.readers.explain, names())
+
+
+def _temporary(environment: Mapping[str, str]) -> set[str]:
+    """Where a process with this environment may put its uploads; it may be elsewhere than this one does."""
+    return {tempfile.gettempdir(), *(environment[name] for name in ("TMPDIR", "TEMP", "TMP") if environment.get(name))}
+
+
+async def _sweep(places: set[str]) -> None:
+    """Remove the uploads of processes that were killed."""
+    try:
+        await asyncio.to_thread(sweep, *places)
+    except RuntimeError:  # the interpreter is ending, and starts no threads
+        sweep(*places)

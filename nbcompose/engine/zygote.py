@@ -24,7 +24,7 @@ from typing import Any
 
 from nbcompose.declaration import api, declare
 from nbcompose.engine import transformers_adapter
-from nbcompose.host import draws, environment
+from nbcompose.host import draws, environment, open_files
 from nbcompose.host.pages import let_go_of_code
 from nbcompose.replica.birth import Files
 from nbcompose.replica.main import run
@@ -38,6 +38,7 @@ def main(control_fd: int, owner_fd: int, modules: tuple[str, ...]) -> None:
     """Preload, then fork a replica for each request, until the supervisor or the kernel is gone."""
     control = socket.socket(fileno=control_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    open_files.raise_limit()  # each request brings five
     with _ending_with_parent():
         _preload(control, modules)
     _Zygote(control, owner_fd).serve()

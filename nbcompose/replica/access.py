@@ -60,7 +60,7 @@ class Access:
         Raises BadRequest (400), Forbidden (403) or Unauthorized (401).
         """
         host = header(headers, "Host")
-        self._check_host(host)
+        self.check_host(host)
         # Without these two headers it is no browser, or one that loads a page of this very server.
         if "Origin" in headers or "Sec-Fetch-Site" in headers:
             self._check_site(headers, host, page)
@@ -84,7 +84,7 @@ class Access:
 
         Raises Forbidden when the page's origin may not call.
         """
-        self._check_host(header(headers, "Host"))
+        self.check_host(header(headers, "Host"))
         origin = header(headers, "Origin")
         if origin is None:
             return {"Allow": methods}
@@ -99,7 +99,7 @@ class Access:
             reply["Access-Control-Allow-Private-Network"] = "true"
         return reply
 
-    def _check_host(self, host: str | None) -> None:
+    def check_host(self, host: str | None) -> None:
         # A page whose own name has been pointed at 127.0.0.1 (DNS rebinding) is same-origin for the browser; only
         # the name in `Host` gives it away. With a token it cannot call anyway.
         if host is None or self.token is not None or not self.loopback:

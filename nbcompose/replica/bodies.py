@@ -11,44 +11,67 @@ from email.message import Message
 from typing import Any
 from urllib.parse import parse_qsl
 
-from pydantic_core import from_json
 from tornado.httputil import HTTPFile, HTTPInputError, ParseMultipartConfig, parse_multipart_form_data
 
-from nbcompose.errors import BadRequest, UnsupportedMediaType
+from nbcompose.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
 from nbcompose.replica.replies import JSON
 from nbcompose.schema import ApiSchema, Part
+from nbcompose.schema.documents import SMALL, uncollected
 
 MULTIPART = "multipart/form-data"
 URLENCODED = "application/x-www-form-urlencoded"
 MAX_FIELDS = 1000  # of a form; of files, tornado itself would take 100
-_LIMITS = ParseMultipartConfig(max_parts=MAX_FIELDS)
+MAX_URLENCODED = 4 * 1024 * 1024  # bytes: to decode them is slow, and what is longer is better sent in parts
+LARGE = 4 * 1024 * 1024  # bytes of a file or an array: up to here they are copied in a millisecond
+_LIMITS = ParseMultipartConfig(max_parts=MAX_FIELDS + 1)  # what is before the first counts
 
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
+
+
+def takes_long(schema: ApiSchema, content_type: str | None, size: int) -> bool:
+    """Whether to read a body may take so long that others should have their turn meanwhile, in a thread of its own."""
+    if size <= SMALL:
+        return size > 0 and schema.takes_images  # a small file may be a large image
+    return (
+        size > LARGE or schema.takes_images or not content_type or _kind(content_type) in (JSON, MULTIPART, URLENCODED)
+    )
 
 
 def read_arguments(schema: ApiSchema, content_type: str | None, body: bytes) -> dict[str, Any]:
     """Validated arguments. JSON is meant where no content type is given; no body at all is no arguments.
 
     A file in it needs an open `TempFiles`. Raises BadRequest (400) for bytes that are not what the content type says,
-    UnsupportedMediaType (415), InvalidArgument (422).
+    UnsupportedMediaType (415), InvalidArgument (422), PayloadTooLarge (413) for more than is read.
     """
+    if len(body) > SMALL:
+        with uncollected():
+            return _read_arguments(schema, content_type, body)
+    return _read_arguments(schema, content_type, body)
+
+
+def _read_arguments(schema: ApiSchema, content_type: str | None, body: bytes) -> dict[str, Any]:
+    large = len(body) > SMALL
     if not content_type or content_type == JSON:  # the common cases, which need no parsing
-        return schema.validate_json(_json(body) if body else {})
-    media_type = content_type.partition(";")[0].strip().lower()
+        return schema.validate_json(_json(schema, body) if body else {}, large=large)
+    media_type = _kind(content_type)
     if media_type == JSON:
-        return schema.validate_json(_json(body) if body else {})
+        return schema.validate_json(_json(schema, body) if body else {}, large=large)
     if media_type == MULTIPART:
-        return schema.validate_json(schema.decode_form(_parts(_boundary(content_type), body)))
+        return schema.validate_json(schema.decode_form(_parts(_boundary(content_type), body)), large=large)
     if media_type == URLENCODED:
-        return schema.validate_json(schema.decode_form(_fields(body)))
+        return schema.validate_json(schema.decode_form(_fields(body)), large=large)
     if not _MEDIA_TYPE.fullmatch(media_type):
         raise BadRequest(f"Content-Type: {content_type!r} is not a media type, such as {JSON}")
-    return schema.validate_json(schema.decode_body(body, content_type))
+    return schema.validate_json(schema.decode_body(body, content_type), large=large)
 
 
-def _json(body: bytes) -> Any:
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _json(schema: ApiSchema, body: bytes) -> Any:
     try:
-        return from_json(body, allow_inf_nan=False)
+        return schema.read(body)
     except ValueError as error:
         raise BadRequest(f"the body is not JSON: {error}") from None
 
@@ -71,6 +94,8 @@ def _parts(boundary: bytes, body: bytes) -> Iterator[Part]:
     try:
         parse_multipart_form_data(boundary, body, fields, files, config=_LIMITS)
     except (HTTPInputError, UnicodeError) as error:
+        if body.count(b"--" + boundary + b"\r\n") > MAX_FIELDS:
+            raise PayloadTooLarge(f"the form has more than the {MAX_FIELDS:,} parts that are read") from None
         raise BadRequest(f"the body is not {MULTIPART}: {error}") from None
     for name, values in fields.items():
         for data in values:
@@ -87,6 +112,12 @@ def _fields(body: bytes) -> Iterator[Part]:
     hint = f"for JSON, with curl, add -H 'Content-Type: {JSON}'"
     if body.lstrip()[:1] in (b"{", b"[", b'"'):
         raise UnsupportedMediaType(f"the body says that it is {URLENCODED}, and is not; {hint}")
+    if len(body) > MAX_URLENCODED:
+        raise PayloadTooLarge(
+            f"a body of type {URLENCODED} may have {MAX_URLENCODED:,} bytes: send more than that as {MULTIPART}"
+        )
+    if body.count(b"&") >= MAX_FIELDS:
+        raise PayloadTooLarge(f"the form has more than the {MAX_FIELDS:,} fields that are read")
     try:
         text, strict = body.decode("ascii"), bool(body)
         pairs = parse_qsl(text, True, strict_parsing=strict, errors="strict", max_num_fields=MAX_FIELDS)

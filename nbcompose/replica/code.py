@@ -45,7 +45,9 @@ class Code:
     def __init__(self, spec: ServiceSpec, renewal: Renewed | None = None) -> None:
         self.spec = spec
         self.renewal = renewal
-        self.schemas: Mapping[str, ApiSchema] = {a.name: ApiSchema.of(spec.cls, a) for a in spec.apis}
+        self.schemas: Mapping[str, ApiSchema] = {
+            a.name: ApiSchema.of(spec.cls, a, spec.http.max_values) for a in spec.apis
+        }
         self.apis = {a.name: Api(a, self.schemas[a.name], spec.name) for a in spec.apis}
         self.instance: Any = None
 

@@ -19,7 +19,7 @@ from tornado.httputil import HTTPHeaders
 
 from nbcompose.errors import BadRequest, CallError
 from nbcompose.replica.access import header
-from nbcompose.replica.bodies import read_arguments
+from nbcompose.replica.bodies import read_arguments, takes_long
 from nbcompose.replica.docs import asset
 from nbcompose.replica.encodings import ACCEPTED, decoded
 from nbcompose.replica.exchange import Exchange
@@ -103,12 +103,16 @@ class ApiEndpoint:
     async def _arguments(self, exchange: Exchange) -> dict[str, Any]:
         if exchange.query:
             raise BadRequest(f"{self._api.name} takes its parameters in the body, not after a '?' in the address")
-        body, exchange.body = exchange.body, b""
+        body = await exchange.body()
         encoding = header(exchange.headers, "Content-Encoding")
         if encoding:
             exchange.reply_headers["Accept-Encoding"] = ACCEPTED  # RFC 9110, section 12.5.3
             body = await decoded(body, encoding, exchange.site.max_body)
-        return read_arguments(self._schema, header(exchange.headers, "Content-Type"), body)
+        kind = header(exchange.headers, "Content-Type")
+        if not takes_long(self._schema, kind, len(body)):
+            return read_arguments(self._schema, kind, body)
+        async with exchange.site.reading:  # one at a time: each holds the interpreter's lock for most of it
+            return await asyncio.to_thread(read_arguments, self._schema, kind, body)
 
     async def _stream(self, exchange: Exchange, form: StreamForm, arguments: Any, context: CallContext) -> None:
         dump = self._schema.dump_json if form.of == JSON else self._schema.dump_text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from asyncio import Future
 from collections.abc import Awaitable, Callable
@@ -19,7 +20,7 @@ from typing import Protocol
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 
-from nbcompose.errors import DeadlineExceeded, PayloadTooLarge, ServiceUnavailable, SlowRequest
+from nbcompose.errors import CallError, DeadlineExceeded, PayloadTooLarge, ServiceUnavailable, SlowRequest
 from nbcompose.raised import contained
 from nbcompose.replica.access import Access, header
 from nbcompose.replica.replies import PHRASES, Reply, error_reply, reply_aside
@@ -38,6 +39,8 @@ class Limits:
 
     `idle` bounds the wait for a request and its headers, `body_seconds` the time that the body may take. `drain`: a
     client that is refused in the middle of its body may send that much more, so that it gets to read why.
+    `connections`: so many clients may be connected to a replica at once; where that is too few, those that have no
+    request in hand make room, also one whose body has not gone on for `pause`.
     `heartbeat`: a stream without items says that it is alive that often. `stall`: how long a reader of a stream may
     take nothing before it is hung up on. `linger`: how long a kept connection may bring one more request to a server
     that stops.
@@ -47,10 +50,14 @@ class Limits:
     body_seconds: float = 300.0
     header_bytes: int = 64 * 1024
     drain: int = 16 * 1024 * 1024
+    connections: int = 4096
+    pause: float = 5.0
     heartbeat: float = 15.0
     stall: float = 60.0
     linger: float = 0.5
 
+
+JOINED = 4 * 1024 * 1024  # bytes: to copy so many takes a millisecond
 
 Handler = Callable[["Exchange"], Awaitable[None]]
 
@@ -63,6 +70,7 @@ class Site(Protocol):
     max_body: int
     stopping: bool
     deadlines: Deadlines
+    reading: asyncio.Lock
 
     def admit(self, exchange: Exchange) -> Handler:
         """What answers the request, whose headers are there and whose body is not. Raises CallError."""
@@ -74,16 +82,19 @@ class Site(Protocol):
 class Exchange(HTTPMessageDelegate):
     """One request and its reply.
 
-    `body` is there when the handler runs. `reply_headers` go out with whatever reply it will be. A handler that makes
-    a call leaves its `context` here: it is cancelled when the client goes away, and its trace is named in the reply.
-    `route` is the path, where there is something. `writing`: the next step is the reader's, not the call's.
+    The whole body is there when the handler runs, which may ask for it once. `reply_headers` go out with whatever reply
+    it will be. A handler that makes a call leaves its `context` here: it is cancelled when the client goes away, and
+    its trace is named in the reply. `writing`: the next step is the reader's, not the call's.
+    `route` is the path, where there is something. `authority` is the host that the target names, where it is a whole
+    url. `follows`: it is not the first one on its connection.
     """
 
-    def __init__(self, site: Site, connection: HTTP1Connection) -> None:
+    def __init__(self, site: Site, connection: HTTP1Connection, *, follows: bool = False) -> None:
         self.site = site
+        self.follows = follows
+        self.authority: str | None = None
         self.method = self.path = self.route = self.query = self.version = ""
         self.headers = _NO_HEADERS
-        self.body = b""
         self.reply_headers: dict[str, str] = {}
         self.context: CallContext | None = None
         self.busy = False
@@ -96,8 +107,18 @@ class Exchange(HTTPMessageDelegate):
         self._chunks: list[bytes] = []
         self._size = 0
         self._received = False
+        self._heard = 0.0  # when something of the body came last
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it may be given up for others: there is no request, or one that was refused before it was read, or
+        whose body does not come.
+        """
+        if not self.busy or self._received:
+            return not self.busy
+        return self.replied or time.monotonic() - self._heard > self.site.limits.pause
 
     # -- tornado calls these, in this order ------------------------------------------------------------------------
 
@@ -106,6 +127,8 @@ class Exchange(HTTPMessageDelegate):
         assert isinstance(start_line, RequestStartLine)  # a server reads requests only
         self.method, self.version = start_line.method, start_line.version
         target = start_line.path
+        if target[:1] not in ("/", "*"):
+            self.authority, target = _absolute(target)
         self.path, _, self.query = target.partition("?")
         self.headers = headers
         length = header(headers, "Content-Length") or "0"
@@ -117,10 +140,12 @@ class Exchange(HTTPMessageDelegate):
         except Exception as error:
             self._refuse(error)
         if length != "0" or "Transfer-Encoding" in headers:
+            self._heard = time.monotonic()
             self._timer = asyncio.get_running_loop().call_later(self.site.limits.body_seconds, self._too_slow)
 
     def data_received(self, chunk: bytes) -> None:
         self._size += len(chunk)
+        self._heard = time.monotonic()
         if self.replied:
             if self._size > self.site.limits.drain:
                 self._finish()
@@ -136,8 +161,6 @@ class Exchange(HTTPMessageDelegate):
         if self.replied:
             self._finish()
             return
-        chunks, self._chunks = self._chunks, []
-        self.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._connection.set_close_callback(self.connection_lost)
         self._task = asyncio.get_running_loop().create_task(self._answer())
 
@@ -163,7 +186,32 @@ class Exchange(HTTPMessageDelegate):
             self.fail(ServiceUnavailable("the service is stopping"))
         self.connection_lost()
 
+    def refusal(self, error: CallError) -> bytes:
+        """A whole reply to bytes that are no request, for the connection to end with; nothing where there was one."""
+        if self.closed or self.replied:
+            return b""
+        self.replied = True
+        reply = error_reply(error, trusted=self.site.access.trusted)
+        self.site.answered(self.route, reply.status)
+        headers = self._headers(reply.media_type, reply.headers)
+        headers["Content-Length"] = str(len(reply.body))
+        headers["Connection"] = "close"
+        lines = [
+            f"HTTP/1.1 {reply.status} {PHRASES[reply.status]}",
+            *(f"{n}: {v}" for n, v in headers.get_all()),
+            "",
+            "",
+        ]
+        return "\r\n".join(lines).encode("latin-1") + reply.body
+
     # -- handlers call these ------------------------------------------------------------------------------------------
+
+    async def body(self) -> bytes:
+        """The body, once."""
+        chunks, self._chunks = self._chunks, []
+        if len(chunks) == 1:
+            return chunks[0]
+        return b"".join(chunks) if self._size <= JOINED else await asyncio.to_thread(_joined, chunks)
 
     def send(self, reply: Reply) -> None:
         """Send the one and whole reply."""
@@ -287,6 +335,23 @@ class Exchange(HTTPMessageDelegate):
 
 
 _NO_HEADERS = HTTPHeaders()
+
+
+def _absolute(target: str) -> tuple[str | None, str]:
+    """The authority and the rest of a target that is a whole url, as proxies are sent it."""
+    scheme, mark, rest = target.partition("://")
+    if not mark or scheme.lower() not in ("http", "https"):
+        return None, target
+    authority = re.split(r"[/?]", rest, maxsplit=1)[0]
+    path = rest[len(authority) :]
+    return authority, path if path.startswith("/") else f"/{path}"
+
+
+def _joined(chunks: list[bytes]) -> bytes:
+    """Others have their turn while they are copied, and none of this memory is given back on the loop."""
+    body = b"".join(chunks)
+    chunks.clear()
+    return body
 
 
 @lru_cache(maxsize=64)

@@ -10,21 +10,22 @@ from __future__ import annotations
 import asyncio
 import socket
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
-from tornado.httputil import HTTPConnection, HTTPServerConnectionDelegate
-from tornado.iostream import IOStream
-from tornado.tcpserver import TCPServer
+from tornado.httputil import HTTPConnection, HTTPInputError, HTTPServerConnectionDelegate
 
-from nbcompose.errors import BadRequest, MethodNotAllowed, UnknownApi
-from nbcompose.replica.access import Access
+from nbcompose.errors import BadRequest, HeadersTooLarge, MethodNotAllowed, UnknownApi
+from nbcompose.replica.access import Access, header
 from nbcompose.replica.docs import ASSETS, curl_line
 from nbcompose.replica.endpoints import ApiEndpoint, RuntimeLike, ServiceEndpoints
 from nbcompose.replica.exchange import Exchange, Handler, Limits
+from nbcompose.replica.listener import Listener
 from nbcompose.replica.replies import Reply
-from nbcompose.replica.tornado_adapter import hang_up
+from nbcompose.replica.tornado_adapter import Stream, hang_up, is_quiet
 from nbcompose.spec import ApiSpec
 from nbcompose.wire.deadlines import Deadlines
 
@@ -61,17 +62,20 @@ class HttpServer(HTTPServerConnectionDelegate):
         self.limits = limits or Limits()
         self.max_body = runtime.spec.http.max_body
         self.stopping = False
+        self.reading = asyncio.Lock()
         self._lingering = True
         self._runtime = runtime
         self._routes = _routes(runtime, access)
-        self._listener = _Listener(self)
+        self._listener: Listener | None = None
         # Bodies are limited by the exchange, whose refusal says why; tornado's own limit would only hang up.
         self.answered = runtime.answered
         self._parameters = HTTP1ConnectionParameters(
             max_header_size=self.limits.header_bytes, header_timeout=self.limits.idle, max_body_size=2**63
         )
         self.deadlines = Deadlines(asyncio.get_running_loop())
-        self._connections: dict[object, Exchange] = {}
+        # In the order in which they have begun to wait for a request; None: tornado has not begun to read.
+        self._connections: dict[HTTP1ServerConnection, Exchange | None] = {}
+        self._leaving: set[HTTP1ServerConnection] = set()  # closed, and tornado has not said so yet
         self._empty = asyncio.Event()
 
     def listen(self, sock: socket.socket) -> None:
@@ -79,8 +83,8 @@ class HttpServer(HTTPServerConnectionDelegate):
 
         The socket belongs to the server from here on.
         """
-        sock.setblocking(False)
-        self._listener.add_socket(sock)
+        self._listener = Listener(sock, self, self.limits.connections)
+        self._listener.start()
 
     def renew(self) -> None:
         """The service has new code: its apis may be others."""
@@ -93,17 +97,19 @@ class HttpServer(HTTPServerConnectionDelegate):
         moment is closed.
         """
         self.stopping = True
-        self._listener.stop()
+        if self._listener is not None:
+            self._listener.stop()
         linger = min(self.limits.linger, grace)
         if not await self._drained(linger):
             self._lingering = False
             for connection, exchange in list(self._connections.items()):
-                if not exchange.busy:
-                    _close(connection)
+                if exchange is None or not exchange.busy:
+                    hang_up(connection)
             if not await self._drained(grace - linger):
                 for connection, exchange in list(self._connections.items()):
-                    exchange.abandon()
-                    _close(connection)
+                    if exchange is not None:
+                        exchange.abandon()
+                    hang_up(connection)
                 await self._drained(None)
         self.deadlines.close()
 
@@ -120,25 +126,70 @@ class HttpServer(HTTPServerConnectionDelegate):
 
     # -- connections -------------------------------------------------------------------------------------------------
 
-    def connected(self, stream: IOStream, address: Any) -> None:
-        HTTP1ServerConnection(stream, self._parameters, context=address).start_serving(self)
+    @property
+    def count(self) -> int:
+        """Connections that are open."""
+        return len(self._connections) - len(self._leaving)
+
+    def connected(self, sock: socket.socket, address: Any) -> None:
+        stream = Stream(sock)
+        connection = HTTP1ServerConnection(stream, self._parameters, context=address)
+        stream.refusal = partial(self._refusal, connection)
+        self._connections[connection] = None
+        connection.start_serving(self)
+
+    def make_room(self) -> bool:
+        """Close the one that has been without a request for longest: of those that never had one, where there are some.
+
+        Never the newest, which nobody could call on where it alone is idle. Returns whether there was one.
+        """
+        found = None
+        for connection, exchange in islice(self._connections.items(), len(self._connections) - 1):
+            follows = exchange is not None and exchange.follows
+            is_idle = exchange is None or exchange.idle
+            if is_idle and not (follows and found) and is_quiet(connection, begun=exchange is not None):
+                found = connection
+                if not follows:
+                    break
+        if found is not None:
+            self._leaving.add(found)
+            hang_up(found)
+        return found is not None
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> Exchange:
         assert isinstance(request_conn, HTTP1Connection)
-        previous = self._connections.get(server_conn)
+        assert isinstance(server_conn, HTTP1ServerConnection)
+        previous = self._connections.pop(server_conn, None)
         if previous is not None and not previous.replied:
             # The client left just before tornado began to watch for that.
             previous.connection_lost()
-        exchange = self._connections[server_conn] = Exchange(self, request_conn)
+        exchange = self._connections[server_conn] = Exchange(self, request_conn, follows=previous is not None)
         if self.stopping and not self._lingering:
-            _close(server_conn)
+            hang_up(server_conn)
         return exchange
 
     def on_close(self, server_conn: object) -> None:
+        assert isinstance(server_conn, HTTP1ServerConnection)
         exchange = self._connections.pop(server_conn)
-        exchange.connection_lost()
+        self._leaving.discard(server_conn)
+        if exchange is not None:
+            exchange.connection_lost()
         if not self._connections:
             self._empty.set()
+        if self._listener is not None:
+            self._listener.closed()
+
+    def _refusal(self, connection: HTTP1ServerConnection, error: HTTPInputError | None) -> bytes:
+        """What is told a client whose bytes are no request; see `Stream`."""
+        exchange = self._connections.get(connection)
+        if exchange is None:
+            return b""
+        if error is not None:
+            return exchange.refusal(BadRequest(f"this is not HTTP/1.1: {error}"))
+        if exchange.busy:
+            return exchange.refusal(BadRequest("the size of a chunk of the body takes more than a line"))
+        most = self.limits.header_bytes
+        return exchange.refusal(HeadersTooLarge(f"the headers are larger than the {most:,} bytes that are read"))
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -149,6 +200,9 @@ class HttpServer(HTTPServerConnectionDelegate):
             exchange.reply_headers.update(self.access.cors_headers(headers.get("Origin")))
         if "Host" not in headers and exchange.version == "HTTP/1.1":
             raise BadRequest("HTTP/1.1 wants a Host header")
+        if exchange.authority is not None:  # it counts, and Host does not (RFC 9112, section 3.2.2)
+            self.access.check_host(header(headers, "Host"))
+            headers["Host"] = exchange.authority
         route = self._find(exchange.path)
         if route is not None:
             exchange.route = route.path
@@ -183,17 +237,6 @@ class HttpServer(HTTPServerConnectionDelegate):
         return f"{route.api.name} is called with POST, not {exchange.method}:\n  {example}"
 
 
-class _Listener(TCPServer):
-    """Accepts connections for the server."""
-
-    def __init__(self, server: HttpServer) -> None:
-        super().__init__()
-        self._server = server
-
-    def handle_stream(self, stream: IOStream, address: Any) -> None:
-        self._server.connected(stream, address)
-
-
 def _routes(runtime: RuntimeLike, access: Access) -> dict[str, Route]:
     about = ServiceEndpoints(runtime, needs_token=access.token is not None)
     routes = [
@@ -206,11 +249,6 @@ def _routes(runtime: RuntimeLike, access: Access) -> dict[str, Route]:
         *(Route(path, about.docs, open=True, page=True) for path in ASSETS),
     ]
     return {route.path: route for route in routes}  # our own last: no api takes their place
-
-
-def _close(connection: object) -> None:
-    assert isinstance(connection, HTTP1ServerConnection)
-    hang_up(connection)
 
 
 async def _nothing(exchange: Exchange) -> None:

@@ -29,7 +29,7 @@ from nbcompose.calling.proxy import DeclaredProxy, WireCaller
 from nbcompose.calling.url_client import UrlCaller
 from nbcompose.declaration import Dependency, Service
 from nbcompose.errors import NbcomposeError
-from nbcompose.host import draws, forked
+from nbcompose.host import draws, forked, open_files
 from nbcompose.host.devices import device
 from nbcompose.host.owner import enter_replica, wait_for_end
 from nbcompose.models import ModelProgress, models_of, prefetch
@@ -60,6 +60,7 @@ def run(files: Files) -> None:
         _redirect_output(files.output)
         _watch_owner(files.owner)
         _part_from_parent(files)
+        open_files.raise_limit()
         code = _run_to_its_end(files)
     except BaseException:
         traceback.print_exc()

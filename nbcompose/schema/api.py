@@ -13,12 +13,14 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic_core import PydanticSerializationError, ValidationError, from_json, to_jsonable_python
 
 from nbcompose.errors import InvalidArgument, InvalidResult, UnsupportedMediaType
-from nbcompose.schema import forms, hints, jsonform, problems
+from nbcompose.schema import documents, forms, hints, jsonform, problems
 from nbcompose.schema.binding import Binding
 from nbcompose.schema.declared import UNUSABLE, Declared
+from nbcompose.schema.documents import MOST_VALUES, Reader
 from nbcompose.schema.fields import Form, Part
 from nbcompose.schema.leaf import Leaf
-from nbcompose.schema.media import Text
+from nbcompose.schema.media import Image, Text
+from nbcompose.schema.pydantic_adapter import finite_validator_of
 from nbcompose.schema.structs import make_typed_dict
 from nbcompose.schema.types import CONFIG, Adapter, adapter_of, strip
 from nbcompose.spec import ApiSpec
@@ -33,8 +35,9 @@ class ApiSchema:
     `Field(...)` has, and that of the items of a batch, which have to be there to be joined.
     """
 
-    def __init__(self, spec: ApiSpec, declared: Declared) -> None:
+    def __init__(self, spec: ApiSpec, declared: Declared, max_values: int) -> None:
         self.spec = spec
+        self._max_values = max_values
         self._declared = declared
         self._label = declared.label
         self._binding = Binding(declared.label, spec, declared.defaults)
@@ -45,15 +48,17 @@ class ApiSchema:
             self._check = adapter_of(result).validator.validate_python
 
     @classmethod
-    def of(cls, owner: type, spec: ApiSpec) -> ApiSchema:
-        """The schema of an api of `owner`. Raises DeclarationError: every mistake, with file and line.
+    def of(cls, owner: type, spec: ApiSpec, max_values: int = MOST_VALUES) -> ApiSchema:
+        """The schema of an api of `owner`. JSON from outside may have `max_values`.
+
+        Raises DeclarationError: every mistake, with file and line.
 
         String annotations, also those of the classes that they name, are resolved in place, so that the class may
         be sent to another process by value afterwards.
         """
         declared = Declared.read(owner, spec)
         try:
-            return cls(spec, declared)
+            return cls(spec, declared, max_values)
         except UNUSABLE as error:
             raise declared.explain(error) from error
 
@@ -71,18 +76,22 @@ class ApiSchema:
         except ValidationError as error:
             raise problems.invalid_argument(self._label, self.spec.signature, error) from None
 
-    def validate_json(self, document: Any) -> dict[str, Any]:
+    def read(self, body: bytes) -> Any:
+        """A document for `validate_json` from a body of JSON. Raises ValueError where it is none, PayloadTooLarge."""
+        return documents.read(body, self._max_values)
+
+    def validate_json(self, document: Any, *, large: bool = False) -> dict[str, Any]:
         """Arguments from a request's body, as `json.loads` gave it: an object of the parameters, or the one required
         argument itself. The body of an api with a root (`ApiSpec.root`) is always the argument itself.
 
         An array, image, … that `decode_part` made may stand in the place of its JSON. A file in it needs an open
-        `TempFiles`. Raises InvalidArgument.
+        `TempFiles`. Raises InvalidArgument; of a `large` one, with the first that is wrong in each list only.
         """
         root = self.spec.root
         if root is None:
-            return self.validate_named(document if isinstance(document, dict) else self._as_object(document))
+            return self.validate_named(document if isinstance(document, dict) else self._as_object(document), large)
         try:
-            return self.validate_named({root.name: document})
+            return self.validate_named({root.name: document}, large)
         except InvalidArgument as error:
             if not root.required and (document is None or document == {}):  # no body
                 return self.validate_named({})
@@ -91,10 +100,11 @@ class ApiSchema:
                 raise InvalidArgument(f"{error}\n{hint}", error.problems) from None
             raise
 
-    def validate_named(self, document: dict[str, Any]) -> dict[str, Any]:
+    def validate_named(self, document: dict[str, Any], large: bool = False) -> dict[str, Any]:
         """As `validate_json`, always from an object of the parameters."""
         try:
-            return self._http_arguments.validator.validate_python(document)  # type: ignore[no-any-return]
+            validate = self._validate_large if large else self._validate_http
+            return validate(document)  # type: ignore[no-any-return]
         except ValidationError as error:
             raise problems.invalid_argument(self._label, self.spec.signature, error) from None
 
@@ -170,6 +180,11 @@ class ApiSchema:
         """Whether results are files at heart, such as images: JSON is what they are to those who ask for it."""
         return self._result_form is not None and self._result_form.is_file
 
+    @cached_property
+    def takes_images(self) -> bool:
+        """Whether a parameter is an image, or may be one: to decode one may take long."""
+        return any(isinstance(forms.file_form_of(a), Image) for a in self._http_params.values())
+
     def forms(self, value: Any) -> tuple[str, ...]:
         """What this very result may be sent as, the default first."""
         return forms.forms(self._result_form, value)
@@ -201,15 +216,15 @@ class ApiSchema:
     def decode_form(self, parts: Iterable[Part]) -> Any:
         """A document for `validate_json` from the parts of a form; a name that repeats makes a list.
 
-        Raises UnsupportedMediaType, InvalidArgument.
+        Raises UnsupportedMediaType, InvalidArgument, PayloadTooLarge.
         """
-        document = self._form.document(parts)
+        document = self._form.document(parts, self._max_values)
         # A part has a name, also that of a root.
         return document.get(self.spec.root.name, {}) if self.spec.root else document
 
     def decode_part(self, param: str, data: bytes, media_type: str | None, filename: str | None) -> Any:
         """The value of one part, still to be validated. Raises UnsupportedMediaType, InvalidArgument."""
-        return self._form.field(param).value(data, media_type, filename)
+        return self._form.field(param).value(data, media_type, filename, Reader(self._max_values))
 
     def _checked(self, value: Any, verb: str) -> Any:
         assert self._check is not None
@@ -261,6 +276,16 @@ class ApiSchema:
     @cached_property
     def _http_arguments(self) -> TypeAdapter[Any]:
         return self._arguments(self._http_params)
+
+    @cached_property
+    def _validate_http(self) -> Callable[[Any], Any]:
+        """Numbers are finite, as those of JSON are: "NaN" and 1e999 are none."""
+        return finite_validator_of(self._http_arguments).validate_python
+
+    @cached_property
+    def _validate_large(self) -> Callable[[Any], Any]:
+        """A million errors would take a second to tell."""
+        return finite_validator_of(self._http_arguments, fail_fast=True).validate_python
 
     @cached_property
     def _http_result_type(self) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import inspect
+import math
 import types
 from typing import Any, Union, get_args, get_origin
 
@@ -51,7 +52,7 @@ class Array(Leaf):
         if self.times is not None and isinstance(value, (list, tuple, int, float, str, *_TIMES)):
             return times.from_texts(value, self.times)
         if isinstance(value, (list, tuple, int, float, np.generic)):
-            array = codecs.array_from_json(value)
+            array = codecs.array_from_json(value, finite=self.from_json)
             if array.dtype.kind in "biufcMm" or (self.scalars and array.dtype.kind in "US"):
                 return self._cast(array) if self.scalars else array
         raise self.mismatch(value)
@@ -98,6 +99,8 @@ class Scalar(Leaf):
             return value
         if self.times is not None and isinstance(value, (int, float, str, *_TIMES)):
             return times.from_texts(value, self.times)[()]
+        if self.from_json and isinstance(value, float) and math.isinf(value):
+            raise ValueError(codecs.TOO_LARGE)
         if isinstance(value, (bool, int, float, complex, str, np.generic)):
             target = np.dtype(_DEFAULT_OF_ABSTRACT.get(self.cls, self.cls))
             try:
@@ -137,7 +140,7 @@ class Tensor(Leaf):
         if isinstance(value, np.ndarray):
             return self._checked(codecs.tensor_from_array(value))
         if isinstance(value, (list, tuple, int, float)):
-            array = codecs.array_from_json(value)
+            array = codecs.array_from_json(value, finite=self.from_json)
             return self._checked(codecs.tensor_from_array(array, default_float=True))
         raise self.mismatch(value)
 

@@ -28,6 +28,8 @@ IMAGE_FORMATS = {  # media type -> PIL's name; also the only formats that are op
     "image/tiff": "TIFF",
 }
 
+TOO_LARGE = "a number is too large"  # for a float, which it would be an infinity of
+
 # The modes that each encoder writes; others are converted to the first one.
 _WRITABLE_MODES = {
     "PNG": ("RGB", "RGBA", "1", "L", "LA", "P", "I;16"),
@@ -53,8 +55,11 @@ def to_base64(data: bytes | bytearray | memoryview) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def array_from_json(value: Any, dtype: np.dtype[Any] | None = None) -> npt.NDArray[Any]:
-    """An array of (nested lists of) numbers, booleans or strings; null is NaN in a float array."""
+def array_from_json(value: Any, dtype: np.dtype[Any] | None = None, *, finite: bool = False) -> npt.NDArray[Any]:
+    """An array of (nested lists of) numbers, booleans or strings; null is NaN in a float array.
+
+    `finite`: there are no infinities.
+    """
     try:
         array = np.array(value)
         if array.dtype == object:
@@ -62,6 +67,8 @@ def array_from_json(value: Any, dtype: np.dtype[Any] | None = None) -> npt.NDArr
             array = np.array(value, dtype=np.float64)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"not a regular array of numbers: {error}") from None
+    if finite and array.dtype.kind == "f" and np.isinf(array).any():
+        raise ValueError(TOO_LARGE)
     return array if dtype is None else cast(array, dtype)
 
 

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-from pydantic_core import ValidationError, from_json
+from pydantic_core import ValidationError
 
 from nbcompose.schema import forms, problems
+from nbcompose.schema.documents import MOST_VALUES, Reader
 from nbcompose.schema.types import adapter_of
 
 # One part of a form: name, data, media type, file name.
@@ -36,15 +37,18 @@ class Form:
             raise problems.unknown(self._label, [name], self._signature)
         return self._fields[name]
 
-    def document(self, parts: Iterable[Part]) -> dict[str, Any]:
-        """The arguments, still to be validated. Raises UnsupportedMediaType, InvalidArgument."""
+    def document(self, parts: Iterable[Part], most: int = MOST_VALUES) -> dict[str, Any]:
+        """The arguments, still to be validated; their JSON may have `most` values. Raises UnsupportedMediaType,
+        InvalidArgument, PayloadTooLarge.
+        """
+        reader = Reader(most)
         by_name: dict[str, list[Part]] = {}
         for part in parts:
             by_name.setdefault(part[0], []).append(part)
         unknown = [name for name in by_name if name not in self._fields]
         if unknown:
             raise problems.unknown(self._label, unknown, self._signature)
-        found = {name: self._fields[name].joined(same) for name, same in by_name.items()}
+        found = {name: self._fields[name].joined(same, reader) for name, same in by_name.items()}
         return {name: value for name, value in found.items() if value is not LEFT_OUT}
 
 
@@ -59,32 +63,32 @@ class Field:
         self._leaf = forms.file_form_of(annotation)
         self._places: list[Field] = []
 
-    def joined(self, parts: list[Part]) -> Any:
+    def joined(self, parts: list[Part], reader: Reader) -> Any:
         """The value of all parts of this name, still to be validated: several make a list, and one may be a whole list.
 
         `LEFT_OUT` where there is nothing in them. Raises UnsupportedMediaType, InvalidArgument.
         """
         if len(parts) == 1:
-            value = self.value(*parts[0][1:])
+            value = self.value(*parts[0][1:], reader)
             if self._list is None or self._fits(value):
                 return value
         if self._list is None:
-            return [self.value(*part[1:]) for part in parts]  # which validation refuses, and names
-        values = [self._place(i).value(*part[1:]) for i, part in enumerate(parts)]
+            return [self.value(*part[1:], reader) for part in parts]  # which validation refuses, and names
+        values = [self._place(i).value(*part[1:], reader) for i, part in enumerate(parts)]
         return [v for v in values if v is not LEFT_OUT] or LEFT_OUT
 
-    def value(self, data: bytes, media_type: str | None, filename: str | None) -> Any:
+    def value(self, data: bytes, media_type: str | None, filename: str | None, reader: Reader) -> Any:
         """The value of one part. Raises UnsupportedMediaType, InvalidArgument."""
         kind = forms.essence(media_type)
         if self._leaf is not None and (filename or kind not in (None, forms.TEXT)):
-            return forms.decode(self._label, self._name, self._leaf, data, media_type, filename)
+            return forms.decode(self._label, self._name, self._leaf, data, media_type, filename, reader.read)
         try:
             text = forms.text_of(data, media_type)
-            return self._meant(text, is_json=kind == forms.JSON)
+            return self._meant(text, reader, is_json=kind == forms.JSON)
         except ValueError as error:
             raise forms.unreadable(self._label, self._name, str(error)) from error
 
-    def _meant(self, text: str, *, is_json: bool) -> Any:
+    def _meant(self, text: str, reader: Reader, *, is_json: bool) -> Any:
         """What a text stands for. Raises ValueError where it should be JSON, and is not."""
         own = forms.form_of(self._annotation)
         if own is not None and own.is_file:
@@ -93,7 +97,7 @@ class Field:
         if not takes_all and self._fits(text):
             return text
         try:
-            document = from_json(text, allow_inf_nan=False)
+            document = reader.read(text)
         except ValueError:
             if not takes_all and not text.strip():
                 return LEFT_OUT

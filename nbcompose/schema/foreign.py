@@ -34,6 +34,13 @@ def leaf_for(annotation: Any, *, over_http: bool) -> Leaf | None:
 
     `over_http`: for JSON and uploads, where bytes and paths have forms of their own as well.
     """
+    leaf = _leaf_for(annotation, over_http)
+    if leaf is not None:
+        leaf.from_json = over_http
+    return leaf
+
+
+def _leaf_for(annotation: Any, over_http: bool) -> Leaf | None:
     cls = get_origin(annotation) or annotation
     if not inspect.isclass(cls):
         return None

@@ -10,14 +10,14 @@ import codecs
 import collections.abc
 import fnmatch
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.message import Message
 from typing import Any, Union, get_args, get_origin
 
-from pydantic_core import from_json
 from typing_inspection.typing_objects import is_newtype, is_typealiastype
 
 from nbcompose.errors import InvalidArgument, InvalidResult, NotAcceptable, UnsupportedMediaType
+from nbcompose.schema.documents import read
 from nbcompose.schema.leaf import Leaf
 from nbcompose.schema.media import OCTETS, Text
 from nbcompose.schema.types import meaning, strip
@@ -127,16 +127,25 @@ def encode(label: str, leaf: Leaf | None, value: Any, media_type: str) -> bytes:
         raise InvalidResult(f"{label}: the result cannot be sent as {media_type}: {error}") from error
 
 
-def decode(label: str, param: str, leaf: Leaf, data: bytes, media_type: str | None, filename: str | None) -> Any:
+def decode(
+    label: str,
+    param: str,
+    leaf: Leaf,
+    data: bytes,
+    media_type: str | None,
+    filename: str | None,
+    read: Callable[[bytes], Any] = read,
+) -> Any:
     """The value of a file, which a part or a whole body is; it still has to be validated.
 
-    A file is its bytes, whatever type it says it has; an array may be a file of JSON too. Raises InvalidArgument for
-    bytes that are not what they should be, UnsupportedMediaType for a type that `leaf` does not read.
+    A file is its bytes, whatever type it says it has; an array may be a file of JSON too, which `read` reads. Raises
+    InvalidArgument for bytes that are not what they should be, UnsupportedMediaType for a type that `leaf` does not
+    read.
     """
     kind = essence(media_type)
     try:
         if kind == JSON and not leaf.is_file:
-            return from_json(data, allow_inf_nan=False)
+            return read(data)
         if kind not in (None, OCTETS, TEXT) and not accepts(leaf, kind):
             raise UnsupportedMediaType(f"{label}: {param} does not take {kind}; it takes {', '.join(leaf.takes)}")
         return text_of(data, media_type) if isinstance(leaf, Text) else leaf.decode(data, filename)

@@ -16,10 +16,12 @@ class Leaf:
     `accept` takes what a Python caller or a JSON document may give and returns an instance, or raises ValueError.
     `json_value` is its inverse; what it returns may hold whatever else has a JSON form. `takes` and `gives` are the
     media types that `decode` and `encode` understand. `is_file`: it is a file at heart, so that the file is its first
-    form, and the JSON the second; what is sent as one is read whatever type it says it has.
+    form, and the JSON the second; what is sent as one is read whatever type it says it has. `from_json`: numbers and
+    lists come from a document, in which there are no infinities.
     """
 
     is_file = False
+    from_json = False
     takes: tuple[str, ...] = ()
     gives: tuple[str, ...] = ()
 

@@ -10,6 +10,9 @@ Seen to hold from 2.14.0 to 2.14.4; tests/canaries/test_pydantic.py fails first 
 - Among the names that a class gets, `__pydantic_fields__` and `__pydantic_decorators__` hold what it was written with;
   all other `__pydantic_…` follow from these. A decorator is a `Decorator` of `pydantic._internal._decorators`, with the
   attributes `cls_var_name`, `func` and `info`, and with an address of its class in `cls_ref`.
+- A class has `__pydantic_core_schema__`, which is nested dicts and lists; a `SchemaValidator` that is made with
+  `_use_prebuilt=False` goes by what stands there for the classes inside it too. A node of the type `float` may have
+  `allow_inf_nan`, and so may the `config` of a node; lists, tuples and sets may have `fail_fast`.
 - In an error's `loc` a member of a union that is validated by a function is called `function-…`.
 - The message of a ValueError that a validator raises begins with "Value error, ", of an AssertionError with "Assertion
   failed, "; "utf-8" stands in that of a serialization error of bytes that are none.
@@ -20,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import TypeAdapter
 from pydantic.dataclasses import is_pydantic_dataclass, rebuild_dataclass
 from pydantic.fields import FieldInfo
 from pydantic_core import SchemaValidator
@@ -72,6 +76,45 @@ def replace_schema(field: dict[str, Any], schema: Any) -> None:
     while holder["schema"]["type"] == "default":
         holder = holder["schema"]
     holder["schema"] = schema
+
+
+# What is not made of schemas, or not validated.
+_OTHERS = frozenset(("cls", "config", "default", "metadata", "ref", "serialization"))
+
+
+def finite_validator(cls: Any) -> SchemaValidator:
+    """As `validator_of`, but numbers are finite, unless a field or the class says otherwise (`allow_inf_nan`)."""
+    return _finite(cls.__pydantic_core_schema__, cls.__pydantic_validator__)
+
+
+def finite_validator_of(adapter: TypeAdapter[Any], *, fail_fast: bool = False) -> SchemaValidator:
+    """The validator of an adapter, with finite numbers; with `fail_fast`, of each list only the first error."""
+    return _finite(adapter.core_schema, adapter.validator, fail_fast)
+
+
+def _finite(schema: Any, validator: Any, fail_fast: bool = False) -> SchemaValidator:
+    finite = _with_finite_numbers(schema, fail_fast)
+    made: SchemaValidator = validator if finite is schema else SchemaValidator(finite, _use_prebuilt=False)
+    return made
+
+
+def _with_finite_numbers(node: Any, fail_fast: bool) -> Any:
+    """A schema like this one; itself where there is nothing to change."""
+    if isinstance(node, list | tuple):
+        parts = [_with_finite_numbers(part, fail_fast) for part in node]
+        return parts if any(new is not old for new, old in zip(parts, node, strict=True)) else node
+    if not isinstance(node, dict):
+        return node
+    kind, config = node.get("type"), node.get("config")
+    if kind == "float" and "allow_inf_nan" not in node:
+        return {**node, "allow_inf_nan": False}
+    if isinstance(config, dict) and config.get("allow_inf_nan"):
+        return node
+    passed_by = _OTHERS if isinstance(kind, str) else ()  # else its keys are names of fields
+    changed = {key: _with_finite_numbers(part, fail_fast) for key, part in node.items() if key not in passed_by}
+    if fail_fast and kind in ("list", "tuple", "set", "frozenset"):
+        changed["fail_fast"] = True
+    return {**node, **changed} if any(node.get(key) is not new for key, new in changed.items()) else node
 
 
 # -- what was written

@@ -169,6 +169,10 @@ class Model(Struct):
         partial = make_typed_dict(f"{self.cls.__name__}Fields", keys, _LOOSE)
         return TypeAdapter(partial).validator  # type: ignore[return-value]
 
+    @cached_property
+    def _finite(self) -> SchemaValidator:
+        return pydantic_adapter.finite_validator(self.cls)
+
     def before(self, value: Any) -> Any:
         if isinstance(value, dict):
             prepared = self._prepare.validate_python(value) if self.changed else value
@@ -178,7 +182,7 @@ class Model(Struct):
         return value
 
     def _from_json(self, values: dict[str, Any]) -> Any:
-        validator = pydantic_adapter.validator_of(self.cls)
+        validator = self._finite
         # A strict model takes a date from a string in JSON only, and JSON cannot hold what was prepared.
         return (
             validator.validate_python(values, strict=False)

@@ -9,7 +9,7 @@ import pydantic
 import pydantic.dataclasses
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import CoreSchema, PydanticSerializationError, core_schema
+from pydantic_core import CoreSchema, PydanticSerializationError, core_schema, from_json
 
 
 class Model(BaseModel, extra="allow"):
@@ -135,3 +135,38 @@ def test_how_errors_are_told() -> None:
 def test_bytes_that_are_no_text() -> None:
     with pytest.raises(PydanticSerializationError, match="utf-8"):
         TypeAdapter(bytes).dump_json(b"\xff")
+
+
+class Inner(BaseModel):
+    x: float
+
+
+class Outer(BaseModel):
+    inner: Inner
+    others: dict[str, Inner] = {}
+
+
+@pydantic.dataclasses.dataclass
+class Holder:
+    inner: Inner
+
+
+@pytest.mark.parametrize("cls", [Outer, Holder])
+def test_numbers_of_a_class_and_of_those_inside_it_can_be_made_finite(cls: Any) -> None:
+    from nbcompose.schema.pydantic_adapter import finite_validator
+
+    made = finite_validator(cls).validate_python({"inner": {"x": "1"}})
+    assert isinstance(made, cls)
+    assert isinstance(made.inner, Inner)
+    for value in ("nan", float("inf")):
+        with pytest.raises(ValidationError, match="finite number"):
+            finite_validator(cls).validate_python({"inner": {"x": value}})
+    assert cls(inner={"x": "nan"}), "the class itself has been changed"
+
+
+def test_how_deep_json_is_read() -> None:
+    from nbcompose.schema.documents import DEPTH
+
+    assert from_json(b"[" * DEPTH + b"0" + b"]" * DEPTH)
+    with pytest.raises(ValueError, match="recursion limit"):
+        from_json(b"[" * (DEPTH + 1) + b"0" + b"]" * (DEPTH + 1))

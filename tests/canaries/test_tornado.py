@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httputil import (
     HTTPHeaders,
+    HTTPInputError,
     HTTPMessageDelegate,
     HTTPServerConnectionDelegate,
     ResponseStartLine,
     parse_multipart_form_data,
 )
 from tornado.iostream import IOStream, StreamClosedError
-from tornado.tcpserver import TCPServer
 from tornado.testing import bind_unused_port
 
-from nbcompose.replica.tornado_adapter import hang_up, send_at_once
+from nbcompose.replica.tornado_adapter import Stream, hang_up, is_quiet, send_at_once
 from tests.patience import PATIENCE
 
 
@@ -44,17 +44,19 @@ class Answering(HTTPServerConnectionDelegate, HTTPMessageDelegate):
 
 
 @contextlib.asynccontextmanager
-async def request(text: bytes) -> AsyncIterator[tuple[Answering, asyncio.StreamReader]]:
+async def request(
+    text: bytes, refusal: Callable[[HTTPInputError | None], bytes] = lambda _: b""
+) -> AsyncIterator[tuple[Answering, asyncio.StreamReader]]:
     """A server that was sent this, and the client's end."""
     answering = Answering()
 
-    class Listener(TCPServer):
-        def handle_stream(self, stream: IOStream, address: Any) -> None:
-            HTTP1ServerConnection(stream, HTTP1ConnectionParameters()).start_serving(answering)
-
-    listener, (sock, port) = Listener(), bind_unused_port()
-    listener.add_socket(sock)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    sock, port = bind_unused_port()
+    with sock:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        accepted, _ = sock.accept()
+    stream = Stream(accepted)
+    stream.refusal = refusal
+    HTTP1ServerConnection(stream, HTTP1ConnectionParameters()).start_serving(answering)
     writer.write(text)
     try:
         yield answering, reader
@@ -62,7 +64,6 @@ async def request(text: bytes) -> AsyncIterator[tuple[Answering, asyncio.StreamR
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
-        listener.stop()
         await asyncio.wait_for(_closed(answering), PATIENCE)
 
 
@@ -72,6 +73,7 @@ async def _closed(answering: Answering) -> None:
 
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 HEAD = ResponseStartLine("HTTP/1.1", 200, "OK")
 
 
@@ -81,6 +83,8 @@ async def test_connections_have_their_stream_and_closing_it_ends_a_write_that_is
         await asyncio.wait_for(answering.read.wait(), PATIENCE)
         assert isinstance(connection.stream, IOStream)
         assert answering.server.stream is connection.stream
+        assert not is_quiet(answering.server, begun=True)
+        assert is_quiet(answering.server, begun=False)
         send_at_once(connection)
         writing = connection.write_headers(HEAD, HTTPHeaders(), b"x" * 2**26)  # more than the system takes
         hang_up(connection)
@@ -102,3 +106,26 @@ def test_a_part_that_does_not_say_what_it_is() -> None:
     files: dict[str, list[Any]] = {}
     parse_multipart_form_data(b"b", body, {}, files)
     assert files["f"][0].content_type == "application/unknown"
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        pytest.param(b"nonsense\r\n\r\n", HTTPInputError, id="request"),
+        pytest.param(REQUEST.replace(b": 4", b": four"), HTTPInputError, id="length"),
+        pytest.param(b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000, None, id="headers"),
+        pytest.param(CHUNKED + b"nonsense\r\n", HTTPInputError, id="chunk"),
+        pytest.param(CHUNKED + b"1" * 100, None, id="chunk's size"),
+    ],
+)
+async def test_what_is_no_http_closes_the_stream_and_says_why(sent: bytes, told: type[Exception] | None) -> None:
+    found: list[Any] = []
+
+    def refusal(error: HTTPInputError | None) -> bytes:
+        found.append(error)
+        return b"a word"
+
+    async with request(sent, refusal) as (_, reader):
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b"a word", "more than that, or nothing, is sent"
+    (error,) = found
+    assert error is None if told is None else isinstance(error, told) and str(error) != "malformed"

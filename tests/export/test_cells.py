@@ -56,7 +56,7 @@ def test_cells_of_a_notebook_in_memory() -> None:
     ("content", "message"),
     [
         ("{", "a.ipynb is not a notebook: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
-        ("[]", "a.ipynb is not a notebook: 'list' object has no attribute 'get'"),
+        ("[]", "a.ipynb is not a notebook: it is a list"),
         (
             notebook(kernelspec={"name": "ir", "language": "R", "display_name": "R"}),
             "a.ipynb is a notebook in R: only Python's can be exported",

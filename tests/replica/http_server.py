@@ -38,6 +38,8 @@ class Runtime:
     def __init__(self, spec: ServiceSpec) -> None:
         self.spec = spec
         self.schemas = declared(spec.cls)[1]
+        if spec.http.max_values != Http().max_values:
+            self.schemas = {a.name: ApiSchema.of(spec.cls, a, spec.http.max_values) for a in spec.apis}
         self.instance: Any = spec.cls()
         self.contexts: list[CallContext] = []
         self.timeouts: list[float | None] = []

@@ -136,7 +136,7 @@ async def test_a_form_may_have_many_files(served: Served) -> None:
     response = await served.http.post("/sizes", files=[("fs", (f"{i}", b"x")) for i in range(900)])
     assert response.json() == [*[1] * 900, ""]
     response = await served.http.post("/sizes", files=[("fs", (f"{i}", b"x")) for i in range(1001)])
-    assert "too many parts" in error_of(response, 400, "BadRequest")["message"]
+    assert "more than the 1,000 parts" in error_of(response, 413, "PayloadTooLarge")["message"]
 
 
 async def test_a_body_of_json_has_files_in_base64(served: Served) -> None:
@@ -179,7 +179,7 @@ async def test_a_form_of_texts(served: Served, text: str, is_multipart: bool) ->
     assert (await served.http.post("/echo", **sent)).json() == [text, 7, "5", True]
 
 
-@pytest.mark.parametrize("body", [b"text=%ff", b"text=\xe9", b"no field", b"&".join([b"text=a"] * 1001)])
+@pytest.mark.parametrize("body", [b"text=%ff", b"text=\xe9", b"no field"])
 async def test_a_form_that_is_none_is_refused(served: Served, body: bytes) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     message = error_of(await served.http.post("/echo", content=body, headers=headers), 400, "BadRequest")["message"]

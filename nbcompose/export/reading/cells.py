@@ -58,20 +58,38 @@ def read_cells(path: Path) -> list[Cell]:
 
 def cells_of(notebook: Any, name: str = "the notebook") -> list[Cell]:
     """The same of a notebook in nbformat's form, version 4. People count all cells, from 1."""
-    metadata = notebook.get("metadata", {})
-    language = metadata.get("kernelspec", {}).get("language") or metadata.get("language_info", {}).get("name", "python")
-    if language.lower() not in ("python", "ipython"):
+    metadata = _part(notebook, "metadata")
+    language = _part(metadata, "kernelspec").get("language") or _part(metadata, "language_info").get("name", "python")
+    if str(language).lower() not in ("python", "ipython"):
         raise ExportRefused(f"{name} is a notebook in {language}: only Python's can be exported")
-    return [
-        Cell(cell.get("id") or f"#{number}", f"cell {number}", _joined(cell.get("source", "")))
-        for number, cell in enumerate(notebook.get("cells", []), 1)
-        if cell.get("cell_type") == "code"
-    ]
+    cells = notebook.get("cells", [])
+    if not isinstance(cells, list):
+        raise ExportRefused(f"{name} is not a notebook: its cells are {_kind(cells)}, not a list")
+    found, damaged = [], []
+    keys = set()
+    for number, cell in enumerate(cells, 1):
+        if not isinstance(cell, dict):
+            damaged.append(f"cell {number}: it is {_kind(cell)}")
+        elif cell.get("cell_type") == "code":
+            source = _joined(cell.get("source"))
+            if source is None:
+                damaged.append(f"cell {number}: its source is {_kind(cell.get('source'))}, not text")
+                continue
+            key = cell.get("id")
+            if not isinstance(key, str) or not key or key in keys:
+                key = f"#{number}"
+            keys.add(key)
+            found.append(Cell(key, f"cell {number}", source))
+    if damaged:
+        raise ExportRefused(f"{name} is damaged: save it anew in Jupyter, or mend these cells", damaged)
+    return found
 
 
 def _notebook(name: str, text: str) -> Any:
     try:
         notebook = json.loads(text)
+        if not isinstance(notebook, dict):
+            raise ValueError(f"it is {_kind(notebook)}")
         if notebook.get("nbformat") == 4:
             return notebook
         with warnings.catch_warnings():
@@ -81,5 +99,24 @@ def _notebook(name: str, text: str) -> Any:
         raise ExportRefused(f"{name} is not a notebook: {error}") from None
 
 
-def _joined(source: str | list[str]) -> str:
-    return source if isinstance(source, str) else "".join(source)
+def _part(holder: Any, name: str) -> dict[str, Any]:
+    part = holder.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _joined(source: Any) -> str | None:
+    """A cell's text, which may be a list of lines; None where it is none."""
+    if isinstance(source, list) and all(isinstance(line, str) for line in source):
+        return "".join(source)
+    return source if isinstance(source, str) else None
+
+
+def _kind(value: Any) -> str:
+    """What a value of JSON is, in words."""
+    if value is None:
+        return "missing"
+    if isinstance(value, list):
+        odd = next((item for item in value if not isinstance(item, str | list | dict)), "")
+        return f"a list with {_kind(odd)} in it" if odd != "" else "a list"
+    kinds = {bool: "true or false", int: "a number", float: "a number", str: "a text", dict: "an object"}
+    return kinds.get(type(value), type(value).__name__)

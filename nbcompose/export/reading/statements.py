@@ -64,17 +64,18 @@ def statements_of(cells: Iterable[Cell]) -> list[Statement]:
         try:
             parsed = plain(cell.source)
             tree = ast.parse(parsed.text)
-        except SyntaxError as error:
-            found.append(_foreign(cell, f"{cell.source.strip()} ({error.msg})"))
+            names = [names_of(node, lazy_annotations=lazy or any(map(_is_future, tree.body))) for node in tree.body]
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            found.append(_foreign(cell, f"{cell.source.strip()} ({_why(error)})"))
             continue
         if parsed.foreign:
             found.append(_foreign(cell, parsed.foreign))
             continue
         lazy = lazy or any(_is_future(s) for s in tree.body)
         texts = list(_texts(parsed.text, tree.body))
-        for node, text in zip(tree.body, texts, strict=True):
+        for node, text, own in zip(tree.body, texts, names, strict=True):
             options = parsed.options if services.take(node, parsed, tree) else None
-            statement = _statement(cell, text, node, options, names_of(node, lazy_annotations=lazy))
+            statement = _statement(cell, text, node, options, own)
             found.append(replace(statement, decorated=services.decorate(node)))
     return found
 
@@ -99,9 +100,19 @@ def _statement(cell: Cell, text: str, node: ast.stmt, options: Mapping[str, Any]
 
 
 def _foreign(cell: Cell, what: str) -> Statement:
+    what = what.encode(errors="backslashreplace").decode()  # halves of characters cannot be printed
     node = ast.Pass(lineno=1, col_offset=0, end_lineno=1, end_col_offset=0)
     nothing = frozenset[str]()
     return Statement(cell, "", node, 1, nothing, nothing, nothing, nothing, nothing, None, what)
+
+
+def _why(error: Exception) -> str:
+    """Why a cell is no Python that can be read."""
+    if isinstance(error, SyntaxError):
+        return error.msg
+    if isinstance(error, RecursionError | MemoryError):
+        return "an expression in it is nested too deeply: write it in several"
+    return str(error)  # null bytes, or halves of characters
 
 
 def _is_future(node: ast.stmt) -> bool:
