@@ -23,11 +23,10 @@ from nbcompose.wire.culprit import locate
 from nbcompose.wire.pickler import Draft, Pickler
 from nbcompose.wire.shm import Mappings, Segment, SegmentPool
 
-__all__ = ["CodecError", "Decoder", "Encoder", "dumps", "dumps_within", "is_plain", "loads"]
+__all__ = ["CodecError", "Decoder", "Encoder", "dumps", "is_plain", "loads"]
 
 THRESHOLD = 256 * 1024  # bytes: memory of this size and more leaves the pickle
 MAX_REASON = 2_000  # characters of what another error says, in one of ours
-MAX_OBJECTS = 10_000  # other than numbers, texts and containers, in what `dumps_within` takes
 
 _NAMELESS = ("builtins", "__main__")  # modules that a message need not name
 
@@ -218,50 +217,6 @@ def dumps(obj: Any) -> bytes:
 def loads(data: bytes) -> Any:
     """What `dumps` made. Raises `CodecError`, `InvalidArgument`."""
     return Decoder(lambda _: None).decode(data)
-
-
-def dumps_within(obj: Any, limit: int) -> bytes:
-    """As `dumps`. Raises ValueError as soon as there are more than `limit` bytes, or MAX_OBJECTS objects."""
-    draft = _Limited(limit)
-    _LimitedPickler(draft, draft, draft.take_buffer).dump(obj)
-    if not draft.buffers and not draft.definitions:
-        return b"".join(draft.stream)  # type: ignore[arg-type]  # without a pool it is all bytes
-    return b"".join(pack(draft.stream, draft.buffers, draft.definitions))
-
-
-class _Limited(Draft):
-    """A draft of so many bytes at most, in one piece."""
-
-    __slots__ = ("_room",)
-
-    def __init__(self, room: int) -> None:
-        super().__init__(None, THRESHOLD, set())
-        self._room = room
-
-    def write(self, data: bytes | bytearray | memoryview | pickle.PickleBuffer) -> None:
-        self._spend(memoryview(data).nbytes)
-        super().write(data)
-
-    def take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
-        size = buffer.raw().nbytes
-        if size >= THRESHOLD:  # it will not be written
-            self._spend(size)
-        return super().take_buffer(buffer)
-
-    def _spend(self, size: int) -> None:
-        self._room -= size
-        if self._room < 0:
-            raise ValueError("it is too large")
-
-
-class _LimitedPickler(Pickler):
-    left = MAX_OBJECTS
-
-    def reducer_override(self, obj: Any) -> Any:
-        self.left -= 1
-        if self.left < 0:
-            raise ValueError("it is too large")
-        return super().reducer_override(obj)
 
 
 class _Joined:

@@ -32,9 +32,10 @@ from typing import Any
 from nbcompose.errors import CallCancelled, NbcomposeError, RemoteError, RemoteTraceback
 from nbcompose.raised import ENDS, Enough, clipped, in_short, name_of, text_of
 from nbcompose.wire import telling
+from nbcompose.wire.bounded import dumps_within
 from nbcompose.wire.classes import is_dynamic
 from nbcompose.wire.cloudpickle_adapter import class_key, find_class
-from nbcompose.wire.codec import dumps_within, loads
+from nbcompose.wire.codec import loads
 from nbcompose.wire.telling import MAX_GROUPS, MAX_MEMBERS, UNTOLD, Bounds, aside, is_tame
 
 # An exception may hold a whole batch.
