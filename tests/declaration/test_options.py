@@ -78,6 +78,7 @@ def test_defaults() -> None:
         ),
         ({"http": {"cors": ["https://a.example", "*"]}}, "http", Http(cors_origins=("https://a.example", "*"))),
         ({"http": {"max_body": "1MiB"}}, "http", Http(max_body=2**20)),
+        ({"http": {"max_values": 5_000_000}}, "http", Http(max_values=5_000_000)),
         (
             {"http": {"cors": {"enabled": True, "access_control_allow_origins": ["https://a.example"]}}},
             "http",
@@ -145,6 +146,8 @@ def test_a_variable_without_a_value_is_the_environment_s_own() -> None:
         ({"http": {"cors": [5]}}, "http cors=[5]"),
         ({"http": {"cors": {"origins": "*"}}}, "http cors has no 'origins'"),
         ({"http": {"max_body": 0}}, "http max_body: 0 is not an amount of memory"),
+        ({"http": {"max_values": 0}}, "http max_values=0 is a whole number, 1 or more"),
+        ({"http": {"max_values": "many"}}, "http max_values='many' is a whole number, 1 or more"),
     ],
 )
 def test_mistakes(given: dict[str, Any], message: str) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pydantic
 import pytest
+import tornado
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -377,7 +378,10 @@ CHUNKED = b"POST /text HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked
         pytest.param(CHUNKED + b"nonsense\r\n", 400, "BadRequest", "chunk size", id="chunk size"),
         pytest.param(CHUNKED + b"f" * 20 + b"\r\n", 400, "BadRequest", "too large", id="absurd chunk size"),
         pytest.param(CHUNKED + b"1" * 100, 400, "BadRequest", "more than a line", id="endless chunk size"),
-        pytest.param(CHUNKED + b"1\r\nxyz\r\n", 400, "BadRequest", "terminated", id="chunk that does not end"),
+        pytest.param(
+            CHUNKED + b"1\r\nxyz\r\n", 400, "BadRequest", "terminated", id="chunk that does not end",
+            marks=pytest.mark.skipif(tornado.version_info < (6, 6), reason="tornado closes the connection itself"),
+        ),
     ],
 )  # fmt: skip
 async def test_what_is_no_request_is_told_so(
