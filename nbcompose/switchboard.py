@@ -26,6 +26,7 @@ from nbcompose.wire.board import SLOTS, LoadBoard
 Subscriber = Callable[[Status], None]
 
 COLLECT_WAIT = 1.0  # seconds that replicas have to tell of their last calls
+LOOK = 1.0  # seconds between looks at whether replicas are stuck
 MEMORY_PERIOD = 2.0  # seconds between looks at how much memory replicas use
 UNTOLD_MEMORY = 2**30  # bytes of a GPU that a replica is expected to take where its service does not say
 
@@ -57,6 +58,13 @@ class Switchboard:
                 self._subscribers.remove(subscriber)
 
         return unsubscribe
+
+    async def watch_replicas(self) -> None:
+        """Look now and then whether replicas are of use, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK)
+            if sum(supervisor.look() for supervisor in list(self._supervisors.values())):
+                self.changed()
 
     async def watch_memory(self) -> None:
         """Look now and then how much memory replicas use, until cancelled."""

@@ -28,6 +28,7 @@ def api(
     batch_dim: int | tuple[int, int] = 0,
     max_batch_size: int = 100,
     max_latency_ms: float | None = None,
+    interruptible: bool = True,
 ) -> Callable[[F], F]: ...
 def api(function: Any = None, /, **options: Any) -> Any:
     """Make a method one that others may call: over HTTP, from other services, from the notebook.
@@ -36,6 +37,9 @@ def api(function: Any = None, /, **options: Any) -> Any:
     by default), `route` its HTTP path (`/name`). `batchable=True` joins concurrent calls along `batch_dim` (one
     number, or one for the input and one for the result) into lists, arrays or tensors of at most `max_batch_size`
     items; the first call waits at most `max_latency_ms` milliseconds for company, and not at all by default.
+
+    `interruptible=False`: a call that is not `async` is left alone when it runs on after its caller has gone (see the
+    option `--interrupt-after`), because it would leave something behind that is broken.
 
     A method that overrides one with this mark is an api too, under the same options.
 

@@ -57,12 +57,13 @@ class ApiValues:
     name: str
     route: str
     batch: BatchPolicy | None
+    interruptible: bool
 
 
 class ApiOptions:
     """What was written in `@api(...)`, read when the class becomes a service."""
 
-    KNOWN = ("name", "route", "batchable", "batch_dim", "max_batch_size", "max_latency_ms")
+    KNOWN = ("name", "route", "batchable", "batch_dim", "max_batch_size", "max_latency_ms", "interruptible")
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = dict(values)
@@ -78,7 +79,11 @@ class ApiOptions:
         if not isinstance(route, str):
             problems.add(f"{method}: route={route!r} is not text", where)
             route = f"/{name}"
-        return ApiValues(name, route, self._batch(method, problems, where))
+        interruptible = self._values.get("interruptible", True)
+        if not isinstance(interruptible, bool):
+            problems.add(f"{method}: interruptible={interruptible!r} is True or False", where)
+            interruptible = True
+        return ApiValues(name, route, self._batch(method, problems, where), interruptible)
 
     def _batch(self, method: str, problems: Problems, where: Location) -> BatchPolicy | None:
         batchable = self._values.get("batchable", False)
@@ -192,7 +197,8 @@ def _resources(value: Any, problems: Problems) -> Resources:
 
 
 def _traffic(value: Any, problems: Problems) -> Traffic:
-    known, ignored = ("timeout", "max_concurrency", "max_queue"), ("concurrency", "external_queue")
+    known = ("timeout", "max_concurrency", "max_queue", "interrupt_after", "replace_after")
+    ignored = ("concurrency", "external_queue")
     found = _mapping(value, "traffic", known, problems, ignored=ignored)
     timeout = found.get("timeout")
     timeout = DEFAULT_TIMEOUT if timeout is None else _number(timeout, "traffic timeout", problems, least=0.001)
@@ -201,7 +207,13 @@ def _traffic(value: Any, problems: Problems) -> Traffic:
         for key, least in (("max_concurrency", 1), ("max_queue", 0))
         if found.get(key) is not None
     }
-    return Traffic(timeout or DEFAULT_TIMEOUT, **limits)
+    patience = {
+        key: number
+        for key in ("interrupt_after", "replace_after")
+        if found.get(key) is not None
+        and (number := _number(found[key], f"traffic {key}", problems, least=0)) is not None
+    }
+    return Traffic(timeout or DEFAULT_TIMEOUT, **limits, **patience)
 
 
 def _envs(value: Any, problems: Problems) -> dict[str, str]:
