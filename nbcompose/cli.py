@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import sys
 import traceback
 from collections.abc import Sequence
@@ -93,6 +94,14 @@ def _serve_parser(commands: Any) -> None:
         help="with --reload: a new replica loads beside the old one (start-first), or after that has stopped, where "
         "there is no room for two (stop-first)",
     )
+    parser.add_argument(
+        "--interrupt-after",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="end sync code that runs on so long after its caller has gone (0: never), in services that do not say so "
+        "themselves",
+    )
     parser.set_defaults(run=_serve)
 
 
@@ -124,6 +133,16 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
@@ -149,6 +168,7 @@ def _serve(options: argparse.Namespace) -> int:
         reload=watched,
         title=f"nbcompose serve {options.target}",
         stop_first=options.replace == "stop-first",
+        interrupt_after=options.interrupt_after,
         say=lambda line: print(line, flush=True),
     )
     return 0

@@ -35,6 +35,8 @@
         ├── ReplicaDied           503  the replica went away while it worked on the call
         └── DeadlineExceeded      504  the caller's timeout ran out
 
+    CallInterrupted (a BaseException)     raised inside an api that runs on long after its caller has gone
+
     UnknownArgumentWarning, NotAwaitedWarning, IgnoredOptionWarning, LargeCaptureWarning, ResourceShortageWarning
 
 The status is that of an error in the very request: what a service's own calls raise is no mistake of its caller's, see
@@ -247,6 +249,13 @@ class ReplicaDied(CallError, ConnectionError):
 
 class DeadlineExceeded(CallError, TimeoutError):
     status = 504
+
+
+class CallInterrupted(BaseException):
+    """Raised in sync code of an api that runs on long after its caller has gone: let it pass, nobody waits for it.
+
+    No Exception, so that code which handles those does not take it for one.
+    """
 
 
 class RemoteTraceback(Exception):

@@ -14,8 +14,10 @@ from nbcompose.engine.member import Member
 from nbcompose.engine.status import ReplicaStatus, ServiceState, Status, joined, totals
 from nbcompose.engine.supervisor import Supervisor
 from nbcompose.host import memory
+from nbcompose.replica.queueing import NO_WORK
 from nbcompose.spec import ServiceSpec
 
+HALTED = "its process was stopped (SIGSTOP): kill -CONT lets it go on"
 NEW_VERSION, RESTART = "new version starting", "restarting"
 
 
@@ -46,6 +48,8 @@ class Overview:
             waits_for = supervisor.waits_for
             return ("waiting", waits_for) if waits_for else ("starting", "it is starting")
         generation = supervisor.generation
+        if generation is not None and any(m.halted is not None for m in generation.members.values()):
+            return "waiting", HALTED
         if generation is not None and not generation.failed:
             return "starting", "its replica ended and is being started again"
         error = supervisor.error or (generation.error if generation is not None else "")
@@ -99,7 +103,11 @@ class Overview:
             p50=p50,
             restarts=generation.restarts if generation is not None else 0,
             error=supervisor.error or (generation.error if generation is not None else ""),
-            notes=(*(generation.notes if generation is not None else ()), *self._memory_notes(spec, members)),
+            notes=(
+                *(generation.notes if generation is not None else ()),
+                *self._memory_notes(spec, members),
+                *supervisor.stuck.notes,
+            ),
             remark=supervisor.remark,
             behind=supervisor.behind,
             stale=supervisor.stale,
@@ -114,7 +122,7 @@ class Overview:
         return ReplicaStatus(
             index=member.index,
             pid=process.pid if process is not None else None,
-            state=member.state,
+            state=member.state if member.halted is None else "halted",
             phase=phase,
             progress=member.progress,
             device=member.device,
@@ -122,6 +130,8 @@ class Overview:
             in_flight=stats.in_flight if stats is not None else 0,
             threads_busy=stats.threads_busy if stats is not None else 0,
             memory=self.memory.get(process.pid) if process is not None else None,
+            work=stats.work if stats is not None else NO_WORK,
+            halted=member.halted,
         )
 
     def _memory_notes(self, spec: ServiceSpec, members: list[Member]) -> list[str]:

@@ -53,7 +53,7 @@ class Registry:
         self._overview = Overview(self._supervisors, self._engine)
         self._switchboard = Switchboard(self._supervisors, self._overview, self._client, self._board)
         self.traces = self._switchboard.traces
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: tuple[asyncio.Task[None], ...] = ()
         self._removing: set[asyncio.Task[None]] = set()
         self._keep = keep
         self._owner = os.getpid()
@@ -240,14 +240,15 @@ class Registry:
     async def _start(self) -> None:
         await self._engine.start()
         await self._runtime.start()
-        self._watching = asyncio.ensure_future(self._switchboard.watch_memory())
+        board = self._switchboard
+        self._watching = tuple(map(asyncio.ensure_future, (board.watch_memory(), board.watch_replicas())))
 
     async def _stop(self, grace: float) -> None:
         if self._stopped:
             return
         self._stopped = True
-        if self._watching is not None:
-            self._watching.cancel()
+        for watching in self._watching:
+            watching.cancel()
         try:
             async with asyncio.timeout(grace + STOP_WAIT):
                 await stop_all(self._supervisors, time.monotonic() + grace)

@@ -55,6 +55,7 @@ def carry_out(
     supervisor: Supervisor, deployment: Deployment, plan: Plan, *, stop_first: bool = False, done: str = "code swapped"
 ) -> None:
     """Begin what the plan says; `done` is what a swap will be called. Raises `PortInUse`."""
+    supervisor.stop_first = stop_first
     code = deployment.code
     if plan.action == "swap" and code is not None and supervisor.can_swap:
         assert deployment.meaning is not None

@@ -42,6 +42,7 @@ def serve(
     allowed_hosts: Iterable[str] = (),
     reload: Watched | None = None,
     stop_first: bool = False,
+    interrupt_after: float = 0.0,
     title: str | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
@@ -51,8 +52,9 @@ def serve(
     the second one has the port after that, and so on. `token` (or the environment's NBCOMPOSE_TOKEN) is what callers
     must send; beyond loopback one is required. `allowed_hosts` are names that `Host` may carry. `reload`: the modules
     that the one entry was loaded from; what is saved in them is applied (reloading.py), with `stop_first` after the
-    replicas that it replaces have stopped. `title` is what `nbcompose ps` calls this process, `say` gets lines for
-    people.
+    replicas that it replaces have stopped. `interrupt_after`: seconds, for services that do not say it themselves:
+    sync code that runs on so long after its caller has gone is interrupted; 0: never. `title` is what `nbcompose ps`
+    calls this process, `say` gets lines for people.
 
     Raises `LaunchError` when a service cannot start (with `reload` it waits until that is mended), and
     `DeclarationError`, `CycleError`, `PortInUse`.
@@ -69,7 +71,7 @@ def serve(
 
     open_files.raise_limit()  # a few are needed for each replica
     with _stop_signals() as stopped:
-        graph_of = Graph(host, port, token, tuple(allowed_hosts), stopped, say)
+        graph_of = Graph(host, port, token, tuple(allowed_hosts), stopped, say, interrupt_after)
         deployments = graph_of.pack(services)
         registry = Registry(preload=preload(deployments), title=title)
         registry.start()
@@ -113,7 +115,9 @@ class Graph:
         hosts: tuple[str, ...],
         stopped: threading.Event,
         say: Callable[[str], None],
+        interrupt_after: float = 0.0,
     ) -> None:
+        self._interrupt_after = interrupt_after
         self._entries: list[str] = []
         self._host = host
         self._port = port
@@ -136,6 +140,9 @@ class Graph:
         found = []
         for name in topology.order(topology.edges(s.spec for s in services.values())):
             deployment = deployment_of(services[name], token=self._token, allowed_hosts=self._hosts)
+            if deployment.spec.traffic.interrupt_after is None:
+                traffic = replace(deployment.spec.traffic, interrupt_after=self._interrupt_after)
+                deployment = replace(deployment, spec=replace(deployment.spec, traffic=traffic))
             if name in ports:
                 http = replace(deployment.spec.http, host=self._host, port=ports[name])
                 deployment = replace(deployment, spec=replace(deployment.spec, http=http))

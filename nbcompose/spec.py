@@ -41,6 +41,7 @@ class ApiSpec:
 
     `name` is what callers say, `method` the attribute of the class. `stream`: it yields items. `is_async`: it runs
     on the replica's event loop. `idempotent`: a call that its replica did not live to answer may be made once more.
+    `interruptible`: where it does not, it may be ended when nobody waits for it any more.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ApiSpec:
     batch: BatchPolicy | None = None
     doc: str = ""
     idempotent: bool = False
+    interruptible: bool = True
 
     @property
     def root(self) -> ParamSpec | None:
@@ -99,11 +101,18 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Limits on calls: seconds, calls at once in a replica, calls that may wait for a place."""
+    """Limits on calls: seconds, calls at once in a replica, calls that may wait for a place.
+
+    `interrupt_after`: seconds that sync code may run on after its caller has gone, before it is interrupted; 0: for
+    ever, None: as where it is served. `replace_after`: seconds that a replica may be of no use (all its worker threads
+    held by such calls, or its process stopped) before another one takes its place; 0: for ever.
+    """
 
     timeout: float = 60.0
     max_concurrency: int | None = None
     max_queue: int | None = None
+    interrupt_after: float | None = None
+    replace_after: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)

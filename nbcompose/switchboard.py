@@ -29,6 +29,7 @@ from nbcompose.wire.board import SLOTS, LoadBoard
 Subscriber = Callable[[Status], None]
 
 COLLECT_WAIT = 1.0  # seconds that replicas have to tell of their last calls
+LOOK = 1.0  # seconds between looks at whether replicas are stuck
 MEMORY_PERIOD = 2.0  # seconds between looks at how much memory replicas use
 MEMORY_SHARE = 0.01  # of a CPU that these may take: the system counts the pages of each, for milliseconds
 MEMORY_BURST = 0.5  # seconds of CPU time that may be taken at once
@@ -64,6 +65,12 @@ class Switchboard:
                 self._subscribers.remove(subscriber)
 
         return unsubscribe
+
+    async def watch_replicas(self) -> None:
+        """Look now and then whether replicas are of use, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK)
+            self.changed(*[name for name, supervisor in self._supervisors.items() if supervisor.look()])
 
     async def watch_memory(self) -> None:
         """Look now and then how much memory replicas use, those first that have waited longest; until cancelled."""

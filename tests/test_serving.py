@@ -86,6 +86,15 @@ def test_each_entry_has_a_port_and_what_is_below_has_none(
     assert [d.spec.http.port for d in packed[1:]] == ports
 
 
+@pytest.mark.parametrize(
+    ("own", "served", "expected"), [(None, 0.0, 0.0), (None, 20.0, 20.0), (5, 0.0, 5.0), (0, 9.0, 0.0)]
+)
+def test_calls_are_interrupted_where_that_is_asked_for(own: float | None, served: float, expected: float) -> None:
+    entry = nbcompose.service(traffic={"interrupt_after": own})(Leaf.inner)
+    [deployment] = Graph("127.0.0.1", 0, None, (), threading.Event(), lambda _: None, served).pack([entry])
+    assert deployment.spec.traffic.interrupt_after == expected
+
+
 def test_two_services_of_one_name_cannot_be_served_together() -> None:
     other = replace(Leaf.spec, cls=Mid.inner)
     with pytest.raises(nbcompose.errors.DeclarationError, match="two services are called 'Leaf'"):

@@ -30,9 +30,12 @@ class Failure:
 
 
 class Call:
-    """One call, or one piece of a call that is larger than a batch; `done` gets its result or a Failure."""
+    """One call, or one piece of a call that is larger than a batch; `done` gets its result or a Failure.
 
-    __slots__ = ("_settled", "arrived", "batch", "context", "done", "items", "on_start", "others", "size")
+    `since` is when it came, on the batcher's clock.
+    """
+
+    __slots__ = ("_settled", "batch", "context", "done", "items", "on_start", "others", "since", "size")
 
     def __init__(
         self,
@@ -41,14 +44,14 @@ class Call:
         others: Mapping[str, Any],
         context: CallContext,
         on_start: Callable[[], None] | None,
-        arrived: float,
+        since: float,
     ) -> None:
         self.items = items
         self.size = size
         self.others = others
         self.context = context
         self.on_start = on_start
-        self.arrived = arrived
+        self.since = since
         self.batch: Batch | None = None
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._settled = False
@@ -57,6 +60,15 @@ class Call:
     def wanted(self) -> bool:
         """Whether somebody still waits for it."""
         return not self._settled
+
+    @property
+    def waits(self) -> bool:
+        """Whether its batch has not begun."""
+        return self.batch is None and not self._settled
+
+    def give_up(self, error: Exception) -> None:
+        """Wait no more, and raise this."""
+        self.settle(Failure(error))
 
     def settle(self, outcome: Any) -> None:
         if self._settled:

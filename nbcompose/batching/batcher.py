@@ -23,7 +23,7 @@ import pickle
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from nbcompose.batching import joining
 from nbcompose.batching.batch import Batch, Call, Failure, Run
@@ -66,16 +66,25 @@ class Rhythm:
         deadlines = [r - self._run for c in waiting if (r := c.context.remaining()) is not None]
         return min(
             self._latest + PATIENCE * self._gap - now,
-            waiting[0].arrived + min(self._run, self._max_latency - self._run) - now,
+            waiting[0].since + min(self._run, self._max_latency - self._run) - now,
             *deadlines,
         )
+
+
+class Line(Protocol):
+    """Where calls wait for their batch: it may have one give up."""
+
+    def enter(self, call: Call) -> None: ...
+
+    def leave(self, call: Call) -> None: ...
 
 
 class Batcher:
     """The batches of one api in one replica.
 
     `run(items, others, context)` computes one batch; `name` says in messages whose; `context` (contextvars) is what
-    each batch begins with. A batch has a context of its own,
+    each batch begins with. `line` hears of calls that come while others are ahead of them. `since`: when the batch that
+    is being computed began, on the clock; None where none is. A batch has a context of its own,
     with the latest deadline of its calls; when all its callers are gone that context is cancelled, and the next batch
     starts when `run` has returned.
     """
@@ -87,7 +96,9 @@ class Batcher:
         name: str,
         clock: Callable[[], float] = time.monotonic,  # uvloop's own counts whole milliseconds
         context: contextvars.Context | None = None,
+        line: Line | None = None,
     ) -> None:
+        self.since: float | None = None
         self._run = run
         self._policy = policy
         self._name = name
@@ -96,6 +107,7 @@ class Batcher:
         # Only calls with the same key can be joined; the group whose turn it is comes first.
         self._groups: OrderedDict[Hashable, deque[Call]] = OrderedDict()
         self._rhythm = Rhythm(None if policy.max_latency_ms is None else policy.max_latency_ms / 1000)
+        self._line = line
         self._unanswered = 0
         self._arrival = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
@@ -137,6 +149,8 @@ class Batcher:
         if refusal is not None:
             raise refusal
         call.context.on_cancel(call.leave)
+        if self._line is not None and self._unanswered:
+            self._line.enter(call)
         self._enqueue(call)
         try:
             outcome = await call.done
@@ -145,13 +159,15 @@ class Batcher:
             raise
         finally:
             call.context.forget(call.leave)
+            if self._line is not None:
+                self._line.leave(call)
             self._unanswered -= 1
         if isinstance(outcome, Failure):
             raise outcome.error
         return outcome
 
     def _enqueue(self, call: Call) -> None:
-        self._rhythm.arrived(call.arrived, overlapping=self._unanswered > 0)
+        self._rhythm.arrived(call.since, overlapping=self._unanswered > 0)
         self._unanswered += 1
         key = (joining.kind(call.items, self._policy.batch_dim[0]), _fingerprint(call.others))
         self._groups.setdefault(key, deque()).append(call)
@@ -173,12 +189,13 @@ class Batcher:
                 else:
                     del self._groups[key]
                 if calls:
-                    began = self._clock()
+                    began = self.since = self._clock()
                     batch = Batch(calls, self._name, self._policy.batch_dim)
                     await batch.compute(self._run)
+                    self.since = None
                     self._rhythm.ran(self._clock() - began)
         finally:
-            self._worker = None
+            self._worker = self.since = None
             # Something is left only where the loop is being shut down.
             for call in [c for group in self._groups.values() for c in group]:
                 call.settle(Failure(CallCancelled(f"{self._name} is stopping")))

@@ -18,7 +18,7 @@ from typing import Any
 from nbcompose.errors import DeadlineExceeded, NbcomposeError, ReplicaDied, ServiceUnavailable
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext
-from nbcompose.wire.board import LoadBoard
+from nbcompose.wire.board import HELD, LoadBoard
 from nbcompose.wire.call import Connection, ConnectionClosed, Settled, Traffic, open_connection
 
 RESENDS = 2  # of an idempotent call: one that itself ends its replica must not end one after the other
@@ -206,7 +206,7 @@ class Client:
     # -- the choice
 
     def load(self, replica: ReplicaRoute) -> int:
-        """Calls that `replica` has in hand: those that it has seen, or at least those that we have for it."""
+        """What `replica` has to do: what it says on the load board, or at least the calls that we have for it."""
         connection = self._connections.get(replica.address)
         own = connection.in_flight if connection is not None else self._waiting[replica.address]
         return max(own, self._board[replica.slot]) if self._board is not None else own
@@ -223,7 +223,10 @@ class Client:
         if len(replicas) == 1:
             return replicas[0]
         a, b = random.sample(replicas, 2)
-        return a if self.load(a) <= self.load(b) else b
+        load_a, load_b = self.load(a), self.load(b)
+        if load_a >= HELD <= load_b:  # no worker is free there: is there one anywhere?
+            return min(replicas, key=self.load)
+        return a if load_a <= load_b else b
 
     async def _connect(self, service: str, deadline: float | None) -> Connection:
         dead: set[str] = set()

@@ -17,6 +17,19 @@ def add_service_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", metavar="N", type=int, help="worker threads of each replica, for apis that are not async")
     add("--timeout", metavar="SECONDS", type=float, help="how long a call may take")
     add("--max-concurrency", metavar="N", type=int, help="calls that a replica works on at once; others queue")
+    add(
+        "--interrupt-after",
+        metavar="SECONDS",
+        type=float,
+        help="end sync code that runs on so long after its caller has gone (10); 0: never",
+    )
+    add(
+        "--replace-after",
+        metavar="SECONDS",
+        type=float,
+        help="replace a replica, where there is room, whose worker threads have all been held by such code for so long "
+        "(30), or whose process has been stopped; 0: never",
+    )
     add("--port", metavar="PORT", type=int, help="the HTTP port; any free one by default")
     add("--env", metavar="KEY=VALUE", action="append", type=_pair, help="an environment variable; may be repeated")
     add("--memory", metavar="SIZE", help="what a replica needs, e.g. 4GiB; the card warns where that is not there")
@@ -38,7 +51,12 @@ def service_options(args: argparse.Namespace) -> dict[str, Any]:
         "device": args.device,
         "replicas": args.replicas,
         "threads": args.threads,
-        "traffic": _given(timeout=args.timeout, max_concurrency=args.max_concurrency),
+        "traffic": _given(
+            timeout=args.timeout,
+            max_concurrency=args.max_concurrency,
+            interrupt_after=args.interrupt_after,
+            replace_after=args.replace_after,
+        ),
         "http": _given(port=args.port),
         "resources": _given(memory=args.memory),
         "envs": dict(args.env) if args.env else None,

@@ -29,6 +29,7 @@ def api(
     max_batch_size: int = 100,
     max_latency_ms: float | None = None,
     idempotent: bool = False,
+    interruptible: bool = True,
 ) -> Callable[[F], F]: ...
 def api(function: Any = None, /, **options: Any) -> Any:
     """Make a method one that others may call: over HTTP, from other services, from the notebook.
@@ -38,6 +39,9 @@ def api(function: Any = None, /, **options: Any) -> Any:
     number, or one for the input and one for the result) into lists, arrays or tensors of at most `max_batch_size`
     items; the first call waits at most `max_latency_ms` milliseconds for company, and not at all by default.
     `idempotent=True`: to run twice does no harm, so a call whose replica dies before it answers is sent again.
+
+    `interruptible=False`: a call that is not `async` is left alone when it runs on after its caller has gone (see the
+    option `--interrupt-after`), because it would leave something behind that is broken.
 
     A method that overrides one with this mark is an api too, under the same options.
 

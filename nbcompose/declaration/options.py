@@ -58,12 +58,15 @@ class ApiValues:
     route: str
     batch: BatchPolicy | None
     idempotent: bool
+    interruptible: bool
 
 
 class ApiOptions:
     """What was written in `@api(...)`, read when the class becomes a service."""
 
-    KNOWN = ("name", "route", "batchable", "batch_dim", "max_batch_size", "max_latency_ms", "idempotent")
+    KNOWN = (
+        "name", "route", "batchable", "batch_dim", "max_batch_size", "max_latency_ms", "idempotent", "interruptible",
+    )  # fmt: skip
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = dict(values)
@@ -80,17 +83,21 @@ class ApiOptions:
             problems.add(f"{method}: route={route!r} is not text", where)
             route = f"/{name}"
         return ApiValues(
-            name, route, self._batch(method, problems, where), self._flag("idempotent", method, problems, where)
+            name,
+            route,
+            self._batch(method, problems, where),
+            self._flag("idempotent", False, method, problems, where),
+            self._flag("interruptible", True, method, problems, where),
         )
 
-    def _flag(self, option: str, method: str, problems: Problems, where: Location) -> bool:
-        value = self._values.get(option, False)
+    def _flag(self, option: str, default: bool, method: str, problems: Problems, where: Location) -> bool:
+        value = self._values.get(option, default)
         if not isinstance(value, bool):
             problems.add(f"{method}: {option}={value!r} is True or False", where)
         return bool(value)
 
     def _batch(self, method: str, problems: Problems, where: Location) -> BatchPolicy | None:
-        if not self._flag("batchable", method, problems, where):
+        if not self._flag("batchable", False, method, problems, where):
             return None
         dim = self._values.get("batch_dim", 0)
         dims = dim if isinstance(dim, tuple) else (dim, dim)
@@ -198,7 +205,8 @@ def _resources(value: Any, problems: Problems) -> Resources:
 
 
 def _traffic(value: Any, problems: Problems) -> Traffic:
-    known, ignored = ("timeout", "max_concurrency", "max_queue"), ("concurrency", "external_queue")
+    known = ("timeout", "max_concurrency", "max_queue", "interrupt_after", "replace_after")
+    ignored = ("concurrency", "external_queue")
     found = _mapping(value, "traffic", known, problems, ignored=ignored)
     timeout = found.get("timeout")
     timeout = DEFAULT_TIMEOUT if timeout is None else _number(timeout, "traffic timeout", problems, least=0.001)
@@ -207,7 +215,13 @@ def _traffic(value: Any, problems: Problems) -> Traffic:
         for key, least in (("max_concurrency", 1), ("max_queue", 0))
         if found.get(key) is not None
     }
-    return Traffic(timeout or DEFAULT_TIMEOUT, **limits)
+    patience = {
+        key: number
+        for key in ("interrupt_after", "replace_after")
+        if found.get(key) is not None
+        and (number := _number(found[key], f"traffic {key}", problems, least=0)) is not None
+    }
+    return Traffic(timeout or DEFAULT_TIMEOUT, **limits, **patience)
 
 
 def _envs(value: Any, problems: Problems) -> dict[str, str]:

@@ -215,6 +215,7 @@ def _api(cls: type, method: str, function: Any, options: ApiOptions, problems: P
         stream=stream,
         is_async=is_async,
         batch=values.batch,
+        interruptible=values.interruptible,
         doc=inspect.getdoc(function) or "",
         idempotent=values.idempotent,
     )

@@ -81,13 +81,14 @@ class Generation:
         self._log = log
         self._keepers: dict[int, asyncio.Task[None]] = {}
         self._retiring: dict[int, asyncio.Task[None]] = {}
+        self._replacing: dict[int, asyncio.Task[Member | None]] = {}  # what takes the place of a replica
 
     @property
     def spec(self) -> ServiceSpec:
         return self.deployment.spec
 
     def routes(self) -> list[ReplicaRoute]:
-        return [m.route for m in self.members.values() if m.state == "up"]
+        return [m.route for m in self.members.values() if m.state == "up" and m.halted is None]
 
     async def start(self, count: int) -> None:
         """Start `count` replicas at once, and wait for all of them. Raises the first `LaunchError`; stop it then."""
@@ -118,7 +119,9 @@ class Generation:
         while True:
             behind = [m for m in self.members.values() if m.launch.origin is not deployment.origin]
             starting = [m for m in behind if m.state == "starting"]
-            up = [m for m in behind if m.state == "up"]
+            up = [m for m in behind if m.state == "up" and m.halted is None]
+            for halted in (m for m in behind if m.halted is not None):
+                halted.kill()  # it hears nobody, and comes back with the new code
             if starting:
                 await asyncio.wait([asyncio.ensure_future(m.settled()) for m in starting])
                 continue
@@ -148,8 +151,9 @@ class Generation:
 
     async def stop(self, grace: float) -> None:
         """Stop all replicas and give the port back. It cannot be started again."""
-        keepers = list(self._keepers.values())
+        keepers = [*self._keepers.values(), *self._replacing.values()]
         self._keepers.clear()
+        self._replacing.clear()
         for keeper in keepers:
             keeper.cancel()
         stopping = [asyncio.ensure_future(m.stop(grace)) for m in self.members.values() if m.state == "up"]
@@ -189,6 +193,8 @@ class Generation:
         """Begin to stop replica `index` for good."""
         keeper = self._keepers.pop(index)
         keeper.cancel()
+        if (replacing := self._replacing.pop(index, None)) is not None:
+            replacing.cancel()
         retiring = asyncio.ensure_future(self._end(index, keeper, self._retiring.get(index)))
         self._retiring[index] = retiring
         return retiring
@@ -232,6 +238,9 @@ class Generation:
             began = loop.time()
             await member.ended()
             self._forget(member)
+            if (successor := await self._successor(index)) is not None:
+                member = successor
+                continue
             attempt = 0 if loop.time() - began > STEADY else attempt
             self.error = member.crash_text()
             self.restarts += 1
@@ -273,14 +282,53 @@ class Generation:
                 if attempt >= len(BACKOFF):
                     return None, attempt
 
-    async def _start(self, index: int) -> Member:
+    # -- another one in the place of one that lives
+
+    def is_replaced(self, member: Member) -> bool:
+        return member.index in self._replacing or member.index not in self._keepers
+
+    def replace(self, member: Member, why: str, *, stop_first: bool) -> None:
+        """Start another replica in the place of one that is of no use; that is ended when it is up, or before."""
+        self._replacing[member.index] = asyncio.ensure_future(self._replace(member, why, stop_first))
+
+    async def _replace(self, old: Member, why: str, stop_first: bool) -> Member | None:
+        """Returns what is there instead."""
+        index = old.index
+        try:
+            if stop_first:
+                await old.stop(GRACE)
+                self._forget(old)
+            new = await self._start(index, -1 - index)
+        except Exception as error:
+            self.error = f"{why}, and could not be replaced: {error}"
+            self._replacing.pop(index, None)
+            self._changed()
+            return None
+        self.error = f"{why}, and was replaced"
+        self.restarts += 1
+        await old.stop(GRACE)  # what it has in hand besides may finish
+        self._forget(old)
+        self.members[index] = self.members.pop(-1 - index, new)
+        self._changed()
+        return new
+
+    async def _successor(self, index: int) -> Member | None:
+        """Of a replica that has ended: the one that takes its place, where there is one."""
+        replacing = self._replacing.get(index)
+        if replacing is None:
+            return None
+        await asyncio.wait([replacing])
+        self._replacing.pop(index, None)
+        return replacing.result() if not replacing.cancelled() else None
+
+    async def _start(self, index: int, key: int | None = None) -> Member:
         around, spec = self._around, self.spec
         placement = devices.place(spec, devices.discover(), around.promised())
         if placement.note and placement.note not in self.notes:
             self.notes.append(placement.note)
         launch = self.deployment.launch(index, around.take_slot(), placement)
         member = Member(launch, self._log, lambda: around.routes_for(spec), self._changed, around.spans)
-        self.members[index] = member
+        self.members[index if key is None else key] = member
         self._changed()
         try:
             await member.start(self._engine, self.listening)
@@ -290,8 +338,8 @@ class Generation:
         return member
 
     def _forget(self, member: Member) -> None:
-        if self.members.get(member.index) is member:
-            del self.members[member.index]
+        for key in [k for k, m in self.members.items() if m is member]:
+            del self.members[key]
             self._around.free_slot(member.launch.slot)
 
 

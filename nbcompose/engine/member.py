@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from nbcompose.calling.client import ReplicaRoute, Route
 from nbcompose.engine.base import Engine, ReplicaProcess
 from nbcompose.engine.output import Log
 from nbcompose.errors import LaunchError
+from nbcompose.host.halted import is_halted
 from nbcompose.models import ModelProgress
 from nbcompose.replica.control import Failure, Stats, Up
 from nbcompose.replica.launch import Launch
@@ -48,6 +50,7 @@ class Member:
         self.stats: Stats | None = None
         self.device = ""
         self.cut = 0
+        self.halted: float | None = None  # since when (Unix time) the system has its process stopped
         self.process: ReplicaProcess | None = None
         self._address = ""
         self._log = log
@@ -111,6 +114,8 @@ class Member:
             return
         self.state = "stopping"
         self._on_change()
+        if self.halted is not None:
+            self.kill()  # it hears nobody
         self.process.connection.note("stop", grace)
         try:
             await asyncio.wait_for(self.ended(), grace + STOP_WAIT)
@@ -138,6 +143,14 @@ class Member:
     def tell(self, route: Route) -> None:
         if self.process is not None and self.state != "ended":
             self.process.connection.note("route", route)
+
+    def look(self) -> bool:
+        """Whether the system has stopped its process, or let it go on, since the last look."""
+        halts = self.process is not None and self.state == "up" and is_halted(self.process.pid)
+        if halts == (self.halted is not None):
+            return False
+        self.halted = time.time() if halts else None
+        return True
 
     def exit_text(self) -> str:
         """How the process ended, in words."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.generation import GRACE, Generation
+from nbcompose.engine.member import Member
 from nbcompose.host import devices, memory
 
 ROOM = 2**30  # bytes that have to be free besides, for whatever is started next
@@ -61,8 +62,13 @@ def _may_stay(old: Generation, new: Generation) -> bool:
     """Whether as much memory is free as the version takes, for another one. And it must not hold another port."""
     if old.failed or old.spec.http != new.spec.http:
         return False
-    pids = [m.process.pid for m in old.members.values() if m.process is not None]
+    return room_for(list(old.members.values()))
+
+
+def room_for(members: Sequence[Member]) -> bool:
+    """Whether as much memory is free as these replicas take, for others like them."""
+    pids = [m.process.pid for m in members if m.process is not None]
     if memory.available() < max(ROOM, sum(map(memory.usage, pids))):
         return False
-    on_gpu = any(m.device.startswith("cuda") for m in old.members.values())
+    on_gpu = any(m.device.startswith("cuda") for m in members)
     return not on_gpu or all(d.free >= GPU_ROOM * d.total for d in devices.discover())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from nbcompose.models import ModelProgress
 from nbcompose.replica.control import Stats
+from nbcompose.replica.queueing import NO_WORK, Work, seconds
 from nbcompose.wire.call import Traffic
 
 ServiceState = Literal["starting", "waiting", "ready", "failed", "stopped"]
@@ -15,7 +17,9 @@ ServiceState = Literal["starting", "waiting", "ready", "failed", "stopped"]
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatus:
-    """One replica. `memory` is bytes (its proportional share where the system tells), None while not known."""
+    """One replica. `memory` is bytes (its proportional share where the system tells), None while not known. `halted`:
+    since when (Unix time) the system has its process stopped.
+    """
 
     index: int
     pid: int | None
@@ -27,6 +31,8 @@ class ReplicaStatus:
     in_flight: int
     threads_busy: int
     memory: int | None
+    work: Work = NO_WORK
+    halted: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,26 @@ class Status:
     def memory(self) -> int | None:
         known = [r.memory for r in self.replicas if r.memory is not None]
         return sum(known) if known else None
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a place in a replica."""
+        return sum(r.work.waiting for r in self.replicas)
+
+    def trouble(self) -> list[str]:
+        """What holds up its calls at this moment, in words: threads that are held for nobody, and who waits."""
+        now = time.time()
+        halted = [
+            f"replica {r.index} was stopped (SIGSTOP) {seconds(now - r.halted)} ago: kill -CONT lets it go on"
+            for r in self.replicas
+            if r.halted is not None
+        ]
+        abandoned = sorted((h for r in self.replicas for h in r.work.held if h.abandoned), key=lambda h: h.since)
+        held = [f"{h.api} holds a worker for {seconds(now - h.since)}, its caller has gone" for h in abandoned]
+        since = [r.work.waiting_since for r in self.replicas if r.work.waiting_since is not None]
+        wait = "call waits" if self.waiting == 1 else "calls wait"
+        queue = [f"{self.waiting} {wait} for a place, for up to {seconds(now - min(since))}"] if since else []
+        return [*halted, *held, *queue]
 
     @property
     def settled(self) -> bool:

@@ -16,6 +16,7 @@ from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.generation import GRACE, Generation, Surroundings
 from nbcompose.engine.output import Log
 from nbcompose.engine.parking import Parking
+from nbcompose.engine.stuck import StuckReplicas
 from nbcompose.engine.work import first_line, give_up
 from nbcompose.errors import CannotSwap, NbcomposeError
 from nbcompose.replica.code import Swap
@@ -42,6 +43,8 @@ class Supervisor:
         self.remark = ""
         self.behind = ""
         self.stale: tuple[str, ...] = ()
+        self.stop_first = False  # the rule that its last version came with
+        self.stuck = StuckReplicas()
         self.previous: Deployment | None = None  # the one that served before, for a rollback
         self._excuse = ""  # why it is behind, once the version before has been loaded again
         self._displaced: Deployment | None = None  # stopped to make room for the one that comes
@@ -209,6 +212,16 @@ class Supervisor:
             self._excuse = first_line(error)
             self.start(displaced, self.remark)
             self.error = error
+
+    def look(self) -> bool:
+        """Look whether its replicas are of use, and have one replaced that has not been for long. Whether anything has
+        changed.
+        """
+        members = [m for g in self.generations() for m in g.members.values()]
+        changed, notes = sum(m.look() for m in members), self.stuck.notes
+        if self.generation is not None and not self.busy_starting:
+            self.stuck.see_to(self.generation, stop_first=self.stop_first)
+        return bool(changed) or notes != self.stuck.notes
 
     async def scale(self, count: int) -> None:
         """Have `count` replicas, and wait for them. Raises `LaunchError`."""

@@ -46,6 +46,7 @@ def _row(status: Status) -> tuple[str, ...]:
     state += ", serving the previous version" if status.behind else ""
     state += f", {status.replacing}" if status.replacing else ""
     state += f", stale: {', '.join(status.stale)}" if status.stale else ""
+    state = "; ".join([state, *status.trouble()])
     replicas = str(status.wanted) if status.up == status.wanted else f"{status.up} of {status.wanted}"
     return (status.name, state, status.device or "-", replicas, ", ".join(status.dependencies) or "-")
 

@@ -17,6 +17,7 @@ from nbcompose.calling.client import Client
 from nbcompose.raised import contained
 from nbcompose.replica.launch import Launch
 from nbcompose.replica.metrics import ApiSummary
+from nbcompose.replica.queueing import NO_WORK, Work
 from nbcompose.replica.runtime import Runtime
 from nbcompose.wire.call import Connection, IncomingCall, Traffic
 
@@ -29,12 +30,16 @@ LEAVE_WAIT = 2.0  # seconds for the last notes to leave
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How a replica does. `threads_busy` counts also threads whose caller has gone; `traffic` is by dependency."""
+    """How a replica does. `threads_busy` counts also threads whose caller has gone; `traffic` is by dependency.
+
+    `work`: what its calls wait for.
+    """
 
     in_flight: int
     threads_busy: int
     apis: dict[str, ApiSummary]
     traffic: dict[str, Traffic]
+    work: Work = NO_WORK
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +151,8 @@ class Reporter:
             self._link.tell("spans", spans)
         if spans or runtime.in_flight or last is None or last.in_flight or last.threads_busy:
             traffic = self._client.traffic()
-            stats = Stats(runtime.in_flight, runtime.threads_busy, runtime.metrics.summary(), traffic)
+            work, busy = runtime.work(), runtime.threads.busy
+            stats = Stats(runtime.in_flight, busy, runtime.metrics.summary(), traffic, work)
             if stats != last:
                 self._link.tell("stats", stats)
                 self._last = stats

@@ -5,6 +5,7 @@ Counting is plain Python on the replica's loop; how families travel between repl
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import psutil
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from nbcompose.replica.queueing import Work
 from nbcompose.tracing import CANCELLED
 
 # Seconds. From a cached lookup to a long generation: 2.5 steps to a decade.
@@ -170,6 +172,25 @@ class ServiceMetrics:
             seconds.add_metric(key, counts.seconds.buckets(), counts.seconds.sum)
             queued.add_metric(key, counts.queued.buckets(), counts.queued.sum)
         return [calls, progress, items, seconds, queued]
+
+    def work_families(self, work: Work, busy: int) -> list[Metric]:
+        """What calls wait for, as gauges. `busy`: worker threads at work."""
+        now = time.time()
+        longest = 0.0 if work.waiting_since is None else max(0.0, now - work.waiting_since)
+        abandoned = sum(h.abandoned for h in work.held)
+        labels = ["service", "replica"]
+        found: list[Metric] = []
+        for name, text, value in (
+            ("nbcompose_queue_calls", "Calls that wait for a place.", work.waiting),
+            ("nbcompose_queue_longest_seconds", "How long the first of them has waited.", longest),
+            ("nbcompose_worker_threads_busy", "Worker threads at work.", busy),
+            ("nbcompose_worker_threads_abandoned", "Those whose caller has gone.", abandoned),
+            ("nbcompose_streams_paused", "Streams that wait for their consumers.", work.paused),
+        ):
+            gauge = GaugeMetricFamily(name, text, labels=labels)
+            gauge.add_metric(self._labels, value)
+            found.append(gauge)
+        return found
 
     def _http_family(self) -> Metric:
         labels = ["service", "replica", "route", "status"]

@@ -89,7 +89,7 @@ class Outside:
             context.forget(task.cancel)
 
     async def _invoke_somewhere(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
-        sibling = await self._siblings.less_busy(self._runtime.in_flight)
+        sibling = await self._siblings.less_busy(self._runtime.load)
         if sibling is not None:
             packed = self.schemas[api.name].call_arguments(arguments)
             try:
@@ -104,7 +104,7 @@ class Outside:
     async def _stream_somewhere(
         self, api: ApiSpec, arguments: dict[str, Any], context: CallContext
     ) -> AsyncGenerator[Any, None]:
-        sibling = await self._siblings.less_busy(self._runtime.in_flight)
+        sibling = await self._siblings.less_busy(self._runtime.load)
         if sibling is not None and not sibling.closed:
             packed = self.schemas[api.name].call_arguments(arguments)
             items = sibling.stream(api.name, packed, context, context.deadline)

@@ -24,18 +24,22 @@ from nbcompose.host.devices import apply_threads
 from nbcompose.raised import contained, passes
 from nbcompose.replica.admission import Admission
 from nbcompose.replica.code import Api, Code, Swap, renew
+from nbcompose.replica.generators import ThreadItems
 from nbcompose.replica.metrics import ServiceMetrics
 from nbcompose.replica.own_metrics import OwnMetrics
+from nbcompose.replica.queueing import Holder, Queue, Work, unix_time
 from nbcompose.replica.siblings import METRICS
-from nbcompose.replica.threads import ThreadItems, WorkerThreads
+from nbcompose.replica.threads import Job, WorkerThreads
 from nbcompose.replica.timing import TimedCall, outcome
 from nbcompose.schema import ApiSchema
 from nbcompose.spec import ApiSpec, ServiceSpec
 from nbcompose.tracing import CallContext, SpanBuffer, current_call
-from nbcompose.wire.board import LoadBoard
+from nbcompose.wire.board import HELD, LoadBoard
 from nbcompose.wire.call import IncomingCall
 
+INTERRUPT_AFTER = 10.0  # seconds, where nothing else is said
 CUT_WAIT = 1.0  # seconds for the calls that are cut off to be told so
+MOST_TOLD = 8  # of the calls that hold threads
 
 logger = logging.getLogger("nbcompose.replica")
 
@@ -58,12 +62,22 @@ class Runtime:
         # Codes before this one. Never let go of: an instance that was would run its `__del__`, on state that is in use.
         self._former: list[Code] = []
         self._torch_threads = torch_threads
-        self._threads = WorkerThreads(spec.threads, self._loop, self._prepare_thread)
+        after = spec.traffic.interrupt_after
+        self._threads = WorkerThreads(
+            spec.threads,
+            self._loop,
+            self._prepare_thread,
+            service=spec.name,
+            interrupt_after=INTERRUPT_AFTER if after is None else after,
+            on_held=self._note_held,
+        )
+        self._held = 0  # what threads whose caller has gone add to the load
         # What `__init__` and the start-up hooks have set for their thread, and what that needs to hold.
         self._modes: modes.Modes = {}
         self._holding: list[Any] = []
         self._context = contextvars.Context()
         self._admission = Admission(spec.name, spec.traffic.max_concurrency, spec.traffic.max_queue)
+        self._lines: dict[str, Queue] = {}  # of batches, by api
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -105,7 +119,7 @@ class Runtime:
         job = self._threads.run(_and_modes, function)
         result, found = await job.future
         self._take(found)
-        for variable, value in job.context.items():
+        for variable, value in job.context_vars.items():
             if not variable.name.startswith("nbcompose_") and variable.get(_UNSET) is not value:
                 variable.set(value)
         return result
@@ -181,8 +195,17 @@ class Runtime:
         async def run(items: Any, others: Mapping[str, Any], context: CallContext) -> Any:
             return await self._call_method(api, {items_name: items, **others}, context)
 
-        assert api.spec.batch is not None
-        return Batcher(run, api.spec.batch, api.hop, context=self._context)
+        policy = api.spec.batch
+        assert policy is not None
+
+        def holders() -> list[Holder]:
+            return [] if batcher.since is None else [Holder(api.spec.name, unix_time(batcher.since))]
+
+        place = f"a batch of it (max_batch_size={policy.max_batch_size})"
+        line = Queue(api.hop, place, "max_batch_size=, --replicas, --timeout", holders)
+        self._lines[api.spec.name] = line
+        batcher = Batcher(run, policy, api.hop, context=self._context, line=line)
+        return batcher
 
     # -- calls that come over the wire
 
@@ -215,7 +238,7 @@ class Runtime:
         except BaseException as error:  # whatever it is, there is an answer, and the loop goes on
             if not issubclass(type(error), asyncio.CancelledError):  # not isinstance, which asks the object
                 await call.fail_aside(contained(error), hop)
-            elif self._cutting and not call.context.cancelled:
+            elif self._cutting:  # where the caller has gone, too, nobody hears of it
                 call.fail(ServiceUnavailable(f"{hop}: the service was stopped before this call was done"), hop)
             elif call.context.cancelled:
                 call.fail(CallCancelled(f"{hop} was cancelled"), hop)
@@ -252,7 +275,7 @@ class Runtime:
     async def _invoke(self, api: Api, arguments: dict[str, Any], context: CallContext) -> Any:
         call = TimedCall(self, api.spec.name, context)
         try:
-            await self._admission.enter()
+            await self._admission.enter(call)
             try:
                 call.admitted()
                 if api.batcher is not None:
@@ -282,9 +305,11 @@ class Runtime:
                 if passes(error):
                     raise
                 raise contained(error) from error
-        job = self._threads.run(api.method, *args, **kwargs)
+        job = self._threads.call(api.spec, context, api.method, *args, **kwargs)
         if call is not None:
             call.job = job
+        else:  # of a batch: its callers come and go
+            context.on_cancel(lambda: job.when_off(_nothing))
         return await job.future
 
     def stream(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
@@ -295,7 +320,7 @@ class Runtime:
         call = TimedCall(self, api.spec.name, context)
         given = False  # an item is with the consumer, who may not want another
         try:
-            await self._admission.enter()
+            await self._admission.enter(call)
             try:
                 call.admitted()
                 async with contextlib.aclosing(self._items(api, arguments, context, call)) as items:
@@ -322,42 +347,73 @@ class Runtime:
         if api.spec.is_async:
             context.on_loop = True
             return api.method(*args, **kwargs)
-        items = ThreadItems(self._threads, api.method, args, kwargs, context)
+        items = ThreadItems(self._threads, api.spec, api.method, args, kwargs, context)
         call.job = items.job
         return items
 
     def _leave(self, call: TimedCall) -> None:
         """Give the call's place to the next: once its thread is off it, which may be long after the caller has left."""
         if call.job is not None:
-            call.job.when_off(self._admission.leave)
+            call.job.when_off(lambda: self._admission.leave(call))
         else:
-            self._admission.leave()
+            self._admission.leave(call)
 
     async def metric_families(self) -> list[Metric]:
         """What this replica has counted, and what its own code has."""
-        return [*self.metrics.families(), *await self._own_metrics.families()]
+        work = self.metrics.work_families(self.work(), self._threads.busy)
+        return [*self.metrics.families(), *work, *await self._own_metrics.families()]
 
     def begin(self) -> None:
         self.in_flight += 1
-        self._board[self._slot] = self.in_flight
+        self._board[self._slot] = self.in_flight + self._held
         self._idle.clear()
         self._called.set()
 
     def end(self) -> None:
         self.in_flight -= 1
-        self._board[self._slot] = self.in_flight
+        self._board[self._slot] = self.in_flight + self._held
         if self.in_flight == 0:
             self._idle.set()
 
     @property
-    def threads_busy(self) -> int:
-        return self._threads.busy
+    def load(self) -> int:
+        """As on the load board: calls in hand, and what is left of those whose caller has gone."""
+        return self.in_flight + self._held
+
+    def _note_held(self) -> None:
+        threads = self._threads
+        self._held = threads.abandoned + (HELD if threads.abandoned >= threads.slots else 0)
+        self._board[self._slot] = self.in_flight + self._held
+
+    def pauses(self, job: Job | None) -> bool:
+        """Whether a stream waits for its consumer."""
+        return job is not None and self._threads.pauses(job)
+
+    def work(self) -> Work:
+        """What calls wait for now."""
+        threads = self._threads
+        waiting = [w for queue in (self._admission.queue, threads.queue, *self._lines.values()) for w in queue.waiting]
+        holders = threads.holders()
+        return Work(
+            waiting=len(waiting),
+            waiting_since=unix_time(min(w.since for w in waiting)) if waiting else None,
+            held=tuple(h for h in holders if h.abandoned or waiting)[:MOST_TOLD],
+            held_since=threads.all_abandoned,
+            paused=threads.paused,
+        )
+
+    @property
+    def threads(self) -> WorkerThreads:
+        return self._threads
 
 
 def _and_modes(function: Callable[[], Any]) -> tuple[Any, modes.Modes]:
     """What a function returns, and the modes that it has set in this thread."""
     before = modes.read()
     return function(), modes.changed(before, modes.read())
+
+
+def _nothing() -> None: ...
 
 
 _UNSET = object()

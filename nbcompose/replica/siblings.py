@@ -30,15 +30,15 @@ class Siblings:
         route = self._client.route(self._service)
         return [r for r in route.replicas if r.index != self._index] if route is not None else []
 
-    async def less_busy(self, in_flight: int) -> Connection | None:
-        """One with fewer than `in_flight` calls in hand; None when there is none, or it has just gone.
+    async def less_busy(self, load: int) -> Connection | None:
+        """One with less than this `load` (see the load board); None when there is none, or it has just gone.
 
         Kernels give all requests of a kept connection to one process.
         """
-        if in_flight == 0:
+        if load == 0:
             return None
         best = min(self._others(), key=self._client.load, default=None)
-        if best is None or self._client.load(best) >= in_flight:
+        if best is None or self._client.load(best) >= load:
             return None
         try:
             return await self._connect(best)

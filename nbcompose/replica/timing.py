@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nbcompose.errors import DeadlineExceeded
 from nbcompose.raised import name_of
+from nbcompose.replica.queueing import Holder
 from nbcompose.replica.threads import Job
 from nbcompose.tracing import CANCELLED, CallContext, Span, new_span_id
 
@@ -27,17 +28,17 @@ def outcome(error: BaseException, context: CallContext) -> str:
 
 
 class TimedCall:
-    """A call of api `name` of a runtime. `job`: where a thread does it."""
+    """A call of an api of a runtime. `job`: where a thread does it."""
 
     __slots__ = (
-        "_arrived", "_context", "_first_item", "_last_item", "_name", "_parent", "_queued", "_runtime", "_start", "job",
+        "_arrived", "_first_item", "_last_item", "_parent", "_queued", "_runtime", "_start", "api", "context", "job",
     )  # fmt: skip
 
-    def __init__(self, runtime: Runtime, name: str, context: CallContext) -> None:
+    def __init__(self, runtime: Runtime, api: str, context: CallContext) -> None:
+        self.api = api
+        self.context = context
         self.job: Job | None = None
         self._runtime = runtime
-        self._name = name
-        self._context = context
         self._parent = context.span_id
         context.span_id = new_span_id()
         self._start = time.time()
@@ -46,7 +47,14 @@ class TimedCall:
         self._first_item: float | None = None
         self._last_item: float | None = None
         runtime.begin()
-        runtime.metrics.started(name)
+        runtime.metrics.started(api)
+
+    @property
+    def holder(self) -> Holder:
+        """As those who wait for its place see it."""
+        paused = self._runtime.pauses(self.job)
+        left = self.context.cancelled or (self.job is not None and self.job.left is not None)
+        return Holder(self.api, self._start, left, paused)
 
     def admitted(self) -> None:
         self._queued = time.perf_counter() - self._arrived
@@ -56,7 +64,7 @@ class TimedCall:
         self._last_item = time.perf_counter() - self._arrived
         if self._first_item is None:
             self._first_item = self._last_item
-        self._runtime.metrics.streamed(self._name)
+        self._runtime.metrics.streamed(self.api)
 
     def ended(self, error: str = "") -> None:
         seconds = time.perf_counter() - self._arrived
@@ -64,10 +72,10 @@ class TimedCall:
             self._queued = self.job.started - self._arrived if self.job.started else seconds
         runtime = self._runtime
         runtime.end()
-        runtime.metrics.finished(self._name, seconds, self._queued, error)
+        runtime.metrics.finished(self.api, seconds, self._queued, error)
         runtime.spans.add(
             Span(
-                self._context.trace_id, self._context.span_id, self._parent, runtime.spec.name, self._name,
+                self.context.trace_id, self.context.span_id, self._parent, runtime.spec.name, self.api,
                 runtime.index, self._start, seconds, self._queued, error, self._first_item, self._last_item,
             )
         )  # fmt: skip

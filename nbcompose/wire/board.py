@@ -1,4 +1,7 @@
-"""The load board: how many calls each replica has in hand, in memory that every process of a graph shares.
+"""The load board: how much each replica has to do, in memory that every process of a graph shares.
+
+A replica writes the number of calls that it has in hand, and of those that hold a worker thread although their caller
+has gone; where those hold all of its threads, `HELD` more, so that any other replica is preferred.
 
 A caller that chooses between replicas looks here: it sees the load that *all* callers make, at the cost of a memory
 read. Each slot has one writer, the replica it was given to.
@@ -13,6 +16,7 @@ import tempfile
 
 SLOTS = 4096
 WIDTH = 4  # bytes of a slot: an unsigned count, in the machine's order
+HELD = 1 << 20  # more than any number of calls
 
 
 class LoadBoard:
@@ -36,8 +40,8 @@ class LoadBoard:
     def __getitem__(self, slot: int) -> int:
         return self._counts[slot]
 
-    def __setitem__(self, slot: int, calls: int) -> None:
-        self._counts[slot] = calls
+    def __setitem__(self, slot: int, load: int) -> None:
+        self._counts[slot] = load
 
     def close(self) -> None:
         self._counts.release()

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
-from nbcompose.errors import Overloaded
+from nbcompose.errors import DeadlineExceeded, Overloaded
 from nbcompose.replica.admission import Admission
+from nbcompose.replica.queueing import Holder
+from nbcompose.tracing import CallContext
+
+
+class Call:
+    """One that wants in."""
+
+    def __init__(self, deadline: float | None = None) -> None:
+        self.api = "write"
+        self.context = CallContext(deadline)
+        self.holder = Holder("write", time.time())
+
+
+CALL = Call()
 
 
 def entering(admission: Admission) -> asyncio.Task[None]:
-    return asyncio.create_task(admission.enter())
+    return asyncio.create_task(admission.enter(Call()))
 
 
 async def test_first_come_first_served_within_the_limit() -> None:
@@ -20,36 +35,36 @@ async def test_first_come_first_served_within_the_limit() -> None:
     await asyncio.wait(tasks[:2])
     assert [t.done() for t in tasks] == [True, True, False, False]
 
-    admission.leave()
+    admission.leave(CALL)
     await tasks[2]
     assert not tasks[3].done()
-    admission.leave()
+    admission.leave(CALL)
     await tasks[3]
-    admission.leave()
-    admission.leave()
+    admission.leave(CALL)
+    admission.leave(CALL)
     assert admission.free
 
 
 async def test_who_finds_the_queue_full_is_turned_away() -> None:
     admission = Admission("Writer", 1, 1)
-    await admission.enter()
+    await admission.enter(CALL)
     waiting = entering(admission)
     await asyncio.sleep(0)
 
     with pytest.raises(Overloaded, match=r"1 calls run \(max_concurrency=1\) and 1 wait \(max_queue=1\)"):
-        await admission.enter()
+        await admission.enter(CALL)
 
-    admission.leave()
+    admission.leave(CALL)
     await waiting
 
 
 async def test_a_place_that_was_handed_to_one_who_gives_up_goes_to_the_next() -> None:
     admission = Admission("Writer", 1, None)
-    await admission.enter()
+    await admission.enter(CALL)
     first, second = entering(admission), entering(admission)
     await asyncio.sleep(0)
 
-    admission.leave()  # the place is the first one's, who has not noticed yet
+    admission.leave(CALL)  # the place is the first one's, who has not noticed yet
     first.cancel()
 
     await second
@@ -58,22 +73,37 @@ async def test_a_place_that_was_handed_to_one_who_gives_up_goes_to_the_next() ->
 
 async def test_one_who_gives_up_is_passed_over() -> None:
     admission = Admission("Writer", 1, None)
-    await admission.enter()
+    await admission.enter(CALL)
     first, second = entering(admission), entering(admission)
     await asyncio.sleep(0)
 
     first.cancel()
-    admission.leave()  # before the first has noticed
+    admission.leave(CALL)  # before the first has noticed
 
     await second
     with pytest.raises(asyncio.CancelledError):
         await first
-    admission.leave()
+    admission.leave(CALL)
     assert admission.free
 
 
 async def test_without_a_limit_everybody_runs() -> None:
     admission = Admission("Writer", None, 0)
     for _ in range(1000):
-        await admission.enter()
+        await admission.enter(CALL)
     assert admission.free
+
+
+async def test_one_whose_time_is_up_is_told_what_it_waited_for() -> None:
+    admission = Admission("Writer", 1, None)
+    await admission.enter(CALL)
+    late = asyncio.create_task(admission.enter(Call(time.monotonic() + 0.05)))
+    after = entering(admission)
+
+    with pytest.raises(
+        DeadlineExceeded, match=r"Writer\.write: waited 0\.\d s of 0\.\d s in the queue for 1 place \(max_"
+    ):
+        await late
+    assert len(admission.queue.waiting) == 1
+    admission.leave(CALL)
+    await after

@@ -23,7 +23,7 @@ class Below:
 
     def __init__(self, error: Exception | None) -> None:
         self.spec = SimpleNamespace(name="Front", traffic=SimpleNamespace(timeout=60.0))
-        self.index, self.in_flight = 0, 0
+        self.index, self.load = 0, 0
         self._error = error
 
     async def invoke(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> None:

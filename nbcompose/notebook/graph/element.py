@@ -103,7 +103,10 @@ def _service(status: Status) -> Node:
     place = " · ".join(filter(None, (status.device, replicas(status))))
     if status.state == "failed" and status.error:
         place = _last_line(status.error)
+    held = sum(h.abandoned for r in status.replicas for h in r.work.held)
     marks = [*(["stale"] if status.stale else []), *(["previous version"] if status.behind else []), status.replacing]
+    if held:
+        marks.append(f"{held} worker{'' if held == 1 else 's'} held")
     return Node(
         key=status.name,
         name=status.name,

@@ -1,0 +1,155 @@
+"""A call that waited for a place says how long, for what, behind what, and what can be done about it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from held_services import Front, Slow, Top
+
+import nbcompose
+from nbcompose.errors import DeadlineExceeded, Overloaded
+from nbcompose.notebook.table import ServicesTable
+from nbcompose.tracing import CallContext, current_call
+from tests.conftest import PATIENCE, Running
+from tests.patience import wait_until
+
+pytestmark = pytest.mark.system
+
+WAYS_OUT = "--threads, --replicas, --timeout"
+
+
+@contextmanager
+def held(running: Running, folder: Path, *services: Any, api: str = "hold") -> Iterator[Any]:
+    """Services, and the only worker of Slow held by a call that somebody waits for."""
+    proxy = running.up(*services)
+    until = str(folder / "go")
+    hold = getattr(running.registry.proxy("Slow"), api)
+    call = running.in_thread(hold, [until] if api == "batched" else until)
+    wait_until((folder / "go.inside").exists, "the call runs")
+    try:
+        yield proxy
+    finally:
+        (folder / "go").touch()
+        call.result(PATIENCE)
+
+
+def in_time(seconds: float, call: Callable[[], Any]) -> Any:
+    """Make a call that has so many seconds."""
+    token = current_call.set(CallContext(time.monotonic() + seconds))
+    try:
+        return call()
+    finally:
+        current_call.reset(token)
+
+
+def post(running: Running, service: str, api: str, seconds: float) -> httpx.Response:
+    url = f"{running.registry.url(service)}/{api}"
+    return httpx.post(url, json={}, headers={"X-Request-Timeout": str(seconds)})
+
+
+def words(api: str, seconds: str, behind: str = r"hold \(for \d+\.\d s\)") -> str:
+    return (
+        rf"Slow\.{api}: waited {seconds} s of {seconds} s in the queue for 1 worker thread, behind {behind}: {WAYS_OUT}"
+    )
+
+
+@pytest.mark.parametrize("api", ["quick", "items"])
+def test_a_call_for_which_there_was_no_thread(running: Running, tmp_path: Path, api: str) -> None:
+    with held(running, tmp_path, Slow) as slow:
+        with pytest.raises(DeadlineExceeded, match=words(api, r"4\.0")):
+            in_time(4.0, lambda: list(getattr(slow, api)()))
+        response = post(running, "Slow", "quick", 4.0)
+        assert response.status_code == 504
+        assert response.json()["error"]["message"].startswith("Slow.quick: waited 4.0 s of 4.0 s in the queue for 1 ")
+
+
+@pytest.mark.parametrize(("top", "api"), [(Front, "quick"), (Front, "quick_async"), (Front, "items"), (Top, "quick")])
+def test_one_far_below_the_one_that_was_made(running: Running, tmp_path: Path, top: Any, api: str) -> None:
+    said = "waited 4.0 s of 4.0 s in the queue for 1 worker thread, behind hold"
+    with held(running, tmp_path, top, *[s for s in (Front,) if s is not top], Slow) as proxy:
+        with pytest.raises(DeadlineExceeded, match=re.escape(said)):
+            in_time(4.0, lambda: list(proxy.items()) if api == "items" else getattr(proxy, api)())
+        response = post(running, top.name, api, 4.0)
+        text = response.text if api == "items" else response.json()["error"]["message"]
+        assert said in text
+
+
+def test_those_before_it_are_counted(running: Running, tmp_path: Path) -> None:
+    with held(running, tmp_path, Slow) as slow:
+        others = [running.in_thread(slow.quick) for _ in range(5)]
+        running.until("Slow", lambda s: s.waiting == 5)
+        with pytest.raises(
+            DeadlineExceeded, match=words("quick", r"4\.0", r"hold \(for \d+\.\d s\) and 5 that came .*")
+        ):
+            in_time(4.0, slow.quick)
+    assert [call.result(PATIENCE) for call in others] == [1] * 5
+
+
+LIMITS = {"max_concurrency": 1, "max_queue": 1, "timeout": 600}
+
+
+def test_a_call_that_was_not_let_in(running: Running, tmp_path: Path) -> None:
+    said = (
+        r"Slow\.quick: waited 4\.0 s of 4\.0 s in the queue for 1 place \(max_concurrency=1\), behind hold \(for .*\): "
+        "--max-concurrency, --replicas, --timeout"
+    )
+    with (
+        held(running, tmp_path, nbcompose.service(threads=2, traffic=LIMITS)(Slow.inner)) as slow,
+        pytest.raises(DeadlineExceeded, match=said),
+    ):
+        in_time(4.0, slow.quick)
+
+
+def test_a_call_that_was_turned_away(running: Running, tmp_path: Path) -> None:
+    with held(running, tmp_path, nbcompose.service(threads=2, traffic=LIMITS)(Slow.inner)) as slow:
+        waiting = running.in_thread(slow.quick)
+        running.until("Slow", lambda s: s.waiting == 1)
+        with pytest.raises(Overloaded, match=r"1 wait \(max_queue=1\), behind hold \(for \d+\.\d s\); try again later"):
+            slow.quick()
+    assert waiting.result(PATIENCE) == 1
+
+
+def test_a_call_that_waited_for_a_batch(running: Running, tmp_path: Path) -> None:
+    with held(running, tmp_path, Slow, api="batched") as slow:
+        said = r"Slow\.batched: waited 4\.0 s of 4\.0 s in the queue for a batch of it .*, behind batched \(for .*\)"
+        with pytest.raises(DeadlineExceeded, match=said):
+            in_time(4.0, lambda: slow.batched(["unused"]))
+
+
+def test_a_queue_is_shown_while_there_is_one(running: Running, tmp_path: Path) -> None:
+    with held(running, tmp_path, Slow) as slow:
+        others = [running.in_thread(slow.quick) for _ in range(3)]
+        status = running.until("Slow", lambda s: s.waiting == 3)
+        assert "3 calls wait for a place, for up to " in repr(ServicesTable([status]))
+        [held_by] = status.replicas[0].work.held
+        assert (held_by.api, held_by.abandoned) == ("hold", False)
+        metrics = httpx.get(f"{running.registry.url('Slow')}/metrics").text
+        assert 'nbcompose_queue_calls{replica="0",service="Slow"} 3.0' in metrics
+        assert "nbcompose_queue_longest_seconds{" in metrics
+    for call in others:
+        call.result(PATIENCE)
+    status = running.until("Slow", lambda s: s.waiting == 0)
+    assert "wait" not in repr(ServicesTable([status]))
+
+
+def test_many_at_once(running: Running) -> None:
+    """The input of the report: 30 calls of half a second, five seconds for each."""
+    slow = running.up(nbcompose.service(traffic={"timeout": 4})(Sleeps))
+    calls = [running.in_thread(slow.half) for _ in range(16)]
+    failures = [error for call in calls if (error := call.exception(PATIENCE)) is not None]
+    assert 7 <= len(failures) < 16
+    texts = [str(error) for error in failures if "in the queue for 1 worker thread, behind half (for" in str(error)]
+    assert len(texts) >= len(failures) - 1  # one may be at work when its time is up
+
+
+class Sleeps:
+    @nbcompose.api
+    def half(self) -> None:
+        time.sleep(0.5)

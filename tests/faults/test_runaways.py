@@ -1,0 +1,212 @@
+"""Calls that run on after their callers have gone: they are shown, routed round, ended; or the replica is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from held_services import Runaway
+
+import nbcompose
+from nbcompose import switchboard
+from nbcompose.calling.portal import background
+from nbcompose.capture.packing import deployment_of
+from nbcompose.engine import supervisor
+from nbcompose.errors import DeadlineExceeded
+from nbcompose.host import memory
+from nbcompose.notebook.graph.model import snapshot
+from nbcompose.notebook.table import ServicesTable
+from nbcompose.tracing import CallContext, current_call
+from tests.conftest import PATIENCE, Running, wait_for_end
+from tests.patience import wait_until
+
+pytestmark = pytest.mark.system
+
+
+def runaway(**options: Any) -> nbcompose.Service:
+    traffic = {"timeout": 600, "interrupt_after": 0, "replace_after": 0, **options.pop("traffic", {})}
+    return nbcompose.service(traffic=traffic, **options)(Runaway.inner)
+
+
+def by_deadline(running: Running, api: str, *arguments: Any) -> None:
+    """Make a call whose time is up while it runs."""
+    call = getattr(running.registry.proxy("Runaway"), api)
+    token = current_call.set(CallContext(time.monotonic() + 0.5))
+    with pytest.raises(DeadlineExceeded):
+        list(call(*arguments)) if api == "yields" else call(*arguments)
+    current_call.reset(token)
+
+
+def by_interrupt(running: Running, api: str, *arguments: Any) -> None:
+    proxy = running.registry.proxy("Runaway")
+    call = asyncio.run_coroutine_threadsafe(getattr(proxy.to_async, api)(*arguments), background().loop)
+    running.until("Runaway", lambda s: any(r.threads_busy for r in s.replicas))
+    call.cancel()
+
+
+def by_http(running: Running, api: str) -> None:
+    url = f"{running.registry.url('Runaway')}/{api}"
+    body = {"values": [1]} if api == "batched" else {}
+    with contextlib.suppress(httpx.TransportError):
+        response = httpx.post(url, json=body, headers={"X-Request-Timeout": "0.5"})
+        assert response.status_code == 504 or "DeadlineExceeded" in response.text
+
+
+def abandoned(running: Running) -> Any:
+    """The status once a worker is held by a call whose caller has gone."""
+    return running.until("Runaway", lambda s: any(h.abandoned for r in s.replicas for h in r.work.held))
+
+
+@pytest.mark.parametrize(("leave", "api"), [
+    (by_deadline, "loop"), (by_interrupt, "loop"), (by_http, "loop"), (by_deadline, "yields"), (by_http, "yields"),
+    (by_http, "batched"),
+])  # fmt: skip
+def test_a_call_that_runs_on_is_ended(running: Running, leave: Callable[..., None], api: str) -> None:
+    proxy = running.up(runaway(traffic={"interrupt_after": 0.2}))
+    before = proxy.pid()
+    leave(running, api)
+    assert proxy.ok() == before
+    if api == "loop":
+        assert proxy.ends() == ["CallInterrupted"]
+    running.until("Runaway", lambda s: all(not r.work.held and r.threads_busy == 0 for r in s.replicas))
+    assert running.registry.status("Runaway").restarts == 0
+
+
+def test_not_one_that_must_not_be(running: Running, tmp_path: Path) -> None:
+    proxy = running.up(runaway(traffic={"interrupt_after": 0.1}, threads=2))
+    by_deadline(running, "spared", str(tmp_path / "go"))
+    abandoned(running)
+    by_deadline(running, "loop")
+    wait_until(lambda: proxy.ends() == ["CallInterrupted"], "the other one has been interrupted")
+    running.until("Runaway", lambda s: [h.api for h in s.replicas[0].work.held] == ["spared"])
+    (tmp_path / "go").touch()
+
+
+def test_not_where_it_is_turned_off_and_not_one_that_is_waited_for(running: Running) -> None:
+    proxy = running.up(runaway(traffic={"interrupt_after": 0.1}, threads=2))
+    waited_for = running.in_thread(proxy.loop)
+    by_deadline(running, "loop")
+    wait_until(lambda: proxy.ends() == ["CallInterrupted"], "the one that nobody waits for has been interrupted")
+    assert not waited_for.done()
+
+
+def test_what_holds_a_worker_is_shown(running: Running) -> None:
+    proxy = running.up(runaway())
+    by_deadline(running, "loop")
+    status = abandoned(running)
+    assert "; loop holds a worker for" in repr(ServicesTable([status]))
+    [shown] = snapshot([status], {})["services"]
+    assert any("loop holds a worker for" in note for note in shown["notes"])
+    said = r"in the queue for 1 worker thread, behind loop \(for \d+\.\d s, its caller has gone\): --threads"
+    token = current_call.set(CallContext(time.monotonic() + 4))
+    with pytest.raises(DeadlineExceeded, match=said):
+        proxy.ok()
+    current_call.reset(token)
+
+
+@pytest.mark.parametrize("held", [1, 2])
+def test_calls_go_to_replicas_that_have_a_free_worker(running: Running, held: int) -> None:
+    proxy = running.up(runaway(replicas=held + 1))
+    for n in range(1, held + 1):
+        while True:
+            by_deadline(running, "loop")
+            status = running.until("Runaway", lambda s: any(h.abandoned for r in s.replicas for h in r.work.held))
+            if sum(any(h.abandoned for h in r.work.held) for r in status.replicas) >= n:
+                break
+    running.until("Runaway", lambda s: sum(r.threads_busy for r in s.replicas) == held)
+    free = {proxy.ok() for _ in range(40)}
+    url = f"{running.registry.url('Runaway')}/ok"
+    free |= {httpx.post(url, json={}).json() for _ in range(20)}
+    calls = [running.in_thread(proxy.ok) for _ in range(40)]
+    free |= {call.result(PATIENCE) for call in calls}
+    assert len(free) == 1
+
+
+# -- what cannot be interrupted
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner looks often."""
+    monkeypatch.setattr(switchboard, "LOOK", 0.05)
+
+
+def hold_up(running: Running, folder: Path) -> int:
+    """Have all workers of the only replica held by C code that nobody waits for; the pid."""
+    pid: int = running.registry.proxy("Runaway").pid()
+    by_interrupt_once(running, folder)
+    abandoned(running)
+    return pid
+
+
+def by_interrupt_once(running: Running, folder: Path) -> None:
+    proxy = running.registry.proxy("Runaway")
+    call = asyncio.run_coroutine_threadsafe(proxy.to_async.stuck(str(folder / "inside")), background().loop)
+    wait_until((folder / "inside").exists, "it is there")
+    call.cancel()
+
+
+@pytest.mark.parametrize("stop_first", [False, True])
+def test_a_replica_of_which_all_workers_are_held_is_replaced(
+    running: Running, tmp_path: Path, eager: None, stop_first: bool
+) -> None:
+    running.registry.deploy(deployment_of(runaway(traffic={"replace_after": 0.3})), stop_first=stop_first)
+    assert running.registry.wait("Runaway").state == "ready"
+    proxy = running.registry.proxy("Runaway")
+    before = hold_up(running, tmp_path)
+    status = running.until("Runaway", lambda s: s.restarts == 1 and s.state == "ready")
+    assert proxy.ok() != before
+    wait_for_end(before)
+    assert "replaced" in status.error
+    assert "stuck" in status.error
+
+
+def test_at_most_once_in_ten_minutes(running: Running, tmp_path: Path, eager: None) -> None:
+    running.up(runaway(traffic={"replace_after": 0.2}))
+    first = hold_up(running, tmp_path)
+    running.until("Runaway", lambda s: s.restarts == 1 and s.state == "ready")
+    wait_for_end(first)
+    running.until("Runaway", lambda s: not any(r.work.held for r in s.replicas))
+    (tmp_path / "inside").unlink()
+    pid = hold_up(running, tmp_path)
+    status = running.until("Runaway", lambda s: any("since one was" in note for note in s.notes))
+    assert "is stuck (stuck runs on for nobody): not replaced" in status.notes[0]
+    assert running.registry.proxy("Runaway").pid() == pid
+
+
+def test_not_where_there_is_no_room_for_two(
+    running: Running, tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.up(runaway(traffic={"replace_after": 0.2}))
+    monkeypatch.setattr(memory, "available", lambda: 0)
+    pid = hold_up(running, tmp_path)
+    running.until("Runaway", lambda s: any("no room" in note for note in s.notes))
+    assert running.registry.proxy("Runaway").pid() == pid
+
+
+def test_not_because_of_calls_that_are_waited_for(
+    running: Running, tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = running.up(runaway(traffic={"replace_after": 0.2}, threads=2))
+    running.in_thread(proxy.stuck, str(tmp_path / "waited for"))
+    pid = hold_up(running, tmp_path)
+    looked = threading.Event()
+    looks = itertools.count()
+    look = supervisor.Supervisor.look
+
+    def counted(self: supervisor.Supervisor) -> bool:
+        if next(looks) == 20:
+            looked.set()
+        return look(self)
+
+    monkeypatch.setattr(supervisor.Supervisor, "look", counted)
+    assert looked.wait(PATIENCE)
+    assert proxy.pid() == pid
