@@ -131,9 +131,11 @@ def unix_time(moment: float) -> float:
 
 
 def seconds(count: float) -> str:
-    """E.g. "0.4 s", "40 s", "12 min"."""
+    """E.g. "0.05 s", "4.2 s", "40 s", "12 min"."""
+    if count < 0.95:
+        return f"{max(count, 0.0):.1g} s"
     if count < 9.95:
-        return f"{max(count, 0.0):.1f} s"
+        return f"{count:.1f} s"
     return f"{count:.0f} s" if count < 600 else f"{count / 60:.0f} min"
 
 

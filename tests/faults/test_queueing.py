@@ -54,7 +54,7 @@ def post(running: Running, service: str, api: str, seconds: float) -> httpx.Resp
     return httpx.post(url, json={}, headers={"X-Request-Timeout": str(seconds)})
 
 
-def words(api: str, seconds: str, behind: str = r"hold \(for \d+\.\d s\)") -> str:
+def words(api: str, seconds: str, behind: str = r"hold \(for [\d.]+ s\)") -> str:
     return (
         rf"Slow\.{api}: waited {seconds} s of {seconds} s in the queue for 1 worker thread, behind {behind}: {WAYS_OUT}"
     )
@@ -86,7 +86,7 @@ def test_those_before_it_are_counted(running: Running, tmp_path: Path) -> None:
         others = [running.in_thread(slow.quick) for _ in range(5)]
         running.until("Slow", lambda s: s.waiting == 5)
         with pytest.raises(
-            DeadlineExceeded, match=words("quick", r"4\.0", r"hold \(for \d+\.\d s\) and 5 that came .*")
+            DeadlineExceeded, match=words("quick", r"4\.0", r"hold \(for [\d.]+ s\) and 5 that came .*")
         ):
             in_time(4.0, slow.quick)
     assert [call.result(PATIENCE) for call in others] == [1] * 5
@@ -111,7 +111,7 @@ def test_a_call_that_was_turned_away(running: Running, tmp_path: Path) -> None:
     with held(running, tmp_path, nbcompose.service(threads=2, traffic=LIMITS)(Slow.inner)) as slow:
         waiting = running.in_thread(slow.quick)
         running.until("Slow", lambda s: s.waiting == 1)
-        with pytest.raises(Overloaded, match=r"1 wait \(max_queue=1\), behind hold \(for \d+\.\d s\); try again later"):
+        with pytest.raises(Overloaded, match=r"1 wait \(max_queue=1\), behind hold \(for [\d.]+ s\); try again later"):
             slow.quick()
     assert waiting.result(PATIENCE) == 1
 

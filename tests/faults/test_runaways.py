@@ -105,7 +105,7 @@ def test_what_holds_a_worker_is_shown(running: Running) -> None:
     assert "; loop holds a worker for" in repr(ServicesTable([status]))
     [shown] = snapshot([status], {})["services"]
     assert any("loop holds a worker for" in note for note in shown["notes"])
-    said = r"in the queue for 1 worker thread, behind loop \(for \d+\.\d s, its caller has gone\): --threads"
+    said = r"in the queue for 1 worker thread, behind loop \(for [\d.]+ s, its caller has gone\): --threads"
     token = current_call.set(CallContext(time.monotonic() + 4))
     with pytest.raises(DeadlineExceeded, match=said):
         proxy.ok()
