@@ -717,7 +717,9 @@ def test_uploads_of_an_owner_that_was_killed_are_removed_by_the_next_and_those_i
     with holding("first") as (living, kept):
         with holding("second") as (killed, left):
             pid = httpx.post(f"{killed.url}/pid").json()
+            os.kill(pid, signal.SIGSTOP)  # else it may see the owner's end in time to remove it itself
             killed.process.kill()
+            os.kill(pid, signal.SIGKILL)
             wait_for_end(pid)
             assert left.exists()
         with serving_process("limited_services:Below", "--port", "0", TMPDIR=str(place)):

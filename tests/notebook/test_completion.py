@@ -27,7 +27,7 @@ class Other:
 
 def test_options_of_the_cell_magic(notebook: Notebook) -> None:
     assert {"--device", "--replicas", "--no-wait"} <= set(notebook.complete("%%service "))
-    assert notebook.complete("%%service --re") == ["--replace", "--replicas"]
+    assert notebook.complete("%%service --re") == ["--replace", "--replace-after", "--replicas"]
     assert notebook.complete("%%service --replace ") == ["start-first", "stop-first"]
     assert "--replicas" not in notebook.complete("%%service --replicas 2 --re")
     assert notebook.complete("%%service --env A=1 --en") == ["--env"]
