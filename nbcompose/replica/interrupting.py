@@ -7,13 +7,13 @@ returns.
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import threading
 from types import FrameType
 from typing import Generic, TypeVar
 
 from nbcompose.errors import CallInterrupted
+from nbcompose.host import async_exceptions
 
 __all__ = ["CallInterrupted", "Interruptible"]
 
@@ -66,7 +66,7 @@ class Interruptible(Generic[T]):
 
     def _withdraw(self) -> None:
         self._pending = False
-        _send(self.thread, None)
+        async_exceptions.withdraw(self.thread)
 
     # -- in another one
 
@@ -76,7 +76,7 @@ class Interruptible(Generic[T]):
             if self.job is not job or self.paused or self._imports():
                 return False
             self._pending = True
-            _send(self.thread, CallInterrupted)
+            async_exceptions.send(self.thread, CallInterrupted)
             if self._imports():  # it has got there meanwhile
                 self._withdraw()
                 return False
@@ -89,8 +89,3 @@ class Interruptible(Generic[T]):
                 return True
             frame = frame.f_back
         return False
-
-
-def _send(thread: int, error: type[BaseException] | None) -> None:
-    what = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)

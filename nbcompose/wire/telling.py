@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import itertools
 import sysconfig
 import threading
@@ -21,6 +20,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from nbcompose.errors import RemoteTraceback
+from nbcompose.host import async_exceptions
 from nbcompose.raised import MAX_NAME, MAX_TEXT, Enough, clipped, in_short, name_of, text_of
 from nbcompose.wire.codec import is_plain
 
@@ -277,4 +277,4 @@ async def aside(tell: Callable[[], T], instead: Callable[[], T]) -> T:
 def _interrupt(thread: threading.Thread) -> None:
     """Ends Python code that goes on and on; it is nothing but the user's `__str__`, or the like, that runs there."""
     if thread.ident is not None and thread.is_alive():
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Enough))
+        async_exceptions.send(thread.ident, Enough)

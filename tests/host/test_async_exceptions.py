@@ -1,0 +1,77 @@
+"""Exceptions that are sent to other threads, and what they leave behind: nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from nbcompose.host import async_exceptions
+from tests.patience import PATIENCE
+
+
+class Sent(BaseException):
+    pass
+
+
+class Busy(threading.Thread):
+    """Runs Python code until something is raised in it, or it is told to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs, self.ends, self.raised = threading.Event(), False, False
+
+    def run(self) -> None:
+        try:
+            self.runs.set()
+            while not self.ends:
+                pass
+        except Sent:
+            self.raised = True
+
+
+def test_it_is_raised_in_the_other_thread() -> None:
+    thread = Busy()
+    thread.start()
+    assert thread.runs.wait(PATIENCE)
+    assert thread.ident is not None
+    async_exceptions.send(thread.ident, Sent)
+    thread.join(PATIENCE)
+    assert thread.raised
+
+
+# A thread that waits in C for a lock takes nothing; one that has ended takes nothing either.
+PROGRAM = """
+import sys, threading
+from nbcompose.host import async_exceptions
+
+class Sent(BaseException):
+    pass
+
+lock = threading.Lock()
+lock.acquire()
+waits = threading.Thread(target=lock.acquire, daemon=True)
+waits.start()
+async_exceptions.send(waits.ident, Sent)
+if "withdraw" in sys.argv:
+    async_exceptions.withdraw(waits.ident)
+if "end" in sys.argv:
+    lock.release()
+    waits.join()
+
+def traced():
+    return "went on"
+
+sys.settrace(lambda *_: None)
+print(traced())
+"""
+
+
+@pytest.mark.parametrize("then", ["wait", "withdraw", "end"])
+def test_what_is_traced_goes_on(then: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM, then], check=True, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert ran.stdout == "went on\n"
