@@ -214,7 +214,7 @@ def script(cells: Sequence[Cell]) -> Slice | None:
         return None
 
 
-@settings(max_examples=250, derandomize=True)
+@settings(max_examples=160, derandomize=True)
 @given(st.lists(sources(), min_size=2, max_size=12), SERVICES, st.integers(0, 12))
 def test_what_the_notebook_answers_its_script_answers(cells: list[str], service: str, at: int) -> None:
     texts, answer = running([*FIRST, *cells[:at], service, *cells[at:]])
@@ -245,7 +245,7 @@ def watched(texts: Sequence[str]) -> tuple[int | None, Any, list[Looked]]:
         return len(texts), None, seen
 
 
-@settings(max_examples=125, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 @given(
     st.lists(st.lists(sources(), min_size=1, max_size=3).map("\n".join), min_size=1, max_size=6), SERVICES, st.data()
 )
@@ -267,7 +267,7 @@ def test_a_live_notebook_whose_values_were_looked_at(cells: list[str], service: 
         assert run(again, "app") == (None, answer), "\n".join(again)
 
 
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=130, derandomize=True)
 @given(st.lists(sources(), min_size=2, max_size=8), SERVICES, st.data())
 def test_cells_that_run_again(cells: list[str], service: str, data: st.DataObject) -> None:
     """Runs of a few cells, some again and again; a script of them answers what the last state answers."""

@@ -100,6 +100,7 @@ def test_a_cell_that_is_hard_to_read(
         assert "cell 1" in said.err or "cell 2" in said.err
 
 
+@pytest.mark.system
 def test_no_traceback_of_ours_at_the_command_line(tmp_path: Path) -> None:
     for cells in ([code(ODD["terms"]), code(NEEDS)], [code(3)]):
         path = write(tmp_path, cells)
@@ -127,7 +128,7 @@ cells = st.one_of(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.one_of(anything, st.lists(cells, max_size=4)), st.one_of(st.just({}), anything))
 @example([code("a = 1", id=[1]), code("b = 2", id=[1])], {"kernelspec": 3, "language_info": "x"})
 @example([code("value = 1", id="same"), code(NEEDS, id="same")], {})
