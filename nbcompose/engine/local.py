@@ -89,7 +89,7 @@ class _Ends(NamedTuple):
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # Not cancelled itself: uvloop would then close the file, and Python once more, whatever is there by then.
+            # Not cancelled itself: whichever of the two has not been begun would stay open.
             await asyncio.wait([opening])
             opening.result().close()
             raise

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import io
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
+
+import uvloop
 
 from nbcompose.host.forked import keep_from_children
 
@@ -65,6 +67,8 @@ async def read_lines(fd: int, on_line: Callable[[str], None]) -> tuple[asyncio.B
 
     Returns what closes the reading, and a future that is done once the last line has been taken in.
     """
-    pipe = keep_from_children(os.fdopen(fd, "rb", buffering=0))
-    transport, protocol = await asyncio.get_running_loop().connect_read_pipe(lambda: _Lines(on_line), pipe)
+    loop = asyncio.get_running_loop()
+    # uvloop closes the number, and then has the object close it once more: what another thread has opened meanwhile.
+    pipe = keep_from_children(io.FileIO(fd, closefd=not isinstance(loop, uvloop.Loop)))
+    transport, protocol = await loop.connect_read_pipe(lambda: _Lines(on_line), pipe)
     return transport, protocol.ended

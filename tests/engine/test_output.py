@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 
 import pytest
+import uvloop
 
 from nbcompose.engine.output import LINE_LIMIT, Log, read_lines
+from tests.patience import PATIENCE
 
 
 async def lines_of(*pieces: bytes) -> list[str]:
@@ -43,6 +46,36 @@ async def test_a_line_without_end_is_cut() -> None:
     assert "".join(found[:-1]) == "x" * 32768 * 5
     assert max(map(len, found)) == LINE_LIMIT
     assert found[-1] == "after"
+
+
+def test_the_end_of_a_pipe_closes_no_file_that_another_thread_has_opened() -> None:
+    done, lost = threading.Event(), []
+
+    def open_and_close() -> None:
+        while not done.is_set() and not lost:
+            fd = os.open(os.devnull, os.O_RDONLY)
+            try:
+                os.fstat(fd)
+                os.close(fd)
+            except OSError as error:
+                lost.append(error)
+
+    async def read_many() -> None:
+        async with asyncio.timeout(PATIENCE):
+            for _ in range(1000):
+                await lines_of(b"one\n")
+
+    others = [threading.Thread(target=open_and_close) for _ in range(2)]
+    for thread in others:
+        thread.start()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(read_many())
+    finally:
+        done.set()
+        for thread in others:
+            thread.join()
+    assert lost == []
 
 
 def test_a_log_keeps_the_last_lines() -> None:
