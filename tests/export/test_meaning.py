@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
@@ -180,6 +181,12 @@ OTHERS = (
 )
 SERVICES = st.builds(str.format, st.sampled_from([SERVICE, CALLING, OBJECTS, OTHERS]), x=NAMES, y=NAMES, z=NAMES)
 
+DECORATOR = """def keep(value):
+    def decorate(decorated):
+        decorated.kept = value
+        return decorated
+    return decorate"""
+
 
 def run(texts: Sequence[str], name: str = "__main__") -> tuple[int | None, Any]:
     """The index of the first that fails, and what the service answers."""
@@ -279,3 +286,52 @@ def test_cells_that_run_again(cells: list[str], service: str, data: st.DataObjec
         event("exported")
         again = [s.text for s in found.statements]
         assert run(again, "app") == (None, answer), "\n".join(again)
+
+
+@pytest.mark.parametrize(
+    ("cell", "keeps", "call"),
+    [
+        pytest.param("c = [0]", "d = c", "d.append(1)", id="another name"),
+        pytest.param("c = [0]", "d = (c,)", "d[0].append(1)", id="a tuple"),
+        pytest.param("c = [0]", "d = c.append", "d(1)", id="a bound method"),
+        pytest.param("c = [0]", "from functools import partial\nd = partial(list.append, c)", "d(1)", id="a partial"),
+        pytest.param("c = [0]", "d = lambda v=c: v.append(1)", "d()", id="a lambda's default"),
+        pytest.param("c = [0]", "def d(v=c): v.append(1)", "d()", id="a default"),
+        pytest.param("c = [0]", "async def d(*, v=c): v", "d.__kwdefaults__['v'].append(1)", id="a keyword's default"),
+        pytest.param(
+            "c = [0]", "def outer(w):\n    def d(v=w): v.append(1)\n    return d\nd = outer(c)", "d()", id="closure"
+        ),
+        pytest.param("c = [0]", "class D: x = c", "D.x.append(1)", id="an attribute of a class"),
+        pytest.param("c = [0]", "class D:\n    class E: x = c", "D.E.x.append(1)", id="a class within"),
+        pytest.param("c = [0]", "class D:\n    def m(self, v=c): v.append(1)", "D().m()", id="a method's default"),
+        pytest.param(
+            "c = [0]", f"{DECORATOR}\n@keep(c)\ndef d(): pass", "d.kept.append(1)", id="a decorator of a function"
+        ),
+        pytest.param(
+            "c = [0]", f"{DECORATOR}\n@keep(c)\nclass D: pass", "D.kept.append(1)", id="a decorator of a class"
+        ),
+        pytest.param("class c: x = [0]", "d = c()", "d.x.append(1), c.x", id="an object of a class"),
+        pytest.param("def c(v=[0]):\n    v.append(1)\n    return v", "d = c", "d(), c()", id="a function"),
+    ],
+)
+@pytest.mark.parametrize("looked", [True, False], ids=["live", "file"])
+def test_what_keeps_a_value_does_not_get_the_one_of_a_later_run(cell: str, keeps: str, call: str, looked: bool) -> None:
+    """A cell runs again, and one that keeps what it had made does not."""
+    service = f"%%service\nclass A:\n    @api\n    def f(self): return [{call}, c if isinstance(c, list) else 0]"
+    texts = [*FIRST, cell, keeps, cell, service]
+    failed, answer, seen = watched(texts)
+    assert failed is None
+    keys = {text: f"k{n}" for n, text in enumerate(dict.fromkeys(texts))}
+    looks = seen if looked else [None] * len(texts)
+    found = script([Cell(keys[t], f"In [{n}]", t, looked=s) for n, (t, s) in enumerate(zip(texts, looks, strict=True))])
+    assert found is not None
+    assert run([s.text for s in found.statements], "app") == (None, answer)
+
+
+@pytest.mark.parametrize("between", ["d = len(c)", "def d(): return c", "d = 1"])
+def test_a_value_that_nobody_keeps_is_made_once(between: str) -> None:
+    texts = [*FIRST, "c = [0]", between, "c = [0]", SERVICE.format(x="c", y="d", z="c")]
+    keys = {text: f"k{n}" for n, text in enumerate(dict.fromkeys(texts))}
+    found = script([Cell(keys[text], f"In [{n}]", text) for n, text in enumerate(texts)])
+    assert found is not None
+    assert [s.text for s in found.statements].count("c = [0]") == 1

@@ -16,7 +16,7 @@ from nbcompose.export.reading import effects
 from nbcompose.export.reading.binding import Names
 from nbcompose.export.reading.branches import Branches
 from nbcompose.export.reading.effects import Held, Touch, last, root
-from nbcompose.export.reading.scopes import Scope, bound_in, function_scope, names_of_import
+from nbcompose.export.reading.scopes import FUNCTIONS, Scope, bound_in, function_scope, names_of_import
 
 __all__ = ["Names", "names_of"]
 
@@ -196,8 +196,7 @@ class _Reader(Branches):
             with self._inside(function_scope(node, self.scope), later=True):
                 self._all(node.body)
         self._bind(node.name)
-        for default in (*node.args.defaults, *node.args.kw_defaults):
-            self._alias(ast.Name(node.name, ast.Store()), default)
+        self._keeps(node.name, node)
 
     visit_AsyncFunctionDef = visit_FunctionDef
 
@@ -210,8 +209,22 @@ class _Reader(Branches):
             with self._inside(Scope("class", self.scope)):
                 self._all(node.body)
         self._bind(node.name)
-        for attribute in node.body:
-            self._alias(ast.Name(node.name, ast.Store()), getattr(attribute, "value", None))
+        self._keeps(node.name, node)
+
+    def _keeps(self, name: str, node: ast.AST) -> None:
+        """A function has its defaults, a class its attributes and methods; decorators may keep what they were given."""
+        values: list[ast.AST | None] = []
+        if isinstance(node, FUNCTIONS):
+            values = [*node.args.defaults, *node.args.kw_defaults]
+        elif isinstance(node, ast.ClassDef):
+            for attribute in node.body:
+                self._keeps(name, attribute)
+        else:
+            values = [getattr(node, "value", None)]
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            values += [d for d in node.decorator_list if isinstance(d, ast.Call)]
+        for value in values:
+            self._alias(ast.Name(name, ast.Store()), value)
 
     def visit_TypeAlias(self, node: ast.AST) -> None:
         """`type X = ...`: evaluated when somebody asks for it."""

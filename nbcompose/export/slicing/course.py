@@ -13,7 +13,7 @@ from nbcompose.export.reading.effects import Touch
 from nbcompose.export.reading.scopes import FUNCTIONS
 from nbcompose.export.reading.statements import Statement
 from nbcompose.export.slicing.altering import Altering
-from nbcompose.export.slicing.values import DEFINITIONS, END, IMPORTS, Values
+from nbcompose.export.slicing.values import DEFINITIONS, END, IMPORTS, Values, is_plain
 
 Quiet = tuple[str, str]  # the label of a cell's run, and a name
 
@@ -49,6 +49,7 @@ class Course:
         self._again: dict[int, bool] = {}
         self._reads: dict[int, set[str]] = {}
         self._affects: dict[int, set[str]] = {}
+        self._kept_by: dict[int, set[str]] = {}
         self._quiet: dict[Quiet, list[int]] = {}
         self._anything: list[int] = []
         self._frozen = frozen
@@ -118,6 +119,10 @@ class Course:
     def affects(self, index: int) -> set[str]:
         """The names that a statement, or what it calls, binds or alters."""
         return self._affects[index]
+
+    def kept_by(self, index: int) -> set[str]:
+        """The names that hold what a statement's own names stood for until it bound them anew."""
+        return self._kept_by[index]
 
     def may_read(self, index: int) -> set[str]:
         """The names that a statement reads by itself: all that there are, where it may set or read any."""
@@ -194,6 +199,8 @@ class Course:
         if index in self._anything[-1:]:
             for name in self._events.keys() - names.defines - bound - changed:
                 self._event(name, index, "quiet" if self._is_quiet(name, index) else "perhaps")
+        # Of a function or class that is made again, only what can be altered makes a difference.
+        self._kept_by[index] = self._values.kept_by(names.defines, parts=is_plain(statement))
         hands = partial(self._altering.hands, index=index)
         returned = [held for c in called for held in c.returns if hands(held)]
         read = [name for name in names.reads if self._altering.is_value(name, index)]

@@ -76,7 +76,8 @@ def _is_again(course: Course, first: int, index: int, between: list[int]) -> boo
     if one.cell.key != again.cell.key and not is_plain(again):
         return False
     involved = course.affects(index) | course.reads(index)
-    return not any(involved & (course.affects(i) | course.statements[i].deletes) for i in between)
+    kept_by = course.kept_by(index)  # `c = []; d = c; c = []`: the second is another list
+    return not any((involved | kept_by) & course.affects(i) or involved & course.statements[i].deletes for i in between)
 
 
 def _refuse_repeated(needs: Needs, kept: list[int]) -> None:

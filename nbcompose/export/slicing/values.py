@@ -42,6 +42,12 @@ class Values:
         altered = of.all if parts else of.own
         return {name, *(other for other, others in self._objects.items() if altered & others.all)}
 
+    def kept_by(self, names: Iterable[str], *, parts: bool) -> set[str]:
+        """Other names that hold what these stand for; `parts`: only what that holds."""
+        of = [self._objects[name] for name in names if name in self._objects]
+        kept = set[int | str]().union(*(o.parts if parts else o.all for o in of))
+        return {other for other, objects in self._objects.items() if kept & objects.all}.difference(names)
+
     def follow(
         self, statement: Statement, altered: Iterable[str], returned: Iterable[Held], hands: Hands, read: Iterable[str]
     ) -> None:
@@ -72,8 +78,8 @@ class Values:
         if isinstance(statement.node, IMPORTS):
             return Objects({f"module {origin}" for bound, origin in origins(statement.node) if bound == name})
         objects = Objects() if is_constant(statement.node) else Objects({next(self._new)})
-        if isinstance(statement.node, ast.ClassDef) and any(_is_kept(s) for s in statement.node.body):
-            objects.parts.add(next(self._new))  # what its instances share
+        if _keeps_something(statement.node):
+            objects.parts.add(next(self._new))  # what all calls share, or all instances
         for held in aliases:
             other = self._objects.get(held.name, Objects())
             if held.how == "is":
@@ -108,9 +114,17 @@ def is_constant(node: ast.stmt) -> bool:
     return isinstance(node, ast.Assign | ast.AnnAssign) and _is_literal(node.value)
 
 
-def _is_kept(node: ast.stmt) -> bool:
-    """Whether it makes an attribute of a class that can be altered."""
-    return isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None and not _is_literal(node.value)
+def _keeps_something(node: ast.stmt) -> bool:
+    """Whether it makes a default of a function, or an attribute of a class, that can be altered."""
+    if isinstance(node, FUNCTIONS):
+        return any(d is not None and not _is_literal(d) for d in (*node.args.defaults, *node.args.kw_defaults))
+    if isinstance(node, ast.ClassDef):
+        return any(
+            _keeps_something(s) if isinstance(s, DEFINITIONS) else
+            isinstance(s, ast.Assign | ast.AnnAssign) and s.value is not None and not _is_literal(s.value)
+            for s in node.body
+        )  # fmt: skip
+    return False
 
 
 def _is_literal(node: ast.expr | None) -> bool:
