@@ -33,6 +33,8 @@ from tests.patience import PATIENCE
 SERVICES = Path(__file__).parent / "services"
 sys.path.insert(0, str(SERVICES))  # replicas get the same path
 
+# jsonschema takes it where it is there, for a format of addresses: its import takes 2 s in each process of the tests.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 # Where nothing else is said, httpx gives up after 5 s. One object says so, for its functions and all its clients.
 limits = inspect.signature(httpx.Client).parameters["timeout"].default

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -221,8 +221,15 @@ def script(cells: Sequence[Cell]) -> Slice | None:
         return None
 
 
-@settings(max_examples=160, derandomize=True)
-@given(st.lists(sources(), min_size=2, max_size=12), SERVICES, st.integers(0, 12))
+ANY = given(st.lists(sources(), min_size=2, max_size=12), SERVICES, st.integers(0, 12))
+LOOKED_AT = given(
+    st.lists(st.lists(sources(), min_size=1, max_size=3).map("\n".join), min_size=1, max_size=6), SERVICES, st.data()
+)
+AGAIN = given(st.lists(sources(), min_size=2, max_size=8), SERVICES, st.data())
+
+
+@settings(max_examples=80, derandomize=True)
+@ANY
 def test_what_the_notebook_answers_its_script_answers(cells: list[str], service: str, at: int) -> None:
     texts, answer = running([*FIRST, *cells[:at], service, *cells[at:]])
     found = script([Cell(f"k{n}", f"In [{n}]", text) for n, text in enumerate(texts)])
@@ -252,10 +259,8 @@ def watched(texts: Sequence[str]) -> tuple[int | None, Any, list[Looked]]:
         return len(texts), None, seen
 
 
-@settings(max_examples=80, derandomize=True)
-@given(
-    st.lists(st.lists(sources(), min_size=1, max_size=3).map("\n".join), min_size=1, max_size=6), SERVICES, st.data()
-)
+@settings(max_examples=40, derandomize=True)
+@LOOKED_AT
 def test_a_live_notebook_whose_values_were_looked_at(cells: list[str], service: str, data: st.DataObject) -> None:
     """Cells of several statements, some of which run again."""
     runs = data.draw(st.lists(st.sampled_from(cells), min_size=1, max_size=8))
@@ -274,8 +279,8 @@ def test_a_live_notebook_whose_values_were_looked_at(cells: list[str], service: 
         assert run(again, "app") == (None, answer), "\n".join(again)
 
 
-@settings(max_examples=130, derandomize=True)
-@given(st.lists(sources(), min_size=2, max_size=8), SERVICES, st.data())
+@settings(max_examples=60, derandomize=True)
+@AGAIN
 def test_cells_that_run_again(cells: list[str], service: str, data: st.DataObject) -> None:
     """Runs of a few cells, some again and again; a script of them answers what the last state answers."""
     runs = data.draw(st.lists(st.sampled_from(cells), min_size=2, max_size=8))
@@ -286,6 +291,20 @@ def test_cells_that_run_again(cells: list[str], service: str, data: st.DataObjec
         event("exported")
         again = [s.text for s in found.statements]
         assert run(again, "app") == (None, answer), "\n".join(again)
+
+
+@pytest.mark.system  # a minute in all
+@pytest.mark.parametrize(
+    ("notebooks", "test"),
+    [
+        (ANY, test_what_the_notebook_answers_its_script_answers),
+        (LOOKED_AT, test_a_live_notebook_whose_values_were_looked_at),
+        (AGAIN, test_cells_that_run_again),
+    ],
+    ids=["any", "looked at", "again"],
+)
+def test_many_notebooks(notebooks: Callable[..., Any], test: Any) -> None:
+    settings(max_examples=500, derandomize=True, database=None)(notebooks(test.hypothesis.inner_test))()
 
 
 @pytest.mark.parametrize(
