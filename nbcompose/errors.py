@@ -243,6 +243,10 @@ class ServiceUnavailable(CallError):
     status = 503
 
 
+class NotBegun(ServiceUnavailable):
+    """The replica had to go while the call waited for its turn: nothing has happened, and it may be made again."""
+
+
 class ReplicaDied(CallError, ConnectionError):
     status = 503
 

@@ -19,8 +19,9 @@ from nbcompose.errors import DeadlineExceeded, NbcomposeError, ReplicaDied, Serv
 from nbcompose.spec import ApiSpec
 from nbcompose.tracing import CallContext
 from nbcompose.wire.board import HELD, LoadBoard
-from nbcompose.wire.call import Connection, ConnectionClosed, Settled, Traffic, open_connection
+from nbcompose.wire.call import Connection, ConnectionClosed, Declined, Settled, Traffic, open_connection
 
+DECLINED_WAIT = 0.01  # seconds: a replica that declines calls is about to be off the route
 RESENDS = 2  # of an idempotent call: one that itself ends its replica must not end one after the other
 
 
@@ -102,8 +103,9 @@ class Client:
     async def call(self, service: str, api: str, arguments: Any, context: CallContext) -> Any:
         """Call `api` of some replica of `service` with `arguments` = (args, kwargs).
 
-        A call is sent again when it never left this process, and where its api is idempotent also when the replica
-        that had it has gone. Raises `ServiceUnavailable`, `DeadlineExceeded`, `ReplicaDied`, or what the api raised.
+        A call is sent again when it never left this process, or the replica that had it goes and had not begun with
+        it; where its api is idempotent, also when that replica has gone. Raises `ServiceUnavailable`,
+        `DeadlineExceeded`, `ReplicaDied`, or what the api raised.
         """
         deadline = self._deadline(service, context)
         resends = RESENDS
@@ -114,8 +116,8 @@ class Client:
                 deadline = self._deadline(service, context) if deadline is None else deadline
             try:
                 return await connection.call(api, arguments, context, deadline)
-            except ConnectionClosed:
-                await asyncio.sleep(0)
+            except ConnectionClosed as error:
+                await _while_routes_change(error)
             except NbcomposeError as error:
                 if not (resends and self.may_resend(service, api, error)):
                     raise error.from_below()  # noqa: B904  it is the same error
@@ -135,7 +137,7 @@ class Client:
         """As `call`, for a thread that waits for `result`. Returns what gives the call up.
 
         None where no connection is at hand: there `call` has to wait for one. `result` may be set to
-        `ConnectionClosed`: then the call was never sent.
+        `ConnectionClosed`: then the call was never sent, or declined.
         """
         connection = self._idle_choice(service)
         if connection is None:
@@ -158,8 +160,8 @@ class Client:
                         resends = 0  # from here on it cannot begin anew
                         yield item
                 return
-            except ConnectionClosed:  # only before the first item: nothing has been sent
-                await asyncio.sleep(0)
+            except ConnectionClosed as error:  # only before the first item
+                await _while_routes_change(error)
             except NbcomposeError as error:
                 if not (resends and self.may_resend(service, api, error)):
                     raise error.from_below()  # noqa: B904  it is the same error
@@ -280,3 +282,7 @@ class Client:
         for address, known in list(self._connections.items()):
             if known is connection:
                 del self._connections[address]
+
+
+async def _while_routes_change(error: ConnectionClosed) -> None:
+    await asyncio.sleep(DECLINED_WAIT if isinstance(error, Declined) else 0)

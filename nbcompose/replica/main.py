@@ -189,6 +189,7 @@ class _Replica:
         reporting = asyncio.ensure_future(reporter.run())
         grace = await self._link.stop
         self._link.tell("leaving", None)  # SIGTERM comes from elsewhere: callers must hear of it too
+        runtime.leave()
         async with asyncio.TaskGroup() as leaving:
             leaving.create_task(_within(grace, callers.left()))
             leaving.create_task(door.shut(grace))

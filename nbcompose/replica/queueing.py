@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from nbcompose.errors import DeadlineExceeded
+from nbcompose.errors import DeadlineExceeded, NotBegun
 from nbcompose.tracing import CallContext
 
 # A call that waits still when so little of its time is left (a part of it, seconds at most) is told what it waits
@@ -90,6 +90,13 @@ class Queue:
                     hop = f"{self._name}.{api}" if api else self._name
                     waiter.give_up(DeadlineExceeded(f"{hop}: {self.waited(waiter)}: {self._ways_out}"))
         self._timer = self._loop.call_later(SWEEP, self._sweep) if self._waiters else None
+
+    def dismiss(self) -> None:
+        """All of them wait in vain: the replica goes."""
+        for waiter, api in list(self._waiters.items()):
+            if waiter.waits:
+                hop = f"{self._name}.{api}" if api else self._name
+                waiter.give_up(NotBegun(f"{hop}: its replica has to go, and had not begun with this call: try again"))
 
     @property
     def waiting(self) -> list[Waiter]:

@@ -18,7 +18,7 @@ from prometheus_client.core import Metric
 
 from nbcompose.batching.batcher import Batcher
 from nbcompose.declaration.dependency import check_dependencies
-from nbcompose.errors import CallCancelled, InvalidArgument, ServiceUnavailable, UnknownApi
+from nbcompose.errors import CallCancelled, InvalidArgument, NotBegun, ServiceUnavailable, UnknownApi
 from nbcompose.host import modes
 from nbcompose.host.devices import apply_threads
 from nbcompose.raised import contained, passes
@@ -82,7 +82,7 @@ class Runtime:
         self._idle = asyncio.Event()
         self._idle.set()
         self._called = asyncio.Event()
-        self._cutting = False
+        self._dismissing = self._cutting = False
 
     @property
     def spec(self) -> ServiceSpec:
@@ -157,8 +157,23 @@ class Runtime:
         await self._called.wait()
         self._called.clear()
 
+    def leave(self) -> None:
+        """This replica is to go: calls that wait for threads which never come free are not kept waiting."""
+        if self._threads.all_abandoned is not None:
+            self._dismiss()
+
+    def _dismiss(self) -> None:
+        self._dismissing = True
+        for queue in self._queues():
+            queue.dismiss()
+
+    def _queues(self) -> tuple[Queue, ...]:
+        return self._admission.queue, self._threads.queue, *self._lines.values()
+
     async def stop(self) -> int:
         """Cut off what is still in hand, and run the shutdown hooks. Returns how many calls were cut off."""
+        self._dismiss()
+        await asyncio.sleep(0)  # they are answered before the others are cut off
         left, self._cutting = self.in_flight, True
         tasks = list(self._tasks)
         for task in tasks:
@@ -222,6 +237,9 @@ class Runtime:
             if call.api == METRICS:
                 call.reply(await self.metric_families())
                 return
+            if self._dismissing:
+                call.decline()
+                return
             api = self._find(call.api)
             args, kwargs = call.arguments
             call.arguments = None
@@ -235,6 +253,8 @@ class Runtime:
                 call.end()
             else:
                 call.reply(await self._invoke(api, arguments, call.context))
+        except NotBegun:
+            call.decline()
         except BaseException as error:  # whatever it is, there is an answer, and the loop goes on
             if not issubclass(type(error), asyncio.CancelledError):  # not isinstance, which asks the object
                 await call.fail_aside(contained(error), hop)
@@ -392,7 +412,7 @@ class Runtime:
     def work(self) -> Work:
         """What calls wait for now."""
         threads = self._threads
-        waiting = [w for queue in (self._admission.queue, threads.queue, *self._lines.values()) for w in queue.waiting]
+        waiting = [waiter for queue in self._queues() for waiter in queue.waiting]
         holders = threads.holders()
         return Work(
             waiting=len(waiting),

@@ -15,12 +15,13 @@ from nbcompose.wire import address
 from nbcompose.wire.connection import Connection, Traffic
 from nbcompose.wire.incoming import WINDOW, Handler, IncomingCall
 from nbcompose.wire.line import segment_pool
-from nbcompose.wire.outgoing import ConnectionClosed, Settled
+from nbcompose.wire.outgoing import ConnectionClosed, Declined, Settled
 
 __all__ = [
     "WINDOW",
     "Connection",
     "ConnectionClosed",
+    "Declined",
     "Handler",
     "IncomingCall",
     "Settled",

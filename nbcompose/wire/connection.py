@@ -60,8 +60,9 @@ class Connection(Line):
     ) -> Coroutine[Any, Any, Any]:
         """Call `api` at the other end and wait for its result.
 
-        `deadline` is on `time.monotonic()`'s clock. Raises `ConnectionClosed` when the call was never sent,
-        `ReplicaDied` when the connection was lost while it was under way, `DeadlineExceeded`, or the remote error.
+        `deadline` is on `time.monotonic()`'s clock. Raises `ConnectionClosed` when the call was never sent, `Declined`
+        when the peer had not begun with it and goes, `ReplicaDied` when the connection was lost while it was under way,
+        `DeadlineExceeded`, or the remote error.
         Cancelling the task that waits cancels the call.
         """
         return self._outgoing.call(api, arguments, context, deadline)
@@ -104,6 +105,7 @@ class Connection(Line):
             Kind.CALL: incoming.take_call,
             Kind.RESULT: outgoing.take_result,
             Kind.ERROR: outgoing.take_error,
+            Kind.DECLINE: outgoing.take_decline,
             Kind.ITEM: outgoing.take_item,
             Kind.END: outgoing.take_end,
             Kind.CREDIT: incoming.take_credit,

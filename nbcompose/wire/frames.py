@@ -32,6 +32,7 @@ class Kind(IntEnum):
     NOTE = 8  # a one-way message: topic and value
     RELEASE = 9  # segments of shared memory that the receiver has let go
     FORGET = 10  # segments that the sender has closed
+    DECLINE = 11  # the call has not begun, and will not here; its end
 
 
 Body = bytes | memoryview  # a view is writable, and nobody else's

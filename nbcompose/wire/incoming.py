@@ -29,7 +29,7 @@ logger = logging.getLogger("nbcompose.wire")
 
 
 class IncomingCall:
-    """A call to answer: exactly one of `reply`, `fail` or `end` ends it; `send` yields an item.
+    """A call to answer: exactly one of `reply`, `fail`, `decline` or `end` ends it; `send` yields an item.
 
     `done`: it has been answered, or the caller gave up; answers are ignored from then on.
     """
@@ -79,6 +79,12 @@ class IncomingCall:
             except BaseException:
                 line.close()
         self._finish()
+
+    def decline(self) -> None:
+        """It has not begun, and will not here: its caller makes it elsewhere."""
+        if not self.done:
+            self._line.send(Kind.DECLINE, self.call_id, [b""])
+            self._finish()
 
     def end(self) -> None:
         """A stream is complete."""

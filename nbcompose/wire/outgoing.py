@@ -26,6 +26,10 @@ class ConnectionClosed(ConnectionError):
     """The connection was closed before this call was sent: nothing has happened, it may be sent elsewhere."""
 
 
+class Declined(ConnectionClosed):
+    """The peer is about to go, and has not begun with this call: the same, once it is known who is there instead."""
+
+
 class Settled(Protocol):
     """What takes the result of a call, once: a future, or the thread that waits for it. Called on the loop."""
 
@@ -223,6 +227,16 @@ class Outgoing:
             error = unreadable(self._line.name, failure)
         if stream is not None:
             stream.finish(error)
+        if result is not None:
+            _fail(result, error)
+            self._ended(call_id)
+
+    def take_decline(self, call_id: int, _: Body) -> None:
+        error = Declined(f"{self._line.name} goes, and had not begun with the call")
+        stream = self._streams.pop(call_id, None)
+        if stream is not None:
+            stream.finish(error)
+        result = self._pending.pop(call_id, None)
         if result is not None:
             _fail(result, error)
             self._ended(call_id)

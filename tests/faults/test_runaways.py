@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from held_services import Runaway
+from held_services import Over, Runaway
 
 import nbcompose
 from nbcompose import switchboard
@@ -163,6 +163,35 @@ def test_a_replica_of_which_all_workers_are_held_is_replaced(
     wait_for_end(before)
     assert "replaced" in status.error
     assert "stuck" in status.error
+
+
+@pytest.mark.parametrize("max_concurrency", [None, 1])
+@pytest.mark.parametrize("stop_first", [False, True])
+def test_calls_that_had_not_begun_go_to_the_one_that_takes_its_place(
+    running: Running, tmp_path: Path, eager: None, stop_first: bool, max_concurrency: int | None
+) -> None:
+    traffic = {"replace_after": 1.0, "max_concurrency": max_concurrency}
+    running.registry.deploy(deployment_of(runaway(traffic=traffic)), stop_first=stop_first)
+    over = running.up(Over)
+    assert running.registry.wait("Runaway").state == "ready"
+    proxy, url = running.registry.proxy("Runaway"), running.registry.url("Runaway")
+    before = proxy.pid()
+    by_interrupt_once(running, tmp_path)
+    calls: list[Callable[[], Any]] = [
+        proxy.ok, over.ok, over.ok_async, lambda: proxy.ok_batched([1])[0], lambda: next(iter(proxy.ok_items())),
+        lambda: asyncio.run_coroutine_threadsafe(proxy.to_async.ok(), background().loop).result(PATIENCE),
+    ]  # fmt: skip
+    answers = [running.in_thread(call) for call in calls]
+    posted = running.in_thread(lambda: httpx.post(f"{url}/ok", json={}))
+    running.until("Runaway", lambda s: s.restarts == 0 and any(r.work.waiting >= len(calls) + 1 for r in s.replicas))
+    found = {answer.result(PATIENCE) for answer in answers}
+    assert found == {proxy.ok()}
+    assert before not in found
+    answer = posted.result(PATIENCE)
+    assert answer.status_code == 503
+    assert "had not begun with this call: try again" in answer.text
+    assert answer.headers["Retry-After"]
+    wait_for_end(before)
 
 
 def test_at_most_once_in_ten_minutes(running: Running, tmp_path: Path, eager: None) -> None:

@@ -176,6 +176,14 @@ class Runaway:
         return os.getpid()
 
     @api
+    def ok_items(self) -> Iterator[int]:
+        yield os.getpid()
+
+    @api(batchable=True)
+    def ok_batched(self, values: list[int]) -> list[int]:
+        return [os.getpid() for _ in values]
+
+    @api
     async def pid(self) -> int:
         return os.getpid()
 
@@ -183,3 +191,16 @@ class Runaway:
     async def ends(self) -> list[str]:
         """What has ended the loops."""
         return self.seen
+
+
+@service(threads=4, traffic={"timeout": 600})
+class Over:
+    runaway = depends(Runaway)
+
+    @api
+    def ok(self) -> int:
+        return self.runaway.ok()
+
+    @api
+    async def ok_async(self) -> int:
+        return await self.runaway.to_async.ok()

@@ -30,7 +30,7 @@ from nbcompose.errors import (
 )
 from nbcompose.tracing import CallContext
 from nbcompose.wire import frames
-from nbcompose.wire.call import WINDOW, Connection, ConnectionClosed, IncomingCall, adopt, segment_pool
+from nbcompose.wire.call import WINDOW, Connection, ConnectionClosed, Declined, IncomingCall, adopt, segment_pool
 from nbcompose.wire.frames import HEADER, PROTOCOL, Kind
 from tests.patience import PATIENCE, ever_longer
 
@@ -603,6 +603,24 @@ async def test_close_when_idle_waits_for_calls_and_streams() -> None:
         assert not connection.closed
         assert len([i async for i in items]) == 39
         assert connection.closed
+
+
+async def test_a_call_that_is_declined() -> None:
+    async def decline(call: IncomingCall) -> None:
+        call.decline()
+        call.reply("too late")
+        call.decline()
+
+    async with connected(decline=decline, echo=echo) as (connection, answering, _peer):
+        with pytest.raises(Declined, match="the peer goes, and had not begun with the call"):
+            await connection.call("decline", (), CallContext())
+        with pytest.raises(Declined):
+            await anext(connection.stream("decline", (), CallContext()))
+        given_up = asyncio.ensure_future(connection.call("decline", (), CallContext()))
+        await turns(1)
+        given_up.cancel()
+        assert await connection.call("echo", (1,), CallContext()) == 1
+        assert (connection.in_flight, answering.in_flight) == (0, 0)
 
 
 async def test_close_when_idle_closes_an_idle_connection_at_once() -> None:
