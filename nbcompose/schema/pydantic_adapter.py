@@ -12,7 +12,7 @@ Seen to hold from 2.14.0 to 2.14.4; tests/canaries/test_pydantic.py fails first 
   attributes `cls_var_name`, `func` and `info`, and with an address of its class in `cls_ref`.
 - A class has `__pydantic_core_schema__`, which is nested dicts and lists; a `SchemaValidator` that is made with
   `_use_prebuilt=False` goes by what stands there for the classes inside it too. A node of the type `float` may have
-  `allow_inf_nan`, and so may the `config` of a node; lists, tuples and sets may have `fail_fast`.
+  `allow_inf_nan`, and so may the `config` of a node; lists, tuples, sets and dicts may have `fail_fast`.
 - In an error's `loc` a member of a union that is validated by a function is called `function-…`.
 - The message of a ValueError that a validator raises begins with "Value error, ", of an AssertionError with "Assertion
   failed, "; "utf-8" stands in that of a serialization error of bytes that are none.
@@ -88,7 +88,7 @@ def finite_validator(cls: Any) -> SchemaValidator:
 
 
 def finite_validator_of(adapter: TypeAdapter[Any], *, fail_fast: bool = False) -> SchemaValidator:
-    """The validator of an adapter, with finite numbers; with `fail_fast`, of each list only the first error."""
+    """The validator of an adapter, with finite numbers; with `fail_fast`, of each list and dict only the first error."""
     return _finite(adapter.core_schema, adapter.validator, fail_fast)
 
 
@@ -112,7 +112,7 @@ def _with_finite_numbers(node: Any, fail_fast: bool) -> Any:
         return node
     passed_by = _OTHERS if isinstance(kind, str) else ()  # else its keys are names of fields
     changed = {key: _with_finite_numbers(part, fail_fast) for key, part in node.items() if key not in passed_by}
-    if fail_fast and kind in ("list", "tuple", "set", "frozenset"):
+    if fail_fast and kind in ("list", "tuple", "set", "frozenset", "dict"):
         changed["fail_fast"] = True
     return {**node, **changed} if any(node.get(key) is not new for key, new in changed.items()) else node
 

@@ -533,9 +533,11 @@ async def test_bytes_of_json(served: Served, monkeypatch: pytest.MonkeyPatch) ->
     assert "100,000 bytes" in error_of(response, 413, "PayloadTooLarge")["message"]
 
 
-async def test_of_a_long_list_the_first_that_is_wrong_is_told(served: Served) -> None:
+@pytest.mark.parametrize("api", ["reals", "keyed"])
+async def test_of_many_the_first_that_is_wrong_is_told(served: Served, api: str) -> None:
     for count, told in ((3, 3), (documents.SMALL, 1)):
-        response = await served.http.post("/reals", json={"x": ["a"] * count})
+        wrong = ["a"] * count if api == "reals" else {str(i): "a" for i in range(count)}
+        response = await served.http.post(f"/{api}", json={"x": wrong})
         assert len(error_of(response, 422, "InvalidArgument")["problems"]) == told
 
 
