@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pydantic
 import pytest
 import tornado
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import BaseModel, BeforeValidator, Field
@@ -472,6 +472,7 @@ scalars = st.one_of(
 trees = st.recursive(scalars, lambda t: st.one_of(st.lists(t), st.dictionaries(st.text('k"\\,[', max_size=3), t)))
 
 
+@settings(max_examples=40)
 @given(trees, st.integers(1, 40), st.booleans())
 @example(["\\", '"', "\\\\", ["a\\"]], 1, False)
 def test_values_are_counted_as_they_are(tree: Any, size: int, plain: bool) -> None:
