@@ -88,7 +88,7 @@ def finite_validator(cls: Any) -> SchemaValidator:
 
 
 def finite_validator_of(adapter: TypeAdapter[Any], *, fail_fast: bool = False) -> SchemaValidator:
-    """The validator of an adapter, with finite numbers; with `fail_fast`, of each list and dict only the first error."""
+    """The validator of an adapter, with finite numbers; with `fail_fast`, of each list and dict the first error."""
     return _finite(adapter.core_schema, adapter.validator, fail_fast)
 
 
