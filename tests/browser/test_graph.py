@@ -71,10 +71,10 @@ def test_the_items_of_a_stream_come_while_it_runs_and_it_can_be_cancelled(graph:
 
 
 def test_a_call_is_answered_while_a_cell_runs_where_the_kernel_has_subshells(graph: Notebook, live: Graph) -> None:
+    live.choose("Answer", api="ask")
     graph.write(SCRATCH, "import threading\nprint('it runs')\nthreading.Event().wait()")
     graph.start(SCRATCH)
     expect(graph.output(SCRATCH)).to_contain_text("it runs")
-    live.choose("Answer", api="ask")
     live.call(question="meanwhile")
     if not SUBSHELLS:
         expect(live.result).to_contain_text("the kernel is busy: the call starts when the cell has ended")

@@ -62,6 +62,7 @@ export function caller(kernel, name, api) {
     busy(true);
     if (hadFocus) cancel.focus();
     result.begin();
+    if (kernel.condition() === "busy") result.wait();
     kernel.send({ type: "call", id: current, service: name, api, arguments: values });
   }
 
