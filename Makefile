@@ -21,7 +21,7 @@ alone = mkdir -p build && JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab test test-oldest test-pythons test-newest check parts unit system browser notebooks \
-	save-notebooks pictures models bench bench-edit bench-widget bench-shapes soak bench-compare bench-peers lock clean
+	save-notebooks pictures models bench bench-edit bench-widget bench-shapes soak bench-compare bench-peers lock dist clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -52,10 +52,11 @@ test-newest:  ## everything with the newest versions there are; goes on where a 
 lock: $(INSTALLED)  ## renew locks/ with the newest versions (KEEP=1: change only what pyproject.toml calls for)
 	@scripts/lock.sh $(PY) $(if $(KEEP),--keep)
 
-check: $(INSTALLED)  ## lint, format check and types
-	@echo "==> ruff and mypy"
+check: $(INSTALLED)  ## lint, format check, spelling and types
+	@echo "==> ruff, codespell and mypy"
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@$(PY) -m codespell_lib
 	@$(PY) -m mypy
 
 # Processes that run the unit tests side by side; 0: in this one, in which a debugger works.
@@ -109,6 +110,10 @@ bench-compare: $(INSTALLED)  ## whether the working tree is slower than BASE=mai
 
 bench-peers: $(MODELS)  ## install BentoML and Ray Serve, each in a virtual environment of its own
 	@benchmarks/make_peers.sh
+
+dist: $(INSTALLED)  ## build the sdist and the wheel into dist/, and have the wheel serve from an environment of its own
+	@rm -rf dist && $(PY) -m uv build --quiet --no-build-isolation --python $(PY)
+	@PYTHON=$(PY) scripts/set_up.sh .venv-dist core && scripts/try_wheel.sh .venv-dist
 
 clean:  ## remove everything that git ignores and these targets made
 	rm -rf .venv .venv-* build dist models .pytest_cache .mypy_cache .ruff_cache
