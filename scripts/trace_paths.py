@@ -73,11 +73,12 @@ class Trace:
 
 def trace_calls(trace: Trace) -> Iterator[Passage]:
     """A call between services, from an async api and over HTTP."""
-    from nbcompose import api, service
+    from nbcompose import api
     from nbcompose.calling.caller import WireCaller
     from nbcompose.calling.client import Client, ReplicaRoute, Route
     from nbcompose.calling.portal import Portal
     from nbcompose.calling.proxy import DeclaredProxy
+    from nbcompose.declaration import declare
     from nbcompose.replica.access import Access
     from nbcompose.replica.callers import Callers
     from nbcompose.replica.http import HttpServer
@@ -86,14 +87,13 @@ def trace_calls(trace: Trace) -> Iterator[Passage]:
     from nbcompose.tracing import CallContext, current_call
     from nbcompose.wire.board import LoadBoard
 
-    @service
     class Leaf:
         @api
         async def add(self, a: int, b: int) -> int:
             return a + b
 
     async def run() -> list[Passage]:
-        spec, board = Leaf.spec, LoadBoard.create()
+        spec, board = declare(Leaf, {}), LoadBoard.create()
         runtime = Runtime(spec, 0, 0, board)
         await runtime.start()
         where = await Callers(runtime).listen()
