@@ -127,7 +127,7 @@ def _with_finite_numbers(node: Any, fail_fast: bool) -> Any:
     return {**node, **changed} if any(node.get(key) is not new for key, new in changed.items()) else node
 
 
-# -- few errors: of an object pydantic knows no first one, and to make 250,000 takes half a second, in which nothing runs
+# -- few errors: of an object pydantic knows no first one, and to make 250,000 takes half a second, and the lock
 
 PORTION = 1000  # entries
 _OF_FIELDS = ("typed-dict", "model-fields", "dataclass-args")
