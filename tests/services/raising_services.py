@@ -364,7 +364,7 @@ class Hooks:
         self._raise("shutdown, in a thread")
 
     @on_shutdown
-    async def last(self) -> None:
+    def last(self) -> None:
         with open(os.environ["NOTES"], "w", encoding="ascii") as file:
             file.write("closed")
 
