@@ -5,6 +5,7 @@ Sending, deadlines and connections are url_client.py's, and so is who sent what 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import zlib
@@ -12,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any, get_args
 
 from nbcompose.raised import clipped, in_short
+from nbcompose.schema.documents import DEPTH, SMALL, measured, uncollected
 from nbcompose.spec import ApiSpec, ParamKind, ParamSpec
 
 # Bytes of what another server sends, unpacked.
@@ -20,6 +22,7 @@ MAX_ANSWER = 256 * 1024 * 1024  # a result; as many as a service takes by defaul
 MAX_ITEM = 64 * 1024 * 1024  # one item of a stream, comments and other fields included
 MAX_ERROR = 1024 * 1024  # an error
 
+MAX_VALUES = 5_000_000  # of JSON; ten times what a service takes by default, since it was asked for
 MAX_APIS = 10_000
 MAX_NAME = 200  # characters
 MAX_TEXT = 10_000  # characters of documentation
@@ -87,6 +90,23 @@ async def whole(chunks: AsyncIterator[bytes], limit: int, what: str) -> bytes:
 
 def too_large(limit: int, what: str) -> TooLarge:
     return TooLarge(f"{what} of more than the {limit:,} bytes, unpacked, that are read of one")
+
+
+async def value_in(body: bytes, what: str) -> Any:
+    """As `value_of`. A large one is looked at before it is decoded, and in a thread: others have their turn, and the
+    deadline holds. Raises `TooLarge` too.
+    """
+    return value_of(body) if len(body) <= SMALL else await asyncio.to_thread(_large_value_of, body, what)
+
+
+def _large_value_of(body: bytes, what: str) -> Any:
+    values, depth = measured(body, MAX_VALUES)
+    if depth > DEPTH:
+        raise Unexpected(f"what is no JSON (it is too deep): {shown(body)}")
+    if values > MAX_VALUES:
+        raise TooLarge(f"{what} of more than the {MAX_VALUES:,} values that are read of one")
+    with uncollected():
+        return value_of(body)
 
 
 def value_of(body: bytes) -> Any:

@@ -32,6 +32,7 @@ from nbcompose.calling.elsewhere import (
     events,
     shown,
     unpacked,
+    value_in,
     value_of,
     whole,
 )
@@ -83,7 +84,7 @@ class UrlCaller(RemoteCaller):
     async def _learn(self, api: str, context: CallContext) -> ApiSpec:
         if self._apis is None:  # two calls may both ask: that costs less than a lock
             async with self._exchange("GET", DOCUMENT, context, None, JSON) as body:
-                document = value_of(await whole(body, MAX_DOCUMENT, "a document"))
+                document = await value_in(await whole(body, MAX_DOCUMENT, "a document"), "a document")
                 apis = apis_of(document)
                 self._check_origin(apis)
             self._apis = apis
@@ -101,7 +102,7 @@ class UrlCaller(RemoteCaller):
         spec = await self._learn(api, context)
         body = self._body(spec, args, kwargs)
         async with self._exchange("POST", spec.route, context, body, JSON) as answer:
-            return value_of(await whole(answer, MAX_ANSWER, "an answer"))
+            return await value_in(await whole(answer, MAX_ANSWER, "an answer"), "an answer")
 
     async def _stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
         """The items, as they come. An error in mid-stream is raised after the items before it."""
@@ -121,7 +122,7 @@ class UrlCaller(RemoteCaller):
                         return
                     if event == "error":
                         raise self._error(500, data)
-                    item = value_of(data)
+                    item = await value_in(data, "an item")
                 yield item
                 del item  # it may be large, and the next one may be long in coming
 

@@ -22,6 +22,7 @@ MULTIPART = "multipart/form-data"
 URLENCODED = "application/x-www-form-urlencoded"
 MAX_FIELDS = 1000  # of a form; of files, tornado itself would take 100
 MAX_URLENCODED = 4 * 1024 * 1024  # bytes: to decode them is slow, and what is longer is better sent in parts
+MAX_BOUNDARY = 70  # characters (RFC 2046, section 5.1.1): to search for a long one may take its length times the body's
 LARGE = 4 * 1024 * 1024  # bytes of a file or an array: up to here they are copied in a millisecond
 _LIMITS = ParseMultipartConfig(max_parts=MAX_FIELDS + 1)  # what is before the first counts
 
@@ -85,6 +86,8 @@ def _boundary(content_type: str) -> bytes:
         boundary = b""
     if not boundary:
         raise BadRequest(f"Content-Type: {MULTIPART} has no boundary that can be read")
+    if len(boundary) > MAX_BOUNDARY:
+        raise BadRequest(f"Content-Type: {MULTIPART} has a boundary of more than {MAX_BOUNDARY} characters")
     return boundary
 
 

@@ -201,6 +201,10 @@ class Runtime:
         token = current_call.set(context)
         try:
             await hook()
+        except BaseException as error:
+            if passes(error):
+                raise
+            raise contained(error) from error
         finally:
             current_call.reset(token)
 

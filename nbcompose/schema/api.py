@@ -21,7 +21,7 @@ from nbcompose.schema.fields import Form, Part
 from nbcompose.schema.leaf import Leaf
 from nbcompose.schema.media import Image, Text
 from nbcompose.schema.pydantic_adapter import finite_validator_of
-from nbcompose.schema.structs import make_typed_dict
+from nbcompose.schema.structs import make_typed_dict, of_large
 from nbcompose.schema.types import CONFIG, Adapter, adapter_of, strip
 from nbcompose.spec import ApiSpec
 from nbcompose.unawaited import check_awaited
@@ -85,7 +85,8 @@ class ApiSchema:
         argument itself. The body of an api with a root (`ApiSpec.root`) is always the argument itself.
 
         An array, image, … that `decode_part` made may stand in the place of its JSON. A file in it needs an open
-        `TempFiles`. Raises InvalidArgument; of a `large` one, with the first that is wrong in each list only.
+        `TempFiles`. Raises InvalidArgument; of a `large` one, with the first that is wrong in each list only, and few
+        in each object.
         """
         root = self.spec.root
         if root is None:
@@ -285,7 +286,16 @@ class ApiSchema:
     @cached_property
     def _validate_large(self) -> Callable[[Any], Any]:
         """A million errors would take a second to tell."""
-        return finite_validator_of(self._http_arguments, fail_fast=True).validate_python
+        validator = finite_validator_of(self._http_arguments, fail_fast=True)
+
+        def validate(document: Any) -> Any:
+            token = of_large.set(True)
+            try:
+                return validator.validate_python(document)
+            finally:
+                of_large.reset(token)
+
+        return validate
 
     @cached_property
     def _http_result_type(self) -> Any:

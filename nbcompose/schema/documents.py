@@ -70,8 +70,23 @@ def check(text: bytes | str, most: int, left: int | None = None) -> int:
         raise PayloadTooLarge(
             f"JSON may have {MOST_BYTES:,} bytes: send what is larger as a file, in a form or as the body"
         )
-    data = text.encode(errors="replace") if isinstance(text, str) else text
-    values, depth, inside, rest = 1, 0, 0, b""
+    limit = most if left is None else left
+    values, depth = measured(text.encode(errors="replace") if isinstance(text, str) else text, limit)
+    if depth > DEPTH:
+        raise PayloadTooLarge(f"the JSON is nested more than {DEPTH} levels deep")
+    if values > limit:
+        raise PayloadTooLarge(
+            f'the JSON has more than the {most:,} values that this service takes (http={{"max_values": ...}}): '
+            "send an array as application/x-npy, or in parts"
+        )
+    return values
+
+
+def measured(data: bytes, most: int) -> tuple[int, int]:
+    """How many values there are, see `check`, and how deep they lie; of what goes beyond `most` or `DEPTH` so much as
+    is needed to know.
+    """
+    values, depth, deepest, inside, rest = 1, 0, 0, 0, b""
     for start in range(0, len(data), SLICE):
         piece = rest + data[start : start + SLICE]
         whole = len(piece) - (len(piece) - len(piece.rstrip(b"\\"))) % 2  # an escape is not cut in two
@@ -85,15 +100,11 @@ def check(text: bytes | str, most: int, left: int | None = None) -> int:
         steps = _STEPS[symbols]
         levels = np.cumsum(steps, dtype=np.int32)
         values += int(np.count_nonzero(steps == 1) + np.count_nonzero(symbols == _COMMA))
-        if depth + levels.max(initial=0) > DEPTH:
-            raise PayloadTooLarge(f"the JSON is nested more than {DEPTH} levels deep")
-        if values > (most if left is None else left):
-            raise PayloadTooLarge(
-                f'the JSON has more than the {most:,} values that this service takes (http={{"max_values": ...}}): '
-                "send an array as application/x-npy, or in parts"
-            )
+        deepest = max(deepest, depth + int(levels.max(initial=0)))
+        if deepest > DEPTH or values > most:
+            break
         depth += int(levels[-1]) if levels.size else 0
-    return values
+    return values, deepest
 
 
 @contextlib.contextmanager

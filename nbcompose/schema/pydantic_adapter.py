@@ -12,7 +12,8 @@ Seen to hold from 2.14.0 to 2.14.4; tests/canaries/test_pydantic.py fails first 
   attributes `cls_var_name`, `func` and `info`, and with an address of its class in `cls_ref`.
 - A class has `__pydantic_core_schema__`, which is nested dicts and lists; a `SchemaValidator` that is made with
   `_use_prebuilt=False` goes by what stands there for the classes inside it too. A node of the type `float` may have
-  `allow_inf_nan`, and so may the `config` of a node; lists, tuples, sets and dicts may have `fail_fast`.
+  `allow_inf_nan`, and so may the `config` of a node; lists, tuples, sets and dicts may have `fail_fast`. What becomes
+  of unknown keys stands in `extra_behavior`, or in the `config` of the node or of the class around it.
 - In an error's `loc` a member of a union that is validated by a function is called `function-…`.
 - The message of a ValueError that a validator raises begins with "Value error, ", of an AssertionError with "Assertion
   failed, "; "utf-8" stands in that of a serialization error of bytes that are none.
@@ -20,13 +21,15 @@ Seen to hold from 2.14.0 to 2.14.4; tests/canaries/test_pydantic.py fails first 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.dataclasses import is_pydantic_dataclass, rebuild_dataclass
 from pydantic.fields import FieldInfo
 from pydantic_core import SchemaValidator
+from pydantic_core.core_schema import no_info_before_validator_function
 
 # -- models and pydantic dataclasses
 
@@ -82,20 +85,27 @@ def replace_schema(field: dict[str, Any], schema: Any) -> None:
 _OTHERS = frozenset(("cls", "config", "default", "metadata", "ref", "serialization"))
 
 
-def finite_validator(cls: Any) -> SchemaValidator:
-    """As `validator_of`, but numbers are finite, unless a field or the class says otherwise (`allow_inf_nan`)."""
-    return _finite(cls.__pydantic_core_schema__, cls.__pydantic_validator__)
+def finite_validator(cls: Any, *, fail_fast: bool = False) -> SchemaValidator:
+    """As `validator_of`, but numbers are finite, unless a field or the class says otherwise (`allow_inf_nan`); with
+    `fail_fast`, of each list and dict only the first error.
+    """
+    schema = _with_finite_numbers(cls.__pydantic_core_schema__, fail_fast)
+    return _validator(schema, cls.__pydantic_core_schema__, cls.__pydantic_validator__)
 
 
 def finite_validator_of(adapter: TypeAdapter[Any], *, fail_fast: bool = False) -> SchemaValidator:
-    """The validator of an adapter, with finite numbers; with `fail_fast`, of each list and dict the first error."""
-    return _finite(adapter.core_schema, adapter.validator, fail_fast)
+    """The validator of an adapter, of Python values, with finite numbers; with `fail_fast`, of each list and dict only
+    the first error, and of unknown keys those of `MOST_UNKNOWN` at most.
+    """
+    schema = _with_finite_numbers(adapter.core_schema, fail_fast)
+    if fail_fast:
+        schema = _with_few_unknown(schema, None)
+    return _validator(schema, adapter.core_schema, adapter.validator)
 
 
-def _finite(schema: Any, validator: Any, fail_fast: bool = False) -> SchemaValidator:
-    finite = _with_finite_numbers(schema, fail_fast)
-    made: SchemaValidator = validator if finite is schema else SchemaValidator(finite, _use_prebuilt=False)
-    return made
+def _validator(schema: Any, before: Any, made: Any) -> SchemaValidator:
+    validator: SchemaValidator = made if schema is before else SchemaValidator(schema, _use_prebuilt=False)
+    return validator
 
 
 def _with_finite_numbers(node: Any, fail_fast: bool) -> Any:
@@ -115,6 +125,69 @@ def _with_finite_numbers(node: Any, fail_fast: bool) -> Any:
     if fail_fast and kind in ("list", "tuple", "set", "frozenset", "dict"):
         changed["fail_fast"] = True
     return {**node, **changed} if any(node.get(key) is not new for key, new in changed.items()) else node
+
+
+# -- unknown keys: each is an error, and to make 250,000 takes half a second, in which nothing else runs
+
+MOST_UNKNOWN = 1000
+_OF_FIELDS = ("typed-dict", "model-fields", "dataclass-args")
+
+
+def unknown_cut_of(cls: Any) -> Callable[[Any], Any] | None:
+    """What leaves out most of the unknown keys, where a model, or a pydantic dataclass, refuses them and looks at them
+    in no other way.
+    """
+    node = cls.__pydantic_core_schema__
+    if node["type"] == "definitions":
+        node = node["schema"]
+    fields = node.get("schema", node)
+    refuses = (node.get("config") or {}).get("extra_fields_behavior") == "forbid"
+    return _unknown_cut(fields["fields"]) if refuses and fields.get("type") in _OF_FIELDS else None
+
+
+def _with_few_unknown(node: Any, extra: str | None) -> Any:
+    """A schema like this one, for Python values. `extra`: what becomes of unknown keys. Models have their own."""
+    if isinstance(node, list | tuple):
+        return [_with_few_unknown(part, extra) for part in node]
+    kind = node.get("type") if isinstance(node, dict) else "model"
+    if kind == "model":
+        return node
+    if not isinstance(kind, str):  # its keys are names of fields
+        return {name: _with_few_unknown(part, extra) for name, part in node.items()}
+    if isinstance(node.get("config"), dict):
+        extra = node["config"].get("extra_fields_behavior")
+    extra = node.get("extra_behavior", extra)
+    new = {key: part if key in _OTHERS else _with_few_unknown(part, extra) for key, part in node.items()}
+    if kind not in _OF_FIELDS or extra != "forbid":
+        return new
+    reference = {"ref": new.pop("ref")} if "ref" in new else {}  # by it is found what is around it
+    return {**no_info_before_validator_function(_unknown_cut(new["fields"]), new), **reference}
+
+
+def _unknown_cut(fields: Any) -> Callable[[Any], Any]:
+    known = _names(fields)
+
+    def cut(value: Any) -> Any:
+        if type(value) is not dict or len(value) <= MOST_UNKNOWN + len(known):
+            return value
+        unknown = islice((key for key in value if key not in known), MOST_UNKNOWN)
+        return {key: value[key] for key in (*known, *unknown) if key in value}
+
+    return cut
+
+
+def _names(fields: Any) -> frozenset[str]:
+    """By which fields may be called, and perhaps some more: their names, and all texts of their aliases."""
+    entries = [{"name": n, **f} for n, f in fields.items()] if isinstance(fields, dict) else fields
+    rest: list[Any] = [part for entry in entries for part in (entry["name"], entry.get("validation_alias"))]
+    names: set[str] = set()
+    while rest:
+        part = rest.pop()
+        if isinstance(part, str):
+            names.add(part)
+        elif isinstance(part, list | tuple):
+            rest += part
+    return frozenset(names)
 
 
 # -- what was written

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, NotRequired, Required, get_origin
 
@@ -21,6 +22,9 @@ from typing_extensions import ReadOnly, TypedDict
 from nbcompose.schema import hints, pydantic_adapter
 
 _LOOSE = ConfigDict(arbitrary_types_allowed=True, extra="allow")
+
+# Whether what is validated is large: then few of its errors are told.
+of_large: ContextVar[bool] = ContextVar("nbcompose_of_large", default=False)
 
 
 def is_model(cls: type) -> bool:
@@ -173,6 +177,10 @@ class Model(Struct):
     def _finite(self) -> SchemaValidator:
         return pydantic_adapter.finite_validator(self.cls)
 
+    @cached_property
+    def _of_large(self) -> tuple[SchemaValidator, Callable[[Any], Any] | None]:
+        return pydantic_adapter.finite_validator(self.cls, fail_fast=True), pydantic_adapter.unknown_cut_of(self.cls)
+
     def before(self, value: Any) -> Any:
         if isinstance(value, dict):
             prepared = self._prepare.validate_python(value) if self.changed else value
@@ -183,6 +191,9 @@ class Model(Struct):
 
     def _from_json(self, values: dict[str, Any]) -> Any:
         validator = self._finite
+        if of_large.get():
+            validator, cut = self._of_large
+            values = values if cut is None else cut(values)
         # A strict model takes a date from a string in JSON only, and JSON cannot hold what was prepared.
         return (
             validator.validate_python(values, strict=False)

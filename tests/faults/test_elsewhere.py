@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import re
+import threading
 import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
@@ -319,6 +320,47 @@ def test_the_limit_itself_is_not_too_much(small: None, portal: LoopThread, over:
                     ask(proxy, api)
             else:
                 assert len("".join(ask(proxy, api))) >= LIMIT - 8
+
+
+PADDED = b"[" + b" " * 70_000  # so much that it is looked at before it is decoded
+
+
+@pytest.mark.parametrize(("values", "is_read"), [(1000, True), (1001, False)])
+@pytest.mark.parametrize("api", ["ask", "stream"])
+def test_values_are_counted_before_they_are_decoded(
+    monkeypatch: pytest.MonkeyPatch, portal: LoopThread, api: str, values: int, is_read: bool
+) -> None:
+    monkeypatch.setattr(elsewhere, "MAX_VALUES", 1000)
+    body = PADDED + b",".join([b"0"] * (values - 1)) + b"]"
+    event = b"data: " + body + b"\n\nevent: end\ndata: {}\n\n"
+    answers = {**DOCUMENT, "/ask": response(body), "/stream": response(event, kind=EVENTS)}
+    with hostile(portal, answers) as (proxy, server):
+        if is_read:
+            assert ask(proxy, api) in ([0] * (values - 1), [[0] * (values - 1)])
+            return
+        with pytest.raises(PayloadTooLarge, match=f"^{server.url}/{api} sent an .* more than the 1,000 values"):
+            ask(proxy, api)
+
+
+def test_what_is_large_is_decoded_beside_the_loop(monkeypatch: pytest.MonkeyPatch, portal: LoopThread) -> None:
+    threads = []
+    decode = elsewhere.value_of
+
+    def noted(body: bytes) -> Any:
+        threads.append(threading.current_thread())
+        return decode(body)
+
+    monkeypatch.setattr(elsewhere, "value_of", noted)
+    for body, aside in ((b"[0]", False), (PADDED + b"0]", True)):
+        threads.clear()
+        with hostile(portal, {**DOCUMENT, "/ask": response(body)}) as (proxy, _):
+            assert ask(proxy) == [0]
+        loop = portal.run(_thread())
+        assert (threads[-1] is not loop) is aside
+
+
+async def _thread() -> threading.Thread:
+    return threading.current_thread()
 
 
 def test_headers_without_end(portal: LoopThread) -> None:

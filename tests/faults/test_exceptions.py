@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from raising_services import AROUND, BUILT_IN, OWN, SLOW, Above, Raising, made
+from raising_services import AROUND, BUILT_IN, OWN, SLOW, Above, Hooks, Raising, made
 
 from nbcompose import api, service
 from nbcompose.errors import DeadlineExceeded
@@ -173,3 +174,39 @@ def test_a_service_that_fails_to_start_says_so_whatever_it_raises(running_regist
     assert status.state == "failed"
     assert kind in status.error
     running_registry.registry.remove("Stillborn")
+
+
+# -- hooks
+
+
+ENDS = ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "CancelledError", "StopIteration", "Own", "TextExits"]
+
+
+@pytest.mark.parametrize(
+    ("where", "kind"), [*(("startup", kind) for kind in ENDS), ("startup, as it waits", "CancelledError")]
+)
+def test_what_a_start_up_hook_raises_is_why_it_failed(running: Running, where: str, kind: str) -> None:
+    running.deploy(service(envs={"WHERE": where, "RAISED": kind, "NOTES": ""})(Hooks))
+    status = running.registry.wait("Hooks")
+    assert status.state == "failed"
+    assert kind in str(status.error)
+    assert ("self._raise(" if where == "startup" else "await future") in str(status.error)
+    assert "exit status" not in f"{status.reason} {status.error}"
+
+
+@pytest.mark.parametrize(
+    ("where", "kind"),
+    [
+        (where, kind)
+        for where in ("shutdown", "shutdown, in a task", "shutdown, in a thread")
+        for kind in ENDS
+        if (where, kind) != ("shutdown, in a task", "GeneratorExit")  # closes whatever coroutine awaits that task
+    ],
+)
+def test_a_shutdown_hook_does_not_take_the_next_one_with_it(
+    running: Running, tmp_path: Path, where: str, kind: str
+) -> None:
+    notes = tmp_path / "notes"
+    running.up(service(envs={"WHERE": where, "RAISED": kind, "NOTES": str(notes)})(Hooks))
+    running.registry.remove("Hooks")
+    assert notes.read_text() == "closed"

@@ -594,6 +594,16 @@ async def test_bytes_of_a_body() -> None:
             assert ("unpacked" in message) is bool(packed)
 
 
+async def test_a_boundary(served: Served) -> None:
+    for length, status in ((bodies.MAX_BOUNDARY, 200), (bodies.MAX_BOUNDARY + 1, 400)):
+        boundary = "b" * length
+        form = f'--{boundary}\r\nContent-Disposition: form-data; name="text"\r\n\r\nabc\r\n--{boundary}--\r\n'
+        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+        response = await served.http.post("/text", content=form.encode(), headers=headers)
+        assert response.status_code == status
+    assert "more than 70 characters" in error_of(response, 400, "BadRequest")["message"]
+
+
 @pytest.mark.parametrize("form", ["multipart", "urlencoded"])
 async def test_parts_of_a_form(served: Served, form: str) -> None:
     for count, status in ((bodies.MAX_FIELDS, 200), (bodies.MAX_FIELDS + 1, 413)):

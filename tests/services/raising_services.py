@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from nbcompose import api, depends, service
+from nbcompose import api, depends, on_shutdown, on_startup, service
 from nbcompose.errors import CallError, InvalidArgument, NbcomposeError
 
 BUILT_IN = sorted(n for n, c in vars(builtins).items() if isinstance(c, type) and issubclass(c, BaseException))
@@ -328,3 +328,46 @@ class Above:
     async def async_items(self, recipe: dict[str, Any], after: int = 0) -> AsyncIterator[int]:
         async for item in self.raising.async_items(recipe, after):
             yield item
+
+
+class Hooks:
+    """Its hooks raise what `RAISED` names, where `WHERE` says so; `NOTES` is a file for what has run after that."""
+
+    def _raise(self, where: str) -> None:
+        if where == os.environ["WHERE"]:
+            raise made({"kind": os.environ["RAISED"]})
+
+    @on_startup
+    async def opens(self) -> None:
+        self._raise("startup")
+
+    @on_startup
+    async def waits_for_what_is_cancelled(self) -> None:
+        if os.environ["WHERE"] == "startup, as it waits":
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+
+    @on_shutdown
+    async def closes(self) -> None:
+        self._raise("shutdown")
+
+    @on_shutdown
+    async def closes_in_a_task(self) -> None:
+        async def close() -> None:
+            self._raise("shutdown, in a task")
+
+        await asyncio.create_task(close())
+
+    @on_shutdown
+    def closes_in_a_thread(self) -> None:
+        self._raise("shutdown, in a thread")
+
+    @on_shutdown
+    def last(self) -> None:
+        with open(os.environ["NOTES"], "w", encoding="ascii") as file:
+            file.write("closed")
+
+    @api
+    def fine(self) -> int:
+        return 1
