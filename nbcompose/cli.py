@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import math
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from nbcompose.entry import find_entries
 from nbcompose.errors import NbcomposeError
 from nbcompose.export import command
 from nbcompose.host.memory import human
+from nbcompose.reloading import told
 from nbcompose.runtimes import Listing, Runtime, ask, listings
 from nbcompose.serving import serve
 from nbcompose.watching import Watched
@@ -155,8 +155,8 @@ def _serve(options: argparse.Namespace) -> int:
         entries = [watched.load()] if watched is not None else find_entries(options.target)
     except NbcomposeError:
         raise
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        print(told(error), file=sys.stderr)
         print(f"nbcompose: {options.target} could not be imported (see above)", file=sys.stderr)
         return 1
     serve(

@@ -20,11 +20,15 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
+from functools import partialmethod
 from types import FrameType, TracebackType
+from typing import TypeVar
 
 from IPython.core.extensions import ExtensionManager
 from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell
+
+E = TypeVar("E", bound=BaseException)
 
 # -- cells
 
@@ -55,9 +59,17 @@ def show_as(error: BaseException, render: Callable[[], list[str]]) -> None:
     error.__dict__["_render_traceback_"] = render
 
 
+def show_kind_as(kind: type[E], render: Callable[[E], list[str]] | None) -> None:
+    """Have these lines stand under a cell for errors of that kind where `show_as` has said nothing. None: no more."""
+    if render is not None:
+        kind._render_traceback_ = partialmethod(render)  # type: ignore[attr-defined]
+    elif "_render_traceback_" in vars(kind):
+        delattr(kind, "_render_traceback_")
+
+
 def has_own_look(error: BaseException) -> bool:
     """Whether somebody has said already how `error` is shown."""
-    return hasattr(error, "_render_traceback_")
+    return "_render_traceback_" in error.__dict__
 
 
 def traceback_lines(shell: InteractiveShell, error: BaseException, frames: TracebackType | None) -> list[str]:

@@ -106,8 +106,8 @@ class Overview:
             notes=(
                 *(generation.notes if generation is not None else ()),
                 *self._memory_notes(spec, members),
-                *supervisor.stuck.notes,
             ),
+            stuck=supervisor.stuck.notes,
             remark=supervisor.remark,
             behind=supervisor.behind,
             stale=supervisor.stale,

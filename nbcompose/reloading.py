@@ -89,7 +89,7 @@ class Reloader:
             return
         except (Exception, SystemExit) as error:
             reason = traceback.format_exception_only(error)[-1].strip()
-            self._say(f"{self._watched.target} could not be loaded, the versions before serve on:\n{_told(error)}")
+            self._say(f"{self._watched.target} could not be loaded, the versions before serve on:\n{told(error)}")
             for name in self._registry.names():
                 self._registry.mark(name, behind=reason)
             return
@@ -271,15 +271,15 @@ def _is_same(one: Deployment, other: Deployment) -> bool:
     return compare((one.spec, one.meaning), (other.spec, other.meaning)).action == "nothing"
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
     """An error with the user's own frames."""
     if isinstance(error, NbcomposeError):
         return str(error)
-    told = link = traceback.TracebackException.from_exception(error)
+    shown = link = traceback.TracebackException.from_exception(error)
     while link is not None:
         link.stack[:] = [frame for frame in link.stack if not frame.filename.startswith(_MACHINERY)]
         link = link.__cause__ or link.__context__  # type: ignore[assignment]
-    return "".join(told.format()).rstrip()
+    return "".join(shown.format()).rstrip()
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from nbcompose.capture.packing import deployment_of
 from nbcompose.declaration import Service, service
 from nbcompose.engine.deployment import Deployment
 from nbcompose.engine.status import Status
+from nbcompose.engine.work import first_line
 from nbcompose.errors import DeclarationError, LaunchError, NbcomposeError
 from nbcompose.host import open_files
 from nbcompose.host.forked import handling
@@ -126,6 +127,7 @@ class Graph:
         self._stopped = stopped
         self._say = say
         self._shown: dict[str, str] = {}
+        self._restarts: dict[str, int] = {}
         self._urls: dict[str, str] = {}
         self._gone: set[str] = set()
 
@@ -155,6 +157,12 @@ class Graph:
     def show(self, status: Status) -> None:
         """Say what is new about a service. On the registry's loop."""
         text = describe(status)
+        if status.restarts != self._restarts.get(status.name, 0):
+            self._restarts[status.name] = status.restarts
+            if status.restarts and status.error:
+                self._say(
+                    f"{status.name}: {first_line(status.error)}; `nbcompose logs {status.name}` has what it wrote"
+                )
         if self._shown.get(status.name) != text:
             self._shown[status.name] = text
             self._say(f"{status.name}: {text}")
@@ -233,7 +241,8 @@ def describe(status: Status) -> str:
         phases = dict.fromkeys(_phase(r.phase, r.progress) for r in status.replicas if r.state == "starting")
         return ", ".join(phases) or "starting"
     if status.state == "ready":
-        notes = f" ({'; '.join(status.notes)})" if status.notes else ""
+        notes = "; ".join([*status.notes, *status.stuck])
+        notes = f" ({notes})" if notes else ""
         return f"ready on {status.device}{notes}"
     return status.reason
 

@@ -82,6 +82,7 @@ def test_a_target_that_cannot_be_imported_shows_where(tmp_path: object, capsys: 
     assert main(["serve", file]) == 1
     error = capsys.readouterr().err
     assert "x = 1 / 0" in error
+    assert error.count('File "') == 1
     assert error.endswith(f"nbcompose: {file} could not be imported (see above)\n")
 
 

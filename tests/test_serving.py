@@ -144,6 +144,18 @@ def test_states_in_a_few_words() -> None:
     up = replace(replica, state="up", phase="ready", device="cpu")
     assert describe(replace(STATUS, state="ready", replicas=(up,), notes=("a note",))) == "ready on cpu (a note)"
     assert describe(replace(STATUS, state="waiting", reason="waiting for B")) == "waiting for B"
+    stuck = replace(STATUS, state="ready", replicas=(up,), stuck=("replica 0 is stuck: not replaced",))
+    assert describe(stuck) == "ready on cpu (replica 0 is stuck: not replaced)"
+
+
+def test_why_a_replica_is_started_again_is_said_once() -> None:
+    said: list[str] = []
+    graph = Graph("127.0.0.1", 0, None, (), threading.Event(), said.append)
+    died = replace(STATUS, restarts=1, error="A, replica 0: exit status 3\nits last line")
+    for status in (STATUS, died, died, replace(died, state="waiting", reason="waiting for B")):
+        graph.show(status)
+    why = f"{STATUS.name}: A, replica 0: exit status 3; `nbcompose logs {STATUS.name}` has what it wrote"
+    assert said == [f"{STATUS.name}: starting", why, f"{STATUS.name}: waiting for B"]
 
 
 # -- the server (system)

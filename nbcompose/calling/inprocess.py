@@ -155,7 +155,7 @@ class InProcessCaller:
         spec, method = self._method(api)
         if spec.is_async:
             return await method(*args, **kwargs)
-        return await asyncio.to_thread(method, *args, **kwargs)
+        return await _in_thread(method, *args, **kwargs)
 
     async def stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
         spec, method = self._method(api)
@@ -166,7 +166,7 @@ class InProcessCaller:
             return
         generator: Generator[Any, None, None] = method(*args, **kwargs)
         try:
-            while (item := await asyncio.to_thread(next, generator, _END)) is not _END:
+            while (item := await _in_thread(next, generator, _END)) is not _END:
                 yield item
         finally:
             with contextlib.suppress(ValueError):  # it runs, in a thread that cannot be stopped
@@ -184,6 +184,23 @@ class InProcessCaller:
     def _method(self, name: str) -> tuple[ApiSpec, Any]:
         api = find_api(self.service, self._apis, name)
         return api, getattr(self.instance, api.method)
+
+
+async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """As `asyncio.to_thread`, which copies an error from future to future, and so makes of a TimeoutError another one,
+    without its frames.
+    """
+
+    def work() -> Any:
+        try:
+            return None, function(*args, **kwargs)
+        except BaseException as error:
+            return error, None
+
+    error, result = await asyncio.to_thread(work)
+    if error is not None:
+        raise error
+    return result
 
 
 def _on_a_loop() -> bool:

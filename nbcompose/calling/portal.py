@@ -65,8 +65,8 @@ class Portal:
         future = self._submit(coroutine)
         try:
             _wait(future, timeout)
-            return future.result()
-        except concurrent.futures.CancelledError:
+            return future.result().result()
+        except (concurrent.futures.CancelledError, asyncio.CancelledError):
             raise CallCancelled(GAVE_UP) from None
         except KeyboardInterrupt:
             future.cancel()
@@ -120,7 +120,7 @@ class Portal:
         future = self._submit(coroutine)
         try:
             with _awake():
-                return await asyncio.wrap_future(future)
+                return (await asyncio.wrap_future(future)).result()
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -140,10 +140,27 @@ class Portal:
         finally:
             self._close(items)
 
-    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[asyncio.Task[T]]:
+        """The task, when it has ended; to cancel the future is to cancel the task.
+
+        `asyncio.run_coroutine_threadsafe` copies the task's error from future to future, and so makes of a TimeoutError
+        another one: without its cause, which has the frames of the replica.
+        """
+        ended: concurrent.futures.Future[asyncio.Task[T]] = concurrent.futures.Future()
+
+        def give(task: asyncio.Task[T]) -> None:
+            if ended.set_running_or_notify_cancel():
+                ended.set_result(task)
+
+        def begin() -> None:
+            task = self.loop.create_task(coroutine)
+            task.add_done_callback(give)
+            ended.add_done_callback(lambda _: self._cancel(task) if ended.cancelled() else None)
+
         try:
             self._check_process()
-            return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+            self.loop.call_soon_threadsafe(begin)
+            return ended
         except ServiceUnavailable:
             coroutine.close()
             raise
@@ -157,6 +174,10 @@ class Portal:
                 "this process was forked from the one that talks to services, and cannot: call them there, or start "
                 "workers with the `spawn` method"
             )
+
+    def _cancel(self, task: asyncio.Task[Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and everything with it
+            self.loop.call_soon_threadsafe(task.cancel)
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a coroutine function there without waiting; from anywhere, also in a garbage collection."""

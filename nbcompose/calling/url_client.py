@@ -194,10 +194,10 @@ class UrlCaller(RemoteCaller):
             async with asyncio.timeout_at(deadline):
                 yield
         except (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise ServiceUnavailable(f"{self._shown} cannot be reached: {error}") from error
+            raise ServiceUnavailable(f"{self._shown} cannot be reached: {error}") from None
         except httpx.HTTPError as error:
             reason = clipped(str(error), MAX_NAME) or type(error).__name__
-            raise ReplicaDied(f"{self._shown} went away while it worked on this call: {reason}") from error
+            raise ReplicaDied(f"{self._shown} went away while it worked on this call: {reason}") from None
         except Unexpected as error:
             told = f"{self._shown} answers, but not as an nbcompose service: {path} gave {error}"
             raise ServiceUnavailable(told).from_below() from None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
+from nbcompose.capture.ipythons import is_builtin
 from nbcompose.capture.reach import globals_of
 from nbcompose.declaration.dependency import Dependency
 from nbcompose.declaration.handle import Service
@@ -82,7 +83,7 @@ def _used_by_function(function: FunctionType) -> Iterator[tuple[str, Any]]:
         yield from ((f.__name__, f) for f in by_type.values() if isinstance(f, FunctionType))
         return
     for name in dict.fromkeys(globals_of(function.__code__)):
-        if name in function.__globals__:
+        if name in function.__globals__ and not is_builtin(name, function.__globals__[name]):
             yield name, function.__globals__[name]
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:

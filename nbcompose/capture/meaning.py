@@ -15,6 +15,7 @@ from typing import Any
 from nbcompose.capture.calls import calls_of
 from nbcompose.capture.captured import functions_in
 from nbcompose.capture.digests import DERIVED, Digester, Large, digest_of, digest_of_code
+from nbcompose.capture.ipythons import is_builtin
 from nbcompose.capture.reach import Used, attributes_of, attributes_of_self, reach_of
 from nbcompose.capture.rigid import FIXED, GATES, NEUTRAL, ROOTS, STATELESS, rigid
 from nbcompose.capture.versions import Versions
@@ -181,7 +182,7 @@ class _Walk:
         if reach.rebinds:
             self._apart[self._now] = f"keeps {', '.join(sorted(reach.rebinds))} outside of the instance"
         for name in reach.names:
-            if name in function.__globals__:
+            if name in function.__globals__ and not is_builtin(name, function.__globals__[name]):
                 value = function.__globals__[name]
                 uses.add(self._use(name, value))
                 self._through(function, name, value, uses)

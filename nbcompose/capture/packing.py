@@ -19,6 +19,7 @@ from typing import Any
 
 import __main__
 from nbcompose.capture.captured import captured_values
+from nbcompose.capture.ipythons import is_ipythons
 from nbcompose.capture.meaning import meaning_of
 from nbcompose.capture.modules import UserModules, by_value
 from nbcompose.capture.pickling import Places, measure, pack
@@ -205,6 +206,11 @@ def _refusal(cls: type[Any], error: Exception, shared: Places | None = None) -> 
         except Outdated as reason:
             return CaptureError(f"{cls.__name__} uses {name!r}, {reason}: run the cell that makes it again")
         except Exception as reason:
+            if is_ipythons(value):
+                return CaptureError(
+                    f"{cls.__name__} uses {name!r}, as lines with ! or % do, and a replica has no IPython: there, "
+                    "`subprocess` does what ! does"
+                )
             return CaptureError(
                 f"{cls.__name__} uses {name!r} ({type(value).__name__}), which cannot be sent to a replica: {reason}. "
                 "Make it in __init__ instead"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
+from nbcompose.capture.ipythons import places
 from nbcompose.capture.versions import Outdated, Versions, said
 from nbcompose.errors import InvalidArgument
 from nbcompose.replica.main_module import MainGlobals
@@ -64,7 +65,7 @@ class _Pickler(cloudpickle_adapter.Pickler):
 
     def __init__(self, file: io.BytesIO, shared: Places, versions: Versions) -> None:
         super().__init__(file, protocol=5)
-        self._shared = shared
+        self._shared = {**places(), **shared}
         self._versions = versions
         self._by_id = names_now()
         self.share_globals(vars(sys.modules["__main__"]), MainGlobals())

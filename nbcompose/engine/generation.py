@@ -243,6 +243,7 @@ class Generation:
                 continue
             attempt = 0 if loop.time() - began > STEADY else attempt
             self.error = member.crash_text()
+            self._log.append(index, f"replica {index} ended ({member.exit_text()}), and is started again")
             self.restarts += 1
             self._changed()
             member, attempt = await self._again(index, attempt)
@@ -305,6 +306,7 @@ class Generation:
             self._changed()
             return None
         self.error = f"{why}, and was replaced"
+        self._log.append(index, self.error)
         self.restarts += 1
         await old.stop(GRACE)  # what it has in hand besides may finish
         self._forget(old)

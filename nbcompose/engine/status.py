@@ -41,10 +41,11 @@ class Status:
     answer; *ready*: the whole chain can; *failed*: it does not come back by itself; *stopped*.
 
     `reason` says why it is not ready, `error` what went wrong last (also while an earlier version serves on), `notes`
-    what its user should know. `remark` says how the version that serves came about, `behind` why the one that was
-    wanted last does not serve, `stale` what has changed in the notebook since it was packed. `p50` is in seconds.
-    `traffic`: the calls that it has made, by dependency. `replacing`: "new version starting" or
-    "restarting" while replicas start that will take over. `reversible`: there is a version to go back to.
+    what its user should know, `stuck` why a replica that is of no use is not replaced. `remark` says how the version
+    that serves came about, `behind` why the one that was wanted last does not serve, `stale` what has changed in the
+    notebook since it was packed. `p50` is in seconds. `traffic`: the calls that it has made, by dependency.
+    `replacing`: "new version starting" or "restarting" while replicas start that will take over. `reversible`: there is
+    a version to go back to.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Status:
     restarts: int = 0
     error: str = ""
     notes: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
     remark: str = ""
     behind: str = ""
     stale: tuple[str, ...] = ()
@@ -91,7 +93,7 @@ class Status:
         """What holds up its calls at this moment, in words: threads that are held for nobody, and who waits."""
         now = time.time()
         halted = [
-            f"replica {r.index} was stopped (SIGSTOP) {seconds(now - r.halted)} ago: kill -CONT lets it go on"
+            f"replica {r.index} was stopped (SIGSTOP) {seconds(now - r.halted)} ago: kill -CONT {r.pid} lets it go on"
             for r in self.replicas
             if r.halted is not None
         ]
@@ -100,7 +102,7 @@ class Status:
         since = [r.work.waiting_since for r in self.replicas if r.work.waiting_since is not None]
         wait = "call waits" if self.waiting == 1 else "calls wait"
         queue = [f"{self.waiting} {wait} for a place, for up to {seconds(now - min(since))}"] if since else []
-        return [*halted, *held, *queue]
+        return [*halted, *held, *queue, *self.stuck]
 
     @property
     def settled(self) -> bool:

@@ -111,7 +111,9 @@ def _seconds(section: Section) -> str:
 def _notes(section: Section, status: Status) -> list[str]:
     cold = sorted({r.cold for r in status.replicas if r.cold not in ("", NOT_WARM)})
     # How much memory is free differs from one run to the next.
-    plain = [re.sub(r", [\d.]+ \w+ is free$", " of memory, more than is free", note) for note in status.notes]
+    plain = [
+        re.sub(r", [\d.]+ \w+ is free$", " of memory, more than is free", n) for n in (*status.notes, *status.stuck)
+    ]
     stale = []
     if status.stale:
         names = ", ".join(status.stale)

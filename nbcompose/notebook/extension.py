@@ -11,6 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbcompose import timeline
 from nbcompose.declaration import Service
 from nbcompose.ipython_adapter import is_reloading
+from nbcompose.notebook import failures
 from nbcompose.notebook import session as sessions
 from nbcompose.notebook.completion import MATCHER, Completer
 from nbcompose.notebook.magics import NbcomposeMagics
@@ -35,6 +36,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     _unhook(shell)  # what an earlier load, by another copy of this module, has left
     Service.connect = session.connect
     timeline.install(session.registry.collect_traces)
+    failures.install(shell)
     magics = NbcomposeMagics(session)
     shell.register_magics(magics)
     shell.configurables.append(magics)  # for %config
@@ -57,6 +59,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     sessions.keep(shell, None)
     Service.connect = None
     timeline.install(None)
+    failures.install(None)
     atexit.unregister(session.registry.stop)
     session.registry.stop()
 

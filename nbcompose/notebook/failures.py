@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import filterfalse, takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcompose.errors import CallError, RemoteTraceback
-from nbcompose.ipython_adapter import message_lines, show_as, traceback_lines
+from nbcompose.errors import CallError, NbcomposeError, RemoteTraceback
+from nbcompose.ipython_adapter import message_lines, show_as, show_kind_as, traceback_lines
+from nbcompose.wire.tracebacks import walk
 
 # Where nbcompose's own code is.
 _OURS = str(Path(__file__).parents[1]) + os.sep
@@ -49,6 +51,11 @@ def from_the_caller(error: E, shell: InteractiveShell) -> E:
     return _shown_as(error, partial(_caller_lines, error, shell))
 
 
+def install(shell: InteractiveShell | None) -> None:
+    """Whatever nbcompose raises on purpose shows users' frames only, wherever it is raised; None: all, as any error."""
+    show_kind_as(NbcomposeError, (lambda error: _users_lines(error, shell)) if shell is not None else None)
+
+
 def cell_names(text: str, shell: InteractiveShell) -> str:
     """`text` with the names of cells as the notebook shows them: `Cell In[3], line 7`."""
 
@@ -73,12 +80,22 @@ def _caller_lines(error: BaseException, shell: InteractiveShell) -> list[str]:
     return [cell_names(line, shell) for line in lines]
 
 
+def _users_lines(error: BaseException, shell: InteractiveShell) -> list[str]:
+    lines = traceback_lines(shell, error, _chained(filterfalse(_is_ours, walk(error.__traceback__))))
+    return [cell_names(line, shell) for line in lines]
+
+
+def _is_ours(frame: TracebackType) -> bool:
+    return frame.tb_frame.f_code.co_filename.startswith(_OURS)
+
+
 def _outside(frames: TracebackType | None) -> TracebackType | None:
     """The frames up to the first of nbcompose's."""
-    kept = []
-    while frames is not None and not frames.tb_frame.f_code.co_filename.startswith(_OURS):
-        kept.append(frames)
-        frames = frames.tb_next
+    return _chained(takewhile(lambda frame: not _is_ours(frame), walk(frames)))
+
+
+def _chained(frames: Iterable[TracebackType]) -> TracebackType | None:
+    kept = list(frames)
     chain: TracebackType | None = None
     for frame in reversed(kept):
         chain = TracebackType(chain, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)

@@ -7,6 +7,7 @@ from html import escape
 
 from nbcompose.engine.status import Status
 from nbcompose.host.memory import human
+from nbcompose.overview import HALTED
 
 PLAIN_COLUMNS = ("name", "state", "device", "replicas", "depends on")
 LIVE_COLUMNS = ("calls", "errors", "in flight", "p50", "memory", "restarts")
@@ -42,11 +43,13 @@ class ServicesTable:
 
 
 def _row(status: Status) -> tuple[str, ...]:
-    state = status.reason if status.state == "waiting" and status.reason else status.state
+    trouble = status.trouble()
+    is_told = status.reason == HALTED and trouble  # of each replica, with what lets it go on
+    state = status.reason if status.state == "waiting" and status.reason and not is_told else status.state
     state += ", serving the previous version" if status.behind else ""
     state += f", {status.replacing}" if status.replacing else ""
     state += f", stale: {', '.join(status.stale)}" if status.stale else ""
-    state = "; ".join([state, *status.trouble()])
+    state = "; ".join([state, *trouble])
     replicas = str(status.wanted) if status.up == status.wanted else f"{status.up} of {status.wanted}"
     return (status.name, state, status.device or "-", replicas, ", ".join(status.dependencies) or "-")
 

@@ -66,13 +66,13 @@ class Queue:
         self._place = place
         self._ways_out = ways_out
         self._holders = holders
-        self._waiters: dict[Waiter, str] = {}  # and what they call
+        self._waiters: dict[Waiter, tuple[str, int]] = {}  # what they call, and how many were there when they came
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, waiter: Waiter, api: str = "") -> None:
         """Put it at the end; `api` is what it calls. `leave` follows in any case."""
-        self._waiters[waiter] = api
+        self._waiters[waiter] = (api, len(self._waiters))
         if self._timer is None:
             self._timer = self._loop.call_later(SWEEP, self._sweep)
 
@@ -82,7 +82,7 @@ class Queue:
     def _sweep(self) -> None:
         """One timer for all: most wait for less than a millisecond, and one for each costs as much as a call."""
         now = time.monotonic()
-        for waiter, api in list(self._waiters.items()):
+        for waiter, (api, _) in list(self._waiters.items()):
             deadline = waiter.context.deadline
             if deadline is not None and waiter.waits:
                 allowed = deadline - waiter.since
@@ -110,7 +110,7 @@ class Queue:
             allowed = waiter.context.deadline - waiter.since
             limit = f" of {seconds(allowed)}"
             waited = allowed if allowed - waited <= max(_early(allowed), SWEEP) else waited  # no more comes of the rest
-        before = sum(1 for w in self.waiting if w is not waiter and w.since <= waiter.since)
+        _, before = self._waiters.get(waiter, ("", 0))  # also those that have had their turn: it has waited for them
         behind = self.behind(before)
         return f"waited {seconds(waited)}{limit} in the queue for {self._place}{behind}"
 

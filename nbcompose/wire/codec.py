@@ -22,6 +22,7 @@ from nbcompose.wire.classes import ClassTable
 from nbcompose.wire.culprit import locate
 from nbcompose.wire.pickler import Draft, Pickler
 from nbcompose.wire.shm import Mappings, Segment, SegmentPool
+from nbcompose.wire.tracebacks import users_frames
 
 __all__ = ["CodecError", "Decoder", "Encoder", "dumps", "is_plain", "loads"]
 
@@ -65,7 +66,7 @@ class Encoder:
                 self._pool.give_back(segment.segment_id)  # type: ignore[union-attr]  # it lent the segment
             if not isinstance(error, Exception) or isinstance(error, NotAwaited):
                 raise
-            raise self._unsendable(obj, role, error) from error
+            raise self._unsendable(obj, role, error) from _of_users(error)
         if not draft.buffers and not draft.segments and not draft.definitions:
             return draft.stream  # type: ignore[return-value]  # without segments it is all bytes
         self._defined.update(draft.definitions)
@@ -217,6 +218,12 @@ def dumps(obj: Any) -> bytes:
 def loads(data: bytes) -> Any:
     """What `dumps` made. Raises `CodecError`, `InvalidArgument`."""
     return Decoder(lambda _: None).decode(data)
+
+
+def _of_users(error: Exception) -> Exception | None:
+    """`error` as code of users has raised it, which its frames point to; what pickle itself says is in the message."""
+    theirs = next(users_frames(error.__traceback__), None)
+    return error.with_traceback(theirs) if theirs is not None else None
 
 
 class _Joined:

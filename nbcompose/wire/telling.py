@@ -9,25 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import sysconfig
 import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from nbcompose.errors import RemoteTraceback
+from nbcompose.errors import NbcomposeError, RemoteTraceback
 from nbcompose.host import async_exceptions
 from nbcompose.raised import MAX_NAME, MAX_TEXT, Enough, clipped, in_short, name_of, text_of
 from nbcompose.wire.codec import is_plain
+from nbcompose.wire.tracebacks import MAX_WALK, users_frames, walk
 
 T = TypeVar("T")
 
 MAX_CAUSES = 8  # told of a chain from each of its ends
-MAX_WALK = 10_000  # causes, or frames, that are counted at all
 MAX_FRAMES = 30  # told of a traceback from each of its ends
 MAX_MEMBERS = 8  # told of a group
 MAX_GROUPS = 4  # in one another
@@ -40,13 +38,6 @@ UNTOLD = f"its text was not there after {TELL_WAIT:g} s"
 
 CAUSE = "The above exception was the direct cause of the following exception:"
 CONTEXT = "During handling of the above exception, another exception occurred:"
-
-_STDLIB = Path(sysconfig.get_path("stdlib"))
-# Frames that say how a call was carried, not what was called.
-_MACHINERY = (
-    f"{Path(__file__).parents[1]}/",
-    *(f"{_STDLIB / name}" for name in ("asyncio", "concurrent", "threading.py", "contextlib.py", "functools.py")),
-)
 
 
 @dataclass(slots=True)
@@ -67,11 +58,14 @@ def story(error: BaseException, hop: str, bounds: Bounds, level: int = 0) -> tup
     """
     chain, links, hops, before = _chain(error, hop)
     told: dict[int, str] = {}
-    for i in _ends(len(chain), MAX_CAUSES):
+    ends = list(_ends(len(chain), MAX_CAUSES))
+    # What nbcompose raises on purpose says all in its message; of what it says of users' errors, those have the lines.
+    only_theirs = isinstance(error, NbcomposeError) or bool(before) or any(_is_of_users(chain[i]) for i in ends)
+    for i in ends:
         if i and bounds.over:
             break
         bounds.left -= 1
-        told[i] = _section(chain[i], hop)
+        told[i] = _section(chain[i], hop, only_theirs)
         if i:
             told[i] += f"\n\n{summary(chain[i], bounds, level, MAX_SHORT)}\n\n{links[i - 1]}"
     parts = [before] if before else []
@@ -160,18 +154,22 @@ def more(count: int, what: str, *, at_least: bool = False) -> str:
 # -- one exception
 
 
-def _section(error: BaseException, hop: str) -> str:
-    first, last, count = _frames(error.__traceback__)
+def _section(error: BaseException, hop: str, only_theirs: bool) -> str:
+    first, last, count = _frames(error.__traceback__, only_theirs)
     lines = ["\n", *_formatted(first)]
     if count > len(first) + len(last):
         lines.append(f"  {more(count - len(first) - len(last), 'frame', at_least=count >= MAX_WALK)}\n")
     return hop + "".join([*lines, *_formatted(last)]).rstrip()
 
 
-def _frames(tb: TracebackType | None) -> tuple[list[TracebackType], list[TracebackType], int]:
-    """The first and the last frames of users' code, or of all where there is none of theirs, and how many there are."""
-    own = [*itertools.islice((t for t in _walk(tb) if not t.tb_frame.f_code.co_filename.startswith(_MACHINERY)), 1)]
-    frames = (t for t in _walk(tb) if not own or not t.tb_frame.f_code.co_filename.startswith(_MACHINERY))
+def _is_of_users(error: BaseException) -> bool:
+    """Whether one of its frames is of users' code."""
+    return next(users_frames(error.__traceback__), None) is not None
+
+
+def _frames(tb: TracebackType | None, only_theirs: bool) -> tuple[list[TracebackType], list[TracebackType], int]:
+    """The first and the last frames of users' code, or of all where there may be none of theirs; how many there are."""
+    frames = users_frames(tb) if only_theirs else walk(tb)
     first = list(itertools.islice(frames, MAX_FRAMES))
     last: deque[TracebackType] = deque(maxlen=MAX_FRAMES)
     count = len(first)
@@ -179,14 +177,6 @@ def _frames(tb: TracebackType | None) -> tuple[list[TracebackType], list[Traceba
         last.append(frame)
         count += 1
     return first, list(last), count
-
-
-def _walk(tb: TracebackType | None) -> Iterator[TracebackType]:
-    for _ in range(MAX_WALK):
-        if tb is None:
-            return
-        yield tb
-        tb = tb.tb_next
 
 
 def _formatted(frames: list[TracebackType]) -> list[str]:
@@ -235,7 +225,7 @@ def _is_tame(error: BaseException) -> bool:
             or issubclass(kind, BaseExceptionGroup)
             or not is_plain(cause.args, 3)
             or not is_plain(cause.__dict__, 4)
-            or sum(1 for _ in itertools.islice(_walk(cause.__traceback__), MAX_WALK)) > 4 * MAX_FRAMES
+            or sum(1 for _ in itertools.islice(walk(cause.__traceback__), MAX_WALK)) > 4 * MAX_FRAMES
         ):
             return False
         cause = cause_of(cause)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import time
 import traceback
@@ -24,6 +25,7 @@ from nbcompose.errors import (
     UnknownArgumentWarning,
 )
 from nbcompose.tracing import CallContext, current_call
+from tests.patience import PATIENCE
 
 
 @service
@@ -301,6 +303,50 @@ def test_an_error_keeps_the_frames_of_a_test(answer: Any) -> None:
         answer.mistaken()
     names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert "mistaken" in names
+
+
+@service
+class Raises:
+    @api
+    def raises(self, error: Exception) -> None:
+        raise error
+
+    @api
+    def yields(self, error: Exception) -> Iterator[int]:
+        yield 1
+        raise error
+
+
+@service
+class Above:
+    below = depends(Raises)
+
+    @api
+    def nothing(self) -> None: ...
+
+
+# What the standard library makes another of, or refuses, where a thread's error becomes a future's.
+OF_THREADS = [
+    TimeoutError("mine"),
+    concurrent.futures.InvalidStateError("mine"),
+    StopIteration("mine"),
+    KeyError("mine"),
+]
+
+
+@pytest.mark.parametrize("error", OF_THREADS, ids=lambda error: type(error).__name__)
+async def test_an_error_of_a_sync_api_that_is_awaited_has_the_frames_of_the_thread(error: Exception) -> None:
+    raises: Any = Above().below  # type: ignore[attr-defined]
+    with pytest.raises((type(error), RuntimeError)) as caught:  # Python lets no StopIteration out of a coroutine
+        await asyncio.wait_for(raises.to_async.raises(error), PATIENCE)
+    assert error in (caught.value, caught.value.__cause__)
+    assert "raises" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    items = raises.to_async.yields(error)
+    assert await anext(items) == 1
+    with pytest.raises((type(error), RuntimeError)) as caught:
+        await asyncio.wait_for(anext(items), PATIENCE)
+    assert error in (caught.value, caught.value.__cause__)
+    assert "yields" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
 
 
 # -- streams

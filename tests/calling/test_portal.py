@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import concurrent.futures
 import os
 import threading
 import warnings
@@ -108,12 +109,39 @@ def test_a_timeout_cancels(portal: LoopThread) -> None:
     assert portal.run(answer(), timeout=PATIENCE) == 42
 
 
-def test_a_timeout_error_of_the_work_s_own_is_its_error(portal: LoopThread) -> None:
-    async def late() -> None:
-        raise TimeoutError("mine")
+# Of these the standard library makes others where it copies one future to another.
+COPIED = [TimeoutError, concurrent.futures.InvalidStateError]
 
-    with pytest.raises(TimeoutError, match="mine"):
-        portal.run(late())
+
+@pytest.mark.parametrize("kind", COPIED)
+async def test_an_error_of_the_work_s_own_comes_as_it_is(portal: LoopThread, kind: type[Exception]) -> None:
+    error = kind("mine")
+    error.__cause__ = ZeroDivisionError()
+
+    async def late() -> None:
+        raise error
+
+    async def items() -> AsyncGenerator[int, None]:
+        raise error
+        yield 1
+
+    ways: list[Callable[[], object]] = [
+        lambda: portal.run(late()),
+        lambda: portal.run(late(), timeout=PATIENCE),
+        lambda: list(portal.iterate(items())),
+    ]
+    for way in ways:
+        assert run_in_thread(way) is error
+        with pytest.raises(kind) as raised:
+            way()
+        assert raised.value is error
+    with pytest.raises(kind) as raised:
+        await portal.join(late())
+    assert raised.value is error
+    with pytest.raises(kind) as raised:
+        await anext(portal.join_items(items()))
+    assert raised.value is error
+    assert isinstance(error.__cause__, ZeroDivisionError)
 
 
 @pytest.mark.usefixtures("interrupts")

@@ -370,8 +370,9 @@ def test_nobody_listens(portal: LoopThread) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with proxy_of(f"http://127.0.0.1:{port}", portal) as nobody:
-        with pytest.raises(ServiceUnavailable, match=f"http://127.0.0.1:{port} cannot be reached"):
+        with pytest.raises(ServiceUnavailable, match=f"http://127.0.0.1:{port} cannot be reached") as caught:
             nobody.greet("x")
+        assert caught.value.__cause__ is None  # forty frames of the HTTP client, which say no more
         with pytest.raises(ServiceUnavailable, match="cannot be reached"):
             list(nobody.lines(3))
 
@@ -430,8 +431,9 @@ def response(body: bytes, status: str = "200 OK", headers: str = "Content-Type: 
 )
 def test_a_server_of_another_kind(portal: LoopThread, answer: bytes, error: type[Exception], message: str) -> None:
     other = Canned(answer)
-    with proxy_of(other.url, portal) as proxy, pytest.raises(error, match=message):
+    with proxy_of(other.url, portal) as proxy, pytest.raises(error, match=message) as caught:
         proxy.greet("x")
+    assert caught.value.__cause__ is None
     other.stop()
 
 

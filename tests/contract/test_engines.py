@@ -142,6 +142,7 @@ def test_a_replica_that_dies_in_a_call_fails_that_call_and_comes_back(
 
     status = running.until("Faulty", lambda s: s.restarts == 1 and s.state == "ready")
     assert f"Faulty, replica 0: {how}" in status.error
+    assert f"replica 0 ended ({how}), and is started again" in running.registry.logs("Faulty")
     assert faulty.pid() != before
 
 

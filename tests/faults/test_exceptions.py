@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from raising_services import AROUND, BUILT_IN, OWN, SLOW, Above, Hooks, Raising, made
 
+import nbcompose
 from nbcompose import api, service
 from nbcompose.errors import DeadlineExceeded
 from tests.conftest import PATIENCE, Running
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.system
 
 APIS = ("plain", "coroutine", "items", "async_items", "batch", "async_batch")
 STREAMS = ("items", "async_items")
+OURS = str(Path(nbcompose.__file__).parent)
 recipes = st.fixed_dictionaries({
     "kind": st.sampled_from([*BUILT_IN, *OWN]),
     "arguments": st.sampled_from(["none", "text", "surrogate", "unprintable", "function", "long", "wide", "number"]),
@@ -124,9 +126,20 @@ def test_what_ends_a_task_or_a_loop_is_an_error_of_its_call(raiser: Raiser, api:
     error = raiser.over_the_wire("Raising", api)
     assert type(error) is RuntimeError
     assert str(error) == told
+    assert OURS not in str(error.__cause__)
     status, detail = raiser.over_http("Raising", api)
     assert (status, detail["type"], detail["message"]) == (500, "RuntimeError", told)
     assert raiser.lives()
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("kind", ["KeyboardInterrupt", "StopIteration", "ValueError"])
+def test_the_frames_are_those_of_users(raiser: Raiser, api: str, kind: str) -> None:
+    given: dict[str, Any] = {"xs": [1]} if "batch" in api else {}
+    recipe = {"kind": kind, "arguments": "none", "around": "nothing"}
+    error = raiser.over_the_wire("Raising", api, recipe=recipe, **given)
+    assert "raising_services.py" in str(error.__cause__)
+    assert OURS not in str(error.__cause__)
 
 
 def test_a_callback_that_exits_ends_nothing(raiser: Raiser) -> None:

@@ -147,6 +147,9 @@ def test_many_at_once(running: Running) -> None:
     assert 7 <= len(failures) < 16
     texts = [str(error) for error in failures if "in the queue for 1 worker thread, behind half (for" in str(error)]
     assert len(texts) >= len(failures) - 1  # one may be at work when its time is up
+    # What it has waited for is the calls before it, though all but one of them have been answered, or have given up.
+    counts = [int(found[1]) for text in texts if (found := re.search(r"and (\d+) that came before it", text))]
+    assert max(counts) >= 7
 
 
 class Sleeps:

@@ -163,6 +163,7 @@ def test_a_replica_of_which_all_workers_are_held_is_replaced(
     wait_for_end(before)
     assert "replaced" in status.error
     assert "stuck" in status.error
+    assert running.registry.logs("Runaway")[-1] == status.error
 
 
 @pytest.mark.parametrize("max_concurrency", [None, 1])
@@ -202,8 +203,9 @@ def test_at_most_once_in_ten_minutes(running: Running, tmp_path: Path, eager: No
     running.until("Runaway", lambda s: not any(r.work.held for r in s.replicas))
     (tmp_path / "inside").unlink()
     pid = hold_up(running, tmp_path)
-    status = running.until("Runaway", lambda s: any("since one was" in note for note in s.notes))
-    assert "is stuck (stuck runs on for nobody): not replaced" in status.notes[0]
+    status = running.until("Runaway", lambda s: any("since one was" in note for note in s.stuck))
+    assert "is stuck (stuck runs on for nobody): not replaced" in status.stuck[0]
+    assert status.stuck[0] in repr(ServicesTable([status]))
     assert running.registry.proxy("Runaway").pid() == pid
 
 
@@ -213,7 +215,7 @@ def test_not_where_there_is_no_room_for_two(
     running.up(runaway(traffic={"replace_after": 0.2}))
     monkeypatch.setattr(memory, "available", lambda: 0)
     pid = hold_up(running, tmp_path)
-    running.until("Runaway", lambda s: any("no room" in note for note in s.notes))
+    running.until("Runaway", lambda s: any("no room" in note for note in s.stuck))
     assert running.registry.proxy("Runaway").pid() == pid
 
 

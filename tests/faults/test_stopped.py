@@ -63,7 +63,10 @@ def test_the_only_one_is_not_ready_and_neither_is_what_is_above(running: Running
     [replica] = running.registry.status("Leaf").replicas
     assert replica.pid is not None
     os.kill(replica.pid, signal.SIGSTOP)
-    running.until("Leaf", lambda s: s.state == "waiting" and "SIGSTOP" in s.reason)
+    status = running.until("Leaf", lambda s: s.state == "waiting" and "SIGSTOP" in s.reason)
+    shown = repr(ServicesTable([status]))
+    assert shown.count("SIGSTOP") == 1
+    assert f"kill -CONT {replica.pid} lets it go on" in shown
     running.until("Front", lambda s: s.state == "waiting")
     ready = f"{running.registry.url('Mid')}/readyz"
     wait_until(lambda: httpx.get(ready).status_code == 503, "what is above is not ready")
@@ -96,7 +99,7 @@ def test_not_where_there_is_no_room(running: Running, monkeypatch: pytest.Monkey
     before = proxy.pid()
     monkeypatch.setattr(memory, "available", lambda: 0)
     os.kill(before, signal.SIGSTOP)
-    running.until("Faulty", lambda s: any("no room for two" in note for note in s.notes))
+    running.until("Faulty", lambda s: any("no room for two" in note for note in s.stuck))
     os.kill(before, signal.SIGCONT)
     running.until("Faulty", lambda s: s.state == "ready")
     assert proxy.pid() == before

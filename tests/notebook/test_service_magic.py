@@ -524,3 +524,47 @@ def test_a_variable_that_a_cell_sets_reaches_a_forked_service_and_one_that_was_r
     card = clean.ok(cell.format(more=" --env TZ=UTC")).plain
     assert "started without preloaded libraries: the environment differs: TZ, which " in card
     assert clean.ok("Reads.variables()").result == ["x", "quick", "UTC"]
+
+
+def test_what_ipython_has_in_the_place_of_builtins_is_the_builtin(clean: Notebook) -> None:
+    ran = clean.ok("""
+        %%service
+        class Leaves:
+            @api
+            def reads(self) -> bool:
+                return open is __import__("builtins").open
+
+            @api
+            def leaves(self) -> None:
+                exit(4)
+    """)
+    assert ran.stderr == ""
+    assert clean.ok("Leaves.reads()").result is True
+    assert "RuntimeError: the api raised SystemExit: 4" in clean.run("Leaves.leaves()").error
+    clean.ok("another = 'cell'")
+    assert [row[1] for row in clean.ok("%services").result.rows] == ["ready"]
+
+
+@pytest.mark.parametrize("line", ["!true", "%pwd", "get_ipython()"])
+def test_lines_that_need_ipython_are_refused(clean: Notebook, line: str) -> None:
+    ran = clean.run(f"%%service\nclass Asks:\n    @api\n    def ask(self) -> None:\n        {line}\n")
+    assert "Asks uses 'get_ipython', as lines with ! or % do, and a replica has no IPython" in ran.error
+
+
+@pytest.mark.parametrize(
+    ("use", "told"),
+    [
+        ("Echo.sya('x')", "UnknownApi: Echo has no api 'sya'; it has: say"),
+        ("str(Echo.to_async.say('x'))", "NotAwaited: Echo.say was called at Cell In[{n}], line 2 and not awaited"),
+        ("Echo.to_async.say('x') + 'y'", "NotAwaited: Echo.say was called at Cell In[{n}], line 2 and not awaited"),
+        ("Echo.say(iter('x'))", "InvalidArgument: "),
+        ("Echo.say(open)", "InvalidArgument: "),
+        ("service(type('Empty', (), {}))", "DeclarationError: Empty cannot be a service"),
+    ],
+)
+def test_errors_of_nbcompose_show_the_user_s_frames_only(clean: Notebook, use: str, told: str) -> None:
+    clean.ok(ECHO)
+    ran = clean.run(f"from nbcompose import service\n{use}")
+    assert told.format(n=clean.shell.execution_count - 1) in ran.error
+    assert use in ran.error
+    assert "/nbcompose/" not in ran.error  # the package's folder

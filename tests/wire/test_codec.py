@@ -11,6 +11,7 @@ import pickle
 import random
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -386,7 +387,20 @@ def test_what_cannot_be_sent_is_named(wire: Wire, value: Any, path: str, name: s
     with pytest.raises(InvalidArgument) as caught:
         wire.encoder.encode(value)
     assert str(caught.value).startswith(f"{path} holds a {name}, which cannot be sent to another process (cannot ")
-    assert isinstance(caught.value.__cause__, TypeError)
+    assert caught.value.__cause__ is None  # its frames would be those of the pickling
+
+
+class Unwilling:
+    def __reduce__(self) -> Any:
+        raise PermissionError("not me")
+
+
+def test_who_refuses_to_be_sent_is_the_cause_with_the_frames_of_the_refusal(wire: Wire) -> None:
+    with pytest.raises(InvalidArgument, match="PermissionError: not me") as caught:
+        wire.encoder.encode([Unwilling()])
+    cause = caught.value.__cause__
+    assert isinstance(cause, PermissionError)
+    assert [f.name for f in traceback.extract_tb(cause.__traceback__)] == ["__reduce__"]
 
 
 def test_a_value_that_holds_itself_is_searched_once(wire: Wire) -> None:

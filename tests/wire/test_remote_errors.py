@@ -16,6 +16,7 @@ import pydantic
 import pytest
 
 from nbcompose.errors import CallCancelled, InvalidArgument, Overloaded, RemoteError, RemoteTraceback, UnknownApi
+from nbcompose.wire.codec import Encoder
 from nbcompose.wire.remote_errors import MAX_CONTENTS, RemoteErrorDetail, describe, rebuild
 
 
@@ -370,6 +371,27 @@ def test_frames_of_nbcompose_are_shown_when_there_are_no_others() -> None:
     while error.__traceback__ is not None and error.__traceback__.tb_frame.f_code is not rebuild.__code__:
         error.__traceback__ = error.__traceback__.tb_next
     assert "in rebuild" in detail(error).text
+
+
+def test_frames_of_nbcompose_are_left_out_where_others_have_the_lines() -> None:
+    """What it says of an error of users, as of one that would end the process, has that as its cause."""
+    error = caught(lambda: rebuild(None))  # type: ignore[arg-type]  # of nbcompose's own
+    while error.__traceback__ is not None and error.__traceback__.tb_frame.f_code is not rebuild.__code__:
+        error.__traceback__ = error.__traceback__.tb_next
+    error.__cause__ = caught(raising(ValueError("a")))
+    text = detail(error).text
+    assert "in raiser" in text
+    assert "in rebuild" not in text
+
+
+def test_what_nbcompose_raises_on_purpose_has_no_frames_of_its_own() -> None:
+    error = caught(lambda: Encoder(None).encode(threading.Lock(), "result"))
+    while error.__traceback__ is not None and "test_remote_errors" in error.__traceback__.tb_frame.f_code.co_filename:
+        error.__traceback__ = error.__traceback__.tb_next
+    assert error.__traceback__ is not None
+    hop, _, message = detail(error).text.partition("\n\n")
+    assert hop == detail(error).hops[0]
+    assert message.startswith("nbcompose.errors.InvalidResult: result holds a _thread.lock")
 
 
 def test_frames_of_the_event_loop_are_left_out() -> None:
