@@ -31,7 +31,7 @@ def contained(error: BaseException) -> Exception:
     kind = type(error)
     if issubclass(kind, Exception) and not issubclass(kind, ENDS):
         return error  # type: ignore[return-value]  # mypy does not narrow by `kind`
-    told = RuntimeError(f"the api raised {_said_at_once(error)}")
+    told = RuntimeError(f"it raised {_said_at_once(error)}")
     told.__cause__ = error
     return told
 

@@ -144,7 +144,7 @@ class Registry:
     def scale(self, name: str, replicas: int) -> None:
         """Have that many replicas; waits until they are there. Raises `LaunchError`."""
         if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 1:
-            raise ValueError(f"replicas={replicas!r} is a whole number from 1; `stop` ends a service")
+            raise ValueError(f"replicas={replicas!r} must be a whole number from 1; `stop` ends a service")
         self._portal.run(self._scale(name, replicas))
 
     def logs(self, name: str, lines: int = 100) -> list[str]:

@@ -45,6 +45,7 @@ from nbcompose.errors import (
     RemoteError,
     ReplicaDied,
     ServiceUnavailable,
+    Unauthorized,
 )
 from nbcompose.host.forked import keep_numbers_from_children
 from nbcompose.raised import MAX_NAME, clipped
@@ -220,9 +221,12 @@ class UrlCaller(RemoteCaller):
             told = f"{self._shown} answered with status {status}, and not as an nbcompose service{came}"
             return ServiceUnavailable(told).from_below()
         kind, said = (detail.get(key) for key in ("type", "message"))
-        message = f"{self.service}: {clipped(said) if isinstance(said, str) else ''}"
+        message = f"{self.service}: {_printable(clipped(said)) if isinstance(said, str) else ''}"
         name = clipped(kind, MAX_NAME) if isinstance(kind, str) else ""
         cls = getattr(errors, name, None) if name.isidentifier() else None
+        if cls is Unauthorized:
+            given = "the token that was given is wrong" if self._headers else "it wants a token, and none was given"
+            return Unauthorized(f"{self._shown}: {given}: depends(url=…, token=…)").from_below()
         if cls is InvalidArgument:
             return InvalidArgument(message, _problems(detail.get("problems"))).from_below()
         if isinstance(cls, type) and issubclass(cls, CallError) and cls is not RemoteError:
@@ -258,3 +262,8 @@ def _plain(value: Any) -> Any:
         if callable(convert):
             return convert()
     raise TypeError(f"a {type(value).__qualname__} cannot be sent to a service behind a url")
+
+
+def _printable(text: str) -> str:
+    """Without what would make a terminal do something."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -93,7 +93,7 @@ class ApiOptions:
     def _flag(self, option: str, default: bool, method: str, problems: Problems, where: Location) -> bool:
         value = self._values.get(option, default)
         if not isinstance(value, bool):
-            problems.add(f"{method}: {option}={value!r} is True or False", where)
+            problems.add(f"{method}: {option}={value!r} must be True or False", where)
         return bool(value)
 
     def _batch(self, method: str, problems: Problems, where: Location) -> BatchPolicy | None:
@@ -102,15 +102,17 @@ class ApiOptions:
         dim = self._values.get("batch_dim", 0)
         dims = dim if isinstance(dim, tuple) else (dim, dim)
         if len(dims) != 2 or not all(isinstance(d, int) and not isinstance(d, bool) and d >= 0 for d in dims):
-            problems.add(f"{method}: batch_dim={dim!r} is a number, or one for the input and one for the result", where)
+            problems.add(
+                f"{method}: batch_dim={dim!r} must be a number, or one for the input and one for the result", where
+            )
             dims = (0, 0)
         size = self._values.get("max_batch_size", 100)
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            problems.add(f"{method}: max_batch_size={size!r} is a whole number from 1", where)
+            problems.add(f"{method}: max_batch_size={size!r} must be a whole number from 1", where)
             size = 100
         latency = self._values.get("max_latency_ms")
         if latency is not None and not _is_duration(latency):
-            problems.add(f"{method}: max_latency_ms={latency!r} is a number of milliseconds, 0 or more", where)
+            problems.add(f"{method}: max_latency_ms={latency!r} must be a number of milliseconds, 0 or more", where)
             latency = None
         return BatchPolicy(dims, size, latency)
 
@@ -130,10 +132,10 @@ def read_service_options(options: Mapping[str, Any], cls_name: str, problems: Pr
         problems.add("replicas= and workers= mean the same: give one")
     strict = given.get("strict", False)
     if not isinstance(strict, bool):
-        problems.add(f"strict={strict!r} is True or False")
+        problems.add(f"strict={strict!r} must be True or False")
     device = given.get("device")
     if device is not None and not (isinstance(device, str) and DEVICE.match(device)):
-        problems.add(f"device={device!r} is one of cpu, cuda, cuda:N, mps")
+        problems.add(f"device={device!r} must be one of cpu, cuda, cuda:N, mps")
     return {
         "name": name,
         "device": device,
@@ -153,7 +155,7 @@ def _count(given: Mapping[str, Any], option: str, problems: Problems) -> int:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
-    problems.add(f"{option}={value!r} is a whole number from 1")
+    problems.add(f"{option}={value!r} must be a whole number from 1")
     return 1
 
 
@@ -161,7 +163,7 @@ def _mapping(
     value: Any, option: str, known: tuple[str, ...], problems: Problems, *, ignored: tuple[str, ...] = ()
 ) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        problems.add(f"{option}={value!r} is a dict with some of: {', '.join(known)}")
+        problems.add(f"{option}={value!r} must be a dict with some of: {', '.join(known)}")
         return {}
     for key in value:
         if key in ignored:
@@ -177,7 +179,7 @@ def _number(value: Any, what: str, problems: Problems, *, least: float, whole: b
         if isinstance(value, bool) or not math.isfinite(number) or number < least or (whole and number % 1):
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        problems.add(f"{what}={value!r} is a {'whole ' if whole else ''}number, {least:g} or more")
+        problems.add(f"{what}={value!r} must be a {'whole ' if whole else ''}number, {least:g} or more")
         return None
     return int(number) if whole else number
 
@@ -229,7 +231,7 @@ def _envs(value: Any, problems: Problems) -> dict[str, str]:
         # BentoML's form; a variable without a value is the environment's own.
         value = {e["name"]: e["value"] for e in value if e.get("value") is not None}
     if not isinstance(value, Mapping):
-        problems.add(f"envs is a dict of environment variables, not a {type(value).__name__}")
+        problems.add(f"envs must be a dict of environment variables, not a {type(value).__name__}")
         return {}
     found = {}
     for key, text in value.items():
@@ -246,10 +248,10 @@ def _http(value: Any, problems: Problems) -> Http:
     found = _mapping(value, "http", ("port", "host", "cors", "max_body", "max_values"), problems)
     port = _number(found.get("port") or 0, "http port", problems, least=0, whole=True)
     if port is not None and port > 65535:
-        problems.add(f"http port={port} is at most 65535")
+        problems.add(f"http port={port} must be at most 65535")
     host = found.get("host", DEFAULT_HTTP.host)
     if not isinstance(host, str) or not host:
-        problems.add(f"http host={host!r} is a name or an address")
+        problems.add(f"http host={host!r} must be a name or an address")
     try:
         limit = memory.parse(found.get("max_body", DEFAULT_HTTP.max_body))
     except ValueError as error:
@@ -269,6 +271,6 @@ def _origins(cors: Any, problems: Problems) -> tuple[str, ...]:
         cors = found.get("access_control_allow_origins") if found.get("enabled") else None
     origins = (cors,) if isinstance(cors, str) else cors or ()
     if not isinstance(origins, list | tuple | set | frozenset) or not all(isinstance(o, str) for o in origins):
-        problems.add(f'http cors={cors!r} is an origin such as "https://example.org", or a list of origins')
+        problems.add(f'http cors={cors!r} must be an origin such as "https://example.org", or a list of origins')
         return ()
     return tuple(origins)

@@ -185,7 +185,7 @@ class WorkerThreads:
         if worker.interrupt(job):
             wait = self._interrupt_after
             logger.warning(
-                "%s.%s is interrupted: it has run on for %.0f s after its caller had gone",
+                "an interrupt is sent to %s.%s, which has run on for %.0f s after its caller had gone",
                 self._service, job.api, time.perf_counter() - (job.left or 0.0),
             )  # fmt: skip
         self._loop.call_later(wait, self._interrupt, job)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,8 @@ _STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 
 def read(text: bytes | str, most: int = MOST_VALUES) -> Any:
     """What a text says. Raises ValueError where it is no JSON, PayloadTooLarge."""
+    if isinstance(text, bytes) and text.startswith(BOM_UTF8):  # as some programs write; RFC 8259 lets us pass it over
+        text = text[len(BOM_UTF8) :]
     if len(text) > SMALL:
         check(text, most)
         return _decoded(text)

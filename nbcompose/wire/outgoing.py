@@ -80,6 +80,7 @@ class Outgoing:
         self._line = line
         self._on_idle = on_idle
         self._last_id = 0
+        self._left = 0.0  # seconds that the call which was sent last has, where it has a deadline
         self._deadlines = Deadlines(line.loop)
         # What the peer has not answered to the end.
         self._pending: dict[int, Settled] = {}
@@ -106,7 +107,8 @@ class Outgoing:
         self._pending[call_id] = result
         self.in_flight += 1
         if deadline is not None:
-            self._deadlines.add(call_id, deadline, lambda: self._expire(call_id, api))
+            left = self._left
+            self._deadlines.add(call_id, deadline, lambda: self._expire(call_id, api, left))
         return call_id
 
     def abandon(self, call_id: int) -> None:
@@ -123,7 +125,8 @@ class Outgoing:
         stream = self._streams[call_id] = _Stream()
         self.in_flight += 1
         if deadline is not None:
-            self._deadlines.add(call_id, deadline, lambda: stream.finish(self._late(api)))
+            left = self._left
+            self._deadlines.add(call_id, deadline, lambda: stream.finish(self._late(api, left)))
         try:
             while True:
                 while stream.items:
@@ -148,9 +151,9 @@ class Outgoing:
             raise ConnectionClosed(f"the connection to {line.name} is closed")
         left = -1.0
         if deadline is not None:
-            left = deadline - time.monotonic()
+            self._left = left = deadline - time.monotonic()
             if left <= 0:
-                raise self._late(api)
+                raise self._late(api, 0.0)
         name, state = api.encode(), context.trace_state.encode()
         trace, flags = context.trace_id, context.trace_flags
         head = CALL_HEAD.pack(left, trace >> 64, trace & LOW, context.span_id, flags, len(name), len(state))
@@ -165,15 +168,15 @@ class Outgoing:
         if self.in_flight == 0:
             self._on_idle()
 
-    def _expire(self, call_id: int, api: str) -> None:
+    def _expire(self, call_id: int, api: str, left: float) -> None:
         result = self._pending[call_id]
         self.abandon(call_id)
-        _fail(result, self._late(api))
+        _fail(result, self._late(api, left))
 
-    def _late(self, api: str) -> DeadlineExceeded:
+    def _late(self, api: str, left: float) -> DeadlineExceeded:
         return DeadlineExceeded(
-            f"{api}: no answer from {self._line.name} within the time allowed (traffic timeout, or the caller's "
-            "deadline)"
+            f"{api}: no answer from {self._line.name} within the {left:.3g} s that it had (--timeout, or the deadline "
+            "of its caller)"
         )
 
     def _give_up(self, call_id: int) -> None:

@@ -29,6 +29,7 @@ from nbcompose.errors import (
     BlockingCall,
     CallCancelled,
     DeadlineExceeded,
+    Forbidden,
     InvalidArgument,
     RemoteError,
     ReplicaDied,
@@ -382,8 +383,13 @@ def test_a_token(portal: LoopThread) -> None:
     try:
         with proxy_of(server.url, portal, "secret") as allowed:
             assert allowed.greet("Ada") == "hello Ada!"
-        with proxy_of(server.url, portal) as stranger, pytest.raises(Unauthorized):
-            stranger.greet("Ada")
+        for token, said in (
+            (None, "it wants a token, and none was given"),
+            ("guess", "the token that was given is wrong"),
+        ):
+            way_out = rf"{said}: depends\(url=…, token=…\)"
+            with proxy_of(server.url, portal, token) as stranger, pytest.raises(Unauthorized, match=way_out):
+                stranger.greet("Ada")
     finally:
         server.stop()
 
@@ -424,6 +430,11 @@ def response(body: bytes, status: str = "200 OK", headers: str = "Content-Type: 
         (response(b'{"paths": {"/x": {"post": {}}}}'), ServiceUnavailable, "names no api"),
         (response(b'{"paths": {"/x": {"post": {"x-nbcompose-params": [1]}}}}'), ServiceUnavailable, "is called None"),
         (response(b"gone", "404 Not Found"), ServiceUnavailable, "answered with status 404"),
+        (
+            response(rb'{"error": {"type": "Forbidden", "message": "\u001b[31mred"}}', "403 No"),
+            Forbidden,
+            r": \ufffd\[31mred",
+        ),
         (response(b"", "302 Found", "Location: /login"), ServiceUnavailable, "answered with status 302"),
         (b"SSH-2.0-OpenSSH\r\n", ReplicaDied, "went away"),
         (response(b"12345")[:-2], ReplicaDied, "went away"),

@@ -401,7 +401,7 @@ def test_every_mistake_at_once_with_its_line() -> None:
     assert sorted(found) == sorted([
         f"{here}: @service has no option 'colour'; it has: name, device, replicas, workers, threads, resources, "
         "traffic, envs, http, strict",
-        f"{here}: replicas=0 is a whole number from 1",
+        f"{here}: replicas=0 must be a whole number from 1",
         f"{here}: nothing = depends(...) takes either a service or url=",
         f"{here}: number = depends(5): a service, or the name of one, is wanted",
         f"{here}: both = depends(...) takes either a service or url=",

@@ -332,7 +332,7 @@ def test_a_scale_in_the_middle_of_a_start_counts(running: Running) -> None:
 def test_a_scale_to_nothing_is_refused(running: Running) -> None:
     running.up(Faulty)
     for wrong in (0, -1, 1.5, True):
-        with pytest.raises(ValueError, match="is a whole number from 1"):
+        with pytest.raises(ValueError, match="must be a whole number from 1"):
             running.registry.scale("Faulty", wrong)  # type: ignore[arg-type]
 
 

@@ -117,9 +117,9 @@ def test_an_error_that_is_never_told_is_said_to_be_one(raiser: Raiser, api: str,
 @pytest.mark.parametrize(
     ("api", "told"),
     [
-        ("awaits_what_is_cancelled", "the api raised CancelledError"),
-        ("cancels_itself", "the api raised CancelledError"),
-        ("exits_in_a_task", "the api raised SystemExit: 3"),
+        ("awaits_what_is_cancelled", "it raised CancelledError"),
+        ("cancels_itself", "it raised CancelledError"),
+        ("exits_in_a_task", "it raised SystemExit: 3"),
     ],
 )
 def test_what_ends_a_task_or_a_loop_is_an_error_of_its_call(raiser: Raiser, api: str, told: str) -> None:

@@ -65,12 +65,12 @@ def test_what_is_not_given_stays_as_it_was_decorated() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--replicas 0", "replicas=0 is a whole number from 1"),
+        ("--replicas 0", "replicas=0 must be a whole number from 1"),
         ("--replicas two", "argument --replicas: invalid int value: 'two'"),
-        ("--device gpu", "device='gpu' is one of cpu, cuda, cuda:N, mps"),
-        ("--timeout -1", "traffic timeout=-1.0 is a number"),
-        ("--max-concurrency 0", "traffic max_concurrency=0 is a whole number"),
-        ("--port 70000", "http port=70000 is at most 65535"),
+        ("--device gpu", "device='gpu' must be one of cpu, cuda, cuda:N, mps"),
+        ("--timeout -1", "traffic timeout=-1.0 must be a number"),
+        ("--max-concurrency 0", "traffic max_concurrency=0 must be a whole number"),
+        ("--port 70000", "http port=70000 must be at most 65535"),
         ("--env A", "'A' is not of the form KEY=VALUE"),
         ("--memory lots", "'lots' is not an amount of memory"),
         ("--name 'a b'", "name='a b': a service's name"),

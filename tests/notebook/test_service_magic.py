@@ -276,7 +276,7 @@ def test_an_error_of_the_body_starts_nothing(clean: Notebook) -> None:
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("%%service --replicas 0\nclass A: ...", "UsageError: replicas=0 is a whole number from 1"),
+        ("%%service --replicas 0\nclass A: ...", "UsageError: replicas=0 must be a whole number from 1"),
         ("%%service --nonsense\nclass A: ...", "UsageError: unrecognized arguments: --nonsense"),
         ("%%service\nx = 1", "UsageError: this cell defines no service"),
         ("%%service\nawait x", "UsageError: a %%service cell cannot `await`"),
@@ -540,7 +540,7 @@ def test_what_ipython_has_in_the_place_of_builtins_is_the_builtin(clean: Noteboo
     """)
     assert ran.stderr == ""
     assert clean.ok("Leaves.reads()").result is True
-    assert "RuntimeError: the api raised SystemExit: 4" in clean.run("Leaves.leaves()").error
+    assert "RuntimeError: it raised SystemExit: 4" in clean.run("Leaves.leaves()").error
     clean.ok("another = 'cell'")
     assert [row[1] for row in clean.ok("%services").result.rows] == ["ready"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import io
 import json
@@ -22,6 +23,7 @@ from nbcompose.declaration import api, declare
 from nbcompose.errors import InvalidArgument, Overloaded, RemoteError
 from nbcompose.replica.access import Access
 from nbcompose.replica.http import HttpServer, Limits
+from nbcompose.schema import documents
 from nbcompose.spec import Http
 from nbcompose.tracing import format_traceparent, parse_traceparent
 from tests.replica.http_server import Runtime, Served, error_of, listening_socket, read_response, serving, soon
@@ -125,6 +127,13 @@ async def test_a_call_in_json(served: Served) -> None:
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
     assert response.content == b'"hello Ada Ada"'
+
+
+async def test_a_byte_order_mark_is_passed_over(served: Served) -> None:
+    for size in (0, documents.SMALL):
+        body = codecs.BOM_UTF8 + b'{"name": "Ada"}' + b" " * size
+        response = await served.http.post("/greet", content=body, headers={"Content-Type": "application/json"})
+        assert response.json() == "hello Ada"
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Type": "application/json; charset=utf-8"}])

@@ -311,7 +311,9 @@ async def test_an_answer_to_a_call_that_was_given_up_is_ignored() -> None:
 async def test_a_deadline_ends_the_call_at_both_ends() -> None:
     async with connected(forever=forever) as (connection, _, peer):
         for seconds in ever_longer(0.05):
-            with pytest.raises(DeadlineExceeded, match="forever: no answer from the peer within the time allowed"):
+            with pytest.raises(
+                DeadlineExceeded, match=r"forever: no answer from the peer within the [\d.]+ s that it had"
+            ):
                 await connection.call("forever", (), CallContext(), soon(seconds))
             if connection.traffic.calls:  # and not late before it was sent
                 break
