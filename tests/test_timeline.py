@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nbcompose
@@ -97,6 +97,7 @@ def test_nothing_is_drawn_of_no_spans() -> None:
     assert waterfall([]) == {"trace": "", "start": 0.0, "seconds": 0.0, "rows": []}
 
 
+@settings(max_examples=50)
 @given(forests())
 def test_every_span_has_one_row_below_its_caller(spans: list[Span]) -> None:
     rows = waterfall(spans)["rows"]
@@ -195,6 +196,7 @@ def test_an_arrow_goes_from_the_caller_to_what_it_called() -> None:
     assert len(of_kind(document, "f")) == 3
 
 
+@settings(max_examples=50)
 @given(forests())
 def test_slices_of_a_thread_do_not_overlap(spans: list[Span]) -> None:
     # Perfetto drops those that do.
@@ -207,6 +209,7 @@ def test_slices_of_a_thread_do_not_overlap(spans: list[Span]) -> None:
         assert all(end <= begin for (_, end), (begin, _) in pairwise(here))
 
 
+@settings(max_examples=50)
 @given(forests())
 def test_arrows_begin_within_the_caller(spans: list[Span]) -> None:
     document = trace_events(spans)
@@ -259,6 +262,7 @@ def test_a_trace_draws_itself_as_a_table_that_can_be_read_too() -> None:
     assert "width:30.00%" in widths[2]
 
 
+@settings(max_examples=50)
 @given(forests())
 def test_any_trace_can_be_drawn(spans: list[Span]) -> None:
     trace = Trace(spans)

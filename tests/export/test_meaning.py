@@ -228,7 +228,7 @@ LOOKED_AT = given(
 AGAIN = given(st.lists(sources(), min_size=2, max_size=8), SERVICES, st.data())
 
 
-@settings(max_examples=80, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @ANY
 def test_what_the_notebook_answers_its_script_answers(cells: list[str], service: str, at: int) -> None:
     texts, answer = running([*FIRST, *cells[:at], service, *cells[at:]])
@@ -259,7 +259,7 @@ def watched(texts: Sequence[str]) -> tuple[int | None, Any, list[Looked]]:
         return len(texts), None, seen
 
 
-@settings(max_examples=40, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @LOOKED_AT
 def test_a_live_notebook_whose_values_were_looked_at(cells: list[str], service: str, data: st.DataObject) -> None:
     """Cells of several statements, some of which run again."""
@@ -279,7 +279,7 @@ def test_a_live_notebook_whose_values_were_looked_at(cells: list[str], service: 
         assert run(again, "app") == (None, answer), "\n".join(again)
 
 
-@settings(max_examples=60, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @AGAIN
 def test_cells_that_run_again(cells: list[str], service: str, data: st.DataObject) -> None:
     """Runs of a few cells, some again and again; a script of them answers what the last state answers."""
