@@ -258,14 +258,19 @@ def declared(api: ApiSpec, kwargs: Kwargs, label: str, code: CodeType, at: int) 
 def warn_once(site: CallSite, label: str, message: str, category: type[Warning]) -> None:
     """Warn of a call, once for each place that makes such a call."""
     key = site, label, message
-    if key not in _warned:
+    ours = object()
+    if _warned.setdefault(key, ours) is not ours:  # another thread may be at the same place
+        return
+    try:
         warnings.warn_explicit(message, category, site.file, site.line)
-        _warned.add(key)
+    except BaseException:  # where warnings are errors, each is one
+        del _warned[key]
+        raise
 
 
 # Where a call has been warned of. Not left to Python's own registry of warnings, which forgets all when anybody changes
 # a filter, as many libraries do.
-_warned: set[tuple[CallSite, str, str]] = set()
+_warned: dict[tuple[CallSite, str, str], object] = {}
 
 
 async def _nothing() -> None: ...

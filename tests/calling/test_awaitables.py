@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from nbcompose import api
+from nbcompose.calling import awaitables
 from nbcompose.calling.caller import Args, Kwargs, find_api
 from nbcompose.calling.portal import LoopThread
 from nbcompose.calling.proxy import DeclaredProxy, Proxy
@@ -352,6 +353,25 @@ def test_one_that_is_dropped_on_another_thread_or_late_is_told_of(caller: Leaf, 
 
     [told] = dropped(drop)
     assert told.filename == __file__
+
+
+def test_threads_that_are_at_one_place_tell_of_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def tell(message: str, *_: Any) -> None:
+        told.append(message)
+        if len(told) == 1:  # the other one comes while the first is telling
+            other = threading.Thread(target=warn)
+            other.start()
+            other.join(PATIENCE)
+
+    def warn() -> None:
+        awaitables.warn_once(site, "Leaf.ask", "two threads", NotAwaitedWarning)
+
+    site = awaitables.CallSite.of(warn.__code__, 0)
+    monkeypatch.setattr(warnings, "warn_explicit", tell)
+    warn()
+    assert told == ["two threads"]
 
 
 # -- streams

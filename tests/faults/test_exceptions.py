@@ -198,13 +198,14 @@ ENDS = ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "CancelledError", "S
 @pytest.mark.parametrize(
     ("where", "kind"), [*(("startup", kind) for kind in ENDS), ("startup, as it waits", "CancelledError")]
 )
-def test_what_a_start_up_hook_raises_is_why_it_failed(running: Running, where: str, kind: str) -> None:
-    running.deploy(service(envs={"WHERE": where, "RAISED": kind, "NOTES": ""})(Hooks))
-    status = running.registry.wait("Hooks")
+def test_what_a_start_up_hook_raises_is_why_it_failed(running_registry: Running, where: str, kind: str) -> None:
+    running_registry.deploy(service(envs={"WHERE": where, "RAISED": kind, "NOTES": ""})(Hooks))
+    status = running_registry.registry.wait("Hooks")
     assert status.state == "failed"
     assert kind in str(status.error)
     assert ("self._raise(" if where == "startup" else "await future") in str(status.error)
     assert "exit status" not in f"{status.reason} {status.error}"
+    running_registry.registry.remove("Hooks")
 
 
 @pytest.mark.parametrize(
@@ -217,9 +218,9 @@ def test_what_a_start_up_hook_raises_is_why_it_failed(running: Running, where: s
     ],
 )
 def test_a_shutdown_hook_does_not_take_the_next_one_with_it(
-    running: Running, tmp_path: Path, where: str, kind: str
+    running_registry: Running, tmp_path: Path, where: str, kind: str
 ) -> None:
     notes = tmp_path / "notes"
-    running.up(service(envs={"WHERE": where, "RAISED": kind, "NOTES": str(notes)})(Hooks))
-    running.registry.remove("Hooks")
+    running_registry.up(service(envs={"WHERE": where, "RAISED": kind, "NOTES": str(notes)})(Hooks))
+    running_registry.registry.remove("Hooks")
     assert notes.read_text() == "closed"
