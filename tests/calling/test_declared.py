@@ -139,6 +139,7 @@ def test_a_plain_loop_over_an_async_generator_is_named(mistaken: Any, method: st
 
 
 def test_within_an_answer_and_dropped(running: Running) -> None:
+    running.clear()  # of the service that other tests share, whose log it would have
     mistaken = running.up(Mistaken, Leaf)
     with pytest.raises(NotAwaited, match=f":{line_of('returns_within')} and not awaited"):
         mistaken.returns_within()

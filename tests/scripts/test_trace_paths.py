@@ -21,7 +21,7 @@ MOST = {
     "an async call between services, both ends": (78, 22),
     "an HTTP request": (87, 23),
     "the first run of a cell, its owner's side": (440, 88),
-    "an export": (380, 62),
+    "an export": (390, 64),
 }
 ROW = re.compile(r"^\| ([^|]+) \| (\d+) \| (\d+) \|$", re.MULTILINE)
 
