@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -161,13 +160,12 @@ class Switchboard:
     def free_slot(self, slot: int) -> None:
         self._slots.add(slot)
 
-    def promised(self) -> Mapping[int, int]:
-        promised: dict[int, int] = {}
+    def promised(self) -> Mapping[str, int]:
+        promised = Counter[str]()
         for member in _members(self._supervisors.values()):
             if member.state == "starting":
-                for index in re.findall(r"\d+", member.launch.environment.get("CUDA_VISIBLE_DEVICES", "")):
-                    wanted = member.launch.spec.resources.memory or UNTOLD_MEMORY
-                    promised[int(index)] = promised.get(int(index), 0) + wanted
+                wanted = member.launch.spec.resources.memory or UNTOLD_MEMORY
+                promised.update(dict.fromkeys(member.launch.gpus, wanted))
         return promised
 
     # -- telling

@@ -57,4 +57,5 @@ class Deployment:
             exposed=self.exposed,
             heavy=self.heavy,
             allowed_hosts=self.allowed_hosts,
+            gpus=placement.gpus,
         )

@@ -47,8 +47,8 @@ class Surroundings(Protocol):
 
     def free_slot(self, slot: int) -> None: ...
 
-    def promised(self) -> Mapping[int, int]:
-        """Bytes of each GPU's memory that replicas which are starting will take."""
+    def promised(self) -> Mapping[str, int]:
+        """Bytes of each GPU's memory, by its selector, that replicas which are starting will take."""
         ...
 
 

@@ -59,12 +59,13 @@ class Placement:
     """Where one replica runs.
 
     `device` is for people: "cpu", "mps", "cuda:1", "cuda:0,1". `env` must be in the replica's environment before
-    anything touches CUDA. `torch_threads`: for `apply_threads`; None: leave the libraries' own choice. `note`: what
-    the card should say about it, or "".
+    anything touches CUDA. `gpus` are the selectors of those that it may use. `torch_threads`: for `apply_threads`;
+    None: leave the libraries' own choice. `note`: what the card should say about it, or "".
     """
 
     device: str
     env: Mapping[str, str] = field(default_factory=dict)
+    gpus: tuple[str, ...] = ()
     torch_threads: int | None = None
     note: str = ""
 
@@ -141,10 +142,10 @@ def visible(devices: Sequence[Device], variable: str | None) -> tuple[Device, ..
     return tuple(d for d in devices if d in kept)
 
 
-def place(spec: ServiceSpec, available: Sequence[Device], busy: Mapping[int, int] = MappingProxyType({})) -> Placement:
+def place(spec: ServiceSpec, available: Sequence[Device], busy: Mapping[str, int] = MappingProxyType({})) -> Placement:
     """Decide where one replica of `spec` runs, given the devices of `discover()`.
 
-    `busy` says how many bytes of a device (by its index) are promised to replicas that have not taken them yet; one
+    `busy` says how many bytes of a device (by its selector) are promised to replicas that have not taken them yet; one
     byte for each replica that is starting is enough to spread replicas over equal devices.
 
     `device=` is an order: raises DeviceError, which lists what there is, when it cannot be obeyed.
@@ -160,7 +161,7 @@ def place(spec: ServiceSpec, available: Sequence[Device], busy: Mapping[int, int
         return _on_host("mps", spec)
     if wanted is None and not available:
         return _on_host("cpu", spec, note="no GPU here: runs on the CPU")
-    by_room = sorted(available, key=lambda d: (busy.get(d.index, 0) - d.free, d.index))
+    by_room = sorted(available, key=lambda d: (busy.get(d.selector, 0) - d.free, d.index))
     if wanted is None or wanted == "cuda":
         chosen = by_room[: max(count, 1)]
     else:
@@ -171,19 +172,20 @@ def place(spec: ServiceSpec, available: Sequence[Device], busy: Mapping[int, int
 
 
 def _on_host(device: str, spec: ServiceSpec, note: str = "") -> Placement:
-    return Placement(device, {"CUDA_VISIBLE_DEVICES": "", DEVICE_VARIABLE: device}, _threads(spec), note)
+    return Placement(device, {"CUDA_VISIBLE_DEVICES": "", DEVICE_VARIABLE: device}, (), _threads(spec), note)
 
 
 def _on_gpus(chosen: Sequence[Device], spec: ServiceSpec) -> Placement:
+    gpus = tuple(d.selector for d in chosen)
     env = {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "CUDA_VISIBLE_DEVICES": ",".join(d.selector for d in chosen),
+        "CUDA_VISIBLE_DEVICES": ",".join(gpus),
         DEVICE_VARIABLE: "cuda:0",  # the others are hidden, so CUDA counts from the chosen one
     }
     asked = spec.resources.gpu
     short = len(chosen) < asked and spec.device in (None, "cuda")
     note = f"asks for {asked} GPUs and gets {len(chosen)}: there are no more" if short else ""
-    return Placement("cuda:" + ",".join(str(d.index) for d in chosen), env, _threads(spec), note)
+    return Placement("cuda:" + ",".join(str(d.index) for d in chosen), env, gpus, _threads(spec), note)
 
 
 def _no_such_device(spec: ServiceSpec, available: Sequence[Device]) -> str:

@@ -47,7 +47,7 @@ class Launch:
     """Everything a replica needs, as plain data. `spec.cls` is empty: it comes through `origin`.
 
     `environment` is all of the process's, `torch_threads` is applied to what is loaded already. `exposed`: it has an
-    HTTP server. `heavy`: see `Deployment`; it is for the engine.
+    HTTP server. `heavy`: see `Deployment`; it is for the engine. `gpus`: see `devices.Placement`.
     """
 
     spec: ServiceSpec
@@ -63,6 +63,7 @@ class Launch:
     exposed: bool = True
     heavy: bool = True
     allowed_hosts: tuple[str, ...] = ()
+    gpus: tuple[str, ...] = ()
 
 
 def prepare_process(launch: Launch) -> None:

@@ -143,14 +143,21 @@ def test_a_service_that_asks_for_nothing_runs_on_the_cpu_with_gpus_hidden() -> N
 def test_a_gpu_is_picked_by_free_memory_less_what_is_promised() -> None:
     assert on(place(service(gpu=1), ALL)) == ("cuda:1", "1", "cuda:0")
     assert on(place(service("cuda"), ALL)) == ("cuda:1", "1", "cuda:0")
-    assert on(place(service(gpu=1), ALL, {1: 20 * GIB})) == ("cuda:2", "2", "cuda:0")
+    assert on(place(service(gpu=1), ALL, {"1": 20 * GIB})) == ("cuda:2", "2", "cuda:0")
     assert place(service(gpu=1), ALL).env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
 def test_equal_gpus_are_taken_in_turn() -> None:
     twins = (Device(0, "GPU-1", "A", GIB, GIB), Device(1, "GPU-2", "A", GIB, GIB))
     assert place(service(gpu=1), twins).device == "cuda:0"
-    assert place(service(gpu=1), twins, {0: 1}).device == "cuda:1"
+    assert place(service(gpu=1), twins, {"0": 1}).device == "cuda:1"
+
+
+def test_slices_of_one_gpu_are_taken_in_turn() -> None:
+    slices = (Device(0, "MIG-1a", "A", GIB, GIB), Device(0, "MIG-2b", "A", GIB, GIB))
+    first = place(service(gpu=1), slices)
+    assert first.gpus == ("MIG-1a",)
+    assert place(service(gpu=1), slices, dict.fromkeys(first.gpus, 1)).gpus == ("MIG-2b",)
 
 
 def test_two_gpus_are_both_visible() -> None:
