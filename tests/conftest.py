@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import gc
 import inspect
+import logging
 import os
 import queue
 import signal
@@ -65,6 +66,10 @@ def pytest_collection_finish() -> None:
     """What is imported stays: tests that collect garbage need not go through all of it."""
     gc.collect()
     gc.freeze()
+    # pytest adds its handlers to each logger that does not propagate, three times a test; torch has forty of them.
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("torch") and isinstance(logger, logging.Logger):
+            logger.propagate = True
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
