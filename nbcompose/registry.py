@@ -268,7 +268,8 @@ class Registry:
     ) -> tuple[str, ...]:
         name = deployment.spec.name
         others = [s.deployment.spec for n, s in self._supervisors.items() if n != name]
-        topology.check_acyclic([*others, deployment.spec])
+        if any(d.service == name for other in others for d in other.dependencies):  # else no way leads back to it
+            topology.check_acyclic([*others, deployment.spec])
         misfits = check_dependents(self._supervisors, deployment, together)
         supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._switchboard, self._keep)
         plan = plan_for(supervisor, deployment)

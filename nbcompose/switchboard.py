@@ -30,8 +30,8 @@ Subscriber = Callable[[Status], None]
 COLLECT_WAIT = 1.0  # seconds that replicas have to tell of their last calls
 LOOK = 1.0  # seconds between looks at whether replicas are stuck
 MEMORY_PERIOD = 2.0  # seconds between looks at how much memory replicas use
-MEMORY_SHARE = 0.01  # of a CPU that these may take: the system counts the pages of each, for milliseconds
-MEMORY_BURST = 0.5  # seconds of CPU time that may be taken at once
+MEMORY_SHARE = 0.005  # of a CPU that these may take: the system counts the pages of each, for milliseconds
+MEMORY_BURST = 0.1  # seconds of CPU time that may be taken at once
 UNTOLD_MEMORY = 2**30  # bytes of a GPU that a replica is expected to take where its service does not say
 
 
@@ -79,15 +79,14 @@ class Switchboard:
             await asyncio.sleep(MEMORY_PERIOD)
             credit = min(MEMORY_BURST, credit + MEMORY_PERIOD * MEMORY_SHARE)
             members = _members(self._supervisors.values())
-            up = {m.process.pid for m in members if m.process is not None and m.state == "up"}
+            up = {m.pid for m in members if m.pid is not None and m.state == "up"}
             known = {pid: count for pid, count in known.items() if pid in up}
             seen, seconds = await asyncio.to_thread(_usage, [*(up - known.keys()), *known], credit)
             credit -= seconds
-            for pid, count in seen.items():
-                known.pop(pid, None)
-                known[pid] = count
+            news = {pid for pid, count in seen.items() if known.pop(pid, None) != count}
+            known.update(seen)
             self._overview.memory = known
-            self.changed(*self._supervisors)
+            self.changed(*dict.fromkeys(m.service for m in members if m.state == "starting" or m.pid in news))
 
     # -- what supervisors need (`Surroundings`)
 

@@ -44,8 +44,8 @@ def service(cls: type[Any] | None = None, /, **options: Any) -> Any:
     """
 
     def wrap(decorated: type[Any]) -> Service:
-        if in_replica():  # where the owner has read it already
-            return UnreadService(decorated, lambda: declare(decorated, options))
+        if in_replica() and isinstance(decorated, type):  # the owner has read it already
+            return UnreadService(decorated, options.get("name"), lambda: declare(decorated, options))
         return Service(declare(decorated, options))
 
     return wrap if cls is None else wrap(cls)

@@ -131,18 +131,31 @@ class Service:
 
 
 class UnreadService(Service):
-    """A service whose class is read once somebody asks: a replica imports a whole module, and runs one class of it."""
+    """A service whose class is read once somebody asks: a replica imports a whole module, and runs one class of it.
 
-    def __init__(self, cls: type[Any], read: Callable[[], ServiceSpec]) -> None:
+    Its name and its class are known without: reading one class would read all that it depends on, and so on down.
+    """
+
+    def __init__(self, cls: type[Any], name: str | None, read: Callable[[], ServiceSpec]) -> None:
+        self._cls = cls
         self._read = read
         self.__doc__ = cls.__doc__
-        self.__name__ = cls.__name__
+        self.__name__ = name or cls.__name__
         self.__module__ = cls.__module__
         self.__qualname__ = cls.__qualname__
 
     @cached_property
     def spec(self) -> ServiceSpec:  # type: ignore[override]
         return self._read()
+
+    @property
+    def name(self) -> str:
+        return self.__name__
+
+    @cached_property
+    def inner(self) -> type[Any]:
+        settle_bases(self._cls)
+        return self._cls
 
 
 class UnconnectedApi(Described):
@@ -154,6 +167,14 @@ class UnconnectedApi(Described):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return getattr(self._service._handle(), self.__name__)(*args, **kwargs)
+
+
+def settle_bases(cls: type) -> None:
+    """Where a class extends a service, have it name the class in that: what a service takes along is no class."""
+    for base in cls.__mro__:
+        written = vars(base).get("__orig_bases__", ())
+        if any(isinstance(b, Service) for b in written):
+            base.__orig_bases__ = tuple(b.inner if isinstance(b, Service) else b for b in written)  # type: ignore[attr-defined]
 
 
 def _restore(spec: ServiceSpec, doc: str | None, module: str, qualname: str) -> Service:

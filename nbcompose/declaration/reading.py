@@ -13,7 +13,7 @@ from typing import Any, get_origin
 from weakref import WeakKeyDictionary
 
 from nbcompose.declaration.dependency import Dependency
-from nbcompose.declaration.handle import RESERVED_NAMES, Service
+from nbcompose.declaration.handle import RESERVED_NAMES, Service, settle_bases
 from nbcompose.declaration.location import locate
 from nbcompose.declaration.marks import API, HOOK, marks_of
 from nbcompose.declaration.options import ApiOptions, Problems, read_service_options
@@ -45,7 +45,7 @@ def declare(cls: type[Any], options: Mapping[str, Any]) -> ServiceSpec:
         raise DeclarationError(f"{cls.name} is a service already: use one @service, or one %%service")
     if not isinstance(cls, type):
         raise DeclarationError(f"@service goes on a class, not on {cls!r}")
-    _settle_bases(cls)
+    settle_bases(cls)
     location = locate(cls)
     problems = Problems(location)
     values = read_service_options(options, cls.__name__, problems)
@@ -69,14 +69,6 @@ def declare(cls: type[Any], options: Mapping[str, Any]) -> ServiceSpec:
 
 
 # -- the class
-
-
-def _settle_bases(cls: type) -> None:
-    """Where a class extends a service, have it name the class in that: what a service takes along is no class."""
-    for base in cls.__mro__:
-        written = vars(base).get("__orig_bases__", ())
-        if any(isinstance(b, Service) for b in written):
-            base.__orig_bases__ = tuple(b.inner if isinstance(b, Service) else b for b in written)  # type: ignore[attr-defined]
 
 
 def _hooks(cls: type, when: str, problems: Problems) -> tuple[str, ...]:

@@ -325,7 +325,8 @@ class Generation:
 
     async def _start(self, index: int, key: int | None = None) -> Member:
         around, spec = self._around, self.spec
-        placement = devices.place(spec, devices.discover(), around.promised())
+        there = () if devices.is_for_host(spec) else (devices.discover(), around.promised())
+        placement = devices.place(spec, *there)
         if placement.note and placement.note not in self.notes:
             self.notes.append(placement.note)
         launch = self.deployment.launch(index, around.take_slot(), placement)

@@ -65,8 +65,17 @@ class Member:
         self._watching: asyncio.Task[None] | None = None
 
     @property
+    def service(self) -> str:
+        return self.launch.spec.name
+
+    @property
     def name(self) -> str:
-        return f"{self.launch.spec.name}, replica {self.index}"
+        return f"{self.service}, replica {self.index}"
+
+    @property
+    def pid(self) -> int | None:
+        """None before it has a process."""
+        return self.process.pid if self.process is not None else None
 
     @property
     def route(self) -> ReplicaRoute:

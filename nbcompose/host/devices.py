@@ -142,7 +142,14 @@ def visible(devices: Sequence[Device], variable: str | None) -> tuple[Device, ..
     return tuple(d for d in devices if d in kept)
 
 
-def place(spec: ServiceSpec, available: Sequence[Device], busy: Mapping[str, int] = MappingProxyType({})) -> Placement:
+def is_for_host(spec: ServiceSpec) -> bool:
+    """Whether a service runs on the CPU, whatever else there is: `place` needs to know of no device then."""
+    return spec.device == "cpu" or (spec.device is None and spec.resources.gpu == 0)
+
+
+def place(
+    spec: ServiceSpec, available: Sequence[Device] = (), busy: Mapping[str, int] = MappingProxyType({})
+) -> Placement:
     """Decide where one replica of `spec` runs, given the devices of `discover()`.
 
     `busy` says how many bytes of a device (by its selector) are promised to replicas that have not taken them yet; one
@@ -153,7 +160,7 @@ def place(spec: ServiceSpec, available: Sequence[Device], busy: Mapping[str, int
     """
     wanted = spec.device
     count = spec.resources.gpu
-    if wanted == "cpu" or (wanted is None and count == 0):
+    if is_for_host(spec):
         return _on_host("cpu", spec)
     if wanted == "mps" or (wanted is None and not available and _has_mps()):
         if not _has_mps():

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from many_services import LAYERS, Looks
+from many_services import LAYERS, Bottom, Looks, Middle
 
 from nbcompose.overview import Overview
 from tests.conftest import Running
@@ -54,5 +54,8 @@ def test_full_layers_start_fail_and_stop(running: Running, looks: Counter[str]) 
     assert looks["looks"] < 40 * (len(SERVICES) + EDGES)
 
 
-def test_a_replica_reads_its_own_class_and_others_when_it_asks(running: Running) -> None:
-    assert running.up(Looks).read() == [False, "Beside", "f", True]
+def test_a_replica_reads_classes_when_it_asks(running: Running) -> None:
+    running.up(Bottom, Middle)
+    looks = running.up(Looks)
+    assert looks.read() == [[], ["Bottom"]]
+    assert looks.bases() == ["type"]

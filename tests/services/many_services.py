@@ -25,20 +25,40 @@ def _layer(number: int, below: list[Service]) -> list[Service]:
 
 
 @service
-class Beside:
-    """In the same module as `Looks`."""
-
+class Bottom:
     @api
     def f(self) -> int:
         return 0
 
 
 @service
-class Looks:
+class Middle:
+    bottom = depends(Bottom)
+
     @api
-    def read(self) -> list[object]:
-        """What this replica knows of the service beside it, before and after it asks."""
-        return ["spec" in vars(Beside), Beside.name, Beside.spec.apis[0].name, "spec" in vars(Beside)]
+    def f(self) -> int:
+        return self.bottom.f()
+
+
+@service
+class Looks(Bottom):
+    middle = depends(Middle)
+
+    @api
+    def read(self) -> list[list[str]]:
+        """The services of this module whose classes this replica has read, before and after it asks for one."""
+        before = _read()
+        assert Bottom.spec.apis
+        return [before, _read()]
+
+    @api
+    def bases(self) -> list[str]:
+        """The types of what its class extends, as that was written."""
+        return [type(base).__name__ for base in type(self).__orig_bases__]
+
+
+def _read() -> list[str]:
+    return [s.name for s in (Bottom, Middle, Looks) if "spec" in vars(s)]
 
 
 LAYERS: list[list[Service]] = []
