@@ -64,9 +64,9 @@ def measure(shape: str, count: int) -> Costs:
     """In this process, which has a registry and `count` replicas until it returns."""
     import importlib.util
 
-    from nbcompose.capture.packing import deployment_of
-    from nbcompose.declaration import Service
-    from nbcompose.registry import Registry
+    from nbcompose._code.packing import deployment_of
+    from nbcompose._control.registry import Registry
+    from nbcompose._service.handle import Service
 
     def services(path: Path, text: str) -> Iterator[Service]:
         path.write_text(source(shape, count, text), encoding="utf-8")
@@ -115,7 +115,7 @@ def measure(shape: str, count: int) -> Costs:
 
 def forks(count: int) -> float:
     """The seconds that this process takes for `count` children, each of which says that it runs and waits."""
-    import nbcompose.replica.main  # noqa: F401  what a replica runs on
+    import nbcompose._replica.main  # noqa: F401  what a replica runs on
 
     reading, writing = os.pipe()
     children = []

@@ -11,10 +11,10 @@ import threading
 import time
 
 from benchmarks.graph import FIRST_ANSWER, QUESTION
-from nbcompose.declaration import Service
-from nbcompose.engine.deployment import Deployment
-from nbcompose.registry import Registry
-from nbcompose.replica.launch import ByImport
+from nbcompose._code.packing import Deployment
+from nbcompose._control.registry import Registry
+from nbcompose._replica.bootstrap import ByImport
+from nbcompose._service.handle import Service
 
 MODULE = "benchmarks.inference_graph"
 ENTRY = "InferenceGraph"

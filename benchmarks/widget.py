@@ -174,7 +174,7 @@ def _say(what: str) -> None:
 
 def _cost(running: Kernel, counts: Counts) -> Row:
     """A front end that looks, and takes no time of this machine: messages to the kernel as static/ sends them."""
-    running.run("from nbcompose import api, depends\nfrom nbcompose.notebook.graph import widget")
+    running.run("from nbcompose import api, depends\nfrom nbcompose._notebook.graph import widget")
     running.run(LOADED)
     pound = f"Front.pound({SECONDS})"
     running.run("", pound)

@@ -11,15 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbcompose import __version__
-from nbcompose.engine.status import Status
-from nbcompose.entry import find_entries
+from nbcompose._control import Listing, Runtime, Status, Watched, ask, find_entries, listings, serve, told
+from nbcompose._export import command
+from nbcompose._host import human
 from nbcompose.errors import NbcomposeError
-from nbcompose.export import command
-from nbcompose.host.memory import human
-from nbcompose.reloading import told
-from nbcompose.runtimes import Listing, Runtime, ask, listings
-from nbcompose.serving import serve
-from nbcompose.watching import Watched
 
 COLUMNS = ("PID", "IN", "SERVICE", "STATE", "REPLICAS", "DEVICE", "CALLS", "P50", "MEMORY", "URL")
 

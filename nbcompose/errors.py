@@ -265,7 +265,7 @@ class CallInterrupted(BaseException):
 class RemoteTraceback(Exception):
     """Carries, as `__cause__`, the frames of the replicas that a call went through, the innermost first.
 
-    `detail` is the error as data (wire/remote_errors.py), so that the next process up can tell the whole story.
+    `detail` is the error as data (_rpc/remote_errors.py), so that the next process up can tell the whole story.
     """
 
     def __init__(self, text: str, detail: object = None) -> None:

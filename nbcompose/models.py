@@ -1,4 +1,4 @@
-"""Models that a service names as class attributes. How their files are had is left to `hub.py`."""
+"""Models that a service names as class attributes. How their files are had is left to `_hub.py`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from nbcompose._hub import Download, ModelProgress, Snapshot, cache_dir
 from nbcompose.errors import ModelError
-from nbcompose.hub import Download, ModelProgress, Snapshot, cache_dir
 
 __all__ = ["HuggingFaceModel", "ModelProgress", "models_of", "prefetch"]
 

@@ -25,7 +25,7 @@ WARNING = re.compile(r"\w*Warning\b|\bWARN(ING)?\b|deprecat", re.IGNORECASE)
 # a default of its own.
 MEANT = re.compile(r"UnknownArgumentWarning: |Ignoring clean_up_tokenization_spaces=True for BPE tokenizer")
 ALL_LOGS = """
-from nbcompose.notebook.session import current
+from nbcompose._notebook.session import current
 registry = current(get_ipython()).registry
 lines = [f"{name}: {line}" for name in registry.names() for line in registry.logs(name, 10_000)]
 display({"text/plain": "\\n".join(lines)}, raw=True)

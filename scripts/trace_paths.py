@@ -74,18 +74,18 @@ class Trace:
 def trace_calls(trace: Trace) -> Iterator[Passage]:
     """A call between services, from an async api and over HTTP."""
     from nbcompose import api
-    from nbcompose.calling.caller import WireCaller
-    from nbcompose.calling.client import Client, ReplicaRoute, Route
-    from nbcompose.calling.portal import Portal
-    from nbcompose.calling.proxy import DeclaredProxy
-    from nbcompose.declaration import declare
-    from nbcompose.replica.access import Access
-    from nbcompose.replica.callers import Callers
-    from nbcompose.replica.http import HttpServer
-    from nbcompose.replica.outside import Outside
-    from nbcompose.replica.runtime import Runtime
-    from nbcompose.tracing import CallContext, current_call
-    from nbcompose.wire.board import LoadBoard
+    from nbcompose._replica.http.access import Access
+    from nbcompose._replica.http.backend import Outside
+    from nbcompose._replica.http.server import HttpServer
+    from nbcompose._replica.instance import Runtime
+    from nbcompose._replica.main import Callers
+    from nbcompose._rpc.blocking import Portal
+    from nbcompose._rpc.client import Client, ReplicaRoute, Route
+    from nbcompose._rpc.load_table import LoadBoard
+    from nbcompose._rpc.proxy import DeclaredProxy
+    from nbcompose._rpc.transport import WireCaller
+    from nbcompose._service.introspect import declare
+    from nbcompose._tracing.spans import CallContext, current_call
 
     class Leaf:
         @api

@@ -23,11 +23,11 @@ import hypothesis
 import psutil
 import pytest
 
-from nbcompose import switchboard
-from nbcompose.capture.packing import deployment_of
-from nbcompose.engine.status import Status
+from nbcompose._code.packing import deployment_of
+from nbcompose._control import publisher
+from nbcompose._control.registry import Registry
+from nbcompose._control.status import Status
 from nbcompose.errors import NbcomposeError, UnknownService
-from nbcompose.registry import Registry
 from tests.optional import Absent
 from tests.patience import PATIENCE
 
@@ -41,7 +41,7 @@ sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 limits = inspect.signature(httpx.Client).parameters["timeout"].default
 limits.connect = limits.read = limits.write = limits.pool = PATIENCE
 # What replicas have to tell may come late, and is what a test waits for.
-switchboard.COLLECT_WAIT = PATIENCE
+publisher.COLLECT_WAIT = PATIENCE
 # A slow machine makes examples slow, and no fault.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")

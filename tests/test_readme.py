@@ -59,7 +59,7 @@ def test_services_shows_both_and_scales(outputs: dict[str, str]) -> None:
 
 
 def test_every_documented_option_exists() -> None:
-    from nbcompose.notebook.arguments import service_parser
+    from nbcompose._notebook.arguments import service_parser
 
     documented = set(re.findall(r"^\| `(--[a-z-]+)", README.read_text(encoding="utf-8"), re.MULTILINE))
     assert documented == {option for option in service_parser()._option_string_actions if option.startswith("--")} - {

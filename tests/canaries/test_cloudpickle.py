@@ -1,4 +1,4 @@
-"""What nbcompose/wire/cloudpickle_adapter.py relies on. One that fails means: look there before anything else."""
+"""What nbcompose/_rpc/notebook_classes.py relies on. One that fails means: look there before anything else."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_what_can_be_imported_goes_by_its_name() -> None:
 
 def test_code_has_no_part_that_the_adapter_does_not_know() -> None:
     """Of Python's, not of cloudpickle's: what `CodeType.replace` takes."""
-    from nbcompose.wire.cloudpickle_adapter import _CODE_FIELDS
+    from nbcompose._rpc.notebook_classes import _CODE_FIELDS
 
     computed = {"co_lines", "co_positions", "co_lnotab", "co_branches"}
     assert {name for name in dir(CodeType) if name.startswith("co_")} - computed == set(_CODE_FIELDS)

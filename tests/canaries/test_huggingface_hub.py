@@ -1,4 +1,4 @@
-"""What nbcompose/huggingface_hub_adapter.py relies on. One that fails means: look there before anything else."""
+"""What nbcompose/_hub.py relies on. One that fails means: look there before anything else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import huggingface_hub
 import huggingface_hub.utils as hub_utils
 import pytest
 
-from nbcompose.huggingface_hub_adapter import is_whole
+from nbcompose._hub import is_whole
 
 MAJOR = int(version("huggingface_hub").partition(".")[0])
 since_2 = pytest.mark.skipif(MAJOR < 2, reason="from 2.0 on")

@@ -1,4 +1,4 @@
-"""What nbcompose/ipython_adapter.py relies on. One that fails means: look there before anything else."""
+"""What nbcompose/_ipython_adapter.py relies on. One that fails means: look there before anything else."""
 
 from __future__ import annotations
 

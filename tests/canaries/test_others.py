@@ -14,7 +14,7 @@ from prometheus_client.exposition import choose_encoder
 
 
 def test_prometheus_client_encodes_families_that_were_pickled_and_merged() -> None:
-    """nbcompose/replica/metrics.py and endpoints.py"""
+    """nbcompose/_replica/metrics.py and endpoints.py"""
     family = CounterMetricFamily("calls", "Calls.", labels=["service"])
     family.add_metric(["A"], 3)
     sent = pickle.loads(pickle.dumps(family))
@@ -33,7 +33,7 @@ def test_prometheus_client_encodes_families_that_were_pickled_and_merged() -> No
 
 @pytest.mark.filterwarnings("ignore:Deprecated in traitlets:DeprecationWarning")  # of ipywidgets 8.1.0 itself
 def test_anywidget_reads_its_sources_from_the_class_and_has_a_comm() -> None:
-    """nbcompose/notebook/graph/widget.py"""
+    """nbcompose/_notebook/graph/widget.py"""
 
     class Widget(anywidget.AnyWidget):
         _esm = "export default {}"
@@ -47,7 +47,7 @@ def test_anywidget_reads_its_sources_from_the_class_and_has_a_comm() -> None:
 
 
 def test_uvloop_makes_loops_that_a_runner_takes() -> None:
-    """nbcompose/calling/portal.py and replica/main.py"""
+    """nbcompose/_rpc/blocking.py and _replica/main.py"""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert isinstance(runner.get_loop(), uvloop.Loop)
         assert runner.run(asyncio.sleep(0, "done")) == "done"

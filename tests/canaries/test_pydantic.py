@@ -1,4 +1,4 @@
-"""What nbcompose/schema/pydantic_adapter.py relies on. One that fails means: look there before anything else."""
+"""What nbcompose/_schema/pydantic_adapter.py relies on. One that fails means: look there before anything else."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class _Handler:
 
 @pytest.mark.parametrize("cls", [Plain, Named])
 def test_the_fields_of_a_dataclass_and_of_a_named_tuple_can_be_found_and_replaced(cls: Any) -> None:
-    from nbcompose.schema.pydantic_adapter import field_schemas, replace_schema
+    from nbcompose._schema.pydantic_adapter import field_schemas, replace_schema
 
     class Replacing(_Handler):
         def __get_pydantic_core_schema__(self, source: Any, handler: pydantic.GetCoreSchemaHandler) -> CoreSchema:
@@ -106,7 +106,7 @@ def test_what_a_class_was_written_with_is_in_two_of_the_members_that_it_gets() -
 
 
 def test_a_decorator_has_an_address_that_does_not_count() -> None:
-    from nbcompose.schema.pydantic_adapter import decorator_parts
+    from nbcompose._schema.pydantic_adapter import decorator_parts
 
     (decorator,) = Model.__pydantic_decorators__.field_validators.values()
     assert type(decorator).__module__ == "pydantic._internal._decorators"
@@ -153,7 +153,7 @@ class Holder:
 
 @pytest.mark.parametrize("cls", [Outer, Holder])
 def test_numbers_of_a_class_and_of_those_inside_it_can_be_made_finite(cls: Any) -> None:
-    from nbcompose.schema.pydantic_adapter import finite_validator
+    from nbcompose._schema.pydantic_adapter import finite_validator
 
     made = finite_validator(cls).validate_python({"inner": {"x": "1"}})
     assert isinstance(made, cls)
@@ -165,7 +165,7 @@ def test_numbers_of_a_class_and_of_those_inside_it_can_be_made_finite(cls: Any) 
 
 
 def test_how_deep_json_is_read() -> None:
-    from nbcompose.schema.documents import DEPTH
+    from nbcompose._schema.json_values import DEPTH
 
     assert from_json(b"[" * DEPTH + b"0" + b"]" * DEPTH)
     with pytest.raises(ValueError, match="recursion limit"):

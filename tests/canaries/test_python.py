@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 
 def test_lru_cache_makes_a_type_that_can_be_told() -> None:
-    """capture/captured.py, meaning.py, packing.py and wording.py"""
+    """_code/captured.py, meaning.py, packing.py and wording.py"""
 
     @functools.lru_cache(maxsize=3)
     def function() -> int:
@@ -22,7 +22,7 @@ def test_lru_cache_makes_a_type_that_can_be_told() -> None:
 
 
 def test_linecache_takes_lines_of_files_that_are_not_there_and_keeps_them() -> None:
-    """capture/packing.py reads and replica/sources.py writes such entries"""
+    """_code/packing.py reads and _replica/sources.py writes such entries"""
     file = "/no/such/file.py"
     linecache.cache[file] = (2, None, ["x\n"], file)
     try:
@@ -34,7 +34,7 @@ def test_linecache_takes_lines_of_files_that_are_not_there_and_keeps_them() -> N
 
 
 def test_a_parser_lists_its_actions() -> None:
-    """notebook/completion.py"""
+    """_notebook/completion.py"""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--live", action="store_true")
     below = parser.add_subparsers(dest="action")
@@ -45,7 +45,7 @@ def test_a_parser_lists_its_actions() -> None:
 
 
 def test_a_protocol_says_that_it_is_one_and_whether_it_can_be_checked() -> None:
-    """schema/structs.py"""
+    """_schema/structs.py"""
 
     class Plain(Protocol): ...
 
@@ -57,7 +57,7 @@ def test_a_protocol_says_that_it_is_one_and_whether_it_can_be_checked() -> None:
 
 
 def test_plain_objects_are_reduced_to_newobj() -> None:
-    """wire/classes.py"""
+    """_rpc/notebook_classes.py"""
 
     class Plain:
         pass

@@ -1,4 +1,4 @@
-"""What nbcompose/replica/tornado_adapter.py relies on. One that fails means: look there before anything else."""
+"""What nbcompose/_replica/http/tornado_adapter.py relies on. One that fails means: look there before anything else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tornado.httputil import (
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.testing import bind_unused_port
 
-from nbcompose.replica.tornado_adapter import Stream, hang_up, is_quiet, send_at_once
+from nbcompose._replica.http.tornado_adapter import Stream, hang_up, is_quiet, send_at_once
 from tests.patience import PATIENCE
 
 

@@ -1,5 +1,5 @@
-"""What nbcompose/engine/transformers_adapter.py relies on, and what the zygote imports. One that fails means: look at
-that, and at `PRELOAD` in nbcompose/replica/birth.py, before anything else.
+"""What nbcompose/_control/engines/zygote.py relies on, and what the zygote imports. One that fails means: look at
+that, and at `PRELOAD` in nbcompose/_replica/bootstrap.py, before anything else.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcompose.replica.birth import PRELOAD
+from nbcompose._replica.bootstrap import PRELOAD
 
 transformers = importlib.util.find_spec("transformers")
 pytestmark = pytest.mark.skipif(transformers is None, reason="transformers is not installed")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from nbcompose.export.reading.cells import Cell
-from nbcompose.export.reading.statements import statements_of
-from nbcompose.export.slicing.slice import Slice, needed
-from nbcompose.notebook.looking import Looking
+from nbcompose._export.cells import Cell
+from nbcompose._export.slice import Slice, needed
+from nbcompose._export.statements import statements_of
+from nbcompose._notebook.history import Looking
 
 
 def service(name: str = "A", body: str = "return 1", *, top: str = "", line: str = "", base: str = "") -> str:

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nbcompose.export.reading.cells import Cell
-from nbcompose.export.reading.statements import Statement
-from nbcompose.export.slicing.slice import Slice
-from nbcompose.export.writing.versions import LookUp
+from nbcompose._export.cells import Cell
+from nbcompose._export.requirements import LookUp
+from nbcompose._export.slice import Slice
+from nbcompose._export.statements import Statement
 
 
 def sliced(

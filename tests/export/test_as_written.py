@@ -12,7 +12,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from nbcompose.export.reading.cells import Cell
+from nbcompose._export.cells import Cell
 from tests.export.notebooks import file, lines, ran, service, sliced
 
 torch = pytest.importorskip("torch")

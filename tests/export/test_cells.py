@@ -9,8 +9,8 @@ from typing import Any
 import nbformat
 import pytest
 
+from nbcompose._export.cells import Cell, cells_of, read_cells
 from nbcompose.errors import ExportRefused
-from nbcompose.export.reading.cells import Cell, cells_of, read_cells
 
 
 def notebook(*cells: dict[str, Any], **metadata: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pydantic import BaseModel
 
-from nbcompose.export.checks.compare import Record, differences, plain, shape
+from nbcompose._export.check.compare import Record, differences, plain, shape
 
 
 @dataclass

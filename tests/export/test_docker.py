@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from nbcompose.export.writing import docker
-from nbcompose.export.writing.versions import Dependency, Requirements
+from nbcompose._export import docker
+from nbcompose._export.requirements import Dependency, Requirements
 from tests.conftest import SERVICES
 from tests.serve_process import run, serving
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from nbcompose._export.cells import Cell, read_cells
+from nbcompose._export.exporter import Request, Source, export, export_to, name_of
 from nbcompose.errors import ExportRefused, NbcomposeError
-from nbcompose.export.exporter import Request, Source, export, export_to, name_of
-from nbcompose.export.reading.cells import Cell, read_cells
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 GOLDEN = Path(__file__).parent / "golden"

@@ -20,11 +20,10 @@ import numpy as np
 import pytest
 from IPython.utils.text import LSString, SList
 
+from nbcompose._export import template
+from nbcompose._export.freeze import Frozen, store, with_names
+from nbcompose._export.naming import Names
 from nbcompose.errors import ExportRefused
-from nbcompose.export.writing import template
-from nbcompose.export.writing.freeze import Frozen, store
-from nbcompose.export.writing.literal import with_names
-from nbcompose.export.writing.naming import Names
 
 torch = pytest.importorskip("torch")
 pandas = pytest.importorskip("pandas")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nbcompose.export.reading.cells import Cell
-from nbcompose.export.writing.heavy import LARGE, heavy, size_of
+from nbcompose._export.cells import Cell
+from nbcompose._export.freeze import LARGE, heavy, size_of
 from tests.export.notebooks import file, live, service, sliced
 
 torch = pytest.importorskip("torch")

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from nbcompose.export.exporter import Request, Source, export_to
-from nbcompose.export.reading.cells import Cell
+from nbcompose._export.cells import Cell
+from nbcompose._export.exporter import Request, Source, export_to
 from tests.patience import PATIENCE
 from tests.serve_process import Served
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
-from nbcompose.export.reading.magics import magic_in, note, plain, shorten
+from nbcompose._export.magics import magic_in, note, plain, shorten
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
+from nbcompose._export.cells import Cell, Looked
+from nbcompose._export.slice import Slice
+from nbcompose._notebook.history import Looking
 from nbcompose.errors import ExportRefused
-from nbcompose.export.reading.cells import Cell, Looked
-from nbcompose.export.slicing.slice import Slice
-from nbcompose.notebook.looking import Looking
 from tests.export.notebooks import sliced
 
 NAMES = st.sampled_from("abcd")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nbcompose.export.reading.effects import Touch
-from nbcompose.export.reading.names import Names, names_of
+from nbcompose._export.binding import Names
+from nbcompose._export.effects import Touch
+from nbcompose._export.names import names_of
 
 
 def of(source: str, *, lazy: bool = False) -> Names:

@@ -15,8 +15,8 @@ import pytest
 from nbconvert.exporters import Exporter
 
 from nbcompose import __version__
+from nbcompose._export.nbconvert import NbcomposeExporter
 from nbcompose.errors import ExportRefused
-from nbcompose.export.nbconvert import NbcomposeExporter
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 

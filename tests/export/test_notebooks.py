@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from nbcompose.export.exporter import Request, Source, export_to
-from nbcompose.export.reading.cells import Cell
+from nbcompose._export.cells import Cell
+from nbcompose._export.exporter import Request, Source, export_to
 from tests.export.test_exporter import GOLDEN, NOTEBOOKS
 from tests.optional import needs
 from tests.patience import PATIENCE

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from chain_services import Leaf
 
-from nbcompose.calling.proxy import Proxy
+from nbcompose._export.check.recording import Call, RecordedCaller, Recording, encode, recorded
+from nbcompose._rpc.codec import loads
+from nbcompose._rpc.pickling import Draft
+from nbcompose._rpc.proxy import Proxy
 from nbcompose.errors import DeadlineExceeded
-from nbcompose.export.checks.recording import Call, RecordedCaller, Recording, encode, recorded
-from nbcompose.wire.codec import loads
-from nbcompose.wire.pickler import Draft
 from tests.conftest import Running
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from nbcompose._export.cells import Cell
 from nbcompose.errors import ExportRefused
-from nbcompose.export.reading.cells import Cell
 from tests.export.notebooks import file, lines, live, service, sliced
 
 A = service("A", "return x")

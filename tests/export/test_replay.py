@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
-from nbcompose.declaration import Service
-from nbcompose.entry import find_entries
-from nbcompose.export.checks.checking import CheckFailed, Report, check, words
-from nbcompose.export.checks.recording import Call, encode
+from nbcompose._control.entry import find_entries
+from nbcompose._export.check.checking import CheckFailed, Report, check, words
+from nbcompose._export.check.recording import Call, encode
+from nbcompose._service.handle import Service
 from tests.conftest import Running, wait_for_end
 
 pytestmark = pytest.mark.system

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nbcompose
+from nbcompose._export.naming import Names
+from nbcompose._export.service_options import decorated, written
+from nbcompose._notebook.arguments import override
 from nbcompose.errors import ExportRefused
-from nbcompose.export.writing.naming import Names
-from nbcompose.export.writing.services import decorated, written
-from nbcompose.notebook.arguments import override
 from tests.export.slices import statements_of
 
 IMPORTS = "import nbcompose as bentoml\nfrom nbcompose import api, service\n"

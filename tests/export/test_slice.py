@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nbcompose.export.reading.cells import read_cells
-from nbcompose.export.reading.statements import statements_of
-from nbcompose.export.slicing.slice import needed
+from nbcompose._export.cells import read_cells
+from nbcompose._export.slice import needed
+from nbcompose._export.statements import statements_of
 from tests.export.notebooks import file, lines, live, service, sliced
 
 A = service("A", "return x")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from nbcompose.export.reading.cells import Cell
-from nbcompose.export.reading.statements import Statement, statements_of
+from nbcompose._export.cells import Cell
+from nbcompose._export.statements import Statement, statements_of
 
 
 def read(*sources: str) -> list[Statement]:

@@ -14,10 +14,10 @@ import numpy
 import pytest
 
 import nbcompose
+from nbcompose._export import requirements as versions
+from nbcompose._export.lookup import look_up
+from nbcompose._export.requirements import Dependency, Import, Requirements, imports_of, requirements
 from nbcompose.errors import NbcomposeError
-from nbcompose.export.writing import versions
-from nbcompose.export.writing.lookup import look_up
-from nbcompose.export.writing.versions import Dependency, Import, Requirements, imports_of, requirements
 from tests.export.slices import installed
 from tests.optional import needs as needs_module
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import nbcompose
-from nbcompose.export.exporter import Request, Source, export_to
-from nbcompose.export.reading.cells import Cell
-from nbcompose.export.writing import wheel
-from nbcompose.export.writing.wheel import wheel_of_ours
+from nbcompose._export import docker
+from nbcompose._export.cells import Cell
+from nbcompose._export.docker import wheel_of_ours
+from nbcompose._export.exporter import Request, Source, export_to
 from tests.export.test_exporter import installed
 
 HERE = '{"url": "file:///home/ann/nbcompose", "dir_info": {"editable": true}}'
@@ -32,7 +32,7 @@ def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in texts.items():
         (info / name).write_text(text)
     (info / "RECORD").write_text("".join(f"{info.name}/{name},,\n" for name in [*texts, "RECORD"]))
-    monkeypatch.setattr(wheel.metadata, "distribution", lambda name: metadata.PathDistribution(info))
+    monkeypatch.setattr(docker.metadata, "distribution", lambda name: metadata.PathDistribution(info))
     return info
 
 
@@ -56,7 +56,7 @@ def test_from_a_folder_it_has_the_package_and_nothing_of_this_machine(noted: Pat
         assert {n for n in names if not n.startswith("nbcompose/")} == {
             f"{noted.name}/{name}" for name in ("METADATA", "entry_points.txt", "WHEEL", "RECORD")
         }
-        assert {"nbcompose/cli.py", "nbcompose/export/writing/wheel.py"} <= names
+        assert {"nbcompose/cli.py", "nbcompose/_export/docker.py"} <= names
         assert archive.read("nbcompose/cli.py") == Path(nbcompose.__file__).with_name("cli.py").read_bytes()
 
 
@@ -64,7 +64,7 @@ def test_what_is_not_installed_at_all_is_from_a_folder(monkeypatch: pytest.Monke
     def missing(name: str) -> None:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(wheel.metadata, "distribution", missing)
+    monkeypatch.setattr(docker.metadata, "distribution", missing)
     made = wheel_of_ours()
     assert made is not None
     assert made.name == f"nbcompose-{nbcompose.__version__}-py3-none-any.whl"

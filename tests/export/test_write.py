@@ -11,12 +11,11 @@ import httpx
 import numpy as np
 import pytest
 
+from nbcompose._export.formatting import ruff_command
+from nbcompose._export.freeze import store
+from nbcompose._export.script import Script, exported_from, write
+from nbcompose._export.slice import Slice
 from nbcompose.errors import ExportRefused
-from nbcompose.export.slicing.slice import Slice
-from nbcompose.export.writing.formatting import ruff_command
-from nbcompose.export.writing.freeze import store
-from nbcompose.export.writing.parts import exported_from
-from nbcompose.export.writing.write import Script, write
 from tests.export.slices import installed, sliced
 from tests.serve_process import serving
 
@@ -416,7 +415,7 @@ def test_an_environment_that_depends_on_values_comes_after_them_with_a_note() ->
 
 @pytest.mark.system
 def test_the_template_can_be_served() -> None:
-    with serving("nbcompose.export.writing.template", "--port", "0") as served:
+    with serving("nbcompose._export.template", "--port", "0") as served:
         assert httpx.post(f"{served.url}/greet", json={}).json() == "hello"
 
 

@@ -13,15 +13,16 @@ import pytest
 from raising_services import OWN, made
 
 from nbcompose import api, service
-from nbcompose.calling.portal import LoopThread
+from nbcompose._replica.http import responses
+from nbcompose._replica.http.exchange import Exchange
+from nbcompose._rpc.blocking import LoopThread
+from nbcompose._rpc.codec import Encoder
+from nbcompose._rpc.connection import Connection, adopt
+from nbcompose._rpc.remote_errors import RemoteErrorDetail
+from nbcompose._rpc.server_calls import IncomingCall
+from nbcompose._tracing.spans import CallContext
 from nbcompose.errors import CallError, RemoteError, ReplicaDied
-from nbcompose.replica import replies
-from nbcompose.replica.exchange import Exchange
-from nbcompose.tracing import CallContext
-from nbcompose.wire.call import Connection, IncomingCall, adopt
-from nbcompose.wire.codec import Encoder
-from nbcompose.wire.remote_errors import RemoteErrorDetail
-from tests.replica.http_server import error_of, serving, soon
+from tests.replica.http.http_server import error_of, serving, soon
 
 
 class Service:
@@ -67,7 +68,7 @@ async def test_every_odd_error_is_answered_over_http(kind: str) -> None:
 async def test_an_error_that_cannot_be_written_is_a_plain_one(
     trusted: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(replies, "error_document", refuse)
+    monkeypatch.setattr(responses, "error_document", refuse)
     async with serving(Service, loopback=trusted) as served:
         error = error_of(
             await soon(served.http.post("/fail", json="ValueError")), 500, "ValueError" if trusted else "InternalError"
@@ -111,8 +112,8 @@ async def test_a_status_that_is_none_of_an_error_is_a_500(status: Any) -> None:
         pass
 
     Odd.status = status
-    assert replies.error_reply(Odd("odd"), trusted=True).status == 500
-    assert replies.error_reply(Odd("odd").from_below(), trusted=True).status == 500
+    assert responses.error_reply(Odd("odd"), trusted=True).status == 500
+    assert responses.error_reply(Odd("odd").from_below(), trusted=True).status == 500
 
 
 # -- the wire

@@ -11,10 +11,10 @@ import pytest
 from chain_services import Front, Leaf, Mid
 
 import nbcompose
-from nbcompose.engine.local import LocalEngine
+from nbcompose._control.engines.local import LocalEngine
 from nbcompose.errors import ReplicaDied
 from tests.conftest import Running, wait_for_end
-from tests.engine.test_supervision import Load
+from tests.control.test_supervisor import Load
 
 pytestmark = pytest.mark.system
 

@@ -16,11 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbcompose.calling import elsewhere, url_client
-from nbcompose.calling.elsewhere import events
-from nbcompose.calling.portal import LoopThread
-from nbcompose.calling.proxy import Proxy
-from nbcompose.calling.url_client import UrlCaller
+from nbcompose._replica.http.responses import error_reply
+from nbcompose._rpc import http_transport, remote_service
+from nbcompose._rpc.blocking import LoopThread
+from nbcompose._rpc.http_transport import UrlCaller
+from nbcompose._rpc.proxy import Proxy
+from nbcompose._rpc.remote_service import events
+from nbcompose._tracing.spans import CallContext, current_call
 from nbcompose.errors import (
     CallError,
     DeadlineExceeded,
@@ -30,8 +32,6 @@ from nbcompose.errors import (
     ReplicaDied,
     ServiceUnavailable,
 )
-from nbcompose.replica.replies import error_reply
-from nbcompose.tracing import CallContext, current_call
 from tests.faults.hostile_server import DOCUMENT, Answer, Hostile, document, endless, head, operation, response
 from tests.patience import ever_longer
 
@@ -272,8 +272,8 @@ LIMIT = 50_000
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MAX_DOCUMENT", "MAX_ANSWER", "MAX_ERROR"):
-        monkeypatch.setattr(url_client, name, LIMIT)
-    monkeypatch.setattr(elsewhere, "MAX_ITEM", LIMIT)
+        monkeypatch.setattr(http_transport, name, LIMIT)
+    monkeypatch.setattr(remote_service, "MAX_ITEM", LIMIT)
 
 
 def compressed(status: str = "200 OK") -> bytes:
@@ -330,7 +330,7 @@ PADDED = b"[" + b" " * 70_000  # so much that it is looked at before it is decod
 def test_values_are_counted_before_they_are_decoded(
     monkeypatch: pytest.MonkeyPatch, portal: LoopThread, api: str, values: int, is_read: bool
 ) -> None:
-    monkeypatch.setattr(elsewhere, "MAX_VALUES", 1000)
+    monkeypatch.setattr(remote_service, "MAX_VALUES", 1000)
     body = PADDED + b",".join([b"0"] * (values - 1)) + b"]"
     event = b"data: " + body + b"\n\nevent: end\ndata: {}\n\n"
     answers = {**DOCUMENT, "/ask": response(body), "/stream": response(event, kind=EVENTS)}
@@ -344,13 +344,13 @@ def test_values_are_counted_before_they_are_decoded(
 
 def test_what_is_large_is_decoded_beside_the_loop(monkeypatch: pytest.MonkeyPatch, portal: LoopThread) -> None:
     threads = []
-    decode = elsewhere.value_of
+    decode = remote_service.value_of
 
     def noted(body: bytes) -> Any:
         threads.append(threading.current_thread())
         return decode(body)
 
-    monkeypatch.setattr(elsewhere, "value_of", noted)
+    monkeypatch.setattr(remote_service, "value_of", noted)
     for body, aside in ((b"[0]", False), (PADDED + b"0]", True)):
         threads.clear()
         with hostile(portal, {**DOCUMENT, "/ask": response(body)}) as (proxy, _):

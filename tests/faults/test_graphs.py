@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from many_services import LAYERS, Bottom, Looks, Middle
 
-from nbcompose.overview import Overview
+from nbcompose._control.status import Overview
 from tests.conftest import Running
 
 pytestmark = pytest.mark.system

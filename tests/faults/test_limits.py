@@ -30,15 +30,15 @@ from PIL import Image
 from pydantic import BaseModel, BeforeValidator, Field
 from typing_extensions import TypedDict
 
-from nbcompose.declaration import api
+from nbcompose._replica.http import requests
+from nbcompose._replica.http.exchange import Limits
+from nbcompose._schema import json_values, tempfiles
+from nbcompose._service.decorators import api
+from nbcompose._spec import Http
 from nbcompose.errors import PayloadTooLarge
-from nbcompose.replica import bodies, encodings
-from nbcompose.replica.http import Limits
-from nbcompose.schema import documents, files
-from nbcompose.spec import Http
 from tests.conftest import wait_for_end
 from tests.patience import PATIENCE, wait_until
-from tests.replica.http_server import Served, error_of, read_response, serving, soon
+from tests.replica.http.http_server import Served, error_of, read_response, serving, soon
 from tests.serve_process import NBCOMPOSE, run
 from tests.serve_process import serving as serving_process
 
@@ -479,32 +479,32 @@ def test_values_are_counted_as_they_are(tree: Any, size: int, plain: bool) -> No
     text = json.dumps(tree, ensure_ascii=plain).encode()
     values, depth = values_of(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(documents, "SLICE", size)
-        assert documents.check(text, values) == values
-        patch.setattr(documents, "DEPTH", depth)
-        assert documents.check(text, values) == values
+        patch.setattr(json_values, "SLICE", size)
+        assert json_values.check(text, values) == values
+        patch.setattr(json_values, "DEPTH", depth)
+        assert json_values.check(text, values) == values
         if values > 1:
             with pytest.raises(PayloadTooLarge, match=f"more than the {values - 1:,} values"):
-                documents.check(text, values - 1)
-        patch.setattr(documents, "DEPTH", depth - 1)
+                json_values.check(text, values - 1)
+        patch.setattr(json_values, "DEPTH", depth - 1)
         with pytest.raises(PayloadTooLarge, match="levels deep"):
-            documents.check(text, values)
+            json_values.check(text, values)
 
 
 def nested(depth: int, padding: int = 0) -> bytes:
     return b"[" * depth + b"0" + b" " * padding + b"]" * depth
 
 
-@pytest.mark.parametrize("padding", [0, documents.SMALL])
+@pytest.mark.parametrize("padding", [0, json_values.SMALL])
 async def test_depth(served: Served, padding: int) -> None:
     body = b'{"v": %s}'
-    response = await served.http.post("/any", content=body % nested(documents.DEPTH - 1, padding))
+    response = await served.http.post("/any", content=body % nested(json_values.DEPTH - 1, padding))
     assert response.json() == "list"
-    response = await served.http.post("/any", content=body % nested(documents.DEPTH, padding))
+    response = await served.http.post("/any", content=body % nested(json_values.DEPTH, padding))
     assert "200 levels deep" in error_of(response, 413, "PayloadTooLarge")["message"]
 
 
-PAD = " " * documents.SMALL
+PAD = " " * json_values.SMALL
 
 
 async def test_values() -> None:
@@ -517,15 +517,15 @@ async def test_values() -> None:
         assert "more than the 1,000 values" in error
         assert 'http={"max_values": ...}' in error
         # What is no JSON, or no structure, is not counted.
-        assert (await post("/text", json={"text": "[," * documents.SMALL})).json() == 2 * documents.SMALL
+        assert (await post("/text", json={"text": "[," * json_values.SMALL})).json() == 2 * json_values.SMALL
         assert (
-            await post("/raw", content=b"[," * documents.SMALL, headers={"Content-Type": "application/x"})
+            await post("/raw", content=b"[," * json_values.SMALL, headers={"Content-Type": "application/x"})
         ).json() > 0
-        assert (await post("/text", files={"text": (None, "[," * documents.SMALL)})).json() == 2 * documents.SMALL
+        assert (await post("/text", files={"text": (None, "[," * json_values.SMALL)})).json() == 2 * json_values.SMALL
 
 
 async def test_bytes_of_json(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(json_values, "MOST_BYTES", 100_000)
     headers = {"Content-Type": "application/octet-stream"}
     for size, status in ((100_000, 200), (100_001, 413)):
         response = await served.http.post("/any", content=b'{"v":1%s}' % (b" " * (size - 7)))
@@ -536,7 +536,7 @@ async def test_bytes_of_json(served: Served, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("api", ["reals", "keyed"])
 async def test_of_many_the_first_that_is_wrong_is_told(served: Served, api: str) -> None:
-    for count, told in ((3, 3), (documents.SMALL, 1)):
+    for count, told in ((3, 3), (json_values.SMALL, 1)):
         wrong = ["a"] * count if api == "reals" else {str(i): "a" for i in range(count)}
         response = await served.http.post(f"/{api}", json={"x": wrong})
         assert len(error_of(response, 422, "InvalidArgument")["problems"]) == told
@@ -557,7 +557,7 @@ async def test_values_of_all_fields_of_a_form_are_counted_together() -> None:
         (b'{"v": 1}', "application/json", False),
         (b'{"v": 1%s}' % PAD.encode(), "application/json", True),
         (b'{"v": 1%s}' % PAD.encode(), "Application/JSON; charset=utf-8", True),
-        (b"v=1%s" % (b"+" * documents.SMALL), "application/x-www-form-urlencoded", True),
+        (b"v=1%s" % (b"+" * json_values.SMALL), "application/x-www-form-urlencoded", True),
     ],
 )
 async def test_a_large_body_is_read_aside(served: Served, body: bytes, kind: str, aside: bool) -> None:
@@ -595,7 +595,7 @@ async def test_bytes_of_a_body() -> None:
 
 
 async def test_a_boundary(served: Served) -> None:
-    for length, status in ((bodies.MAX_BOUNDARY, 200), (bodies.MAX_BOUNDARY + 1, 400)):
+    for length, status in ((requests.MAX_BOUNDARY, 200), (requests.MAX_BOUNDARY + 1, 400)):
         boundary = "b" * length
         form = f'--{boundary}\r\nContent-Disposition: form-data; name="text"\r\n\r\nabc\r\n--{boundary}--\r\n'
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
@@ -606,7 +606,7 @@ async def test_a_boundary(served: Served) -> None:
 
 @pytest.mark.parametrize("form", ["multipart", "urlencoded"])
 async def test_parts_of_a_form(served: Served, form: str) -> None:
-    for count, status in ((bodies.MAX_FIELDS, 200), (bodies.MAX_FIELDS + 1, 413)):
+    for count, status in ((requests.MAX_FIELDS, 200), (requests.MAX_FIELDS + 1, 413)):
         tags = ["a"] * count
         sent: dict[str, Any] = (
             {"files": [("tags", (None, t)) for t in tags]} if form == "multipart" else {"data": {"tags": tags}}
@@ -617,7 +617,7 @@ async def test_parts_of_a_form(served: Served, form: str) -> None:
 
 
 async def test_bytes_of_an_urlencoded_form(served: Served) -> None:
-    for size, status in ((bodies.MAX_URLENCODED, 200), (bodies.MAX_URLENCODED + 1, 413)):
+    for size, status in ((requests.MAX_URLENCODED, 200), (requests.MAX_URLENCODED + 1, 413)):
         body = b"text=" + b"x" * (size - 5)
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         response = await served.http.post("/text", content=body, headers=headers)
@@ -626,7 +626,7 @@ async def test_bytes_of_an_urlencoded_form(served: Served) -> None:
 
 
 async def test_members_of_a_gzip_file(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encodings, "MAX_MEMBERS", 10)
+    monkeypatch.setattr(requests, "MAX_MEMBERS", 10)
     headers = {"Content-Type": "application/octet-stream", "Content-Encoding": "gzip"}
     for count, status in ((10, 200), (11, 400)):
         response = await served.http.post("/raw", content=gzip.compress(b"a") * count, headers=headers)
@@ -755,9 +755,9 @@ def test_only_folders_of_uploads_that_nobody_locks_are_swept(tmp_path: Path, mon
     for name in others:
         (tmp_path / name).mkdir()
     (tmp_path / "nbcompose-uploads.filefile").touch()
-    with files.TempFiles() as ours:
+    with tempfiles.TempFiles() as ours:
         path = ours.write(b"a")
-        files.sweep(str(tmp_path), str(tmp_path / "nowhere"))
+        tempfiles.sweep(str(tmp_path), str(tmp_path / "nowhere"))
         assert path.read_bytes() == b"a"
     assert not left.exists()
     assert (outside / "file").exists()
@@ -769,7 +769,7 @@ def test_a_folder_that_is_swept_before_it_is_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    real, lost = files._lock, []
+    real, lost = tempfiles._lock, []
 
     def swept_first(path: str) -> int | None:
         if len(lost) < 2:
@@ -783,8 +783,8 @@ def test_a_folder_that_is_swept_before_it_is_locked_is_made_again(
             return real(path)
         return real(path)
 
-    monkeypatch.setattr(files, "_lock", swept_first)
-    with files.TempFiles() as ours:
+    monkeypatch.setattr(tempfiles, "_lock", swept_first)
+    with tempfiles.TempFiles() as ours:
         assert ours.write(b"a").read_bytes() == b"a"
     assert len(lost) == 2
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ import pytest
 from chain_services import Leaf
 from faulty_services import Faulty
 
-from nbcompose.engine.local import LocalEngine
+from nbcompose._control.engines.local import LocalEngine
 from tests.conftest import PATIENCE, SERVICES, Running, wait_for_end
 
 pytestmark = pytest.mark.system

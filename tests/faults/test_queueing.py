@@ -14,9 +14,9 @@ import pytest
 from held_services import Front, Slow, Top
 
 import nbcompose
+from nbcompose._notebook.display import ServicesTable
+from nbcompose._tracing.spans import CallContext, current_call
 from nbcompose.errors import DeadlineExceeded, Overloaded
-from nbcompose.notebook.table import ServicesTable
-from nbcompose.tracing import CallContext, current_call
 from tests.conftest import PATIENCE, Running
 from tests.patience import wait_until
 

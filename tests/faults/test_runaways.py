@@ -16,15 +16,14 @@ import pytest
 from held_services import Over, Runaway
 
 import nbcompose
-from nbcompose import switchboard
-from nbcompose.calling.portal import background
-from nbcompose.capture.packing import deployment_of
-from nbcompose.engine import supervisor
+from nbcompose._code.packing import deployment_of
+from nbcompose._control import publisher, supervisor
+from nbcompose._host import memory
+from nbcompose._notebook.display import ServicesTable
+from nbcompose._notebook.graph.model import snapshot
+from nbcompose._rpc.blocking import background
+from nbcompose._tracing.spans import CallContext, current_call
 from nbcompose.errors import DeadlineExceeded
-from nbcompose.host import memory
-from nbcompose.notebook.graph.model import snapshot
-from nbcompose.notebook.table import ServicesTable
-from nbcompose.tracing import CallContext, current_call
 from tests.conftest import PATIENCE, Running, wait_for_end
 from tests.patience import wait_until
 
@@ -132,7 +131,7 @@ def test_calls_go_to_replicas_that_have_a_free_worker(running: Running, held: in
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """The owner looks often."""
-    monkeypatch.setattr(switchboard, "LOOK", 0.05)
+    monkeypatch.setattr(publisher, "LOOK", 0.05)
 
 
 def hold_up(running: Running, folder: Path) -> int:

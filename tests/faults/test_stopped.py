@@ -17,12 +17,12 @@ from faulty_services import Faulty
 from held_services import Runaway
 
 import nbcompose
-from nbcompose import switchboard
+from nbcompose._control import publisher
+from nbcompose._host import memory
+from nbcompose._host.lifetime import is_halted
+from nbcompose._notebook.display import ServicesTable
+from nbcompose._tracing.spans import CallContext, current_call
 from nbcompose.errors import ServiceUnavailable
-from nbcompose.host import memory
-from nbcompose.host.halted import is_halted
-from nbcompose.notebook.table import ServicesTable
-from nbcompose.tracing import CallContext, current_call
 from tests.conftest import PATIENCE, Running, wait_for_end
 from tests.patience import wait_until
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.system
 @pytest.fixture(autouse=True)
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """The owner looks often."""
-    monkeypatch.setattr(switchboard, "LOOK", 0.05)
+    monkeypatch.setattr(publisher, "LOOK", 0.05)
 
 
 def faulty(replicas: int = 1, replace_after: float = 0.0) -> nbcompose.Service:

@@ -12,12 +12,13 @@ import pytest
 import raising_services
 from raising_services import AROUND, BUILT_IN, OWN, made
 
+from nbcompose._rpc import exception_data
+from nbcompose._rpc.codec import Encoder, dumps, loads
+from nbcompose._rpc.exception_data import aside, is_tame
+from nbcompose._rpc.framing import CodecError
+from nbcompose._rpc.remote_errors import describe, rebuild
+from nbcompose._user_exceptions import MAX_TEXT, contained, in_short, said, text_of
 from nbcompose.errors import CallError, InvalidArgument, InvalidResult, RemoteError
-from nbcompose.raised import MAX_TEXT, contained, in_short, said, text_of
-from nbcompose.wire import telling
-from nbcompose.wire.codec import CodecError, Encoder, dumps, loads
-from nbcompose.wire.remote_errors import describe, rebuild
-from nbcompose.wire.telling import aside, is_tame
 
 
 def chained(count: int) -> Exception:
@@ -75,7 +76,7 @@ def test_a_wide_group_is_told_in_part_and_comes_back_in_part() -> None:
     back = rebuild(detail)
     assert Counting.looked < 200
     assert isinstance(back, ExceptionGroup)
-    assert len(back.exceptions) == telling.MAX_MEMBERS
+    assert len(back.exceptions) == exception_data.MAX_MEMBERS
     assert back.__notes__ == ["… 9992 more exceptions"]
     assert "  | … 9992 more exceptions" in detail.text
     assert len(pickle.dumps(detail)) < 100_000
@@ -93,7 +94,7 @@ def test_a_deep_group_is_told_to_a_depth() -> None:
     depth = 0
     while isinstance(back, ExceptionGroup):
         back, depth = back.exceptions[0], depth + 1
-    assert depth == telling.MAX_GROUPS
+    assert depth == exception_data.MAX_GROUPS
     assert type(back) is RemoteError
 
 
@@ -112,7 +113,7 @@ def test_of_many_frames_both_ends_are_told() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         names["a"](200)
     frames = describe(caught.value, hop="A.a").frames
-    assert frames.count("user.py") == 2 * telling.MAX_FRAMES - 1  # the test's own is the first
+    assert frames.count("user.py") == 2 * exception_data.MAX_FRAMES - 1  # the test's own is the first
     assert "… 343 more frames" in frames
 
 

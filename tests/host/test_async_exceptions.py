@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from nbcompose.host import async_exceptions
+from nbcompose._host import thread_state
 from tests.patience import PATIENCE
 
 
@@ -41,7 +41,7 @@ def test_it_is_raised_in_the_other_thread() -> None:
     thread.start()
     assert thread.runs.wait(PATIENCE)
     assert thread.ident is not None
-    async_exceptions.send(thread.ident, Sent)
+    thread_state.send(thread.ident, Sent)
     thread.join(PATIENCE)
     assert thread.raised
 
@@ -49,7 +49,7 @@ def test_it_is_raised_in_the_other_thread() -> None:
 # A thread that waits in C for a lock takes nothing; one that has ended takes nothing either.
 PROGRAM = """
 import sys, threading
-from nbcompose.host import async_exceptions
+from nbcompose._host import thread_state
 
 class Sent(BaseException):
     pass
@@ -58,9 +58,9 @@ lock = threading.Lock()
 lock.acquire()
 waits = threading.Thread(target=lock.acquire, daemon=True)
 waits.start()
-async_exceptions.send(waits.ident, Sent)
+thread_state.send(waits.ident, Sent)
 if "withdraw" in sys.argv:
-    async_exceptions.withdraw(waits.ident)
+    thread_state.withdraw(waits.ident)
 if "end" in sys.argv:
     lock.release()
     waits.join()

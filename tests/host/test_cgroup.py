@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcompose.host import cgroup
+from nbcompose._host import memory
 
 GIB = 1024**3
 
@@ -29,7 +29,7 @@ def test_version_2_limit_less_what_is_used_but_not_droppable(proc: Path, mount: 
     proc.write_text("0::/jobs/one\n")
     write(mount / "jobs/one", memory__max=str(8 * GIB), memory__current=str(5 * GIB))
     write(mount / "jobs/one", memory__stat=f"anon {3 * GIB}\ninactive_file {2 * GIB}")
-    assert cgroup.memory_left(proc, mount) == 5 * GIB
+    assert memory.memory_left(proc, mount) == 5 * GIB
 
 
 def test_the_tightest_level_counts(proc: Path, mount: Path) -> None:
@@ -37,8 +37,8 @@ def test_the_tightest_level_counts(proc: Path, mount: Path) -> None:
     write(mount / "jobs/one", memory__max="max", memory__current="10", cpu__max="max 100000")
     write(mount / "jobs", memory__max=str(2 * GIB), memory__current=str(GIB), cpu__max="150000 100000")
     write(mount, memory__max=str(64 * GIB), memory__current=str(GIB), cpu__max="800000 100000")
-    assert cgroup.memory_left(proc, mount) == GIB
-    assert cgroup.cpu_quota(proc, mount) == 1.5
+    assert memory.memory_left(proc, mount) == GIB
+    assert memory.cpu_quota(proc, mount) == 1.5
 
 
 def test_version_1(proc: Path, mount: Path) -> None:
@@ -53,27 +53,27 @@ def test_version_1(proc: Path, mount: Path) -> None:
     cpu = mount / "cpu/docker/abc"
     write(cpu, cpu__cfs_quota_us="50000", cpu__cfs_period_us="100000")
     write(mount / "cpu", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
-    assert cgroup.memory_left(proc, mount) == 2 * GIB
-    assert cgroup.cpu_quota(proc, mount) == 0.5
+    assert memory.memory_left(proc, mount) == 2 * GIB
+    assert memory.cpu_quota(proc, mount) == 0.5
 
 
 def test_a_path_outside_the_container_falls_back_to_the_mount(proc: Path, mount: Path) -> None:
     proc.write_text("0::/../../host/one\n")
     write(mount, memory__max=str(GIB), memory__current="0")
     write(mount.parent / "host/one", memory__max="1", memory__current="0")
-    assert cgroup.memory_left(proc, mount) == GIB
+    assert memory.memory_left(proc, mount) == GIB
 
 
 def test_no_limits_and_no_control_groups(proc: Path, mount: Path) -> None:
-    assert cgroup.memory_left(proc, mount) is None
-    assert cgroup.cpu_quota(proc, mount) is None
+    assert memory.memory_left(proc, mount) is None
+    assert memory.cpu_quota(proc, mount) is None
     proc.write_text("0::/\n")
     write(mount, memory__max="max", memory__current="1", cpu__max="max 100000")
-    assert cgroup.memory_left(proc, mount) is None
-    assert cgroup.cpu_quota(proc, mount) is None
+    assert memory.memory_left(proc, mount) is None
+    assert memory.cpu_quota(proc, mount) is None
 
 
 def test_a_used_up_group_has_less_than_nothing_left(proc: Path, mount: Path) -> None:
     proc.write_text("0::/\n")
     write(mount, memory__max="100", memory__current="160")
-    assert cgroup.memory_left(proc, mount) == -60
+    assert memory.memory_left(proc, mount) == -60

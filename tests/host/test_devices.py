@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
+from nbcompose._host import devices, memory
+from nbcompose._host.devices import Device, Placement, place, visible
+from nbcompose._spec import Resources, ServiceSpec
 from nbcompose.errors import DeviceError
-from nbcompose.host import cgroup, devices
-from nbcompose.host.devices import Device, Placement, place, visible
-from nbcompose.spec import Resources, ServiceSpec
 
 GIB = 1024**3
 SMALL = Device(0, "GPU-aaaa1111", "T4", 10 * GIB, 16 * GIB)
@@ -38,7 +38,7 @@ def _plain_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests say themselves which variables, quotas and kinds of GPU there are."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("NBCOMPOSE_DEVICE", raising=False)
-    monkeypatch.setattr(cgroup, "cpu_quota", lambda: None)
+    monkeypatch.setattr(memory, "cpu_quota", lambda: None)
     monkeypatch.setattr(devices, "_has_mps", lambda: False)
 
 
@@ -216,7 +216,7 @@ def test_cpu_sets_threads_at_most_what_may_be_used(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_quota_limits_threads_that_nobody_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cgroup, "cpu_quota", lambda: 0.5)
+    monkeypatch.setattr(memory, "cpu_quota", lambda: 0.5)
     assert devices.usable_cores() == 1
     assert place(service(), []).torch_threads == 1
 
@@ -224,7 +224,8 @@ def test_a_quota_limits_threads_that_nobody_set(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.system
 def test_usable_cores_is_the_affinity() -> None:
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    code += "from nbcompose.host import devices, cgroup; cgroup.cpu_quota = lambda: None; print(devices.usable_cores())"
+    code += "from nbcompose._host import devices, memory; memory.cpu_quota = lambda: None\n"
+    code += "print(devices.usable_cores())"
     if sys.platform != "linux":
         pytest.skip("affinity is Linux's")
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "1\n"
@@ -247,7 +248,7 @@ def test_apply_threads_reaches_loaded_libraries_and_later_ones() -> None:
 import os, sys
 import numpy
 from threadpoolctl import threadpool_info
-from nbcompose.host import devices
+from nbcompose._host import devices
 devices.apply_threads(1)
 assert threadpool_info() and all(lib["num_threads"] == 1 for lib in threadpool_info()), threadpool_info()
 assert os.environ["OMP_NUM_THREADS"] == "1"
@@ -261,6 +262,6 @@ assert "torch" not in sys.modules
 def test_apply_threads_reaches_torch() -> None:
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
-    code = "import torch; from nbcompose.host.devices import apply_threads as a; a({}); print(torch.get_num_threads())"
+    code = "import torch; from nbcompose._host.devices import apply_threads as a; a({}); print(torch.get_num_threads())"
     for n in (before + 1, 1):
         assert subprocess.check_output([sys.executable, "-c", code.format(n)], text=True) == f"{n}\n"

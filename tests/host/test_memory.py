@@ -7,9 +7,9 @@ import sys
 import psutil
 import pytest
 
+from nbcompose._host import memory
+from nbcompose._spec import Resources, ServiceSpec
 from nbcompose.errors import MemoryShortage
-from nbcompose.host import cgroup, memory
-from nbcompose.spec import Resources, ServiceSpec
 
 GIB = 1024**3
 
@@ -71,9 +71,9 @@ def test_available_is_within_the_machine() -> None:
 
 
 def test_the_groups_limit_counts_and_not_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cgroup, "memory_left", lambda: 1000)
+    monkeypatch.setattr(memory, "memory_left", lambda: 1000)
     assert memory.available() == 1000
-    monkeypatch.setattr(cgroup, "memory_left", lambda: -1)
+    monkeypatch.setattr(memory, "memory_left", lambda: -1)
     assert memory.available() == 0
 
 

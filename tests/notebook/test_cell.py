@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from IPython.core.error import UsageError
 
-from nbcompose.declaration import Service
-from nbcompose.notebook.cell import CellSyntaxError, run
+from nbcompose._notebook.cell import CellSyntaxError, run
+from nbcompose._service.handle import Service
 
 Notebook = Any  # of conftest.py
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from nbcompose.host import devices
-from nbcompose.host.devices import Device
+from nbcompose._host import devices
+from nbcompose._host.devices import Device
 
 pytestmark = pytest.mark.system
 

@@ -14,10 +14,10 @@ from typing import Any
 import psutil
 import pytest
 
-from nbcompose.calling.portal import background
-from nbcompose.notebook.graph.calls import Calls, Results, Schemas
-from nbcompose.notebook.session import Session
-from nbcompose.wire.codec import loads
+from nbcompose._notebook.graph.calls import Calls, Results, Schemas
+from nbcompose._notebook.session import Session
+from nbcompose._rpc.blocking import background
+from nbcompose._rpc.codec import loads
 from tests.conftest import PATIENCE, wait_for_end
 from tests.notebook.conftest import Kernel, Notebook, Ran, make_shell
 

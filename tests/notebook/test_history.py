@@ -8,8 +8,8 @@ from inspect import signature
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcompose.notebook import history
-from nbcompose.notebook.history import History
+from nbcompose._notebook import history
+from nbcompose._notebook.history import History
 from tests.notebook.conftest import Kernel, Notebook
 from tests.optional import needs
 
@@ -196,8 +196,8 @@ def test_changes_in_place_are_seen(shell: InteractiveShell, kept: History, make:
 
 
 def test_looking_is_bounded(shell: InteractiveShell, kept: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nbcompose.notebook.looking.LEAST", 0.0)
-    monkeypatch.setattr("nbcompose.notebook.looking.SHARE", 0.0)
+    monkeypatch.setattr("nbcompose._notebook.history.LEAST", 0.0)
+    monkeypatch.setattr("nbcompose._notebook.history.SHARE", 0.0)
     run(shell, "a = 1")
     [cell] = kept.cells()
     assert cell.looked is not None

@@ -9,7 +9,7 @@ import pytest
 from ipykernel.zmqshell import ZMQDisplayPublisher
 from jupyter_client.session import Session
 
-from nbcompose.notebook.live import LiveDisplay
+from nbcompose._notebook.display import LiveDisplay
 
 Notebook = Any  # of conftest.py
 

@@ -458,7 +458,7 @@ def test_rollback_after_a_replacement_finds_the_old_replica_still_there(writer: 
 def test_rollback_where_memory_does_not_allow_keeping_it_loads_again(
     writer: Notebook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbcompose.engine.parking.ROOM", 2**60)
+    monkeypatch.setattr("nbcompose._control.standby.ROOM", 2**60)
     before = pid_of(writer)
     writer.ok(edited(WRITER, ("self._load()", "['new']")))
     wait_for_end(before)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nbcompose.declaration import Service
+from nbcompose._service.handle import Service
 
 pytestmark = pytest.mark.system
 
@@ -490,7 +490,7 @@ def test_import_nbcompose_needs_no_notebook() -> None:
     code = """if True:
         import sys, nbcompose
         nbcompose.service
-        print([m for m in sys.modules if m.startswith(("IPython", "nbcompose.notebook"))])
+        print([m for m in sys.modules if m.startswith(("IPython", "nbcompose._notebook"))])
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

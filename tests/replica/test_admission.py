@@ -7,10 +7,9 @@ import time
 
 import pytest
 
+from nbcompose._replica.admission import Admission, Holder, seconds
+from nbcompose._tracing.spans import CallContext
 from nbcompose.errors import DeadlineExceeded, Overloaded
-from nbcompose.replica.admission import Admission
-from nbcompose.replica.queueing import Holder, seconds
-from nbcompose.tracing import CallContext
 
 
 class Call:

@@ -10,7 +10,7 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from nbcompose.replica.metrics import BUCKETS, MAX_OUTCOMES, RECENT_CALLS, ApiSummary, ServiceMetrics, merge
+from nbcompose._replica.metrics import BUCKETS, MAX_OUTCOMES, RECENT_CALLS, ApiSummary, ServiceMetrics, merge
 
 
 class Collected(CollectorRegistry):

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from moded_services import InAsyncHook, InHook, InInit, MadeInInit, Unset
 
-from nbcompose.declaration import Service
+from nbcompose._service.handle import Service
 from nbcompose.errors import DeclarationError
 from tests.conftest import PATIENCE, Running
 

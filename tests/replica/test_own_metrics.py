@@ -15,9 +15,8 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from nbcompose.replica import own_metrics
-from nbcompose.replica.metrics import ServiceMetrics, merge
-from nbcompose.replica.own_metrics import OwnMetrics
+from nbcompose._replica import metrics as module
+from nbcompose._replica.metrics import OwnMetrics, ServiceMetrics, merge
 from tests.patience import wait_until
 
 
@@ -119,7 +118,7 @@ async def test_a_collector_that_hangs_is_left_out_and_asked_once(
 
     registered.append(Hanging())
     REGISTRY.register(registered[0])
-    monkeypatch.setattr(own_metrics, "WITHIN", 0.05)
+    monkeypatch.setattr(module, "WITHIN", 0.05)
     metrics = OwnMetrics("Answer", 0)
     try:
         with caplog.at_level(logging.WARNING):
@@ -129,7 +128,7 @@ async def test_a_collector_that_hangs_is_left_out_and_asked_once(
         assert asked == [1]
     finally:
         release.set()
-    monkeypatch.setattr(own_metrics, "WITHIN", 20)
+    monkeypatch.setattr(module, "WITHIN", 20)
     assert "at_last" in {family.name for family in await metrics.families()}
 
 

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from nbcompose.schema import ApiSchema
-from nbcompose.spec import ApiSpec, ParamKind, ParamSpec
+from nbcompose._schema.api import ApiSchema
+from nbcompose._spec import ApiSpec, ParamKind, ParamSpec
 
 MakeSpec = Callable[..., ApiSpec]
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from typing_extensions import TypeAliasType
 
+from nbcompose._schema.adapters import stream_item
 from nbcompose.errors import InvalidArgument
-from nbcompose.schema.types import stream_item
 
 T = TypeVar("T")
 S = TypeVar("S")

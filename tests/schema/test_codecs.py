@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from nbcompose.schema import codecs
+from nbcompose._schema import codecs
 from tests.optional import optional
 
 torch = optional("torch")

@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 from typing_extensions import TypeAliasType
 
+from nbcompose._schema.codecs import array_to_npy, image_to_bytes, to_base64
+from nbcompose._schema.tempfiles import TempFiles
 from nbcompose.errors import InvalidArgument, PayloadTooLarge, UnsupportedMediaType
-from nbcompose.schema import TempFiles
-from nbcompose.schema.codecs import array_to_npy, image_to_bytes, to_base64
 
 OCTETS = "application/octet-stream"
 PICTURE = Image.new("RGB", (3, 2), (1, 2, 3))

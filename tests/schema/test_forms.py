@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from nbcompose._schema.codecs import array_from_npy, array_to_npy, image_to_bytes
+from nbcompose._schema.tempfiles import TempFiles
 from nbcompose.errors import InvalidArgument, InvalidResult, NotAcceptable, UnsupportedMediaType
-from nbcompose.schema import TempFiles
-from nbcompose.schema.codecs import array_from_npy, array_to_npy, image_to_bytes
 from tests.optional import optional
 
 torch = optional("torch")

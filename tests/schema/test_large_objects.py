@@ -12,9 +12,9 @@ from pydantic import AliasChoices, AliasPath, BaseModel, BeforeValidator, Config
 from typing_extensions import TypeAliasType, TypedDict
 
 from nbcompose import api
-from nbcompose.declaration import declare
+from nbcompose._schema.api import ApiSchema
+from nbcompose._service.introspect import declare
 from nbcompose.errors import InvalidArgument
-from nbcompose.schema import ApiSchema
 
 N = 20_000
 NUMBERS = {f"k{i}": i for i in range(N)}

@@ -20,8 +20,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from PIL import Image
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
 
-from nbcompose.schema import ApiSchema, openapi
-from nbcompose.spec import ServiceSpec
+from nbcompose._schema.api import ApiSchema
+from nbcompose._schema.openapi_document import openapi
+from nbcompose._spec import ServiceSpec
 from tests.optional import Absent, optional
 
 torch = optional("torch")

@@ -12,8 +12,10 @@ from PIL import Image
 from pydantic import BaseModel
 
 from nbcompose import api, service
+from nbcompose._schema.api import ApiSchema
+from nbcompose._schema.openapi_document import openapi
+from nbcompose._schema.tempfiles import TempFiles
 from nbcompose.errors import InvalidArgument
-from nbcompose.schema import ApiSchema, TempFiles, openapi
 
 
 class In(BaseModel):

@@ -18,9 +18,9 @@ import typing_extensions
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from nbcompose._schema.codecs import image_to_url, to_base64
+from nbcompose._schema.tempfiles import TempFiles
 from nbcompose.errors import InvalidArgument
-from nbcompose.schema import TempFiles
-from nbcompose.schema.codecs import image_to_url, to_base64
 from tests.cases import named
 from tests.optional import optional
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbcompose._schema import times
 from nbcompose.errors import InvalidArgument
-from nbcompose.schema import times
 from tests.cases import named
 
 MOMENTS = npt.NDArray[np.datetime64]

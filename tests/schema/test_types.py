@@ -12,8 +12,8 @@ import cloudpickle
 import numpy as np
 import pytest
 
+from nbcompose._schema.api import ApiSchema
 from nbcompose.errors import DeclarationError, InvalidArgument, InvalidResult
-from nbcompose.schema import ApiSchema
 from tests.cases import named
 
 CELL = """
@@ -153,7 +153,7 @@ def test_a_service_and_its_types_have_their_types_after_they_travelled(run_cell,
         cloudpickle.unregister_pickle_by_value(cell)
     code = """
         import sys, pickle
-        from nbcompose.schema import ApiSchema
+        from nbcompose._schema.api import ApiSchema
         owner, spec = pickle.load(sys.stdin.buffer)
         schema = ApiSchema.of(owner, spec)
         document = {"node": {"values": [1], "child": {"values": [2]}}, "options": {"seed": 1}, "query": [{"text": "a"}]}

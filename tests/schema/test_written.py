@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from nbcompose.schema import hints
-from nbcompose.schema.written import annotations_of, written_signature
+from nbcompose._schema import hints
+from nbcompose._schema.hints import annotations_of, written_signature
 
 SOURCE = """
 from dataclasses import dataclass

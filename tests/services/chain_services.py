@@ -15,7 +15,7 @@ class Leaf:
     @api
     def left(self) -> float:
         """Seconds that the caller leaves this call."""
-        from nbcompose.tracing import current_call
+        from nbcompose._tracing.spans import current_call
 
         return current_call.get().remaining() or -1.0
 

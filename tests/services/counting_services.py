@@ -6,7 +6,7 @@ from pathlib import Path
 from prometheus_client import Counter
 
 from nbcompose import api, depends, service
-from nbcompose.tracing import current_call
+from nbcompose._tracing.spans import current_call
 
 
 @service(threads=4)

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import chain_services
 import faulty_services
 
-from nbcompose.capture.packing import deployment_of
-from nbcompose.host import forked
-from nbcompose.registry import Registry
+from nbcompose._code.packing import deployment_of
+from nbcompose._control.registry import Registry
+from nbcompose._host import forking
 
 
 def fork_a_child() -> tuple[int, list[str]]:
@@ -22,7 +22,7 @@ def fork_a_child() -> tuple[int, list[str]]:
     readable, writable = os.pipe()
     pid = os.fork()
     if pid == 0:
-        files = [os.readlink(f"/proc/self/fd/{fd}") for fd in forked.open_files()]
+        files = [os.readlink(f"/proc/self/fd/{fd}") for fd in forking.open_files()]
         os.write(writable, json.dumps(files).encode())
         os.close(writable)
         while True:

@@ -1,7 +1,7 @@
 """Full layers: each service of a layer depends on all of the next."""
 
 from nbcompose import api, depends, service
-from nbcompose.declaration import Service
+from nbcompose._service.handle import Service
 
 WIDTH, DEPTH = 3, 12
 

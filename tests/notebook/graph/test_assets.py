@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcompose.notebook.graph import assets
+from nbcompose._notebook.graph import assets
 
 SOURCES = sorted((assets.STATIC / "src").glob("*.js"))
 

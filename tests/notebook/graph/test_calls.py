@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from nbcompose import api, service
-from nbcompose.notebook.graph.calls import Results
-from nbcompose.notebook.graph.rendering import MOST_TEXT, Renderer
-from nbcompose.schema import ApiSchema
+from nbcompose._notebook.graph.calls import Results
+from nbcompose._notebook.graph.rendering import MOST_TEXT, Renderer
+from nbcompose._schema.api import ApiSchema
 from tests.notebook.conftest import Notebook
 
 

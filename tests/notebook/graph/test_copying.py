@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nbcompose.notebook.graph import assets
+from nbcompose._notebook.graph import assets
 from tests.notebook.conftest import Notebook
 
 pytestmark = [

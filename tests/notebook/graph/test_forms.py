@@ -13,10 +13,10 @@ from PIL import Image
 from pydantic import BaseModel
 
 from nbcompose import api, service
+from nbcompose._notebook.graph import forms
+from nbcompose._schema.api import ApiSchema
+from nbcompose._schema.tempfiles import TempFiles
 from nbcompose.errors import BadRequest, InvalidArgument
-from nbcompose.notebook.graph import forms
-from nbcompose.schema import ApiSchema
-from nbcompose.schema.files import TempFiles
 
 
 class Style(BaseModel):

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from nbcompose.engine.status import ReplicaStatus, Status
-from nbcompose.notebook.graph.model import WINDOW, Meter, below, snapshot
-from nbcompose.spec import ApiSpec, ServiceSpec
-from nbcompose.wire.connection import Traffic
+from nbcompose._control.status import ReplicaStatus, Status
+from nbcompose._notebook.graph.model import WINDOW, Meter, below, snapshot
+from nbcompose._rpc.connection import Traffic
+from nbcompose._spec import ApiSpec, ServiceSpec
 
 UP = ReplicaStatus(0, 4711, "up", "ready", None, "cpu", "", 2, 1, 1000)
 WRITER = Status("Writer", "ready", "", 1, (UP,), 1, ("write(x: str)",), (), "http://127.0.0.1:1", calls=3, p50=0.0125)

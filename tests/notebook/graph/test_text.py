@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from nbcompose.engine.status import ReplicaStatus, Status
-from nbcompose.notebook.graph.text import EMPTY, table_html, tree
+from nbcompose._control.status import ReplicaStatus, Status
+from nbcompose._notebook.graph.svg import EMPTY, table_html, tree
 
 
 def status(name: str, *dependencies: str, **fields: Any) -> Status:

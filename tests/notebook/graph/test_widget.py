@@ -52,8 +52,8 @@ class Answer:
         return len(data)
 """
 ATTACH = """
-from nbcompose.notebook import session as sessions
-from nbcompose.notebook.graph import widget
+from nbcompose._notebook import session as sessions
+from nbcompose._notebook.graph import widget
 widget.LEASE = 3600.0  # this front end does not renew it
 _session = sessions.current(get_ipython())
 _widget = widget.attach("element-{n}", _session.registry, _session)
@@ -333,9 +333,9 @@ def test_nothing_is_printed_and_leaving_ends_the_comm(front: FrontEnd) -> None:
 
 TWO_AT_ONCE = """
 import asyncio, time
-from nbcompose.calling.portal import background
-from nbcompose.notebook import session as sessions
-from nbcompose.notebook.graph import widget
+from nbcompose._rpc.blocking import background
+from nbcompose._notebook import session as sessions
+from nbcompose._notebook.graph import widget
 
 session = sessions.current(get_ipython())
 live = widget.attach("two-at-once", session.registry, session)

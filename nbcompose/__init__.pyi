@@ -1,0 +1,20 @@
+from . import errors as errors
+from . import models as models
+from ._control import serve as serve
+from ._host import device as device
+from ._notebook import load_ipython_extension as load_ipython_extension
+from ._notebook import unload_ipython_extension as unload_ipython_extension
+from ._notebook.graph import graph as graph
+from ._service import Service as Service
+from ._service import api as api
+from ._service import depends as depends
+from ._service import on_shutdown as on_shutdown
+from ._service import on_startup as on_startup
+from ._service import service as service
+from ._tracing import cancelled as cancelled
+from ._tracing import trace as trace
+from ._tracing import traces as traces
+from .errors import NbcomposeError as NbcomposeError
+from .errors import UnknownArgumentWarning as UnknownArgumentWarning
+
+__version__: str

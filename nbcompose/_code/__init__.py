@@ -1,0 +1,5 @@
+"""A class as something to compare and to send: fingerprints, the difference of two versions, packing."""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,0 +1,16 @@
+from .discovery import Listing as Listing
+from .discovery import Runtime as Runtime
+from .discovery import ask as ask
+from .discovery import listings as listings
+from .entry import find_entries as find_entries
+from .logs import read_lines as read_lines
+from .registry import Registry as Registry
+from .reload import Watched as Watched
+from .reload import told as told
+from .serving import Graph as Graph
+from .serving import describe as describe
+from .serving import preload as preload
+from .serving import serve as serve
+from .status import HALTED as HALTED
+from .status import ReplicaStatus as ReplicaStatus
+from .status import Status as Status

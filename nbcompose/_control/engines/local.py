@@ -1,0 +1,263 @@
+"""Local engine: replicas are forked by the zygote, or started cold where that is not possible."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from nbcompose._control import read_lines
+from nbcompose._control.engines.base import NOT_WARM
+from nbcompose._control.engines.zygote_client import Zygote, differing
+from nbcompose._host import close_owner_fd, open_owner_fd
+from nbcompose._replica import Files
+from nbcompose._rpc import Connection, Handler, LoadBoard, adopt
+from nbcompose._schema import sweep
+from nbcompose.errors import LaunchError
+
+
+def start_cold(files: Files, environment: Mapping[str, str]) -> tuple[int, asyncio.Future[int | None]]:
+    """A replica's pid, and its exit status to come. Raises `LaunchError`."""
+    code = "from nbcompose._replica.main import start; start()"
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", code, ",".join(map(str, files))],
+            pass_fds=tuple(files),
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=files.output,
+            stderr=files.output,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise LaunchError(f"a process could not be started: {error}") from error
+    return process.pid, _exit_status(process)
+
+
+def _exit_status(process: subprocess.Popen[bytes]) -> asyncio.Future[int | None]:
+    """In a thread of its own: the loop's pool has a few, and a replica lives long."""
+    loop = asyncio.get_running_loop()
+    exit_status: asyncio.Future[int | None] = loop.create_future()
+
+    def settle(status: int) -> None:
+        if not exit_status.done():
+            exit_status.set_result(status)
+
+    def wait() -> None:
+        status = process.wait()
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(settle, status)
+
+    threading.Thread(target=wait, name=f"nbcompose-wait-{process.pid}", daemon=True).start()
+    return exit_status
+
+
+ZYGOTES = 2  # so many may end before they were ever warm; then something they import is broken
+OUTPUT_WAIT = 1.0  # seconds for the last lines of a replica that has ended, which another process may hold open
+
+
+class LocalProcess:
+    """See `base.ReplicaProcess`."""
+
+    def __init__(
+        self,
+        pid: int,
+        connection: Connection,
+        exit_status: asyncio.Future[int | None],
+        output_ended: asyncio.Future[None],
+        cold: str,
+        temporary: set[str],
+    ) -> None:
+        self.pid = pid
+        self.connection = connection
+        self.cold = cold
+        self._exit_status = exit_status
+        self._output_ended = output_ended
+        self._temporary = temporary
+
+    async def wait(self) -> int | None:
+        status = await asyncio.shield(self._exit_status)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)  # what it has started and left behind
+        await asyncio.wait([self._output_ended], timeout=OUTPUT_WAIT)
+        await _sweep(self._temporary)
+        return status
+
+    def kill(self) -> None:
+        if self._exit_status.done():
+            return
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)  # just forked, and not yet the head of a group
+
+
+class _Ends(NamedTuple):
+    """The supervisor's ends of what a replica is born with."""
+
+    connection: Connection
+    output: asyncio.BaseTransport
+    output_ended: asyncio.Future[None]
+
+    @classmethod
+    async def open(
+        cls,
+        control: socket.socket,
+        output: int,
+        name: str,
+        handler: Handler,
+        on_closed: Callable[[Connection], None],
+        on_output: Callable[[str], None],
+    ) -> _Ends:
+        async def work() -> _Ends:
+            reading, ended = await read_lines(output, on_output)
+            return cls(await adopt(control, name, handler, on_closed), reading, ended)
+
+        opening = asyncio.ensure_future(work())
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # Not cancelled itself: whichever of the two has not been begun would stay open.
+            await asyncio.wait([opening])
+            opening.result().close()
+            raise
+
+    def close(self) -> None:
+        self.connection.close()
+        self.output.close()
+
+
+class LocalEngine:
+    """See `base.Engine`. `board` is the load board that its replicas share.
+
+    `preload`: the modules that the zygote imports; None: the usual ones (`birth.PRELOAD`).
+    """
+
+    def __init__(self, board: LoadBoard, preload: tuple[str, ...] | None = None) -> None:
+        self._board = board
+        self._preload = preload
+        self._owner: int | None = None
+        self._zygote: Zygote | None = None
+        self._sweeping: asyncio.Future[None] | None = None
+        self._cold_zygotes = 0  # those that ended before they were warm
+
+    async def start(self) -> None:
+        self._owner = open_owner_fd()
+        self._sweeping = asyncio.ensure_future(_sweep(_temporary({})))  # of those whose owner was killed
+        if hasattr(os, "fork") and os.environ.get("NBCOMPOSE_ZYGOTE", "1") != "0":
+            self._new_zygote()
+
+    async def stop(self) -> None:
+        owner, self._owner = self._owner, None
+        if self._zygote is not None:
+            await self._zygote.stop()
+        if owner is not None:
+            close_owner_fd(owner)
+        await _sweep(_temporary({}))
+
+    def warming(self) -> str:
+        return self._zygote.warming() if self._zygote is not None else ""
+
+    @property
+    def zygote_pid(self) -> int | None:
+        return self._zygote.pid if self._zygote is not None else None
+
+    async def spawn(
+        self,
+        name: str,
+        environment: Mapping[str, str],
+        http: socket.socket | None,
+        handler: Handler,
+        on_closed: Callable[[Connection], None],
+        on_output: Callable[[str], None],
+        *,
+        heavy: bool = True,
+    ) -> LocalProcess:
+        if self._owner is None:
+            raise LaunchError(f"{name}: nbcompose has been stopped in this process")
+        ours, theirs = socket.socketpair()
+        readable, writable = os.pipe()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        http_fd = http.fileno() if http is not None else nothing
+        files = Files(theirs.fileno(), writable, self._owner, self._board.fd, http_fd)
+        try:
+            ends = await _Ends.open(ours, readable, name, handler, on_closed, on_output)
+            try:
+                # Last, so that nothing can go wrong once there is a process.
+                pid, exit_status, cold = await self._make(files, environment, heavy)
+            except BaseException:
+                ends.close()
+                raise
+        finally:
+            theirs.close()
+            os.close(writable)
+            os.close(nothing)
+        return LocalProcess(pid, ends.connection, exit_status, ends.output_ended, cold, _temporary(environment))
+
+    async def _make(
+        self, files: Files, environment: Mapping[str, str], heavy: bool
+    ) -> tuple[int, asyncio.Future[int | None], str]:
+        zygote = self._zygote
+        if zygote is None:
+            return *start_cold(files, environment), "no zygote on this machine"
+        if not zygote.alive:
+            return *start_cold(files, environment), f"the zygote failed: {zygote.end}"
+        if not heavy and zygote.imports and zygote.warming():
+            return *start_cold(files, environment), NOT_WARM
+        if reason := await _reason(zygote, environment):
+            return *start_cold(files, environment), f"the environment differs: {reason}"
+        try:
+            pid, exit_status = await zygote.fork(files)
+        except ConnectionError as error:
+            return *start_cold(files, environment), f"the zygote failed: {error}"
+        return pid, exit_status, ""
+
+    def _new_zygote(self) -> None:
+        assert self._owner is not None
+        zygote = self._zygote = Zygote(self._owner, self._preload, self._zygote_ended)
+        try:
+            zygote.start()
+        except OSError as error:
+            zygote.alive, zygote.end = False, str(error)
+
+    def _zygote_ended(self, zygote: Zygote) -> None:
+        """Have a new one at once, for the next replica to find it warm."""
+        self._cold_zygotes += not zygote.was_warm
+        if self._owner is not None and self._cold_zygotes < ZYGOTES:
+            self._new_zygote()
+
+
+async def _reason(zygote: Zygote, environment: Mapping[str, str]) -> str:
+    """Why a fork cannot have this environment, in words; "" when it can."""
+
+    def names() -> list[str]:
+        return differing(zygote.environment, zygote.set_by_imports, environment)
+
+    if not names():
+        return ""
+    await zygote.warmed()  # only then is it known who has read what, and what was set
+    if zygote.readers is None:
+        return ""  # it has ended, which is seen next
+    return await asyncio.to_thread(zygote.readers.explain, names())
+
+
+def _temporary(environment: Mapping[str, str]) -> set[str]:
+    """Where a process with this environment may put its uploads; it may be elsewhere than this one does."""
+    return {tempfile.gettempdir(), *(environment[name] for name in ("TMPDIR", "TEMP", "TMP") if environment.get(name))}
+
+
+async def _sweep(places: set[str]) -> None:
+    """Remove the uploads of processes that were killed."""
+    try:
+        await asyncio.to_thread(sweep, *places)
+    except RuntimeError:  # the interpreter is ending, and starts no threads
+        sweep(*places)

@@ -1,0 +1,270 @@
+"""The supervisor's end of the zygote: starts it, requests forks, reports exits; whether an environment allows a fork.
+
+It may where no library has read what differs: the variables are set in the replica before anything of the user's runs
+(`_host/environment.py`). What Python code read is noted while the zygote imports; what native code may have read is
+found by the names that it has (`_host/environment.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from nbcompose._control import read_lines
+from nbcompose._host import environment, keep_from_children, owner_environment
+from nbcompose._replica import PRELOAD, REQUEST, Files
+
+# Differ between processes and mean nothing to a library that is imported, whoever reads them.
+IGNORED = frozenset({
+    "_", "PWD", "OLDPWD", "SHLVL", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "JPY_PARENT_PID", "JPY_SESSION_NAME",
+    "JPY_INTERRUPT_EVENT", "IPY_INTERRUPT_EVENT", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "PAGER", "GIT_PAGER",
+    "MPLBACKEND", "TERM", "PYDEVD_USE_FRAME_EVAL", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER",
+    "NBCOMPOSE_DEVICE", "NBCOMPOSE_OWNER_PID", "NBCOMPOSE_TOKEN",
+})  # fmt: skip
+
+
+def differing(began: Mapping[str, str], set_by_imports: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """The variables that a replica wants otherwise than the zygote was started with (`began`).
+
+    What a library sets itself when it is imported is no difference: it does so in the kernel as in the zygote.
+    """
+    names = (began.keys() | wanted.keys()) - IGNORED
+    return sorted(n for n in names if wanted.get(n) not in (began.get(n), set_by_imports.get(n, began.get(n))))
+
+
+class Readers:
+    """Who has read a variable when the zygote imported. `seen`: what it noted; `pid`: the zygote, which lives."""
+
+    def __init__(self, seen: Mapping[str, str], pid: int) -> None:
+        self._seen = seen
+        self._pid = pid
+        self._known: dict[str, str] = {}
+
+    def explain(self, names: list[str]) -> str:
+        """Those of `names` that were read, each with its reader; "" when none was. Takes a tenth of a second a name."""
+        return "; ".join(f"{name}, {reader}" for name in names if (reader := self._reader(name)))
+
+    def _reader(self, name: str) -> str:
+        if name not in self._known:
+            self._known[name] = self._find(name)
+        return self._known[name]
+
+    def _find(self, name: str) -> str:
+        modules = [module for seen, module in self._seen.items() if fnmatchcase(name, seen)]
+        if modules:
+            return f"which {modules[0]} read when it was imported"
+        library = environment.knows(self._pid, name)
+        return f"which {library} may have read when it was loaded" if library else ""
+
+
+PRELOAD_VARIABLE = "NBCOMPOSE_PRELOAD"  # module names, separated by commas, instead of PRELOAD
+
+# What imports do is watched from the first one on.
+START = (
+    "from nbcompose._host import environment, random_state; environment.watch(); random_state.watch(); "
+    "from nbcompose._control.engines.zygote import start; start()"
+)
+
+# A replica's pid, and its exit status to come.
+Forked = tuple[int, "asyncio.Future[int | None]"]
+
+
+class Zygote:
+    """One zygote process. All methods are called on one event loop; `on_end` is called there once it has ended."""
+
+    def __init__(
+        self, owner_fd: int, preload: tuple[str, ...] | None, on_end: Callable[[Zygote], None] = lambda _: None
+    ) -> None:
+        named = os.environ.get(PRELOAD_VARIABLE)
+        usual = tuple(named.split(",")) if named is not None else PRELOAD
+        self.imports = tuple(filter(None, preload if preload is not None else usual))
+        self._owner_fd = owner_fd
+        self._on_end = on_end
+        self.environment: dict[str, str] = dict(os.environ)
+        self.set_by_imports: dict[str, str] = {}  # variables that libraries set when they were imported
+        self.readers: Readers | None = None  # once it is warm
+        self.alive = True
+        self.was_warm = False
+        self.end = ""  # how it ended, in words
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._living: asyncio.Task[None] | None = None
+        self._loading = "starting"
+        self._warm = asyncio.Event()
+        # It answers in the order it was asked; those who have been cancelled meanwhile keep their place.
+        self._answers: deque[asyncio.Future[Forked]] = deque()
+        self._exits: dict[int, asyncio.Future[int | None]] = {}
+        self._orphans: set[asyncio.Task[None]] = set()
+        self._output: deque[str] = deque(maxlen=30)
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    def start(self) -> None:
+        """Start the process; it imports in the background. Raises `OSError`."""
+        ours, theirs = socket.socketpair()
+        keep_from_children(ours)
+        with theirs:
+            try:
+                ours.setblocking(False)
+                self._process = self._popen(theirs)
+            except BaseException:
+                ours.close()
+                raise
+        self._socket = ours
+        assert self._process.stderr is not None
+        output = os.dup(self._process.stderr.fileno())
+        self._process.stderr.close()
+        self._living = asyncio.ensure_future(self._live(ours, output))
+
+    def _popen(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [
+                sys.executable, "-P", "-c", START,
+                str(theirs.fileno()), str(self._owner_fd), ",".join(self.imports),
+            ],
+            pass_fds=(theirs.fileno(), self._owner_fd),
+            env={**self.environment, **owner_environment()},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # ■ signals the kernel's whole process group
+        )  # fmt: skip
+
+    def warming(self) -> str:
+        """What it is importing now; "" once it can fork."""
+        return "" if self._warm.is_set() or not self.alive else self._loading
+
+    async def warmed(self) -> None:
+        """Wait until it has imported everything, or has ended."""
+        await self._warm.wait()
+
+    async def fork(self, files: Files) -> Forked:
+        """A new replica's pid, and its exit status to come. Waits until the imports are done.
+
+        Raises `ConnectionError` when the zygote dies or refuses. When this is cancelled, so is the replica.
+        """
+        await self._warm.wait()
+        if not self.alive or self._socket is None:
+            raise ConnectionResetError(self.end)
+        answer: asyncio.Future[Forked] = asyncio.get_running_loop().create_future()
+        try:
+            socket.send_fds(self._socket, [REQUEST], list(files))
+        except OSError as error:
+            raise ConnectionResetError(f"it takes no requests: {error}") from error
+        self._answers.append(answer)
+        return await answer
+
+    async def stop(self) -> None:
+        """End it; its replicas live on until they are stopped themselves."""
+        self._on_end = lambda _: None
+        if self._process is not None and self.alive:
+            self._process.kill()  # it holds nothing that would want tidying up
+        if self._living is not None:
+            await asyncio.wait([self._living])
+
+    async def _live(self, ours: socket.socket, output: int) -> None:
+        assert self._process is not None
+        _, output_ended = await read_lines(output, self._output.append)
+        await self._listen(ours)
+        self._process.kill()  # an end of the channel is as good as its own end
+        status = await asyncio.to_thread(self._process.wait)
+        await asyncio.wait([output_ended], timeout=1)
+        ours.close()
+        last = f": {self._output[-1]}" if self._output else ""
+        self._take_end(f"it ended unexpectedly (status {status}){last}")
+
+    async def _listen(self, ours: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        rest = b""
+        with contextlib.suppress(OSError):
+            while data := await loop.sock_recv(ours, 65536):
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    self._take(json.loads(line))
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "loading" in message:
+            self._loading = f"importing {message['loading']}"
+        elif "ready" in message:
+            assert self.pid is not None
+            self.set_by_imports, self.readers = message["set"], Readers(message["read"], self.pid)
+            self.was_warm = True
+            self._warm.set()
+        elif "forked" in message:
+            self._take_child(message["forked"])
+        elif "exited" in message:
+            exit_status = self._exits.pop(message["exited"], None)
+            if exit_status is not None and not exit_status.done():
+                exit_status.set_result(message["status"])
+        elif "refused" in message:
+            answer = self._answers.popleft()
+            if not answer.done():
+                answer.set_exception(ConnectionError(str(message["refused"])))
+
+    def _take_child(self, pid: int) -> None:
+        # Before anybody hears of it: a replica may end at once, and its end be told in the same breath.
+        exit_status = self._exits[pid] = asyncio.get_running_loop().create_future()
+        answer = self._answers.popleft()
+        if not answer.done():
+            answer.set_result((pid, exit_status))
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _take_end(self, why: str) -> None:
+        self.alive = False
+        self.end = why
+        self._warm.set()
+        for answer in self._answers:
+            if not answer.done():
+                answer.set_exception(ConnectionResetError(why))
+        self._answers.clear()
+        for pid, exit_status in self._exits.items():
+            task = asyncio.ensure_future(_watch_orphan(pid, exit_status))
+            self._orphans.add(task)
+            task.add_done_callback(self._orphans.discard)
+        self._exits.clear()
+        self._on_end(self)
+
+
+async def _watch_orphan(pid: int, exit_status: asyncio.Future[int | None]) -> None:
+    """The zygote is gone and cannot tell how its children end: see at least when."""
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(ProcessLookupError):
+            await _readable(os.pidfd_open(pid))
+    else:
+        while _exists(pid):  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    if not exit_status.done():
+        exit_status.set_result(None)
+
+
+async def _readable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+    loop.add_reader(fd, event.set)
+    try:
+        await event.wait()
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

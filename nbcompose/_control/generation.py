@@ -1,0 +1,352 @@
+"""The replicas of one version of a service: started together, each started again when it ends, stopped together.
+
+Which version serves is supervisor.py's; how one replica is born and dies, replica_handle.py's. Used on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Coroutine, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from nbcompose._code import Deployment
+from nbcompose._control.engines import Engine
+from nbcompose._control.logs import Log
+from nbcompose._control.ports import port_of
+from nbcompose._control.replica_handle import Member
+from nbcompose._host import devices, memory
+from nbcompose._replica import Swap
+from nbcompose._rpc import ReplicaRoute, Route
+from nbcompose._spec import ServiceSpec
+from nbcompose._tracing import Span
+
+BACKOFF = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds before a crashed replica starts again
+STEADY = 60.0  # seconds; a replica that lived so long starts again at once
+GRACE = 10.0  # seconds that calls in flight have when a replica is asked to stop
+
+
+class Surroundings(Protocol):
+    """What a service's replicas need of the registry."""
+
+    def changed(self, service: str) -> None:
+        """Something about it is not as it was."""
+        ...
+
+    def routes_for(self, spec: ServiceSpec) -> tuple[Route, ...]:
+        """The present routes of the service itself and of what it depends on."""
+        ...
+
+    def spans(self, spans: list[Span]) -> None: ...
+
+    def take_slot(self) -> int:
+        """A free slot of the load board."""
+        ...
+
+    def free_slot(self, slot: int) -> None: ...
+
+    def promised(self) -> Mapping[str, int]:
+        """Bytes of each GPU's memory, by its selector, that replicas which are starting will take."""
+        ...
+
+
+class Generation:
+    """One version's replicas. `listening` is its own handle on the service's HTTP port, closed when it has stopped.
+
+    `failed`: no replica is left and none will come by itself; `error` says why, also while others live on.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        number: int,
+        engine: Engine,
+        surroundings: Surroundings,
+        log: Log,
+        listening: socket.socket | None,
+    ) -> None:
+        self.deployment = deployment
+        self.number = number
+        self.listening = listening
+        self.port = port_of(listening) if listening is not None else None
+        self.members: dict[int, Member] = {}
+        self.restarts = 0
+        self.error = ""
+        self.failed = False
+        self.notes: list[str] = []
+        self._engine = engine
+        self._around = surroundings
+        self._log = log
+        self._keepers: dict[int, asyncio.Task[None]] = {}
+        self._retiring: dict[int, asyncio.Task[None]] = {}
+        self._replacing: dict[int, asyncio.Task[Member | None]] = {}  # what takes the place of a replica
+
+    @property
+    def spec(self) -> ServiceSpec:
+        return self.deployment.spec
+
+    def routes(self) -> list[ReplicaRoute]:
+        return [m.route for m in self.members.values() if m.state == "up" and m.halted is None]
+
+    async def start(self, count: int) -> None:
+        """Start `count` replicas at once, and wait for all of them. Raises the first `LaunchError`; stop it then."""
+        shortage = memory.check(self.spec)
+        if shortage:
+            self.notes.append(shortage)
+        await self.resize(count)
+
+    async def resize(self, count: int) -> None:
+        """Start or stop replicas until there are `count`. Raises the first `LaunchError`; what came up stays.
+
+        Cancelling this ends only the waiting.
+        """
+        coming = [self._launch(i) for i in range(count) if i not in self._keepers]
+        going = [self._retire(i) for i in sorted(self._keepers) if i >= count]
+        if not coming and not going:
+            return
+        await asyncio.wait([*coming, *going], return_when=asyncio.FIRST_EXCEPTION)
+        errors = [f.exception() for f in coming if f.done() and not f.cancelled()]
+        for error in filter(None, errors):
+            raise error
+
+    async def swap(self, deployment: Deployment, swap: Swap) -> None:
+        """Give all replicas new code; those that start anew from here on have it too. All of them take it, or none.
+
+        Raises `CannotSwap`, or what making the new code raised.
+        """
+        while True:
+            behind = [m for m in self.members.values() if m.launch.origin is not deployment.origin]
+            starting = [m for m in behind if m.state == "starting"]
+            up = [m for m in behind if m.state == "up" and m.halted is None]
+            for halted in (m for m in behind if m.halted is not None):
+                halted.kill()  # it hears nobody, and comes back with the new code
+            if starting:
+                await asyncio.wait([asyncio.ensure_future(m.settled()) for m in starting])
+                continue
+            await self._prepare(up, swap)
+            # From here on it is done: whoever is cancelled now would leave replicas of two minds.
+            self.deployment = deployment
+            await asyncio.shield(asyncio.gather(*(self._commit(m, deployment) for m in up)))
+            if not up:
+                return
+
+    async def _prepare(self, members: list[Member], swap: Swap) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for member in members:
+                    group.create_task(_unless_gone(member.ask("prepare", swap)))
+        except BaseException as error:
+            for member in members:
+                with contextlib.suppress(Exception):
+                    await asyncio.shield(member.ask("discard"))
+            raise (error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error) from None
+
+    async def _commit(self, member: Member, deployment: Deployment) -> None:
+        await _unless_gone(member.ask("commit"))
+        member.launch = replace(
+            member.launch, spec=replace(deployment.spec, cls=object), origin=deployment.origin, heavy=deployment.heavy
+        )
+
+    async def stop(self, grace: float) -> None:
+        """Stop all replicas and give the port back. It cannot be started again."""
+        keepers = [*self._keepers.values(), *self._replacing.values()]
+        self._keepers.clear()
+        self._replacing.clear()
+        for keeper in keepers:
+            keeper.cancel()
+        stopping = [asyncio.ensure_future(m.stop(grace)) for m in self.members.values() if m.state == "up"]
+        if keepers or stopping:
+            await asyncio.wait([*keepers, *stopping])
+        for member in list(self.members.values()):
+            await member.stop(grace)
+            self._forget(member)
+        self._close_port()
+
+    async def park(self, grace: float) -> None:
+        """Let nobody in any more, and keep what is loaded: `unpark` or `stop` follows. Nothing is started again."""
+        for keeper in self._keepers.values():
+            keeper.cancel()
+        self._keepers.clear()
+        parked = [m for m in self.members.values() if m.state == "up"]
+        for member in parked:
+            member.state = "parked"
+        await asyncio.gather(*(_unless_gone(m.ask("park", grace)) for m in parked))
+
+    async def unpark(self) -> None:
+        """Let callers in again. Raises `ConnectionError` where a replica has gone meanwhile."""
+        members = list(self.members.values())
+        if not members or any(m.state != "parked" for m in members):
+            raise ConnectionResetError("a replica has gone")
+        await asyncio.gather(*(m.ask("unpark") for m in members))
+        for member in members:
+            member.state = "up"
+            self._keepers[member.index] = asyncio.ensure_future(self._keep_on(member))
+
+    def kill(self) -> None:
+        """End every process at once; `stop` sees that they have ended."""
+        for member in self.members.values():
+            member.kill()
+
+    def _retire(self, index: int) -> asyncio.Future[None]:
+        """Begin to stop replica `index` for good."""
+        keeper = self._keepers.pop(index)
+        keeper.cancel()
+        if (replacing := self._replacing.pop(index, None)) is not None:
+            replacing.cancel()
+        retiring = asyncio.ensure_future(self._end(index, keeper, self._retiring.get(index)))
+        self._retiring[index] = retiring
+        return retiring
+
+    async def _end(self, index: int, keeper: asyncio.Task[None], earlier: asyncio.Task[None] | None) -> None:
+        await asyncio.wait([keeper, *([earlier] if earlier is not None else [])])
+        member = self.members.get(index)
+        if member is not None:
+            await member.stop(GRACE)
+            self._forget(member)
+
+    def _changed(self) -> None:
+        self._around.changed(self.spec.name)
+
+    def _close_port(self) -> None:
+        if self.listening is not None:
+            self.listening.close()
+            self.listening = None
+
+    # -- one replica, through all its lives
+
+    def _launch(self, index: int) -> asyncio.Future[None]:
+        """Begin to keep replica `index` running; the future is done once it has come up for the first time."""
+        up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        keeper = self._keepers[index] = asyncio.ensure_future(self._keep(index, up))
+        keeper.add_done_callback(lambda _: up.cancel())  # also when it was cancelled before it began
+        return up
+
+    async def _keep(self, index: int, up: asyncio.Future[None]) -> None:
+        member = await self._first(index, up)
+        if member is not None:
+            await self._keep_on(member)
+        else:
+            self._lost(index)
+
+    async def _keep_on(self, member: Member | None) -> None:
+        loop = asyncio.get_running_loop()
+        attempt = 0
+        while member is not None:
+            index = member.index
+            began = loop.time()
+            await member.ended()
+            self._forget(member)
+            if (successor := await self._successor(index)) is not None:
+                member = successor
+                continue
+            attempt = 0 if loop.time() - began > STEADY else attempt
+            self.error = member.crash_text()
+            self._log.append(index, f"replica {index} ended ({member.exit_text()}), and is started again")
+            self.restarts += 1
+            self._changed()
+            member, attempt = await self._again(index, attempt)
+        self._lost(index)
+
+    def _lost(self, index: int) -> None:
+        """This replica does not come back."""
+        self._keepers.pop(index, None)
+        self.failed = not self._keepers
+        if self.failed:
+            self._close_port()  # nobody accepts there: a client should hear so, and not wait
+        self._changed()
+
+    async def _first(self, index: int, up: asyncio.Future[None]) -> Member | None:
+        if index in self._retiring:
+            await asyncio.wait([self._retiring[index]])  # the one before, of this index
+        try:
+            member = await self._start(index)
+        except Exception as error:
+            self.error = str(error)
+            up.set_exception(error)
+            up.exception()  # whoever waits may have left
+            return None
+        up.set_result(None)
+        return member
+
+    async def _again(self, index: int, attempt: int) -> tuple[Member | None, int]:
+        """The next life of a replica, after a while; None when it has failed to start too often."""
+        while True:
+            await asyncio.sleep(BACKOFF[min(attempt, len(BACKOFF) - 1)])
+            attempt += 1
+            try:
+                return await self._start(index), attempt
+            except Exception as error:
+                self.error = str(error)
+                self._changed()
+                if attempt >= len(BACKOFF):
+                    return None, attempt
+
+    # -- another one in the place of one that lives
+
+    def is_replaced(self, member: Member) -> bool:
+        return member.index in self._replacing or member.index not in self._keepers
+
+    def replace(self, member: Member, why: str, *, stop_first: bool) -> None:
+        """Start another replica in the place of one that is of no use; that is ended when it is up, or before."""
+        self._replacing[member.index] = asyncio.ensure_future(self._replace(member, why, stop_first))
+
+    async def _replace(self, old: Member, why: str, stop_first: bool) -> Member | None:
+        """Returns what is there instead."""
+        index = old.index
+        try:
+            if stop_first:
+                await old.stop(GRACE)
+                self._forget(old)
+            new = await self._start(index, -1 - index)
+        except Exception as error:
+            self.error = f"{why}, and could not be replaced: {error}"
+            self._replacing.pop(index, None)
+            self._changed()
+            return None
+        self.error = f"{why}, and was replaced"
+        self._log.append(index, self.error)
+        self.restarts += 1
+        await old.stop(GRACE)  # what it has in hand besides may finish
+        self._forget(old)
+        self.members[index] = self.members.pop(-1 - index, new)
+        self._changed()
+        return new
+
+    async def _successor(self, index: int) -> Member | None:
+        """Of a replica that has ended: the one that takes its place, where there is one."""
+        replacing = self._replacing.get(index)
+        if replacing is None:
+            return None
+        await asyncio.wait([replacing])
+        self._replacing.pop(index, None)
+        return replacing.result() if not replacing.cancelled() else None
+
+    async def _start(self, index: int, key: int | None = None) -> Member:
+        around, spec = self._around, self.spec
+        there = () if devices.is_for_host(spec) else (devices.discover(), around.promised())
+        placement = devices.place(spec, *there)
+        if placement.note and placement.note not in self.notes:
+            self.notes.append(placement.note)
+        launch = self.deployment.launch(index, around.take_slot(), placement)
+        member = Member(launch, self._log, lambda: around.routes_for(spec), self._changed, around.spans)
+        self.members[index if key is None else key] = member
+        self._changed()
+        try:
+            await member.start(self._engine, self.listening)
+        except BaseException:
+            self._forget(member)
+            raise
+        return member
+
+    def _forget(self, member: Member) -> None:
+        for key in [k for k, m in self.members.items() if m is member]:
+            del self.members[key]
+            self._around.free_slot(member.launch.slot)
+
+
+async def _unless_gone(asking: Coroutine[Any, Any, Any]) -> None:
+    """A replica that goes away comes back with the code that it is to have then."""
+    with contextlib.suppress(ConnectionError):
+        await asking

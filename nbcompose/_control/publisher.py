@@ -1,0 +1,211 @@
+"""Who is told what when something about a service changes: routes to callers, status to subscribers, spans to the log.
+
+Also hands out the places on the load board. Implements generation.py's `Surroundings`; what a route or a status says is
+_control/status.py's. Used on the registry's loop, but for `subscribe`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from nbcompose._control.replica_handle import Member
+from nbcompose._control.status import Overview, Status
+from nbcompose._control.supervisor import Supervisor
+from nbcompose._host import memory
+from nbcompose._rpc import SLOTS, Client, LoadBoard, Route
+from nbcompose._service import dependency_graph
+from nbcompose._spec import ServiceSpec
+from nbcompose._tracing import Span, TraceLog
+
+Subscriber = Callable[[Status], None]
+
+COLLECT_WAIT = 1.0  # seconds that replicas have to tell of their last calls
+LOOK = 1.0  # seconds between looks at whether replicas are stuck
+MEMORY_PERIOD = 2.0  # seconds between looks at how much memory replicas use
+MEMORY_SHARE = 0.005  # of a CPU that these may take: the system counts the pages of each, for milliseconds
+MEMORY_BURST = 0.1  # seconds of CPU time that may be taken at once
+UNTOLD_MEMORY = 2**30  # bytes of a GPU that a replica is expected to take where its service does not say
+
+
+class Switchboard:
+    """Of the services in `supervisors`, by name. `client` is this process's own."""
+
+    def __init__(
+        self, supervisors: Mapping[str, Supervisor], overview: Overview, client: Client, board: LoadBoard
+    ) -> None:
+        self.traces = TraceLog()
+        self._supervisors = supervisors
+        self._overview = overview
+        self._client = client
+        self._board = board
+        self._slots = set(range(SLOTS))
+        self._routes: dict[str, Route] = {}
+        self._below: dict[str, dict[str, None]] = {}  # what each service depends on, in order
+        self._above: dict[str, dict[str, None]] = {}  # what depends on it
+        self._shown: dict[str, Status] = {}
+        self._subscribers: list[Subscriber] = []
+        self._lock = threading.Lock()
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """See `Registry.subscribe`. From any thread."""
+        with self._lock:
+            self._subscribers.append(subscriber)
+
+        def unsubscribe() -> None:
+            with self._lock, contextlib.suppress(ValueError):
+                self._subscribers.remove(subscriber)
+
+        return unsubscribe
+
+    async def watch_replicas(self) -> None:
+        """Look now and then whether replicas are of use, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK)
+            self.changed(*[name for name, supervisor in self._supervisors.items() if supervisor.look()])
+
+    async def watch_memory(self) -> None:
+        """Look now and then how much memory replicas use, those first that have waited longest; until cancelled."""
+        credit = MEMORY_BURST
+        known: dict[int, int] = {}  # the one looked at last is the last
+        while True:
+            await asyncio.sleep(MEMORY_PERIOD)
+            credit = min(MEMORY_BURST, credit + MEMORY_PERIOD * MEMORY_SHARE)
+            members = _members(self._supervisors.values())
+            up = {m.pid for m in members if m.pid is not None and m.state == "up"}
+            known = {pid: count for pid, count in known.items() if pid in up}
+            seen, seconds = await asyncio.to_thread(_usage, [*(up - known.keys()), *known], credit)
+            credit -= seconds
+            news = {pid for pid, count in seen.items() if known.pop(pid, None) != count}
+            known.update(seen)
+            self._overview.memory = known
+            self.changed(*dict.fromkeys(m.service for m in members if m.state == "starting" or m.pid in news))
+
+    # -- what supervisors need (`Surroundings`)
+
+    def changed(self, *services: str) -> None:
+        """Work out their routes and statuses again, and those of the services above where that makes a difference.
+
+        Pushes the routes that are new, and tells subscribers. An edge of the graph is followed only when the service
+        at its end becomes ready or ceases to be.
+        """
+        todo = deque(services)
+        while todo:
+            name = todo.popleft()
+            supervisor = self._supervisors.get(name)
+            was_ready = name in self._overview.ready
+            if supervisor is None:
+                self._forget(name)
+            else:
+                self._look_at(supervisor)
+            if was_ready is not (name in self._overview.ready):
+                todo.extend(self._above.get(name, ()))
+
+    def _look_at(self, supervisor: Supervisor) -> None:
+        name = supervisor.name
+        self._link(name, dict.fromkeys(t for g in supervisor.everything() for t in dependency_graph.targets(g.spec)))
+        route = self._overview.route(supervisor)
+        if route.ready:
+            self._overview.ready.add(name)
+        else:
+            self._overview.ready.discard(name)
+        if route != self._routes.get(name):
+            self._routes[name] = route
+            self._push(route)
+        status = self._overview.status(supervisor)
+        if status != self._shown.get(name):
+            self._shown[name] = status
+            self._tell(status)
+
+    def _forget(self, name: str) -> None:
+        """A service that is there no more."""
+        self._overview.ready.discard(name)
+        self._link(name, {})
+        if gone := self._routes.pop(name, None):
+            self._push(Route(name, gone.apis, gone.timeout, reason="it was stopped", gone=True))
+        if last := self._shown.pop(name, None):
+            self._tell(replace(last, state="stopped", reason="it was stopped"))
+
+    def _link(self, name: str, below: dict[str, None]) -> None:
+        """Note what all versions of a service, also those that drain, depend on."""
+        before = self._below.pop(name, {})
+        if below:
+            self._below[name] = below
+        for service in before.keys() - below.keys():
+            del self._above[service][name]
+        for service in below.keys() - before.keys():
+            self._above.setdefault(service, {})[name] = None
+
+    def routes_for(self, spec: ServiceSpec) -> tuple[Route, ...]:
+        names = dict.fromkeys([spec.name, *dependency_graph.targets(spec)])
+        return tuple(self._routes[n] for n in names if n in self._routes)
+
+    def spans(self, spans: list[Span]) -> None:
+        self.traces.extend(spans)
+
+    def take_slot(self) -> int:
+        slot = min(self._slots)
+        self._slots.discard(slot)
+        self._board[slot] = 0
+        return slot
+
+    def free_slot(self, slot: int) -> None:
+        self._slots.add(slot)
+
+    def promised(self) -> Mapping[str, int]:
+        promised = Counter[str]()
+        for member in _members(self._supervisors.values()):
+            if member.state == "starting":
+                wanted = member.launch.spec.resources.memory or UNTOLD_MEMORY
+                promised.update(dict.fromkeys(member.launch.gpus, wanted))
+        return promised
+
+    # -- telling
+
+    async def collect(self) -> None:
+        """Have the replicas tell now of the calls that have ended; one that does not answer is not waited for long."""
+        replicas = [m for m in _members(self._supervisors.values()) if m.state == "up"]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(COLLECT_WAIT):
+                await asyncio.gather(*(m.ask("report") for m in replicas), return_exceptions=True)
+
+    def _push(self, route: Route) -> None:
+        """To this process, to the service's own replicas, and to those that depend on it."""
+        self._client.update(route)
+        concerned = (self._supervisors.get(n) for n in [route.service, *self._above.get(route.service, ())])
+        for member in _members(s for s in concerned if s is not None):
+            spec = member.launch.spec
+            if route.service == spec.name or route.service in dependency_graph.targets(spec):
+                member.tell(route)
+
+    def _tell(self, status: Status) -> None:
+        with self._lock:
+            subscribers = list(self._subscribers)
+        for subscriber in subscribers:
+            try:
+                subscriber(status)
+            except Exception as error:  # its own affair: it must not end the supervision of a service
+                context = {"message": f"{subscriber!r} failed on a change of {status.name}", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
+
+
+def _members(supervisors: Iterable[Supervisor]) -> list[Member]:
+    return [m for s in supervisors for g in s.everything() for m in g.members.values()]
+
+
+def _usage(pids: list[int], credit: float) -> tuple[dict[int, int], float]:
+    """Bytes by pid, of as many as can be seen in about `credit` seconds of CPU time; and the seconds that it took."""
+    began, spent = time.thread_time(), 0.0
+    found = {}
+    for pid in pids:
+        if spent >= credit:
+            break
+        with contextlib.suppress(OSError, ValueError):
+            found[pid] = memory.usage(pid)
+        spent = time.thread_time() - began
+    return found, spent

@@ -1,0 +1,323 @@
+"""Every service of this process, by name: what runs, what it depends on, how it is started and stopped.
+
+The registry lives on the process's background loop. Its public methods may be called from any thread; they wait for
+the loop, and an interrupt (■) ends the waiting, not the services.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from nbcompose._code import Deployment, Plan
+from nbcompose._control.discovery import Operation, RuntimeServer
+from nbcompose._control.engines import Engine, LocalEngine
+from nbcompose._control.generation import GRACE
+from nbcompose._control.publisher import Subscriber, Switchboard
+from nbcompose._control.rollout import carry_out, check_dependents, overtaken, plan_for, stop_all
+from nbcompose._control.status import Overview, Status
+from nbcompose._control.status import url as url_of
+from nbcompose._control.supervisor import Supervisor
+from nbcompose._host import forbid_in_replica
+from nbcompose._rpc import Caller, Client, LoadBoard, Proxy, WireCaller, background
+from nbcompose._service import dependency_graph
+from nbcompose._tracing import TraceLog
+from nbcompose.errors import LaunchError, UnknownService
+
+T = TypeVar("T")
+
+STOP_WAIT = 5.0  # seconds that everything has to stop, besides the grace; what is left then is killed
+
+
+class Registry:
+    """The services of this process. `start` it before use; `stop` ends them all.
+
+    `preload`: see `LocalEngine`; `keep`: see `Supervisor`; `title`: see `RuntimeServer`.
+    """
+
+    def __init__(self, preload: tuple[str, ...] | None = None, keep: float = 0.0, title: str | None = None) -> None:
+        forbid_in_replica()
+        self._board = LoadBoard.create()
+        self._engine: Engine = LocalEngine(self._board, preload)
+        self._portal = background()
+        self._client = Client(self._board)
+        self._supervisors: dict[str, Supervisor] = {}
+        self._overview = Overview(self._supervisors, self._engine)
+        self._switchboard = Switchboard(self._supervisors, self._overview, self._client, self._board)
+        self.traces = self._switchboard.traces
+        self._watching: tuple[asyncio.Task[None], ...] = ()
+        self._removing: set[asyncio.Task[None]] = set()
+        self._keep = keep
+        self._owner = os.getpid()
+        self._stopped = False
+        operations: dict[str, Operation] = {"ps": self._answer_ps, "logs": self._answer_logs, "stop": self.remove_async}
+        self._runtime = RuntimeServer(operations, title)
+
+    # -- from any thread
+
+    def start(self) -> None:
+        """Begin to warm the engine up; returns at once."""
+        self._portal.run(self._start())
+
+    def stop(self, grace: float = 2.0) -> None:
+        """End all services and the engine. A forked child of this process must not, and does not."""
+        if os.getpid() == self._owner:
+            self._portal.run(self._stop(grace))
+
+    def plan(self, deployment: Deployment) -> Plan:
+        """What `deploy` would do."""
+        return self._portal.run(
+            self._on_loop(lambda: plan_for(self._supervisors.get(deployment.spec.name), deployment))
+        )
+
+    def deploy(
+        self, deployment: Deployment, *, stop_first: bool = False, together: Sequence[Deployment] = ()
+    ) -> tuple[str, ...]:
+        """Start a service, or bring the one of that name to this version; returns before that is done (see `wait`).
+
+        The replicas that run are given new code where that is enough, and are replaced otherwise; `stop_first`: by
+        replicas that start when the old ones have stopped. `together`: what is deployed with it.
+        Returns the calls between services that no longer fit.
+
+        Raises `CycleError`, `PortInUse`, and `Incompatible` where a dependent calls an api that is gone.
+        """
+        return self._portal.run(self._deploy(deployment, stop_first, together))
+
+    def roll_back(self, name: str) -> tuple[str, ...]:
+        """Have the version before serve again, or give up one that is on its way; returns before it is done.
+
+        Returns the calls between services that do not fit it.
+
+        Raises `UnknownService`, and `LaunchError` where there was none.
+        """
+        return self._portal.run(self._roll_back(self._supervisor(name)))
+
+    def mark(self, name: str, *, stale: tuple[str, ...] | None = None, behind: str | None = None) -> bool:
+        """Note about a service what its status shows (see `Status`); whether that is new (not where none serves)."""
+        return self._portal.run(self._on_loop(lambda: self._mark(name, stale, behind)))
+
+    def wait(self, name: str) -> Status:
+        """Wait until the service is ready, or has failed, or waits for one that does not exist; interruptible."""
+        return self._portal.run(self.settle(name))
+
+    def names(self) -> list[str]:
+        return list(self._supervisors)
+
+    def status(self, name: str) -> Status:
+        """Raises `UnknownService`."""
+        return self._portal.run(self._on_loop(lambda: self._overview.status(self._supervisor(name))))
+
+    def statuses(self) -> list[Status]:
+        """All services, those that others depend on first."""
+        return self._portal.run(self._on_loop(self.snapshot))
+
+    def deployment(self, name: str) -> Deployment | None:
+        """The version that serves under that name, or else the one that is to; None for an unknown name."""
+        supervisor = self._supervisors.get(name)
+        if supervisor is None:
+            return None
+        return supervisor.generation.deployment if supervisor.generation is not None else supervisor.deployment
+
+    def remove(self, name: str, grace: float = GRACE) -> None:
+        """Stop a service and forget it; an interrupt ends only the waiting. Raises `UnknownService`."""
+        self._portal.run(self.remove_async(name, grace))
+
+    def abandon(self, name: str) -> None:
+        """Give up the version of a service that is starting: the one before serves on, a first one is forgotten.
+
+        Raises `UnknownService`.
+        """
+        self._portal.run(self._abandon(name))
+
+    def restart(self, name: str) -> None:
+        """Replace all replicas by new ones of the same code; returns before they are ready."""
+        self._portal.run(self._on_loop(lambda: self._supervisor(name).start(self._supervisor(name).deployment)))
+
+    def scale(self, name: str, replicas: int) -> None:
+        """Have that many replicas; waits until they are there. Raises `LaunchError`."""
+        if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 1:
+            raise ValueError(f"replicas={replicas!r} must be a whole number from 1; `stop` ends a service")
+        self._portal.run(self._scale(name, replicas))
+
+    def logs(self, name: str, lines: int = 100) -> list[str]:
+        """The last lines that the service's replicas wrote."""
+        return self._portal.run(self._on_loop(lambda: self.log_lines(name, lines)))
+
+    def collect_traces(self) -> TraceLog:
+        """`traces`, with every call that has ended by now: replicas tell of them a few times a second."""
+        self._portal.run(self._switchboard.collect())
+        return self.traces
+
+    def proxy(self, name: str) -> Proxy:
+        """The service as something to call. Raises `UnknownService`."""
+        return Proxy(self.caller(name))
+
+    def caller(self, name: str) -> Caller:
+        """How the service is called. Raises `UnknownService`."""
+        self._supervisor(name)
+        return WireCaller(name, self._client, self._portal)
+
+    def url(self, name: str) -> str:
+        """Where the service answers over HTTP; "" where it does not."""
+        return url_of(self._supervisor(name))
+
+    def token(self, name: str) -> str | None:
+        return self._supervisor(name).deployment.token
+
+    def warming(self) -> str:
+        """What a new replica would have to wait for now, or ""."""
+        return self._engine.warming()
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Call `subscriber` with the new status whenever a service changes, on the registry's loop: it must return at
+        once, print nothing, and call no method of the registry. Returns what ends the subscription.
+        """
+        return self._switchboard.subscribe(subscriber)
+
+    # -- on the loop
+
+    async def settle(self, name: str) -> Status:
+        """See `wait`."""
+        changes: asyncio.Queue[Status] = asyncio.Queue()
+
+        def heard(change: Status) -> None:
+            # Of another service only its end matters: there may be nothing to wait for any more.
+            if change.name == name or change.state in ("failed", "stopped"):
+                changes.put_nowait(change)
+
+        unsubscribe = self.subscribe(heard)
+        try:
+            while True:
+                supervisor = self._supervisor(name)
+                status = self._overview.status(supervisor)
+                if self._is_settled(supervisor, status):
+                    return status
+                await changes.get()
+        finally:
+            unsubscribe()
+
+    def _is_settled(self, supervisor: Supervisor, status: Status) -> bool:
+        if supervisor.busy_starting and not supervisor.waits_for:
+            return False
+        return status.settled or bool(self._overview.missing_below(supervisor.name))
+
+    def snapshot(self) -> list[Status]:
+        specs = [s.spec for s in self._supervisors.values()]
+        known = [n for n in dependency_graph.order(dependency_graph.edges(specs)) if n in self._supervisors]
+        return [self._overview.status(self._supervisors[n]) for n in known]
+
+    def log_lines(self, name: str, lines: int) -> list[str]:
+        supervisor = self._supervisor(name)
+        many = supervisor.wanted > 1
+        return [f"[{index}] {line}" if many else line for index, line in supervisor.log.last(lines)]
+
+    async def remove_async(self, name: str, grace: float = GRACE) -> None:
+        removing = asyncio.ensure_future(self._remove(self._supervisor(name), grace))
+        self._removing.add(removing)
+        removing.add_done_callback(self._removing.discard)
+        await asyncio.shield(removing)
+
+    async def _remove(self, supervisor: Supervisor, grace: float) -> None:
+        await supervisor.stop(grace)
+        if supervisor.stopped and self._supervisors.get(supervisor.name) is supervisor:  # and not started anew
+            del self._supervisors[supervisor.name]
+        self._switchboard.changed(supervisor.name)
+
+    async def _abandon(self, name: str) -> None:
+        supervisor = self._supervisor(name)
+        await supervisor.abandon()
+        if supervisor.generation is None and supervisor.coming is None:
+            await self.remove_async(name)
+
+    async def _start(self) -> None:
+        await self._engine.start()
+        await self._runtime.start()
+        board = self._switchboard
+        self._watching = tuple(map(asyncio.ensure_future, (board.watch_memory(), board.watch_replicas())))
+
+    async def _stop(self, grace: float) -> None:
+        if self._stopped:
+            return
+        self._stopped = True
+        for watching in self._watching:
+            watching.cancel()
+        try:
+            async with asyncio.timeout(grace + STOP_WAIT):
+                await stop_all(self._supervisors, time.monotonic() + grace)
+        except TimeoutError:
+            for supervisor in self._supervisors.values():
+                supervisor.kill()
+        names = self.names()
+        self._supervisors.clear()
+        self._switchboard.changed(*names)
+        self._client.close()
+        await self._runtime.stop()
+        await self._engine.stop()
+        self._board.close()
+
+    async def _deploy(
+        self, deployment: Deployment, stop_first: bool, together: Sequence[Deployment]
+    ) -> tuple[str, ...]:
+        name = deployment.spec.name
+        others = [s.deployment.spec for n, s in self._supervisors.items() if n != name]
+        if any(d.service == name for other in others for d in other.dependencies):  # else no way leads back to it
+            dependency_graph.check_acyclic([*others, deployment.spec])
+        misfits = check_dependents(self._supervisors, deployment, together)
+        supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._switchboard, self._keep)
+        plan = plan_for(supervisor, deployment)
+        if supervisor.busy_starting and (plan.action == "swap" or overtaken(supervisor, deployment)):
+            await supervisor.abandon()  # what is on its way is not wanted any more
+        carry_out(supervisor, deployment, plan, stop_first=stop_first)
+        self._supervisors[name] = supervisor
+        self._switchboard.changed(name)
+        return misfits
+
+    async def _roll_back(self, supervisor: Supervisor) -> tuple[str, ...]:
+        if supervisor.generation is not None and supervisor.busy_starting:
+            await supervisor.abandon()
+            return ()
+        previous = supervisor.previous
+        if previous is None:
+            raise LaunchError(f"{supervisor.name} has had no other version since it was started")
+        misfits = check_dependents(self._supervisors, previous)
+        plan = plan_for(supervisor, previous)
+        if plan.action == "swap":
+            carry_out(supervisor, previous, plan, done="rolled back")
+        else:
+            supervisor.roll_back(f"rolled back: {plan.because}")
+        self._switchboard.changed(supervisor.name)
+        return misfits
+
+    def _mark(self, name: str, stale: tuple[str, ...] | None, behind: str | None) -> bool:
+        supervisor = self._supervisors.get(name)
+        if supervisor is None or supervisor.generation is None:
+            return False
+        before = supervisor.stale, supervisor.behind
+        supervisor.stale = supervisor.stale if stale is None else stale
+        supervisor.behind = supervisor.behind if behind is None else behind
+        self._switchboard.changed(name)
+        return before != (supervisor.stale, supervisor.behind)
+
+    async def _scale(self, name: str, replicas: int) -> None:
+        await self._supervisor(name).scale(replicas)
+
+    async def _on_loop(self, function: Callable[[], T]) -> T:
+        return function()
+
+    def _supervisor(self, name: str) -> Supervisor:
+        supervisor = self._supervisors.get(name)
+        if supervisor is None:
+            known = ", ".join(self._supervisors) or "none runs"
+            raise UnknownService(f"no service is called {name!r}; there are: {known}")
+        return supervisor
+
+    # -- what other processes of this user may ask (_control/discovery.py)
+
+    async def _answer_ps(self) -> list[Status]:
+        return self.snapshot()
+
+    async def _answer_logs(self, name: str, lines: int) -> list[str]:
+        return self.log_lines(name, lines)

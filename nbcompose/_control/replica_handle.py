@@ -1,0 +1,258 @@
+"""One replica as its supervisor sees it: how far it has come, its numbers, its output, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+from nbcompose._control.engines import Engine, ReplicaProcess
+from nbcompose._control.logs import Log
+from nbcompose._host import is_halted
+from nbcompose._hub import ModelProgress
+from nbcompose._replica import Failure, Launch, Stats, Up
+from nbcompose._rpc import Connection, IncomingCall, ReplicaRoute, Route, rebuild
+from nbcompose._tracing import CallContext, Span
+from nbcompose.errors import LaunchError
+
+MemberState = Literal["starting", "up", "parked", "stopping", "ended"]
+
+LAST_LINES = 30  # of the output, shown after a crash
+CLOSE_WAIT = 1.0  # seconds for the last notes of a replica that has ended
+STOP_WAIT = 5.0  # seconds that a replica has for its hooks and its end, after those for its calls
+
+
+class Member:
+    """Implements the supervisor's side of the control channel. Used on the supervisor's loop only."""
+
+    def __init__(
+        self,
+        launch: Launch,
+        log: Log,
+        routes: Callable[[], tuple[Route, ...]],
+        on_change: Callable[[], None],
+        on_spans: Callable[[list[Span]], None],
+    ) -> None:
+        self.launch = launch
+        self.index = launch.index
+        self.state: MemberState = "starting"
+        self.phase = "spawn"
+        self.progress: ModelProgress | None = None
+        self.stats: Stats | None = None
+        self.device = ""
+        self.cut = 0
+        self.halted: float | None = None  # since when (Unix time) the system has its process stopped
+        self.process: ReplicaProcess | None = None
+        self._address = ""
+        self._log = log
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._routes = routes
+        self._on_change = on_change
+        self._on_spans = on_spans
+        loop = asyncio.get_running_loop()
+        self._up: asyncio.Future[None] = loop.create_future()
+        self._left: asyncio.Future[None] = loop.create_future()  # the control channel is closed, its last note read
+        self._ended: asyncio.Future[int | None] = loop.create_future()
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def service(self) -> str:
+        return self.launch.spec.name
+
+    @property
+    def name(self) -> str:
+        return f"{self.service}, replica {self.index}"
+
+    @property
+    def pid(self) -> int | None:
+        """None before it has a process."""
+        return self.process.pid if self.process is not None else None
+
+    @property
+    def route(self) -> ReplicaRoute:
+        return ReplicaRoute(self.index, self._address, self.launch.slot)
+
+    async def start(self, engine: Engine, http: socket.socket | None) -> None:
+        """Spawn and wait until it can be called. Raises `LaunchError`; cancelling this ends the replica.
+
+        However it fails, the process has ended when it does.
+        """
+        try:
+            launch = self.launch
+            process = await engine.spawn(
+                self.name, launch.environment, http, self, self._closed, self._output, heavy=launch.heavy
+            )
+            self.process = process
+            self._watching = asyncio.ensure_future(self._watch(process))
+            # The routes as they are now: a spawn may take a while, and nobody could tell it before.
+            process.connection.note("launch", replace(self.launch, routes=self._routes()))
+            ends: list[asyncio.Future[Any]] = [self._up, self._ended]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if not self._up.done():
+                raise LaunchError(
+                    f"{self.launch.spec.name} ended while it started ({PHASES.get(self.phase, self.phase)}): "
+                    f"{self.exit_text()}",
+                    "\n".join(self._last_lines),
+                )
+            self._up.result()
+        except BaseException:
+            self.kill()
+            if self._up.done() and not self._up.cancelled():
+                self._up.exception()  # it has been seen
+            self._up.cancel()
+            await self.ended()
+            raise
+
+    async def ended(self) -> None:
+        """Wait until the process has ended, and all that it wrote has been read."""
+        await asyncio.shield(self._ended)
+
+    async def stop(self, grace: float) -> None:
+        """Ask it to finish what it has in hand within `grace` seconds and to end; then see that it does."""
+        if self.process is None or self.state == "ended":
+            self._finish(None)
+            return
+        self.state = "stopping"
+        self._on_change()
+        if self.halted is not None:
+            self.kill()  # it hears nobody
+        self.process.connection.note("stop", grace)
+        try:
+            await asyncio.wait_for(self.ended(), grace + STOP_WAIT)
+        except TimeoutError:
+            self.kill()
+            await self.ended()
+
+    async def settled(self) -> None:
+        """Wait until it is up, or has ended."""
+        ends: list[asyncio.Future[Any]] = [self._up, self._ended]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+
+    async def ask(self, operation: str, *arguments: Any) -> Any:
+        """Have it do one of its `Operation`s. Raises what that raises, and `ConnectionError` when it goes away."""
+        assert self.process is not None
+        return await self.process.connection.call(operation, arguments, CallContext())
+
+    def kill(self) -> None:
+        """End it at once; wait for `ended` to see that it has."""
+        if self.process is not None:
+            self.process.kill()
+        else:
+            self._finish(None)
+
+    def tell(self, route: Route) -> None:
+        if self.process is not None and self.state != "ended":
+            self.process.connection.note("route", route)
+
+    def look(self) -> bool:
+        """Whether the system has stopped its process, or let it go on, since the last look."""
+        halts = self.process is not None and self.state == "up" and is_halted(self.process.pid)
+        if halts == (self.halted is not None):
+            return False
+        self.halted = time.time() if halts else None
+        return True
+
+    def exit_text(self) -> str:
+        """How the process ended, in words."""
+        status = self._ended.result() if self._ended.done() and not self._ended.cancelled() else None
+        if status is None:
+            return "it went away"
+        if status >= 0:
+            return f"exit status {status}"
+        name = f"signal {-status}"
+        with contextlib.suppress(ValueError):
+            name = signal.Signals(-status).name
+        hint = "; SIGKILL is also what the system sends when memory runs out" if name == "SIGKILL" else ""
+        return f"killed by {name}{hint}"
+
+    def crash_text(self) -> str:
+        """How it ended, and the last that it wrote."""
+        return "\n".join([f"{self.name}: {self.exit_text()}", *self._last_lines])
+
+    # -- the control channel
+
+    def on_call(self, call: IncomingCall) -> None:
+        call.fail(LookupError(f"a supervisor has no {call.api}"))
+
+    def on_note(self, topic: str, value: Any) -> None:
+        if topic == "spans":
+            self._on_spans(value)
+            return
+        if topic == "phase":
+            self.phase, self.progress = value, None
+        elif topic == "progress":
+            self.progress = value
+        elif topic == "stats":
+            self.stats = value
+        elif topic == "leaving":
+            self._leave()
+        elif topic == "cut":
+            self.cut = value
+        elif topic == "up":
+            self._take_up(value)
+        elif topic == "failed":
+            self._take_failure(value)
+        self._on_change()
+
+    def _take_up(self, up: Up) -> None:
+        self._address, self.device = up.address, up.device
+        self.phase, self.progress = "ready", None
+        if self.state == "starting":
+            self.state = "up"
+        if not self._up.done():
+            self._up.set_result(None)
+
+    def _take_failure(self, failure: Failure) -> None:
+        if self._up.done():
+            return
+        error = rebuild(failure.detail)
+        if isinstance(error, LaunchError):
+            error.__cause__ = None  # it says what to do; where in nbcompose it was found out helps nobody
+            self._up.set_exception(error)
+            return
+        message = f"{self.launch.spec.name} could not start ({PHASES.get(failure.phase, failure.phase)})"
+        self._up.set_exception(LaunchError(message, failure.detail.text))
+
+    def _leave(self) -> None:
+        if self.state in ("up", "parked"):
+            self.state = "stopping"
+
+    def _closed(self, _: Connection) -> None:
+        """The control channel broke: the process has ended, or will in a moment. Nobody should be sent there."""
+        if not self._left.done():
+            self._left.set_result(None)
+        self._leave()
+        self._on_change()
+        asyncio.get_running_loop().call_later(STOP_WAIT, self.kill)  # unless it has ended, it hears nobody any more
+
+    def _output(self, line: str) -> None:
+        self._log.append(self.index, line)
+        self._last_lines.append(line)
+
+    async def _watch(self, process: ReplicaProcess) -> None:
+        status = await process.wait()
+        # What it told last, and why it failed, may still be on its way.
+        await asyncio.wait([self._left], timeout=CLOSE_WAIT)
+        self._finish(status)
+
+    def _finish(self, status: int | None) -> None:
+        self.state = "ended"
+        if not self._ended.done():
+            self._ended.set_result(status)
+        if self.process is not None:
+            self.process.connection.close()
+        self._on_change()
+
+
+PHASES = {
+    "spawn": "starting a process",
+    "import": "importing what the class uses",
+    "download": "getting its models",
+    "load": "__init__",
+}

@@ -1,0 +1,125 @@
+"""How services come and go: a new version by a swap or a replacement, what that means for dependents, the end of all.
+
+The decision itself is _code/diff.py's; how it is carried out, supervisor.py's. Used on the registry's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from nbcompose._code import DependencyCall, Deployment, Plan, calls_of, compare, misfits
+from nbcompose._control.supervisor import Supervisor
+from nbcompose._replica import Swap
+from nbcompose._service import dependency_graph
+from nbcompose._spec import ServiceSpec
+from nbcompose.errors import Incompatible
+
+
+def plan_for(supervisor: Supervisor | None, deployment: Deployment) -> Plan:
+    """What has to be done for `deployment` to serve."""
+    if supervisor is not None and supervisor.coming is not None and _same(supervisor.coming.deployment, deployment):
+        return Plan("nothing")  # it is on its way
+    serving = supervisor.generation if supervisor is not None and not supervisor.stopped else None
+    if serving is None or serving.failed:
+        return Plan("replace")
+    before = serving.deployment
+    if before.meaning is None or deployment.meaning is None:
+        return Plan("replace", ("what changed is not known",))
+    plan = compare((before.spec, before.meaning), (deployment.spec, deployment.meaning))
+    if _access(before) != _access(deployment):
+        plan = replace(plan, action="replace", reasons=("who may call it changed", *plan.reasons))
+    return plan
+
+
+def overtaken(supervisor: Supervisor, deployment: Deployment) -> bool:
+    """Whether another version is on its way, though the one that serves is the one that is wanted."""
+    return supervisor.busy_starting and not _same(supervisor.deployment, deployment)
+
+
+def _same(one: Deployment, other: Deployment) -> bool:
+    if one.meaning is None or other.meaning is None or _access(one) != _access(other):
+        return one is other
+    return compare((one.spec, one.meaning), (other.spec, other.meaning)).action == "nothing"
+
+
+def _access(deployment: Deployment) -> tuple[str | None, tuple[str, ...], bool]:
+    return deployment.token, deployment.allowed_hosts, deployment.exposed
+
+
+def carry_out(
+    supervisor: Supervisor, deployment: Deployment, plan: Plan, *, stop_first: bool = False, done: str = "code swapped"
+) -> None:
+    """Begin what the plan says; `done` is what a swap will be called. Raises `PortInUse`."""
+    supervisor.stop_first = stop_first
+    code = deployment.code
+    if plan.action == "swap" and code is not None and supervisor.can_swap:
+        assert deployment.meaning is not None
+        swap = Swap(replace(deployment.spec, cls=object), code, plan.changed, plan.affected, deployment.meaning.stores)
+        supervisor.swap(deployment, swap, f"{done}, weights kept: {plan.because}", stop_first=stop_first)
+    elif plan.action != "nothing":
+        remark = f"replaced: {plan.because}" if plan.reasons else ""
+        supervisor.start(deployment, remark, stop_first=stop_first)
+
+
+def check_dependents(
+    supervisors: Mapping[str, Supervisor], deployment: Deployment, together: Sequence[Deployment] = ()
+) -> tuple[str, ...]:
+    """The calls, to this service and from it, that no longer fit; in words. `together` are versions that are deployed
+    with this one, and count instead of those that serve.
+
+    Raises `Incompatible` where a service that runs calls an api that this version does not have.
+    """
+    missing: list[str] = []
+    found: list[str] = []
+    for supervisor in supervisors.values():
+        if supervisor.name == deployment.spec.name or supervisor.stopped:
+            continue
+        serving = supervisor.generation.deployment if supervisor.generation is not None else supervisor.deployment
+        other = next((d for d in together if d.spec.name == supervisor.name), serving)
+        for call in _calls(other, deployment.spec.name):
+            if why := misfits(call, deployment.spec):
+                (missing if deployment.spec.api(call.api) is None else found).append(_said(call, why))
+        for call in _calls(deployment, other.spec.name):
+            if why := misfits(call, other.spec):
+                found.append(_said(call, why))
+    if missing:
+        raise Incompatible("\n".join(missing))
+    return tuple(dict.fromkeys(found))
+
+
+def _calls(deployment: Deployment, service: str) -> Iterator[DependencyCall]:
+    attributes = _attributes(deployment.spec, service)
+    if not attributes:
+        return
+    known = deployment.meaning  # None of a class that replicas import
+    for call in known.calls if known is not None else calls_of(deployment.spec, deployment.spec.cls.__mro__):
+        if call.attribute in attributes:
+            yield call
+
+
+def _attributes(spec: ServiceSpec, service: str) -> set[str]:
+    return {d.attribute for d in spec.dependencies if d.url is None and d.service == service}
+
+
+def _said(call: DependencyCall, why: str) -> str:
+    return f"{call.caller} calls self.{call.attribute}.{call.api} ({call.where}): {why}"
+
+
+async def stop_all(supervisors: Mapping[str, Supervisor], deadline: float) -> None:
+    """Stop every service, each after those that depend on it: what they have in hand may need it."""
+    edges = dependency_graph.edges(s.spec for s in supervisors.values())
+    stopping: dict[str, asyncio.Task[None]] = {}
+
+    async def stop_after(supervisor: Supervisor, dependents: list[asyncio.Task[None]]) -> None:
+        if dependents:
+            await asyncio.wait(dependents)
+        await supervisor.stop(max(0.0, deadline - time.monotonic()))
+
+    async with asyncio.TaskGroup() as group:
+        for name in reversed(dependency_graph.order(edges)):
+            if name in supervisors:
+                dependents = [stopping[d] for d in dependency_graph.dependents(edges, name)]
+                stopping[name] = group.create_task(stop_after(supervisors[name], dependents))

@@ -1,0 +1,131 @@
+"""Replicas out of service: the previous version, kept for a rollback, and replicas that are stuck.
+
+The one is told by the replica itself, the other by the system: never by silence, which a long call in C, a busy machine
+or a debugger cause as well. Used on the supervisor's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from nbcompose._code import Deployment
+from nbcompose._control.generation import GRACE, Generation
+from nbcompose._control.replica_handle import Member
+from nbcompose._host import devices, memory
+from nbcompose._replica import seconds
+
+ROOM = 2**30  # bytes that have to be free besides, for whatever is started next
+GPU_ROOM = 0.25  # of each GPU's memory
+
+
+class Parking:
+    """A place for one version, for `seconds`; then `drain` ends it. 0: there is no place."""
+
+    def __init__(self, seconds: float, drain: Callable[[Generation], None]) -> None:
+        self.parked: Generation | None = None
+        self._seconds = seconds
+        self._drain = drain
+        self._staying: asyncio.Task[None] | None = None
+
+    def put(self, old: Generation, new: Generation) -> bool:
+        """Keep `old`, which `new` has replaced, where memory allows; whoever was here before has to go."""
+        self.clear()
+        if not self._seconds or not _may_stay(old, new):
+            return False
+        self.parked = old
+        self._staying = asyncio.ensure_future(self._stay(old))
+        return True
+
+    def take(self, deployment: Deployment | None) -> Generation | None:
+        """The version of this deployment, if it is still here. Its replicas are to be woken up."""
+        parked = self.parked
+        if parked is None or parked.deployment is not deployment:
+            return None
+        self._forget()
+        return parked
+
+    def clear(self) -> None:
+        parked = self.parked
+        self._forget()
+        if parked is not None:
+            self._drain(parked)
+
+    def _forget(self) -> None:
+        self.parked = None
+        if self._staying is not None:
+            self._staying.cancel()
+            self._staying = None
+
+    async def _stay(self, old: Generation) -> None:
+        await old.park(max(GRACE, old.spec.traffic.timeout))
+        await asyncio.sleep(self._seconds)
+        self.clear()
+
+
+def _may_stay(old: Generation, new: Generation) -> bool:
+    """Whether as much memory is free as the version takes, for another one. And it must not hold another port."""
+    if old.failed or old.spec.http != new.spec.http:
+        return False
+    return room_for(list(old.members.values()))
+
+
+def room_for(members: Sequence[Member]) -> bool:
+    """Whether as much memory is free as these replicas take, for others like them."""
+    pids = [m.process.pid for m in members if m.process is not None]
+    if memory.available() < max(ROOM, sum(map(memory.usage, pids))):
+        return False
+    on_gpu = any(m.device.startswith("cuda") for m in members)
+    return not on_gpu or all(d.free >= GPU_ROOM * d.total for d in devices.discover())
+
+
+ONCE_IN = 600.0  # seconds: a service whose replicas are stuck again and again is not helped by new ones
+
+
+class StuckReplicas:
+    """Those of one service. `notes` says why one that has been stuck for long is not replaced."""
+
+    def __init__(self) -> None:
+        self.notes: tuple[str, ...] = ()
+        self._replaced: float | None = None
+
+    def see_to(self, generation: Generation, *, stop_first: bool) -> None:
+        """Have one replaced that has been stuck for too long; where it loads beside the old one, if there is room."""
+        notes = []
+        for member, why in _stuck(generation):
+            now = time.monotonic()
+            if self._replaced is not None and now - self._replaced < ONCE_IN:
+                notes.append(
+                    f"{why}: not replaced, since one was {seconds(now - self._replaced)} ago; %services restart "
+                    f"{generation.spec.name} does it"
+                )
+            elif not stop_first and not room_for([member]):
+                notes.append(
+                    f"{why}: not replaced, since there is no room for two; %services stop something, or restart "
+                    f"{generation.spec.name}"
+                )
+            else:
+                self._replaced = now
+                generation.replace(member, why, stop_first=stop_first)
+        self.notes = tuple(notes)
+
+
+def _stuck(generation: Generation) -> Iterator[tuple[Member, str]]:
+    after, now = generation.spec.traffic.replace_after, time.time()
+    for member in list(generation.members.values()):
+        since, why = _trouble(member)
+        if after and since is not None and now - since >= after and not generation.is_replaced(member):
+            yield member, f"replica {member.index} is stuck ({why})"
+
+
+def _trouble(member: Member) -> tuple[float | None, str]:
+    """Since when (Unix time) a replica has been of no use, and why."""
+    if member.state != "up":
+        return None, ""
+    if member.halted is not None:
+        return member.halted, "its process was stopped, by SIGSTOP or the like"
+    work = member.stats.work if member.stats is not None else None
+    if work is None or work.held_since is None:
+        return None, ""
+    return work.held_since, f"{', '.join(sorted({h.api for h in work.held if h.abandoned}))} runs on for nobody"

@@ -1,0 +1,275 @@
+"""State, route and status of services, as plain data; how they are worked out from supervisors.
+
+Reads supervisors and changes nothing; who is told is _control/publisher.py's. Used on the registry's loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from nbcompose._control.engines import Engine
+from nbcompose._control.replica_handle import Member
+from nbcompose._control.supervisor import Supervisor
+from nbcompose._host import memory
+from nbcompose._hub import ModelProgress
+from nbcompose._replica import NO_WORK, Stats, Work, seconds
+from nbcompose._rpc import Route, Traffic
+from nbcompose._service import dependency_graph
+from nbcompose._spec import ServiceSpec
+
+ServiceState = Literal["starting", "waiting", "ready", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """One replica. `memory` is bytes (its proportional share where the system tells), None while not known. `halted`:
+    since when (Unix time) the system has its process stopped.
+    """
+
+    index: int
+    pid: int | None
+    state: str
+    phase: str
+    progress: ModelProgress | None
+    device: str
+    cold: str
+    in_flight: int
+    threads_busy: int
+    memory: int | None
+    work: Work = NO_WORK
+    halted: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`state`: *starting*: no replica can be called yet; *waiting*: a replica can, but something below it cannot
+    answer; *ready*: the whole chain can; *failed*: it does not come back by itself; *stopped*.
+
+    `reason` says why it is not ready, `error` what went wrong last (also while an earlier version serves on), `notes`
+    what its user should know, `stuck` why a replica that is of no use is not replaced. `remark` says how the version
+    that serves came about, `behind` why the one that was wanted last does not serve, `stale` what has changed in the
+    notebook since it was packed. `p50` is in seconds. `traffic`: the calls that it has made, by dependency.
+    `replacing`: "new version starting" or "restarting" while replicas start that will take over. `reversible`: there is
+    a version to go back to.
+    """
+
+    name: str
+    state: ServiceState
+    reason: str
+    version: int
+    replicas: tuple[ReplicaStatus, ...]
+    wanted: int
+    apis: tuple[str, ...]
+    dependencies: tuple[str, ...]
+    url: str
+    calls: int = 0
+    errors: int = 0
+    p50: float | None = None
+    restarts: int = 0
+    error: str = ""
+    notes: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
+    remark: str = ""
+    behind: str = ""
+    stale: tuple[str, ...] = ()
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)
+    replacing: str = ""
+    reversible: bool = False
+
+    @property
+    def device(self) -> str:
+        return ", ".join(sorted({r.device for r in self.replicas if r.device}))
+
+    @property
+    def up(self) -> int:
+        return sum(r.state == "up" for r in self.replicas)
+
+    @property
+    def memory(self) -> int | None:
+        known = [r.memory for r in self.replicas if r.memory is not None]
+        return sum(known) if known else None
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a place in a replica."""
+        return sum(r.work.waiting for r in self.replicas)
+
+    def trouble(self) -> list[str]:
+        """What holds up its calls at this moment, in words: threads that are held for nobody, and who waits."""
+        now = time.time()
+        halted = [
+            f"replica {r.index} was stopped (SIGSTOP) {seconds(now - r.halted)} ago: kill -CONT {r.pid} lets it go on"
+            for r in self.replicas
+            if r.halted is not None
+        ]
+        abandoned = sorted((h for r in self.replicas for h in r.work.held if h.abandoned), key=lambda h: h.since)
+        held = [f"{h.api} holds a worker for {seconds(now - h.since)}, its caller has gone" for h in abandoned]
+        since = [r.work.waiting_since for r in self.replicas if r.work.waiting_since is not None]
+        wait = "call waits" if self.waiting == 1 else "calls wait"
+        queue = [f"{self.waiting} {wait} for a place, for up to {seconds(now - min(since))}"] if since else []
+        return [*halted, *held, *queue, *self.stuck]
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more happens unless somebody does something."""
+        return self.state in ("ready", "failed", "stopped")
+
+
+def joined(stats: Iterable[Stats]) -> dict[str, Traffic]:
+    """The calls that all replicas of a service have made, by dependency."""
+    found: dict[str, Traffic] = {}
+    for service, traffic in (item for s in stats for item in s.traffic.items()):
+        found[service] = found.get(service, Traffic()).plus(traffic)
+    return found
+
+
+def totals(stats: Iterable[Stats]) -> tuple[int, int, float | None]:
+    """Calls, errors, and the median of the busiest api in the busiest replica, which stands for all."""
+    apis = [a for s in stats for a in s.apis.values()]
+    calls = sum(a.calls for a in apis)
+    errors = sum(a.errors for a in apis)
+    busiest = max(apis, key=lambda a: a.calls, default=None)
+    return calls, errors, busiest.p50_seconds if busiest is not None else None
+
+
+HALTED = "its process was stopped (SIGSTOP): kill -CONT lets it go on"
+NEW_VERSION, RESTART = "new version starting", "restarting"
+
+
+class Overview:
+    """A view of `supervisors`, by name. `memory` is what replicas use, in bytes, by pid.
+
+    `ready` holds the services that were ready when they were last looked at, which _control/publisher.py does whenever
+    one changes. So a state takes a look at the services directly below, however deep the graph is.
+    """
+
+    def __init__(self, supervisors: Mapping[str, Supervisor], engine: Engine) -> None:
+        self.memory: Mapping[int, int] = {}
+        self.ready: set[str] = set()
+        self._supervisors = supervisors
+        self._engine = engine
+
+    def state(self, supervisor: Supervisor) -> tuple[ServiceState, str]:
+        """A service's state, and why it is not ready."""
+        if supervisor.stopped:
+            return "stopped", "it was stopped"
+        if not supervisor.routes():
+            return self._state_without_replicas(supervisor)
+        below = self._not_ready_below(supervisor.spec)
+        return ("waiting", f"waiting for {', '.join(below)}") if below else ("ready", "")
+
+    def _state_without_replicas(self, supervisor: Supervisor) -> tuple[ServiceState, str]:
+        if supervisor.coming is not None:
+            waits_for = supervisor.waits_for
+            return ("waiting", waits_for) if waits_for else ("starting", "it is starting")
+        generation = supervisor.generation
+        if generation is not None and any(m.halted is not None for m in generation.members.values()):
+            return "waiting", HALTED
+        if generation is not None and not generation.failed:
+            return "starting", "its replica ended and is being started again"
+        error = supervisor.error or (generation.error if generation is not None else "")
+        return "failed", f"it failed: {error.strip().splitlines()[0] if error else 'no replica is left'}"
+
+    def missing_below(self, name: str) -> list[str]:
+        """Services below `name` that do not exist, or have failed: nothing to wait for."""
+        edges = dependency_graph.edges(s.spec for s in self._supervisors.values())
+        return [
+            n
+            for n in dependency_graph.below(edges, name)
+            if n not in self._supervisors or self.state(self._supervisors[n])[0] in ("failed", "stopped")
+        ]
+
+    def _not_ready_below(self, spec: ServiceSpec) -> list[str]:
+        return [name for name in dependency_graph.targets(spec) if name not in self.ready]
+
+    def route(self, supervisor: Supervisor) -> Route:
+        """What callers of the service know of it."""
+        spec = supervisor.spec
+        state, reason = self.state(supervisor)
+        return Route(
+            service=spec.name,
+            apis=spec.apis,
+            timeout=spec.traffic.timeout,
+            replicas=supervisor.routes(),
+            ready=state == "ready",
+            reason=reason,
+            gone=state in ("failed", "stopped"),
+        )
+
+    def status(self, supervisor: Supervisor) -> Status:
+        state, reason = self.state(supervisor)
+        spec = supervisor.spec
+        generation = supervisor.generation or supervisor.coming
+        members = [m for g in supervisor.generations() for m in g.members.values()]
+        replacing = _replacing(supervisor)
+        calls, errors, p50 = totals(m.stats for m in members if m.stats is not None)
+        return Status(
+            name=spec.name,
+            state=state,
+            reason=reason,
+            version=generation.number if generation is not None else 0,
+            replicas=tuple(map(self._replica, members)),
+            wanted=supervisor.wanted,
+            apis=tuple(a.signature for a in spec.apis),
+            dependencies=tuple(d.service if d.url is None else d.url for d in spec.dependencies),
+            url=url(supervisor),
+            calls=calls,
+            errors=errors,
+            p50=p50,
+            restarts=generation.restarts if generation is not None else 0,
+            error=supervisor.error or (generation.error if generation is not None else ""),
+            notes=(
+                *(generation.notes if generation is not None else ()),
+                *self._memory_notes(spec, members),
+            ),
+            stuck=supervisor.stuck.notes,
+            remark=supervisor.remark,
+            behind=supervisor.behind,
+            stale=supervisor.stale,
+            traffic=joined(m.stats for m in members if m.stats is not None),
+            replacing=replacing,
+            reversible=supervisor.previous is not None or replacing == NEW_VERSION,
+        )
+
+    def _replica(self, member: Member) -> ReplicaStatus:
+        process, stats = member.process, member.stats
+        phase = self._engine.warming() or member.phase if member.phase == "spawn" else member.phase
+        return ReplicaStatus(
+            index=member.index,
+            pid=process.pid if process is not None else None,
+            state=member.state if member.halted is None else "halted",
+            phase=phase,
+            progress=member.progress,
+            device=member.device,
+            cold=process.cold if process is not None else "",
+            in_flight=stats.in_flight if stats is not None else 0,
+            threads_busy=stats.threads_busy if stats is not None else 0,
+            memory=self.memory.get(process.pid) if process is not None else None,
+            work=stats.work if stats is not None else NO_WORK,
+            halted=member.halted,
+        )
+
+    def _memory_notes(self, spec: ServiceSpec, members: list[Member]) -> list[str]:
+        wanted = spec.resources.memory
+        used = [self.memory.get(m.process.pid, 0) for m in members if m.process is not None]
+        if wanted is None or not used or max(used) <= wanted:
+            return []
+        return [f"a replica uses {memory.human(max(used))}, more than the {memory.human(wanted)} it asks for"]
+
+
+def _replacing(supervisor: Supervisor) -> str:
+    serves, comes = supervisor.generation, supervisor.coming
+    if serves is None or comes is None or serves is comes:
+        return ""
+    return RESTART if serves.deployment is comes.deployment else NEW_VERSION
+
+
+def url(supervisor: Supervisor) -> str:
+    """Where the service answers over HTTP; "" where it does not."""
+    port, host = supervisor.port, supervisor.spec.http.host
+    if port is None:
+        return ""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,333 @@
+"""Keeps one service running through all its versions: the one that serves, the candidate, those that drain.
+
+The replicas of one version are generation.py's. Names, dependencies and routes between services are
+_control/registry.py's. All of it runs on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from nbcompose._code import Deployment
+from nbcompose._control import ports
+from nbcompose._control.engines import Engine
+from nbcompose._control.generation import GRACE, Generation, Surroundings
+from nbcompose._control.logs import Log
+from nbcompose._control.standby import Parking, StuckReplicas
+from nbcompose._replica import Swap
+from nbcompose._rpc import ReplicaRoute
+from nbcompose._spec import ServiceSpec
+from nbcompose.errors import CannotSwap, NbcomposeError
+
+
+def first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
+
+
+async def give_up(work: asyncio.Task[None] | None) -> None:
+    """Cancel a task and wait for its end, whatever that is. (Awaiting it could not tell its end from our own.)"""
+    if work is not None and not work.done():
+        work.cancel()
+        await asyncio.wait([work])
+
+
+class Supervisor:
+    """One service. `keep`: seconds that a version which was replaced is kept for a rollback, where memory allows.
+
+    `remark` says how the version that serves came about, `behind` why the last one that was wanted does not serve;
+    "" where it does. `stale`: what has changed in the notebook since the version that serves was packed.
+    """
+
+    def __init__(self, name: str, engine: Engine, surroundings: Surroundings, keep: float = 0.0) -> None:
+        self.name = name
+        self.wanted = 0
+        self.log = Log()
+        self.generation: Generation | None = None  # the one that serves
+        self.coming: Generation | None = None  # the one that starts
+        self.stopped = False
+        self.error = ""
+        self.remark = ""
+        self.behind = ""
+        self.stale: tuple[str, ...] = ()
+        self.stop_first = False  # the rule that its last version came with
+        self.stuck = StuckReplicas()
+        self.previous: Deployment | None = None  # the one that served before, for a rollback
+        self._excuse = ""  # why it is behind, once the version before has been loaded again
+        self._displaced: Deployment | None = None  # stopped to make room for the one that comes
+        self._parking = Parking(keep, self._drain)
+        self._engine = engine
+        self._around = surroundings
+        self._deployment: Deployment | None = None
+        self._versions = 0
+        self._port: int | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._draining: dict[asyncio.Task[None], Generation] = {}
+
+    @property
+    def deployment(self) -> Deployment:
+        """What was asked for last, whether or not it came up."""
+        assert self._deployment is not None, "start comes first"
+        return self._deployment
+
+    @property
+    def spec(self) -> ServiceSpec:
+        """That of the version that serves, if one does."""
+        return (self.generation or self.coming or self).deployment.spec
+
+    @property
+    def port(self) -> int | None:
+        """The HTTP port; None for a service that answers none, or has stopped."""
+        shown = self.generation or self.coming
+        return shown.port if shown is not None else None
+
+    @property
+    def busy_starting(self) -> bool:
+        return self._work is not None and not self._work.done()
+
+    @property
+    def waits_for(self) -> str:
+        """What every replica that starts waits for before it can go on, in words; "" when one is at work."""
+        phases = {m.phase for m in self.coming.members.values() if m.state == "starting"} if self.coming else set()
+        return min(phases) if phases and all(p.startswith("waiting") for p in phases) else ""
+
+    def generations(self) -> list[Generation]:
+        """What serves and what comes."""
+        return [g for g in (self.generation, self.coming) if g is not None]
+
+    def everything(self) -> list[Generation]:
+        """Versions that drain, too."""
+        parked = [self._parking.parked] if self._parking.parked is not None else []
+        return list(dict.fromkeys([*self.generations(), *self._draining.values(), *parked]))
+
+    def routes(self) -> tuple[ReplicaRoute, ...]:
+        return tuple(self.generation.routes()) if self.generation is not None else ()
+
+    def start(self, deployment: Deployment, remark: str = "", *, stop_first: bool = False) -> None:
+        """Bring `deployment` up in the background: the first version, or one that replaces the version that serves.
+
+        A version that was still starting is given up. `stop_first`: the one that serves is stopped before, where there
+        is no room for two; it is loaded again if the new one fails. Raises `PortInUse`, and then nothing has changed.
+        """
+        listening = self._listen(deployment)
+        if not self.wanted or deployment.spec.replicas != self.deployment.spec.replicas:  # else keep the scale
+            self.wanted = deployment.spec.replicas
+        self._want(deployment)
+        coming = Generation(deployment, self._versions, self._engine, self._around, self.log, listening)
+        self.coming = coming
+        self._port = coming.port or self._port
+        work = self._bring_up(coming, remark, self._work, self._ending, stop_first)
+        self._work = asyncio.ensure_future(work)
+
+    @property
+    def can_swap(self) -> bool:
+        """Whether a version serves, and no other one is on its way."""
+        lives = self.generation is not None and any(
+            m.state in ("up", "starting") for m in self.generation.members.values()
+        )
+        return lives and not self.busy_starting
+
+    def swap(self, deployment: Deployment, swap: Swap, remark: str, *, stop_first: bool = False) -> None:
+        """Give the version that serves the code of `deployment`, in the background; its replicas keep their state.
+
+        Where they cannot take it, they are replaced. Only where `can_swap`.
+        """
+        assert self.generation is not None
+        self._want(deployment)
+        self._work = asyncio.ensure_future(self._swap_in(self.generation, deployment, swap, remark, stop_first))
+
+    def _want(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self.stopped = False
+        self.error = ""
+        self._versions += 1
+
+    async def _swap_in(
+        self, generation: Generation, deployment: Deployment, swap: Swap, remark: str, stop_first: bool
+    ) -> None:
+        before = generation.deployment
+        try:
+            await generation.swap(deployment, swap)
+        except CannotSwap as error:
+            # Gives this task up, which has nothing more to do.
+            self.start(deployment, f"replaced: {error}", stop_first=stop_first)
+        except Exception as error:
+            self._note_failure(error)
+        else:
+            self._serves(generation, before, remark)
+        finally:
+            self._around.changed(self.name)
+
+    def roll_back(self, remark: str) -> None:
+        """Have the replicas of the version before serve again; new ones, where they have not been kept."""
+        assert self.previous is not None
+        parked = self._parking.take(self.previous) if not self.busy_starting else None
+        if parked is None:
+            self.start(self.previous, remark)
+            return
+        self._want(self.previous)
+        self._work = asyncio.ensure_future(self._resume(parked, remark))
+
+    async def _resume(self, parked: Generation, remark: str) -> None:
+        try:
+            await parked.unpark()
+        except ConnectionError:
+            self._drain(parked)
+            self.start(parked.deployment, remark)  # gives this task up, which has nothing more to do
+            return
+        self._replace(parked, remark)
+        self._around.changed(self.name)
+        await parked.resize(self.wanted)
+
+    def _replace(self, new: Generation, remark: str) -> None:
+        """Calls go to `new` from here on; what it replaces is kept for a while, or ends when its calls are done."""
+        old = self.generation
+        self._serves(new, old.deployment if old is not None else self._displaced, remark)
+        if old is None:
+            return
+        wanted_back = old.deployment is self.previous
+        if not (wanted_back and self._parking.put(old, new)):
+            self._drain(old, _patience(old))
+
+    def _serves(self, generation: Generation, before: Deployment | None, remark: str) -> None:
+        generation.number = self._versions
+        self.generation = generation
+        self.remark, self.behind, self.stale = remark, self._excuse, ()
+        self._excuse, self._displaced = "", None
+        if before is not None and before is not generation.deployment:
+            self.previous = before
+
+    def _note_failure(self, error: Exception) -> None:
+        self.error = str(error) if isinstance(error, NbcomposeError) else f"{type(error).__name__}: {error}"
+        if self.generation is not None:
+            self.behind = first_line(self.error)
+            self._deployment = self.generation.deployment
+
+    async def _make_room(self) -> None:
+        """Stop the version that serves before the new one starts; callers wait meanwhile."""
+        old, self.generation = self.generation, None
+        if old is not None:
+            self._displaced = old.deployment
+            await old.stop(GRACE)
+
+    def _bring_back(self) -> None:
+        """Load the version again that had to make room for one that did not come up."""
+        displaced, self._displaced = self._displaced, None
+        if displaced is not None:
+            error = self.error
+            self._excuse = first_line(error)
+            self.start(displaced, self.remark)
+            self.error = error
+
+    def look(self) -> bool:
+        """Look whether its replicas are of use, and have one replaced that has not been for long. Whether anything has
+        changed.
+        """
+        members = [m for g in self.generations() for m in g.members.values()]
+        changed, notes = sum(m.look() for m in members), self.stuck.notes
+        if self.generation is not None and not self.busy_starting:
+            self.stuck.see_to(self.generation, stop_first=self.stop_first)
+        return bool(changed) or notes != self.stuck.notes
+
+    async def scale(self, count: int) -> None:
+        """Have `count` replicas, and wait for them. Raises `LaunchError`."""
+        self.wanted = count
+        if self.busy_starting:
+            assert self._work is not None
+            await asyncio.wait([self._work])
+            if self.generation is not None:
+                await self.generation.resize(self.wanted)
+        elif self.generation is not None and not self.generation.failed:
+            await self.generation.resize(count)
+        else:
+            self.start(self.deployment)
+            await self.scale(count)
+        self._around.changed(self.name)
+
+    async def abandon(self) -> None:
+        """Give up the version that starts, if one does; what served before serves on."""
+        await give_up(self._work)
+        self._bring_back()
+        if self.generation is not None:
+            self._deployment = self.generation.deployment
+            self._around.changed(self.name)
+
+    async def stop(self, grace: float = GRACE) -> None:
+        """Stop all replicas and give the port back. Goes on when this is cancelled; a start waits for its end."""
+        self.stopped = True
+        ending = self._ending = asyncio.ensure_future(self._end(grace, self._work))
+        await asyncio.shield(ending)
+
+    def kill(self) -> None:
+        """End every process of the service at once."""
+        for generation in self.everything():
+            generation.kill()
+
+    def _listen(self, deployment: Deployment) -> socket.socket | None:
+        known = [(g.listening, g.spec.http) for g in (self.coming, self.generation) if g is not None]
+        return ports.listen(deployment.spec, known, favorite=self._port) if deployment.exposed else None
+
+    async def _bring_up(
+        self,
+        coming: Generation,
+        remark: str,
+        previous: asyncio.Task[None] | None,
+        ending: asyncio.Task[None] | None,
+        stop_first: bool,
+    ) -> None:
+        try:
+            await give_up(previous)
+            if ending is not None:
+                await asyncio.wait([ending])
+            self._around.changed(self.name)
+            if stop_first:
+                await self._make_room()
+            await self._start(coming)
+        except BaseException as error:
+            if isinstance(error, Exception):
+                self._note_failure(error)
+            await coming.stop(0)
+            if not isinstance(error, Exception):
+                raise
+            self._bring_back()
+        else:
+            self._replace(coming, remark)
+        finally:
+            if self.coming is coming:
+                self.coming = None
+            self._around.changed(self.name)
+
+    async def _start(self, coming: Generation) -> None:
+        count = self.wanted
+        await coming.start(count)
+        while count != self.wanted:  # scaled meanwhile
+            count = self.wanted
+            await coming.resize(count)
+
+    def _drain(self, old: Generation, grace: float = GRACE) -> None:
+        """Stop a version that nobody is sent to any more."""
+        task = asyncio.ensure_future(old.stop(grace))
+        self._draining[task] = old
+        task.add_done_callback(self._draining.pop)
+
+    async def _end(self, grace: float, work: asyncio.Task[None] | None) -> None:
+        await give_up(work)
+        self._parking.clear()
+        self._around.changed(self.name)
+        earlier = dict(self._draining)
+        if self.generation is not None:
+            self._drain(self.generation, grace)
+        if earlier:
+            _, late = await asyncio.wait(earlier, timeout=grace)
+            for task in late:
+                earlier[task].kill()  # it was given its time, and now there is less
+        if self._draining:
+            await asyncio.wait(self._draining)
+        self.generation = None
+        self._around.changed(self.name)
+
+
+def _patience(old: Generation) -> float:
+    """A version that was replaced may finish what its own time limit allows it."""
+    return max(GRACE, old.spec.traffic.timeout)

@@ -1,0 +1,5 @@
+"""`%export --check`: recorded calls, replayed on the script."""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,0 +1,6 @@
+from .checking import Report as Report
+from .checking import check as check
+from .checking import words as words
+from .recording import LARGEST as LARGEST
+from .recording import RecordedCaller as RecordedCaller
+from .recording import Recording as Recording

@@ -1,0 +1,243 @@
+"""Calls that were made in a notebook, kept so that `%export --check` can make them again.
+
+What is kept are the arguments, as bytes that nothing in the notebook can change any more. Answers are not: the check
+asks the notebook's services again, which may have changed since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from nbcompose._rpc import Args, Caller, Draft, Kwargs, Pickler, class_key, pack
+from nbcompose._spec import ApiSpec
+from nbcompose._tracing import CallContext
+from nbcompose.errors import CallCancelled, DeadlineExceeded, Overloaded, ReplicaDied, ServiceUnavailable
+
+MOST_CALLS = 5  # of each api
+MOST_BYTES = 64 * 2**20  # of all calls together
+LARGEST = 8 * 2**20  # bytes of one call: the caller waits while they are copied
+COMPARED = 64 * 1024  # bytes; smaller ones are kept once
+
+# Classes of the notebook, and those that they need, pickled: that takes longer than most calls.
+_defined: WeakKeyDictionary[type, dict[str, bytes]] = WeakKeyDictionary()
+
+_OF_THE_MOMENT = (CallCancelled, DeadlineExceeded, Overloaded, ReplicaDied, ServiceUnavailable)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call: `arguments` are (args, kwargs) as the wire's codec writes them.
+
+    `items`: how many items of a stream were taken, where its consumer stopped before the end; None otherwise.
+    """
+
+    service: str
+    api: str
+    arguments: bytes
+    items: int | None = None
+
+
+class Recording:
+    """The last calls of each api. `enabled` may be changed at any time. Thread-safe."""
+
+    def __init__(self, calls: int = MOST_CALLS, size: int = MOST_BYTES, largest: int = LARGEST) -> None:
+        self.enabled = True
+        self._most_calls = calls
+        self._most_bytes = size
+        self._largest = largest
+        self._calls: OrderedDict[tuple[str, str, object], Call] = OrderedDict()  # the oldest first
+        self._large: dict[tuple[str, str], None] = {}  # apis with calls that were too large
+        self._lock = threading.Lock()
+
+    def begin(self, service: str, api: str, args: Args, kwargs: Kwargs) -> Call | None:
+        """A call that is about to be made, to be kept when it has ended; None where it cannot be made again."""
+        if not self.enabled:
+            return None
+        try:
+            arguments = encode((args, kwargs), self._largest)
+        except TooLarge:
+            with self._lock:
+                self._large[service, api] = None
+            return None
+        return None if arguments is None else Call(service, api, arguments)
+
+    def keep(self, call: Call) -> None:
+        """Remember a call. One with the same arguments as an earlier one takes its place."""
+        # Comparing large ones would cost the caller more than keeping two that are the same.
+        key = call.service, call.api, call.arguments if len(call.arguments) < COMPARED else object()
+        with self._lock:
+            self._calls.pop(key, None)
+            self._calls[key] = call
+            same = [k for k in self._calls if k[:2] == key[:2]]
+            for oldest in same[: -self._most_calls]:
+                del self._calls[oldest]
+            total = sum(len(c.arguments) for c in self._calls.values())
+            while total > self._most_bytes:
+                total -= len(self._calls.popitem(last=False)[1].arguments)
+
+    def calls(self) -> list[Call]:
+        """What is kept, the oldest first."""
+        with self._lock:
+            return list(self._calls.values())
+
+    def large(self) -> list[tuple[str, str]]:
+        """Services and apis with calls that were not kept because they were too large."""
+        with self._lock:
+            return list(self._large)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._calls.clear()
+            self._large.clear()
+
+
+class RecordedCaller:
+    """A `Caller` (see _rpc/transport.py) around another, whose calls are recorded."""
+
+    def __init__(self, caller: Caller, recording: Recording) -> None:
+        self.service = caller.service
+        self._caller = caller
+        self._recording = recording
+
+    def apis(self) -> tuple[ApiSpec, ...] | None:
+        return self._caller.apis()
+
+    async def learn(self, api: str, context: CallContext) -> ApiSpec:
+        return await self._caller.learn(api, context)
+
+    def learn_sync(self, api: str, context: CallContext) -> ApiSpec:
+        return self._caller.learn_sync(api, context)
+
+    async def call(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
+        with recorded(self._recording, self.service, api, args, kwargs):
+            return await self._caller.call(api, args, kwargs, context)
+
+    async def stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
+        items = self._caller.stream(api, args, kwargs, context)
+        async with contextlib.aclosing(counted(self._recording, self.service, api, args, kwargs, items)) as told:
+            async for item in told:
+                yield item
+
+    def call_sync(self, api: ApiSpec, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
+        __tracebackhide__ = True
+        if api.stream:
+            return self._iterate(api, args, kwargs, context)
+        with recorded(self._recording, self.service, api.name, args, kwargs):
+            return self._caller.call_sync(api, args, kwargs, context)
+
+    def blocks(self, context: CallContext) -> bool:
+        return self._caller.blocks(context)
+
+    def _iterate(self, api: ApiSpec, args: Args, kwargs: Kwargs, context: CallContext) -> Generator[Any, None, None]:
+        __tracebackhide__ = True
+        with (
+            recorded(self._recording, self.service, api.name, args, kwargs) as taken,
+            contextlib.closing(self._caller.call_sync(api, args, kwargs, context)) as items,
+        ):
+            for item in items:
+                taken.count += 1
+                yield item
+
+
+@dataclass(slots=True)
+class Taken:
+    """The items of a stream that have been taken so far."""
+
+    count: int = 0
+
+
+@contextlib.contextmanager
+def recorded(recording: Recording, service: str, api: str, args: Args, kwargs: Kwargs) -> Iterator[Taken]:
+    """Keep the call that is made inside, when it has ended: with an answer, or with an error of the service's own.
+
+    One that was cancelled, took too long, or found no replica is not kept: that says nothing of the service's code.
+    """
+    taken = Taken()
+    call = recording.begin(service, api, args, kwargs)
+    try:
+        yield taken
+    except GeneratorExit:  # whoever took the items has enough of them
+        if call is not None:
+            recording.keep(Call(service, api, call.arguments, taken.count))
+        raise
+    except _OF_THE_MOMENT:
+        raise
+    except Exception:
+        if call is not None:
+            recording.keep(call)
+        raise
+    if call is not None:
+        recording.keep(call)
+
+
+async def counted(
+    recording: Recording, service: str, api: str, args: Args, kwargs: Kwargs, items: AsyncIterator[Any]
+) -> AsyncGenerator[Any, None]:
+    """The items of a stream, whose call is kept when it ends."""
+    with recorded(recording, service, api, args, kwargs) as taken:
+        async with contextlib.aclosing(items) as open_items:  # type: ignore[type-var]  # streams can be closed
+            async for item in open_items:
+                taken.count += 1
+                yield item
+
+
+def encode(value: Any, largest: int) -> bytes | None:
+    """`value` as `wire.codec.loads` reads it; None where it cannot be sent. Raises `TooLarge`: more than `largest`."""
+    draft = _BoundedDraft(largest)
+    try:
+        Pickler(draft, draft, draft.take_buffer).dump(value)
+    except TooLarge:
+        raise
+    except Exception:  # whatever the value's own pickling raises: making the call says it better
+        return None
+    if not draft.buffers and not draft.definitions:
+        return b"".join(map(_bytes, draft.stream))
+    return b"".join(pack(draft.stream, draft.buffers, draft.definitions))
+
+
+def _bytes(part: Any) -> bytes:
+    return bytes(part)
+
+
+class TooLarge(Exception):
+    """More bytes than are kept of one call."""
+
+
+class _BoundedDraft(Draft):
+    """A draft that copies no more than `largest` bytes."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, largest: int) -> None:
+        super().__init__(None, 256 * 1024, set())
+        self._left = largest
+
+    def write(self, data: Any) -> None:
+        self._count(len(data) if type(data) is bytes else memoryview(data).nbytes)
+        super().write(data)
+
+    def take_buffer(self, buffer: Any) -> bool:
+        size = buffer.raw().nbytes
+        if size >= self._threshold:
+            self._count(size)
+        return super().take_buffer(buffer)
+
+    def define(self, cls: type) -> str:
+        found = _defined.get(cls)
+        if found is None:
+            draft = Draft(None, 0, set())
+            draft.define(cls)
+            found = _defined[cls] = draft.definitions
+        self.definitions.update(found)
+        return class_key(cls)
+
+    def _count(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise TooLarge

@@ -1,0 +1,333 @@
+"""The statements that services need, and their order in the script."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from nbcompose._export import diagnostics
+from nbcompose._export.definitions import Course, Quiet, is_import
+from nbcompose._export.known import is_setting
+from nbcompose._export.magics import note, shorten
+from nbcompose._export.needs import Needs, random_otherwise, registered, services_inside, unseeded
+from nbcompose._export.statements import Statement
+from nbcompose._export.values import is_plain
+from nbcompose.errors import ExportRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What a script needs, in an order in which it runs.
+
+    `services` and `entries` are variables, in dependency order; `frozen` are names to be loaded from files beside the
+    script; `notes` say what was dropped and the user should know; `unseeded`, where its values may be others than here.
+    `wanted`: the names for which each statement is there.
+    """
+
+    statements: tuple[Statement, ...]
+    services: tuple[str, ...]
+    entries: tuple[str, ...]
+    frozen: tuple[str, ...]
+    notes: tuple[str, ...]
+    unseeded: tuple[str, ...] = ()
+    wanted: tuple[frozenset[str], ...] = ()
+
+
+def needed(
+    statements: Sequence[Statement],
+    entries: Sequence[str] | None = None,
+    freeze: Collection[str] = (),
+    *,
+    recompute: Collection[str] = (),
+    versions: Mapping[str, str] | None = None,
+    known: Collection[str] = (),
+) -> Slice:
+    """What the entry services need: those that nobody depends on, unless `entries` names others, by variable or as
+    they are registered.
+
+    `freeze`: names whose present values are to be loaded; `recompute`: names that may take long; `versions`: for
+    a service, the label of the run whose class serves; without it, `%services rollback` counts. `known`: the names that
+    are set in a live notebook. Raises `ExportRefused`.
+    """
+    statements = [s for s in statements if s.ran]
+    _check_services(statements)
+    chosen, notes = _chosen(statements, versions)
+    loud = set[Quiet]()
+    while True:
+        course = Course(statements, chosen, freeze, loud)
+        variables = _entries(course, entries)
+        needs = Needs(course, freeze, recompute, known)
+        for variable in variables:
+            needs.take(course.services[variable])
+        _take_settings(course, needs)
+        order = ordered(needs)
+        undone = course.undone(needs.taken) - loud
+        if not undone:
+            break
+        loud |= undone
+    _check_options(needs, freeze, recompute)
+    if reasons := needs.reasons():
+        raise ExportRefused("a script of these services would not do what the notebook does:", reasons)
+    by_index = {index: variable for variable, index in course.services.items()}
+    services = [by_index[i] for i in order if i in by_index]
+    return Slice(
+        statements=tuple(statements[i] for i in order),
+        services=tuple(services),
+        entries=tuple(v for v in services if v in variables) if entries is None else tuple(variables),
+        frozen=tuple(sorted(needs.frozen)),
+        notes=(*notes, *_dropped(course, needs.taken), *random_otherwise(course, needs.taken)),
+        wanted=tuple(frozenset(needs.wanted.get(i, ())) for i in order),
+        unseeded=tuple(unseeded(course, order, needs.wanted)),
+    )
+
+
+def _check_services(statements: Sequence[Statement]) -> None:
+    """A %%service cell whose options are wrong."""
+    cells = [s for s in statements if s.magic.startswith("%%service") and s.cell.current and not s.failed]
+    if cells:
+        raise ExportRefused("these cells do not run:", [f"{s.cell.label}: {s.magic}" for s in cells])
+
+
+def _entries(course: Course, names: Sequence[str] | None) -> list[str]:
+    if not course.services:
+        hidden = [diagnostics.hidden(s, n.name) for s in course.statements for n in services_inside(s)]
+        raise (
+            ExportRefused("there is no service to export:", hidden)
+            if hidden
+            else ExportRefused(
+                "there is no service to export: a service is a class with an @api method, in a cell that begins with "
+                "%%service"
+            )
+        )
+    if names:
+        return list(dict.fromkeys(_variable(course, name) for name in names))
+    below = {v: _below(course, v) for v in course.services}
+    found = [v for v in course.services if not any(v in below[other] for other in course.services if other != v)]
+    if not found:
+        raise ExportRefused(
+            f"{', '.join(course.services)} depend on one another: name the one to be served with --entry NAME"
+        )
+    return found
+
+
+def _variable(course: Course, name: str) -> str:
+    if name in course.services:
+        return name
+    for variable, index in course.services.items():
+        if registered(course.statements[index]) == name:
+            return variable
+    raise ExportRefused(f"no service is called {name!r}; there are: {', '.join(course.services)}")
+
+
+def _below(course: Course, variable: str) -> set[str]:
+    """The services that a service needs."""
+    needs = Needs(course)
+    needs.take(course.services[variable])
+    return {v for v, i in course.services.items() if i in needs.taken and v != variable}
+
+
+def _chosen(statements: Sequence[Statement], versions: Mapping[str, str] | None) -> tuple[dict[str, int], list[str]]:
+    """For services, the statement whose class serves, where that is not the last; and what to say about it."""
+    course = Course(statements)
+    if versions is None:
+        return _rolled_back(course)
+    chosen, notes = dict[str, int](), list[str]()
+    for variable, label in versions.items():
+        runs = [i for i in course.versions(variable) if statements[i].cell.label == label]
+        if not runs:
+            continue
+        chosen[variable] = runs[-1]
+        last = course.versions(variable)[-1]
+        if ast.dump(statements[runs[-1]].node) != ast.dump(statements[last].node):
+            newer = statements[last].cell.label
+            notes.append(f"{variable}: the script has the version that serves, of {label}; {newer} has another")
+    return chosen, notes
+
+
+def _rolled_back(course: Course) -> tuple[dict[str, int], list[str]]:
+    chosen, notes = dict[str, int](), list[str]()
+    variables = {registered(course.statements[i]): v for v, i in course.services.items()}
+    for index, statement in enumerate(course.statements):
+        words = statement.magic.split()
+        if words[:2] != ["%services", "rollback"]:
+            continue
+        for name in words[2:]:
+            runs = [i for i in course.versions(variables.get(name, "")) if i < index and course.is_service(i)]
+            if len(runs) > 1 and runs[-1] == course.versions(variables[name])[-1]:
+                chosen[variables[name]] = runs[-2]
+                notes.append(f"{statement.cell.label}: `{statement.magic}`: the script has the version "
+                             f"of {course.statements[runs[-2]].cell.label}")  # fmt: skip
+    return chosen, notes
+
+
+def _take_settings(course: Course, needs: Needs) -> None:
+    """Environment variables that cells set are those of the services, too; so is what they want of the compiler."""
+    last = max(needs.taken)
+    for index, statement in enumerate(course.statements):
+        sets = _sets_environment(statement.node) or (_is_future(statement.node) and index < last)
+        if sets and statement.cell.current and not statement.failed:
+            needs.take(index)
+
+
+def _is_future(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
+
+
+def _sets_environment(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Assign):
+        return any(ast.unparse(t).startswith(("os.environ[", "environ[")) for t in node.targets)
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        return ast.unparse(node.value.func) in ("os.environ.update", "os.environ.setdefault", "os.putenv")
+    return False
+
+
+def _check_options(needs: Needs, freeze: Iterable[str], recompute: Iterable[str]) -> None:
+    values = sorted(needs.values | needs.frozen)
+    for option, names, known in (("freeze", freeze, needs.frozen), ("recompute", recompute, needs.values)):
+        for name in names:
+            if name not in known:
+                needs.refuse(diagnostics.unneeded(option, name, values), -1)
+    for index in needs.taken:
+        statement = needs.course.statements[index]
+        for name in sorted(needs.course.affects(index) & needs.frozen):
+            others = sorted(needs.wanted.get(index, set()) - needs.frozen)
+            if others:
+                needs.refuse(diagnostics.frozen_beside(name, others, statement), index)
+
+
+def _dropped(course: Course, taken: set[int]) -> list[str]:
+    """What the script is without. Of a cell that ran several times, once."""
+    said: dict[str, None] = {}
+    for index, statement in enumerate(course.statements):
+        if not statement.cell.current or statement.failed or index in taken:
+            continue
+        if statement.magic and note(statement.magic):
+            said[f"{statement.cell.label}: {note(statement.magic)}"] = None
+        elif _sets_process(course, index):
+            said[f"{diagnostics.place(statement)}: `{_code(statement)}` is not part of the script: no service "
+                 "needs what it sets"] = None  # fmt: skip
+    return list(said)
+
+
+def _code(statement: Statement) -> str:
+    return shorten("\n".join(line for line in statement.text.splitlines() if not line.startswith("#")))
+
+
+def _sets_process(course: Course, index: int) -> bool:
+    """`set_seed(0)`, `load_dotenv()`: functions of others that set something, nobody knows where. `sys.path`, too: in
+    a script, imports come first.
+    """
+    node = course.statements[index].node
+    if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
+        return False
+    called = ast.unparse(node.value.func)
+    if called.startswith("sys.path."):
+        return True
+    return is_setting(called) and any(is_import(course.statements[i]) for i in course.find(called, index).by)
+
+
+def ordered(needs: Needs) -> list[int]:
+    """Of a statement that ran several times, once is enough where it makes no difference, and refused where it does.
+
+    Services come last, unless the values that they read at once have others later: then where they ran.
+    """
+    last = _once(needs, _sorted(needs, services_last=True))
+    _refuse_repeated(needs, last[0])
+    if needs.refused or not _tangled(needs, *last):
+        return last[0]
+    as_run = _once(needs, _sorted(needs, services_last=False))
+    for index, name in _tangled(needs, *as_run):
+        needs.refuse(diagnostics.tangled(name, needs.course.statements[index]), index)
+    return as_run[0]
+
+
+def _sorted(needs: Needs, *, services_last: bool) -> list[int]:
+    done: dict[int, None] = {}
+    under_way: set[int] = set()
+
+    def first(indexes: Iterable[int]) -> list[int]:
+        return sorted(indexes, key=lambda i: (_rank(needs, i, services_last), i))
+
+    def emit(index: int) -> None:
+        if index in done or index in under_way:
+            return
+        under_way.add(index)
+        for other in first(needs.after.get(index, set()) | needs.called.get(index, set())):
+            emit(other)
+        done[index] = None
+
+    for index in first(needs.taken):
+        emit(index)
+    return list(done)
+
+
+def _rank(needs: Needs, index: int, services_last: bool) -> int:
+    if is_import(needs.course.statements[index]):
+        return 0
+    return 2 if services_last and needs.course.is_service(index) else 1
+
+
+def _once(needs: Needs, order: list[int]) -> tuple[list[int], dict[int, int]]:
+    """The statements without those that do again what was done, and for each the one that stands for it."""
+    kept: list[int] = []
+    same: dict[int, int] = {}
+    alike: dict[str, list[int]] = {}  # places in `kept` of statements of the same text
+    for index in order:
+        places = alike.setdefault(ast.dump(needs.course.statements[index].node), [])
+        twin = next((kept[n] for n in places if _is_again(needs.course, kept[n], index, kept[n + 1 :])), index)
+        same[index] = twin
+        if twin == index:
+            places.append(len(kept))
+            kept.append(index)
+    return kept, same
+
+
+def _is_again(course: Course, first: int, index: int, between: list[int]) -> bool:
+    """Whether a statement does nothing that the first, which has the same text, has not done already."""
+    one, again = course.statements[first], course.statements[index]
+    if course.is_once(index):
+        return False
+    if one.cell.key != again.cell.key and not is_plain(again):
+        return False
+    involved = course.affects(index) | course.reads(index)
+    kept_by = course.kept_by(index)  # `c = []; d = c; c = []`: the second is another list
+    return not any((involved | kept_by) & course.affects(i) or involved & course.statements[i].deletes for i in between)
+
+
+def _refuse_repeated(needs: Needs, kept: list[int]) -> None:
+    statements = needs.course.statements
+    place = {i: (statements[i].cell.key, statements[i].line, statements[i].node.col_offset) for i in kept}
+    runs = Counter(place[i] for i in kept if needs.course.is_once(i))
+    for index in kept:
+        statement = statements[index]
+        times = runs[place[index]]
+        if times > 1:
+            name = min(needs.course.affects(index))
+            needs.refuse(diagnostics.repeated(name, statement, times), index)
+            runs[place[index]] = 0
+
+
+def _tangled(needs: Needs, kept: list[int], same: dict[int, int]) -> list[tuple[int, str]]:
+    """Reads that would come upon something else than in the notebook: the script is followed as the notebook was."""
+    script = needs.course.rearranged(kept)
+    position = {index: n for n, index in enumerate(kept)}
+    found: list[tuple[int, str]] = []
+    for (index, name), made in needs.found.items():
+        if index in position:
+            have = [kept[p] for p in script.find(name, position[index]).all()]
+            found += [(index, name)] if _differ(needs, index, have, made, same) else []
+    for (index, name), made in needs.found_later.items():
+        have = [kept[p] for p in script.find(name).all()]
+        found += [(index, name)] if _differ(needs, index, have, made, same) else []
+    return found
+
+
+def _differ(needs: Needs, reader: int, have: list[int], wanted: list[int], same: dict[int, int]) -> bool:
+    """Imports come first in a script: among them there is no order."""
+    have = [index for index in have if index != reader]
+    want = list(dict.fromkeys(same[i] for i in wanted))
+    if all(is_import(needs.course.statements[i]) for i in (*have, *want)):
+        return set(have) != set(want)
+    return bool(want) and have != want

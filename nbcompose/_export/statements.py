@@ -1,0 +1,200 @@
+"""The top-level statements of cells, each with the text that a script gets and the names that it has to do with."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nbcompose._export.binding import Names
+from nbcompose._export.cells import Cell
+from nbcompose._export.effects import last
+from nbcompose._export.magics import Plain, magic_in, plain
+from nbcompose._export.names import names_of
+
+# What a script says to those that start it: `#!`, and PEP 723's block.
+_HEAD = re.compile(r"\A#!.*\n|^# /// [a-zA-Z0-9-]+$\n(?:^#(?:| .*)$\n)+?^# ///$\n?", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A top-level statement.
+
+    `text` has the comments above it and no magics; `line` is its first one in the cell, from 1. `later`: names
+    that are read when what it defines is called; `changes`: names whose values it may alter without binding them.
+    `options` are those of the %%service cell that it is a service of. `magic`: where it is a magic or a shell command,
+    or its value comes from one, the text of that; `node` is `pass` and `text` empty where a whole cell is not Python.
+    `decorated`: it is a class with `@service`.
+    """
+
+    cell: Cell
+    text: str
+    node: ast.stmt
+    line: int
+    defines: frozenset[str]
+    reads: frozenset[str]
+    later: frozenset[str]
+    changes: frozenset[str]
+    deletes: frozenset[str]
+    options: Mapping[str, Any] | None
+    magic: str = ""
+    decorated: bool = False
+    names: Names = field(default_factory=Names, compare=False, repr=False)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it may be the one at which its cell failed; those before it did run."""
+        stopped = self.cell.stopped
+        return self.cell.failed and (stopped is None or (self.node.end_lineno or self.line) >= stopped)
+
+    @property
+    def ran(self) -> bool:
+        """Whether its cell got as far as this."""
+        return self.cell.stopped is None or self.line <= self.cell.stopped
+
+
+def statements_of(cells: Iterable[Cell]) -> list[Statement]:
+    """The statements of all cells, in the order in which they run. Cells that are no Python count as one each."""
+    found: list[Statement] = []
+    services = _Services()
+    lazy = sys.version_info >= (3, 14)  # from then on all annotations are evaluated only when asked for
+    for cell in cells:
+        try:
+            parsed = plain(cell.source)
+            tree = ast.parse(parsed.text)
+            names = [names_of(node, lazy_annotations=lazy or any(map(_is_future, tree.body))) for node in tree.body]
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            found.append(_foreign(cell, f"{cell.source.strip()} ({_why(error)})"))
+            continue
+        if parsed.foreign:
+            found.append(_foreign(cell, parsed.foreign))
+            continue
+        lazy = lazy or any(_is_future(s) for s in tree.body)
+        texts = list(_texts(parsed.text, tree.body))
+        for node, text, own in zip(tree.body, texts, names, strict=True):
+            options = parsed.options if services.take(node, parsed, tree) else None
+            statement = _statement(cell, text, node, options, own)
+            found.append(replace(statement, decorated=services.decorate(node)))
+    return found
+
+
+def _statement(cell: Cell, text: str, node: ast.stmt, options: Mapping[str, Any] | None, names: Names) -> Statement:
+    first = min(d.lineno for d in [*getattr(node, "decorator_list", []), node])
+    value = getattr(node, "value", None)
+    return Statement(
+        cell=cell,
+        text=text,
+        node=node,
+        line=first,
+        defines=frozenset(names.defines),
+        reads=frozenset(names.reads),
+        later=frozenset(names.later | names.soft),
+        changes=frozenset(names.changes),
+        deletes=frozenset(names.deletes),
+        options=options,
+        magic=magic_in(value),
+        names=names,
+    )
+
+
+def _foreign(cell: Cell, what: str) -> Statement:
+    what = what.encode(errors="backslashreplace").decode()  # halves of characters cannot be printed
+    node = ast.Pass(lineno=1, col_offset=0, end_lineno=1, end_col_offset=0)
+    nothing = frozenset[str]()
+    return Statement(cell, "", node, 1, nothing, nothing, nothing, nothing, nothing, None, what)
+
+
+def _why(error: Exception) -> str:
+    """Why a cell is no Python that can be read."""
+    if isinstance(error, SyntaxError):
+        return error.msg
+    if isinstance(error, RecursionError | MemoryError):
+        return "an expression in it is nested too deeply: write it in several"
+    return str(error)  # null bytes, or halves of characters
+
+
+def _is_future(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.ImportFrom)
+        and node.module == "__future__"
+        and any(a.name == "annotations" for a in node.names)
+    )
+
+
+class _Services:
+    """Which classes become services: those with an api of their own or of a base, or with `@service`."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, bool] = {}  # classes of the notebook
+        self._apis, self._decorators = {"api"}, {"service"}  # what the notebook calls them
+
+    def take(self, node: ast.stmt, cell: Plain, tree: ast.Module) -> bool:
+        """Whether a statement is a service of its %%service cell."""
+        if isinstance(node, ast.ImportFrom) and node.module == "nbcompose":
+            self._apis.update(a.asname or a.name for a in node.names if a.name == "api")
+            self._decorators.update(a.asname or a.name for a in node.names if a.name == "service")
+        if not isinstance(node, ast.ClassDef):
+            return False
+        bases = [last(b) for b in node.bases]
+        is_one = has_api(node, self._apis) or self.decorate(node) or any(self._known.get(b, False) for b in bases)
+        if cell.options is not None and not is_one and sum(isinstance(s, ast.ClassDef) for s in tree.body) == 1:
+            is_one = any(b not in self._known for b in bases)  # the api can only come from an imported base
+        self._known[node.name] = is_one
+        return is_one and cell.options is not None
+
+    def decorate(self, node: ast.stmt) -> bool:
+        """Whether a statement is a class with `@service` on it."""
+        return isinstance(node, ast.ClassDef) and _has(node.decorator_list, self._decorators)
+
+
+def has_api(node: ast.ClassDef, names: Collection[str] = ("api",)) -> bool:
+    """Whether the class has a method with `@api`."""
+    methods = (n for n in ast.walk(node) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+    return any(_has(method.decorator_list, names) for method in methods)
+
+
+def _has(decorators: list[ast.expr], names: Collection[str]) -> bool:
+    return any(last(d.func if isinstance(d, ast.Call) else d) in names for d in decorators)
+
+
+def _texts(source: str, nodes: list[ast.stmt]) -> Iterator[str]:
+    """Each statement as it stands in the source, with what is commented above it and behind it."""
+    source = _HEAD.sub(lambda m: "\n" * m[0].count("\n"), source)
+    lines = re.split(r"\r\n|\r|\n", source)  # as Python counts them: `splitlines` knows more ends of lines
+    done = 0  # lines that belong to statements before
+    for index, node in enumerate(nodes):
+        first = min(d.lineno for d in [*getattr(node, "decorator_list", []), node]) - 1
+        end = node.end_lineno or first + 1
+        above = lines[done:first]
+        body = lines[first:end]
+        shares_end = index + 1 < len(nodes) and nodes[index + 1].lineno == end
+        if shares_end or _behind(body[-1], node).startswith(";"):
+            comment = "" if shares_end else _behind(body[-1], node).lstrip("; ")
+            body[-1] = f"{_cut(body[-1], None, node.end_col_offset)}{'  ' if comment else ''}{comment}"
+        if index and nodes[index - 1].end_lineno == first + 1:
+            body[0] = _cut(body[0], node.col_offset, None)
+        yield "\n".join([*_comments(above, glued=index > 0), *body])
+        done = end
+
+
+def _behind(line: str, node: ast.stmt) -> str:
+    return _cut(line, node.end_col_offset, None).strip()
+
+
+def _cut(line: str, start: int | None, end: int | None) -> str:
+    """Columns of the syntax tree count bytes."""
+    return line.encode()[start:end].decode()
+
+
+def _comments(lines: list[str], glued: bool) -> list[str]:
+    """The comments above a statement; not one that stands right below the statement before, and apart from this."""
+    lines = [line.rstrip() for line in lines]
+    if glued and "" in lines:
+        lines = lines[lines.index("") :]
+    kept = [line for line in lines if not line or line.startswith("#")]
+    while kept and not kept[0]:
+        kept.pop(0)
+    return kept if any(kept) else []

@@ -1,0 +1,5 @@
+"""What this machine and this process have: memory, devices, the environment, forks, threads."""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,0 +1,252 @@
+"""Which devices there are, and which of them a service gets. Applying the answer is left to whoever starts replicas.
+
+Runs in the supervisor's process: GPUs are counted with NVML, so no CUDA context is opened and torch is not imported.
+`apply_threads` and `device` are for the replica.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import psutil
+import pynvml
+import threadpoolctl
+
+from nbcompose._host import memory
+from nbcompose._spec import ServiceSpec
+from nbcompose.errors import DeviceError
+
+# Says to `device()`, inside a replica, what to put a model on.
+DEVICE_VARIABLE = "NBCOMPOSE_DEVICE"
+
+# Read by the libraries when they are imported; what is loaded already is told by `apply_threads`.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One GPU (or one slice of it, when it is a MIG device). `free` and `total` are bytes of its memory.
+
+    `index` is the number that `nvidia-smi` shows, which is that of the PCI bus; a MIG slice has its parent's.
+    """
+
+    index: int
+    uuid: str
+    name: str
+    free: int
+    total: int
+
+    @property
+    def selector(self) -> str:
+        """What CUDA_VISIBLE_DEVICES calls it. Some libraries read that as numbers: ids only where there is none."""
+        return self.uuid if self.uuid.startswith("MIG-") else str(self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one replica runs.
+
+    `device` is for people: "cpu", "mps", "cuda:1", "cuda:0,1". `env` must be in the replica's environment before
+    anything touches CUDA. `gpus` are the selectors of those that it may use. `torch_threads`: for `apply_threads`;
+    None: leave the libraries' own choice. `note`: what the card should say about it, or "".
+    """
+
+    device: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    gpus: tuple[str, ...] = ()
+    torch_threads: int | None = None
+    note: str = ""
+
+
+def discover() -> tuple[Device, ...]:
+    """The GPUs that this process may use, in PCI bus order. Never raises: without a driver there are none.
+
+    An inherited CUDA_VISIBLE_DEVICES is obeyed; its numbers are taken in PCI bus order.
+    """
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        everything = [d for i in range(pynvml.nvmlDeviceGetCount()) for d in _cards(i)]
+    except pynvml.NVMLError:
+        return ()
+    finally:
+        pynvml.nvmlShutdown()
+    return visible(everything, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _cards(index: int) -> list[Device]:
+    """GPU `index`, or its slices when it is cut into some; empty when it does not answer (it fell off the bus)."""
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        slices = _slices(handle)
+        return [_read(index, h) for h in slices or [handle]]
+    except pynvml.NVMLError:
+        return []
+
+
+def _slices(handle: object) -> list[object]:
+    """The MIG devices of a GPU; once it has some, CUDA cannot use it as a whole."""
+    found: list[object] = []
+    try:
+        if pynvml.nvmlDeviceGetMigMode(handle)[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
+            return found
+        for i in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+            found.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, i))
+    except pynvml.NVMLError:
+        pass  # no MIG on this model, or no slice in this place
+    return found
+
+
+def _read(index: int, handle: object) -> Device:
+    try:
+        info = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        free, total = int(info.free), int(info.total)
+    except pynvml.NVMLError_NotSupported:
+        # A GPU without memory of its own uses the host's.
+        host = psutil.virtual_memory()
+        free, total = int(host.available), int(host.total)
+    return Device(index, str(pynvml.nvmlDeviceGetUUID(handle)), str(pynvml.nvmlDeviceGetName(handle)), free, total)
+
+
+def visible(devices: Sequence[Device], variable: str | None) -> tuple[Device, ...]:
+    """Those of `devices` that CUDA_VISIBLE_DEVICES=`variable` leaves; all of them when it is None (unset).
+
+    As CUDA reads it: numbers, or ids that may be cut short, up to the first that matches no device.
+    https://docs.nvidia.com/cuda/cuda-c-programming-guide/#cuda-environment-variables
+    """
+    if variable is None:
+        return tuple(devices)
+    kept: set[Device] = set()
+    for entry in (e.strip() for e in variable.split(",")):
+        if entry.isdigit():
+            matches = [d for d in devices if d.index == int(entry)][:1]
+        else:
+            matches = [d for d in devices if entry.startswith(("GPU-", "MIG-")) and d.uuid.startswith(entry)]
+        if len(matches) != 1:
+            break
+        kept.update(matches)
+    return tuple(d for d in devices if d in kept)
+
+
+def is_for_host(spec: ServiceSpec) -> bool:
+    """Whether a service runs on the CPU, whatever else there is: `place` needs to know of no device then."""
+    return spec.device == "cpu" or (spec.device is None and spec.resources.gpu == 0)
+
+
+def place(
+    spec: ServiceSpec, available: Sequence[Device] = (), busy: Mapping[str, int] = MappingProxyType({})
+) -> Placement:
+    """Decide where one replica of `spec` runs, given the devices of `discover()`.
+
+    `busy` says how many bytes of a device (by its selector) are promised to replicas that have not taken them yet; one
+    byte for each replica that is starting is enough to spread replicas over equal devices.
+
+    `device=` is an order: raises DeviceError, which lists what there is, when it cannot be obeyed.
+    `resources={"gpu": n}` is a wish: with fewer GPUs the replica gets those, without any the CPU, and a note says so.
+    """
+    wanted = spec.device
+    count = spec.resources.gpu
+    if is_for_host(spec):
+        return _on_host("cpu", spec)
+    if wanted == "mps" or (wanted is None and not available and _has_mps()):
+        if not _has_mps():
+            raise DeviceError(_no_such_device(spec, available))
+        return _on_host("mps", spec)
+    if wanted is None and not available:
+        return _on_host("cpu", spec, note="no GPU here: runs on the CPU")
+    by_room = sorted(available, key=lambda d: (busy.get(d.selector, 0) - d.free, d.index))
+    if wanted is None or wanted == "cuda":
+        chosen = by_room[: max(count, 1)]
+    else:
+        chosen = [d for d in by_room if wanted == f"cuda:{d.index}"][:1]
+    if not chosen:
+        raise DeviceError(_no_such_device(spec, available))
+    return _on_gpus(sorted(chosen, key=lambda d: d.index), spec)
+
+
+def _on_host(device: str, spec: ServiceSpec, note: str = "") -> Placement:
+    return Placement(device, {"CUDA_VISIBLE_DEVICES": "", DEVICE_VARIABLE: device}, (), _threads(spec), note)
+
+
+def _on_gpus(chosen: Sequence[Device], spec: ServiceSpec) -> Placement:
+    gpus = tuple(d.selector for d in chosen)
+    env = {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": ",".join(gpus),
+        DEVICE_VARIABLE: "cuda:0",  # the others are hidden, so CUDA counts from the chosen one
+    }
+    asked = spec.resources.gpu
+    short = len(chosen) < asked and spec.device in (None, "cuda")
+    note = f"asks for {asked} GPUs and gets {len(chosen)}: there are no more" if short else ""
+    return Placement("cuda:" + ",".join(str(d.index) for d in chosen), env, gpus, _threads(spec), note)
+
+
+def _no_such_device(spec: ServiceSpec, available: Sequence[Device]) -> str:
+    there = ["cpu", *(["mps"] if _has_mps() else []), *(f"cuda:{d.index} ({d.name})" for d in available)]
+    message = f"{spec.name}: there is no device {spec.device!r} here. There is: {', '.join(there)}"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hidden is not None:
+        message += f" (CUDA_VISIBLE_DEVICES={hidden!r} may hide others)"
+    return f'{message}. resources={{"gpu": 1}} takes a GPU where there is one and the CPU elsewhere'
+
+
+def _has_mps() -> bool:
+    """Whether this is a Mac whose GPU torch can use."""
+    return sys.platform == "darwin" and platform.machine() == "arm64"
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use: its affinity, within the control group's quota. At least 1."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    quota = memory.cpu_quota()
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def _threads(spec: ServiceSpec) -> int | None:
+    if spec.resources.cpu is not None:
+        return max(1, min(math.ceil(spec.resources.cpu), usable_cores()))
+    # Libraries look at the affinity but not at the quota: in a small container on a large host they would start a
+    # thread for each core of the host.
+    return usable_cores() if memory.cpu_quota() is not None else None
+
+
+def device() -> str:
+    """What to put a model on: "cuda:0", "mps" or "cpu".
+
+    Inside a replica, the device that the service was given. Elsewhere a guess: the first GPU that this process may
+    use, if there is one. Does not import torch.
+    """
+    given = os.environ.get(DEVICE_VARIABLE)
+    if given:
+        return given
+    if discover():
+        return "cuda:0"
+    return "mps" if _has_mps() else "cpu"
+
+
+def apply_threads(n: int) -> None:
+    """In a replica: compute with `n` threads, whatever is loaded already and whatever comes later.
+
+    OpenMP keeps its limit for each thread that calls it, so a worker thread calls this again for itself.
+    """
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = str(n)
+    # OMP_NUM_THREADS is read at import, too late for what the zygote has imported.
+    threadpoolctl.threadpool_limits(limits=n)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(n)

@@ -1,0 +1,164 @@
+"""How much memory is free within the control groups' limits, how much a process uses, whether a service fits; CPU
+quotas.
+
+Reads both versions of the kernel's interface (https://docs.kernel.org/admin-guide/cgroup-v2.html and
+https://docs.kernel.org/admin-guide/cgroup-v1/memory.html). A limit of a parent group counts as much as one's own, so
+every level up to the mount is looked at. Where there are no control groups (macOS), nothing is limited.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from nbcompose._spec import ServiceSpec
+from nbcompose.errors import MemoryShortage
+
+_PROC = Path("/proc/self/cgroup")
+_MOUNT = Path("/sys/fs/cgroup")
+
+# Version 1 says "no limit" with the largest multiple of a page; nothing real comes near.
+_NO_LIMIT = 1 << 62
+
+
+def cpu_quota(proc: Path = _PROC, mount: Path = _MOUNT) -> float | None:
+    """CPU cores that this process may keep busy; None: no quota."""
+    quotas = [q for folder in _folders("cpu", proc, mount) if (q := _cores(folder)) is not None]
+    return min(quotas, default=None)
+
+
+def memory_left(proc: Path = _PROC, mount: Path = _MOUNT) -> int | None:
+    """Bytes until the nearest memory limit, possibly negative; None: no limit.
+
+    File pages that the kernel can drop at once (`inactive_file`) count as free: after reading a model from disk they
+    are most of what a group "uses".
+    """
+    rooms = [r for folder in _folders("memory", proc, mount) if (r := _room(folder)) is not None]
+    return min(rooms, default=None)
+
+
+def _folders(controller: str, proc: Path, mount: Path) -> Iterator[Path]:
+    """The folders of this process's group and of the groups above it, in every hierarchy that has `controller`."""
+    for line in _read(proc).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        base = mount / controller if controllers else mount
+        # In a container the path may name the host's tree ("/../.."), of which only the mount is visible.
+        parts = () if ".." in path else Path(path.strip("/")).parts
+        for depth in range(len(parts), -1, -1):
+            yield base.joinpath(*parts[:depth])
+
+
+def _cores(folder: Path) -> float | None:
+    quota, _, period = _read(folder / "cpu.max").strip().partition(" ")
+    if not quota:
+        quota, period = _read(folder / "cpu.cfs_quota_us").strip(), _read(folder / "cpu.cfs_period_us").strip()
+    if not quota.isdigit() or not period.isdigit() or int(period) == 0:
+        return None  # "max", "-1", or no such file
+    return int(quota) / int(period)
+
+
+def _room(folder: Path) -> int | None:
+    limit, used, droppable = "memory.max", "memory.current", "inactive_file"
+    if not (folder / limit).exists():
+        limit, used, droppable = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+    ceiling = _read(folder / limit).strip()
+    usage = _read(folder / used).strip()
+    if not ceiling.isdigit() or not usage.isdigit() or int(ceiling) >= _NO_LIMIT:
+        return None
+    stat = dict(line.split(" ", 1) for line in _read(folder / "memory.stat").splitlines() if " " in line)
+    return int(ceiling) - int(usage) + int(stat.get(droppable, "0"))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+# Kubernetes' and BentoML's meaning: "Gi" is 1024 to a power, "G" is 1000.
+_FACTORS = {
+    "": 1,
+    **{unit: 1000**power for power, unit in enumerate("kmgt", 1)},
+    **{f"{unit}i": 1024**power for power, unit in enumerate("kmgt", 1)},
+}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]i?)b?|b)?\s*", re.IGNORECASE)
+
+
+def parse(size: str | int) -> int:
+    """Bytes of a size such as "4GiB", "4Gi", "512MB", "2G" or a plain number of bytes.
+
+    Raises ValueError, with the accepted forms, for anything else and for zero.
+    """
+    count = 0
+    if isinstance(size, int) and not isinstance(size, bool):
+        count = size
+    elif isinstance(size, str) and (match := _SIZE.fullmatch(size)):
+        count = int(float(match[1]) * _FACTORS[(match[2] or "").lower()])
+    if count <= 0:
+        raise ValueError(
+            f"{size!r} is not an amount of memory: write a number of bytes, or a number with KiB, MiB, GiB, TiB "
+            "(1024 to a power; Ki, Mi, Gi, Ti mean the same) or KB, MB, GB, TB (1000 to a power; or K, M, G, T), "
+            'for example "4GiB"'
+        )
+    return count
+
+
+def human(count: int) -> str:
+    """A number of bytes as people read it: "512 B", "80.0 MiB", "5.1 GiB"."""
+    if abs(count) < 1024:
+        return f"{count} B"
+    size = float(count)
+    for unit in ("KiB", "MiB", "GiB"):
+        size /= 1024
+        if abs(size) < 1023.95:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1024:.1f} TiB"
+
+
+def available() -> int:
+    """Bytes that a new process of ours may use: what the machine has free, within the control group's limit."""
+    free = int(psutil.virtual_memory().available)
+    room = memory_left()
+    return free if room is None else max(0, min(free, room))
+
+
+def check(spec: ServiceSpec) -> str | None:
+    """A warning when one replica of `spec` asks for more memory than is free; None when it fits or asks for none.
+
+    Raises MemoryShortage instead when the service is strict.
+    """
+    asked = spec.resources.memory
+    if asked is None or asked <= (free := available()):
+        return None
+    shortage = f"asks for {human(asked)}, {human(free)} is free"
+    if spec.strict:
+        raise MemoryShortage(
+            f"{spec.name} {shortage}. Stop a service that is not needed (%services stop NAME), ask for less memory, "
+            "or leave out --strict to start it all the same"
+        )
+    return shortage
+
+
+def usage(pid: int) -> int:
+    """Bytes of memory that process `pid` accounts for; 0 when it is gone.
+
+    Its proportional share (PSS) where that may be read, so that pages shared with the zygote are counted once;
+    otherwise its resident set.
+    """
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("Pss:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # not Linux, or not ours to read
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0

@@ -1,0 +1,180 @@
+"""The options of the magics: text in, checked values out. `?` shows the help that is written here."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic_arguments import MagicArgumentParser
+
+from nbcompose._service import add_service_arguments, read_options
+from nbcompose._service import service_options as decorator_options
+from nbcompose._spec import ServiceSpec
+from nbcompose.errors import DeclarationError
+
+SERVICE_HELP = """Run each class with an @api method in this cell as a server.
+
+The cell's code runs in the notebook as usual; then each class that it defines, and that has an api, gets processes of
+its own (replicas), and its name stands for the running service: `Answer.ask(...)`, `await Answer.to_async.ask(...)`.
+A service that depends on one that does not run yet waits for it, and the notebook goes on.
+
+Running the cell again does what the change calls for: nothing where nothing has changed; new code for the replicas that
+run, which keep what they have loaded, where only methods have; new replicas otherwise, which take over when they are
+ready. If that fails, the version before serves on. Those that depend on the service are not restarted.
+
+Options here override those of `@service`."""
+
+SERVICES_HELP = """Show the services of this notebook, or do something with some of them.
+
+    %services                  the table
+    %services --live           the table with calls, median time, memory
+    %services stop NAME ...    stop services (or --all)
+    %services restart NAME     start new replicas of the same code, e.g. when weights on disk have changed
+    %services refresh [NAME]   bring stale services up to date with the notebook's functions and values
+    %services rollback NAME    have the version before serve again
+    %services logs NAME        what its replicas wrote last (-n LINES)
+    %services scale NAME N     have N replicas"""
+
+GRAPH_HELP = """Show the services of this notebook, and which calls which, as a live picture.
+
+    %graph          all services
+    %graph NAME     a service and everything below it
+    %graph --live   in VS Code or Colab, whose pages the picture cannot become live in
+
+The picture changes with its services. Running the cell again shows it as it is then."""
+
+EXPORT_HELP = """Write the services of this notebook as one script, which serves them without Jupyter.
+
+    %export app.py                      all services that run, with what they need of the notebook's cells
+    %export app.py --entry Answer       only Answer, and what is below it
+    %export app.py --freeze passages    with the present value of a name, in a file beside the script
+    %export app.py --check              also start the script, make the calls that were made here, and compare
+
+The check runs the script's services beside those of the notebook, so it takes as much memory again while it lasts. It
+makes the last five different calls of each api again, to both; %config NbcomposeMagics.record_calls = False keeps none.
+
+What no cell explains is refused: a name that was set by a cell which has been edited since, or by one that ran for more
+than a minute. The message says which, and what can be done about it."""
+
+
+class _Parser(MagicArgumentParser):  # type: ignore[misc]  # IPython's imports are not followed
+    """Options are written in full: an abbreviation would change its meaning with the next option that is added."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.allow_abbrev = False
+
+    def parse_argstring(self, argstring: str, *, partial: bool = False) -> Any:
+        """Quotes are those of a shell: IPython's own splitting would leave them in the values."""
+        try:
+            words = shlex.split(argstring)
+        except ValueError as error:
+            raise UsageError(f"{argstring}: {error}") from None
+        return self.parse_known_args(words) if partial else self.parse_args(words)
+
+
+def service_parser() -> MagicArgumentParser:
+    parser = _Parser("%service", description=SERVICE_HELP)
+    add_service_arguments(parser)
+    return parser
+
+
+def services_parser() -> MagicArgumentParser:
+    parser = _Parser("services", description=SERVICES_HELP)
+    parser.add_argument("--live", action="store_true", help="also numbers that change: calls, median time, memory")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", prog="%services", parser_class=_Parser)
+    stop = actions.add_parser("stop")
+    stop.add_argument("names", nargs="*", metavar="NAME")
+    stop.add_argument("--all", action="store_true")
+    restart = actions.add_parser("restart")
+    restart.add_argument("names", nargs="+", metavar="NAME")
+    refresh = actions.add_parser("refresh")
+    refresh.add_argument("names", nargs="*", metavar="NAME")
+    rollback = actions.add_parser("rollback")
+    rollback.add_argument("names", nargs="+", metavar="NAME")
+    logs = actions.add_parser("logs")
+    logs.add_argument("name", metavar="NAME")
+    logs.add_argument("-n", "--lines", type=_count, default=100, metavar="LINES")
+    scale = actions.add_parser("scale")
+    scale.add_argument("name", metavar="NAME")
+    scale.add_argument("replicas", type=_count, metavar="N")
+    return parser
+
+
+def graph_parser() -> MagicArgumentParser:
+    parser = _Parser("graph", description=GRAPH_HELP)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a service: only what is below it is shown")
+    live = "show the widget itself, where the picture is not live; a saved notebook does not keep it"
+    parser.add_argument("--live", action="store_true", help=live)
+    return parser
+
+
+def export_parser() -> MagicArgumentParser:
+    parser = _Parser("export", description=EXPORT_HELP)
+    add = parser.add_argument
+    add("file", metavar="FILE", help="the script, e.g. app.py")
+    add(
+        "--entry", metavar="NAME", action="append", default=[], help="a service to be served over HTTP; may be repeated"
+    )
+    add(
+        "--freeze",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="store the present value of a name in a file beside the script, and load it there; may be repeated",
+    )
+    add(
+        "--recompute",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="have the script work out a name that took long here; may be repeated",
+    )
+    add("--docker", action="store_true", help="also write a Dockerfile and a .dockerignore")
+    add(
+        "--check",
+        action="store_true",
+        help="start the script, and compare its answers to the calls that were made here",
+    )
+    add("--force", action="store_true", help="overwrite files that nbcompose has not written")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def service_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The given options in the form of `@service`'s. Raises `UsageError` with all that is wrong."""
+    with _mistakes_of_use():
+        return decorator_options(args)
+
+
+@contextmanager
+def _mistakes_of_use() -> Iterator[None]:
+    try:
+        yield
+    except DeclarationError as error:
+        raise UsageError("; ".join(m.message for m in error.mistakes)) from None
+
+
+def override(spec: ServiceSpec, options: Mapping[str, Any]) -> ServiceSpec:
+    """`spec` with these options (see `service_options`) in place of its own."""
+    with _mistakes_of_use():
+        fields = read_options(options)
+    changes: dict[str, Any] = {}
+    for option in options:
+        value = fields[option]
+        if option == "envs":
+            value = {**spec.envs, **value}
+        elif isinstance(options[option], dict):
+            value = replace(getattr(spec, option), **{part: getattr(value, part) for part in options[option]})
+        changes[option] = value
+    return replace(spec, **changes)

@@ -1,0 +1,150 @@
+"""Calls from the notebook: shown without nbcompose's own frames; example calls in Python and curl."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Generator, Iterator
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbcompose._control import Registry
+from nbcompose._export.check import RecordedCaller, Recording
+from nbcompose._notebook.tracebacks import from_the_caller
+from nbcompose._rpc import Args, Caller, Kwargs, Proxy
+from nbcompose._spec import ApiSpec, ParamSpec
+from nbcompose._tracing import CallContext
+from nbcompose.errors import UnknownService
+
+_LITERALS: dict[str, Any] = {"str": "...", "int": 1, "float": 0.5, "bool": True, "dict": {}, "list": []}
+
+
+# Results that are files, which no terminal shows, by the last part of their names.
+_FILES = {"Image", "Path", "PosixPath", "bytes", "bytearray"}
+
+
+def python_call(variable: str, api: ApiSpec) -> str:
+    """E.g. `Answer.ask("...")`; for an api that yields, a loop over it."""
+    arguments = []
+    for p in _needed(api):
+        value = _value(p)
+        text = "..." if value is None else json.dumps(value) if value is not True else "True"
+        arguments.append(f"{p.name}={text}" if p.kind == "keyword_only" else text)
+    call = f"{variable}.{api.name}({', '.join(arguments)})"
+    return f"for item in {call}: print(item)" if api.stream else call
+
+
+def curl_call(variable: str, api: ApiSpec) -> str:
+    """A cell's line that calls the api over HTTP. IPython fills in the address and the token when it runs."""
+    body = json.dumps({p.name: "..." if (value := _value(p)) is None else value for p in _needed(api)})
+    braces = body.replace("{", "{{").replace("}", "}}")  # single ones are IPython's
+    saves = api.returns.removesuffix(" | None").rpartition(".")[2] in _FILES
+    flags = " -N" if api.stream else " -o answer" if saves else ""
+    return (
+        f'!curl -s{flags} {{{variable}.url}}{api.route} -H "Authorization: Bearer {{{variable}.token}}"'
+        f" -H \"Content-Type: application/json\" -d '{braces}'"
+    )
+
+
+def _needed(api: ApiSpec) -> list[ParamSpec]:
+    return [p for p in api.params if p.required]
+
+
+def _value(p: ParamSpec) -> Any:
+    """A value of the parameter's type where that is plain; None where somebody has to think."""
+    annotation = p.text.partition(":")[2].strip()
+    if annotation.startswith("list[") and annotation.endswith("]"):
+        inner = _LITERALS.get(annotation[5:-1])
+        return None if inner is None else [inner]
+    return _LITERALS.get(annotation.partition("[")[0])
+
+
+class Handle:
+    """A running service as the notebook calls it: its apis, and where it answers over HTTP.
+
+    Raises `UnknownService`, with the way to start it.
+    """
+
+    def __init__(self, registry: Registry, name: str, shell: InteractiveShell, recording: Recording) -> None:
+        if name not in registry.names():
+            known = ", ".join(registry.names()) or "none"
+            raise from_the_caller(
+                UnknownService(
+                    f"{name} does not run: run the cell that defines it, with %%service in its first line. "
+                    f"Running: {known}"
+                ),
+                shell,
+            )
+        self._registry = registry
+        self._name = name
+        self._proxy = Proxy(NotebookCaller(RecordedCaller(registry.caller(name), recording), shell))
+
+    @property
+    def to_async(self) -> Any:
+        return self._proxy.to_async
+
+    @property
+    def to_sync(self) -> Any:
+        return self._proxy.to_sync
+
+    @property
+    def url(self) -> str:
+        return self._registry.url(self._name)
+
+    @property
+    def token(self) -> str:
+        return self._registry.token(self._name) or ""
+
+    def __getattr__(self, api: str) -> Any:
+        return getattr(self._proxy, api)
+
+
+class NotebookCaller:
+    """A `Caller` (see transport.py) around another."""
+
+    def __init__(self, caller: Caller, shell: InteractiveShell) -> None:
+        self.service = caller.service
+        self._caller = caller
+        self._shell = shell
+
+    def apis(self) -> tuple[ApiSpec, ...] | None:
+        return self._caller.apis()
+
+    async def learn(self, api: str, context: CallContext) -> ApiSpec:
+        with self._briefly():
+            return await self._caller.learn(api, context)
+
+    def learn_sync(self, api: str, context: CallContext) -> ApiSpec:
+        with self._briefly():
+            return self._caller.learn_sync(api, context)
+
+    async def call(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
+        with self._briefly():
+            return await self._caller.call(api, args, kwargs, context)
+
+    async def stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
+        with self._briefly():
+            async with contextlib.aclosing(self._caller.stream(api, args, kwargs, context)) as items:
+                async for item in items:
+                    yield item
+
+    def call_sync(self, api: ApiSpec, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
+        with self._briefly():
+            result = self._caller.call_sync(api, args, kwargs, context)
+        return self._iterate(result) if api.stream else result
+
+    def blocks(self, context: CallContext) -> bool:
+        return self._caller.blocks(context)
+
+    def _iterate(self, items: Generator[Any, None, None]) -> Generator[Any, None, None]:
+        with self._briefly():
+            yield from items
+
+    @contextlib.contextmanager
+    def _briefly(self) -> Iterator[None]:
+        try:
+            yield
+        except (Exception, KeyboardInterrupt, asyncio.CancelledError) as error:
+            raise from_the_caller(error, self._shell)  # noqa: B904  it is the same error

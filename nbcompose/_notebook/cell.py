@@ -1,0 +1,145 @@
+"""The body of a %%service cell: run as an ordinary cell, and the classes that it defines. What becomes of them is
+deploy.py's.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import CodeType, FrameType
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbcompose._ipython_adapter import cell_numbers, show_as, syntax_error_lines
+from nbcompose._notebook.tracebacks import from_frame
+from nbcompose._service import API, Service
+from nbcompose.errors import NbcomposeError
+
+
+class CellSyntaxError(NbcomposeError):
+    """A syntax error in the body of a cell, shown as IPython shows one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Defined:
+    """A class that the cell made, and the variable that holds it: bare, or decorated with `@service`."""
+
+    variable: str
+    value: type[Any] | Service
+
+
+def run(shell: InteractiveShell, line: str, body: str) -> list[Defined]:
+    """Run the body in the notebook's namespace; returns the services' classes among those that it defines, in order.
+
+    Raises `CellSyntaxError`, `UsageError` for what a %%service cell cannot do, and what the body itself raises.
+    """
+    tree, code = _compile(shell, line, body)
+    before = dict(shell.user_ns)
+    _execute(shell, code)
+    after = shell.user_ns
+    names = list(dict.fromkeys(_class_names(tree.body)))
+    made = [Defined(n, after[n]) for n in names if n in after and after[n] is not before.get(n)]
+    services = [d for d in made if _is_service(d.value)]
+    _check(services, tree)
+    return services
+
+
+def _compile(shell: InteractiveShell, line: str, body: str) -> tuple[ast.Module, CodeType]:
+    raw = f"%%service {line}".rstrip() + f"\n{body}"
+    name = ""
+    try:
+        # As many lines above as in the cell: the magic's own, and empty ones, which IPython's transformers drop.
+        above = 1 + next((i for i, text in enumerate(body.splitlines()) if text.strip()), 0)
+        source = "\n" * above + shell.transform_cell(body)
+        name = shell.compile.cache(source, number_of(shell), raw_code=raw)
+        tree = shell.transform_ast(shell.compile.ast_parse(source, filename=name))
+        try:
+            return tree, shell.compile(tree, name, "exec")
+        except SyntaxError:
+            if _awaits(shell, tree, name):
+                raise UsageError(
+                    "a %%service cell cannot `await` outside of a method: it ends before the notebook's event loop "
+                    "goes on. Put that line in a cell of its own"
+                ) from None
+            raise
+    except SyntaxError as error:
+        raise _syntax_error(shell, error) from None
+
+
+def number_of(shell: InteractiveShell) -> int:
+    """The number of the cell that runs. (Some versions of IPython count on before it has ended.)"""
+    numbers = cell_numbers(shell)
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_filename in numbers:
+            return numbers[frame.f_code.co_filename]
+        frame = frame.f_back
+    return int(shell.execution_count)
+
+
+def _awaits(shell: InteractiveShell, tree: ast.Module, name: str) -> bool:
+    """Whether the code would be fine if it were that of a coroutine."""
+    try:
+        with shell.compile.extra_flags(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT):
+            code: CodeType = shell.compile(tree, name, "exec")
+    except SyntaxError:
+        return False
+    return bool(code.co_flags & inspect.CO_COROUTINE)
+
+
+def _syntax_error(shell: InteractiveShell, error: SyntaxError) -> CellSyntaxError:
+    # Of an exception that is a SyntaxError IPython shows the frames of the machinery too.
+    shown = CellSyntaxError(str(error))
+    lines = syntax_error_lines(shell, error)
+    show_as(shown, lambda: lines)
+    return shown
+
+
+def _execute(shell: InteractiveShell, code: CodeType) -> None:
+    try:
+        exec(code, shell.user_global_ns, shell.user_ns)
+    except BaseException as error:
+        own = error.__traceback__.tb_next if error.__traceback__ is not None else None
+        raise from_frame(error, own, shell)  # noqa: B904  it is the same error
+
+
+def _class_names(statements: Sequence[ast.stmt]) -> Iterator[str]:
+    """The names of classes at the top level, those in `if`, `try` and the like included."""
+    for statement in statements:
+        if isinstance(statement, ast.ClassDef):
+            yield statement.name
+        elif not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            for block in ("body", "orelse", "finalbody"):
+                yield from _class_names(getattr(statement, block, []))
+            for part in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
+                yield from _class_names(part.body)
+
+
+def _is_service(value: Any) -> bool:
+    if isinstance(value, Service):
+        return True
+    return isinstance(value, type) and any(
+        hasattr(getattr(member, "__func__", member), API) for base in value.__mro__ for member in vars(base).values()
+    )
+
+
+def _check(services: list[Defined], tree: ast.Module) -> None:
+    if not services:
+        raise UsageError(
+            "this cell defines no service: a service is a class with at least one @api method, such as\n\n"
+            "    from nbcompose import api\n\n"
+            "    class Echo:\n"
+            "        @api\n"
+            "        def say(self, text: str) -> str:\n"
+            "            return text"
+        )
+    variables = {d.variable for d in services}
+    names = [s.name for s in tree.body if isinstance(s, ast.ClassDef) and s.name in variables]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise UsageError(f"this cell defines {', '.join(twice)} twice: services of one cell need different names")

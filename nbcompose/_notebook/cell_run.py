@@ -1,0 +1,269 @@
+"""Brings a cell's changes about, and shows under the cell how they get on: while it runs, and afterwards too where a
+service waits for another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+
+from nbcompose._control import Status
+from nbcompose._notebook.display import LiveDisplay, Section, bundle
+from nbcompose._notebook.session import Card, Session, Started
+from nbcompose._notebook.staleness import Change
+from nbcompose._notebook.tracebacks import cell_names
+from nbcompose._rpc import SLICE, background
+from nbcompose._spec import ServiceSpec
+from nbcompose.errors import LaunchError, NbcomposeError, UnknownService
+
+STOPPED = "was stopped, because the cell was interrupted"
+KEPT = "was not replaced, because the cell was interrupted: the version before serves on"
+NOT_STARTED = "was not started"
+NOT_REPLACED = "could not be replaced: the version before serves on"
+OVERTAKEN = "a later cell has changed or restarted it"
+
+
+class Launching:
+    """One cell's services on their way. `run` once, on the cell's thread; parts go on on the registry's loop."""
+
+    def __init__(self, session: Session, changes: Sequence[Change]) -> None:
+        self._session = session
+        self._registry = session.registry
+        self._changes = {c.name: c for c in changes}
+        self._display = LiveDisplay(session.shell)
+        self._statuses: dict[str, Status] = {}
+        self._trouble: dict[str, str] = {}
+        self._previous: dict[str, Started | None] = {}  # what was known of those that have been asked for
+        self._misfits: dict[str, tuple[str, ...]] = {}
+        self._earlier: dict[str, Card] = {}  # the displays that were about these services until now
+        self._overtaken: set[str] = set()
+        self._began: float | None = None
+        self._drawing = threading.Lock()
+
+    def run(self, wait: bool = True) -> None:
+        """Start what is to be started; returns when all of it is ready, or waits for a service that does not exist.
+
+        Raises `LaunchError` with what the replicas said where one failed, `PortInUse`, and `KeyboardInterrupt` (■)
+        after it has stopped what was still starting.
+        """
+        self._began = time.monotonic()
+        unsubscribe = self._registry.subscribe(self._heard)
+        failures: list[str] = []
+        try:
+            self._display.show(self._bundle())
+            self._start()
+            if wait:
+                failures = self._wait()
+        except BaseException as error:
+            self._give_up(interrupted=isinstance(error, KeyboardInterrupt))
+            raise
+        finally:
+            unsubscribe()
+            self._began = None
+            unsettled = [n for n in self._changes if n not in self._trouble and not self._settled(n)]
+            self._display.finish(self._bundle(), keep_open=bool(unsettled))
+            self._see_to_earlier()
+        for name in unsettled:
+            future = asyncio.run_coroutine_threadsafe(self._linger(name), background().loop)
+            self._session.lingering[name] = future
+        if failures:
+            raise LaunchError("\n\n".join(failures))
+
+    # -- on the cell's thread
+
+    def _start(self) -> None:
+        for change in self._changes.values():
+            self._session.stop_lingering(change.name)
+            if change.action != "nothing":
+                self._previous[change.name] = self._session.started.get(change.name)
+            if (earlier := self._session.cards.get(change.name)) is not None:
+                self._earlier[change.name] = earlier
+            self._session.cards[change.name] = self
+            if change.action in ("deploy", "nothing"):  # another version may be on its way that is wanted no more
+                self._deploy(change)
+            elif change.action == "restart":
+                self._registry.restart(change.name)
+            elif change.action == "roll back":
+                self._note_misfits(change.name, self._registry.roll_back(change.name))
+            self._statuses[change.name] = self._registry.status(change.name)
+
+    def _deploy(self, change: Change) -> None:
+        try:
+            together = [c.wanted.deployment for c in self._changes.values() if c.action == "deploy"]
+            misfits = self._registry.deploy(change.wanted.deployment, stop_first=change.stop_first, together=together)
+        except NbcomposeError as error:
+            self._registry.mark(change.name, behind=str(error).partition("\n")[0])
+            raise
+        self._note_misfits(change.name, misfits)
+        if change.action == "deploy":
+            self._session.started[change.name] = change.wanted
+        else:
+            self._registry.mark(change.name, behind="")
+
+    def _note_misfits(self, name: str, misfits: Sequence[str]) -> None:
+        self._misfits[name] = tuple(cell_names(text, self._session.shell) for text in misfits)
+
+    def _wait(self) -> list[str]:
+        """Wait until nothing more happens by itself; returns the errors."""
+        failures = []
+        for name, change in self._changes.items():
+            status = self._statuses[name] = self._settle(name)
+            if failed := judge(change, status):
+                self._trouble[name] = failed
+                self._forget(change, status.state != "failed")
+                failures.append(f"{name}: {status.error}" if name not in status.error else status.error)
+        return failures
+
+    def _settle(self, name: str) -> Status:
+        """Wait in slices, so that ■ is noticed and seconds are counted."""
+        future = asyncio.run_coroutine_threadsafe(self._registry.settle(name), background().loop)
+        try:
+            while not concurrent.futures.wait([future], timeout=SLICE).done:
+                self._draw()
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _see_to_earlier(self) -> None:
+        """Their cards say that they were overtaken; where nothing came of it, they are the ones to look at again."""
+        for name, card in self._earlier.items():
+            if name not in self._trouble:
+                card.overtaken(name)
+            elif self._session.cards.get(name) is self:
+                self._session.cards[name] = card
+
+    def _give_up(self, interrupted: bool) -> None:
+        """Stop what this cell has started and what is not up yet; after an error also what was quick to be."""
+        for name, change in self._changes.items():
+            if change.action == "nothing" or name in self._trouble:
+                continue
+            if not self._busy(change):
+                if interrupted or change.before:
+                    continue
+                self._registry.remove(name, grace=0.0)
+            if name in self._previous:
+                self._forget(change, name in self._registry.names())
+            if interrupted:
+                self._trouble[name] = KEPT if change.before else STOPPED
+            else:
+                self._trouble[name] = NOT_REPLACED if change.before else NOT_STARTED
+
+    def _forget(self, change: Change, abandon: bool) -> None:
+        """The change did not come about: what was there before is what there is."""
+        if abandon:
+            self._registry.abandon(change.name)
+        previous = self._previous.get(change.name)
+        if change.before and previous is not None:
+            self._session.started[change.name] = previous
+        else:
+            self._session.started.pop(change.name, None)
+
+    # -- on the registry's loop
+
+    def _heard(self, status: Status) -> None:
+        if status.name in self._statuses:
+            self._statuses[status.name] = status
+            self._draw()
+
+    async def _linger(self, name: str) -> None:
+        """Keep the service's card true until it is settled: its cell has ended before that."""
+        changed = asyncio.Event()
+        changed.set()  # something may have happened since the cell ended
+        unsubscribe = self._registry.subscribe(lambda _: changed.set())
+        try:
+            while not self._settled(name):
+                await changed.wait()
+                changed.clear()
+                status = self._statuses[name] = await self._registry.settle(name)
+                if failed := judge(self._changes[name], status):
+                    self._trouble[name] = failed
+                    self._forget(self._changes[name], abandon=False)
+                self._draw()
+        except UnknownService:
+            self._trouble[name] = "was stopped"
+            self._draw()
+        finally:
+            unsubscribe()
+
+    # -- on either
+
+    def redraw(self) -> None:
+        """Something about a service has changed since its cell ended. On the main thread."""
+        for name in self._changes:
+            with contextlib.suppress(UnknownService):
+                self._statuses[name] = self._registry.status(name)
+        with self._drawing:
+            self._display.revise(self._bundle())
+
+    def overtaken(self, name: str) -> None:
+        """A later cell has seen to this service. On the main thread."""
+        self._overtaken.add(name)
+        self.redraw()
+
+    def _draw(self) -> None:
+        with self._drawing:
+            self._display.update(self._bundle())
+
+    def _bundle(self) -> dict[str, str]:
+        return bundle([self._section(c) for c in self._changes.values()])
+
+    def _section(self, change: Change) -> Section:
+        status = self._statuses.get(change.name)
+        trouble = self._trouble.get(change.name, "")
+        return Section(
+            variable=change.wanted.variable,
+            spec=self._spec(change),
+            status=status,
+            remark=self._remark(change, status) if not trouble else "",
+            misfits=self._misfits.get(change.name, ()),
+            busy=self._busy(change),
+            elapsed=None if self._began is None else time.monotonic() - self._began,
+            trouble=trouble,
+        )
+
+    def _spec(self, change: Change) -> ServiceSpec:
+        """That of the version which the card is about: after a rollback, another one than ran before."""
+        serving = self._registry.deployment(change.name) if change.action == "roll back" else None
+        return (serving or change.wanted.deployment).spec
+
+    def _remark(self, change: Change, status: Status | None) -> str:
+        """What was done, and why; "" for a first version, which needs no explanation."""
+        if change.name in self._overtaken:
+            return OVERTAKEN
+        if change.action == "restart":
+            return "restarted"
+        done = change.before and status is not None and not self._busy(change)
+        return change.remark or (status.remark if done and status is not None else "")
+
+    def _busy(self, change: Change) -> bool:
+        """Whether the version that the cell wants is not there yet."""
+        status = self._statuses.get(change.name)
+        if change.action == "nothing":
+            return False
+        return status is None or not arrived(change, status) or status.up == 0 or status.state == "starting"
+
+    def _settled(self, name: str) -> bool:
+        status = self._statuses.get(name)
+        return name in self._trouble or (status is not None and status.settled and not self._busy(self._changes[name]))
+
+
+def arrived(change: Change, status: Status) -> bool:
+    """Whether the version that the cell wants serves. One that is rolled back to may have served all the time."""
+    if change.action == "roll back":
+        return not any(r.state == "starting" for r in status.replicas)
+    return status.version > change.before
+
+
+def judge(change: Change, status: Status) -> str:
+    """What is wrong with the outcome of a change, for the card's headline; "" when nothing is."""
+    if status.state == "failed":
+        return "failed to start"
+    coming = any(r.state == "starting" for r in status.replicas) and not status.error
+    if change.action != "nothing" and not coming and (status.behind or not arrived(change, status)):
+        return NOT_REPLACED
+    return ""

@@ -1,0 +1,326 @@
+"""Cards, the `%services` table, and displays that can change after their cell has ended.
+
+What a notebook keeps holds no port, pid, token or time, in its plain form as in HTML.
+
+Jupyter files whatever a background thread publishes under the cell that ran last. A display's updates are therefore
+sent with the header of the cell that made it, straight to the kernel's output socket, which any thread may use.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from uuid import uuid4
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbcompose._control import HALTED, ReplicaStatus, Status
+from nbcompose._control.engines import NOT_WARM
+from nbcompose._host import human
+from nbcompose._ipython_adapter import Output
+from nbcompose._notebook.calls import curl_call, python_call
+from nbcompose._spec import ServiceSpec
+
+_PHASES = {
+    "starting": "starting a process",
+    "spawn": "starting a process",
+    "import": "importing what it uses",
+    "download": "getting its models",
+    "load": "loading (__init__)",
+    "ready": "about to answer",
+}
+_COLORS = {"ready": "#2e9e5b", "failed": "#c9302c", "stopped": "#888", "waiting": "#c98a1b", "starting": "#3b7dd8"}
+_DIM = "color:#808080"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One service on a display.
+
+    `variable` is what the notebook calls it, `remark` what its cell did ("replaced: ..."). `busy`: the version that
+    the cell asked for is still on its way. `elapsed`: seconds, None once the cell has ended. `trouble`: the headline
+    where the cell's wish was not fulfilled. `misfits`: calls between services that no longer fit.
+    """
+
+    variable: str
+    spec: ServiceSpec
+    status: Status | None
+    remark: str = ""
+    busy: bool = False
+    elapsed: float | None = None
+    trouble: str = ""
+    misfits: tuple[str, ...] = ()
+
+
+def bundle(sections: Sequence[Section]) -> Bundle:
+    """The display of a cell that has these services."""
+    return {
+        "text/plain": "\n\n".join(_plain(s) for s in sections),
+        "text/html": "".join(_html(s) for s in sections),
+    }
+
+
+# -- what there is to say
+
+
+def headline(section: Section) -> str:
+    """E.g. "is ready", "is waiting for Embedder"."""
+    status = section.status
+    if section.trouble:
+        return section.trouble
+    if waits := _waits(section):
+        return f"is {waits}"
+    if section.busy or status is None or status.state == "starting":
+        return f"is starting: {progress(status)}{_seconds(section)}" if section.elapsed is not None else "is starting"
+    return "failed" if status.state == "failed" else f"is {status.state}"
+
+
+def _waits(section: Section) -> str:
+    """E.g. "waiting for Embedder"; "" when nothing is waited for."""
+    status = section.status
+    if status is None or section.trouble:
+        return ""
+    if status.state == "waiting":
+        return status.reason
+    # A version that replaces another may wait for what the other did not need.
+    phases = {r.phase for r in status.replicas if r.state == "starting"} if section.busy else set()
+    return min(phases) if phases and all(p.startswith("waiting") for p in phases) else ""
+
+
+def progress(status: Status | None) -> str:
+    """How far the replicas that start have come: that of the slowest."""
+    replicas = status.replicas if status is not None else ()
+    starting = [r for r in replicas if r.state == "starting"]
+    if not starting:
+        coming = status is not None and status.state != "ready" and any(r.state == "up" for r in replicas)
+        return _PHASES["ready" if coming else "spawn"]
+    order = list(_PHASES)
+    slowest = min(starting, key=lambda r: order.index(r.phase) if r.phase in order else -1)
+    text = _download(slowest) or _PHASES.get(slowest.phase, slowest.phase)
+    return text if len(starting) == 1 else f"{text} ({len(starting)} replicas)"
+
+
+def _download(replica: ReplicaStatus) -> str:
+    p = replica.progress
+    if p is None or replica.phase != "download":
+        return ""
+    done = f"{human(p.bytes_done)} of {human(p.bytes_total)}, {p.files_done} of {p.files_total} files"
+    return f"downloading {p.model}: {done}"
+
+
+def _seconds(section: Section) -> str:
+    return f" ({int(section.elapsed)} s)" if section.elapsed is not None and section.elapsed >= 1 else ""
+
+
+def _notes(section: Section, status: Status) -> list[str]:
+    cold = sorted({r.cold for r in status.replicas if r.cold not in ("", NOT_WARM)})
+    # How much memory is free differs from one run to the next.
+    plain = [
+        re.sub(r", [\d.]+ \w+ is free$", " of memory, more than is free", n) for n in (*status.notes, *status.stuck)
+    ]
+    stale = []
+    if status.stale:
+        names = ", ".join(status.stale)
+        stale = [f"stale: {names} changed in the notebook since (%services refresh {status.name} brings it up to date)"]
+    behind = [f"this is the previous version: {status.behind}"] if status.behind else []
+    cold_notes = [f"started without preloaded libraries: {reason}" for reason in cold]
+    return [*behind, *stale, *section.misfits, *dict.fromkeys(plain), *cold_notes]
+
+
+def _place(status: Status) -> str:
+    count = status.wanted
+    return f"on {status.device or 'its device'}, {count} replica{'' if count == 1 else 's'}"
+
+
+# -- plain text
+
+
+def _plain(section: Section) -> str:
+    name, status = section.spec.name, section.status
+    lines = [f"{name} {headline(section)}"]
+    if section.remark:
+        lines.append(f"  {section.remark}")
+    if _is_card(section) and status is not None:
+        lines.append(f"  {_place(status)}")
+        lines += [f"  {signature}" for signature in status.apis]
+        lines += [f"  note: {note}" for note in _notes(section, status)]
+        first = section.spec.apis[0]
+        lines.append(f"  try: {python_call(section.variable, first)}")
+        lines.append(f"  or:  {curl_call(section.variable, first)}")
+    elif _is_waiting(section):
+        lines.append("  It becomes ready by itself.")
+    return "\n".join(lines)
+
+
+def _is_card(section: Section) -> bool:
+    ready = section.status is not None and section.status.state == "ready"
+    return ready and not section.busy and not section.trouble
+
+
+def _is_waiting(section: Section) -> bool:
+    """Whether the cell has ended, and the service has not."""
+    return section.elapsed is None and bool(_waits(section))
+
+
+# -- HTML: plain inline styles, which front ends keep in a saved notebook that is not trusted; greys that suit a light
+# page and a dark one
+
+
+def _html(section: Section) -> str:
+    status = section.status
+    state = "starting" if status is None or section.busy else status.state
+    state = "failed" if section.trouble else "waiting" if _waits(section) else state
+    parts = [
+        f'<div><span style="color:{_COLORS[state]}">●</span> '
+        f"<b>{escape(section.spec.name)}</b> {escape(headline(section))}"
+    ]
+    if _is_card(section) and status is not None:
+        parts.append(f' <span style="{_DIM}">{escape(_place(status))}</span>')
+    parts.append("</div>")
+    if section.remark:
+        parts.append(f'<div style="{_DIM}">{escape(section.remark)}</div>')
+    if _is_card(section) and status is not None:
+        parts += _details(section, status)
+    elif _is_waiting(section):
+        parts.append(f'<div style="{_DIM}">It becomes ready by itself.</div>')
+    elif section.elapsed is not None:
+        parts.append(_bar(status))
+    style = "border:1px solid #9e9e9e;border-radius:4px;padding:6px 10px;margin:2px 0 4px;max-width:60em"
+    return f'<div style="{style}">{"".join(parts)}</div>'
+
+
+def _details(section: Section, status: Status) -> list[str]:
+    first = section.spec.apis[0]
+    parts = [_code("\n".join(status.apis))]
+    parts += [f"<div>⚠ {escape(note)}</div>" for note in _notes(section, status)]
+    call = escape(python_call(section.variable, first))
+    parts.append(f'<div><span style="{_DIM}">try</span> <code>{call}</code></div>')
+    parts.append(
+        f'<details><summary style="{_DIM}">from outside</summary>{_code(curl_call(section.variable, first))}</details>'
+    )
+    return parts
+
+
+def _code(text: str) -> str:
+    return f'<pre style="margin:2px 0 4px;white-space:pre-wrap">{escape(text)}</pre>'
+
+
+def _bar(status: Status | None) -> str:
+    """A bar for the download that has the most to do, if there is one."""
+    downloads = [r.progress for r in status.replicas if r.progress and r.progress.bytes_total] if status else []
+    if not downloads:
+        return ""
+    p = max(downloads, key=lambda d: d.bytes_total - d.bytes_done)
+    return f'<progress style="width:100%" value="{p.bytes_done}" max="{p.bytes_total}"></progress>'
+
+
+PLAIN_COLUMNS = ("name", "state", "device", "replicas", "depends on")
+LIVE_COLUMNS = ("calls", "errors", "in flight", "p50", "memory", "restarts")
+EMPTY = "No service runs. A %%service cell starts one."
+
+
+class ServicesTable:
+    """Shows itself as text and as HTML. Only `live` ones hold numbers that change from run to run."""
+
+    def __init__(self, statuses: Sequence[Status], live: bool = False) -> None:
+        self.statuses = tuple(statuses)
+        self.columns = PLAIN_COLUMNS + (LIVE_COLUMNS if live else ())
+        self.rows = [_row(s) + (_numbers(s) if live else ()) for s in statuses]
+
+    def __repr__(self) -> str:
+        if not self.rows:
+            return EMPTY
+        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
+        lines = (self.columns, *self.rows)
+        return "\n".join(
+            "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines
+        )
+
+    def _repr_html_(self) -> str:
+        if not self.rows:
+            return f"<div>{escape(EMPTY)}</div>"
+        head = "".join(f'<th style="text-align:left">{escape(c)}</th>' for c in self.columns)
+        body = "".join(
+            "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row) + "</tr>"
+            for row in self.rows
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _row(status: Status) -> tuple[str, ...]:
+    trouble = status.trouble()
+    is_told = status.reason == HALTED and trouble  # of each replica, with what lets it go on
+    state = status.reason if status.state == "waiting" and status.reason and not is_told else status.state
+    state += ", serving the previous version" if status.behind else ""
+    state += f", {status.replacing}" if status.replacing else ""
+    state += f", stale: {', '.join(status.stale)}" if status.stale else ""
+    state = "; ".join([state, *trouble])
+    replicas = str(status.wanted) if status.up == status.wanted else f"{status.up} of {status.wanted}"
+    return (status.name, state, status.device or "-", replicas, ", ".join(status.dependencies) or "-")
+
+
+def _numbers(status: Status) -> tuple[str, ...]:
+    p50 = "-" if status.p50 is None else f"{status.p50 * 1000:.3g} ms"
+    memory = "-" if status.memory is None else human(status.memory)
+    in_flight = sum(r.in_flight for r in status.replicas)
+    return (str(status.calls), str(status.errors), str(in_flight), p50, memory, str(status.restarts))
+
+
+Bundle = dict[str, str]
+
+
+class LiveDisplay:
+    """A place in a cell's output. Front ends that cannot update one (a terminal) see only what `finish` shows."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+        self._id = uuid4().hex
+        self._lock = threading.Lock()
+        self._last: Bundle = {}
+        self._open = True
+        self._shown = False
+        self._output = Output.of(shell)
+        self.updatable = self._output is not None
+
+    def show(self, bundle: Bundle) -> None:
+        """On the cell's own thread, first of all: make the place."""
+        if self.updatable:
+            self._publish(bundle)
+
+    def finish(self, bundle: Bundle, *, keep_open: bool = False) -> None:
+        """On the cell's own thread: what the cell ends with. `keep_open`: `update` may change it later."""
+        with self._lock:
+            self._open = keep_open and self.updatable
+        if bundle != self._last:
+            self._publish(bundle)
+
+    def update(self, bundle: Bundle) -> None:
+        """From any thread: returns at once, prints nothing, does nothing once the display is finished."""
+        with self._lock:
+            if self._output is None or not self._open or not self._shown or bundle == self._last:
+                return
+            self._last = bundle
+            self._output.update(self._id, bundle)
+
+    def revise(self, bundle: Bundle) -> None:
+        """As `update`, also after the display is finished."""
+        with self._lock:
+            was_open, self._open = self._open, self.updatable
+        self.update(bundle)
+        with self._lock:
+            self._open = was_open
+
+    def close(self) -> None:
+        """From any thread: leave it as it is."""
+        with self._lock:
+            self._open = False
+
+    def _publish(self, bundle: Bundle) -> None:
+        self._shell.display_pub.publish(
+            data=dict(bundle), metadata={}, transient={"display_id": self._id}, update=self._shown
+        )
+        self._shown = True
+        self._last = bundle

@@ -1,0 +1,159 @@
+"""`%export`: the live notebook as what is exported, and what its cell says afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from nbcompose._code import functions_of
+from nbcompose._export import Request, Source, export_to
+from nbcompose._export.check import LARGEST, Report, check, words
+from nbcompose._notebook.display import Bundle, LiveDisplay
+from nbcompose._notebook.history import Run
+from nbcompose._notebook.session import Session
+from nbcompose._notebook.tracebacks import cell_names
+from nbcompose._service import dependency_graph
+
+COLUMNS = ("api", "calls", "answers", "time")
+UNKNOWN = "a notebook"  # where nothing says what its file is called
+
+
+def export(session: Session, args: Namespace) -> None:
+    """What the magic does. Raises `ExportRefused`, `NbcomposeError`."""
+    path = Path(args.file).expanduser()
+    request = Request(
+        entries=tuple(args.entry) or _entries(session),
+        freeze=tuple(args.freeze),
+        recompute=tuple(args.recompute),
+        docker=args.docker,
+        force=args.force,
+    )
+    exported = export_to(path, source_of(session), request)
+    print(exported.summary(path))
+    for note in (*exported.notes, *_stale(session, exported.services)):
+        print(f"note: {note}")
+    if args.check:
+        _check(session, path, exported.unseeded)
+
+
+def source_of(session: Session) -> Source:
+    """The notebook as it is now."""
+    space = session.shell.user_ns
+    return Source(session.history.cells(), _notebook(space), values=space, versions=_versions(session))
+
+
+def _entries(session: Session) -> tuple[str, ...]:
+    """The variables of the services that run and that no other depends on."""
+    deployments = [session.registry.deployment(name) for name in session.registry.names()]
+    names = dependency_graph.entries(dependency_graph.edges(d.spec for d in deployments if d is not None))
+    return tuple(session.started[name].variable for name in names if name in session.started)
+
+
+def _stale(session: Session, variables: Sequence[str]) -> Iterator[str]:
+    """Services that run with other values than a script gets, which are the present ones."""
+    for status in session.registry.statuses():
+        started = session.started.get(status.name)
+        if status.stale and started is not None and started.variable in variables:
+            yield (
+                f"{status.name} is stale: the script has {', '.join(status.stale)} as the notebook has it now "
+                f"(%services refresh {status.name} brings the service up to date)"
+            )
+
+
+def _versions(session: Session) -> Mapping[str, str]:
+    """For each service that runs, by its variable: the run of a cell that made the class which serves."""
+    found = {}
+    for name, started in session.started.items():
+        deployment = session.registry.deployment(name)
+        run = _run_of(session, deployment.spec.cls) if deployment is not None else None
+        if run is not None:
+            found[started.variable] = run.label
+    return found
+
+
+def _run_of(session: Session, cls: type) -> Run | None:
+    """The run that made a class, by its methods; one that a decorator has wrapped may be of another cell."""
+    files = dict.fromkeys(function.__code__.co_filename for function in functions_of(cls))
+    runs = [session.history.run_of(file) for file in files]
+    statement = re.compile(rf"^\s*class\s+{re.escape(cls.__name__)}\b", re.MULTILINE)
+    return next((run for run in runs if run is not None and statement.search(run.source)), None)
+
+
+def _notebook(space: Mapping[str, object]) -> str:
+    """The name of the notebook's file, from those front ends that tell."""
+    told = os.environ.get("JPY_SESSION_NAME") or space.get("__vsc_ipynb_file__") or ""
+    return Path(str(told)).name if str(told).endswith(".ipynb") else UNKNOWN
+
+
+# -- the check
+
+
+def _check(session: Session, path: Path, unseeded: Sequence[str]) -> None:
+    display = LiveDisplay(session.shell)
+
+    def say(text: str) -> None:
+        display.update(_bundle(f"{path.name}: {text}"))
+
+    registry, recording = session.registry, session.recording
+    display.show(_bundle(f"{path.name}: starting"))
+    try:
+        report = check(path, recording.calls(), registry.caller, registry.names(), say)
+    except BaseException:
+        display.finish(_bundle(f"{path.name} was not checked to the end"))
+        raise
+    display.finish(_report(session, path, report, unseeded))
+
+
+def _bundle(text: str) -> Bundle:
+    return {"text/plain": text, "text/html": f"<div>{escape(text)}</div>"}
+
+
+def _report(session: Session, path: Path, report: Report, unseeded: Sequence[str] = ()) -> Bundle:
+    rows = [(row.api, str(row.calls), words(row.kind), _time(row.slower)) for row in report.rows]
+    differences = [f"{row.api}: {line}" for row in report.rows for line in row.differences]
+    if not report.passed:
+        differences += unseeded
+    lines = [cell_names(line, session.shell) for line in (*differences, *report.left_out, *_large(session, report))]
+    head = f"{path.name} starts, and its services are ready"
+    if not rows:
+        why = "none of the calls can be made again" if lines else "no call of its services has been made here"
+        lines.insert(0, f"There is nothing to compare: {why if session.recording.enabled else 'recording is off'}.")
+    return {"text/plain": _plain(head, rows, lines), "text/html": _html(head, rows, lines)}
+
+
+def _large(session: Session, report: Report) -> Iterator[str]:
+    for service, api in session.recording.large():
+        if service in report.services:
+            yield f"{service}.{api}: calls with more than {LARGEST >> 20} MiB of arguments are not recorded"
+
+
+def _time(slower: tuple[float, float] | None) -> str:
+    """A number only where it matters: saved outputs are compared."""
+    if slower is None:
+        return "-"
+    here, there = slower
+    return f"slower: {there * 1000:.0f} ms, here {here * 1000:.0f} ms"
+
+
+def _plain(head: str, rows: Sequence[tuple[str, ...]], lines: list[str]) -> str:
+    table = []
+    if rows:
+        widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+        for row in (COLUMNS, *rows):
+            table.append("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+    return "\n".join([head, *table, *lines])
+
+
+def _html(head: str, rows: Sequence[tuple[str, ...]], lines: list[str]) -> str:
+    left = 'style="text-align:left"'
+    table = ""
+    if rows:
+        top = "".join(f"<th {left}>{escape(c)}</th>" for c in COLUMNS)
+        body = "".join("<tr>" + "".join(f"<td {left}>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+        table = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    below = "".join(f'<div style="white-space:pre-wrap">{escape(line)}</div>' for line in lines)
+    return f"<div>{escape(head)}</div>{table}{below}"

@@ -1,0 +1,2 @@
+from .display import graph as graph
+from .display import show as show

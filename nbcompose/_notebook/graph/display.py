@@ -1,0 +1,164 @@
+"""`%graph`, `nbcompose.graph()` and `Answer.graph()`: one output of a cell that shows services and stays true.
+
+The output is HTML with a picture in it, and never a widget's view, of which a saved notebook would show only an error.
+Where a front end can, widget.py makes the picture live; elsewhere it changes by display updates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+from uuid import uuid4
+
+from IPython.core.getipython import get_ipython
+from IPython.display import display
+
+from nbcompose._control import Status
+from nbcompose._notebook import Bundle, LiveDisplay, Session, from_the_caller
+from nbcompose._notebook import session as sessions
+from nbcompose._notebook.graph import svg
+from nbcompose._notebook.graph.layout import below, streaming
+from nbcompose._notebook.graph.widget import Place
+from nbcompose._rpc import background
+from nbcompose.errors import NbcomposeError, UnknownService
+
+attach: Callable[..., Any] | None
+try:
+    from nbcompose._notebook.graph.widget import attach
+except ImportError:  # no anywidget: the picture alone
+    attach = None
+
+PERIOD = 0.25  # seconds between changes of a picture, at least
+MOST = 16  # outputs that stay true at once; the oldest is left as it is
+
+_KEY = "graph in "
+_HIDDEN = "position:absolute;top:0;left:0;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap"
+
+
+def graph(service: Any = None, *, live: bool = False) -> None:
+    """Show the services of the notebook and what they call, alive; with a service or its name, what is below that one.
+
+    `live`: show the widget itself, for front ends where the picture does not become live (VS Code, Colab). A saved
+    notebook does not keep it.
+
+    Raises `NbcomposeError` outside a notebook, and `UnknownService`.
+    """
+    shell = get_ipython()
+    session = sessions.current(shell) if shell is not None else None
+    if session is None:
+        raise NbcomposeError("a graph is shown in a notebook: run `%load_ext nbcompose` in its first cell")
+    try:
+        show(session, getattr(service, "name", service), live=live)
+    except NbcomposeError as error:
+        raise from_the_caller(error, shell)  # noqa: B904  it is the same error
+
+
+def show(session: Session, name: str | None = None, *, live: bool = False) -> None:
+    """On the cell's thread: make the output. It follows its services until its cell runs again."""
+    known = session.registry.names()
+    if name is not None and name not in known:
+        raise UnknownService(f"no service is called {name!r}; there are: {', '.join(known) or 'none runs'}")
+    if live:
+        _show_widget(session, name)
+        return
+    shown = Shown(session, name)
+    place = Place.of(session, shown.element)
+    earlier = _followed(session)
+    overtaken = [p for p in earlier if place.overtakes(p)]
+    others = [p for p in earlier if p not in overtaken]
+    for before in (*overtaken, *others[: max(0, len(others) - MOST + 1)]):
+        session.stop_lingering(_key(before))
+    shown.show()
+    if shown.follows:
+        session.lingering[_key(place)] = asyncio.run_coroutine_threadsafe(shown.follow(), background().loop)
+
+
+def _key(place: Place) -> str:
+    """Of an output, among what lingers."""
+    return _KEY + " ".join(place)
+
+
+def _followed(session: Session) -> list[Place]:
+    """The outputs that stay true, the oldest first."""
+    return [Place(*key.removeprefix(_KEY).rsplit(" ", 2)) for key in session.lingering if key.startswith(_KEY)]
+
+
+def _show_widget(session: Session, name: str | None) -> None:
+    if attach is None:
+        raise NbcomposeError("a live graph needs anywidget: run `pip install anywidget`, then restart the kernel")
+    display(attach("", session.registry, session, [name] if name else None))
+
+
+class Shown:
+    """One output. `element`: the id by which the widget finds it."""
+
+    def __init__(self, session: Session, name: str | None) -> None:
+        self.element = uuid4().hex
+        self._session = session
+        self._registry = session.registry
+        self._name = name
+        self._display = LiveDisplay(session.shell)
+        self._widget: Any = None
+
+    @property
+    def follows(self) -> bool:
+        return self._display.updatable
+
+    def show(self) -> None:
+        self._display.finish(self._bundle(self._below(self._registry.statuses())), keep_open=True)
+        if attach is not None and self.follows:
+            self._widget = attach(self.element, self._registry, self._session, [self._name] if self._name else None)
+
+    async def follow(self) -> None:
+        """On the registry's loop: keep the picture true, until cancelled."""
+        changed = asyncio.Event()
+        changed.set()  # something may have happened since it was shown
+        unsubscribe = self._registry.subscribe(lambda _: changed.set())
+        try:
+            while True:
+                await changed.wait()
+                changed.clear()
+                self._update(self._registry.snapshot())
+                await asyncio.sleep(PERIOD)
+        finally:
+            unsubscribe()
+            self._display.close()
+
+    def _update(self, statuses: Sequence[Status]) -> None:
+        """Where the widget has made the picture live, this is for the notebook that is saved: what comes and goes while
+        services start is left to the widget, since the front end draws its output anew each time.
+        """
+        statuses = self._below(statuses)
+        is_live = self._widget is not None and self._widget.seen
+        if not is_live or all(s.state != "starting" and not s.replacing for s in statuses):
+            self._display.update(self._bundle(statuses))
+
+    def _below(self, statuses: Sequence[Status]) -> Sequence[Status]:
+        return statuses if self._name is None else below(statuses, self._name)
+
+    def _bundle(self, statuses: Sequence[Status]) -> Bundle:
+        deployments = [self._registry.deployment(s.name) for s in statuses]
+        streams = streaming([d.spec for d in deployments if d is not None])
+        empty = "" if statuses or self._name is None else f"{self._name} was stopped."
+        return {
+            "text/plain": empty or svg.tree(statuses, streams),
+            "text/html": _html(self.element, statuses, streams, empty),
+        }
+
+
+def _html(element: str, statuses: Sequence[Status], streams: frozenset[str], empty: str) -> str:
+    """A picture that keeps its size where a page is narrow, and a table for those who hear the page."""
+    start = f'<div class="nbc-graph" data-graph="{element}" style="position:relative">'
+    if not statuses:
+        return f'{start}<div class="nbc-still">{escape(empty or svg.EMPTY)}</div></div>'
+    drawn = svg.svg(statuses, streams)
+    width, _ = svg.size(drawn)
+    style = f"display:block;max-width:100%;min-width:{width * 3 // 4}px;height:auto"
+    table = svg.table_html(statuses, streams)
+    return (
+        f'{start}<div class="nbc-still" style="overflow:auto hidden"><img alt="The graph; a table of it follows" '
+        f'width="{width}" style="{style}" src="{svg.data_url(drawn)}"></div>'
+        f'<div style="{_HIDDEN}">{table}</div></div>'
+    )

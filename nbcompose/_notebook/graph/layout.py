@@ -1,0 +1,292 @@
+"""Nodes and edges of a graph, and where Graphviz puts them. Pure.
+
+Besides services a graph has what they depend on and what is not here: services elsewhere (`depends(url=...)`), and
+those that no cell has defined yet.
+
+Graphviz is given sizes and no text: it would measure text with the fonts of this machine, and the picture would differ
+from one machine to the next.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
+
+import graphviz
+import pygraphviz
+
+from nbcompose._control import Status
+from nbcompose._notebook import progress
+from nbcompose._service import dependency_graph
+from nbcompose._spec import ServiceSpec
+
+_UNSAFE = re.compile(r"[^\w.-]", re.ASCII)
+_USER = re.compile(r"(?<=://)[^/?#]*@")  # and password
+
+
+def element_id(kind: str, *names: str) -> str:
+    """The id of an element: `node:Answer`, `edge:Answer:Writer`.
+
+    Different names give different ids; what XML or CSS could mistake is escaped, as in `http~3a~2f~2f`. A password in a
+    url is left out.
+    """
+    return ":".join((kind, *(_UNSAFE.sub(lambda m: f"~{ord(m[0]):x}", _USER.sub("", name)) for name in names)))
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """`key`: a service's name or a url. `state`: that of a service, or *elsewhere*, or *missing*.
+
+    `words`: the state as people read it; `place`: device and replicas; `hint`: what more there is to say.
+    """
+
+    key: str
+    name: str
+    state: str
+    words: str
+    place: str = ""
+    hint: str = ""
+    stale: bool = False
+    behind: bool = False
+
+    @property
+    def is_service(self) -> bool:
+        """Of this process, that is."""
+        return self.state not in ("elsewhere", "missing")
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A service and one that it calls; `stream`: all that it can call there are streams."""
+
+    caller: str
+    callee: str
+    stream: bool = False
+
+
+def streaming(specs: Sequence[ServiceSpec]) -> frozenset[str]:
+    """The services all of whose apis are streams."""
+    return frozenset(s.name for s in specs if s.apis and all(a.stream for a in s.apis))
+
+
+def below(statuses: Sequence[Status], name: str) -> list[Status]:
+    """The status of a service, and of everything that it depends on, in their order."""
+    wanted = {name} | dependency_graph.below({s.name: s.dependencies for s in statuses}, name)
+    return [s for s in statuses if s.name in wanted]
+
+
+def nodes(statuses: Sequence[Status]) -> list[Node]:
+    """Those that others depend on first, as statuses are; what is not here, before all."""
+    here = {s.name for s in statuses}
+    absent = dict.fromkeys(d for s in statuses for d in s.dependencies if d not in here)
+    return [*map(_absent, absent), *map(_service, statuses)]
+
+
+def edges(statuses: Sequence[Status], streams: Collection[str] = ()) -> list[Edge]:
+    return [Edge(s.name, d, d in streams) for s in statuses for d in dict.fromkeys(s.dependencies)]
+
+
+def replicas(status: Status) -> str:
+    """E.g. "2 replicas", or "1 of 2 replicas" while another is on its way."""
+    count = status.wanted
+    some = f"{status.up} of " if status.state == "ready" and status.up != count else ""
+    return f"{some}{count} replica{'' if count == 1 else 's'}"
+
+
+def _absent(key: str) -> Node:
+    if "://" not in key:
+        return Node(key, key, "missing", "not started yet", hint=f"{key} does not run: no cell has started it yet")
+    # Neither a port, which may differ from run to run, nor a password belongs into what is saved.
+    parts = urlsplit(key)
+    name = f"{parts.hostname or key}{parts.path.rstrip('/')}"
+    return Node(key, name, "elsewhere", "elsewhere", place=parts.scheme, hint=f"{name}, a service elsewhere")
+
+
+def _service(status: Status) -> Node:
+    words = _words(status)
+    place = " · ".join(filter(None, (status.device, replicas(status))))
+    if status.state == "failed" and status.error:
+        place = _last_line(status.error)
+    held = sum(h.abandoned for r in status.replicas for h in r.work.held)
+    marks = [*(["stale"] if status.stale else []), *(["previous version"] if status.behind else []), status.replacing]
+    if held:
+        marks.append(f"{held} worker{'' if held == 1 else 's'} held")
+    return Node(
+        key=status.name,
+        name=status.name,
+        state=status.state,
+        words=", ".join(filter(None, [words, *marks])),
+        place=place,
+        hint=_hint(status),
+        stale=bool(status.stale),
+        behind=bool(status.behind),
+    )
+
+
+def _words(status: Status) -> str:
+    if status.state == "waiting":
+        first, *others = (status.reason or "waiting").split(", ")
+        return f"{first} and {len(others)} more" if len(others) > 1 else status.reason or "waiting"
+    if status.state != "starting":
+        return status.state
+    downloads = [r.progress for r in status.replicas if r.phase == "download" and r.progress and r.progress.bytes_total]
+    if downloads:
+        return f"starting: models, {min(p.bytes_done / p.bytes_total for p in downloads):.0%}"
+    return f"starting: {progress(status)}"
+
+
+def _hint(status: Status) -> str:
+    lines = [f"{status.name}: {status.reason or status.state}"]
+    if status.replacing:
+        lines.append(f"{status.replacing}: those that run serve until then")
+    if status.stale:
+        lines.append(f"stale: {', '.join(status.stale)} changed in the notebook since")
+    if status.behind:
+        lines.append(f"this is the previous version: {status.behind}")
+    return "\n".join([*lines, *status.apis])
+
+
+def _last_line(text: str) -> str:
+    """Of a traceback, what went wrong."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+GAP = 92  # pixels between callers and what they call, with room for numbers; a point of Graphviz's is a pixel here
+_INCH = 72
+_NAMESPACE = "{http://www.w3.org/2000/svg}"
+
+_graphviz = threading.Lock()  # Graphviz has global state
+
+
+class Size(NamedTuple):
+    width: float
+    height: float
+
+
+class Box(NamedTuple):
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class Line(NamedTuple):
+    """A path, and the polygon of its head."""
+
+    path: str
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Boxes and lines by `element_id`. `size`: that of it all; the upper left is (0, 0) after a shift by `offset`."""
+
+    size: Size
+    offset: tuple[float, float]
+    boxes: Mapping[str, Box]
+    lines: Mapping[str, Line]
+
+
+def lay_out(nodes: Sequence[Node], edges: Sequence[Edge], card: Size, page: float) -> Layout:
+    """All cards have one size. Callers are to the left; or above, if that is narrower and otherwise exceeds `page`."""
+    across = _laid_out(nodes, edges, card, down=False)
+    if across.size.width <= page:
+        return across
+    return min(across, _laid_out(nodes, edges, card, down=True), key=lambda layout: layout.size.width)
+
+
+def dot(nodes: Sequence[Node], edges: Sequence[Edge], card: Size, *, down: bool = False) -> str:
+    """The graph in Graphviz's language. `down`: callers above, not to the left."""
+    direction, tail, head = ("TB", "s", "n") if down else ("LR", "e", "w")
+    graph = graphviz.Digraph(
+        graph_attr={
+            "rankdir": direction,
+            "nodesep": "0.28",
+            "ranksep": f"{GAP / _INCH:.4f}",
+            "pad": "0.12",
+            "pack": "22",  # parts that have nothing to do with each other side by side, not in one long column
+            "packmode": "array_t",
+        },
+        node_attr={
+            "shape": "box",
+            "fixedsize": "true",
+            "label": "",
+            "width": f"{card.width / _INCH:.4f}",
+            "height": f"{card.height / _INCH:.4f}",
+        },
+        edge_attr={"arrowsize": "0.8", "tailport": tail, "headport": head},
+    )
+    # Graphviz gives a meaning to backslashes and colons in names.
+    names = {node.key: f"n{i}" for i, node in enumerate(nodes)}
+    for node in nodes:
+        graph.node(names[node.key], id=element_id("node", node.key))
+    for edge in edges:
+        graph.edge(names[edge.caller], names[edge.callee], id=element_id("edge", edge.caller, edge.callee))
+    return str(graph.source)
+
+
+def _laid_out(nodes: Sequence[Node], edges: Sequence[Edge], card: Size, down: bool) -> Layout:
+    layout = _read(_drawn(dot(nodes, edges, card, down=down)))
+    lines = {}
+    for edge in edges:
+        name = element_id("edge", edge.caller, edge.callee)
+        tail, head = (layout.boxes[element_id("node", key)] for key in (edge.caller, edge.callee))
+        lines[name] = _curve(tail, head, down) or layout.lines[name]
+    return Layout(layout.size, layout.offset, layout.boxes, lines)
+
+
+def _drawn(source: str) -> bytes:
+    with _graphviz:
+        graph = pygraphviz.AGraph(string=source)
+        try:
+            drawn: bytes = graph.draw(format="svg", prog="dot")
+        finally:
+            graph.close()
+    return drawn
+
+
+def _read(drawn: bytes) -> Layout:
+    root = ElementTree.fromstring(drawn)
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    top = root.find(f"{_NAMESPACE}g")
+    assert top is not None
+    x, y = top.attrib["transform"].rpartition("translate(")[2].rstrip(")").split()
+    boxes, lines = {}, {}
+    for group in top.findall(f"{_NAMESPACE}g"):
+        polygon, path = group.find(f"{_NAMESPACE}polygon"), group.find(f"{_NAMESPACE}path")
+        assert polygon is not None
+        if path is None:
+            boxes[group.attrib["id"]] = _box(polygon.attrib["points"])
+        else:
+            lines[group.attrib["id"]] = Line(path.attrib["d"], polygon.attrib["points"])
+    return Layout(Size(width, height), (float(x), float(y)), boxes, lines)
+
+
+def _box(points: str) -> Box:
+    corners = [tuple(map(float, p.split(","))) for p in points.split()]
+    (left, right), (top, bottom) = ((min(c), max(c)) for c in zip(*corners, strict=True))
+    return Box(left, top, right - left, bottom - top)
+
+
+def _curve(tail: Box, head: Box, down: bool) -> Line | None:
+    """An S from one card to another beside it, where Graphviz's own make detours; None where others lie between."""
+    if down:
+        x, y, to_x, to_y = tail.x + tail.width / 2, tail.y + tail.height, head.x + head.width / 2, head.y
+        length = to_y - y
+    else:
+        x, y, to_x, to_y = tail.x + tail.width, tail.y + tail.height / 2, head.x, head.y + head.height / 2
+        length = to_x - x
+    if not 0 < length < GAP * 1.5:
+        return None
+    bend = length * 0.55
+    if down:
+        path = f"M{x:g},{y:g} C{x:g},{y + bend:g} {to_x:g},{to_y - bend:g} {to_x:g},{to_y - 8:g}"
+        return Line(path, f"{to_x - 4:g},{to_y - 10:g} {to_x:g},{to_y - 1:g} {to_x + 4:g},{to_y - 10:g}")
+    path = f"M{x:g},{y:g} C{x + bend:g},{y:g} {to_x - bend:g},{to_y:g} {to_x - 8:g},{to_y:g}"
+    return Line(path, f"{to_x - 10:g},{to_y - 4:g} {to_x - 1:g},{to_y:g} {to_x - 10:g},{to_y + 4:g}")

@@ -1,0 +1,107 @@
+"""What the live graph's front end is told of the services: plain data for JSON, made from their statuses. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from nbcompose._control import Status
+from nbcompose._notebook import progress
+from nbcompose._notebook.graph.layout import element_id
+from nbcompose._rpc import Traffic
+from nbcompose._spec import ApiSpec, ServiceSpec
+
+VERSION = 1
+WINDOW = 2.0  # seconds that a rate looks back
+
+
+class Meter:
+    """Calls per second of each service, over the last `WINDOW` seconds. `now` is any clock that only goes forward."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, deque[tuple[float, int]]] = {}
+
+    def rates(self, statuses: Iterable[Status], now: float) -> dict[str, float]:
+        """The rates now; a service that is new, or counts from 0 again, has none yet."""
+        calls = {s.name: s.calls for s in statuses}
+        for name in [n for n in self._seen if n not in calls]:
+            del self._seen[name]
+        return {name: self._rate(name, count, now) for name, count in calls.items()}
+
+    def _rate(self, name: str, calls: int, now: float) -> float:
+        seen = self._seen.setdefault(name, deque())
+        if seen and calls < seen[-1][1]:
+            seen.clear()
+        seen.append((now, calls))
+        # One that is older than the window stays, so that there is something to compare with.
+        while len(seen) > 2 and seen[1][0] <= now - WINDOW:
+            seen.popleft()
+        (begun, first), passed = seen[0], now - seen[0][0]
+        return (calls - first) / max(passed, 1.0) if passed > 0 and begun < now else 0.0
+
+
+def snapshot(
+    statuses: Sequence[Status],
+    specs: Mapping[str, ServiceSpec],
+    rates: Mapping[str, float] | None = None,
+    svg: str = "",
+) -> dict[str, Any]:
+    """All that the front end shows of the graph; `specs` are those that serve, by name."""
+    return {
+        "version": VERSION,
+        "services": [_service(s, specs.get(s.name), (rates or {}).get(s.name, 0.0)) for s in statuses],
+        "edges": [_edge(s, dependency) for s in statuses for dependency in dict.fromkeys(s.dependencies)],
+        "svg": svg,
+    }
+
+
+def below(statuses: Sequence[Status], names: Collection[str] | None) -> list[Status]:
+    """Those services and what they depend on; None: all."""
+    if names is None:
+        return list(statuses)
+    found, known = set(names), {s.name: s for s in statuses}
+    left = [n for n in names if n in known]
+    while left:
+        new = [d for d in known[left.pop()].dependencies if d not in found]
+        found.update(new)
+        left += [d for d in new if d in known]
+    return [s for s in statuses if s.name in found]
+
+
+def _service(status: Status, spec: ServiceSpec | None, rate: float) -> dict[str, Any]:
+    return {
+        "name": status.name,
+        "id": element_id("node", status.name),
+        "state": status.state,
+        "reason": status.reason,
+        "phase": progress(status) if status.state == "starting" else "",
+        "coming": f"{status.replacing}: {progress(status)}" if status.replacing else "",
+        "reversible": status.reversible,
+        "device": status.device,
+        "up": status.up,
+        "wanted": status.wanted,
+        "in_flight": sum(r.in_flight for r in status.replicas),
+        "calls": status.calls,
+        "errors": status.errors,
+        "rate": round(rate, 1),
+        "p50_ms": None if status.p50 is None else round(status.p50 * 1000, 2),
+        "memory": status.memory,
+        "error": status.error,
+        "behind": status.behind,
+        "stale": list(status.stale),
+        "notes": [*status.notes, *status.trouble()],
+        "serving": status.version,
+        "apis": [_api(a) for a in spec.apis] if spec is not None else [],
+        "dependencies": list(status.dependencies),
+    }
+
+
+def _api(api: ApiSpec) -> dict[str, Any]:
+    return {"name": api.name, "signature": api.signature, "doc": api.doc, "stream": api.stream}
+
+
+def _edge(status: Status, dependency: str) -> dict[str, Any]:
+    traffic = status.traffic.get(dependency, Traffic())
+    name = element_id("edge", status.name, dependency)
+    return {"from": status.name, "to": dependency, "id": name, **traffic._asdict()}

@@ -1,0 +1,299 @@
+"""Service statuses to an SVG picture and to text: colours, signs, words.
+
+Inline, front ends choose colours by CSS variables (`--nbc-card`, `--nbc-ready`, ...); the picture that is saved follows
+what the reader's system prefers. Cards have a ground of their own, so that they can be read on any page.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
+from html import escape
+
+from nbcompose._control import Status
+from nbcompose._notebook.graph.layout import Box, Edge, Line, Node, Size, edges, element_id, lay_out, nodes
+
+_LIGHT = {
+    "card": "#ffffff", "ink": "#1d2430", "dim": "#5b6575", "line": "#8590a2", "stream": "#0d8a9c",
+    "ready": "#17803d", "starting": "#2563c9", "waiting": "#96600a", "failed": "#c62a26", "stopped": "#626d7d",
+    "elsewhere": "#6a4fc4", "missing": "#626d7d",
+}  # fmt: skip
+_DARK = {
+    "card": "#1e232b", "ink": "#eef1f6", "dim": "#a4aebd", "line": "#8590a2", "stream": "#2bb3c7",
+    "ready": "#4ac77e", "starting": "#7fb0fb", "waiting": "#e2ad49", "failed": "#ff7f77", "stopped": "#9aa5b5",
+    "elsewhere": "#b1a0fa", "missing": "#9aa5b5",
+}  # fmt: skip
+
+# In a circle of radius 10 around the origin.
+SIGNS = {
+    "ready": '<circle r="10"/><path d="M-4.6,.4 L-1.4,3.6 L4.8,-3.2"/>',
+    "starting": '<circle r="8.6" class="nbc-ring"/><path class="nbc-arc" d="M0,-8.6 A8.6,8.6 0 0 1 8.6,0"/>',
+    "waiting": '<circle r="10"/><path d="M0,-5.4 V0 L3.6,2.4"/>',
+    "failed": '<path class="nbc-solid" d="M-4.2,-10 H4.2 L10,-4.2 V4.2 L4.2,10 H-4.2 L-10,4.2 V-4.2 Z"/>'
+    '<path d="M-3.6,-3.6 L3.6,3.6 M3.6,-3.6 L-3.6,3.6"/>',
+    "stopped": '<rect x="-9" y="-9" width="18" height="18" rx="3.5"/><path d="M-3.6,0 H3.6"/>',
+    "elsewhere": '<circle r="10"/><path d="M-3.4,3.4 L3.4,-3.4 M-2,-3.6 H3.6 V2"/>',
+    "missing": '<circle r="8.6" class="nbc-ring nbc-dashes"/><path class="nbc-mark" d="M-3.2,0 H3.2"/>',
+}
+
+_FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans','Helvetica Neue',Arial,sans-serif"
+
+
+def _colour(name: str) -> str:
+    return f"var(--nbc-{name},{_LIGHT[name]})"
+
+
+def _state(state: str) -> str:
+    selector, colour = f".nbc-picture .nbc-{state}", _colour(state)
+    return f"{selector}{{--nbc-tone:{colour}}}"
+
+
+RULES = "\n".join([
+    f".nbc-picture{{font-family:{_FONT};max-width:100%;height:auto}}",
+    *map(_state, SIGNS),
+    f".nbc-picture .nbc-card{{fill:{_colour('card')};stroke:var(--nbc-tone);stroke-width:1.5}}",
+    ".nbc-picture .nbc-ready .nbc-card{stroke-opacity:.6}",
+    ".nbc-picture .nbc-starting .nbc-card,.nbc-picture .nbc-waiting .nbc-card{stroke-dasharray:6 4}",
+    ".nbc-picture .nbc-missing .nbc-card{stroke-dasharray:2 4}",
+    ".nbc-picture .nbc-failed .nbc-card{stroke-width:2.5}",
+    ".nbc-picture .nbc-tint{fill:var(--nbc-tone);fill-opacity:.13}",
+    f".nbc-picture .nbc-name{{font-size:14px;font-weight:650;fill:{_colour('ink')}}}",
+    ".nbc-picture .nbc-words{font-size:12px;font-weight:550;fill:var(--nbc-tone)}",
+    f".nbc-picture .nbc-place,.nbc-picture .nbc-numbers{{font-size:11px;fill:{_colour('dim')}}}",
+    ".nbc-picture .nbc-sign>*{fill:var(--nbc-tone)}",
+    f".nbc-picture .nbc-sign>path{{fill:none;stroke:{_colour('card')};stroke-width:2.2;"
+    "stroke-linecap:round;stroke-linejoin:round}",
+    ".nbc-picture .nbc-sign>.nbc-solid{fill:var(--nbc-tone);stroke:none}",
+    ".nbc-picture .nbc-sign>.nbc-ring{fill:none;stroke:var(--nbc-tone);stroke-width:2.6;stroke-opacity:.28}",
+    ".nbc-picture .nbc-sign>.nbc-dashes{stroke-opacity:.8;stroke-dasharray:3 3}",
+    ".nbc-picture .nbc-sign>.nbc-arc,.nbc-picture .nbc-sign>.nbc-mark{stroke:var(--nbc-tone);stroke-width:2.6}",
+    f".nbc-picture .nbc-badge>path{{fill:{_colour('waiting')};stroke:{_colour('card')};stroke-width:2;"
+    "stroke-linejoin:round}",
+    f".nbc-picture .nbc-badge>path+path{{fill:none;stroke:{_colour('card')};stroke-width:1.8;stroke-linecap:round}}",
+    f".nbc-picture .nbc-line{{fill:none;stroke:{_colour('line')};stroke-width:1.6}}",
+    f".nbc-picture .nbc-head{{fill:{_colour('line')};stroke:none}}",
+    f".nbc-picture .nbc-stream .nbc-line{{stroke:{_colour('stream')};stroke-width:3;stroke-dasharray:.1 6.4;"
+    "stroke-linecap:round}",
+    f".nbc-picture .nbc-stream .nbc-head{{fill:{_colour('stream')}}}",
+])  # fmt: skip
+
+# For a picture that stands alone: no page around it chooses its colours.
+DARK_RULES = (
+    "@media (prefers-color-scheme:dark){.nbc-picture{" + ";".join(f"--nbc-{n}:{c}" for n, c in _DARK.items()) + "}}"
+)
+
+
+EMPTY = (
+    "No service runs. Put %%service in the first line of a cell that defines a class with an @api method, and run it: "
+    "the class becomes a service, and shows here."
+)
+
+
+def tree(statuses: Sequence[Status], streams: Collection[str] = ()) -> str:
+    """Callers and, indented below them, what they call:
+
+        Answer       ready, cpu, 1 replica
+        ├─ Embedder  ready, cpu, 1 replica
+        └─ Writer    ready, cuda:0, 2 replicas (streams)
+
+    What several call is told of once.
+    """
+    if not statuses:
+        return EMPTY
+    shown = {node.key: node for node in nodes(statuses)}
+    lines = list(_lines(shown, edges(statuses, streams)))
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {words}" for name, words in lines)
+
+
+def table_html(statuses: Sequence[Status], streams: Collection[str] = ()) -> str:
+    """A row for each service, with what it calls and what calls it."""
+    links = edges(statuses, streams)
+    shown = {node.key: node for node in nodes(statuses)}
+    head = "".join(f'<th scope="col">{c}</th>' for c in ("service", "state", "place", "calls", "called by"))
+    rows = "".join(_row(node, shown, links) for node in shown.values())
+    return f"<table><caption>Services</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _lines(shown: Mapping[str, Node], links: Sequence[Edge]) -> Iterator[tuple[str, str]]:
+    called = {link.callee for link in links}
+    told: set[str] = set()
+    for key in reversed(list(shown)):  # those that others depend on come first there
+        if key not in called:
+            yield from _branch(key, shown, links, told)
+
+
+def _branch(
+    key: str, shown: Mapping[str, Node], links: Sequence[Edge], told: set[str], stem: str = "", mark: str = ""
+) -> Iterator[tuple[str, str]]:
+    node = shown[key]
+    below = [link for link in links if link.caller == key]
+    again = key in told and bool(below)
+    told.add(key)
+    name = f"{stem}{mark}{node.name}"
+    if again:
+        yield name, "see above"
+        return
+    yield name, _words(node, any(link.stream for link in links if link.callee == key))
+    stem += {"": "", "├─ ": "│  ", "└─ ": "   "}[mark]
+    for link in below:
+        yield from _branch(link.callee, shown, links, told, stem, "└─ " if link is below[-1] else "├─ ")
+
+
+def _words(node: Node, stream: bool) -> str:
+    place = "" if node.state in ("elsewhere", "starting") else node.place.replace(" · ", ", ")
+    return ", ".join(filter(None, (_state_text(node), place))) + (" (streams)" if stream else "")
+
+
+def _state_text(node: Node) -> str:
+    """Without how far a service has come, which differs from run to run."""
+    return node.words if node.state != "starting" else "starting"
+
+
+def _row(node: Node, shown: Mapping[str, Node], links: Sequence[Edge]) -> str:
+    calls = [shown[e.callee].name + (" (streams)" if e.stream else "") for e in links if e.caller == node.key]
+    called_by = [shown[e.caller].name for e in links if e.callee == node.key]
+    cells = (_state_text(node), node.place, ", ".join(calls) or "-", ", ".join(called_by) or "-")
+    return f'<tr><th scope="row">{escape(node.name)}</th>' + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>"
+
+
+PAGE = 960  # pixels: a wider picture would be made small
+_HEIGHT = 70  # of a card without numbers
+_ROWS = {"name": 19, "words": 17, "place": 16, "numbers": 15}  # heights of its lines
+_TEXT, _MARGIN = 46, 16  # where a card's text begins; the room to the right of it
+_NARROW, _WIDE = 150, 300
+_BOLD = 1.1  # how much wider bold text is
+
+
+def svg(statuses: Sequence[Status], streams: Collection[str] = (), numbers: Mapping[str, str] | None = None) -> str:
+    """The picture, to be put into a page. `streams`: services all of whose apis are streams.
+
+    `numbers`: a last line on the cards of these services; a front end may write something else into it, up to the same
+    length. Elements have the ids of `element_id` and classes: `nbc-node` with `nbc-ready` and so on, `nbc-edge` and
+    `nbc-stream`; the lines of a card are `nbc-name`, `nbc-words`, `nbc-place` and `nbc-numbers`.
+    """
+    return _drawn(tuple(nodes(statuses)), tuple(edges(statuses, streams)), tuple((numbers or {}).items()))
+
+
+def data_url(picture: str) -> str:
+    """A picture as the source of an `<img>`, where it stands alone."""
+    alone = picture.replace("</style>", f"\n{DARK_RULES}</style>", 1)
+    return "data:image/svg+xml;base64," + base64.b64encode(alone.encode()).decode()
+
+
+def size(picture: str) -> tuple[int, int]:
+    """Width and height in pixels."""
+    found = re.search(r'width="(\d+)" height="(\d+)"', picture)
+    assert found is not None
+    return int(found[1]), int(found[2])
+
+
+@lru_cache(maxsize=64)  # several displays show the same graph, and it changes seldom
+def _drawn(shown: tuple[Node, ...], links: tuple[Edge, ...], numbers: tuple[tuple[str, str], ...]) -> str:
+    known = dict(numbers)
+    names = {node.key: node.name for node in shown}
+    layout = lay_out(shown, links, _card_size(shown, known), PAGE)
+    width, height = layout.size
+    x, y = layout.offset
+    return "\n".join([
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="nbc-picture" width="{width:.0f}" height="{height:.0f}" '
+        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(_label(shown))}">',
+        f"<style>{RULES}</style>",
+        f'<g transform="translate({x:g} {y:g})">',
+        *(_edge(link, names, layout.lines[element_id("edge", link.caller, link.callee)]) for link in links),
+        *(_node(node, layout.boxes[element_id("node", node.key)], known.get(node.key, "")) for node in shown),
+        "</g></svg>",
+    ])  # fmt: skip
+
+
+def _label(shown: Sequence[Node]) -> str:
+    count = sum(node.is_service for node in shown)
+    return f"Graph of {count} service{'' if count == 1 else 's'}"
+
+
+def _edge(link: Edge, names: Mapping[str, str], line: Line) -> str:
+    name = element_id("edge", link.caller, link.callee)
+    kind = " nbc-stream" if link.stream else ""
+    title = f"{names[link.caller]} calls {names[link.callee]}{', which streams' if link.stream else ''}"
+    return (
+        f'<g id="{name}" class="nbc-edge{kind}"><title>{escape(title)}</title>'
+        f'<path class="nbc-line" d="{line.path}"/><polygon class="nbc-head" points="{line.head}"/></g>'
+    )
+
+
+def _node(node: Node, box: Box, numbers: str) -> str:
+    middle = box.height / 2
+    marks = " nbc-stale" * node.stale + " nbc-behind" * node.behind
+    return "".join([
+        f'<g id="{element_id("node", node.key)}" class="nbc-node nbc-{node.state}{marks}" '
+        f'transform="translate({box.x:g} {box.y:g})">',
+        f"<title>{escape(node.hint)}</title>",
+        f'<rect class="nbc-card" width="{box.width:g}" height="{box.height:g}" rx="{_radius(node, box)}"/>',
+        f'<circle class="nbc-tint" cx="24" cy="{middle:g}" r="16"/>',
+        f'<g class="nbc-sign" transform="translate(24 {middle:g})">{SIGNS[node.state]}</g>',
+        _badge(box.width) if node.stale or node.behind else "",
+        *_texts(node, numbers, middle),
+        "</g>",
+    ])  # fmt: skip
+
+
+def _texts(node: Node, numbers: str, middle: float) -> list[str]:
+    lines = {"name": _fitting(node.name, 14), "words": _fitting(node.words, 12), "place": _fitting(node.place, 11)}
+    shown = {kind: line for kind, line in (lines | {"numbers": numbers}).items() if line}
+    top = middle - sum(_ROWS[kind] for kind in shown) / 2
+    texts = []
+    for kind, line in shown.items():
+        top += _ROWS[kind]
+        base = top - _ROWS[kind] * 0.28
+        texts.append(f'<text class="nbc-{kind}" x="{_TEXT}" y="{base:.1f}">{escape(line)}</text>')
+    return texts
+
+
+def _radius(node: Node, box: Box) -> float:
+    """What is not ours, or does not answer, has another outline."""
+    return {"elsewhere": box.height / 2, "failed": 4, "stopped": 4}.get(node.state, 10)
+
+
+def _badge(width: float) -> str:
+    """A warning sign on the upper right corner."""
+    return (
+        f'<g class="nbc-badge" transform="translate({width - 5:g} 5)">'
+        '<path d="M0,-10 L10.5,8 H-10.5 Z"/><path d="M0,-3.5 V1.6 M0,4.8 V4.9"/></g>'
+    )
+
+
+# -- room for text
+
+
+def _card_size(shown: Sequence[Node], numbers: Mapping[str, str]) -> Size:
+    widest = [0.0, *(_width(line, 11) for line in numbers.values())]
+    for node in shown:
+        round_end = 12 if node.state == "elsewhere" else 0
+        widest += [_width(node.name, 14) + round_end, _width(node.words, 12), _width(node.place, 11)]
+    width = min(max(widest) + _TEXT + _MARGIN, _WIDE)
+    return Size(round(max(width, _NARROW)), _HEIGHT + (_ROWS["numbers"] if numbers else 0))
+
+
+def _fitting(text: str, size: float) -> str:
+    """As much of it as a card has room for."""
+    room = _WIDE - _TEXT - _MARGIN
+    if _width(text, size) <= room:
+        return text
+    while text and _width(text + "…", size) > room:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def _width(text: str, size: float) -> float:
+    """How wide text is, about, in a wide font such as DejaVu Sans. The larger lines of a card are bold."""
+    return size * sum(map(_character, text)) * (_BOLD if size > 11 else 1)
+
+
+def _character(c: str) -> float:
+    if c in "ijl|!'.,:;()[] ftrI·":
+        return 0.37
+    if c in "mwMW@%…" or ord(c) > 0x2E80:
+        return 1.0
+    return 0.72 if c.isupper() else 0.62

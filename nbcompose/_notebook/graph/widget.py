@@ -1,0 +1,246 @@
+"""The live graph widget: state to the browser, messages from it; which output belongs to which cell.
+
+Its front end (static/src) finds the picture by the id of its element. It is told the state while somebody looks,
+and sends what its user asks for as messages; everything is handled on the registry's loop, and nothing is printed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import anywidget
+from traitlets import Dict, Unicode
+
+from nbcompose._control import Registry, Status
+from nbcompose._ipython_adapter import receive_where_asked, request_of
+from nbcompose._notebook import Session, cell_names
+from nbcompose._notebook.graph import assets, model, svg
+from nbcompose._notebook.graph.calls import Calls, Message, Results, Schemas
+from nbcompose._notebook.graph.layout import streaming
+from nbcompose._rpc import background
+from nbcompose._tracing import summaries, waterfall
+from nbcompose.errors import UnknownService
+
+
+class Place(NamedTuple):
+    """`cell`: the front end's id of the cell, "" where it does not say; `run`: which of its runs; `element`: which of
+    the graphs that it shows.
+    """
+
+    cell: str
+    run: str
+    element: str
+
+    @classmethod
+    def of(cls, session: Session, element: str) -> Place:
+        """In the cell that runs."""
+        request = request_of(session.shell)
+        cell = str(request.get("metadata", {}).get("cellId", ""))
+        return cls(cell, str(request.get("header", {}).get("msg_id", "")), element)
+
+    def overtakes(self, other: Place) -> bool:
+        """Whether that one was of an earlier run of this cell."""
+        return bool(self.cell) and self.cell == other.cell and self.run != other.run
+
+
+PERIOD = 0.25  # seconds between updates, at least
+LATER = 1.0  # seconds until a look at what ends without an event: rates, services that stop
+LEASE = 30.0  # seconds that a look counts; front ends renew it
+ROOM = "888.8/s · p50 88.8 ms · 888 MB"  # what the numbers of a service may look like
+TRACES = 100  # that are listed
+MOST = 16  # widgets that are open at once, where front ends do not say which cell runs
+
+Answer = Callable[[Message], Awaitable[Message | None]]
+
+_open: dict[Place, LiveGraph] = {}
+
+
+class LiveGraph(anywidget.AnyWidget):
+    """Made by `attach`. Its traits are set on the background loop only."""
+
+    _esm = assets.module()
+    _css = assets.style()
+    element = Unicode().tag(sync=True)
+    state = Dict().tag(sync=True)
+
+    def __init__(self, element: str, registry: Registry, session: Session, names: Collection[str] | None) -> None:
+        self._registry = registry
+        self._session = session
+        self._names = names
+        self._meter = model.Meter()
+        self._looks: dict[str, float] = {}  # until when, by front end
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._updated = 0.0
+        self._closed = False
+        self.seen = False  # whether a front end has ever made the picture live
+        self._schemas = Schemas(session)
+        self._calls = Calls(session, self._schemas, _results(session), self._tell)
+        statuses = registry.statuses()
+        super().__init__(element=element, state=self._state(self._shown(statuses)))
+        if self.comm is not None:
+            receive_where_asked(self.comm)
+        self.on_msg(self._on_message)
+        self._unsubscribe = registry.subscribe(self._on_change)
+
+    def leave(self) -> None:
+        """Stop being live: the picture stays as it was. From any thread but the loop's."""
+        self._closed = True
+        self._unsubscribe()
+        self._calls.close()
+        self.close()
+
+    # -- what front ends are told
+
+    def _on_change(self, status: Status) -> None:
+        self._schedule(0.0)
+
+    def _schedule(self, delay: float) -> None:
+        """See to an update; the first that is due is the one that is made."""
+        if self._closed or not self._is_looked_at():
+            return
+        loop = background().loop
+        at = max(loop.time() + delay, self._updated + PERIOD)
+        if self._timer is not None:
+            if self._due <= at:
+                return
+            self._timer.cancel()
+        self._due = at  # uvloop's handle of what is due now does not know when
+        self._timer = loop.call_at(at, self._update)
+
+    def _update(self) -> None:
+        self._timer = None
+        if self._closed:
+            return
+        self._updated = background().loop.time()
+        statuses = self._shown(self._registry.snapshot())
+        state = self._state(statuses)
+        if state != self.state:
+            self.state = state
+        if any(s["rate"] or s["state"] == "stopped" for s in state["services"]):
+            self._schedule(LATER)
+
+    def _is_looked_at(self) -> bool:
+        return any(until > time.monotonic() for until in self._looks.values())
+
+    def _shown(self, statuses: Sequence[Status]) -> list[Status]:
+        shown = model.below(statuses, self._names)
+        return [replace(s, error=cell_names(s.error, self._session.shell)) if s.error else s for s in shown]
+
+    def _state(self, statuses: Sequence[Status]) -> dict[str, Any]:
+        deployments = {s.name: self._registry.deployment(s.name) for s in statuses}
+        specs = {name: d.spec for name, d in deployments.items() if d is not None}
+        drawn = svg.svg(statuses, streaming(list(specs.values())), dict.fromkeys(specs, ROOM))
+        return model.snapshot(statuses, specs, self._meter.rates(statuses, time.monotonic()), drawn)
+
+    def _tell(self, message: Message) -> None:
+        if not self._closed:
+            self.send(message)
+
+    # -- what they ask for
+
+    def _on_message(self, _: Any, message: Any, buffers: Any) -> None:
+        if isinstance(message, dict):
+            background().spawn(lambda: self._answer(message))
+
+    async def _answer(self, message: Message) -> None:
+        answers: dict[str, Answer] = {
+            "look": self._look, "form": self._form, "call": self._call, "cancel": self._cancel, "logs": self._logs,
+            "traces": self._traces, "trace": self._trace, "restart": self._act, "stop": self._act, "scale": self._act,
+            "rollback": self._act,
+        }  # fmt: skip
+        kind = str(message.get("type"))
+        answer = answers.get(kind)
+        if answer is None:
+            return
+        try:
+            reply = await answer(message)
+        except Exception as error:
+            asked: Message = {key: message[key] for key in ("service", "api", "trace") if key in message}
+            reply = {"type": "refused", "action": kind, "message": str(error) or repr(error), **asked}
+        if reply is not None:
+            self._tell(reply)
+
+    async def _look(self, message: Message) -> Message:
+        client = str(message.get("client", ""))
+        if message.get("on"):
+            self.seen = True
+            self._looks[client] = time.monotonic() + LEASE
+            self._schedule(0.0)
+        else:
+            self._looks.pop(client, None)
+        return {"type": "here"}
+
+    async def _form(self, message: Message) -> Message:
+        form = await asyncio.to_thread(self._schemas.form, str(message["service"]), str(message["api"]))
+        return {"type": "form", **form}
+
+    async def _call(self, message: Message) -> None:
+        arguments = message.get("arguments", {})
+        self._calls.start(str(message["id"]), str(message["service"]), str(message["api"]), arguments)
+
+    async def _cancel(self, message: Message) -> None:
+        self._calls.cancel(str(message["id"]))
+
+    async def _logs(self, message: Message) -> Message:
+        service = str(message["service"])
+        lines = self._registry.log_lines(service, min(int(message.get("lines", 200)), 5000))
+        return {"type": "logs", "service": service, "lines": lines}
+
+    async def _act(self, message: Message) -> Message:
+        action, service = str(message["type"]), str(message["service"])
+        if service not in self._registry.names():
+            raise UnknownService(f"{service} does not run")
+        if action == "stop":
+            await self._registry.remove_async(service)
+            self._session.started.pop(service, None)
+        elif action == "scale":
+            await asyncio.to_thread(self._registry.scale, service, message["replicas"])
+        else:
+            act = self._registry.restart if action == "restart" else self._registry.roll_back
+            await asyncio.to_thread(act, service)
+        self._schedule(0.0)
+        return {"type": "done", "action": action, "service": service}
+
+    async def _traces(self, message: Message) -> Message:
+        log = await asyncio.to_thread(self._registry.collect_traces)
+        return {"type": "traces", "traces": summaries(log)[:TRACES]}
+
+    async def _trace(self, message: Message) -> Message:
+        spans = self._registry.traces.trace(int(str(message["trace"]), 16))
+        return {"type": "trace", "trace": message["trace"], "rows": waterfall(spans)["rows"]}
+
+
+def attach(element: str, registry: Registry, session: Session, names: Collection[str] | None = None) -> LiveGraph:
+    """Make the picture in `element` live; on the thread of the cell that shows it. `names`: with what is below them.
+    Without an element it is to be displayed itself.
+
+    The widgets that the same cell had before it ran again are left.
+    """
+    place = Place.of(session, element or uuid4().hex)
+    for before in [p for p in _open if place.overtakes(p)]:
+        _open.pop(before).leave()
+    while len(_open) >= MOST:
+        _open.pop(next(iter(_open))).leave()
+    _open[place] = LiveGraph(element, registry, session, names)
+    return _open[place]
+
+
+def leave_all() -> None:
+    """When the extension is unloaded."""
+    while _open:
+        _open.popitem()[1].leave()
+
+
+def _results(session: Session) -> Results:
+    """The notebook's `_graph`."""
+    space = session.shell.user_ns
+    if not isinstance(space.get("_graph"), Results):
+        space["_graph"] = Results()
+    results: Results = space["_graph"]
+    return results

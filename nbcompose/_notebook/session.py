@@ -1,0 +1,82 @@
+"""What a notebook's magics work with: the process's one registry, its token, and what its cells have started.
+
+It is kept with the IPython shell, so that reloading the extension, or its modules, finds it and its services again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbcompose._code import Deployment
+from nbcompose._control import Registry
+from nbcompose._export.check import Recording
+from nbcompose._notebook.calls import Handle
+from nbcompose._notebook.history import History
+from nbcompose._spec import ServiceSpec
+
+_KEY = "nbcompose"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a cell started last under a name. `variable`: what the notebook calls it."""
+
+    deployment: Deployment
+    variable: str
+
+    @property
+    def spec(self) -> ServiceSpec:
+        return self.deployment.spec
+
+
+class Card(Protocol):
+    """A display that can be made true again when something about its services has changed."""
+
+    def redraw(self) -> None: ...
+
+    def overtaken(self, name: str) -> None:
+        """A later cell has changed or restarted this service of its."""
+        ...
+
+
+class Session:
+    """Used on the main thread, but for what deploy.py leaves running on the registry's loop."""
+
+    def __init__(self, shell: InteractiveShell, registry: Registry) -> None:
+        self.shell = shell
+        self.registry = registry
+        self.token = secrets.token_urlsafe(32)
+        self.started: dict[str, Started] = {}
+        self.lingering: dict[str, Future[None]] = {}  # displays that still change, by service
+        self.looked: dict[str, dict[str, str]] = {}  # what was stale when it was looked at last, by content
+        self.history = History(shell)
+        self.recording = Recording()  # the calls that the notebook has made
+        self.cards: dict[str, Card] = {}  # the display under the cell that started a service last
+
+    def stop_lingering(self, name: str) -> None:
+        future = self.lingering.pop(name, None)
+        if future is not None:
+            future.cancel()
+
+    def connect(self, service: Any) -> Handle:
+        """How `Answer.ask(...)` finds the service that runs. Raises `UnknownService`."""
+        return Handle(self.registry, service.name, self.shell, self.recording)
+
+
+def current(shell: InteractiveShell) -> Session | None:
+    """The session of this shell, if the extension is loaded."""
+    session: Session | None = shell.meta.get(_KEY)
+    return session
+
+
+def keep(shell: InteractiveShell, session: Session | None) -> None:
+    """Remember the session, or with None forget it."""
+    if session is None:
+        shell.meta.pop(_KEY, None)
+    else:
+        shell.meta[_KEY] = session

@@ -1,0 +1,229 @@
+"""What changed in the notebook since a service started: plans of a cell, failed cells, changed names.
+
+Names are looked at after every cell: a name that stands for something else is seen, and so is a change in place, by
+content, of values up to `meaning.LIMIT` bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any, Literal
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbcompose._code import Meaning, Versions, deployment_of, differing, functions_in, meaning_of
+from nbcompose._notebook.arguments import override
+from nbcompose._notebook.cell import Defined
+from nbcompose._notebook.session import Session, Started
+from nbcompose._service import Service, declare, dependency_graph
+from nbcompose._spec import ServiceSpec
+from nbcompose.errors import CaptureError, DeclarationError, Mistake, UnknownService
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One service that a cell is about. `before`: the version that serves now, 0 when none does.
+
+    `remark` is what its card says where nothing is done. `stop_first`: the version that serves makes room first.
+    """
+
+    wanted: Started
+    action: Literal["deploy", "restart", "roll back", "nothing"]
+    before: int = 0
+    remark: str = ""
+    stop_first: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.wanted.spec.name
+
+
+def declared(defined: Sequence[Defined], options: Mapping[str, Any]) -> dict[str, Service]:
+    """The services of a cell by variable, with the cell's options.
+
+    Raises `DeclarationError` with the mistakes of all classes, and `UsageError` for names that collide.
+    """
+    if "name" in options and len(defined) > 1:
+        raise UsageError(f"--name is for one service, and this cell defines {', '.join(d.variable for d in defined)}")
+    services: dict[str, Service] = {}
+    errors: list[DeclarationError] = []
+    for d in defined:
+        try:
+            spec = d.value.spec if isinstance(d.value, Service) else declare(d.value, {})
+            services[d.variable] = Service(override(spec, options))
+        except DeclarationError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        mistakes: list[Mistake] = [m for e in errors for m in e.mistakes]
+        raise DeclarationError("these classes cannot be services:", mistakes)
+    names = [s.name for s in services.values()]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        variables = ", ".join(v for v, s in services.items() if s.name in twice)
+        raise UsageError(f"{variables} are all called {', '.join(twice)}: services of one cell need different names")
+    return services
+
+
+def compare(session: Session, services: Mapping[str, Service], *, stop_first: bool = False) -> list[Change]:
+    """What has to be done for these services, those that others depend on first.
+
+    Raises `CycleError`, and `CaptureError` for what cannot be sent to a replica.
+    """
+    specs = {s.name: s.spec for s in services.values()}
+    dependency_graph.check_acyclic([*_others(session, specs), *specs.values()])
+    changes = {s.name: _change(session, variable, s, stop_first) for variable, s in services.items()}
+    return [changes[name] for name in dependency_graph.order(dependency_graph.edges(specs.values())) if name in changes]
+
+
+def restarts(session: Session, names: Sequence[str]) -> list[Change]:
+    """New replicas of the same code. Raises `UnknownService`."""
+    return [Change(_running(session, n), "restart", _version(session, n)) for n in names]
+
+
+def rollbacks(session: Session, names: Sequence[str]) -> list[Change]:
+    """The version before. Raises `UnknownService`."""
+    return [Change(_running(session, n), "roll back", _version(session, n)) for n in names]
+
+
+def refreshes(session: Session, names: Sequence[str]) -> tuple[list[Change], list[CaptureError]]:
+    """The same classes with the notebook's functions and values as they are now, and those that cannot be packed."""
+    found, failed = [], []
+    for name in names:
+        started = _running(session, name)
+        try:
+            with _as_class(session, started):
+                found.append(_change(session, started.variable, Service(started.spec), stop_first=False))
+        except CaptureError as error:
+            failed.append(error)
+    return found, failed
+
+
+@contextmanager
+def _as_class(session: Session, started: Started) -> Iterator[None]:
+    """While a class is packed, its name stands for it, as when its cell ran: it may use itself by its name."""
+    space, name = session.shell.user_ns, started.variable
+    service = space.get(name)
+    if not isinstance(service, Service):
+        yield
+        return
+    space[name] = started.spec.cls
+    try:
+        yield
+    finally:
+        space[name] = service
+
+
+def _others(session: Session, specs: Mapping[str, ServiceSpec]) -> list[ServiceSpec]:
+    deployments = [session.registry.deployment(n) for n in session.registry.names() if n not in specs]
+    return [d.spec for d in deployments if d is not None]
+
+
+def _running(session: Session, name: str) -> Started:
+    deployment = session.registry.deployment(name)
+    if deployment is None:
+        raise UnknownService(f"no service is called {name!r}")
+    known = session.started.get(name)
+    return Started(deployment, known.variable if known is not None else name)
+
+
+def _version(session: Session, name: str) -> int:
+    return session.registry.status(name).version
+
+
+def _change(session: Session, variable: str, service: Service, stop_first: bool) -> Change:
+    wanted = Started(deployment_of(service, token=session.token), variable)
+    name, registry = service.name, session.registry
+    if name not in registry.names():
+        return Change(wanted, "deploy")
+    if registry.plan(wanted.deployment).action != "nothing":
+        return Change(wanted, "deploy", _version(session, name), stop_first=stop_first)
+    unchanged = f"unchanged, so nothing was done (%services restart {name} starts it anew)"
+    return Change(wanted, "nothing", _version(session, name), unchanged)
+
+
+_CLASS = re.compile(r"^\s*class\s+(\w+)", re.MULTILINE)
+
+
+@contextmanager
+def behind_on_error(session: Session, cell_text: str) -> Iterator[None]:
+    """A cell that fails leaves the services that it defines with the version before, and they say so."""
+    try:
+        yield
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        names = set(_CLASS.findall(cell_text))
+        for name, started in session.started.items():
+            if started.variable in names:
+                session.registry.mark(name, behind=reason)
+        raise
+
+
+@contextmanager
+def names_kept(shell: InteractiveShell) -> Iterator[None]:
+    """Where a cell fails, the names of services that serve go on standing for them, not for the cell's bare classes."""
+    before = {name: value for name, value in shell.user_ns.items() if isinstance(value, Service)}
+    try:
+        yield
+    except BaseException:
+        shell.user_ns.update(before)
+        raise
+
+
+def look(session: Session) -> list[str]:
+    """Mark the services that are stale, and those that are so no more; returns those worth a refresh that was not
+    tried yet.
+    """
+    found = []
+    for name in list(session.started):
+        deployment = session.registry.deployment(name)
+        meaning = deployment.meaning if deployment is not None else None
+        if deployment is None or meaning is None:
+            continue
+        now = meaning_of(deployment.spec, known=meaning)
+        changed = sorted(_names(meaning, now))
+        anew = _outdated(deployment.spec.cls)
+        content = {n: now.parts[n].digest if n in now.parts else "" for n in changed}
+        if session.registry.mark(name, stale=(*changed, *anew)) and (card := session.cards.get(name)):
+            card.redraw()
+        if changed and session.looked.get(name) != content:
+            found.append(name)
+        session.looked[name] = content
+    return found
+
+
+def _outdated(cls: type[Any]) -> list[str]:
+    """What the service's class was made from, and what the notebook calls by that name something else now; with the way
+    out, since only the cell that made it can take the new one.
+    """
+    versions = Versions(cls)
+    found = []
+    for base in cls.__mro__[:-1]:
+        names = [b.__name__ for b in base.__bases__ if versions.differs(b)]
+        names += [f.__name__ for f in _functions_taken(base) if versions.has_overtaken(f)]
+        found += [f"{name} (run the cell of {base.__name__} again)" for name in names]
+    return list(dict.fromkeys(found))
+
+
+def _functions_taken(cls: type[Any]) -> Iterator[FunctionType]:
+    """Functions of the notebook that stand in a class under another name, or are defaults of its methods."""
+    for member in vars(cls).values():
+        for function in functions_in(member):
+            defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+            yield from (f for f in (function, *defaults) if isinstance(f, FunctionType))
+
+
+def _names(packed: Meaning, now: Meaning) -> Iterator[str]:
+    """What differs; but not what is used, or used no more, only because something else differs."""
+    changed = differing(packed, now)
+    same = packed.parts.keys() & now.parts.keys() - changed
+    for name in changed:
+        in_both = name in packed.parts and name in now.parts
+        if in_both or any(name in packed.parts[p].uses | now.parts[p].uses for p in same):
+            yield name

@@ -1,0 +1,106 @@
+"""How errors look under a cell: the user's own lines, and none of the machinery between the cell and them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import filterfalse, takewhile
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbcompose._ipython_adapter import message_lines, show_as, show_kind_as, traceback_lines
+from nbcompose._user_exceptions import walk
+from nbcompose.errors import CallError, NbcomposeError, RemoteTraceback
+
+# Where nbcompose's own code is.
+_OURS = str(Path(__file__).parents[1]) + os.sep
+
+E = TypeVar("E", bound=BaseException)
+
+# `File "/tmp/ipykernel_7/123.py", line 3` of a traceback; `/tmp/ipykernel_7/123.py:3` of a mistake in a declaration.
+_FRAME = re.compile(r'File "(?P<file>[^"\n]+)", line (?P<line>\d+)')
+_PLACE = re.compile(r"(?P<file>(?:/|<)[^\s:]+):(?P<line>\d+)\b")
+
+
+def message_only(error: E, shell: InteractiveShell) -> E:
+    """`error`, for raising: under the cell stand its type and message, without frames."""
+    return _shown_as(error, partial(_message_lines, error, shell))
+
+
+def from_frame(error: E, frames: TracebackType | None, shell: InteractiveShell) -> E:
+    """`error`, for raising: under the cell its traceback begins at `frames`, the user's own."""
+    return _shown_as(error, partial(traceback_lines, shell, error, frames))
+
+
+def from_the_caller(error: E, shell: InteractiveShell) -> E:
+    """`error`, which came up through a call to a service: under the cell its traceback ends where the call is made.
+
+    What it says of the replicas' side stays, where that has lines of the user's.
+    """
+    if (
+        isinstance(error, CallError)
+        and isinstance(error.__cause__, RemoteTraceback)
+        and not _has_lines(error.__cause__)
+    ):
+        error.__cause__ = None
+    return _shown_as(error, partial(_caller_lines, error, shell))
+
+
+def install(shell: InteractiveShell | None) -> None:
+    """Whatever nbcompose raises on purpose shows users' frames only, wherever it is raised; None: all, as any error."""
+    show_kind_as(NbcomposeError, (lambda error: _users_lines(error, shell)) if shell is not None else None)
+
+
+def cell_names(text: str, shell: InteractiveShell) -> str:
+    """`text` with the names of cells as the notebook shows them: `Cell In[3], line 7`."""
+
+    def name(match: re.Match[str]) -> str:
+        found = shell.compile.format_code_name(match["file"])
+        return match[0] if found is None else f"{found[0]} {found[1]}, line {match['line']}"
+
+    return _PLACE.sub(name, _FRAME.sub(name, text))
+
+
+def _shown_as(error: E, render: Callable[[], list[str]]) -> E:
+    show_as(error, render)
+    return error
+
+
+def _has_lines(remote: RemoteTraceback) -> bool:
+    return any(not match["file"].startswith(_OURS) for match in _FRAME.finditer(remote.text))
+
+
+def _caller_lines(error: BaseException, shell: InteractiveShell) -> list[str]:
+    lines = traceback_lines(shell, error, _outside(error.__traceback__))
+    return [cell_names(line, shell) for line in lines]
+
+
+def _users_lines(error: BaseException, shell: InteractiveShell) -> list[str]:
+    lines = traceback_lines(shell, error, _chained(filterfalse(_is_ours, walk(error.__traceback__))))
+    return [cell_names(line, shell) for line in lines]
+
+
+def _is_ours(frame: TracebackType) -> bool:
+    return frame.tb_frame.f_code.co_filename.startswith(_OURS)
+
+
+def _outside(frames: TracebackType | None) -> TracebackType | None:
+    """The frames up to the first of nbcompose's."""
+    return _chained(takewhile(lambda frame: not _is_ours(frame), walk(frames)))
+
+
+def _chained(frames: Iterable[TracebackType]) -> TracebackType | None:
+    kept = list(frames)
+    chain: TracebackType | None = None
+    for frame in reversed(kept):
+        chain = TracebackType(chain, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return chain
+
+
+def _message_lines(error: BaseException, shell: InteractiveShell) -> list[str]:
+    return [cell_names(line, shell) for line in message_lines(shell, error)]

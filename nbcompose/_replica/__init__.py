@@ -1,0 +1,5 @@
+"""The process that runs one instance of a service."""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,0 +1,413 @@
+"""Dynamic batching: which concurrent calls of an api make a batch, and how results go back to them.
+
+Which calls make a batch, and when, is decided in `batching.py`.
+
+Used on one event loop; one batch runs at a time, as more at once comes from more replicas.
+
+A batch takes the calls that have queued up, oldest first, up to `max_batch_size` items. With `max_latency_ms` it may
+wait for more before it starts, by this rule:
+
+- Company is expected while calls overlap, that is, while they come before the earlier ones have their answer. The
+  mean gap between such arrivals is kept. A batch waits until nothing has come for `PATIENCE` such gaps.
+- It does not wait where the gap is longer than a run takes, nor once its oldest call has waited as long as a run
+  takes: what comes later is joined by the next batch, which is as soon.
+- A wait that brings nobody ends the waiting until calls overlap again. So a caller that sends one call after another
+  is answered at once, whatever `max_latency_ms` says.
+- A batch starts so early that its oldest call is answered `max_latency_ms` after it came, and each before its
+  deadline, if a run takes as long as runs have taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import pickle
+import time
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from types import FunctionType
+from typing import Any, Protocol
+
+from nbcompose._replica import joining
+from nbcompose._schema import check_awaited
+from nbcompose._spec import BatchPolicy
+from nbcompose._tracing import CallContext
+from nbcompose._user_exceptions import text_of
+from nbcompose.errors import CallCancelled, DeadlineExceeded, InvalidArgument, InvalidResult
+
+# Computes one batch: the joined items, the api's other arguments, the batch's own context.
+Run = Callable[[Any, Mapping[str, Any], CallContext], Awaitable[Any]]
+
+
+class Failure:
+    """An exception as a value: a future refuses to carry some of them (StopIteration)."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Call:
+    """One call, or one piece of a call that is larger than a batch; `done` gets its result or a Failure.
+
+    `since` is when it came, on the batcher's clock.
+    """
+
+    __slots__ = ("_settled", "batch", "context", "done", "items", "on_start", "others", "since", "size")
+
+    def __init__(
+        self,
+        items: Any,
+        size: int,
+        others: Mapping[str, Any],
+        context: CallContext,
+        on_start: Callable[[], None] | None,
+        since: float,
+    ) -> None:
+        self.items = items
+        self.size = size
+        self.others = others
+        self.context = context
+        self.on_start = on_start
+        self.since = since
+        self.batch: Batch | None = None
+        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._settled = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody still waits for it."""
+        return not self._settled
+
+    @property
+    def waits(self) -> bool:
+        """Whether its batch has not begun."""
+        return self.batch is None and not self._settled
+
+    def give_up(self, error: Exception) -> None:
+        """Wait no more, and raise this."""
+        self.settle(Failure(error))
+
+    def settle(self, outcome: Any) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        if not self.done.done():  # it is when the task that waits for it was cancelled
+            self.done.set_result(outcome)
+
+    def leave(self) -> None:
+        """The caller has gone: out of the queue, or out of its batch, which others may still want."""
+        if self._settled:
+            return
+        self.settle(Failure(CallCancelled("the caller gave up")))
+        if self.batch is not None:
+            self.batch.leave()
+
+    def refusal(self) -> Exception | None:
+        """Why it must not be computed, if there is a reason."""
+        if self.context.cancelled:
+            return CallCancelled("the caller gave up")
+        remaining = self.context.remaining()
+        if remaining is not None and remaining <= 0:
+            return DeadlineExceeded("the deadline passed before the batch of this call began")
+        return None
+
+
+class Batch:
+    """Calls that are computed together.
+
+    `context` has the latest of their deadlines and the trace of the oldest; it is cancelled when all of them are
+    gone. The computation goes on even then: nothing stops a thread.
+    """
+
+    def __init__(self, calls: Sequence[Call], name: str, dims: tuple[int, int]) -> None:
+        self._calls = calls
+        self._name = name
+        self._dims = dims
+        self._wanted = len(calls)
+        deadlines = [c.context.deadline for c in calls]
+        latest = None if None in deadlines else max(d for d in deadlines if d is not None)
+        first = calls[0].context
+        self.context = CallContext(latest, first.trace_id, first.span_id, first.trace_flags, first.trace_state)
+
+    def leave(self) -> None:
+        self._wanted -= 1
+        if self._wanted == 0:
+            self.context.cancel()
+
+    async def compute(self, run: Run) -> None:
+        """Every call gets its part of the result, or an exception."""
+        for call in self._calls:
+            call.batch = self
+            if call.on_start is not None:
+                call.on_start()
+        try:
+            items = joining.join([c.items for c in self._calls], self._dims[0])
+            self._hand_out(await run(items, self._calls[0].others, self.context))
+        except asyncio.CancelledError:
+            self._fail(CallCancelled(f"{self._name}: the batch was cancelled"))
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+        except Exception as error:
+            self._fail(error)
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def _hand_out(self, result: Any) -> None:
+        check_awaited(result)
+        sizes = [c.size for c in self._calls]
+        dim = self._dims[1]
+        try:
+            count = joining.length(result, dim)
+        except TypeError as error:
+            raise InvalidResult(f"{self._name} must return one result for each input: {error}") from None
+        if count != sum(sizes):
+            raise InvalidResult(f"{self._name}: got {count} results for {sum(sizes)} inputs")
+        for call, part in zip(self._calls, joining.split(result, sizes, dim), strict=True):
+            errors = [r for r in part if isinstance(r, Exception)] if isinstance(part, list | tuple) else []
+            call.settle(Failure(errors[0]) if errors else joining.labelled(part, call.items))
+
+    def _fail(self, error: BaseException) -> None:
+        for call in self._calls:
+            call.settle(Failure(error if len(self._calls) == 1 else _twin(error)))
+
+
+def _twin(error: BaseException) -> BaseException:
+    """A copy for one caller, so that tracebacks do not grow into one another's; the error itself if that fails.
+
+    Made without `__init__`, whose arguments are unknown here.
+    """
+    try:
+        if isinstance(type(error).__str__, FunctionType):  # it may do anything, and take its time
+            return error
+        twin = type(error).__new__(type(error), *error.args)
+        twin.__dict__.update(error.__dict__)
+        if text_of(twin) != text_of(error):
+            return error
+    except BaseException:  # code of its class, which may raise anything
+        return error
+    twin.__context__, twin.__cause__ = error.__context__, error.__cause__
+    twin.__suppress_context__ = error.__suppress_context__
+    return twin.with_traceback(error.__traceback__)
+
+
+PATIENCE = 3.0
+# The weight of the newest sample in the mean gap and the mean time of a run.
+_WEIGHT = 0.25
+
+
+class Rhythm:
+    """How calls have come and how long runs have taken; says how long to wait. All times are seconds."""
+
+    def __init__(self, max_latency: float | None) -> None:
+        self._max_latency = max_latency
+        self._latest = 0.0
+        self._gap: float | None = None
+        self._run: float | None = None
+
+    def arrived(self, now: float, overlapping: bool) -> None:
+        if overlapping:
+            self._gap = _mean(self._gap, now - self._latest)
+        self._latest = now
+
+    def ran(self, seconds: float) -> None:
+        self._run = _mean(self._run, seconds)
+
+    def nobody_came(self) -> None:
+        self._gap = None
+
+    def pause(self, now: float, calls: Iterable[Call]) -> float:
+        """How long a batch of `calls`, the oldest first, waits from `now` unless another comes; 0 or less: start."""
+        waiting = [c for c in calls if c.wanted]
+        if self._max_latency is None or self._gap is None or self._run is None or not waiting:
+            return 0.0
+        if self._gap >= self._run:
+            return 0.0
+        deadlines = [r - self._run for c in waiting if (r := c.context.remaining()) is not None]
+        return min(
+            self._latest + PATIENCE * self._gap - now,
+            waiting[0].since + min(self._run, self._max_latency - self._run) - now,
+            *deadlines,
+        )
+
+
+class Line(Protocol):
+    """Where calls wait for their batch: it may have one give up."""
+
+    def enter(self, call: Call) -> None: ...
+
+    def leave(self, call: Call) -> None: ...
+
+
+class Batcher:
+    """The batches of one api in one replica.
+
+    `run(items, others, context)` computes one batch; `name` says in messages whose; `context` (contextvars) is what
+    each batch begins with. `line` hears of calls that come while others are ahead of them. `since`: when the batch that
+    is being computed began, on the clock; None where none is. A batch has a context of its own,
+    with the latest deadline of its calls; when all its callers are gone that context is cancelled, and the next batch
+    starts when `run` has returned.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        policy: BatchPolicy,
+        name: str,
+        clock: Callable[[], float] = time.monotonic,  # uvloop's own counts whole milliseconds
+        context: contextvars.Context | None = None,
+        line: Line | None = None,
+    ) -> None:
+        self.since: float | None = None
+        self._run = run
+        self._policy = policy
+        self._name = name
+        self._clock = clock
+        self._context = context if context is not None else contextvars.Context()
+        # Only calls with the same key can be joined; the group whose turn it is comes first.
+        self._groups: OrderedDict[Hashable, deque[Call]] = OrderedDict()
+        self._rhythm = Rhythm(None if policy.max_latency_ms is None else policy.max_latency_ms / 1000)
+        self._line = line
+        self._unanswered = 0
+        self._arrival = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def submit(
+        self,
+        items: Any,
+        others: Mapping[str, Any],
+        context: CallContext,
+        on_start: Callable[[], None] | None = None,
+    ) -> Any:
+        """The results for `items` (see `joining.FORMS`), as many as there are items.
+
+        `others` are the api's further arguments: only calls whose others are equal are joined. `on_start` is called
+        when the (first) batch with these items starts. No items are a call like any other: when it is alone, the
+        method is run with none.
+
+        Raises what the method raised, or the exception that stands in the place of one of the results; InvalidArgument
+        and InvalidResult for what is no batch; CallCancelled and DeadlineExceeded.
+        """
+        dim_in, dim_out = self._policy.batch_dim
+        try:
+            size = joining.length(items, dim_in)
+        except TypeError as error:
+            raise InvalidArgument(f"{self._name} takes batches: {error}") from None
+        limit = self._policy.max_batch_size
+        if size <= limit:
+            return await self._one(Call(items, size, others, context, on_start, self._clock()))
+        sizes = [min(limit, size - start) for start in range(0, size, limit)]
+        results: list[Any] = []
+        # One after another, so that a large call takes turns with the others.
+        for n, piece in zip(sizes, joining.split(items, sizes, dim_in), strict=True):
+            call = Call(piece, n, others, context, None if results else on_start, self._clock())
+            results.append(await self._one(call))
+        return joining.labelled(joining.join(results, dim_out), items)
+
+    async def _one(self, call: Call) -> Any:
+        refusal = call.refusal()
+        if refusal is not None:
+            raise refusal
+        call.context.on_cancel(call.leave)
+        if self._line is not None and self._unanswered:
+            self._line.enter(call)
+        self._enqueue(call)
+        try:
+            outcome = await call.done
+        except asyncio.CancelledError:
+            call.leave()
+            raise
+        finally:
+            call.context.forget(call.leave)
+            if self._line is not None:
+                self._line.leave(call)
+            self._unanswered -= 1
+        if isinstance(outcome, Failure):
+            raise outcome.error
+        return outcome
+
+    def _enqueue(self, call: Call) -> None:
+        self._rhythm.arrived(call.since, overlapping=self._unanswered > 0)
+        self._unanswered += 1
+        key = (joining.kind(call.items, self._policy.batch_dim[0]), _fingerprint(call.others))
+        self._groups.setdefault(key, deque()).append(call)
+        self._arrival.set()
+        if self._worker is None:
+            # In a context of its own: a batch does not belong to the call that happened to come first.
+            loop = asyncio.get_running_loop()
+            self._worker = loop.create_task(self._work(), context=self._context.copy())
+
+    async def _work(self) -> None:
+        """Computes batches until the queue is empty."""
+        try:
+            while self._groups:
+                key, group = next(iter(self._groups.items()))
+                await self._wait_for_company(group)
+                calls = self._take(group)
+                if group:
+                    self._groups.move_to_end(key)
+                else:
+                    del self._groups[key]
+                if calls:
+                    began = self.since = self._clock()
+                    batch = Batch(calls, self._name, self._policy.batch_dim)
+                    await batch.compute(self._run)
+                    self.since = None
+                    self._rhythm.ran(self._clock() - began)
+        finally:
+            self._worker = self.since = None
+            # Something is left only where the loop is being shut down.
+            for call in [c for group in self._groups.values() for c in group]:
+                call.settle(Failure(CallCancelled(f"{self._name} is stopping")))
+            self._groups.clear()
+
+    async def _wait_for_company(self, group: deque[Call]) -> None:
+        size, waited = len(group), False
+        while sum(c.size for c in group if c.wanted) < self._policy.max_batch_size:
+            pause = self._rhythm.pause(self._clock(), group)
+            if pause <= 0:
+                break
+            waited = True
+            self._arrival.clear()
+            try:
+                async with asyncio.timeout(pause):
+                    await self._arrival.wait()
+            except TimeoutError:
+                break
+        if waited and len(group) == size:
+            self._rhythm.nobody_came()
+
+    def _take(self, group: deque[Call]) -> list[Call]:
+        """The oldest calls that fit in a batch, out of the queue; those that nobody waits for any more are dropped."""
+        taken: list[Call] = []
+        room = self._policy.max_batch_size
+        while group and (not group[0].wanted or self._fits(group[0], taken, room)):
+            call = group.popleft()
+            refusal = call.refusal()
+            if refusal is not None:
+                call.settle(Failure(refusal))
+            if call.wanted:
+                taken.append(call)
+                room -= call.size
+        return taken
+
+    def _fits(self, call: Call, taken: list[Call], room: int) -> bool:
+        return call.size <= room and not joining.clashes(call.items, [c.items for c in taken])
+
+
+def _mean(mean: float | None, sample: float) -> float:
+    return sample if mean is None else mean + _WEIGHT * (sample - mean)
+
+
+def _fingerprint(others: Mapping[str, Any]) -> Hashable:
+    """Equal for equal arguments. What cannot be compared this way (a stream, a lambda) is equal to nothing."""
+    if not others:
+        return b""
+    try:
+        # By bytes, not by `==`: 1, 1.0 and True are equal and not the same, and arrays have no one answer.
+        return pickle.dumps(dict(others), protocol=5)
+    except Exception:
+        return object()

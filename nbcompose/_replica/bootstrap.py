@@ -1,0 +1,263 @@
+"""What a replica is started with: inherited files, its `__main__` module, the launch message, and how its class is
+loaded.
+
+In the notebook these classes and functions are `__main__`'s; here they are found under the same name, where pickle
+looks for them, and processes that the service starts (pools, workers that load data): those that are forked have the
+module, and those that are started anew run its `__file__`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import io
+import os
+import pickle
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from nbcompose._host import apply_threads, environment
+from nbcompose._replica.sources import Source, find_source, know_lines, use_sources
+from nbcompose._rpc import Route, Unpickler
+from nbcompose._service import Service
+from nbcompose._spec import ServiceSpec
+from nbcompose.errors import LaunchError
+
+# What replicas of transformers services import; whatever is not installed is left out.
+PRELOAD = (
+    "torch",
+    "transformers",
+    "transformers.pipelines",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.distilbert.modeling_distilbert",
+    "transformers.models.gpt2.modeling_gpt2",
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.roberta.modeling_roberta",
+    "transformers.generation",
+)
+REQUEST = b"F"  # to the zygote, with the files
+
+
+class Files(NamedTuple):
+    """Open file descriptors that a replica is born with.
+
+    `control`: a socket to the supervisor. `output`: where stdout and stderr go. `owner`: tells when the kernel has
+    ended (see lifetime.py). `board`: the load board. `http`: the listening socket of the service, or /dev/null.
+    """
+
+    control: int
+    output: int
+    owner: int
+    board: int
+    http: int
+
+
+_PROGRAM = """\
+from nbcompose._replica.bootstrap import fill
+fill(globals(), {payload!r})
+"""
+
+
+class MainModule(ModuleType):
+    """What functions of the notebook have as their globals. `origin`: the name of the module that a service is imported
+    from, where it is not of a notebook; what this one does not have is looked up there.
+    """
+
+    __slots__ = ("_files", "_origin", "_taken")
+
+    def __init__(self, taken: tuple[bytes, Mapping[str, str]] | None = None, origin: str = "") -> None:
+        super().__init__("__main__")
+        self._taken = taken
+        self._origin = origin
+        self._files: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__file__" and self._taken is not None:
+            self.__file__ = self._written(*self._taken)
+            return self.__file__
+        if self._origin and not name.startswith("__"):
+            return getattr(sys.modules[self._origin], name)
+        raise AttributeError(f"{self!r} has no {name!r}")
+
+    def __repr__(self) -> str:
+        # pickle shows it where it does not find a name.
+        if self._origin:
+            return f"<module '__main__' of a replica, which has what {self._origin} has>"
+        return "<module '__main__' of a replica, which has only what the service's code names: name it there>"
+
+    def _written(self, payload: bytes, sources: Mapping[str, str]) -> str:
+        """A program that makes this module again: files without a name, which end with this process."""
+        taken = self._file(pickle.dumps((payload, dict(sources))))
+        return self._file(_PROGRAM.format(payload=taken).encode())
+
+    def _file(self, data: bytes) -> str:
+        if not hasattr(os, "memfd_create"):
+            raise AttributeError("__file__")  # as in a notebook, whose __main__ has none
+        number = os.memfd_create("nbcompose-main")
+        self._files.append(number)
+        with open(number, "wb", closefd=False) as file:
+            file.write(data)
+        return f"/proc/{os.getpid()}/fd/{number}"
+
+
+class MainGlobals:
+    """Stands in a pickle for the globals of the notebook: a function that names them has those of the `MainModule`."""
+
+    def __reduce__(self) -> Any:
+        return main_globals, ()
+
+
+def main_globals() -> dict[str, Any]:
+    """What `MainGlobals` is pickled as; read by `MainUnpickler` only."""
+    raise pickle.UnpicklingError("the globals of a notebook are read by a MainUnpickler")
+
+
+class MainUnpickler(Unpickler):
+    """Reads what a service took along into a module."""
+
+    def __init__(self, payload: bytes, main: MainModule) -> None:
+        super().__init__(io.BytesIO(payload))
+        self._main = main
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == (__name__, main_globals.__name__):
+            return lambda: vars(self._main)
+        return super().find_class(module, name)
+
+    def load_all(self) -> type[Any]:
+        """The service's class; what goes by a name of the notebook is then in the module. (Its code has the say about
+        what a name stands for: a class that is a service by now is one there, too.)
+        """
+        cls: type[Any] = self.load()
+        for name, value in self.load().items():
+            vars(self._main).setdefault(name, value)
+        return cls
+
+
+def stand_in(module: str) -> None:
+    """Have what was pickled by a script that was run, or by a notebook, be found in the module of that name."""
+    sys.modules["__main__"] = MainModule(origin=module)
+
+
+def take(payload: bytes, sources: Mapping[str, str]) -> type[Any]:
+    """Make this process's `__main__` of what a service took along; returns the service's class. Runs imports."""
+    know_lines(sources)
+    sys.modules["__main__"] = main = MainModule((payload, sources))
+    return MainUnpickler(payload, main).load_all()
+
+
+def fill(space: dict[str, Any], file: str) -> None:
+    """Fill the `__main__` of a process that the service has started, from a file of the replica's."""
+    with open(file, "rb") as opened:
+        payload, sources = pickle.load(opened)
+    take(payload, sources)
+    made = vars(sys.modules["__main__"])
+    space.update({name: value for name, value in made.items() if not name.startswith("__")})
+
+
+@dataclass(frozen=True, slots=True)
+class ByValue:
+    """A class of a notebook: its pickle (cloudpickle), and the source of the cells, for tracebacks."""
+
+    payload: bytes
+    sources: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ByImport:
+    """A class of a module: imported in the replica. `file` where the module is a script, which has no import name.
+
+    `sources`: the user's modules by name, where they are to be imported as they were when this was made.
+    """
+
+    module: str
+    attribute: str
+    file: str | None = None
+    sources: Mapping[str, Source] = field(default_factory=dict, repr=False, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Everything a replica needs, as plain data. `spec.cls` is empty: it comes through `origin`.
+
+    `environment` is all of the process's, `torch_threads` is applied to what is loaded already. `exposed`: it has an
+    HTTP server. `heavy`: see `Deployment`; it is for the engine. `gpus`: see `devices.Placement`.
+    """
+
+    spec: ServiceSpec
+    index: int
+    slot: int
+    origin: ByValue | ByImport
+    environment: Mapping[str, str] = field(repr=False)
+    folder: str
+    python_path: tuple[str, ...]
+    torch_threads: int | None
+    routes: tuple[Route, ...]
+    token: str | None = field(repr=False)
+    exposed: bool = True
+    heavy: bool = True
+    allowed_hosts: tuple[str, ...] = ()
+    gpus: tuple[str, ...] = ()
+
+
+def prepare_process(launch: Launch) -> None:
+    """Environment, folder, import path, threads: before anything of the user's is imported."""
+    environment.take(launch.environment)
+    if os.path.isdir(launch.folder):
+        os.chdir(launch.folder)
+    sys.path[:] = launch.python_path
+    if launch.torch_threads is not None:
+        apply_threads(launch.torch_threads)
+
+
+def load_spec(launch: Launch) -> ServiceSpec:
+    """The spec with the class in it. Runs user code (imports). Raises what that raises."""
+    return replace(launch.spec, cls=_load_class(launch.origin))
+
+
+def _load_class(origin: ByValue | ByImport) -> type[Any]:
+    if isinstance(origin, ByValue):
+        return take(origin.payload, origin.sources)
+    use_sources(origin.sources)
+    stand_in(origin.module)
+    return class_of(load_module(origin.module, origin.file), origin.attribute)
+
+
+def load_module(name: str, file: str | None) -> Any:
+    """Import a module by its name, or a script by its file, under the name `name`."""
+    if file is None:
+        return importlib.import_module(name)
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == file:
+        return sys.modules[name]
+    location = find_source(name, file) or importlib.util.spec_from_file_location(name, file)
+    if location is None or location.loader is None:
+        raise LaunchError(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(location)
+    sys.modules[name] = module
+    folder = str(Path(file).parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # as `python file` does, for the modules beside it
+    try:
+        location.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def class_of(module: Any, attribute: str) -> type[Any]:
+    """The class behind `attribute` (dotted) of a module, decorated or not. Raises `LaunchError`."""
+    found = module
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, Service):
+        return found.inner
+    if isinstance(found, type):
+        return found
+    raise LaunchError(f"{module.__name__} has no class {attribute}: was it changed since it was started?")

@@ -1,0 +1,201 @@
+"""A replica's end of the control channel: notes to its supervisor, and the operations that the supervisor asks for.
+
+Notes to the supervisor: phase, progress, up, failed, leaving, cut, stats, spans. Notes from it: launch, route, stop.
+Calls from it (`Operation`s), once the replica is up: prepare, commit and discard new code, park, unpark, report. A
+closed channel tells each side that the other has gone.
+
+New code is made ready first, and taken when every replica of the service has got so far. One that has stepped aside
+keeps what it has loaded, in case its version is wanted back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nbcompose._replica.admission import NO_WORK, Work
+from nbcompose._replica.bootstrap import Launch
+from nbcompose._replica.hot_swap import Code, Swap
+from nbcompose._replica.http import Door
+from nbcompose._replica.instance import Runtime
+from nbcompose._replica.metrics import ApiSummary
+from nbcompose._rpc import Client, Connection, IncomingCall, Traffic
+from nbcompose._user_exceptions import contained
+
+# What the supervisor may ask of a replica, by name: a coroutine function.
+Operation = Callable[..., Coroutine[Any, Any, Any]]
+
+PERIOD = 0.25  # seconds between reports to the supervisor
+LEAVE_WAIT = 2.0  # seconds for the last notes to leave
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """How a replica does. `threads_busy` counts also threads whose caller has gone; `traffic` is by dependency.
+
+    `work`: what its calls wait for.
+    """
+
+    in_flight: int
+    threads_busy: int
+    apis: dict[str, ApiSummary]
+    traffic: dict[str, Traffic]
+    work: Work = NO_WORK
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """The replica can be called, at this address. `device` is what the service runs on."""
+
+    address: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the replica could not start: the error, as _rpc/remote_errors.py describes it."""
+
+    phase: str
+    detail: Any
+
+
+class ControlLink:
+    """Speaks with the supervisor. `launch` and `stop` are what it says; `stop` holds seconds of grace.
+
+    `orphaned`: the supervisor has gone, and nobody tidies up after this process.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.launch: asyncio.Future[Launch] = asyncio.get_running_loop().create_future()
+        self.stop: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self.connection: Connection | None = None
+        self.operations: dict[str, Operation] = {}
+        self.orphaned = False
+        self._closed = asyncio.Event()
+        self._leaving = False
+        self._client = client
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def on_call(self, call: IncomingCall) -> None:
+        operation = self.operations.get(call.api)
+        if operation is None:
+            call.fail(LookupError(f"a replica's control channel has no {call.api}"))
+            return
+        task = asyncio.get_running_loop().create_task(self._answer(operation, call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, operation: Operation, call: IncomingCall) -> None:
+        try:
+            call.reply(await operation(*call.arguments))
+        except BaseException as error:  # of users' code, which is imported anew
+            await call.fail_aside(contained(error), call.api)
+
+    def on_note(self, topic: str, value: Any) -> None:
+        if topic == "launch" and not self.launch.done():
+            for route in value.routes:  # now: newer ones may be right behind
+                self._client.update(route)
+            self.launch.set_result(value)
+        elif topic == "route":
+            self._client.update(value)
+        elif topic == "stop" and not self.stop.done():
+            self.stop.set_result(value)
+
+    def tell(self, topic: str, value: Any) -> None:
+        """Send a note; nothing happens when the supervisor has gone."""
+        if self.connection is not None:
+            self.connection.note(topic, value)
+
+    async def leave(self) -> None:
+        """Hang up, once what was told is out."""
+        self._leaving = True
+        if self.connection is not None:
+            self.connection.close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), LEAVE_WAIT)
+
+    def on_closed(self, _: Connection) -> None:
+        """The supervisor has gone: so do we, at once. (Or we have left ourselves.)"""
+        self._closed.set()
+        self.orphaned = not self._leaving
+        if not self.launch.done():
+            self.launch.cancel()
+        if not self.stop.done():
+            self.stop.set_result(0.0)
+
+
+class Reporter:
+    """Tells the supervisor what happened; nothing when nothing did."""
+
+    def __init__(self, link: ControlLink, runtime: Runtime, client: Client) -> None:
+        self._link = link
+        self._runtime = runtime
+        self._client = client
+        self._last: Stats | None = None
+
+    async def run(self) -> None:
+        """Now and then while calls come, until cancelled. A replica that nobody calls does not wake up."""
+        while True:
+            self.report()
+            if self._last is not None and not (self._last.in_flight or self._last.threads_busy):
+                await self._runtime.called()
+            await asyncio.sleep(PERIOD)
+
+    async def report_now(self) -> None:
+        """An `Operation`: its answer comes after what is told."""
+        self.report()
+
+    def report(self) -> None:
+        runtime, last = self._runtime, self._last
+        spans = runtime.spans.take()
+        if spans:
+            self._link.tell("spans", spans)
+        if spans or runtime.in_flight or last is None or last.in_flight or last.threads_busy:
+            traffic = self._client.traffic()
+            work, busy = runtime.work(), runtime.threads.busy
+            stats = Stats(runtime.in_flight, busy, runtime.metrics.summary(), traffic, work)
+            if stats != last:
+                self._link.tell("stats", stats)
+                self._last = stats
+
+
+class Renewal:
+    """The operations of `runtime`, whose callers from outside come through `door`."""
+
+    def __init__(self, runtime: Runtime, door: Door) -> None:
+        self._runtime = runtime
+        self._door = door
+        self._ready: Code | None = None
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            "prepare": self.prepare,
+            "commit": self.commit,
+            "discard": self.discard,
+            "park": self.park,
+            "unpark": self.unpark,
+        }
+
+    async def prepare(self, swap: Swap) -> None:
+        """Make the new code ready; the old one serves on. Raises `CannotSwap`, or what making it raises."""
+        self._ready = await self._runtime.renewed(swap)
+
+    async def commit(self) -> None:
+        """Take it: no call that comes after this sees the old code."""
+        code, self._ready = self._ready, None
+        if code is not None:
+            self._runtime.take(code)
+            self._door.renew()
+
+    async def discard(self) -> None:
+        self._ready = None
+
+    async def park(self, grace: float) -> None:
+        """Let nobody in any more; what is in hand has `grace` seconds. Other services stay away by their routes."""
+        await self._door.shut(grace)
+
+    async def unpark(self) -> None:
+        self._door.open()

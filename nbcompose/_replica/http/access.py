@@ -1,0 +1,183 @@
+"""Who may call a service over HTTP: the token, and the `Host`, `Origin` and `Sec-Fetch-Site` of a request.
+
+Knows nothing of sockets, routes or replies; `exchange.py` asks before it reads a body.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from nbcompose._spec import Http
+from nbcompose.errors import BadRequest, Forbidden, Unauthorized
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# What a page of an allowed origin may send, and what it may read of the answer.
+CORS_REQUEST_HEADERS = (
+    "Authorization, Content-Type, Content-Encoding, Accept, X-Request-Timeout, traceparent, tracestate"
+)
+CORS_RESPONSE_HEADERS = "traceparent, Retry-After, Allow, Accept-Encoding, Content-Disposition"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The rules of one HTTP server.
+
+    `token`: what `Authorization: Bearer` must carry; None: no token is wanted. `loopback`: the server is bound to this
+    machine only. `allowed_hosts`: names that `Host` may carry besides this machine's own, for a proxy in front.
+    `cors_origins`: origins whose pages may call, such as "https://app.example.com"; "*" allows all of them.
+    """
+
+    token: str | None = field(default=None, repr=False)
+    loopback: bool = True
+    allowed_hosts: frozenset[str] = frozenset()
+    cors_origins: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, http: Http, token: str | None = None, allowed_hosts: Iterable[str] = ()) -> Access:
+        """The rules for a server that is bound where `http` says."""
+        return cls(
+            token=token,
+            loopback=is_loopback(http.host),
+            allowed_hosts=frozenset(host.lower() for host in allowed_hosts),
+            cors_origins=frozenset(origin.lower().rstrip("/") for origin in http.cors_origins),
+        )
+
+    @property
+    def trusted(self) -> bool:
+        """Whether whoever gets an answer has shown to be a user of this machine, or to hold the token."""
+        return self.loopback or self.token is not None
+
+    def check(self, headers: Mapping[str, str], *, token: bool = True, page: bool = False) -> None:
+        """Let a request through, or raise.
+
+        `token=False`: the resource is open to those who have none. `page=True`: it is a page without secrets, which a
+        link on another site may open.
+        Raises BadRequest (400), Forbidden (403) or Unauthorized (401).
+        """
+        host = header(headers, "Host")
+        self.check_host(host)
+        # Without these two headers it is no browser, or one that loads a page of this very server.
+        if "Origin" in headers or "Sec-Fetch-Site" in headers:
+            self._check_site(headers, host, page)
+        if token and self.token is not None:
+            self._check_token(header(headers, "Authorization"), self.token)
+
+    def cors_headers(self, origin: str | None) -> dict[str, str]:
+        """What a reply must carry so that a page of `origin` may read it; empty where it may not, or need not."""
+        if not self.cors_origins:
+            return {}
+        if origin is None or not self._allows(origin):
+            return {"Vary": "Origin"}
+        return {
+            "Vary": "Origin",
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Expose-Headers": CORS_RESPONSE_HEADERS,
+        }
+
+    def preflight_headers(self, headers: Mapping[str, str], methods: str) -> dict[str, str]:
+        """What answers the question (`OPTIONS`) that a browser asks before a page of another origin calls.
+
+        Raises Forbidden when the page's origin may not call.
+        """
+        self.check_host(header(headers, "Host"))
+        origin = header(headers, "Origin")
+        if origin is None:
+            return {"Allow": methods}
+        if not self._allows(origin):
+            raise Forbidden(_foreign_origin(origin))
+        reply = self.cors_headers(origin) | {
+            "Access-Control-Allow-Methods": methods,
+            "Access-Control-Allow-Headers": CORS_REQUEST_HEADERS,
+            "Access-Control-Max-Age": "600",
+        }
+        if "Access-Control-Request-Private-Network" in headers:
+            reply["Access-Control-Allow-Private-Network"] = "true"
+        return reply
+
+    def check_host(self, host: str | None) -> None:
+        # A page whose own name has been pointed at 127.0.0.1 (DNS rebinding) is same-origin for the browser; only
+        # the name in `Host` gives it away. With a token it cannot call anyway.
+        if host is None or self.token is not None or not self.loopback:
+            return
+        name = host_name(host)
+        if name in self.allowed_hosts or host.lower() in self.allowed_hosts or is_loopback(name):
+            return
+        raise Forbidden(
+            f"the host {name!r} is not this machine: call 127.0.0.1 or localhost, "
+            f"or let that name in with --allowed-host {name}"
+        )
+
+    def _check_site(self, headers: Mapping[str, str], host: str | None, page: bool) -> None:
+        origin = header(headers, "Origin")
+        if origin is not None:
+            if self._allows(origin) or _same_origin(origin, host):
+                return
+            raise Forbidden(_foreign_origin(origin))
+        if header(headers, "Sec-Fetch-Site") != "cross-site" or "*" in self.cors_origins:
+            return
+        if page and header(headers, "Sec-Fetch-Mode") == "navigate" and header(headers, "Sec-Fetch-Dest") == "document":
+            return
+        raise Forbidden("a page of another site may not call this service")
+
+    def _allows(self, origin: str) -> bool:
+        return "*" in self.cors_origins or origin in self.cors_origins
+
+    def _check_token(self, authorization: str | None, token: str) -> None:
+        scheme, _, text = (authorization or "").partition(" ")
+        given = text.strip().encode("latin-1", "replace")
+        # The comparison takes as long for a near miss as for any other.
+        if scheme.lower() == "bearer" and hmac.compare_digest(given, token.encode()):
+            return
+        what = "the token is wrong" if authorization else "this service wants a token"
+        raise Unauthorized(f"{what}: send the header 'Authorization: Bearer <token>'")
+
+
+def header(headers: Mapping[str, str], name: str) -> str | None:
+    """The header's value; None when it is not there. `get` of tornado's headers raises and catches a KeyError then."""
+    return headers[name] if name in headers else None  # noqa: SIM401
+
+
+def host_name(host: str) -> str:
+    """The name in a `Host` header, in lower case, without port and the brackets of an IPv6 address.
+
+    Raises BadRequest when it is not a host.
+    """
+    try:
+        parts = urlsplit(f"//{host}")
+        parts.port  # noqa: B018  raises when it is not a number
+    except ValueError:
+        parts = None
+    if parts is None or not parts.hostname or parts.netloc != host or "@" in host or "," in host:
+        raise BadRequest(f"not a Host header: {host!r}")
+    return parts.hostname.rstrip(".")
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a host name or an address always means this machine."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+def _same_origin(origin: str, host: str | None) -> bool:
+    """Whether `origin` is the server that `host` names; a port that is left out is that of the origin's scheme."""
+    try:
+        given, own = urlsplit(origin), urlsplit(f"//{host}")
+        default = DEFAULT_PORTS.get(given.scheme)
+        return default is not None and (given.hostname, given.port or default) == (own.hostname, own.port or default)
+    except ValueError:
+        return False
+
+
+def _foreign_origin(origin: str) -> str:
+    return f'a page of {origin!r} may not call this service: allow it with http={{"cors": [{origin!r}]}}'

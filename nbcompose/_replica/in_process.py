@@ -1,0 +1,370 @@
+"""`Answer()`: a service and its dependencies in this process, for unit tests.
+
+What the instance itself calls of its own methods is left alone, as it is in a replica.
+
+Arguments and results go through the same schema as those of a served one, dependencies are called the same way and
+raise the same errors (in_process.py). What belongs to a server is left out: time-outs, limits on concurrency, joining
+of batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import sys
+import types
+import weakref
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+from nbcompose._replica import joining
+from nbcompose._rpc import Args, DeclaredProxy, Kwargs, UrlCaller, background, find_api, newest
+from nbcompose._schema import ApiSchema, check_awaited, renew
+from nbcompose._service import Dependency, Service, check_dependencies, declare, dependency_graph
+from nbcompose._spec import ApiSpec, DependencySpec, ServiceSpec
+from nbcompose._tracing import CallContext, current_call
+from nbcompose._user_exceptions import contained, passes
+from nbcompose.errors import DeclarationError, InvalidArgument, InvalidResult, NbcomposeError
+
+# The instance whose code runs; weakly, because a context lives as long as the connections that were opened in it.
+_inside: ContextVar[weakref.ref[Any] | None] = ContextVar("nbcompose_inside", default=None)
+
+
+@contextlib.contextmanager
+def within(instance: Any, context: CallContext | None = None) -> Iterator[None]:
+    """The code of `instance` runs, as part of a call or while it is made."""
+    inside = _inside.set(weakref.ref(instance))
+    call = current_call.set(context) if context is not None else None
+    try:
+        yield
+    except NbcomposeError as error:
+        raise error.from_below()  # noqa: B904  it is the same error
+    finally:
+        _inside.reset(inside)
+        if call is not None:
+            current_call.reset(call)
+
+
+class _contained:  # noqa: N801  as those of contextlib
+    """What would end more than a call is an error of the call, as in a replica. An interrupt is the user's."""
+
+    def __init__(self, *, on_loop: bool) -> None:
+        self._on_loop = on_loop
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, tb: object) -> None:
+        if error is None or issubclass(type(error), KeyboardInterrupt) or (self._on_loop and passes(error)):
+            return
+        told = contained(error)
+        if told is not error:
+            raise told from error
+
+
+def checked(method: Callable[..., Any], api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
+    """`method` with the validation that it has in a replica, and the errors."""
+    wrap = _STREAMS[api.is_async] if api.stream else _UNARY[api.is_async]
+    wrapped = wrap(method, api, schema)
+
+    @functools.wraps(method)
+    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        inside = _inside.get()
+        if inside is not None and inside() is self:
+            return method(self, *args, **kwargs)
+        for value in (*args, *kwargs.values()):  # on the wire pickle finds them
+            check_awaited(value)
+        try:
+            args, kwargs = schema.call_arguments(schema.validate(schema.bind(args, kwargs)))
+        except InvalidArgument as error:
+            raise error.from_below()  # noqa: B904  it is the same error
+        return wrapped(self, args, kwargs)
+
+    return call
+
+
+def _context(*, on_loop: bool) -> CallContext:
+    outer = current_call.get()
+    context = CallContext()
+    if outer is not None:
+        context = CallContext(outer.deadline, outer.trace_id, 0, outer.trace_flags, outer.trace_state)
+    context.on_loop = on_loop
+    return context
+
+
+def _unary(method: Any, api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
+    def call(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with within(self, _context(on_loop=False)), _contained(on_loop=False):
+            result = method(self, *args, **kwargs)
+        return _result(api, schema, args, kwargs, result)
+
+    return call
+
+
+def _unary_async(method: Any, api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
+    async def call(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with within(self, _context(on_loop=True)), _contained(on_loop=True):
+            result = await method(self, *args, **kwargs)
+        return _result(api, schema, args, kwargs, result)
+
+    return call
+
+
+def _stream(method: Any, api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
+    def call(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, None, None]:
+        context = _context(on_loop=False)
+        with within(self, context), _contained(on_loop=False):
+            items = iter(method(self, *args, **kwargs))
+        try:
+            while True:
+                # Not around the yield: what the consumer does meanwhile is no part of this call.
+                with within(self, context), _contained(on_loop=False):
+                    item = next(items, _END)
+                if item is _END:
+                    return
+                yield schema.check_item(item)
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                with within(self, context):
+                    close()
+
+    return call
+
+
+def _stream_async(method: Any, api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
+    async def call(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        context = _context(on_loop=True)
+        with within(self, context):
+            items = method(self, *args, **kwargs)
+        try:
+            while True:
+                with within(self, context), _contained(on_loop=True):
+                    item = await anext(items, _END)
+                if item is _END:
+                    return
+                yield schema.check_item(item)
+        finally:
+            with within(self, context):
+                await items.aclose()
+
+    return call
+
+
+def _result(api: ApiSpec, schema: ApiSchema, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    check_awaited(result)
+    if api.batch is not None:
+        items = args[0] if args else kwargs[api.params[0].name]
+        _check_batch(api, items, result)
+        result = joining.labelled(result, items)
+    return schema.check_result(result)
+
+
+def _check_batch(api: ApiSpec, items: Any, result: Any) -> None:
+    """As many results as items, and none of them an exception, which would be its caller's (see batching.py)."""
+    assert api.batch is not None
+    dim_in, dim_out = api.batch.batch_dim
+    try:
+        wanted = joining.length(items, dim_in)
+    except TypeError as error:
+        raise InvalidArgument(f"{api.name} takes batches: {error}") from None
+    try:
+        count = joining.length(result, dim_out)
+    except TypeError as error:
+        raise InvalidResult(f"{api.name} must return one result for each input: {error}") from None
+    if count != wanted:
+        raise InvalidResult(f"{api.name}: got {count} results for {wanted} inputs")
+    for item in result if isinstance(result, list | tuple) else ():
+        if isinstance(item, Exception):
+            raise item
+
+
+_END = object()
+_UNARY = {False: _unary, True: _unary_async}
+_STREAMS = {False: _stream, True: _stream_async}
+
+
+Find = Callable[[str], Service | None]
+
+
+def build(service: Service, find: Find | None = None) -> Any:
+    """An instance of `service`, connected to instances of what it depends on.
+
+    `find` looks up services that are named by text: in the modules of the classes that name them by default. Raises
+    `DeclarationError` where one is not found, and `CycleError`.
+    """
+    services = collect(service, find)
+    dependency_graph.check_acyclic([s.spec for s in services.values()])
+    built: dict[str, InProcessCaller] = {}
+    for name in dependency_graph.order(dependency_graph.edges(s.spec for s in services.values())):
+        spec = services[name].spec
+        built[name] = InProcessCaller(name, spec.apis, _instance(spec, built))
+    return built[service.name].instance
+
+
+def collect(service: Service, find: Find | None = None) -> dict[str, Service]:
+    """`service` and every service below it in this process, by name.
+
+    Raises `DeclarationError` for a name that is not known, or that two services have.
+    """
+    found = {service.name: service}
+    todo = [service]
+    while todo:
+        current = todo.pop()
+        for spec in current.spec.dependencies:
+            if spec.url is not None:
+                continue
+            target = _target(current, spec, find)
+            known = found.get(target.name)
+            if known is None:
+                found[target.name] = target
+                todo.append(target)
+            elif known.inner is not target.inner:
+                raise DeclarationError(
+                    f"two services are called {target.name!r}, at {known.spec.location} and at {target.spec.location}: "
+                    "give one another name, @service(name=...)"
+                )
+    return found
+
+
+def _declared(cls: type[Any], attribute: str) -> Dependency:
+    dependency = inspect.getattr_static(cls, attribute)
+    assert isinstance(dependency, Dependency)
+    return dependency
+
+
+def _target(service: Service, spec: DependencySpec, find: Find | None) -> Service:
+    target = _declared(service.inner, spec.attribute).target
+    if isinstance(target, Service):
+        return target
+    if isinstance(target, type):
+        return Service(declare(target, {}))
+    found = (find or _beside(service))(spec.service)
+    if found is None:
+        raise DeclarationError(
+            f"{service.name} depends on {spec.service!r}, by name, and no service of that name is known in this process"
+        )
+    return found
+
+
+def _beside(service: Service) -> Find:
+    """Services of the module, or the notebook, where `service` was written."""
+    module = sys.modules.get(service.inner.__module__)
+    known = {s.name: s for s in vars(module).values() if isinstance(s, Service)} if module is not None else {}
+    return known.get
+
+
+def _instance(spec: ServiceSpec, built: dict[str, InProcessCaller]) -> Any:
+    """An object of a subclass whose apis validate and whose dependencies are the instances in `built`."""
+    members: dict[str, Any] = {"__module__": spec.cls.__module__, "__qualname__": spec.cls.__qualname__}
+    for dependency in spec.dependencies:
+        caller = _caller(spec.cls, dependency, built)
+        members[dependency.attribute] = DeclaredProxy(caller, f"self.{dependency.attribute}")
+    for api in spec.apis:
+        method = getattr(spec.cls, api.method)
+        renew(method, newest)
+        members[api.method] = checked(method, api, ApiSchema.of(spec.cls, api))
+    cls: Any = types.new_class(spec.cls.__name__, (spec.cls,), exec_body=lambda body: body.update(members))
+    instance = cls.__new__(cls)
+    with within(instance):
+        instance.__init__()
+        check_dependencies(instance)
+        for hook in spec.on_startup:
+            result = getattr(instance, hook)()
+            if inspect.iscoroutine(result):
+                background().run(result)
+    return instance
+
+
+def _caller(
+    cls: type[Any], dependency: DependencySpec, built: dict[str, InProcessCaller]
+) -> InProcessCaller | UrlCaller:
+    if dependency.url is None:
+        return built[dependency.service]
+    return UrlCaller(dependency.url, _declared(cls, dependency.attribute).token, background())
+
+
+class InProcessCaller:
+    """A `Caller` (see transport.py) of an instance in this process."""
+
+    def __init__(self, service: str, apis: tuple[ApiSpec, ...], instance: Any) -> None:
+        self.service = service
+        self.instance = instance
+        self._apis = apis
+
+    def apis(self) -> tuple[ApiSpec, ...]:
+        return self._apis
+
+    async def learn(self, api: str, context: CallContext) -> ApiSpec:
+        return self.learn_sync(api, context)
+
+    def learn_sync(self, api: str, context: CallContext) -> ApiSpec:
+        return find_api(self.service, self._apis, api)
+
+    def blocks(self, context: CallContext) -> bool:
+        """As in a replica, where an async api runs on the event loop; here that may be anybody's."""
+        return context.on_loop and _on_a_loop()
+
+    async def call(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
+        spec, method = self._method(api)
+        if spec.is_async:
+            return await method(*args, **kwargs)
+        return await _in_thread(method, *args, **kwargs)
+
+    async def stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
+        spec, method = self._method(api)
+        if spec.is_async:
+            async with contextlib.aclosing(method(*args, **kwargs)) as items:
+                async for item in items:
+                    yield item
+            return
+        generator: Generator[Any, None, None] = method(*args, **kwargs)
+        try:
+            while (item := await _in_thread(next, generator, _END)) is not _END:
+                yield item
+        finally:
+            with contextlib.suppress(ValueError):  # it runs, in a thread that cannot be stopped
+                generator.close()
+
+    def call_sync(self, api: ApiSpec, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
+        method = getattr(self.instance, api.method)
+        if not api.is_async:
+            return method(*args, **kwargs)
+        portal = background()  # an async api, called by sync code: on the process's own loop
+        if api.stream:
+            return portal.iterate(method(*args, **kwargs))
+        return portal.run(method(*args, **kwargs))
+
+    def _method(self, name: str) -> tuple[ApiSpec, Any]:
+        api = find_api(self.service, self._apis, name)
+        return api, getattr(self.instance, api.method)
+
+
+async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """As `asyncio.to_thread`, which copies an error from future to future, and so makes of a TimeoutError another one,
+    without its frames.
+    """
+
+    def work() -> Any:
+        try:
+            return None, function(*args, **kwargs)
+        except BaseException as error:
+            return error, None
+
+    error, result = await asyncio.to_thread(work)
+    if error is not None:
+        raise error
+    return result
+
+
+def _on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+Service.build = build

@@ -1,0 +1,349 @@
+"""Entry point of a replica process, from its first instruction to its exit.
+
+The zygote forks it, or it starts cold (`_control/engines/local.py`). It is handed five open files (`Files`),
+says in notes how it gets on, serves until it is told to stop, and ends when the kernel that owns it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import functools
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import uvloop
+
+from nbcompose._host import device, enter_replica, forking, random_state, wait_for_end
+from nbcompose._hub import ModelProgress
+from nbcompose._replica.bootstrap import Files, Launch, load_spec, prepare_process
+from nbcompose._replica.control import ControlLink, Failure, Renewal, Reporter, Up
+from nbcompose._replica.http import Access, Door, HttpServer, Outside
+from nbcompose._replica.instance import Runtime
+from nbcompose._rpc import (
+    Client,
+    Connection,
+    DeclaredProxy,
+    LoadBoard,
+    Portal,
+    UrlCaller,
+    WireCaller,
+    address,
+    adopt,
+    describe_aside,
+    is_tame,
+    serve,
+)
+from nbcompose._service import Dependency, Service
+from nbcompose._spec import ServiceSpec
+from nbcompose._user_exceptions import said
+from nbcompose.errors import NbcomposeError
+from nbcompose.models import models_of, prefetch
+
+LINGER = 1.0  # seconds that a caller who asks nothing has to hang up
+
+
+class Callers:
+    """Hands their calls to `runtime`. Used on the replica's loop."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.on_call = runtime.on_call
+        self._runtime = runtime
+        self._connections: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._server: asyncio.Server | None = None
+
+    async def listen(self) -> str:
+        """Begin to answer; returns the address."""
+        where = address.fresh(f"nbcompose.call.{os.getpid()}")
+        self._server = await serve(address.listen(where), "a caller", self, self._opened, self._closed)
+        return where
+
+    async def left(self) -> None:
+        """Wait until every caller has hung up, which it does when it hears of a route without this replica.
+
+        Calls are answered meanwhile: none is lost that was on its way. One who stays on and asks nothing is not waited
+        for.
+        """
+        while True:
+            await self._runtime.idle()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LINGER):
+                    while self._connections:
+                        self._empty.clear()
+                        await self._empty.wait()
+            if self._runtime.in_flight == 0:
+                return
+
+    def on_note(self, topic: str, value: Any) -> None:
+        """Callers send no notes."""
+
+    def _opened(self, connection: Connection) -> None:
+        self._connections.add(connection)
+
+    def _closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+
+logger = logging.getLogger("nbcompose.replica")
+
+
+def run(files: Files) -> None:
+    """Be a replica. Never returns: the process ends here, without the caller's clean-up."""
+    code = 1
+    try:
+        _redirect_output(files.output)
+        _watch_owner(files.owner)
+        _part_from_parent(files)
+        forking.raise_limit()
+        code = _run_to_its_end(files)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _run_to_its_end(files: Files) -> int:
+    """Run the loop until the replica has done what it was told, and nobody else ends it."""
+    others = forking.open_files()
+    # Never closed: that would wait for threads, of which one may be deep in C code, and for tasks that do not end.
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    main = loop.create_task(_main(files, others))
+    while True:
+        try:
+            code: int = loop.run_until_complete(main)
+            return code
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Of a task that an api has made, or a callback. The loop has to go on for the others.
+            if main.done() or not _Replica.serving:
+                raise
+            logger.error("a task, or a callback, of an api has raised %s: the replica goes on", said(error))
+
+
+def _redirect_output(output: int) -> None:
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    # New objects: those of the zygote were made for another kind of file.
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    faulthandler.enable(file=2)  # a crash in C code leaves Python's stack in the log
+
+
+def _part_from_parent(files: Files) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    forking.keep_handlers_from_children()
+    # ■ and Ctrl-C reach a replica as cancelled calls. Not SIG_IGN: programs that it starts would ignore it too.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    for fd in files:
+        os.set_inheritable(fd, False)  # programs that the user's code starts have no use for them
+    forking.keep_numbers_from_children(files)
+    random_state.renew()
+
+
+def _watch_owner(owner: int) -> None:
+    """End this process, and what it has started, when the kernel ends, however that happens.
+
+    Not by a pipe's end alone: any forked child of the kernel keeps that open. Not by PR_SET_PDEATHSIG: a replica's
+    parent is the zygote.
+    """
+
+    def wait() -> None:
+        wait_for_end(owner)
+        end_now()
+
+    threading.Thread(target=wait, name="nbcompose-owner", daemon=True).start()
+
+
+def end_now() -> None:
+    """SIGKILL to this process and its children, which share its process group."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
+async def _main(files: Files, others: set[int]) -> int:
+    forking.keep_numbers_from_children(forking.open_files() - others)  # the loop's own
+    client = _StartClient(LoadBoard(files.board))
+    link = ControlLink(client)
+    control = socket.socket(fileno=files.control)
+    link.connection = await adopt(control, "the supervisor", link, link.on_closed)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, link.on_note, "stop", 10.0)
+    try:
+        launch = await link.launch
+        return await _Replica(files, client, link, launch).live()
+    except asyncio.CancelledError:
+        return 0
+    finally:
+        if link.orphaned:
+            end_now()
+
+
+class _Replica:
+    """The life of this process once it knows what it is."""
+
+    serving = False  # it is up: what users' code raises from here on is no end of the process
+
+    def __init__(self, files: Files, client: _StartClient, link: ControlLink, launch: Launch) -> None:
+        self._files = files
+        self._client = client
+        self._link = link
+        self._launch = launch
+        self._phase = "import"
+
+    async def live(self) -> int:
+        """Returns the exit status."""
+        starting: asyncio.Future[tuple[Runtime, Callers, Door]] = asyncio.ensure_future(self._start())
+        ends: list[asyncio.Future[Any]] = [starting, self._link.stop]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            # Given up while it starts: no hook has anything to clean up, and user code may be deep in C code.
+            return 0
+        error = starting.exception()
+        if error is not None:
+            detail = await describe_aside(error, hop=self._launch.spec.name)
+            self._link.tell("failed", Failure(self._phase, detail))
+            if is_tame(error):
+                traceback.print_exception(error)
+            else:  # Python would write all of it
+                print(detail.text, file=sys.stderr)
+            await self._link.leave()
+            return 3
+        await self._serve(*starting.result())
+        await self._link.leave()
+        return 0
+
+    async def _serve(self, runtime: Runtime, callers: Callers, door: Door) -> None:
+        """Until told to stop, and then until what is in hand is done, within the grace given."""
+        _Replica.serving = True
+        reporter = Reporter(self._link, runtime, self._client)
+        self._link.operations["report"] = reporter.report_now
+        reporting = asyncio.ensure_future(reporter.run())
+        grace = await self._link.stop
+        self._link.tell("leaving", None)  # SIGTERM comes from elsewhere: callers must hear of it too
+        runtime.leave()
+        async with asyncio.TaskGroup() as leaving:
+            leaving.create_task(_within(grace, callers.left()))
+            leaving.create_task(door.shut(grace))
+        cut = await runtime.stop()
+        reporting.cancel()
+        reporter.report()
+        self._link.tell("cut", cut)
+
+    async def _start(self) -> tuple[Runtime, Callers, Door]:
+        launch, link = self._launch, self._link
+        await self._enter("import")
+        enter_replica(launch.spec.name)
+        prepare_process(launch)
+        Service.connect = functools.partial(_refuse_direct_calls, object)
+        spec = load_spec(launch)
+        Service.connect = functools.partial(_refuse_direct_calls, spec.cls)
+        await self._download(spec)
+        await self._enter("load")
+        _bind_dependencies(spec, self._client)
+        board = LoadBoard(self._files.board)
+        runtime = Runtime(spec, launch.index, launch.slot, board, launch.torch_threads)
+        with self._client.telling(functools.partial(link.tell, "phase")):
+            await runtime.start()
+        # What is loaded stays: the collector need not walk through it in the middle of calls.
+        gc.collect()
+        gc.freeze()
+        callers = Callers(runtime)
+        where = await callers.listen()
+        access = Access.of(launch.spec.http, launch.token, launch.allowed_hosts)
+        sock = forking.keep_from_children(socket.socket(fileno=self._files.http)) if launch.exposed else None
+        door = Door(sock, lambda: HttpServer(Outside(runtime, self._client), access))
+        door.open()
+        link.operations.update(Renewal(runtime, door).operations())
+        link.tell("up", Up(where, device()))
+        return runtime, callers, door
+
+    async def _enter(self, phase: str) -> None:
+        self._phase = phase
+        self._link.tell("phase", phase)
+        await asyncio.sleep(0)  # the note leaves before user code may hold the loop
+
+    async def _download(self, spec: ServiceSpec) -> None:
+        """Have every model on this machine before `__init__` asks for its path: a download is shown and stopped."""
+        if not models_of(spec.cls):
+            return
+        await self._enter("download")
+        loop = asyncio.get_running_loop()
+
+        def progress(report: ModelProgress) -> None:
+            loop.call_soon_threadsafe(self._link.tell, "progress", report)
+
+        await asyncio.to_thread(prefetch, spec.cls, progress, self._link.stop.done)
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(work, seconds)
+
+
+class _StartClient(Client):
+    """A client that says what it waits for while the service starts: `__init__` may call what does not exist yet."""
+
+    def __init__(self, board: LoadBoard) -> None:
+        super().__init__(board)
+        self._tell: Callable[[str], None] | None = None
+
+    @contextlib.contextmanager
+    def telling(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """`tell` gets the phase that the start is in."""
+        self._tell = tell
+        try:
+            yield
+        finally:
+            self._tell = None
+
+    async def changed(self, service: str) -> None:
+        if self._tell is not None:
+            self._tell(f"waiting for {service}")
+        await super().changed(service)
+        if self._tell is not None:
+            self._tell("load")
+
+
+def _bind_dependencies(spec: ServiceSpec, client: Client) -> None:
+    portal = Portal(asyncio.get_running_loop(), threading.get_ident())
+    for dependency in spec.dependencies:
+        declared = next(vars(c)[dependency.attribute] for c in spec.cls.__mro__ if dependency.attribute in vars(c))
+        assert isinstance(declared, Dependency)
+        holder = f"self.{dependency.attribute}"
+        if dependency.url is not None:
+            declared.bind(DeclaredProxy(UrlCaller(dependency.url, declared.token, portal), holder))
+        else:
+            declared.bind(DeclaredProxy(WireCaller(dependency.service, client, portal), holder))
+
+
+def _refuse_direct_calls(cls: type[Any], service: Service) -> Any:
+    place = service.__module__, service.__qualname__
+    if any((base.__module__, base.__qualname__) == place for base in cls.__mro__[1:]):
+        raise NbcomposeError(
+            f"{cls.__name__} extends {service.name}, which is a service: write `super()` for `{service.name}`, as in "
+            "`super().an_api(...)`"
+        )
+    raise NbcomposeError(
+        f"{service.name} is another service: write `{service.name.lower()} = depends({service.name})` in the class and "
+        f"call `self.{service.name.lower()}`"
+    )
+
+
+def start() -> None:
+    """From the command line, for a cold start: the files. See `zygote.start` for why with `python -c`."""
+    run(Files(*map(int, sys.argv[1].split(","))))

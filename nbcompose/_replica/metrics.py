@@ -1,0 +1,404 @@
+"""Metrics of a replica: calls timed, counts, the service's own Prometheus metrics, and those of sibling replicas.
+
+Counting is plain Python on the replica's loop; how families travel between replicas and are served is not known here.
+
+They are those of the default registry of the replica's process. Used on the replica's loop; they are collected in a
+thread, since a collector may do anything.
+
+Used on the replica's loop. How routes get here is client.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Iterable
+from itertools import accumulate
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+import psutil
+from prometheus_client import REGISTRY
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.samples import Sample
+
+from nbcompose._replica.admission import Holder, Work
+from nbcompose._replica.workers import Job
+from nbcompose._rpc import Client, Connection, ReplicaRoute
+from nbcompose._tracing import CANCELLED, CallContext, Span, new_span_id
+from nbcompose._user_exceptions import name_of
+from nbcompose.errors import DeadlineExceeded
+
+if TYPE_CHECKING:
+    from nbcompose._replica.instance import Runtime
+
+
+EARLY = 0.01  # seconds before a deadline at which the caller's timer may have gone off
+
+
+def outcome(error: BaseException, context: CallContext) -> str:
+    """What a span and the counts say of a call that raised: the error's type, or why the caller did not wait for it."""
+    if not issubclass(type(error), asyncio.CancelledError | GeneratorExit):
+        return name_of(type(error))
+    left = context.remaining()
+    return DeadlineExceeded.__name__ if left is not None and left <= EARLY else CANCELLED
+
+
+class TimedCall:
+    """A call of an api of a runtime. `job`: where a thread does it."""
+
+    __slots__ = (
+        "_arrived", "_first_item", "_last_item", "_parent", "_queued", "_runtime", "_start", "api", "context", "job",
+    )  # fmt: skip
+
+    def __init__(self, runtime: Runtime, api: str, context: CallContext) -> None:
+        self.api = api
+        self.context = context
+        self.job: Job | None = None
+        self._runtime = runtime
+        self._parent = context.span_id
+        context.span_id = new_span_id()
+        self._start = time.time()
+        self._arrived = time.perf_counter()
+        self._queued = 0.0
+        self._first_item: float | None = None
+        self._last_item: float | None = None
+        runtime.begin()
+        runtime.metrics.started(api)
+
+    @property
+    def holder(self) -> Holder:
+        """As those who wait for its place see it."""
+        paused = self._runtime.pauses(self.job)
+        left = self.context.cancelled or (self.job is not None and self.job.left is not None)
+        return Holder(self.api, self._start, left, paused)
+
+    def admitted(self) -> None:
+        self._queued = time.perf_counter() - self._arrived
+
+    def streamed(self) -> None:
+        """An item is about to go out."""
+        self._last_item = time.perf_counter() - self._arrived
+        if self._first_item is None:
+            self._first_item = self._last_item
+        self._runtime.metrics.streamed(self.api)
+
+    def ended(self, error: str = "") -> None:
+        seconds = time.perf_counter() - self._arrived
+        if self.job is not None:
+            self._queued = self.job.started - self._arrived if self.job.started else seconds
+        runtime = self._runtime
+        runtime.end()
+        runtime.metrics.finished(self.api, seconds, self._queued, error)
+        runtime.spans.add(
+            Span(
+                self.context.trace_id, self.context.span_id, self._parent, runtime.spec.name, self.api,
+                runtime.index, self._start, seconds, self._queued, error, self._first_item, self._last_item,
+            )
+        )  # fmt: skip
+
+
+# Seconds. From a cached lookup to a long generation: 2.5 steps to a decade.
+BUCKETS = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+)
+_BUCKET_NAMES = (*map(str, BUCKETS), "+Inf")
+
+RECENT_CALLS = 256
+
+# Every outcome is a time series of its own, for ever: classes that user code makes on the fly must not add up.
+MAX_OUTCOMES = 32
+OK = "ok"
+OTHER = "other"
+
+
+class ApiSummary(NamedTuple):
+    """Calls that have ended, those of them that failed, and the median seconds of the latest (None before any)."""
+
+    calls: int
+    errors: int
+    p50_seconds: float | None
+
+
+class _Histogram:
+    """How many observations fell into each of BUCKETS, and their sum."""
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self) -> None:
+        self.counts = [0] * len(_BUCKET_NAMES)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.sum += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        return list(zip(_BUCKET_NAMES, map(float, accumulate(self.counts)), strict=True))
+
+
+class _ApiCounts:
+    __slots__ = ("in_progress", "items", "outcomes", "queued", "recent", "seconds")
+
+    def __init__(self) -> None:
+        self.in_progress = 0
+        self.items = 0
+        self.outcomes: Counter[str] = Counter()
+        self.seconds = _Histogram()
+        self.queued = _Histogram()
+        self.recent: deque[float] = deque(maxlen=RECENT_CALLS)
+
+    def ended(self, outcome: str) -> None:
+        if outcome not in self.outcomes and len(self.outcomes) >= MAX_OUTCOMES:
+            outcome = OTHER
+        self.outcomes[outcome] += 1
+
+
+class ServiceMetrics:
+    """What one replica has done. Used on the replica's loop only; each call here costs about a microsecond.
+
+    `service` and `replica` label every sample.
+    """
+
+    def __init__(self, service: str, replica: int, apis: Iterable[str]) -> None:
+        self._labels = (service, str(replica))
+        self._process = psutil.Process()
+        self._apis = {api: _ApiCounts() for api in apis}
+        self._answers: Counter[tuple[str, int]] = Counter()
+
+    def know(self, apis: Iterable[str]) -> None:
+        """Count for these too: the service has new code."""
+        for api in apis:
+            self._apis.setdefault(api, _ApiCounts())
+
+    def started(self, api: str) -> None:
+        """A call has arrived; `finished` follows once for each."""
+        self._apis[api].in_progress += 1
+
+    def streamed(self, api: str) -> None:
+        """A stream has given one item."""
+        self._apis[api].items += 1
+
+    def finished(self, api: str, seconds: float, queued: float = 0.0, error_type: str = "") -> None:
+        """A call has ended after `seconds`, `queued` of which it waited; `error_type` names its exception, if any."""
+        counts = self._apis[api]
+        counts.in_progress -= 1
+        counts.ended(error_type or OK)
+        counts.seconds.observe(seconds)
+        counts.queued.observe(queued)
+        counts.recent.append(seconds)
+
+    def refused(self, api: str, error_type: str) -> None:
+        """A call was not made, since something was wrong with its arguments or its request: it has no times."""
+        self._apis[api].ended(error_type)
+
+    def answered(self, route: str, status: int) -> None:
+        """An answer went out over HTTP. `route` is one of the service's own, or ""."""
+        self._answers[route, status] += 1
+
+    def summary(self) -> dict[str, ApiSummary]:
+        """For each api: calls, errors, and the median of the last RECENT_CALLS calls' seconds.
+
+        A call that its caller gave up is no error.
+        """
+        return {
+            api: ApiSummary(
+                calls=c.outcomes.total(),
+                errors=c.outcomes.total() - c.outcomes[OK] - c.outcomes[CANCELLED],
+                p50_seconds=median(c.recent) if c.recent else None,
+            )
+            for api, c in self._apis.items()
+        }
+
+    def families(self) -> list[Metric]:
+        """Everything as Prometheus families, as it is now. They can be pickled."""
+        return [*self._call_families(), self._http_family(), *self._process_families()]
+
+    def _call_families(self) -> list[Metric]:
+        labels = ["service", "replica", "api"]
+        calls = CounterMetricFamily(
+            "nbcompose_calls", "Calls that have ended, or were refused.", labels=[*labels, "outcome"]
+        )
+        progress = GaugeMetricFamily("nbcompose_calls_in_progress", "Calls that wait or run.", labels=labels)
+        items = CounterMetricFamily("nbcompose_stream_items", "Items that streams have given.", labels=labels)
+        seconds = HistogramMetricFamily(
+            "nbcompose_call_seconds", "From arrival to end, waiting included.", labels=labels
+        )
+        queued = HistogramMetricFamily("nbcompose_queue_seconds", "From arrival until a place was free.", labels=labels)
+        for api, counts in self._apis.items():
+            key = [*self._labels, api]
+            for outcome, count in counts.outcomes.items():
+                calls.add_metric([*key, outcome], count)
+            progress.add_metric(key, counts.in_progress)
+            items.add_metric(key, counts.items)
+            seconds.add_metric(key, counts.seconds.buckets(), counts.seconds.sum)
+            queued.add_metric(key, counts.queued.buckets(), counts.queued.sum)
+        return [calls, progress, items, seconds, queued]
+
+    def work_families(self, work: Work, busy: int) -> list[Metric]:
+        """What calls wait for, as gauges. `busy`: worker threads at work."""
+        now = time.time()
+        longest = 0.0 if work.waiting_since is None else max(0.0, now - work.waiting_since)
+        abandoned = sum(h.abandoned for h in work.held)
+        labels = ["service", "replica"]
+        found: list[Metric] = []
+        for name, text, value in (
+            ("nbcompose_queue_calls", "Calls that wait for a place.", work.waiting),
+            ("nbcompose_queue_longest_seconds", "How long the first of them has waited.", longest),
+            ("nbcompose_worker_threads_busy", "Worker threads at work.", busy),
+            ("nbcompose_worker_threads_abandoned", "Those whose caller has gone.", abandoned),
+            ("nbcompose_streams_paused", "Streams that wait for their consumers.", work.paused),
+        ):
+            gauge = GaugeMetricFamily(name, text, labels=labels)
+            gauge.add_metric(self._labels, value)
+            found.append(gauge)
+        return found
+
+    def _http_family(self) -> Metric:
+        labels = ["service", "replica", "route", "status"]
+        answers = CounterMetricFamily("nbcompose_http_responses", "Answers over HTTP, by their status.", labels=labels)
+        for (route, status), count in self._answers.items():
+            answers.add_metric([*self._labels, route, str(status)], count)
+        return answers
+
+    def _process_families(self) -> list[Metric]:
+        with self._process.oneshot():
+            memory, cpu = self._process.memory_info().rss, self._process.cpu_times()
+            started = self._process.create_time()
+        labels = ["service", "replica"]
+        resident = GaugeMetricFamily("nbcompose_process_resident_bytes", "Memory of the replica.", labels=labels)
+        resident.add_metric(self._labels, memory)
+        busy = CounterMetricFamily("nbcompose_process_cpu_seconds", "CPU time of the replica.", labels=labels)
+        busy.add_metric(self._labels, cpu.user + cpu.system)
+        since = GaugeMetricFamily(
+            "nbcompose_process_start_time_seconds", "When the replica started, in Unix time.", labels=labels
+        )
+        since.add_metric(self._labels, started)
+        return [resident, busy, since]
+
+
+def merge(replicas: Iterable[Iterable[Metric]]) -> list[Metric]:
+    """One family for each name, with the samples of all replicas.
+
+    An exposition may show a name only once, and each replica gives families of the same names. (Where a name is of
+    another type in one, whose code is of another version, the first of them counts.)
+    """
+    merged: dict[str, Metric] = {}
+    for family in (family for families in replicas for family in families):
+        if family.name not in merged:
+            merged[family.name] = Metric(family.name, family.documentation, family.type, family.unit)
+        if merged[family.name].type == family.type:
+            merged[family.name].samples.extend(family.samples)
+    return list(merged.values())
+
+
+WITHIN = 1.0  # seconds; a sibling that asks waits longer
+
+RESERVED = "nbcompose_"
+
+logger = logging.getLogger("nbcompose.replica")
+
+
+class OwnMetrics:
+    """Of replica `replica` of `service`, which label every sample."""
+
+    def __init__(self, service: str, replica: int) -> None:
+        self._labels = {"service": service, "replica": str(replica)}
+        self._collecting: asyncio.Future[list[Metric]] | None = None
+        self._left_out: set[str] = set()
+
+    async def families(self) -> list[Metric]:
+        """What there is now; nothing of it, and a line in the log, where that fails or takes too long."""
+        if self._collecting is None or self._collecting.done():  # one that hangs is not joined by more
+            self._collecting = asyncio.ensure_future(asyncio.to_thread(self._collect))
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._collecting), WITHIN)
+        except TimeoutError:
+            logger.warning("%s: its own metrics take more than %g s, and are left out", self._labels["service"], WITHIN)
+        except Exception:
+            logger.exception("%s: its own metrics cannot be collected, and are left out", self._labels["service"])
+        return []
+
+    def _collect(self) -> list[Metric]:
+        families = []
+        for family in REGISTRY.collect():
+            if family.name.startswith(RESERVED):
+                if family.name not in self._left_out:
+                    logger.warning("metric %s is left out: names in %s* are taken", family.name, RESERVED)
+                self._left_out.add(family.name)
+                continue
+            labelled = Metric(family.name, family.documentation, family.type, family.unit)
+            labelled.samples = [self._labelled(sample) for sample in family.samples]
+            families.append(labelled)
+        return families
+
+    def _labelled(self, sample: Sample) -> Sample:
+        # Labels of these names become `exported_…`, as they do where Prometheus itself labels what it reads.
+        own = {f"exported_{name}" if name in self._labels else name: value for name, value in sample.labels.items()}
+        return sample._replace(labels=self._labels | own)
+
+
+METRICS = "__metrics__"  # a call that replicas make of one another
+METRICS_WAIT = 2.0  # seconds
+
+
+class Siblings:
+    """Of replica `index` of `service`."""
+
+    def __init__(self, service: str, index: int, client: Client) -> None:
+        self._service = service
+        self._index = index
+        self._client = client
+
+    def _others(self) -> list[ReplicaRoute]:
+        route = self._client.route(self._service)
+        return [r for r in route.replicas if r.index != self._index] if route is not None else []
+
+    async def less_busy(self, load: int) -> Connection | None:
+        """One with less than this `load` (see the load board); None when there is none, or it has just gone.
+
+        Kernels give all requests of a kept connection to one process.
+        """
+        if load == 0:
+            return None
+        best = min(self._others(), key=self._client.load, default=None)
+        if best is None or self._client.load(best) >= load:
+            return None
+        try:
+            return await self._connect(best)
+        except OSError:
+            return None
+
+    async def metrics(self) -> list[list[Metric]]:
+        """What each has counted; one that does not answer in time is left out."""
+        answers = await asyncio.gather(*map(self._ask_metrics, self._others()), return_exceptions=True)
+        return [a for a in answers if not isinstance(a, BaseException)]
+
+    async def _ask_metrics(self, replica: ReplicaRoute) -> list[Metric]:
+        connection = await self._connect(replica)
+        deadline = time.monotonic() + METRICS_WAIT
+        families: list[Metric] = await connection.call(METRICS, ((), {}), CallContext(), deadline)
+        return families
+
+    async def _connect(self, replica: ReplicaRoute) -> Connection:
+        return await self._client.replica(replica, f"{self._service}, replica {replica.index}")

@@ -1,0 +1,5 @@
+"""Calls between processes: proxies, clients, connections, pickling."""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,0 +1,276 @@
+"""What a call gives that is still to be awaited, or iterated over with `async for`.
+
+As a coroutine, it begins when it is awaited, or as a task: until then nothing has been sent.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from types import CodeType
+from typing import Any
+
+from nbcompose._rpc.transport import Args, Caller, Kwargs
+from nbcompose._schema import CallSite, Unawaited
+from nbcompose._spec import ApiSpec
+from nbcompose._tracing import CallContext
+from nbcompose.errors import BlockingCall, NotAwaited, NotAwaitedWarning, UnknownArgumentWarning
+
+
+class Target:
+    """An api as user code calls it: `holder` is what it calls the service by, `form` is ".to_async" or ""."""
+
+    __slots__ = ("caller", "form", "holder", "name")
+
+    def __init__(self, caller: Caller, name: str, holder: str, form: str) -> None:
+        self.caller = caller
+        self.name = name
+        self.holder = holder
+        self.form = form
+
+    @property
+    def label(self) -> str:
+        return f"{self.caller.service}.{self.name}"
+
+    @property
+    def written(self) -> str:
+        return f"{self.holder}{self.form}.{self.name}(...)"
+
+    @property
+    def to_sync(self) -> str:
+        return f"{self.holder}.to_sync.{self.name}(...)"
+
+    def blocking(self, api: ApiSpec | None) -> BlockingCall:
+        """The error of a call that would wait on the event loop."""
+        to_async = f"{self.holder}.to_async.{self.name}(...)"
+        ways = f"`await {to_async}`", f"`async for item in {to_async}`"
+        way = f"{ways[0]}, or {ways[1]} where it yields" if api is None else ways[api.stream]
+        return BlockingCall(
+            f"{self.label}(...) waits on the event loop, which nothing else could use meanwhile: "
+            f"in async code write {way}"
+        )
+
+
+class UnawaitedCall(Unawaited, Coroutine[Any, Any, Any]):
+    """A call to be awaited, once. `code` and `at` say where it was made, see `CallSite.of`.
+
+    One that is dropped without that is told of in a warning, once for each place.
+    """
+
+    __slots__ = ("__weakref__", "_args", "_at", "_code", "_context", "_is_told", "_kwargs", "_running", "_target")
+
+    def __init__(
+        self, target: Target, args: Args, kwargs: Kwargs, context: CallContext, code: CodeType, at: int
+    ) -> None:
+        self._target = target
+        self._args: Args | None = args  # None: it has begun
+        self._kwargs = kwargs
+        self._context = context
+        self._code = code
+        self._at = at
+        self._running: Coroutine[Any, Any, Any] | None = None
+        self._is_told = False
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._begin().__await__()
+
+    # For tasks, and whatever else runs coroutines by hand.
+
+    def send(self, value: Any) -> Any:
+        __tracebackhide__ = True
+        if self._running is None:
+            self._running = self._begin()
+        return self._running.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        __tracebackhide__ = True
+        if self._running is None:
+            self.close()
+            self._running = _nothing()
+        return self._running.throw(*error)
+
+    def close(self) -> None:
+        self._args = None
+        if self._running is not None:
+            self._running.close()
+
+    def __del__(self) -> None:
+        if self._args is not None and not self._is_told and not sys.is_finalizing():
+            warn_once(self._site, self._target.label, str(self._error()), NotAwaitedWarning)
+
+    def _begin(self) -> Coroutine[Any, Any, Any]:
+        args, self._args = self._args, None
+        if args is None:
+            raise RuntimeError(f"this call of {self._target.label} has been awaited already: call it again")
+        return self._call(args)
+
+    def _call(self, args: Args) -> Coroutine[Any, Any, Any]:
+        return self._target.caller.call(self._target.name, args, self._kwargs, self._context)
+
+    @property
+    def _site(self) -> CallSite:
+        return CallSite.of(self._code, self._at)
+
+    def misused(self) -> NotAwaited:
+        self._is_told = True
+        return self._error()
+
+    def _error(self) -> NotAwaited:
+        target = self._target
+        why = (
+            "and not awaited, so there is no answer yet"
+            if self._args is not None
+            else "and its answer is what `await` gave"
+        )
+        return NotAwaited(
+            f"{target.label} was called at {self._site} {why}: "
+            f"write `await {target.written}`, or `{target.to_sync}` in code that is not async"
+        )
+
+    def __bool__(self) -> bool:
+        # From 3.12 on asyncio asks whether a task has a coroutine before it shows the task.
+        if sys._getframe(1).f_globals.get("__name__") == "asyncio.base_tasks":
+            return True
+        raise self.misused()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("__name__", "__qualname__"):  # for those who show tasks
+            return self._target.label
+        if name.startswith("_"):  # what others look for in anything
+            raise AttributeError(name)
+        raise self._error()  # to some that says only that there is no such attribute, so they are still to be told
+
+    def __repr__(self) -> str:
+        state = "not awaited" if self._args is not None else "awaited"
+        return f"<call of {self._target.label} at {self._site}, {state}>"
+
+
+class LateCall(UnawaitedCall):
+    """A call of an api that is not known yet (its service does not exist): await it, or iterate over it.
+
+    `as_declared`: what turns out to be a plain method or generator must not be awaited.
+    """
+
+    __slots__ = ("_as_declared",)
+
+    def __init__(
+        self,
+        target: Target,
+        args: Args,
+        kwargs: Kwargs,
+        context: CallContext,
+        code: CodeType,
+        at: int,
+        *,
+        as_declared: bool,
+    ) -> None:
+        super().__init__(target, args, kwargs, context, code, at)
+        self._as_declared = as_declared
+
+    async def __aiter__(self) -> AsyncGenerator[Any, None]:
+        args, self._args = self._args or (), None
+        api = await self._learn()
+        target = self._target
+        if not api.stream:
+            raise TypeError(f"{target.label} gives one value and yields nothing: write `await {target.written}`")
+        items = target.caller.stream(target.name, args, self._kwargs, self._context)
+        try:
+            async for item in items:
+                yield item
+        finally:
+            await items.aclose()
+
+    async def _call(self, args: Args) -> Any:
+        api = await self._learn()
+        target = self._target
+        if api.stream:
+            raise TypeError(f"{target.label} yields: write `async for item in {target.written}`")
+        return await target.caller.call(target.name, args, self._kwargs, self._context)
+
+    async def _learn(self) -> ApiSpec:
+        target = self._target
+        api = await target.caller.learn(target.name, self._context)
+        if self._as_declared and not api.is_async:
+            raise target.blocking(api)
+        if self._kwargs:
+            self._kwargs = declared(api, self._kwargs, target.label, self._code, self._at)
+        return api
+
+
+class AsyncItems(Unawaited, AsyncGenerator[Any, None]):
+    """The items of an api that yields, for `async for`. It begins at the first of them."""
+
+    __slots__ = ("__weakref__", "_args", "_at", "_code", "_context", "_items", "_kwargs", "_target")
+
+    def __init__(
+        self, target: Target, args: Args, kwargs: Kwargs, context: CallContext, code: CodeType, at: int
+    ) -> None:
+        self._target = target
+        self._args = args
+        self._kwargs = kwargs
+        self._context = context
+        self._code = code
+        self._at = at
+        self._items: AsyncGenerator[Any, None] | None = None
+
+    def __aiter__(self) -> AsyncGenerator[Any, None]:
+        if self._items is None:
+            target = self._target
+            self._items = target.caller.stream(target.name, self._args, self._kwargs, self._context)
+            self._args = ()
+        return self._items  # so that iterating costs what it costs without this object
+
+    def __anext__(self) -> Coroutine[Any, Any, Any]:
+        return self.__aiter__().__anext__()
+
+    def asend(self, value: Any) -> Coroutine[Any, Any, Any]:
+        return self.__aiter__().asend(value)
+
+    def athrow(self, *error: Any) -> Coroutine[Any, Any, Any]:
+        return self.__aiter__().athrow(*error)
+
+    def aclose(self) -> Coroutine[Any, Any, None]:
+        return self.__aiter__().aclose()
+
+    def misused(self) -> NotAwaited:
+        target = self._target
+        return NotAwaited(
+            f"{target.label}, called at {CallSite.of(self._code, self._at)}, gives its items to `async for`: write "
+            f"`async for item in {target.written}`, or `for item in {target.to_sync}` in code that is not async"
+        )
+
+    def __repr__(self) -> str:
+        return f"<items of {self._target.label}, called at {CallSite.of(self._code, self._at)}>"
+
+
+def declared(api: ApiSpec, kwargs: Kwargs, label: str, code: CodeType, at: int) -> Kwargs:
+    """`kwargs` without those that the api does not declare; says so, once for each place that makes such a call."""
+    names = {p.name for p in api.params}
+    if kwargs.keys() <= names or any(p.kind == "var_keyword" for p in api.params):
+        return kwargs
+    unknown = tuple(k for k in kwargs if k not in names)
+    told = f"{label} does not declare {', '.join(unknown)}: ignored. Its signature is {api.signature}"
+    warn_once(CallSite.of(code, at), label, told, UnknownArgumentWarning)
+    return {k: v for k, v in kwargs.items() if k in names}
+
+
+def warn_once(site: CallSite, label: str, message: str, category: type[Warning]) -> None:
+    """Warn of a call, once for each place that makes such a call."""
+    key = site, label, message
+    ours = object()
+    if _warned.setdefault(key, ours) is not ours:  # another thread may be at the same place
+        return
+    try:
+        warnings.warn_explicit(message, category, site.file, site.line)
+    except BaseException:  # where warnings are errors, each is one
+        del _warned[key]
+        raise
+
+
+# Where a call has been warned of. Not left to Python's own registry of warnings, which forgets all when anybody changes
+# a filter, as many libraries do.
+_warned: dict[tuple[CallSite, str, str], object] = {}
+
+
+async def _nothing() -> None: ...

@@ -1,0 +1,404 @@
+"""Synchronous code that waits for the event loop: interruptible, and cancelled with its caller.
+
+Everything is written async once; sync calls are this façade over the process's one loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+from typing import Any, Generic, TypeVar, cast
+
+import uvloop
+
+from nbcompose._host import forget, keep_numbers_from_children
+from nbcompose._tracing import CallContext
+from nbcompose.errors import BlockingCall, CallCancelled, ServiceUnavailable
+
+T = TypeVar("T")
+
+
+class Over(Exception):
+    """The end of what yields: StopAsyncIteration may not leave a coroutine."""
+
+
+async def step(items: AsyncGenerator[T, None]) -> T:
+    """The next item. Raises `Over`."""
+    try:
+        return await anext(items)
+    except StopAsyncIteration:
+        raise Over from None
+
+
+async def with_cancel(context: CallContext, call: Coroutine[Any, Any, T]) -> T:
+    """Await `call`, and cancel it when the api that makes it is cancelled.
+
+    For sync apis: their thread cannot be stopped, but what it waits for can. Async ones are cancelled as tasks.
+    On the loop where the api's context is cancelled.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    context.on_cancel(task.cancel)
+    try:
+        return await call
+    finally:
+        context.forget(task.cancel)
+
+
+async def cancellable_items(context: CallContext, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """As `with_cancel`, for what yields."""
+    async with contextlib.aclosing(items):
+        while True:
+            try:
+                item = await with_cancel(context, step(items))
+            except Over:
+                return
+            yield item
+            del item  # it may be large, and the next one may be long in coming
+
+
+GAVE_UP = "the caller gave up, or the connection was closed"
+
+
+class Waiter(Generic[T]):
+    """A thread that waits for one result from the loop. One lock: at a third of what a concurrent future costs.
+
+    `give_up` ends the work that it waits for. All but `result` is for the loop.
+    """
+
+    __slots__ = ("_error", "_is_done", "_over", "_value", "give_up")
+
+    def __init__(self) -> None:
+        self.give_up: Callable[[], object] = lambda: None
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._is_done = False
+        self._over = threading.Lock()
+        self._over.acquire()
+
+    def done(self) -> bool:
+        return self._is_done
+
+    def set_result(self, value: T) -> None:
+        self._value = value
+        self._settle()
+
+    def set_exception(self, error: BaseException) -> None:
+        self._error = error
+        self._settle()
+
+    def _settle(self) -> None:
+        self._is_done = True
+        self._over.release()
+
+    def cancel(self) -> None:
+        if not self._is_done:
+            self.give_up()
+            if not self._is_done:
+                self.set_exception(CallCancelled(GAVE_UP))
+
+    def follow(self, task: asyncio.Task[T]) -> None:
+        """Wait for the end of `task`."""
+        self.give_up = task.cancel
+        task.add_done_callback(self._take)
+
+    def _take(self, task: asyncio.Task[T]) -> None:
+        if self._is_done:
+            return
+        try:
+            self.set_result(task.result())
+        except asyncio.CancelledError:
+            self.set_exception(CallCancelled(GAVE_UP))
+        except BaseException as error:
+            self.set_exception(error)
+
+    def result(self) -> T:
+        """In the thread: what it has waited for, returned or raised."""
+        __tracebackhide__ = True
+        self._over.acquire()
+        if self._error is not None:
+            raise self._error
+        return cast(T, self._value)
+
+
+_portals: weakref.WeakSet[Portal] = weakref.WeakSet()
+
+SLICE = 0.05  # seconds; a signal that another thread takes is seen by the main thread after at most this
+STOPPED = "nbcompose has been stopped in this process"
+
+
+class Portal:
+    """Runs coroutines on a loop that belongs to another thread. A forked child of the process must not, and cannot."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
+        self.loop = loop
+        self._thread = thread
+        self._process = os.getpid()
+        _portals.add(self)
+
+    @property
+    def inside(self) -> bool:
+        """Whether the calling thread is the loop's own, where waiting would stop everything."""
+        return threading.get_ident() == self._thread
+
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Wait for `coroutine` from another thread. An interrupt (■, Ctrl-C) cancels it at once.
+
+        Raises `TimeoutError` after `timeout` seconds, and then cancels it too; `CallCancelled` when it was cancelled
+        from elsewhere; `BlockingCall` on the loop's own thread; `ServiceUnavailable` when the loop has ended, or
+        belongs to the process that this one was forked from.
+        """
+        __tracebackhide__ = True
+        if self.inside:
+            coroutine.close()
+            raise BlockingCall("this waits on the event loop for what the event loop is to do: use the async form")
+        if timeout is None and not self.interruptible:
+            waiter: Waiter[T] = Waiter()
+            try:
+                return self.wait(waiter, lambda: waiter.follow(self.loop.create_task(coroutine)))
+            except ServiceUnavailable:
+                coroutine.close()  # where it never began
+                raise
+        future = self._submit(coroutine)
+        try:
+            _wait(future, timeout)
+            return future.result().result()
+        except (concurrent.futures.CancelledError, asyncio.CancelledError):
+            raise CallCancelled(GAVE_UP) from None
+        except KeyboardInterrupt:
+            future.cancel()
+            raise KeyboardInterrupt from None  # without the frames of the waiting
+        except BaseException:
+            future.cancel()
+            raise
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether the calling thread is the one that ■ and Ctrl-C interrupt, which has to wait in slices."""
+        return threading.get_ident() == threading.main_thread().ident
+
+    def wait(self, waiter: Waiter[T], begin: Callable[[], object]) -> T:
+        """Call `begin` on the loop, and wait for what it sees to that `waiter` gets; in a thread not `interruptible`.
+
+        Raises as `run`, and what `begin` raises.
+        """
+        __tracebackhide__ = True
+
+        def start() -> None:
+            try:
+                begin()
+            except BaseException as error:
+                waiter.set_exception(error)
+
+        try:
+            self._check_process()
+            self.loop.call_soon_threadsafe(start)
+        except RuntimeError:
+            raise ServiceUnavailable(STOPPED) from None
+        return waiter.result()
+
+    def iterate(self, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+        """The items of an async generator; leaving the iteration early closes it, which cancels what feeds it."""
+        try:
+            while True:
+                try:
+                    item = self.run(step(items))
+                except Over:
+                    return
+                yield item
+                del item  # it may be large, and the next one may be long in coming
+        finally:
+            self._close(items)
+
+    async def join(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """`coroutine`, awaited from whatever event loop; a caller that is cancelled cancels it."""
+        if self.inside:
+            return await coroutine
+        future = self._submit(coroutine)
+        try:
+            with _awake():
+                return (await asyncio.wrap_future(future)).result()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise CallCancelled(GAVE_UP) from None
+
+    async def join_items(self, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        """The items of an async generator that belongs to this loop, for whatever event loop."""
+        try:
+            while True:
+                try:
+                    item = await self.join(step(items))
+                except Over:
+                    return
+                yield item
+                del item
+        finally:
+            self._close(items)
+
+    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[asyncio.Task[T]]:
+        """The task, when it has ended; to cancel the future is to cancel the task.
+
+        `asyncio.run_coroutine_threadsafe` copies the task's error from future to future, and so makes of a TimeoutError
+        another one: without its cause, which has the frames of the replica.
+        """
+        ended: concurrent.futures.Future[asyncio.Task[T]] = concurrent.futures.Future()
+
+        def give(task: asyncio.Task[T]) -> None:
+            if ended.set_running_or_notify_cancel():
+                ended.set_result(task)
+
+        def begin() -> None:
+            task = self.loop.create_task(coroutine)
+            task.add_done_callback(give)
+            ended.add_done_callback(lambda _: self._cancel(task) if ended.cancelled() else None)
+
+        try:
+            self._check_process()
+            self.loop.call_soon_threadsafe(begin)
+            return ended
+        except ServiceUnavailable:
+            coroutine.close()
+            raise
+        except RuntimeError:
+            coroutine.close()
+            raise ServiceUnavailable(STOPPED) from None
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise ServiceUnavailable(
+                "this process was forked from the one that talks to services, and cannot: call them there, or start "
+                "workers with the `spawn` method"
+            )
+
+    def _cancel(self, task: asyncio.Task[Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and everything with it
+            self.loop.call_soon_threadsafe(task.cancel)
+
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a coroutine function there without waiting; from anywhere, also in a garbage collection."""
+        if os.getpid() == self._process:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and everything with it
+                self.loop.call_soon_threadsafe(_create_task, self.loop, function)
+
+    def _close(self, items: AsyncGenerator[Any, None]) -> None:
+        self.spawn(lambda: _closed(items))
+
+
+def _wait(future: concurrent.futures.Future[Any], timeout: float | None) -> None:
+    """Wait in slices: only the main thread gets KeyboardInterrupt, and only while it runs Python code."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while not concurrent.futures.wait([future], timeout=SLICE).done:
+        if deadline is not None and time.monotonic() >= deadline:
+            raise TimeoutError(f"not done after {timeout:g} s")
+
+
+@contextlib.contextmanager
+def _awake() -> Iterator[None]:
+    """Wake the running loop now and then: ipykernel 7 notes ■ in a callback that does not wake the loop by itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    handle: asyncio.TimerHandle
+
+    def tick() -> None:
+        nonlocal handle
+        handle = loop.call_later(SLICE, tick)
+
+    tick()
+    try:
+        yield
+    finally:
+        handle.cancel()
+
+
+async def _closed(items: AsyncGenerator[Any, None]) -> None:
+    with contextlib.suppress(RuntimeError):  # it is running: its step has been cancelled, and closes it
+        await items.aclose()
+
+
+# The loop itself keeps only weak references to its tasks.
+_spawned: set[asyncio.Task[None]] = set()
+
+
+def _create_task(loop: asyncio.AbstractEventLoop, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    task = loop.create_task(function())
+    _spawned.add(task)
+    task.add_done_callback(_spawned.discard)
+
+
+class LoopThread(Portal):
+    """An event loop in a daemon thread of its own. `start` and `stop` are called from outside it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(uvloop.new_event_loop(), 0)
+        self._worker = threading.Thread(target=self._main, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._worker.start()
+
+    def stop(self) -> None:
+        """End the loop and wait for its thread; what still ran there is cancelled."""
+        if self._worker.is_alive() and not self.inside:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._worker.join(5)
+
+    def _run_on(self) -> None:
+        """Run the loop until it is stopped: SystemExit in a task, which passes through it, ends nothing else."""
+        while True:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                continue
+            return
+
+    def _main(self) -> None:
+        self._thread = threading.get_ident()
+        # What a child that ends, or collects garbage, does to its copy of the loop must not reach this one.
+        backend: int = cast(Any, self.loop)._get_backend_id()
+        keep_numbers_from_children([backend])
+        asyncio.set_event_loop(self.loop)
+        try:
+            self._run_on()
+        finally:
+            left = asyncio.all_tasks(self.loop)
+            for task in left:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            forget(backend)
+            self.loop.close()
+
+
+_background: LoopThread | None = None
+_lock = threading.Lock()
+
+
+def background() -> LoopThread:
+    """The process's one background loop, started at its first use."""
+    global _background
+    with _lock:
+        if _background is None:
+            _background = LoopThread("nbcompose")
+            _background.start()
+        return _background
+
+
+def _start_afresh() -> None:
+    """In a forked child, which has the memory of the loop's thread and not the thread."""
+    global _background, _lock
+    _background, _lock = None, threading.Lock()
+    for portal in _portals:
+        portal._thread = 0  # a child that was forked on the loop's own thread is not inside any more
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)

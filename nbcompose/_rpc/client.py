@@ -1,0 +1,289 @@
+"""Calls to services, wherever their replicas are: routes, the choice of a replica, connections.
+
+One client serves a process and lives on its event loop. What user code holds in its hands is proxy.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nbcompose._rpc.client_calls import ConnectionClosed, Declined, Settled
+from nbcompose._rpc.connection import Connection, Traffic, open_connection
+from nbcompose._rpc.load_table import HELD, LoadBoard
+from nbcompose._spec import ApiSpec
+from nbcompose._tracing import CallContext
+from nbcompose.errors import DeadlineExceeded, NbcomposeError, ReplicaDied, ServiceUnavailable
+
+DECLINED_WAIT = 0.01  # seconds: a replica that declines calls is about to be off the route
+RESENDS = 2  # of an idempotent call: one that itself ends its replica must not end one after the other
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaRoute:
+    """Where one replica answers, and its slot on the load board."""
+
+    index: int
+    address: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a caller knows of a service. `reason` says in words why it cannot answer now, "" when it can.
+
+    `gone`: it is not coming back by itself (stopped or failed), so calls fail at once instead of waiting.
+    """
+
+    service: str
+    apis: tuple[ApiSpec, ...]
+    timeout: float
+    replicas: tuple[ReplicaRoute, ...] = ()
+    ready: bool = False
+    reason: str = ""
+    gone: bool = False
+
+    def api(self, name: str) -> ApiSpec | None:
+        return next((a for a in self.apis if a.name == name), None)
+
+
+class Client:
+    """Every service that this process calls. Used on one event loop only."""
+
+    def __init__(self, board: LoadBoard | None = None) -> None:
+        self._board = board
+        self._routes: dict[str, Route] = {}
+        self._changed: dict[str, asyncio.Event] = {}
+        self._connections: dict[str, Connection] = {}
+        self._connecting: dict[str, asyncio.Task[Connection]] = {}
+        self._waiting: Counter[str] = Counter()  # calls that wait for a connection, by address
+        self._services: dict[Connection, str] = {}
+        self._past: dict[str, Traffic] = {}  # of connections that are closed
+
+    # -- routes
+
+    def update(self, route: Route) -> None:
+        """Take in a service's present route; calls that wait for it go on."""
+        old = self._routes.get(route.service)
+        self._routes[route.service] = route
+        event = self._changed.pop(route.service, None)
+        if event is not None:
+            event.set()
+        if old is not None:
+            for address in {r.address for r in old.replicas} - {r.address for r in route.replicas}:
+                self._leave(address)
+
+    def remove(self, service: str) -> None:
+        route = self._routes.pop(service, None)
+        for replica in route.replicas if route else ():
+            self._leave(replica.address)
+
+    def route(self, service: str) -> Route | None:
+        return self._routes.get(service)
+
+    async def changed(self, service: str) -> None:
+        """Wait for the next change of a service's route."""
+        await self._changed.setdefault(service, asyncio.Event()).wait()
+
+    def traffic(self) -> dict[str, Traffic]:
+        """The calls that this process has made, by service."""
+        found = dict(self._past)
+        for connection, service in self._services.items():
+            found[service] = found.get(service, Traffic()).plus(connection.traffic)
+        return found
+
+    # -- calls
+
+    async def call(self, service: str, api: str, arguments: Any, context: CallContext) -> Any:
+        """Call `api` of some replica of `service` with `arguments` = (args, kwargs).
+
+        A call is sent again when it never left this process, or the replica that had it goes and had not begun with
+        it; where its api is idempotent, also when that replica has gone. Raises `ServiceUnavailable`,
+        `DeadlineExceeded`, `ReplicaDied`, or what the api raised.
+        """
+        deadline = self._deadline(service, context)
+        resends = RESENDS
+        while True:
+            connection = self._idle_choice(service)
+            if connection is None:
+                connection = await self._connect(service, deadline)
+                deadline = self._deadline(service, context) if deadline is None else deadline
+            try:
+                return await connection.call(api, arguments, context, deadline)
+            except ConnectionClosed as error:
+                await _while_routes_change(error)
+            except NbcomposeError as error:
+                if not (resends and self.may_resend(service, api, error)):
+                    raise error.from_below()  # noqa: B904  it is the same error
+                resends -= 1
+
+    def may_resend(self, service: str, api: str, error: BaseException) -> bool:
+        """Whether a call that ended so may be made once more: its own replica has gone, and it is idempotent."""
+        if not isinstance(error, ReplicaDied) or error.__cause__ is not None:  # one below that one has gone
+            return False
+        route = self._routes.get(service)
+        spec = route.api(api) if route is not None else None
+        return spec is not None and spec.idempotent
+
+    def begin(
+        self, service: str, api: str, arguments: Any, context: CallContext, result: Settled
+    ) -> Callable[[], object] | None:
+        """As `call`, for a thread that waits for `result`. Returns what gives the call up.
+
+        None where no connection is at hand: there `call` has to wait for one. `result` may be set to
+        `ConnectionClosed`: then the call was never sent, or declined.
+        """
+        connection = self._idle_choice(service)
+        if connection is None:
+            return None
+        call_id = connection.begin(api, arguments, context, self._deadline(service, context), result)
+        return lambda: connection.abandon(call_id)
+
+    async def stream(self, service: str, api: str, arguments: Any, context: CallContext) -> AsyncGenerator[Any, None]:
+        """As `call`, for an api that yields."""
+        deadline = self._deadline(service, context)
+        resends = RESENDS
+        while True:
+            connection = self._idle_choice(service)
+            if connection is None:
+                connection = await self._connect(service, deadline)
+                deadline = self._deadline(service, context) if deadline is None else deadline
+            try:
+                async with contextlib.aclosing(connection.stream(api, arguments, context, deadline)) as items:
+                    async for item in items:
+                        resends = 0  # from here on it cannot begin anew
+                        yield item
+                return
+            except ConnectionClosed as error:  # only before the first item
+                await _while_routes_change(error)
+            except NbcomposeError as error:
+                if not (resends and self.may_resend(service, api, error)):
+                    raise error.from_below()  # noqa: B904  it is the same error
+                resends -= 1
+
+    async def known_apis(self, service: str, context: CallContext) -> tuple[ApiSpec, ...]:
+        """What `service` offers, once that is known. Raises `ServiceUnavailable` when it stays unknown."""
+        while (route := self._routes.get(service)) is None or not route.apis:
+            await self._wait(service, context.deadline)
+        return route.apis
+
+    async def replica(self, replica: ReplicaRoute, name: str) -> Connection:
+        """A connection to this very replica. Raises `ConnectionError` when it has gone, or leaves its service."""
+        connection = self._connections.get(replica.address)
+        if connection is not None and not connection.closed:
+            return connection
+        task = self._connecting.get(replica.address)
+        if task is None:
+            # In a context of its own: a connection outlives the call that opens it.
+            opening = self._open(replica.address, name)
+            task = asyncio.get_running_loop().create_task(opening, context=contextvars.Context())
+            self._connecting[replica.address] = task
+            task.add_done_callback(lambda _: self._connecting.pop(replica.address, None))
+        return await asyncio.shield(task)
+
+    async def _open(self, address: str, name: str) -> Connection:
+        connection = await open_connection(address, name, None, self._lost)
+        service = next((r.service for r in self._routes.values() if address in (a.address for a in r.replicas)), None)
+        if service is None:
+            connection.close()  # it has left its route meanwhile
+            raise ConnectionRefusedError(f"{name} takes no more calls")
+        self._services[connection] = service
+        self._connections[address] = connection
+        return connection
+
+    def close(self) -> None:
+        """Close every connection; calls under way fail."""
+        for task in self._connecting.values():
+            task.cancel()
+        for connection in list(self._connections.values()):
+            connection.close()
+        self._connections.clear()
+
+    # -- the choice
+
+    def load(self, replica: ReplicaRoute) -> int:
+        """What `replica` has to do: what it says on the load board, or at least the calls that we have for it."""
+        connection = self._connections.get(replica.address)
+        own = connection.in_flight if connection is not None else self._waiting[replica.address]
+        return max(own, self._board[replica.slot]) if self._board is not None else own
+
+    def _idle_choice(self, service: str) -> Connection | None:
+        """A connection to the less busy of two random replicas, when there is one already: the usual case."""
+        route = self._routes.get(service)
+        if route is None or not route.replicas:
+            return None
+        connection = self._connections.get(self._choose(route.replicas).address)
+        return connection if connection is not None and not connection.closed else None
+
+    def _choose(self, replicas: tuple[ReplicaRoute, ...]) -> ReplicaRoute:
+        if len(replicas) == 1:
+            return replicas[0]
+        a, b = random.sample(replicas, 2)
+        load_a, load_b = self.load(a), self.load(b)
+        if load_a >= HELD <= load_b:  # no worker is free there: is there one anywhere?
+            return min(replicas, key=self.load)
+        return a if load_a <= load_b else b
+
+    async def _connect(self, service: str, deadline: float | None) -> Connection:
+        dead: set[str] = set()
+        while True:
+            route = self._routes.get(service)
+            if route is not None and route.gone:
+                raise ServiceUnavailable(f"{service} does not run: {route.reason}")
+            alive = tuple(r for r in route.replicas if r.address not in dead) if route else ()
+            if not alive:
+                await self._wait(service, deadline)
+                dead.clear()
+                continue
+            replica = self._choose(alive)
+            self._waiting[replica.address] += 1
+            try:
+                return await self.replica(replica, f"{service}, replica {replica.index}")
+            except ConnectionError:
+                dead.add(replica.address)  # the supervisor will say so too, soon
+            finally:
+                self._waiting[replica.address] -= 1
+                if not self._waiting[replica.address]:
+                    del self._waiting[replica.address]
+
+    async def _wait(self, service: str, deadline: float | None) -> None:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            await asyncio.wait_for(self.changed(service), left)
+        except TimeoutError:
+            route = self._routes.get(service)
+            reason = route.reason if route and route.reason else "no service of that name has been started"
+            raise ServiceUnavailable(f"{service} was not ready in time: {reason}") from None
+
+    def _deadline(self, service: str, context: CallContext) -> float | None:
+        route = self._routes.get(service)
+        deadline = context.limited(route.timeout if route is not None else None)
+        if deadline is not None and deadline <= time.monotonic():
+            raise DeadlineExceeded(f"{service}: the caller's time was up before the call was sent")
+        return deadline
+
+    def _leave(self, address: str) -> None:
+        """Drop a replica that is no longer on the route, once what it has in hand is done."""
+        connection = self._connections.pop(address, None)
+        if connection is not None:
+            connection.close_when_idle()
+
+    def _lost(self, connection: Connection) -> None:
+        service = self._services.pop(connection, None)
+        if service is not None:
+            ended = connection.traffic._replace(in_flight=0, streaming=0)
+            self._past[service] = self._past.get(service, Traffic()).plus(ended)
+        for address, known in list(self._connections.items()):
+            if known is connection:
+                del self._connections[address]
+
+
+async def _while_routes_change(error: ConnectionClosed) -> None:
+    await asyncio.sleep(DECLINED_WAIT if isinstance(error, Declined) else 0)

@@ -1,0 +1,304 @@
+"""The calls made from this end of a connection: sent, awaited, streamed, cancelled, timed out.
+
+Which connection a call goes to is client.py's business; the calls that come in are server_calls.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Protocol
+
+from nbcompose._rpc.framing import Body, Kind
+from nbcompose._rpc.protocol import Line
+from nbcompose._rpc.remote_errors import rebuild
+from nbcompose._rpc.server_calls import CALL_HEAD, COUNT, WINDOW, unreadable
+from nbcompose._tracing import CallContext
+from nbcompose.errors import DeadlineExceeded, ReplicaDied
+
+
+class Deadlines:
+    """Work that must not last beyond its deadline, by id. Deadlines are on `time.monotonic()`'s clock, in seconds."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._open: dict[int, tuple[float, Callable[[], object]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._at = 0.0  # when the timer looks: never later than the first of the deadlines
+
+    def add(self, key: int, deadline: float, expire: Callable[[], object]) -> None:
+        """Call `expire` at `deadline`, unless `key` was removed before."""
+        self._open[key] = deadline, expire
+        if self._timer is None or deadline < self._at:
+            self._look_at(deadline)
+
+    def remove(self, key: int) -> None:
+        # The timer stays: in most graphs the next call has a later deadline, and needs none of its own.
+        self._open.pop(key, None)
+
+    def close(self) -> None:
+        self._open.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look_at(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._at = deadline
+        self._timer = self._loop.call_at(self._loop.time() + deadline - time.monotonic(), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = max(time.monotonic(), self._at)  # the loop's clock may be a little ahead
+        late = [(key, expire) for key, (deadline, expire) in self._open.items() if deadline <= now]
+        for key, expire in late:
+            if self._open.pop(key, None) is not None:
+                expire()
+        if self._open:
+            self._look_at(min(deadline for deadline, _ in self._open.values()))
+
+
+LOW = 2**64 - 1
+
+
+class ConnectionClosed(ConnectionError):
+    """The connection was closed before this call was sent: nothing has happened, it may be sent elsewhere."""
+
+
+class Declined(ConnectionClosed):
+    """The peer is about to go, and has not begun with this call: the same, once it is known who is there instead."""
+
+
+class Settled(Protocol):
+    """What takes the result of a call, once: a future, or the thread that waits for it. Called on the loop."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: Any, /) -> None: ...
+
+    def set_exception(self, exception: Any, /) -> None: ...
+
+
+def _fail(result: Settled, error: BaseException) -> None:
+    if not result.done():
+        result.set_exception(error)
+
+
+class _Stream:
+    """Items on their way to a consumer. Once it is `over`, by its end or an error, nothing is added."""
+
+    __slots__ = ("consumed", "error", "items", "over", "waiter")
+
+    def __init__(self) -> None:
+        self.items: deque[Any] = deque()
+        self.error: BaseException | None = None
+        self.over = False
+        self.consumed = 0
+        self.waiter: asyncio.Future[None] | None = None
+
+    def add(self, item: Any) -> None:
+        self.items.append(item)
+        self._wake()
+
+    def finish(self, error: BaseException | None = None) -> None:
+        if not self.over:
+            self.error, self.over = error, True
+            self._wake()
+
+    def _wake(self) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+class Outgoing:
+    """Every call from this end that is under way. `on_idle` is called whenever the last of them has ended."""
+
+    def __init__(self, line: Line, on_idle: Callable[[], None]) -> None:
+        self.in_flight = 0
+        self.begun = 0  # calls so far
+        self._line = line
+        self._on_idle = on_idle
+        self._last_id = 0
+        self._left = 0.0  # seconds that the call which was sent last has, where it has a deadline
+        self._deadlines = Deadlines(line.loop)
+        # What the peer has not answered to the end.
+        self._pending: dict[int, Settled] = {}
+        self._streams: dict[int, _Stream] = {}
+
+    @property
+    def streaming(self) -> int:
+        """Streams that have not ended."""
+        return len(self._streams)
+
+    async def call(self, api: str, arguments: Any, context: CallContext, deadline: float | None) -> Any:
+        """See `Connection.call`."""
+        future: asyncio.Future[Any] = self._line.loop.create_future()
+        call_id = self.begin(api, arguments, context, deadline, future)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self.abandon(call_id)
+            raise
+
+    def begin(self, api: str, arguments: Any, context: CallContext, deadline: float | None, result: Settled) -> int:
+        """See `Connection.begin`."""
+        call_id = self._start(api, arguments, context, deadline)
+        self._pending[call_id] = result
+        self.in_flight += 1
+        if deadline is not None:
+            left = self._left
+            self._deadlines.add(call_id, deadline, lambda: self._expire(call_id, api, left))
+        return call_id
+
+    def abandon(self, call_id: int) -> None:
+        """See `Connection.abandon`."""
+        if self._pending.pop(call_id, None) is not None:
+            self._give_up(call_id)
+            self._ended(call_id)
+
+    async def stream(
+        self, api: str, arguments: Any, context: CallContext, deadline: float | None
+    ) -> AsyncGenerator[Any, None]:
+        """See `Connection.stream`."""
+        call_id = self._start(api, arguments, context, deadline)
+        stream = self._streams[call_id] = _Stream()
+        self.in_flight += 1
+        if deadline is not None:
+            left = self._left
+            self._deadlines.add(call_id, deadline, lambda: stream.finish(self._late(api, left)))
+        try:
+            while True:
+                while stream.items:
+                    item = stream.items.popleft()
+                    self._credit(call_id, stream)
+                    yield item
+                    del item  # it may be large, and the next one may be long in coming
+                if stream.over:
+                    if stream.error is not None:
+                        raise stream.error
+                    return
+                stream.waiter = self._line.loop.create_future()
+                await stream.waiter
+        finally:
+            if self._streams.pop(call_id, None) is not None:
+                self._give_up(call_id)
+            self._ended(call_id)
+
+    def _start(self, api: str, arguments: Any, context: CallContext, deadline: float | None) -> int:
+        line = self._line
+        if line.closed:
+            raise ConnectionClosed(f"the connection to {line.name} is closed")
+        left = -1.0
+        if deadline is not None:
+            self._left = left = deadline - time.monotonic()
+            if left <= 0:
+                raise self._late(api, 0.0)
+        name, state = api.encode(), context.trace_state.encode()
+        trace, flags = context.trace_id, context.trace_flags
+        head = CALL_HEAD.pack(left, trace >> 64, trace & LOW, context.span_id, flags, len(name), len(state))
+        self.begun += 1
+        self._last_id = call_id = (self._last_id + 1) & 0xFFFFFFFF
+        line.send(Kind.CALL, call_id, [head + name + state, *line.encoder.encode(arguments)])
+        return call_id
+
+    def _ended(self, call_id: int) -> None:
+        self.in_flight -= 1
+        self._deadlines.remove(call_id)
+        if self.in_flight == 0:
+            self._on_idle()
+
+    def _expire(self, call_id: int, api: str, left: float) -> None:
+        result = self._pending[call_id]
+        self.abandon(call_id)
+        _fail(result, self._late(api, left))
+
+    def _late(self, api: str, left: float) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"{api}: no answer from {self._line.name} within the {left:.3g} s that it had (--timeout, or the deadline "
+            "of its caller)"
+        )
+
+    def _give_up(self, call_id: int) -> None:
+        self._line.send(Kind.CANCEL, call_id, [b""])
+
+    def _credit(self, call_id: int, stream: _Stream) -> None:
+        stream.consumed += 1
+        if stream.consumed >= WINDOW // 2 and not stream.over:
+            self._line.send(Kind.CREDIT, call_id, [COUNT.pack(stream.consumed)])
+            stream.consumed = 0
+
+    # -- the peer's answers
+
+    def take_result(self, call_id: int, body: Body) -> None:
+        result = self._pending.pop(call_id, None)
+        if result is None or result.done():  # cancelled, and not yet abandoned
+            self._line.decoder.discard(body)
+        else:
+            try:
+                result.set_result(self._line.decoder.decode(body))
+            except BaseException as error:  # code of the classes of what came may raise anything
+                result.set_exception(unreadable(self._line.name, error))
+        if result is not None:
+            self._ended(call_id)
+
+    def take_item(self, call_id: int, body: Body) -> None:
+        stream = self._streams.get(call_id)
+        if stream is None or stream.over:
+            self._line.decoder.discard(body)
+            return
+        try:
+            stream.add(self._line.decoder.decode(body))
+        except BaseException as error:
+            stream.finish(unreadable(self._line.name, error))
+
+    def take_end(self, call_id: int, _: Body) -> None:
+        stream = self._streams.pop(call_id, None)
+        if stream is not None:
+            stream.finish()
+
+    def take_error(self, call_id: int, body: Body) -> None:
+        result = self._pending.pop(call_id, None)
+        stream = self._streams.pop(call_id, None)
+        if result is None and stream is None:
+            self._line.decoder.discard(body)
+            return
+        error: BaseException
+        try:
+            error = rebuild(self._line.decoder.decode(body))
+        except BaseException as failure:
+            error = unreadable(self._line.name, failure)
+        if stream is not None:
+            stream.finish(error)
+        if result is not None:
+            _fail(result, error)
+            self._ended(call_id)
+
+    def take_decline(self, call_id: int, _: Body) -> None:
+        error = Declined(f"{self._line.name} goes, and had not begun with the call")
+        stream = self._streams.pop(call_id, None)
+        if stream is not None:
+            stream.finish(error)
+        result = self._pending.pop(call_id, None)
+        if result is not None:
+            _fail(result, error)
+            self._ended(call_id)
+
+    def lost(self, reason: str) -> None:
+        """The connection has gone, and with it whoever worked on these calls."""
+        because = f" ({reason})" if reason else ""
+        for result in self._pending.values():
+            _fail(result, self._lost_error(f"while it worked on this call{because}"))
+        for stream in self._streams.values():
+            stream.finish(self._lost_error(f"in the middle of a stream{because}"))
+        self.in_flight -= len(self._pending)  # a stream ends when its consumer has seen so
+        self._pending.clear()
+        self._streams.clear()
+        self._deadlines.close()
+
+    def _lost_error(self, when: str) -> ConnectionError:
+        if not self._line.greeted:  # a process that is being killed still takes connections, and accepts none
+            return ConnectionClosed(f"{self._line.name} went away before it accepted the connection")
+        return ReplicaDied(f"{self._line.name} went away {when}")

@@ -1,0 +1,309 @@
+"""Python objects to frame bodies and back: pickle 5, large buffers through shared memory.
+
+`Encoder` and `Decoder` are the two ends of one direction of a connection. How an object is taken apart is in
+pickling.py (notebook_classes.py, pickling.py), the memory in shared_memory.py, the layout of a body in framing.py;
+sockets are protocol.py's.
+
+Only processes of one user exchange bodies (connection.py and protocol.py check the peer), so unpickling is as safe as
+running their code.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import numpy as np
+
+from nbcompose._rpc.framing import ALIGNMENT, PLAIN, CodecError, Parsed, pack, parse
+from nbcompose._rpc.notebook_classes import ClassTable
+from nbcompose._rpc.pickling import Draft, Pickler, locate
+from nbcompose._rpc.shared_memory import Mappings, Segment, SegmentPool
+from nbcompose._user_exceptions import said, text_of, users_frames
+from nbcompose.errors import CallError, InvalidArgument, InvalidResult, NbcomposeError, NotAwaited
+
+MAX_OBJECTS = 10_000  # other than numbers, texts and containers, in what `dumps_within` takes
+
+
+def dumps_within(obj: Any, limit: int) -> bytes:
+    """As `codec.dumps`. Raises ValueError as soon as there are more than `limit` bytes, or MAX_OBJECTS objects."""
+    draft = _Limited(limit)
+    _LimitedPickler(draft, draft, draft.take_buffer).dump(obj)
+    if not draft.buffers and not draft.definitions:
+        return b"".join(draft.stream)  # type: ignore[arg-type]  # without a pool it is all bytes
+    return b"".join(pack(draft.stream, draft.buffers, draft.definitions))
+
+
+class _Limited(Draft):
+    """A draft of so many bytes at most, in one piece."""
+
+    __slots__ = ("_room",)
+
+    def __init__(self, room: int) -> None:
+        super().__init__(None, THRESHOLD, set())
+        self._room = room
+
+    def write(self, data: bytes | bytearray | memoryview | pickle.PickleBuffer) -> None:
+        self._spend(memoryview(data).nbytes)
+        super().write(data)
+
+    def take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
+        size = buffer.raw().nbytes
+        if size >= THRESHOLD:  # it will not be written
+            self._spend(size)
+        return super().take_buffer(buffer)
+
+    def _spend(self, size: int) -> None:
+        self._room -= size
+        if self._room < 0:
+            raise ValueError("it is too large")
+
+
+class _LimitedPickler(Pickler):
+    left = MAX_OBJECTS
+
+    def reducer_override(self, obj: Any) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("it is too large")
+        return super().reducer_override(obj)
+
+
+THRESHOLD = 256 * 1024  # bytes: memory of this size and more leaves the pickle
+MAX_REASON = 2_000  # characters of what another error says, in one of ours
+
+_NAMELESS = ("builtins", "__main__")  # modules that a message need not name
+
+Role = Literal["arguments", "result", "item"]
+
+
+class Encoder:
+    """Makes the bodies that one connection sends.
+
+    `encode` is for one thread at a time, and bodies are sent in the order they were made: a class is defined in the
+    first that needs it. `pool` None: nothing goes through shared memory.
+    """
+
+    def __init__(self, pool: SegmentPool | None, threshold: int = THRESHOLD) -> None:
+        self._pool = pool
+        self._threshold = threshold
+        self._defined: set[str] = set()  # classes that the peer knows
+        self._lent: set[int] = set()
+        self._shown: set[int] = set()  # segments that the peer may have mapped
+        self._closures = pool.closures if pool is not None else 0
+        self.shared = 0  # bytes that went through shared memory
+
+    def encode(self, obj: Any, role: Role = "arguments") -> list[bytes | memoryview]:
+        """The chunks of a body, in order; a single one unless the object is large. They share no memory with it.
+
+        Raises `InvalidArgument` (for a result or an item `InvalidResult`) when it cannot be pickled, or
+        `NotAwaited`, and `CallError` where there is no memory for it.
+        """
+        if is_plain(obj, 3):
+            return [pickle.dumps(obj, 5)]
+        draft = Draft(self._pool, self._threshold, self._defined)
+        try:
+            Pickler(draft, draft, draft.take_buffer).dump(obj)
+        except BaseException as error:
+            for segment in draft.segments:
+                self._pool.give_back(segment.segment_id)  # type: ignore[union-attr]  # it lent the segment
+            if not isinstance(error, Exception) or isinstance(error, NotAwaited):
+                raise
+            raise self._unsendable(obj, role, error) from _of_users(error)
+        if not draft.buffers and not draft.segments and not draft.definitions:
+            return draft.stream  # type: ignore[return-value]  # without segments it is all bytes
+        self._defined.update(draft.definitions)
+        for segment in draft.segments:
+            self.shared += segment.used
+            self._lent.add(segment.segment_id)
+            self._shown.add(segment.segment_id)
+        return pack(draft.stream, draft.buffers, draft.definitions)
+
+    def released(self, segment_id: int) -> None:
+        """The peer has let go of the segment. One that this encoder did not lend is ignored."""
+        if segment_id in self._lent and self._pool is not None:
+            self._lent.discard(segment_id)
+            self._pool.give_back(segment_id)
+
+    def forgotten(self) -> list[int]:
+        """Segments that the peer may have mapped and that were closed since the last call: to be told to the peer."""
+        if self._pool is None or self._pool.closures == self._closures:
+            return []
+        self._closures = self._pool.closures
+        gone = [i for i in self._shown if not self._pool.has(i)]
+        self._shown.difference_update(gone)
+        return gone
+
+    def close(self) -> None:
+        """The connection is gone. What was lent on it is closed, not lent again: the peer may still be using it."""
+        pool, self._pool = self._pool, None
+        while self._lent and pool is not None:
+            pool.discard(self._lent.pop())
+
+    def _unsendable(self, obj: Any, role: Role, error: Exception) -> NbcomposeError:
+        if isinstance(error, MemoryError):  # to look for the part would take as much memory again
+            return CallError(
+                f"this process has not the memory to send the {role} to another ({said(error, MAX_REASON)}): send less "
+                "at once, or in parts"
+            )
+        path, part = locate(obj, role, self._pickles)
+        kind = type(part)
+        name = kind.__qualname__ if kind.__module__ in _NAMELESS else f"{kind.__module__}.{kind.__qualname__}"
+        is_refusal = isinstance(error, TypeError | pickle.PicklingError)
+        reason = (text_of(error, MAX_REASON) if is_refusal else "") or said(error, MAX_REASON)
+        message = f"{path} holds a {name}, which cannot be sent to another process ({reason}): pass plain data instead"
+        return InvalidArgument(message) if role == "arguments" else InvalidResult(message)
+
+    def _pickles(self, obj: Any) -> bool:
+        draft = Draft(None, self._threshold, self._defined)
+        try:
+            Pickler(draft, draft, draft.take_buffer).dump(obj)
+        except Exception:
+            return False
+        return True
+
+
+_ATOMS = frozenset({int, float, bool, type(None)})
+_SHORT = 4096  # characters or bytes
+_FEW = 16  # elements
+
+
+def is_plain(obj: Any, depth: int) -> bool:
+    """Whether plain pickle does for a small object: most arguments and results, at half of what the Pickler takes."""
+    kind = type(obj)
+    if kind in _ATOMS:
+        return True
+    if kind is str or kind is bytes:
+        return len(obj) < _SHORT
+    if depth == 0 or kind not in (tuple, dict, list) or len(obj) > _FEW:
+        return False
+    for element in obj:
+        if not is_plain(element, depth - 1):
+            return False
+    return kind is not dict or all(is_plain(value, depth - 1) for value in obj.values())
+
+
+class Decoder:
+    """Reads the bodies that one connection receives, in the order they were sent.
+
+    `on_release(segment_id)` is called from any thread when nothing here refers to a segment any more, for the peer's
+    `Encoder.released`.
+    """
+
+    def __init__(self, on_release: Callable[[int], None]) -> None:
+        self._on_release = on_release
+        self._mappings = Mappings(on_release)
+        self._classes = ClassTable()
+        self.shared = 0  # bytes that came through shared memory
+
+    def decode(self, body: bytes | bytearray | memoryview) -> Any:
+        """The object. Arrays in it may keep referring to a body that is writable: leave that to them.
+
+        Raises `CodecError` when the body is malformed or the object cannot be rebuilt in this process, and
+        `InvalidArgument` when an instance does not fit the class that has been re-run here since.
+        """
+        previous = self._classes.activate()
+        try:
+            if len(body) and body[0] == PLAIN:
+                return pickle.loads(body)
+            return self._decode_parts(parse(memoryview(body)))
+        except (CodecError, NbcomposeError):
+            raise
+        except BaseException as error:  # code of its classes may raise anything, and mean nothing by it
+            raise CodecError(f"the value cannot be rebuilt here: {said(error, MAX_REASON)}") from error
+        finally:
+            ClassTable.restore(previous)
+
+    def discard(self, body: bytes | bytearray | memoryview) -> None:
+        """Let go of a body that nobody waits for, without unpickling it. A malformed one is ignored."""
+        if not len(body) or body[0] == PLAIN:
+            return
+        try:
+            parsed = parse(memoryview(body))
+        except CodecError:
+            return
+        self._classes.add(parsed.definitions)
+        for segment in parsed.segments:
+            self._on_release(segment.segment_id)
+
+    def forget(self, segment_id: int) -> None:
+        """The peer has closed the segment."""
+        self._mappings.forget(segment_id)
+
+    def close(self) -> None:
+        """The connection is gone. What has been decoded stays valid."""
+        self._mappings.close()
+
+    def _decode_parts(self, parsed: Parsed) -> Any:
+        self._classes.add(parsed.definitions)
+        views: dict[int, memoryview] = {}
+        try:
+            for segment in parsed.segments:
+                views[segment.segment_id] = self._mappings.view(segment)
+                self.shared += segment.used
+        except ValueError as error:
+            for segment in parsed.segments:
+                if segment.segment_id not in views:
+                    self._on_release(segment.segment_id)
+            raise CodecError(str(error)) from error
+        stream = [views[p.segment_id] if isinstance(p, Segment) else p for p in parsed.stream]
+        buffers = [views[p.segment_id] if isinstance(p, Segment) else _own(p) for p in parsed.buffers]
+        if len(stream) == 1:
+            return pickle.loads(stream[0], buffers=buffers)
+        return pickle.Unpickler(_Joined(stream), buffers=buffers).load()
+
+
+def dumps(obj: Any) -> bytes:
+    """The object as bytes for `loads` in any process of this user. Raises `InvalidArgument`."""
+    return b"".join(Encoder(None).encode(obj))
+
+
+def loads(data: bytes) -> Any:
+    """What `dumps` made. Raises `CodecError`, `InvalidArgument`."""
+    return Decoder(lambda _: None).decode(data)
+
+
+def _of_users(error: Exception) -> Exception | None:
+    """`error` as code of users has raised it, which its frames point to; what pickle itself says is in the message."""
+    theirs = next(users_frames(error.__traceback__), None)
+    return error.with_traceback(theirs) if theirs is not None else None
+
+
+class _Joined:
+    """A file over the parts of a pickle. Large values are read straight into place."""
+
+    def __init__(self, parts: Iterable[memoryview]) -> None:
+        self._parts = [part for part in parts if len(part)]
+
+    def readinto(self, target: memoryview) -> int:
+        done = 0
+        while done < len(target) and self._parts:
+            part = self._parts[0]
+            count = min(len(part), len(target) - done)
+            target[done : done + count] = part[:count]
+            done += count
+            if count == len(part):
+                del self._parts[0]
+            else:
+                self._parts[0] = part[count:]
+        return done
+
+    def read(self, size: int) -> bytes:
+        target = bytearray(min(size, sum(map(len, self._parts))))
+        self.readinto(memoryview(target))
+        return bytes(target)
+
+    def readline(self) -> bytes:
+        line = bytearray()
+        while self._parts and not line.endswith(b"\n"):
+            line += self.read(1)
+        return bytes(line)
+
+
+def _own(part: memoryview) -> memoryview:
+    """A buffer that came in the body itself, writable and aligned: in place where the body allows it."""
+    array = np.frombuffer(part, np.uint8)
+    if part.readonly or array.__array_interface__["data"][0] % ALIGNMENT:
+        array = array.copy()
+    return array.data

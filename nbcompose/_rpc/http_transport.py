@@ -1,0 +1,267 @@
+"""`depends(url="http://…")`: an nbcompose service elsewhere, called over HTTP with JSON.
+
+Its apis are learned from its /openapi.json at the first call. Values are what JSON can say: arrays arrive as lists.
+What the other side sends is not trusted; remote_service.py reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic_core import PydanticSerializationError, to_json
+
+from nbcompose import errors
+from nbcompose._host import keep_numbers_from_children
+from nbcompose._rpc.blocking import Over, Portal, step
+from nbcompose._rpc.remote_service import (
+    ACCEPTED,
+    JSON,
+    MAX_ANSWER,
+    MAX_DOCUMENT,
+    MAX_ERROR,
+    TooLarge,
+    Unexpected,
+    apis_of,
+    events,
+    shown,
+    unpacked,
+    value_in,
+    value_of,
+    whole,
+)
+from nbcompose._rpc.transport import Args, Kwargs, RemoteCaller, find_api
+from nbcompose._schema import Binding, check_awaited
+from nbcompose._spec import ApiSpec
+from nbcompose._tracing import CallContext
+from nbcompose._user_exceptions import MAX_NAME, clipped
+from nbcompose.errors import (
+    CallError,
+    DeadlineExceeded,
+    InvalidArgument,
+    PayloadTooLarge,
+    RemoteError,
+    ReplicaDied,
+    ServiceUnavailable,
+    Unauthorized,
+)
+
+# Rather than NDJSON, where an item could be taken for an error, and a stream that was cut for one that is complete.
+EVENTS = "text/event-stream"
+DOCUMENT = "/openapi.json"
+DEFAULT_TIMEOUT = 60.0  # seconds, where the caller has no deadline
+MAX_PROBLEMS = 100  # of an argument that the other side refuses
+
+
+class UrlCaller(RemoteCaller):
+    """A service over HTTP. Its client is made at the first call and lives on the portal's loop."""
+
+    def __init__(self, url: str, token: str | None, portal: Portal) -> None:
+        parts = urlsplit(url)
+        super().__init__(parts.netloc.rpartition("@")[2], portal)
+        self._url = url.rstrip("/")
+        self._shown = parts._replace(netloc=self.service).geturl().rstrip("/")  # a password is nobody's business
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._client: httpx.AsyncClient | None = None
+        self._apis: tuple[ApiSpec, ...] | None = None
+
+    def apis(self) -> tuple[ApiSpec, ...] | None:
+        return self._apis
+
+    async def aclose(self) -> None:
+        """Close what connections are kept; on the portal's loop. The next call opens new ones."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def _learn(self, api: str, context: CallContext) -> ApiSpec:
+        if self._apis is None:  # two calls may both ask: that costs less than a lock
+            async with self._exchange("GET", DOCUMENT, context, None, JSON) as body:
+                document = await value_in(await whole(body, MAX_DOCUMENT, "a document"), "a document")
+                apis = apis_of(document)
+                self._check_origin(apis)
+            self._apis = apis
+        return find_api(self.service, self._apis, api)
+
+    def _check_origin(self, apis: tuple[ApiSpec, ...]) -> None:
+        """Raises `Unexpected` where a call would go to another server, whatever makes a url of its route."""
+        origin = _origin(self._url)
+        for api in apis:
+            if _origin(self._url + api.route) != origin:
+                raise Unexpected(f"a document whose api {api.name} is to be called at {shown(api.route)}")
+
+    async def _call(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
+        """The result, as JSON gives it. Raises as a local service does, with the error's own type where it is ours."""
+        spec = await self._learn(api, context)
+        body = self._body(spec, args, kwargs)
+        async with self._exchange("POST", spec.route, context, body, JSON) as answer:
+            return await value_in(await whole(answer, MAX_ANSWER, "an answer"), "an answer")
+
+    async def _stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
+        """The items, as they come. An error in mid-stream is raised after the items before it."""
+        spec = await self._learn(api, context)
+        body = self._body(spec, args, kwargs)
+        deadline = _deadline(context)
+        async with self._exchange("POST", spec.route, context, body, EVENTS, deadline) as answer:
+            found = events(answer)
+            while True:
+                # Only the waiting is under the deadline: a block of asyncio.timeout must not be left by a yield.
+                async with self._translated(spec.route, deadline):
+                    try:
+                        event, data = await step(found)
+                    except Over:
+                        raise ReplicaDied(f"{self.service} went away in the middle of a stream") from None
+                    if event == "end":
+                        return
+                    if event == "error":
+                        raise self._error(500, data)
+                    item = await value_in(data, "an item")
+                yield item
+                del item  # it may be large, and the next one may be long in coming
+
+    def _body(self, api: ApiSpec, args: Args, kwargs: Kwargs) -> bytes:
+        """The arguments as a JSON object, or the root alone. Raises `InvalidArgument`, `NotAwaited`."""
+        for value in (*args, *kwargs.values()):
+            check_awaited(value)
+        try:
+            arguments: Any = Binding(f"{self.service}.{api.name}", api, {}).bind(args, kwargs)
+            if api.root is not None and arguments:
+                arguments = arguments[api.root.name]
+            return to_json(arguments, fallback=_plain, bytes_mode="base64", inf_nan_mode="null")
+        except InvalidArgument as error:
+            raise error.from_below()  # noqa: B904  it is the same error
+        except PydanticSerializationError as error:
+            reason = f"{self.service}.{api.name}: an argument has no JSON form: {error}"
+            raise InvalidArgument(reason).from_below() from error
+
+    @contextlib.asynccontextmanager
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        context: CallContext,
+        body: bytes | None,
+        accept: str,
+        deadline: float | None = None,
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A request, and the body of its successful response, which is still to be read within the context."""
+        until = _deadline(context) if deadline is None else deadline
+        left = max(0.0, until - asyncio.get_running_loop().time())
+        headers = {"Accept": accept, "Accept-Encoding": ACCEPTED, "traceparent": context.traceparent}
+        if context.trace_state:
+            headers["tracestate"] = context.trace_state
+        headers["X-Request-Timeout"] = f"{left:.3f}"
+        if body is not None:
+            headers["Content-Type"] = JSON
+        async with self._translated(path, until):
+            client = self._connected()
+            request = client.build_request(method, self._url + path, content=body, headers=headers)
+            response = await client.send(request, stream=True, follow_redirects=False)
+        keep_numbers_from_children([response.extensions["network_stream"].get_extra_info("socket").fileno()])
+        try:
+            content = unpacked(response.aiter_raw(), response.headers.get("content-encoding", ""))
+            async with self._translated(path, until):
+                if not response.is_success:
+                    raise self._error(response.status_code, await whole(content, MAX_ERROR, "an error"))
+                _check_type(response.headers.get("content-type", ""), accept)
+            if accept == EVENTS:
+                yield content
+            else:
+                async with self._translated(path, until):
+                    yield content
+        finally:
+            await response.aclose()
+
+    def _connected(self) -> httpx.AsyncClient:
+        if self._client is None:
+            limits = httpx.Limits(max_connections=None)
+            nothing = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # what the other side would have us keep
+            self._client = httpx.AsyncClient(headers=self._headers, timeout=None, limits=limits, cookies=nothing)
+            weakref.finalize(self, self._portal.spawn, self._client.aclose).atexit = False
+        return self._client
+
+    @contextlib.asynccontextmanager
+    async def _translated(self, path: str, deadline: float) -> AsyncIterator[None]:
+        """The deadline; and what the HTTP client raises, and what came that is not as it should, as callers know it."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                yield
+        except (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise ServiceUnavailable(f"{self._shown} cannot be reached: {error}") from None
+        except httpx.HTTPError as error:
+            reason = clipped(str(error), MAX_NAME) or type(error).__name__
+            raise ReplicaDied(f"{self._shown} went away while it worked on this call: {reason}") from None
+        except Unexpected as error:
+            told = f"{self._shown} answers, but not as an nbcompose service: {path} gave {error}"
+            raise ServiceUnavailable(told).from_below() from None
+        except TooLarge as error:
+            raise PayloadTooLarge(f"{self._shown}{path} sent {error}").from_below() from None
+        except TimeoutError as error:
+            if isinstance(error, DeadlineExceeded):
+                raise
+            raise DeadlineExceeded(f"{self._shown}{path} did not answer in time") from None
+
+    def _error(self, status: int, body: bytes) -> CallError:
+        """The error that an answer tells of. Raises `Unexpected` where it is of no shape of ours."""
+        try:
+            document = value_of(body)
+        except Unexpected:
+            document = None
+        detail = document.get("error") if isinstance(document, dict) else None
+        if not isinstance(detail, dict):
+            came = f": {shown(body)}" if body else ""
+            told = f"{self._shown} answered with status {status}, and not as an nbcompose service{came}"
+            return ServiceUnavailable(told).from_below()
+        kind, said = (detail.get(key) for key in ("type", "message"))
+        message = f"{self.service}: {_printable(clipped(said)) if isinstance(said, str) else ''}"
+        name = clipped(kind, MAX_NAME) if isinstance(kind, str) else ""
+        cls = getattr(errors, name, None) if name.isidentifier() else None
+        if cls is Unauthorized:
+            given = "the token that was given is wrong" if self._headers else "it wants a token, and none was given"
+            return Unauthorized(f"{self._shown}: {given}: depends(url=…, token=…)").from_below()
+        if cls is InvalidArgument:
+            return InvalidArgument(message, _problems(detail.get("problems"))).from_below()
+        if isinstance(cls, type) and issubclass(cls, CallError) and cls is not RemoteError:
+            return cls(message).from_below()
+        return RemoteError(message, name).from_below()
+
+
+def _origin(url: str) -> tuple[str, bytes, str, int | None]:
+    found = httpx.URL(url)
+    return found.scheme, found.userinfo, found.host, found.port
+
+
+def _check_type(media_type: str, accept: str) -> None:
+    """Raises `Unexpected` where an answer is of another type than was asked for."""
+    if media_type.partition(";")[0].strip().lower() != accept:
+        raise Unexpected(f"{shown(media_type) if media_type else 'no Content-Type'}, not {accept}")
+
+
+def _problems(value: Any) -> list[dict[str, object]]:
+    return [p for p in value[:MAX_PROBLEMS] if isinstance(p, dict)] if isinstance(value, list) else []
+
+
+def _deadline(context: CallContext) -> float:
+    """On the running loop's clock."""
+    left = context.remaining()
+    return asyncio.get_running_loop().time() + (DEFAULT_TIMEOUT if left is None else left)
+
+
+def _plain(value: Any) -> Any:
+    """For pydantic: arrays, tensors, series and scalars of other libraries as lists and numbers."""
+    for method in ("tolist", "to_list"):
+        convert = getattr(value, method, None)
+        if callable(convert):
+            return convert()
+    raise TypeError(f"a {type(value).__qualname__} cannot be sent to a service behind a url")
+
+
+def _printable(text: str) -> str:
+    """Without what would make a terminal do something."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,0 +1,284 @@
+"""How one object is pickled: arrays, tensors and images without copies, notebook classes by definition, clear errors.
+
+What pickle does already (pandas, arrow: through their arrays) is left to it. Receivers may write to what they get.
+Optional libraries are recognized by name and imported only where such a value arrives.
+
+What is special about arrays is in pickling.py, about classes in notebook_classes.py; codec.py makes a body of the
+draft.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from pickle import PickleBuffer
+from types import FunctionType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from nbcompose._rpc import notebook_classes, notebook_objects
+from nbcompose._rpc.framing import Part
+from nbcompose._rpc.notebook_classes import class_key, instance_reducer, is_dynamic, resolve_class
+from nbcompose._rpc.shared_memory import Segment, SegmentPool
+from nbcompose._user_exceptions import in_short
+
+Reducer = Callable[[Any], Any]
+Array = npt.NDArray[Any]
+
+_known: WeakKeyDictionary[type, Reducer | None] = WeakKeyDictionary()
+
+
+def reducer_for(kind: type) -> Reducer | None:
+    """How to reduce values of exactly this type; None: as cloudpickle does."""
+    try:
+        return _known[kind]
+    except KeyError:
+        _known[kind] = reducer = _choose(kind)
+        return reducer
+    except TypeError:  # a metaclass without a hash
+        return None
+
+
+def _choose(kind: type) -> Reducer | None:
+    if kind in notebook_objects.KINDS:
+        return notebook_objects.reduced
+    module = str(kind.__module__)
+    if kind is np.ndarray or kind is np.memmap:
+        return reduce_array
+    if (module, kind.__qualname__) == ("torch", "Tensor"):
+        return reduce_tensor
+    if module.startswith("PIL.") and any(
+        (base.__module__, base.__qualname__) == ("PIL.Image", "Image") for base in kind.__mro__
+    ):
+        return reduce_image
+    return instance_reducer(kind) if is_dynamic(kind) else None
+
+
+def reduce_array(array: Array) -> Any:
+    """A numpy array; a memory-mapped one becomes an ordinary one."""
+    dtype = array.dtype
+    if dtype.hasobject:
+        return array.view(np.ndarray).__reduce_ex__(5)
+    order = "C"
+    shape = array.shape
+    if not array.flags.c_contiguous:
+        if array.flags.f_contiguous:
+            array, order = array.T, "F"
+        else:
+            array = np.ascontiguousarray(array)
+    return rebuild_array, (PickleBuffer(_memory(array)), _dtype_text(dtype) or dtype, shape, order)
+
+
+def rebuild_array(buffer: Any, dtype: Any, shape: tuple[int, ...], order: Any) -> Array:
+    if not len(buffer):
+        return np.empty(shape, dtype)
+    array: Array = _writable(buffer).view(dtype).reshape(shape, order=order)
+    return array
+
+
+def reduce_tensor(tensor: Any) -> Any:
+    """A dense torch tensor of any dtype: detached, and on the CPU when it arrives."""
+    torch = sys.modules["torch"]
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type == "meta":
+        return NotImplemented  # torch takes a sparse tensor apart into dense ones, and these come back here
+    tensor = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
+    data = _memory(tensor.reshape(-1).view(torch.uint8).numpy()) if tensor.numel() else b""
+    return rebuild_tensor, (PickleBuffer(data), str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+
+
+def rebuild_tensor(buffer: Any, dtype: str, shape: tuple[int, ...]) -> Any:
+    import torch
+
+    if 0 in shape:
+        return torch.empty(shape, dtype=getattr(torch, dtype))
+    return torch.from_numpy(_writable(buffer)).view(getattr(torch, dtype)).reshape(shape)
+
+
+def reduce_image(image: Any) -> tuple[Any, ...]:
+    """A PIL image: its pixels as they are. One that was opened from a file becomes an ordinary one."""
+    image.load()
+    palette = None
+    if image.mode in ("P", "PA"):
+        palette = (image.palette.mode, bytes(image.getpalette(rawmode=None)))
+    data = PickleBuffer(image.tobytes())
+    return rebuild_image, (data, image.mode, image.size, palette, dict(image.info), image.format)
+
+
+def rebuild_image(
+    buffer: Any,
+    mode: str,
+    size: tuple[int, int],
+    palette: tuple[str, bytes] | None,
+    info: dict[Any, Any],
+    format_name: str | None,
+) -> Any:
+    from PIL import Image
+
+    image = Image.new(mode, size) if 0 in size else Image.frombytes(mode, size, buffer)
+    if palette is not None:
+        image.putpalette(palette[1], palette[0])
+    image.info = info
+    image.format = format_name
+    return image
+
+
+def _dtype_text(dtype: np.dtype[Any]) -> str | None:
+    """The dtype as a short text, a tenth of its pickle, where that says it in full (not fields, metadata, bfloat16)."""
+    text = dtype.str
+    return text if dtype.metadata is None and np.dtype(text) == dtype else None
+
+
+def _memory(array: Array) -> memoryview | bytes:
+    """The memory of a contiguous array. (As bytes, because dates have no buffer of their own.)"""
+    return array.reshape(-1).view(np.uint8).data if array.nbytes else b""
+
+
+def _writable(buffer: Any) -> npt.NDArray[np.uint8]:
+    """The bytes of a received buffer, writable, even where what was sent was not.
+
+    pickle marks the buffer of a read-only array as read-only; the memory behind it was received for this very value.
+    """
+    if isinstance(buffer, memoryview) and buffer.readonly and isinstance(buffer.obj, np.ndarray):
+        buffer = buffer.obj
+    array = np.frombuffer(buffer, np.uint8)
+    return array if array.flags.writeable else array.copy()
+
+
+OWN_FUNCTIONS = frozenset({rebuild_array, rebuild_tensor, rebuild_image, resolve_class})
+
+
+class Draft:
+    """A body in the making; also the file that the pickler writes to."""
+
+    __slots__ = ("_known", "_pool", "_threshold", "buffers", "definitions", "segments", "stream")
+
+    def __init__(self, pool: SegmentPool | None, threshold: int, known: set[str]) -> None:
+        self._pool = pool
+        self._threshold = threshold
+        self._known = known
+        self.stream: list[Part] = []
+        self.buffers: list[Part] = []
+        self.segments: list[Segment] = []
+        self.definitions: dict[str, bytes] = {}
+
+    def write(self, data: bytes | bytearray | memoryview | pickle.PickleBuffer) -> None:
+        # The pickler hands large bytes, bytearrays and strings over as they are, outside its frames.
+        if type(data) is not bytes:
+            data = memoryview(data)
+        self.stream.append(self._store(data) if len(data) >= self._threshold else bytes(data))
+
+    def take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
+        """Whether the pickler shall keep this buffer in the pickle."""
+        data = buffer.raw()
+        if data.nbytes < self._threshold:
+            return True
+        self.buffers.append(self._store(data))
+        return False
+
+    def define(self, cls: type) -> str:
+        """The key of a dynamic class, which the peer knows or will know by this body."""
+        key = class_key(cls)
+        if key not in self._known and key not in self.definitions:
+            self.definitions[key] = b""  # on its way: classes may refer to one another
+            sink: list[bytes] = []
+            Pickler(_Sink(sink.append), self, None, cls).dump(cls)
+            self.definitions[key] = b"".join(sink)
+        return key
+
+    def _store(self, data: bytes | bytearray | memoryview) -> Part:
+        segment = self._pool.lend(memoryview(data)) if self._pool is not None else None
+        if segment is None:
+            return bytes(data)
+        self.segments.append(segment)
+        return segment
+
+
+class _Sink:
+    __slots__ = ("_append",)
+
+    def __init__(self, append: Callable[[bytes], None]) -> None:
+        self._append = append
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._append(bytes(data))
+
+
+class Pickler(notebook_classes.Pickler):
+    """cloudpickle's, but for arrays and the like, and for dynamic classes, which go by key.
+
+    It holds the draft and the draft does not hold it: without a cycle a call leaves nothing to the garbage collector.
+    """
+
+    def __init__(
+        self,
+        file: Draft | _Sink,
+        draft: Draft,
+        buffer_callback: Callable[[pickle.PickleBuffer], bool] | None,
+        defining: type | None = None,
+    ) -> None:
+        super().__init__(file, 5, buffer_callback)
+        self._draft = draft
+        self._defining = defining
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if issubclass(kind, type):
+            if is_dynamic(obj) and obj is not self._defining:
+                return resolve_class, (self._draft.define(obj),)
+            return super().reducer_override(obj)
+        if kind is FunctionType:
+            if obj in OWN_FUNCTIONS:
+                return NotImplemented  # importable for sure: spares cloudpickle a search
+            return notebook_objects.reduced(obj) if notebook_objects.is_named(obj) else super().reducer_override(obj)
+        reduce = reducer_for(kind)
+        return super().reducer_override(obj) if reduce is None else reduce(obj)
+
+
+MAX_ATTEMPTS = 2000  # parts tried before the search is given up and the part found so far is named
+
+
+def locate(value: Any, root: str, pickles: Callable[[Any], bool]) -> tuple[str, Any]:
+    """The path to the innermost part of `value` that does not pickle, and that part.
+
+    A pair of a tuple and a dict is shown as the arguments of a call: `root[0]`, `root['name']`.
+    """
+    attempts = itertools.count()
+    parts = _argument_parts(value) if _is_arguments(value) else _parts(value)
+    path, seen = root, {id(value)}
+    while True:
+        fresh = ((step, part) for step, part in parts if id(part) not in seen)
+        bad = next(((s, p) for s, p in fresh if next(attempts) > MAX_ATTEMPTS or not pickles(p)), None)
+        if bad is None or next(attempts) > MAX_ATTEMPTS:
+            return path, value
+        path, value = path + bad[0], bad[1]
+        seen.add(id(value))
+        parts = _parts(value)
+
+
+def _is_arguments(value: Any) -> bool:
+    return type(value) is tuple and len(value) == 2 and type(value[0]) is tuple and type(value[1]) is dict
+
+
+def _argument_parts(value: Any) -> Iterator[tuple[str, Any]]:
+    yield from _parts(value[0])
+    yield from _parts(value[1])
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in list(value.items()):
+            yield f"[{in_short(key, 200)}]", item
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield f"[{i}]", item
+    elif isinstance(value, (set, frozenset)):
+        for item in value:
+            yield "{…}", item
+    elif not isinstance(value, type) and not callable(value):
+        for name, item in list(getattr(value, "__dict__", {}).items()):
+            yield f".{name}", item

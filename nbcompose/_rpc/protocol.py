@@ -1,0 +1,181 @@
+"""One end of a connected socket: frames out and in, the greeting, and the shared memory that bodies refer to.
+
+Knows nothing of calls: connection.py says who takes which kind of frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import Callable, Mapping
+
+from nbcompose._rpc import framing
+from nbcompose._rpc.codec import Decoder, Encoder
+from nbcompose._rpc.framing import HEADER, MAX_GREETING, PROTOCOL, Body, FrameReader, Kind, ProtocolError
+from nbcompose._rpc.shared_memory import SegmentPool
+from nbcompose._user_exceptions import text_of
+from nbcompose.errors import PayloadTooLarge
+
+COPIED = 65536  # bytes: the chunks of a smaller frame are joined, which is cheaper than to send them one by one
+
+Receiver = Callable[[int, Body], None]  # of a call's id, and a body
+
+_pool: SegmentPool | None = None
+
+
+def segment_pool() -> SegmentPool:
+    """This process's pool of shared memory, made at its first use."""
+    global _pool
+    if _pool is None:
+        _pool = SegmentPool()
+    return _pool
+
+
+class Line(asyncio.Protocol):
+    """Used on one event loop. `name` says in messages who is at the other end.
+
+    `closed`: nothing can be sent any more. What arrives before the greeting, after an error, or of an unknown kind ends
+    the connection.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.closed = False
+        self.loop = asyncio.get_running_loop()
+        self.encoder = Encoder(segment_pool())
+        self.decoder = Decoder(self._release_soon)
+        self._transport: asyncio.Transport | None = None
+        self._reader = FrameReader(MAX_GREETING)
+        self._receivers: Mapping[int, Receiver] = {Kind.HELLO: self._take_hello}
+        self._resume: asyncio.Future[None] | None = None
+        self.greeted = False  # the peer has accepted the connection: before that it has seen nothing of ours
+        self._is_lost = False
+        self._sent = 0
+        self._received = 0
+
+    @property
+    def sent(self) -> int:
+        """Bytes, those in shared memory included."""
+        return self._sent + self.encoder.shared
+
+    @property
+    def received(self) -> int:
+        return self._received + self.decoder.shared
+
+    # -- for the classes that extend this one
+
+    def receivers(self) -> Mapping[int, Receiver]:
+        """What takes which kind of frame, once the peer has said hello."""
+        return {Kind.RELEASE: self._take_release, Kind.FORGET: self._take_forget}
+
+    def lost(self, reason: str) -> None:
+        """The connection has gone, for a reason in words or ""; called once."""
+
+    # -- out
+
+    def send(self, kind: Kind, call_id: int, chunks: list[bytes | memoryview]) -> None:
+        """Send a frame; nothing happens when the connection is closed. Raises `PayloadTooLarge`."""
+        transport = self._transport
+        if self.closed or transport is None:
+            return
+        forgotten = self.encoder.forgotten()
+        if forgotten:
+            body = struct.pack(f"<{len(forgotten)}Q", *forgotten)
+            transport.write(HEADER.pack(len(body), 0, Kind.FORGET, 0) + body)
+        length = len(chunks[0]) if len(chunks) == 1 else sum(len(c) for c in chunks)
+        self._sent += length + HEADER.size
+        if length < COPIED:
+            transport.write(b"".join((HEADER.pack(length, call_id, kind, 0), *chunks)))
+        elif length > framing.MAX_BODY:
+            raise PayloadTooLarge(
+                f"a value of {length} bytes cannot be sent at once to {self.name}, at most {framing.MAX_BODY}: send it "
+                "in parts, or as arrays, which travel in shared memory"
+            )
+        else:
+            transport.writelines([HEADER.pack(length, call_id, kind, 0), *chunks])
+
+    async def drained(self) -> None:
+        """Wait until the peer reads again, when it is behind."""
+        while self._resume is not None and not self.closed:
+            await asyncio.shield(self._resume)
+
+    def close(self) -> None:
+        """Close once what has been sent is out; nothing more can be sent."""
+        self.closed = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def refuse(self, transport: asyncio.BaseTransport) -> None:
+        """Hang up before anything has been said; `lost` is not called."""
+        self._is_lost = self.closed = True
+        transport.abort()  # type: ignore[attr-defined]
+
+    # -- in: asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self.send(Kind.HELLO, 0, [PROTOCOL])
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        try:
+            for kind, call_id, channel, body in self._reader.feed(data):
+                receive = self._receivers.get(kind)
+                if receive is None or channel:
+                    raise ProtocolError(f"{self.name} sent a frame of kind {kind} on channel {channel}, unexpectedly")
+                receive(call_id, body)
+        except BaseException as error:  # whatever it was, what follows cannot be understood
+            self._lose(error)
+            if self._transport is not None:
+                self._transport.abort()
+
+    def pause_writing(self) -> None:
+        self._resume = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._resume is not None and not self._resume.done():
+            self._resume.set_result(None)
+        self._resume = None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lose(error)
+
+    def _lose(self, error: BaseException | None) -> None:
+        if self._is_lost:
+            return
+        self.greeted = self.greeted or isinstance(error, ProtocolError)
+        reason = (
+            "it was closed at this end" if self.closed and error is None else ("" if error is None else text_of(error))
+        )
+        self._is_lost = self.closed = True
+        self.resume_writing()
+        self.encoder.close()
+        self.decoder.close()
+        self.lost(reason)
+
+    def _take_hello(self, _: int, body: Body) -> None:
+        if bytes(body) != PROTOCOL:
+            raise ProtocolError(f"{self.name} speaks {bytes(body)!r}, not {PROTOCOL!r}")
+        self.greeted = True
+        self._receivers = self.receivers()
+        self._reader.limit = framing.MAX_BODY
+
+    # -- shared memory
+
+    def _release_soon(self, segment_id: int) -> None:
+        # Called wherever the last reference died: any thread, even in the middle of a garbage collection.
+        if not self.closed:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                self.loop.call_soon_threadsafe(self._release, segment_id)
+
+    def _release(self, segment_id: int) -> None:
+        self.send(Kind.RELEASE, 0, [struct.pack("<Q", segment_id)])
+
+    def _take_release(self, _: int, body: Body) -> None:
+        for (segment_id,) in struct.iter_unpack("<Q", body):
+            self.encoder.released(segment_id)
+
+    def _take_forget(self, _: int, body: Body) -> None:
+        for (segment_id,) in struct.iter_unpack("<Q", body):
+            self.decoder.forget(segment_id)

@@ -1,0 +1,175 @@
+"""What user code holds of another service: `self.other.f(x)`, `self.other.to_async.f(x)`, `Answer.ask(x)`.
+
+One class does it for each kind of caller: transport.py says how a call is made (over the wire, over HTTP, in this
+process), this module how it looks from Python, proxy.py what calling an api does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from functools import cached_property
+from types import CodeType, FrameType
+from typing import Any
+
+from nbcompose._rpc.awaitables import AsyncItems, LateCall, Target, UnawaitedCall, declared
+from nbcompose._rpc.transport import Args, Caller, Kwargs, find_api
+from nbcompose._service import Described
+from nbcompose._spec import ApiSpec
+from nbcompose._tracing import CallContext, current_call
+
+
+class Method(Described):
+    """Base of the ways to call one api. What the api is, is looked up at each call: its service may have changed."""
+
+    form = ""
+
+    def __init__(self, caller: Caller, name: str, holder: str) -> None:
+        self._apis = caller.apis()
+        super().__init__(caller.service, name, _find(caller, self._apis, name))
+        self._caller = caller
+        self._target = Target(caller, name, holder, self.form)
+
+    @property
+    def is_known(self) -> bool:
+        return self._api is not None
+
+    def _known(self) -> ApiSpec | None:
+        apis = self._caller.apis()
+        if apis is not self._apis:
+            self._api = _find(self._caller, apis, self.__name__)
+            self._apis = apis
+        return self._api
+
+    def _wait(self, api: ApiSpec, args: Args, kwargs: Kwargs, context: CallContext, code: CodeType, at: int) -> Any:
+        __tracebackhide__ = True
+        if not api.stream and self._caller.blocks(context):
+            raise self._target.blocking(api)
+        if kwargs:
+            kwargs = declared(api, kwargs, self.__qualname__, code, at)
+        result = self._caller.call_sync(api, args, kwargs, context)
+        return self._iterate(api, result, context) if api.stream else result
+
+    def _iterate(
+        self, api: ApiSpec, items: Generator[Any, None, None], context: CallContext
+    ) -> Generator[Any, None, None]:
+        """The items. Only iterating waits: what is made on the event loop may be iterated over elsewhere."""
+        __tracebackhide__ = True
+        if self._caller.blocks(context):
+            raise self._target.blocking(api)
+        yield from items
+
+    def _give(
+        self, api: ApiSpec, args: Args, kwargs: Kwargs, context: CallContext, code: CodeType, at: int
+    ) -> UnawaitedCall | AsyncItems:
+        if kwargs:
+            kwargs = declared(api, kwargs, self.__qualname__, code, at)
+        if api.stream:
+            return AsyncItems(self._target, args, kwargs, context, code, at)
+        return UnawaitedCall(self._target, args, kwargs, context, code, at)
+
+
+class SyncMethod(Method):
+    """Call it and wait; an api that yields gives an iterator."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        context, frame = _outgoing()
+        api = self._known()
+        if api is None:
+            if self._caller.blocks(context):
+                raise self._target.blocking(None)
+            api = self._caller.learn_sync(self.__name__, context)
+        return self._wait(api, args, kwargs, context, frame.f_code, frame.f_lasti)
+
+
+class AsyncMethod(Method):
+    """Call it and await what it gives, or iterate over that with `async for` where the api yields."""
+
+    form = ".to_async"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        context, frame = _outgoing()
+        api = self._known()
+        if api is None:
+            return LateCall(self._target, args, kwargs, context, frame.f_code, frame.f_lasti, as_declared=False)
+        return self._give(api, args, kwargs, context, frame.f_code, frame.f_lasti)
+
+
+class DeclaredMethod(Method):
+    """Call it as it is declared: an `async def` is awaited, a plain method waits."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        context, frame = _outgoing()
+        api = self._known()
+        if api is None:
+            if self._caller.blocks(context):
+                return LateCall(self._target, args, kwargs, context, frame.f_code, frame.f_lasti, as_declared=True)
+            api = self._caller.learn_sync(self.__name__, context)
+        call = self._give if api.is_async else self._wait
+        return call(api, args, kwargs, context, frame.f_code, frame.f_lasti)
+
+
+def _outgoing() -> tuple[CallContext, FrameType]:
+    """The context of the api that makes a call, or a new one, the root of a trace; and the code that makes it."""
+    try:
+        frame = sys._getframe(2)
+    except ValueError:  # a thread that has no other
+        frame = sys._getframe(1)
+    return current_call.get() or CallContext(), frame
+
+
+def _find(caller: Caller, apis: tuple[ApiSpec, ...] | None, name: str) -> ApiSpec | None:
+    return None if apis is None else find_api(caller.service, apis, name)
+
+
+class Proxy:
+    """A service as user code sees it. `f(x)` waits (or iterates); `.to_async.f(x)` is awaited (or `async for`).
+
+    `holder` is what user code calls it by, for messages: the service's name, or `self.other`.
+    """
+
+    _method: type[Method] = SyncMethod
+
+    def __init__(self, caller: Caller, holder: str | None = None) -> None:
+        self._caller = caller
+        self._holder = caller.service if holder is None else holder
+
+    @cached_property
+    def to_async(self) -> AsyncProxy:
+        return AsyncProxy(self._caller, self._holder)
+
+    @cached_property
+    def to_sync(self) -> Proxy:
+        return Proxy(self._caller, self._holder)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        method = self._method(self._caller, name, self._holder)
+        if method.is_known:
+            self.__dict__[name] = method  # found without this from now on
+        return method
+
+    def __dir__(self) -> list[str]:
+        return sorted([*(a.name for a in self._caller.apis() or ()), "to_async", "to_sync"])
+
+    def __repr__(self) -> str:
+        return f"<service {self._caller.service}>"
+
+
+class AsyncProxy(Proxy):
+    """The same service, awaited."""
+
+    _method = AsyncMethod
+
+    def __repr__(self) -> str:
+        return f"<service {self._caller.service}, awaited>"
+
+
+class DeclaredProxy(Proxy):
+    """A dependency: each api is called as it is declared, so that an `async def` is awaited."""
+
+    _method = DeclaredMethod

@@ -1,0 +1,210 @@
+"""The calls that the peer of a connection makes: from their frames to a handler, and its answers back.
+
+What the handler does is not known here; the calls made from this end are client_calls.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+import time
+from typing import Any, Literal, Protocol
+
+from nbcompose._rpc.framing import Body, CodecError, Kind, ProtocolError
+from nbcompose._rpc.protocol import Line
+from nbcompose._rpc.remote_errors import RemoteErrorDetail, describe, describe_aside, nameless
+from nbcompose._tracing import CallContext
+from nbcompose._user_exceptions import contained, name_of, text_of
+from nbcompose.errors import CallCancelled, CallError, PayloadTooLarge
+
+# Seconds left (negative: no limit), trace id (high, low), parent span id, trace flags, lengths of the api's name and of
+# the trace's state, which follow.
+CALL_HEAD = struct.Struct("<dQQQBHH")
+COUNT = struct.Struct("<I")
+WINDOW = 32  # items of a stream that may be under way and not yet consumed
+
+logger = logging.getLogger("nbcompose.rpc")
+
+
+class IncomingCall:
+    """A call to answer: exactly one of `reply`, `fail`, `decline` or `end` ends it; `send` yields an item.
+
+    `done`: it has been answered, or the caller gave up; answers are ignored from then on.
+    """
+
+    __slots__ = ("_credit", "_incoming", "_line", "_waiter", "api", "arguments", "call_id", "context", "done")
+
+    def __init__(self, incoming: Incoming, line: Line, call_id: int, api: str, context: CallContext) -> None:
+        self._incoming = incoming
+        self._line = line
+        self.call_id = call_id
+        self.api = api
+        self.arguments: Any = None
+        self.context = context
+        self.done = False
+        self._credit = WINDOW
+        self._waiter: asyncio.Future[None] | None = None
+
+    def reply(self, value: Any) -> None:
+        """Send the result. Raises `InvalidResult` or `PayloadTooLarge` where it cannot be sent."""
+        if not self.done:
+            self._send(Kind.RESULT, value, "result")
+            self._finish()
+
+    def fail(self, error: BaseException, hop: str = "") -> None:
+        """Send the error. `hop` is how this call appears in the chain of a remote traceback. Never raises."""
+        if not self.done:
+            self._send_error(describe(error, hop=hop or self.api), error)
+
+    async def fail_aside(self, error: BaseException, hop: str) -> None:
+        """As `fail`, of an error of users' code: what that runs to be told holds nobody up."""
+        if self.done:
+            return
+        self._send_error(await describe_aside(error, hop=hop), error)
+
+    def _send_error(self, detail: RemoteErrorDetail, error: BaseException) -> None:
+        """The last that can go wrong with a call: then the connection is closed, which its caller hears of too."""
+        if self.done:
+            return
+        line = self._line
+        try:
+            line.send(Kind.ERROR, self.call_id, line.encoder.encode(detail, "result"))
+        except BaseException as failure:
+            logger.exception("an error of %s cannot be sent to %s", self.api, line.name)
+            try:
+                detail = nameless(error, self.api, f"it cannot be sent: {name_of(type(failure))}")
+                line.send(Kind.ERROR, self.call_id, line.encoder.encode(detail, "result"))
+            except BaseException:
+                line.close()
+        self._finish()
+
+    def decline(self) -> None:
+        """It has not begun, and will not here: its caller makes it elsewhere."""
+        if not self.done:
+            self._line.send(Kind.DECLINE, self.call_id, [b""])
+            self._finish()
+
+    def end(self) -> None:
+        """A stream is complete."""
+        if not self.done:
+            self._line.send(Kind.END, self.call_id, [b""])
+            self._finish()
+
+    async def send(self, item: Any) -> None:
+        """Send an item of a stream, once the consumer has room.
+
+        Raises `CallCancelled` when the consumer has gone, `InvalidResult` or `PayloadTooLarge` where the item cannot be
+        sent.
+        """
+        while self._credit <= 0 and not self.done:
+            self._waiter = self._line.loop.create_future()
+            await self._waiter
+        if self.done:
+            raise CallCancelled(f"{self.api}: the consumer of the stream has gone")
+        self._send(Kind.ITEM, item, "item")
+        self._credit -= 1
+        await self._line.drained()
+
+    def _send(self, kind: Kind, value: Any, what: Literal["result", "item"]) -> None:
+        try:
+            self._line.send(kind, self.call_id, self._line.encoder.encode(value, what))
+        except PayloadTooLarge as error:
+            raise error.from_below()  # noqa: B904  it is the same error; whoever called did not make it too large
+
+    def add_credit(self, count: int) -> None:
+        self._credit += count
+        self._wake()
+
+    def cancel(self) -> None:
+        """The caller gave up, or has gone."""
+        self.done = True
+        self.context.cancel()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _finish(self) -> None:
+        self.done = True
+        self._incoming.forget(self.call_id)
+
+
+class Handler(Protocol):
+    """What answers on a connection. Both are called on the loop and must return at once."""
+
+    def on_call(self, call: IncomingCall) -> None: ...
+
+    def on_note(self, topic: str, value: Any) -> None: ...
+
+
+class Incoming:
+    """Every call of the peer that is not answered yet."""
+
+    def __init__(self, line: Line, handler: Handler | None) -> None:
+        self._line = line
+        self._handler = handler
+        self._open: dict[int, IncomingCall] = {}
+
+    def take_call(self, call_id: int, body: Body) -> None:
+        left, high, low, span_id, flags, length, state_length = CALL_HEAD.unpack_from(body)
+        named = CALL_HEAD.size + length
+        start = named + state_length
+        api = bytes(body[CALL_HEAD.size : named]).decode()
+        state = bytes(body[named:start]).decode() if state_length else ""
+        if call_id in self._open or len(body) < start:
+            raise ProtocolError(f"{self._line.name} sent a call that is malformed, or has the id of another")
+        deadline = None if left < 0 else time.monotonic() + left
+        context = CallContext(deadline, high << 64 | low, span_id, flags, state)
+        call = self._open[call_id] = IncomingCall(self, self._line, call_id, api, context)
+        arguments = memoryview(body)[start:]
+        if self._handler is None:
+            self._line.decoder.discard(arguments)
+            call.fail(CallError(f"{api}: this end of the connection answers no calls"))
+            return
+        try:
+            call.arguments = self._line.decoder.decode(arguments)
+            self._handler.on_call(call)
+        except BaseException as error:  # code of the classes of what came may raise anything
+            call.fail(unreadable(self._line.name, error) if type(error) is CodecError else contained(error))
+
+    def take_credit(self, call_id: int, body: Body) -> None:
+        call = self._open.get(call_id)
+        if call is not None:
+            call.add_credit(COUNT.unpack_from(body)[0])
+
+    def take_cancel(self, call_id: int, _: Body) -> None:
+        call = self._open.pop(call_id, None)
+        if call is not None:
+            call.cancel()
+
+    def take_note(self, _: int, body: Body) -> None:
+        if self._handler is None:
+            self._line.decoder.discard(body)
+            return
+        try:
+            topic, value = self._line.decoder.decode(body)
+            self._handler.on_note(topic, value)
+        except BaseException:  # nobody waits for an answer, and the calls on this connection must go on
+            logger.exception("a note from %s was not understood", self._line.name)
+
+    def forget(self, call_id: int) -> None:
+        """The call has been answered."""
+        self._open.pop(call_id, None)
+
+    def lost(self) -> None:
+        """The peer has gone: what it called for is of no more use."""
+        calls = list(self._open.values())
+        self._open.clear()
+        for call in calls:
+            call.cancel()
+
+
+def unreadable(name: str, error: BaseException) -> CallError:
+    """For whoever waits for a value that cannot be rebuilt here."""
+    if isinstance(error, CallError):
+        return error
+    failure = CallError(f"what {name} sent cannot be read here: {text_of(error)}")
+    failure.__cause__ = error
+    return failure

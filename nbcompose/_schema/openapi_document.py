@@ -1,0 +1,257 @@
+"""The OpenAPI 3.1 document of a service (https://spec.openapis.org/oas/v3.1.1), from its apis' JSON schemas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from itertools import count
+from typing import Any
+
+from nbcompose._schema.api import ApiSchema
+from nbcompose._spec import ApiSpec, ServiceSpec
+from nbcompose.errors import (
+    BadRequest,
+    CallError,
+    DeadlineExceeded,
+    InvalidArgument,
+    Overloaded,
+    ServiceUnavailable,
+    Unauthorized,
+)
+
+_ERRORS: tuple[tuple[type[CallError], str], ...] = (
+    (BadRequest, "the body is not what its content type says"),
+    (InvalidArgument, "an argument is missing, unknown or of the wrong type"),
+    (Overloaded, "too many calls at once: try again later"),
+    (CallError, "the api failed; the id is in the log"),
+    (ServiceUnavailable, "not ready"),
+    (DeadlineExceeded, "it took too long"),
+)
+
+_OWN_SCHEMAS: dict[str, Any] = {
+    "Error": {
+        "title": "Error",
+        "type": "object",
+        "required": ["error"],
+        "properties": {"error": {"$ref": "#/components/schemas/ErrorDetail"}},
+    },
+    "ErrorDetail": {
+        "title": "ErrorDetail",
+        "type": "object",
+        "required": ["type", "message", "id"],
+        "properties": {
+            "type": {"type": "string", "examples": ["InvalidArgument"]},
+            "message": {"type": "string"},
+            "id": {"type": "string", "description": "what the log knows this error by"},
+            "problems": {
+                "type": "array",
+                "description": "each argument that is wrong",
+                "items": {"$ref": "#/components/schemas/ErrorProblem"},
+            },
+        },
+    },
+    "ErrorProblem": {
+        "title": "ErrorProblem",
+        "type": "object",
+        "required": ["loc", "msg", "type"],
+        "properties": {
+            "loc": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
+            "msg": {"type": "string"},
+            "type": {"type": "string"},
+        },
+    },
+}
+
+
+def openapi(spec: ServiceSpec, schemas: Mapping[str, ApiSchema], *, needs_token: bool) -> dict[str, Any]:
+    """The document: one POST path for each api, `schemas` being by api name; bearer security with `needs_token`."""
+    components = _Components()
+    paths = {
+        api.route: {"post": _operation(spec, api, schemas[api.name], components, needs_token)} for api in spec.apis
+    }
+    summary, description = _doc(spec.cls.__doc__ or "")
+    document: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {"title": spec.name, "version": "1", **_filled(summary=summary, description=description)},
+        "tags": [{"name": spec.name}],
+        "paths": paths,
+        "components": {"schemas": components.schemas},
+    }
+    if needs_token:
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"token": []}]
+    return document
+
+
+def _operation(
+    service: ServiceSpec, api: ApiSpec, schema: ApiSchema, components: _Components, needs_token: bool
+) -> dict[str, Any]:
+    summary, description = _doc(api.doc)
+    return {
+        "operationId": api.name,
+        "tags": [service.name],
+        **_filled(summary=summary or api.signature, description=description),
+        # What JSON Schema cannot say, for `depends(url=...)` and the page at /docs.
+        "x-nbcompose-params": [asdict(param) for param in api.params],
+        "x-nbcompose-stream": api.stream,
+        "x-nbcompose-async": api.is_async,
+        "requestBody": {
+            "required": any(p.required for p in api.params),
+            "content": _typed(_request_content(api, schema, components)),
+        },
+        "responses": {
+            "200": {
+                "description": "the items, one after the other" if api.stream else "the result",
+                "content": _typed(_response_content(api, schema, components)),
+            },
+            **_error_responses(needs_token),
+        },
+    }
+
+
+def _request_content(api: ApiSpec, schema: ApiSchema, components: _Components) -> dict[str, Any]:
+    name = _pascal(api.name)
+    body = components.add(schema.body_schema, api.name, "Input", "" if api.root else f"{name}Arguments")
+    content = {"application/json": {"schema": body}}
+    if schema.multipart_schema is not None:
+        form = schema.multipart_schema
+        form = {**form, "properties": {field: _file(told) for field, told in form["properties"].items()}}
+        content["multipart/form-data"] = {"schema": components.add(form, api.name, "Input", f"{name}Form")}
+    return content | {media: {} for media in schema.body_types()}
+
+
+def _response_content(api: ApiSpec, schema: ApiSchema, components: _Components) -> dict[str, Any]:
+    """The default first; of others than JSON only texts have a schema."""
+    item = components.add(schema.output_schema, api.name, "Output")
+    types = schema.media_types()
+    text: dict[str, Any] = {"schema": {"type": "string"}}
+    if not api.stream:
+        return {m: {"schema": item} if m == "application/json" else text if m == "text/plain" else {} for m in types}
+    events = {"type": "string", "description": "server-sent events: one item's JSON in each event's data"}
+    content = {"application/x-ndjson": {"schema": item}, "text/event-stream": {"schema": events}}
+    return content | ({"text/plain": text} if "text/plain" in types else {})
+
+
+def _file(field: dict[str, Any]) -> dict[str, Any]:
+    """The field of a form; of a file also in the words of OpenAPI 3.0, which code generators know."""
+    if "contentMediaType" in field:
+        return {**field, "format": "binary"}
+    items = field.get("items")
+    return {**field, "items": _file(items)} if isinstance(items, dict) else field
+
+
+def _typed(content: dict[str, Any]) -> dict[str, Any]:
+    """Bodies by media type, with the schema of those that have none: texts, and what is bytes."""
+    plain: dict[str, Any] = {"type": "string"}
+    return {
+        media: body or {"schema": plain if media.startswith("text/") else {**plain, "format": "binary"}}
+        for media, body in content.items()
+    }
+
+
+def _error_responses(needs_token: bool) -> dict[str, Any]:
+    unauthorized: tuple[type[CallError], str] = (Unauthorized, "no token, or a wrong one")
+    errors = (unauthorized, *_ERRORS) if needs_token else _ERRORS
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {str(error.status): {"description": text, "content": content} for error, text in errors}
+
+
+class _Components:
+    """`components.schemas`, filled from schemas that bring their own `$defs`; two definitions of one name get two.
+
+    Code generators make classes and files of the names, in words of their own case: names differ in their letters and
+    digits, whatever their case, and each schema has its name as its title.
+    """
+
+    def __init__(self) -> None:
+        self.schemas: dict[str, Any] = dict(_OWN_SCHEMAS)
+        self._folded = {_folded(name): name for name in _OWN_SCHEMAS}
+
+    def add(self, schema: Mapping[str, Any], api: str, side: str, name: str = "") -> dict[str, Any]:
+        """`schema` without its `$defs`, which are added here. `side`, Input or Output, and `api` tell names apart.
+
+        A class becomes a component itself, to which there is a reference: an object of `name`, or what has its title.
+        """
+        definitions = dict(schema.get("$defs", {}))
+        rest = {key: value for key, value in schema.items() if key != "$defs"}
+        name = name if "properties" in rest and name else _class_name(rest)
+        if name:
+            key = next(key for key in _candidates(name, api, side) if key not in definitions)
+            definitions[key] = rest
+            rest = {"$ref": f"#/$defs/{key}"}
+        candidates = {name: _candidates(name, api, side) for name in definitions}
+        names = {name: next(candidates[name]) for name in definitions}
+        # A new name changes what refers to it, which may then be another definition too: until nothing changes.
+        while clash := [name for name in definitions if self._clashes(names, name, definitions[name])]:
+            names.update({name: next(candidates[name]) for name in clash})
+        for key, body in definitions.items():
+            self._put(names[key], _renamed(body, names))
+        return _renamed(rest, names)  # type: ignore[no-any-return]
+
+    def _put(self, name: str, schema: Mapping[str, Any]) -> None:
+        self.schemas[name] = {**schema, "title": name}
+        self._folded[_folded(name)] = name
+
+    def _clashes(self, names: Mapping[str, str], name: str, definition: Any) -> bool:
+        wanted = names[name]
+        if any(_folded(other) == _folded(wanted) for key, other in names.items() if key < name):
+            return True
+        known = self._folded.get(_folded(wanted))
+        return known is not None and (
+            known != wanted or self.schemas[known] != {**_renamed(definition, names), "title": wanted}
+        )
+
+
+def _candidates(name: str, api: str, side: str) -> Iterator[str]:
+    yield from (name, f"{name}{side}", f"{name}{_pascal(api)}{side}")
+    yield from (f"{name}{i}" for i in count(2))
+
+
+def _class_name(schema: Mapping[str, Any]) -> str:
+    """The name of the class that a schema is of, as pydantic names it elsewhere; "" for what is of none."""
+    is_class = "properties" in schema or "enum" in schema
+    return re.sub(r"[^\w.-]", "_", schema.get("title", "")) if is_class else ""
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
+
+
+def _pascal(name: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """A copy of a JSON schema in which `#/$defs/X` is `#/components/schemas/<names[X]>`.
+
+    Titles that say no more than the names of fields are left out: generators would name classes after them.
+    """
+    if isinstance(value, list):
+        return [_renamed(item, names) for item in value]
+    if not isinstance(value, dict):
+        return value
+    copy = {key: _renamed(item, names) for key, item in value.items()}
+    for name, field in copy["properties"].items() if isinstance(copy.get("properties"), dict) else ():
+        if isinstance(field, dict) and field.get("title") == name.replace("_", " ").title().strip():
+            del field["title"]
+    if isinstance(reference := copy.get("$ref"), str):
+        copy["$ref"] = _component(reference, names)
+    if isinstance(mapping := copy.get("mapping"), dict) and "propertyName" in copy:  # of a discriminator
+        copy["mapping"] = {key: _component(target, names) for key, target in mapping.items()}
+    return copy
+
+
+def _component(reference: str, names: Mapping[str, str]) -> str:
+    name = reference.removeprefix("#/$defs/")
+    return f"#/components/schemas/{names[name]}" if name in names and name != reference else reference
+
+
+def _doc(text: str) -> tuple[str, str]:
+    """The first line of a docstring, and the rest."""
+    first, _, rest = text.strip().partition("\n")
+    return first.strip(), rest.strip()
+
+
+def _filled(**fields: str) -> dict[str, str]:
+    return {name: text for name, text in fields.items() if text}

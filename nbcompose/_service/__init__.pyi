@@ -1,0 +1,16 @@
+from . import dependency_graph as dependency_graph
+from .decorators import api as api
+from .decorators import on_shutdown as on_shutdown
+from .decorators import on_startup as on_startup
+from .decorators import service as service
+from .dependency import Dependency as Dependency
+from .dependency import check_dependencies as check_dependencies
+from .dependency import depends as depends
+from .handle import Service as Service
+from .introspect import API as API
+from .introspect import declare as declare
+from .location import locate as locate
+from .options import add_service_arguments as add_service_arguments
+from .options import read_options as read_options
+from .options import service_options as service_options
+from .signature import Described as Described

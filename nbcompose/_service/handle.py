@@ -1,0 +1,187 @@
+"""`Service`: what the name of a declared class stands for. `Answer.ask(...)` calls it where it runs.
+
+How a service that runs is called is installed from above (`Service.connect`), so that this module knows of no process.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from nbcompose._service.signature import Described
+from nbcompose._spec import ApiSpec, ServiceSpec
+from nbcompose.errors import NbcomposeError, UnknownApi
+
+# Installs `Service.build`. Imported when a service is first built in a process, because it brings an HTTP client.
+BUILDER = "nbcompose._replica.in_process"
+
+# Shows a graph. Imported when one is wanted, because it needs a notebook.
+DRAWER = "nbcompose._notebook.graph.display"
+
+
+class Service:
+    """A declared service: `Answer.ask(...)` calls it where it runs, `Answer()` builds an instance in this process."""
+
+    def __init__(self, spec: ServiceSpec) -> None:
+        if not isinstance(spec, ServiceSpec):
+            # `Base.__init__(self)` in a class that extends a service: `self` is no service's, but of the user's class.
+            raise TypeError(f"{type(spec).__name__} extends a service: write `super().__init__()`")
+        self.spec = spec
+        self.__doc__ = spec.cls.__doc__
+        self.__name__ = spec.name
+        self.__module__ = spec.cls.__module__
+        self.__qualname__ = spec.cls.__qualname__
+
+    # Set from above, once for the process: how a service that runs is called; how one is built in this process.
+    connect: Callable[[Service], Any] | None = None
+    build: Callable[[Service], Any] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def inner(self) -> type[Any]:
+        """The class as it was written. Raises `NbcomposeError` where only its name and apis have come along."""
+        self._need_class()
+        return self.spec.cls
+
+    def _need_class(self) -> None:
+        if self.spec.cls is object:
+            raise NbcomposeError(
+                f"the class of {self.name} is not in this process: what uses a service takes its name and apis along. "
+                f"Write `{self.name.lower()} = depends({self.name})` in the class that uses it, to call the one that "
+                "runs; for an instance of your own, move what both need into a plain class, without @service"
+            )
+
+    def __call__(self) -> Any:
+        """An instance in this process, for tests: dependencies too, with the validation of the served one.
+
+        Raises `NbcomposeError` where the class is not in this process, as in the replicas of another service.
+        """
+        self._need_class()
+        if Service.build is None:
+            importlib.import_module(BUILDER)
+        assert Service.build is not None
+        return Service.build(self)
+
+    def _handle(self) -> Any:
+        if Service.connect is None:
+            raise NbcomposeError(
+                f"{self.name} does not run: put %%service above its class, or use `{self.name}()` "
+                "for an instance in this process"
+            )
+        return Service.connect(self)
+
+    @property
+    def to_async(self) -> Any:
+        """The same service, whose apis are awaited (or iterated with `async for`)."""
+        return self._handle().to_async
+
+    @property
+    def to_sync(self) -> Any:
+        return self._handle().to_sync
+
+    @property
+    def url(self) -> str:
+        """Where it answers over HTTP, e.g. `http://127.0.0.1:41233`."""
+        return str(self._handle().url)
+
+    @property
+    def token(self) -> str:
+        """The bearer token that HTTP calls need; changes with the kernel."""
+        return str(self._handle().token)
+
+    def graph(self) -> None:
+        """Show what it calls, directly or not, as a live picture in the notebook."""
+        self._handle()  # says what to do where it does not run
+        importlib.import_module(DRAWER).graph(self)
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute == "spec" or attribute.startswith("__"):
+            raise AttributeError(attribute)
+        spec = self.spec
+        api = spec.api(attribute)
+        if api is None:
+            known = ", ".join(a.name for a in spec.apis)
+            raise UnknownApi(f"{spec.name} has no api {attribute!r}; it has: {known}")
+        try:
+            handle = self._handle()
+        except NbcomposeError:
+            return UnconnectedApi(self, api)
+        return getattr(handle, attribute)
+
+    def __dir__(self) -> list[str]:
+        return sorted(
+            {*(a.name for a in self.spec.apis), "to_async", "to_sync", "url", "token", "graph", "spec", "inner", "name"}
+        )
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        return (self.inner,)  # `class Better(Answer):` extends the class
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What captures a service captures its name and apis, not its class.
+        return (_restore, (replace(self.spec, cls=object), self.__doc__, self.__module__, self.__qualname__))
+
+    def __repr__(self) -> str:
+        return f"<service {self.name}: {', '.join(a.signature for a in self.spec.apis)}>"
+
+
+class UnreadService(Service):
+    """A service whose class is read once somebody asks: a replica imports a whole module, and runs one class of it.
+
+    Its name and its class are known without: reading one class would read all that it depends on, and so on down.
+    """
+
+    def __init__(self, cls: type[Any], name: str | None, read: Callable[[], ServiceSpec]) -> None:
+        self._cls = cls
+        self._read = read
+        self.__doc__ = cls.__doc__
+        self.__name__ = name or cls.__name__
+        self.__module__ = cls.__module__
+        self.__qualname__ = cls.__qualname__
+
+    @cached_property
+    def spec(self) -> ServiceSpec:  # type: ignore[override]
+        return self._read()
+
+    @property
+    def name(self) -> str:
+        return self.__name__
+
+    @cached_property
+    def inner(self) -> type[Any]:
+        settle_bases(self._cls)
+        return self._cls
+
+
+class UnconnectedApi(Described):
+    """An api of a service that does not run: it can be looked at, and says when it is called what is missing."""
+
+    def __init__(self, service: Service, api: ApiSpec) -> None:
+        super().__init__(service.name, api.name, api)
+        self._service = service
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._service._handle(), self.__name__)(*args, **kwargs)
+
+
+def settle_bases(cls: type) -> None:
+    """Where a class extends a service, have it name the class in that: what a service takes along is no class."""
+    for base in cls.__mro__:
+        written = vars(base).get("__orig_bases__", ())
+        if any(isinstance(b, Service) for b in written):
+            base.__orig_bases__ = tuple(b.inner if isinstance(b, Service) else b for b in written)  # type: ignore[attr-defined]
+
+
+def _restore(spec: ServiceSpec, doc: str | None, module: str, qualname: str) -> Service:
+    service = Service(spec)
+    service.__doc__, service.__module__, service.__qualname__ = doc, module, qualname
+    return service
+
+
+# What a `Service` itself answers to; an api of that name could not be reached.
+RESERVED_NAMES = frozenset({"spec", *(name for name in vars(Service) if not name.startswith("_"))})

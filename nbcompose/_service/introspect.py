@@ -1,0 +1,312 @@
+"""`declare`: a class and the options of its `@service` become a `ServiceSpec`, or a list of all that is wrong.
+
+Options are read by options.py, annotations by the schema; the methods of a class by this module.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any, get_origin
+from weakref import WeakKeyDictionary
+
+from nbcompose._schema import ApiSchema, field_of, is_required, of_function, variables_of, written_signature
+from nbcompose._service.dependency import Dependency
+from nbcompose._service.handle import RESERVED_NAMES, Service, settle_bases
+from nbcompose._service.location import locate
+from nbcompose._service.options import ApiOptions, Problems, read_service_options
+from nbcompose._service.signature import annotation_text, default_text
+from nbcompose._spec import ApiSpec, DependencySpec, Location, ParamSpec, ServiceSpec
+from nbcompose.errors import DeclarationError, Mistake
+
+# What `@api` and the hooks leave on a method.
+API = "__nbcompose_api__"
+HOOK = "__nbcompose_hook__"
+
+RESERVED_ROUTES = frozenset({"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
+ROUTE = re.compile(r"/[^\s?#{}]*")
+
+_PARAM_KINDS = {
+    inspect.Parameter.POSITIONAL_ONLY: "positional_only",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: "positional_or_keyword",
+    inspect.Parameter.VAR_POSITIONAL: "var_positional",
+    inspect.Parameter.KEYWORD_ONLY: "keyword_only",
+    inspect.Parameter.VAR_KEYWORD: "var_keyword",
+}
+_STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+_SYNC_STREAMS = (collections.abc.Iterator, collections.abc.Generator)
+_ASYNC_STREAMS = (collections.abc.AsyncIterator, collections.abc.AsyncGenerator)
+
+
+def declare(cls: type[Any], options: Mapping[str, Any]) -> ServiceSpec:
+    """The spec of a class with these `@service` options. Raises `DeclarationError` with all that is wrong."""
+    if isinstance(cls, Service):
+        raise DeclarationError(f"{cls.name} is a service already: use one @service, or one %%service")
+    if not isinstance(cls, type):
+        raise DeclarationError(f"@service goes on a class, not on {cls!r}")
+    settle_bases(cls)
+    location = locate(cls)
+    problems = Problems(location)
+    values = read_service_options(options, cls.__name__, problems)
+    apis = _apis(cls, problems)
+    dependencies = _dependencies(cls, problems)
+    _check_construction(cls, problems)
+    spec = ServiceSpec(
+        cls=cls,
+        apis=tuple(apis),
+        dependencies=dependencies,
+        on_startup=_hooks(cls, "startup", problems),
+        on_shutdown=_hooks(cls, "shutdown", problems),
+        location=location,
+        **values,
+    )
+    for d in dependencies:
+        if d.service == spec.name and d.url is None:
+            problems.add(f"{spec.name} depends on itself ({d.attribute})")
+    problems.raise_if_any(f"{cls.__name__} cannot be a service:")
+    return spec
+
+
+# -- the class
+
+
+def _hooks(cls: type, when: str, problems: Problems) -> tuple[str, ...]:
+    found = []
+    for name, (member, mark) in marks_of(cls, HOOK).items():
+        if mark != when:
+            continue
+        if required := _required(member)[1:]:
+            where = locate(member)
+            problems.add(f"@on_{when} {name} takes {', '.join(required)}, but is called without arguments", where)
+        found.append(name)
+    return tuple(found)
+
+
+def _check_construction(cls: type, problems: Problems) -> None:
+    abstract = sorted(getattr(cls, "__abstractmethods__", ()))
+    if abstract:
+        problems.add(f"{cls.__name__} has abstract methods: {', '.join(abstract)}")
+    init = inspect.getattr_static(cls, "__init__")
+    if init is object.__init__:
+        return
+    if inspect.iscoroutinefunction(init):
+        problems.add("__init__ cannot be async: put what it awaits in an async method with @on_startup", locate(init))
+    if required := _required(init)[1:]:
+        problems.add(
+            f"__init__ takes {', '.join(required)}, but nbcompose calls it without arguments: give them defaults",
+            locate(init),
+        )
+
+
+def _required(function: Any) -> list[str]:
+    """The parameters without a default, `self` included; none where a function does not say."""
+    try:
+        parameters = written_signature(function).parameters.values()
+    except (TypeError, ValueError):  # some that are written in C
+        return []
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in _STARS]
+
+
+def _dependencies(cls: type, problems: Problems) -> tuple[DependencySpec, ...]:
+    members: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        members.update(vars(base))
+    declared = {name: member for name, member in members.items() if isinstance(member, Dependency)}
+    found = []
+    for attribute, member in declared.items():
+        mistake = _mistake_in(member)
+        if mistake:
+            problems.add(f"{attribute} = {mistake}")
+        else:
+            found.append(member.spec(attribute))
+    return tuple(found)
+
+
+def _mistake_in(dependency: Dependency) -> str:
+    target, url = dependency.target, dependency.url
+    if (target is None) == (url is None):
+        return "depends(...) takes either a service or url="
+    if dependency.token is not None and url is None:
+        return "depends(..., token=) is for url=: services of one graph need no token"
+    if url is not None and _has_secrets(url):
+        return (
+            "depends(url=...): leave user, password, query and fragment out of the url, which graphs and errors show; "
+            "give token= instead"
+        )
+    if url is not None and not (isinstance(url, str) and re.match(r"https?://[^/\s]", url)):
+        return f"depends(url={url!r}): the url begins with http:// or https:// and names a host"
+    if isinstance(target, type) and not marks_of(target, API):
+        return f"depends({target.__name__}): {target.__name__} has no @api method"
+    if target is not None and (not target or not isinstance(target, str | type | Service)):
+        return f"depends({target!r}): a service, or the name of one, is wanted"
+    return ""
+
+
+def _has_secrets(url: Any) -> bool:
+    """Whether an address may hold what is not to be shown, whatever else is wrong with it."""
+    return isinstance(url, str) and any(c in url for c in "@?#")
+
+
+# -- its apis
+
+
+def _apis(cls: type, problems: Problems) -> list[ApiSpec]:
+    members: dict[str, tuple[Any, ApiOptions]] = marks_of(cls, API)
+    if not members:
+        problems.add(f"{cls.__name__} has no api: put @api on at least one method")
+    apis: list[ApiSpec] = []
+    for method, (member, options) in members.items():
+        if isinstance(member, staticmethod | classmethod):
+            kind = type(member).__name__
+            problems.add(f"@api {method} is a {kind}; an api is a plain method with `self`", locate(member))
+            continue
+        spec = _api(cls, method, member, options, problems)
+        if spec is not None:
+            apis.append(spec)
+    _check_names(apis, members, problems)
+    return apis
+
+
+def _check_names(apis: list[ApiSpec], members: Mapping[str, Any], problems: Problems) -> None:
+    for i, spec in enumerate(apis):
+        where = locate(members[spec.method][0])
+        if spec.name in RESERVED_NAMES or not spec.name.isidentifier() or spec.name.startswith("_"):
+            problems.add(f"an api cannot be called {spec.name!r}: choose another with @api(name=...)", where)
+        if not ROUTE.fullmatch(spec.route):
+            problems.add(f"{spec.name}: route={spec.route!r} begins with / and has no blank, ?, #, {{ or }}", where)
+        elif spec.route in RESERVED_ROUTES or spec.route.startswith("/docs/"):
+            problems.add(f"{spec.name}: the route {spec.route} is nbcompose's own", where)
+        for other in apis[:i]:
+            if other.name == spec.name or other.route == spec.route:
+                problems.add(f"{other.method} and {spec.method} have the same name or route", where)
+
+
+def _api(cls: type, method: str, function: Any, options: ApiOptions, problems: Problems) -> ApiSpec | None:
+    where = locate(function)
+    parameters = list(written_signature(function).parameters.values())
+    if not parameters or parameters[0].kind not in (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    ):
+        problems.add(f"@api {method} takes no `self`", where)
+        return None
+    params, returns = _written(function, cls)
+    stream, is_async = _kind(cls, method, function, problems, where)
+    values = options.read(method, problems, where)
+    if values.batch is not None and stream:
+        problems.add(f"{method}: a batchable api returns one list of results; it cannot yield", where)
+    if values.batch is not None and (len(parameters) < 2 or parameters[1].kind in _STARS):
+        problems.add(f"{method}: a batchable api takes the list of inputs as its first parameter", where)
+    spec = ApiSpec(
+        name=values.name,
+        method=method,
+        route=values.route,
+        params=params,
+        returns=returns,
+        stream=stream,
+        is_async=is_async,
+        batch=values.batch,
+        interruptible=values.interruptible,
+        doc=inspect.getdoc(function) or "",
+        idempotent=values.idempotent,
+    )
+    try:
+        ApiSchema.of(cls, spec)
+    except DeclarationError as error:
+        problems.extend(error.mistakes or [Mistake(str(error), where.file, where.line)])
+    return spec
+
+
+def _kind(cls: type, method: str, function: Any, problems: Problems, where: Location) -> tuple[bool, bool]:
+    """Whether an api yields, and whether it runs on the event loop.
+
+    A plain method that is annotated `-> Iterator[...]` hands out a generator that it got elsewhere: it yields too.
+    """
+    plain = inspect.unwrap(function)
+    if inspect.isasyncgenfunction(plain):
+        return True, True
+    if inspect.isgeneratorfunction(plain):
+        return True, False
+    returns = of_function(plain, cls)[0].get("return")
+    returns = get_origin(returns) or returns
+    yields = returns in _SYNC_STREAMS or returns in _ASYNC_STREAMS
+    if inspect.iscoroutinefunction(plain):
+        if yields:
+            problems.add(f"{method} is async and returns an iterator: let it `yield` the items itself", where)
+        return False, True
+    return yields, returns in _ASYNC_STREAMS
+
+
+# What was written of each function: resolving annotations replaces them in it, and defaults that are a `Field(...)`.
+_texts: WeakKeyDictionary[Any, tuple[tuple[ParamSpec, ...], str]] = WeakKeyDictionary()
+
+
+def _written(function: Any, cls: type) -> tuple[tuple[ParamSpec, ...], str]:
+    """The parameters of a method, without `self`, and the annotation of its result."""
+    plain = inspect.unwrap(function)
+    is_bound = bool(variables_of(plain, cls))
+    if plain in _texts and not is_bound:
+        return _texts[plain]
+    signature = written_signature(plain)
+    parameters = list(signature.parameters.values())[1:]
+    meant, returns = of_function(plain, cls)[0], signature.return_annotation
+    if is_bound:
+        parameters = [p.replace(annotation=meant.get(p.name, p.annotation)) for p in parameters]
+        returns = meant.get("return", returns)
+    written = tuple(_param(p, meant.get(p.name)) for p in parameters), annotation_text(returns)
+    if not is_bound:
+        _texts[plain] = written
+    return written
+
+
+def _param(p: inspect.Parameter, meant: Any) -> ParamSpec:
+    """`p` as it was written; `meant` is its annotation, resolved."""
+    required = is_required(p, meant)
+    default = field_of(meant) if p.default is p.empty else p.default
+    text = _text(p, None if required or p.kind in _STARS else default_text(default))
+    return ParamSpec(p.name, _PARAM_KINDS[p.kind], required, text)  # type: ignore[arg-type]
+
+
+def _text(p: inspect.Parameter, default: str | None) -> str:
+    text = _STARS.get(p.kind, "") + p.name
+    annotation = annotation_text(p.annotation)
+    if annotation:
+        text += f": {annotation}"
+    if default is None:
+        return text
+    return f"{text} = {default}" if annotation else f"{text}={default}"
+
+
+# -- marks
+
+
+def marks_of(cls: type, name: str) -> dict[str, tuple[Any, Any]]:
+    """The members of a class that bear a mark: (member, mark) by attribute, in the order they were written.
+
+    An overriding method has the mark of the one that it overrides, unless it has one of its own.
+    """
+    found: dict[str, tuple[Any, Any]] = {}
+    for base in reversed(cls.__mro__):
+        for attribute, member in vars(base).items():
+            mark = _mark_of(member, name)
+            if mark is not None:
+                found[attribute] = member, mark
+            elif attribute in found and callable(member):
+                found[attribute] = member, found[attribute][1]
+            else:
+                found.pop(attribute, None)
+    return found
+
+
+def _mark_of(member: Any, name: str) -> Any:
+    """Looked up in the member's own attributes: some objects have an answer to any name."""
+    for holder in (
+        member,
+        getattr(member, "__func__", None) if isinstance(member, staticmethod | classmethod) else None,
+    ):
+        mark = getattr(holder, "__dict__", {}).get(name) if not isinstance(holder, type) else None
+        if mark is not None:
+            return mark
+    return None

@@ -1,0 +1,192 @@
+"""Signatures, annotations and defaults as people write them; what `?`, completion and tooltips show of an api."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import PurePath
+from types import EllipsisType, NoneType, UnionType
+from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
+
+from nbcompose._spec import ApiSpec
+
+MAX_DEFAULT = 80  # characters of a default value that are shown
+
+_PREFIXES = {"numpy": "np.", "pandas": "pd.", "torch": "torch."}
+_ENUM = re.compile(r"<([\w.]+\.\w+): [^<>]*>")  # an enum's member in the repr of what holds it
+_CODE = re.compile(r"\b(?:datetime|decimal|fractions|uuid|__main__)\.(?=\w+\()")
+
+
+def annotation_text(annotation: Any) -> str:
+    """E.g. `list[int] | None`; "" for what has no annotation. `Annotated` is left out: its type says what to give."""
+    if annotation is inspect.Signature.empty:
+        return ""
+    if isinstance(annotation, ForwardRef):
+        annotation = annotation.__forward_arg__
+    if isinstance(annotation, str):
+        return _source(annotation)
+    if annotation is None or annotation is NoneType:
+        return "None"
+    if isinstance(annotation, EllipsisType):
+        return "..."
+    if isinstance(annotation, list):  # the parameters of a Callable
+        return f"[{_listed(annotation)}]"
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return annotation_text(arguments[0])
+    if origin is Union or origin is UnionType:
+        return " | ".join(map(annotation_text, arguments))
+    if origin is Literal:
+        return f"Literal[{', '.join(map(default_text, arguments))}]"
+    if origin is not None:
+        return f"{_name(annotation)}[{_listed(arguments)}]" if arguments else _name(annotation)
+    return _name(annotation)
+
+
+def default_text(default: Any) -> str:
+    """A default value as text that is the same in every process: never with an address, and not too long."""
+    if type(default).__name__ == "FieldInfo":
+        if default.default_factory is not None:
+            name = getattr(default.default_factory, "__name__", "...")
+            return f"{name}()" if name.isidentifier() else "..."
+        default = default.default
+    if isinstance(default, str | bytes | int | float) and not isinstance(default, Enum):
+        text = repr(default)
+    else:
+        text = _value(default)
+    return "..." if len(text) > MAX_DEFAULT or "\n" in text or text.startswith("<") else text
+
+
+def _value(default: Any) -> str:
+    if isinstance(default, PurePath):
+        return f"Path({str(default)!r})"
+    if inspect.isroutine(default) or isinstance(default, type):
+        return str(getattr(default, "__name__", "..."))
+    try:
+        text = repr(default)
+    except Exception:  # whatever a user's __repr__ raises
+        return "..."
+    text = _CODE.sub("", _ENUM.sub(r"\1", text))
+    return "..." if re.search(r" at 0x[0-9a-f]+", text) else text
+
+
+def _listed(annotations: Any) -> str:
+    return ", ".join(map(annotation_text, annotations))
+
+
+def _name(of: Any) -> str:
+    name = getattr(of, "__qualname__", None) or getattr(of, "__name__", None)
+    if name is None:
+        return str(inspect.formatannotation(of))
+    package = str(getattr(of, "__module__", "")).partition(".")[0]
+    return _PREFIXES.get(package, "") + str(name).rpartition("<locals>.")[2]
+
+
+def _source(text: str) -> str:
+    """An annotation that was written as text, or is kept as text: it stays, but for `Annotated`."""
+    if "Annotated[" not in text:
+        return text
+    try:
+        return ast.unparse(_Plain().visit(ast.parse(text, mode="eval")))
+    except SyntaxError:
+        return text
+
+
+class _Plain(ast.NodeTransformer):
+    """`Annotated[X, ...]` becomes `X`."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        self.generic_visit(node)
+        named = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+        if named == "Annotated" and isinstance(node.slice, ast.Tuple) and node.slice.elts:
+            return node.slice.elts[0]
+        return node
+
+
+class Described:
+    """Base of what stands for an api. `_api` None: nothing is known of it yet."""
+
+    def __init__(self, service: str, name: str, api: ApiSpec | None) -> None:
+        self._api = api
+        self.__name__ = name
+        self.__qualname__ = f"{service}.{name}"
+        if api is not None:
+            self.__doc__ = api.doc or None
+
+    def __repr__(self) -> str:
+        return f"<api {self.__qualname__}>" if self._api is None else f"<api {self.__qualname__}{_shape(self._api)}>"
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        if self._api is None:
+            raise AttributeError("__signature__")
+        return signature_of(self._api)
+
+
+class Shown:
+    """An annotation or a default value of an api elsewhere, as its source text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def signature_of(api: ApiSpec) -> inspect.Signature:
+    """The signature, whose annotations and defaults are `Shown`: only their text is known here."""
+    try:
+        tree = ast.parse(f"def api{_shape(api)}: ...").body[0]
+        assert isinstance(tree, ast.FunctionDef)
+        parameters = list(_parameters(tree.args))
+    except SyntaxError:  # a default whose text is not Python
+        parameters = [
+            inspect.Parameter(
+                p.name,
+                getattr(inspect.Parameter, p.kind.upper()),
+                default=_default("" if _is_needed(p.kind, p.required) else "..."),
+            )
+            for p in api.params
+        ]
+    returns = Shown(api.returns) if api.returns else inspect.Signature.empty
+    return inspect.Signature(parameters, return_annotation=returns)
+
+
+def _shape(api: ApiSpec) -> str:
+    """The signature without the name."""
+    return api.signature[len(api.name) :]
+
+
+def _is_needed(kind: str, required: bool) -> bool:
+    return required or kind.startswith("var_")
+
+
+def _default(text: str) -> object:
+    return Shown(text) if text else inspect.Parameter.empty
+
+
+def _parameters(arguments: ast.arguments) -> Iterator[inspect.Parameter]:
+    positional = [*arguments.posonlyargs, *arguments.args]
+    defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
+    for i, (argument, default) in enumerate(zip(positional, [*defaults, *arguments.defaults], strict=True)):
+        first = i < len(arguments.posonlyargs)
+        kind = inspect.Parameter.POSITIONAL_ONLY if first else inspect.Parameter.POSITIONAL_OR_KEYWORD
+        yield _parameter(argument, kind, default)
+    if arguments.vararg is not None:
+        yield _parameter(arguments.vararg, inspect.Parameter.VAR_POSITIONAL)
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        yield _parameter(argument, inspect.Parameter.KEYWORD_ONLY, default)
+    if arguments.kwarg is not None:
+        yield _parameter(arguments.kwarg, inspect.Parameter.VAR_KEYWORD)
+
+
+def _parameter(argument: ast.arg, kind: inspect._ParameterKind, default: ast.expr | None = None) -> inspect.Parameter:
+    return inspect.Parameter(
+        argument.arg,
+        kind,
+        default=inspect.Parameter.empty if default is None else Shown(ast.unparse(default)),
+        annotation=inspect.Parameter.empty if argument.annotation is None else Shown(ast.unparse(argument.annotation)),
+    )

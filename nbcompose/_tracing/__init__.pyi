@@ -1,0 +1,15 @@
+from .api import install as install
+from .api import trace as trace
+from .api import traces as traces
+from .rows import summaries as summaries
+from .rows import waterfall as waterfall
+from .spans import CANCELLED as CANCELLED
+from .spans import CallContext as CallContext
+from .spans import Parent as Parent
+from .spans import Span as Span
+from .spans import SpanBuffer as SpanBuffer
+from .spans import TraceLog as TraceLog
+from .spans import cancelled as cancelled
+from .spans import current_call as current_call
+from .spans import new_span_id as new_span_id
+from .spans import parse_traceparent as parse_traceparent

@@ -1,0 +1,171 @@
+"""`Trace`: one trace as a notebook shows it, bars over time, the callers above what they called."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from nbcompose._tracing.chrome import trace_events
+from nbcompose._tracing.rows import Row, waterfall
+from nbcompose._tracing.spans import CANCELLED, Span
+
+WIDTH = 40  # characters of a bar
+SHOWN = 100  # rows; a loop of calls is a trace of a thousand
+
+# Mid tones, which suit a light page and a dark one.
+_WAITING, _WORKING, _STREAMING, _FAILED, _GIVEN_UP = "#9aa0a6", "#3b7dd8", "#2e9e5b", "#c9302c", "#8a6d3b"
+_LEGEND = (("░", _WAITING, "waiting"), ("█", _WORKING, "working"), ("▓", _STREAMING, "items coming"))
+
+
+class Trace:
+    """The spans of one trace; a notebook draws them. `save(path)` writes what Perfetto opens."""
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self.spans = tuple(spans)
+        self._waterfall = waterfall(self.spans)
+
+    @property
+    def id(self) -> str:
+        return self._waterfall["trace"]
+
+    @property
+    def seconds(self) -> float:
+        return self._waterfall["seconds"]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every call, callers before what they called."""
+        return self._waterfall["rows"]
+
+    def chrome(self) -> dict[str, Any]:
+        """In the Trace Event Format."""
+        return trace_events(self.spans)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file that Perfetto and chrome://tracing open."""
+        Path(path).write_text(json.dumps(self.chrome()), encoding="utf-8")
+
+    def __repr__(self) -> str:
+        return _plain(self.rows, self.seconds) if self.rows else "a trace without calls"
+
+    def _repr_html_(self) -> str:
+        return _html(self.rows, self.seconds) if self.rows else "<div>a trace without calls</div>"
+
+
+# -- what there is to say
+
+
+def _title(rows: Sequence[Row], total: float) -> str:
+    calls = "1 call" if len(rows) == 1 else f"{len(rows)} calls"
+    return f"{_call(rows[0])}: {_duration(total)}, {calls}"
+
+
+def _call(row: Row) -> str:
+    return f"{row['service']}.{row['api']}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+
+
+def _notes(row: Row) -> str:
+    """What a bar shows besides its length, in words."""
+    notes = [row["error"]]
+    if row["first_item"] is not None:
+        notes.append(f"first item after {_duration(row['first_item'])}")
+    if row["queued"] >= 0.05 * row["seconds"]:
+        notes.append(f"waited {_duration(row['queued'])}")
+    return ", ".join(n for n in notes if n)
+
+
+def _parts(row: Row) -> tuple[tuple[int, float], ...]:
+    """The parts of a bar: what of `_LEGEND` each is, and when it ends in seconds from the start of the trace."""
+    end = row["start"] + row["seconds"]
+    queued = min(row["start"] + row["queued"], end)
+    if row["first_item"] is None or row["last_item"] is None:
+        return (0, queued), (1, end)
+    return (0, queued), (1, row["start"] + row["first_item"]), (2, row["start"] + row["last_item"]), (1, end)
+
+
+def _more(rows: Sequence[Row]) -> str:
+    return f"… and {len(rows) - SHOWN} calls more" if len(rows) > SHOWN else ""
+
+
+# -- plain text
+
+
+def _plain(rows: Sequence[Row], total: float) -> str:
+    shown = rows[:SHOWN]
+    names = ["  " * row["depth"] + _call(row) for row in shown]
+    times = [_duration(row["seconds"]) for row in shown]
+    wide, high = max(map(len, names)), max(map(len, times))
+    lines = [
+        f"{name.ljust(wide)}  {_bar(row, total).ljust(WIDTH)}  {time.rjust(high)}  {_notes(row)}".rstrip()
+        for name, time, row in zip(names, times, shown, strict=True)
+    ]
+    legend = "  ".join(f"{sign} {text}" for sign, _, text in _LEGEND)
+    more = [_more(rows)] if len(rows) > SHOWN else []
+    return "\n".join([_title(rows, total), "", *lines, *more, "", legend])
+
+
+def _bar(row: Row, total: float) -> str:
+    """At least one character, so that each call is seen."""
+    scale = WIDTH / total if total > 0 else 0.0
+    at = min(round(row["start"] * scale), WIDTH - 1)
+    text = " " * at
+    for kind, end in _parts(row):
+        text += _LEGEND[kind][0] * (round(end * scale) - len(text))
+    return text if len(text) > at else text + _LEGEND[1][0]
+
+
+# -- HTML: a table, so that what the bars show can be read too
+
+
+def _html(rows: Sequence[Row], total: float) -> str:
+    left = "text-align:left;padding-right:1em"
+    head = "".join(
+        f'<th scope="col" style="{left}">{text}</th>' for text in ("call", "start", "took", "over time", "notes")
+    )
+    body = "".join(_html_row(row, total) for row in rows[:SHOWN])
+    colors = [(color, text) for _, color, text in _LEGEND] + [(_FAILED, "failed"), (_GIVEN_UP, "cancelled")]
+    legend = " ".join(f'<span style="color:{color}">■</span> {text}' for color, text in colors)
+    return (
+        '<table style="width:100%;max-width:70em;color:inherit">'
+        f'<caption style="{left};color:inherit;caption-side:top"><b>{escape(_title(rows, total))}</b></caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f'<div style="color:#808080">{escape(_more(rows))} {legend}</div>'
+    )
+
+
+def _html_row(row: Row, total: float) -> str:
+    left = "text-align:left;white-space:nowrap;padding-right:1em"
+    weight = "bold" if row["error"] else "normal"
+    return (
+        f'<tr><th scope="row" style="{left};font-weight:normal;padding-left:{0.5 + 1.2 * row["depth"]:g}em">'
+        f"{escape(_call(row))}</th>"
+        f'<td style="{left}">{_duration(row["start"])}</td><td style="{left}">{_duration(row["seconds"])}</td>'
+        f'<td style="width:60%;min-width:12em;padding-right:1em">{_html_bar(row, total)}</td>'
+        f'<td style="{left};font-weight:{weight}">{escape(_notes(row))}</td></tr>'
+    )
+
+
+def _end(row: Row) -> str:
+    return _GIVEN_UP if row["error"] == CANCELLED else _FAILED
+
+
+def _html_bar(row: Row, total: float) -> str:
+    share = 100 / total if total > 0 else 0.0
+    at = row["start"]
+    parts = [f'<div style="width:{at * share:.2f}%"></div>']
+    for kind, end in _parts(row):
+        color = _end(row) if kind == 1 and row["error"] else _LEGEND[kind][1]
+        parts.append(f'<div style="width:{max(end - at, 0) * share:.2f}%;background:{color}"></div>')
+        at = max(at, end)
+    parts[-1] = parts[-1].replace('style="', 'style="min-width:2px;')  # so that each call is seen
+    return f'<div aria-hidden="true" style="display:flex;height:0.8em">{"".join(parts)}</div>'

@@ -1,1 +1,0 @@
-"""Cells as statements: what each one defines, reads and changes. Pure."""

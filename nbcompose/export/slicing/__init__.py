@@ -1,1 +1,0 @@
-"""The statements that the chosen services need, in order, and why some cannot be had. Pure."""

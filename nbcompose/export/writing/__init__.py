@@ -1,1 +1,0 @@
-"""A slice as a script, with its requirements, the values that it loads, and what a container needs."""

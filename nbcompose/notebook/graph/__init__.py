@@ -1,1 +1,0 @@
-"""`%graph`: the services of the notebook as a live picture, from which their apis can be called."""

@@ -1,0 +1,95 @@
+"""Cutting a real pipe into lines, and keeping the last of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+
+import pytest
+import uvloop
+
+from nbcompose._control.logs import LINE_LIMIT, Log, read_lines
+from tests.patience import PATIENCE
+
+
+async def lines_of(*pieces: bytes) -> list[str]:
+    readable, writable = os.pipe()
+    found: list[str] = []
+    _, ended = await read_lines(readable, found.append)
+    for piece in pieces:
+        await asyncio.to_thread(os.write, writable, piece)  # it may fill the pipe
+    os.close(writable)
+    await ended
+    return found
+
+
+@pytest.mark.parametrize(
+    ("pieces", "lines"),
+    [
+        ([b"one\ntwo\n"], ["one", "two"]),
+        ([b"on", b"e\n\nthree"], ["one", "", "three"]),
+        ([b"caf\xc3", b"\xa9\n"], ["café"]),
+        ([b"\xff\n"], ["\ufffd"]),
+        ([b"windows\r\n"], ["windows"]),
+        ([b"\r  0%|  |\r 50%|# |\r100%|##|\n"], ["100%|##|"]),
+        ([], []),
+    ],
+)
+async def test_lines(pieces: list[bytes], lines: list[str]) -> None:
+    assert await lines_of(*pieces) == lines
+
+
+async def test_a_line_without_end_is_cut() -> None:
+    found = await lines_of(*[b"x" * 32768] * 5, b"\nafter\n")
+
+    assert "".join(found[:-1]) == "x" * 32768 * 5
+    assert max(map(len, found)) == LINE_LIMIT
+    assert found[-1] == "after"
+
+
+def test_the_end_of_a_pipe_closes_no_file_that_another_thread_has_opened() -> None:
+    done, lost = threading.Event(), []
+
+    def open_and_close() -> None:
+        while not done.is_set() and not lost:
+            fd = os.open(os.devnull, os.O_RDONLY)
+            try:
+                os.fstat(fd)
+                os.close(fd)
+            except OSError as error:
+                lost.append(error)
+
+    async def read_many() -> None:
+        async with asyncio.timeout(PATIENCE):
+            for _ in range(1000):
+                await lines_of(b"one\n")
+
+    others = [threading.Thread(target=open_and_close) for _ in range(2)]
+    for thread in others:
+        thread.start()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(read_many())
+    finally:
+        done.set()
+        for thread in others:
+            thread.join()
+    assert lost == []
+
+
+def test_a_log_keeps_the_last_lines() -> None:
+    log = Log(lines=3)
+    for i in range(5):
+        log.append(i % 2, f"line {i}")
+
+    assert log.last(100) == [(0, "line 2"), (1, "line 3"), (0, "line 4")]
+    assert log.last(1) == [(0, "line 4")]
+
+
+def test_a_log_of_long_lines_is_bounded_in_characters() -> None:
+    log = Log(lines=1000, characters=100)
+    for i in range(50):
+        log.append(0, str(i) * 20)
+
+    assert [line[:2] for _, line in log.last(1000)] == ["48", "49"]

@@ -1,0 +1,214 @@
+"""Services together: readiness, missing dependencies, order, routes, and who is told of changes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from chain_services import Asks, Front, Leaf, Mid
+from faulty_services import Faulty, InitNeverEnds, InitRaises
+
+import nbcompose
+from nbcompose._code.packing import deployment_of
+from nbcompose._control.registry import Registry
+from nbcompose._control.status import Status
+from nbcompose._rpc.connection import Traffic
+from nbcompose.errors import PortInUse, ServiceUnavailable, UnknownService
+from tests.conftest import Running, alive
+from tests.patience import PATIENCE, wait_until
+
+pytestmark = pytest.mark.system
+
+
+def test_a_service_waits_for_one_that_does_not_exist_yet(running: Running) -> None:
+    running.deploy(Front)
+    status = running.registry.wait("Front")
+    assert (status.state, status.reason) == ("waiting", "waiting for Mid, Leaf")
+    ready = f"{running.registry.url('Front')}/readyz"
+    response = httpx.get(ready)
+    assert response.status_code == 503
+    assert [r.partition(":")[0] for r in response.json()["reasons"]] == ["Mid", "Leaf"]
+
+    running.deploy(Mid)
+    running.deploy(Leaf)
+    running.until("Front", lambda s: s.state == "ready")
+    assert running.registry.proxy("Front").ask(1) == {"twice": 2, "plus": 2}
+    assert httpx.get(ready).status_code == 200
+
+
+def test_an_init_that_calls_what_does_not_exist_yet_does_not_hold_up_the_notebook(running: Running) -> None:
+    running.deploy(Asks)
+    status = running.registry.wait("Asks")
+    assert (status.state, status.reason) == ("waiting", "waiting for Leaf")
+
+    running.up(Leaf)
+    running.until("Asks", lambda s: s.state == "ready")
+    assert running.registry.proxy("Asks").value() == 3
+
+
+def test_a_crash_below_is_no_crash_above(running: Running) -> None:
+    running.up(Front, Mid, Leaf)
+    front = running.registry.status("Front").replicas[0].pid
+    running.registry.remove("Leaf")
+
+    status = running.registry.status("Front")
+    assert (status.state, status.reason) == ("waiting", "waiting for Mid, Leaf")
+    with pytest.raises(ServiceUnavailable, match="Leaf does not run: it was stopped"):
+        running.registry.proxy("Mid").twice(1)
+    running.up(Leaf)
+    assert running.until("Front", lambda s: s.state == "ready").replicas[0].pid == front
+
+
+def test_services_are_listed_below_first(running: Running) -> None:
+    running.up(Front, Mid, Leaf)
+    assert [s.name for s in running.registry.statuses()] == ["Leaf", "Mid", "Front"]
+
+
+def test_an_unknown_name_lists_the_known_ones(running: Running) -> None:
+    running.up(Leaf)
+    for ask in (running.registry.status, running.registry.remove, running.registry.restart, running.registry.logs):
+        with pytest.raises(UnknownService, match="no service is called 'Writer'; there are: Leaf"):
+            ask("Writer")
+
+
+def test_a_port_in_use_names_the_process_and_changes_nothing(running: Running) -> None:
+    running.up(Leaf)
+    port = int(running.registry.url("Leaf").rpartition(":")[2])
+    with pytest.raises(PortInUse, match=rf"Mid: port {port} is in use by \S+ \(pid \d+\)"):
+        running.deploy(nbcompose.service(http={"port": port})(Mid.inner))
+    assert running.registry.names() == ["Leaf"]
+
+
+def test_a_device_that_is_not_there_lists_those_that_are(running: Running) -> None:
+    running.deploy(nbcompose.service(device="cuda:63")(Leaf.inner))
+    status = running.registry.wait("Leaf")
+    assert status.state == "failed"
+    assert "there is no device 'cuda:63' here. There is: cpu" in status.error
+
+
+def test_memory_that_is_not_there_is_a_note_or_with_strict_an_error(running: Running) -> None:
+    running.up(nbcompose.service(resources={"memory": "900TiB"})(Leaf.inner))
+    assert any("asks for 900.0 TiB" in n for n in running.registry.status("Leaf").notes)
+
+    deployment = deployment_of(nbcompose.service(name="Strict", resources={"memory": "900TiB"})(Leaf.inner))
+    running.registry.deploy(replace(deployment, spec=replace(deployment.spec, strict=True)))
+    status = running.registry.wait("Strict")
+    assert status.state == "failed"
+    assert "asks for 900.0 TiB" in status.error
+
+
+def test_memory_in_use_is_watched(running: Running) -> None:
+    running.up(nbcompose.service(resources={"memory": "1MiB"})(Leaf.inner))
+    status = running.until("Leaf", lambda s: s.memory is not None)
+    assert status.memory is not None
+    assert status.memory > 2**20
+    assert any("more than the 1.0 MiB it asks for" in n for n in status.notes)
+
+
+def test_the_calls_between_services_are_counted(running: Running) -> None:
+    front = running.up(Front, Mid, Leaf)
+    for _ in range(3):
+        front.ask(1)
+    leaf = running.until("Front", lambda s: s.traffic.get("Leaf", Traffic()).calls == 3).traffic["Leaf"]
+    assert leaf.sent > 0
+    assert leaf.received > 0
+    assert leaf.in_flight == 0
+    assert running.until("Mid", lambda s: s.traffic.get("Leaf", Traffic()).calls == 6)
+
+
+def test_what_replicas_print_is_in_the_log(running: Running) -> None:
+    faulty = running.up(Faulty)
+    faulty.prints(["one", "two"])
+    faulty.prints([f"\r{n}%" for n in range(0, 101, 10)], end="")
+    faulty.prints(["", "three"])
+    faulty.prints(["the end"])
+    wait_until(lambda: "the end" in running.registry.logs("Faulty"), "the last line is in the log")
+    assert running.registry.logs("Faulty") == ["one", "two", "100%", "three", "the end"]
+
+
+def test_huge_output_is_bounded(running: Running) -> None:
+    faulty = running.up(Faulty)
+    faulty.prints(["x" * 1_000_000] * 20)
+    faulty.prints(["the end"])
+    wait_until(lambda: running.registry.logs("Faulty", 1) == ["the end"], "the last line is in the log")
+    assert sum(map(len, running.registry.logs("Faulty", 10**6))) <= 4 * 2**20
+
+
+def test_the_logs_of_several_replicas_say_whose_they_are(running: Running) -> None:
+    running.deploy(nbcompose.service(replicas=2)(InitRaises.inner))
+    running.registry.wait("InitRaises")
+    assert {"[0] still fine", "[1] still fine"} & set(running.registry.logs("InitRaises"))
+
+
+def test_a_subscriber_that_fails_hurts_nobody(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(status: Status) -> None:
+        raise RuntimeError("a subscriber's mistake")
+
+    unsubscribe = running.registry.subscribe(fails)
+    try:
+        assert running.up(Leaf).add(1) == 2
+    finally:
+        unsubscribe()
+    assert "failed on a change of Leaf" in caplog.text
+
+
+@pytest.mark.usefixtures("interrupts")
+def test_an_interrupt_ends_the_waiting_and_nothing_else(running: Running) -> None:
+    running.deploy(InitNeverEnds)
+    running.until("InitNeverEnds", lambda s: any(r.phase == "load" for r in s.replicas))
+    main = threading.main_thread().ident
+    assert main is not None
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()  # most likely while it waits
+        running.registry.wait("InitNeverEnds")
+
+    assert running.registry.status("InitNeverEnds").state == "starting"
+
+
+def _in_a_fork(registry: Registry, pid: int, answers: Any) -> None:
+    registry.stop()
+    answers.put(alive(pid))
+
+
+def test_a_forked_child_of_the_kernel_stops_nothing(running: Running) -> None:
+    leaf = running.up(Leaf)
+    pid = running.registry.status("Leaf").replicas[0].pid
+    assert pid is not None
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    child = context.Process(target=_in_a_fork, args=(running.registry, pid, answers))
+    child.start()
+    assert answers.get()
+    child.join(PATIENCE)
+    assert leaf.add(1) == 2
+
+
+def test_a_registry_that_is_stopped_leaves_nothing_and_may_be_stopped_twice() -> None:
+    us = psutil.Process()
+    others = us.children(recursive=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NBCOMPOSE_PRELOAD", "json")
+        for attempt in range(3):
+            if attempt == 1:
+                before = us.num_fds()
+            registry = Registry()
+            registry.start()
+            for service in (Front, Mid, Leaf):
+                registry.deploy(deployment_of(service))
+            assert registry.wait("Front").state == "ready"
+            front = registry.proxy("Front")
+            assert front.ask(1) == {"twice": 2, "plus": 2}
+            children = us.children(recursive=True)
+            registry.stop()
+            registry.stop()
+            assert registry.names() == []
+            with pytest.raises(ServiceUnavailable):
+                front.ask(1)
+    assert us.num_fds() <= before
+    assert not [c for c in children if c not in others and alive(c.pid)]

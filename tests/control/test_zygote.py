@@ -1,0 +1,198 @@
+"""The zygote on its own: it forks what it is asked for, tells how that ends, and minds nobody else's signals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import psutil
+import pytest
+
+from nbcompose._control.engines.base import NOT_WARM
+from nbcompose._control.engines.local import LocalEngine, LocalProcess
+from nbcompose._rpc.load_table import LoadBoard
+from nbcompose._rpc.server_calls import IncomingCall
+from tests.conftest import PATIENCE, SERVICES, wait_for_end
+
+pytestmark = pytest.mark.system
+
+
+class Nobody:
+    """Takes what a replica says and does nothing."""
+
+    def on_call(self, call: IncomingCall) -> None:
+        raise AssertionError("a replica calls nobody on this channel")
+
+    def on_note(self, topic: str, value: Any) -> None:
+        pass
+
+
+@pytest.fixture
+async def engine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalEngine]:
+    monkeypatch.setenv("NBCOMPOSE_PRELOAD", "json")
+    board = LoadBoard.create()
+    engine = LocalEngine(board)
+    await engine.start()
+    yield engine
+    await engine.stop()
+    board.close()
+
+
+async def spawn(engine: LocalEngine, lines: list[str] | None = None, *, heavy: bool = True) -> LocalProcess:
+    """A replica that waits to be told what it is, and ends when its control channel is closed."""
+    taken = lines if lines is not None else []
+    process = await engine.spawn(
+        "a replica", dict(os.environ), None, Nobody(), lambda _: None, taken.append, heavy=heavy
+    )
+    await until(lambda: process.connection.greeted)
+    return process
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """For what another process does and does not tell."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def end(process: LocalProcess) -> int | None:
+    return await asyncio.wait_for(process.wait(), PATIENCE)
+
+
+async def test_a_fork_is_a_process_of_its_own(engine: LocalEngine) -> None:
+    process = await spawn(engine)
+    there = psutil.Process(process.pid)
+
+    assert process.cold == ""
+    assert there.ppid() == engine.zygote_pid
+    assert os.getsid(process.pid) == process.pid
+    process.kill()
+    assert await end(process) == -signal.SIGKILL
+
+
+async def test_replicas_have_no_files_of_the_zygote_or_of_one_another(engine: LocalEngine) -> None:
+    processes = [await spawn(engine) for _ in range(3)]
+    counts = [psutil.Process(p.pid).num_fds() for p in processes]
+    zygote = psutil.Process(engine.zygote_pid)
+    await end_all(processes)
+    before = zygote.num_fds()
+    await end_all(await asyncio.gather(*(spawn(engine) for _ in range(10))))
+
+    assert len(set(counts)) == 1
+    assert zygote.num_fds() == before
+
+
+async def end_all(processes: list[LocalProcess]) -> None:
+    for process in processes:
+        process.kill()
+    for process in processes:
+        assert await end(process) == -signal.SIGKILL
+
+
+async def test_many_at_once_each_get_their_own(engine: LocalEngine) -> None:
+    processes = await asyncio.gather(*(spawn(engine) for _ in range(20)))
+    assert len({p.pid for p in processes}) == 20
+    await end_all(processes)
+
+
+async def test_one_who_gives_up_does_not_get_the_next_ones_replica(engine: LocalEngine) -> None:
+    first = await spawn(engine)  # the zygote is warm
+    tasks = [asyncio.create_task(spawn(engine)) for _ in range(12)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    processes = [p for p in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(p, LocalProcess)]
+
+    assert len(processes) >= 6
+    for process in processes:  # each is killed by the right pid, and its end told to the right one
+        process.kill()
+        assert await end(process) == -signal.SIGKILL
+    assert psutil.pid_exists(first.pid)
+    zygote = psutil.Process(engine.zygote_pid)
+    for child in zygote.children():
+        if child.pid != first.pid:
+            await asyncio.to_thread(wait_for_end, child.pid)
+    await end_all([first])
+
+
+async def test_a_replica_whose_supervisor_hangs_up_ends(engine: LocalEngine) -> None:
+    process = await spawn(engine)
+    process.connection.close()
+    assert await end(process) in (0, -signal.SIGKILL)
+
+
+async def test_interrupts_of_the_kernel_are_not_the_zygotes(engine: LocalEngine) -> None:
+    assert engine.zygote_pid is not None
+    assert os.getsid(engine.zygote_pid) == engine.zygote_pid  # ■ signals the kernel's process group
+    os.kill(engine.zygote_pid, signal.SIGINT)
+    await end_all([await spawn(engine)])
+
+
+async def test_a_zygote_that_dies_while_it_is_asked_is_replaced(engine: LocalEngine) -> None:
+    await end_all([await spawn(engine)])
+    zygote = engine.zygote_pid
+    assert zygote is not None
+    os.kill(zygote, signal.SIGSTOP)
+    asking = [asyncio.create_task(spawn(engine)) for _ in range(3)]
+    for _ in range(20):
+        await asyncio.sleep(0)  # they ask, and wait
+    os.kill(zygote, signal.SIGKILL)
+
+    processes = await asyncio.gather(*asking)
+    assert {p.cold for p in processes} == {"the zygote failed: it ended unexpectedly (status -9)"}
+    await end_all(processes)
+    warm = await spawn(engine)
+    assert warm.cold == ""
+    assert engine.zygote_pid != zygote
+    await end_all([warm])
+
+
+async def test_a_library_that_is_broken_or_missing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBCOMPOSE_PRELOAD", "no_such_library,breaks_on_import,json")
+    monkeypatch.setenv("PYTHONPATH", str(SERVICES))
+    board = LoadBoard.create()
+    engine = LocalEngine(board)
+    await engine.start()
+    process = await spawn(engine)
+    assert process.cold == ""
+    await end_all([process])
+    await engine.stop()
+    board.close()
+
+
+async def test_what_is_being_imported_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBCOMPOSE_PRELOAD", "slow_to_import")
+    monkeypatch.setenv("PYTHONPATH", str(SERVICES))
+    board = LoadBoard.create()
+    engine = LocalEngine(board)
+    await engine.start()
+    assert engine.warming() == "starting"
+    waiting = asyncio.create_task(spawn(engine))
+    await until(lambda: engine.warming() == "importing slow_to_import")
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await engine.stop()
+    board.close()
+
+
+async def test_what_uses_no_heavy_library_does_not_wait_for_them(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await end_all([await spawn(engine)])
+    light = await spawn(engine, heavy=False)
+    assert light.cold == ""  # the zygote is warm, and quicker
+    monkeypatch.setenv("NBCOMPOSE_PRELOAD", "slow_to_import")
+    monkeypatch.setenv("PYTHONPATH", str(SERVICES))
+    board = LoadBoard.create()
+    warming = LocalEngine(board)
+    await warming.start()
+    first = await spawn(warming, heavy=False)
+    assert first.cold == NOT_WARM
+    await end_all([light, first])
+    await warming.stop()
+    board.close()

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from nbcompose._control.status import ReplicaStatus, Status
+from nbcompose._hub import ModelProgress
+from nbcompose._notebook.calls import curl_call, python_call
+from nbcompose._notebook.display import Section, ServicesTable, bundle, headline, progress
+from nbcompose._service.decorators import api
+from nbcompose._service.introspect import declare
+
+
+class Answer:
+    @api
+    def ask(self, question: str, top_k: int = 3) -> dict[str, Any]:
+        return {}
+
+    @api(name="tell", route="/v1/tell")
+    def _tell(self, count: int, *, loud: bool, texts: list[str], image: object) -> Iterator[str]:
+        yield ""
+
+    @api
+    def nothing(self) -> None: ...
+
+
+SPEC = declare(Answer, {})
+UP = ReplicaStatus(0, 4711, "up", "ready", None, "cpu", "", 0, 0, 80 * 2**20)
+READY = Status(
+    name="Answer",
+    state="ready",
+    reason="",
+    version=1,
+    replicas=(UP,),
+    wanted=1,
+    apis=tuple(a.signature for a in SPEC.apis),
+    dependencies=("Embedder",),
+    url="http://127.0.0.1:41233",
+    calls=12,
+    p50=0.0123,
+)
+
+
+def starting(phase: str, **values: Any) -> ReplicaStatus:
+    return replace(UP, state="starting", phase=phase, **values)
+
+
+def plain(section: Section) -> str:
+    return bundle([section])["text/plain"]
+
+
+class Text(HTMLParser):
+    """What of a page a reader sees; fails on tags that are not closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.found.append(data)
+
+    def __str__(self) -> str:
+        return "".join(self.found)
+
+
+def test_the_card_of_a_ready_service() -> None:
+    assert plain(Section("Answer", SPEC, READY)) == (
+        "Answer is ready\n"
+        "  on cpu, 1 replica\n"
+        "  ask(question: str, top_k: int = 3) -> dict[str, Any]\n"
+        "  tell(count: int, *, loud: bool, texts: list[str], image: object) -> Iterator[str]\n"
+        "  nothing() -> None\n"
+        '  try: Answer.ask("...")\n'
+        '  or:  !curl -s {Answer.url}/ask -H "Authorization: Bearer {Answer.token}"'
+        ' -H "Content-Type: application/json" -d \'{{"question": "..."}}\''
+    )
+
+
+def test_html_says_the_same() -> None:
+    section = Section("Answer", SPEC, replace(READY, notes=("<b>bold</b> & more",)), remark="replaced: <x> changed")
+    html = bundle([section])["text/html"]
+    text = str(Text(html))
+    for line in plain(section).splitlines():
+        said = re.sub(r"^  (note: |try: |or:  )?", "", line).strip()
+        assert said in text or said == "Answer is ready"
+    assert "Answer is ready" in text
+    assert "<x>" not in html
+    assert "<b>bold</b>" not in html
+
+
+def test_nothing_that_differs_between_runs_is_kept() -> None:
+    statuses = [
+        READY,
+        replace(READY, state="waiting", reason="waiting for Embedder"),
+        replace(READY, state="starting", replicas=(starting("load"),)),
+        replace(READY, notes=("asks for 18.0 GiB, 5.1 GiB is free",)),
+    ]
+    for status in statuses:
+        shown = bundle([Section("Answer", SPEC, status)])
+        for text in (shown["text/plain"], str(Text(shown["text/html"]))):
+            for secret in ("41233", "4711", "12", " s)", "80", "5.1"):
+                assert secret not in text
+
+
+def test_notes_are_shown() -> None:
+    cold = replace(UP, cold="the environment differs: HF_HOME")
+    notes = ("no GPU here: runs on the CPU", "asks for 18.0 GiB, 5.1 GiB is free")
+    text = plain(Section("Answer", SPEC, replace(READY, replicas=(cold,), notes=notes)))
+    assert "  note: no GPU here: runs on the CPU\n" in text
+    assert "  note: asks for 18.0 GiB of memory, more than is free\n" in text
+    assert "  note: started without preloaded libraries: the environment differs: HF_HOME\n" in text
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        (Section("A", SPEC, None, busy=True, elapsed=0.0), "is starting: starting a process"),
+        (Section("A", SPEC, None, busy=True, elapsed=2.9), "is starting: starting a process (2 s)"),
+        (Section("A", SPEC, None, busy=True), "is starting"),
+        (Section("A", SPEC, replace(READY, state="starting")), "is starting"),
+        (Section("A", SPEC, replace(READY, state="waiting", reason="waiting for B, C")), "is waiting for B, C"),
+        (Section("A", SPEC, replace(READY, state="failed")), "failed"),
+        (Section("A", SPEC, replace(READY, state="stopped")), "is stopped"),
+        (Section("A", SPEC, READY, trouble="was stopped"), "was stopped"),
+        # The version before serves while the new one is on its way.
+        (Section("A", SPEC, READY, busy=True, elapsed=0.0), "is starting: starting a process"),
+    ],
+)
+def test_headlines(section: Section, expected: str) -> None:
+    assert headline(section) == expected
+    assert expected in str(Text(bundle([section])["text/html"]))
+
+
+@pytest.mark.parametrize(
+    ("replicas", "expected"),
+    [
+        ((), "starting a process"),
+        ((starting("spawn"),), "starting a process"),
+        ((starting("importing torch"),), "importing torch"),
+        ((starting("import"),), "importing what it uses"),
+        ((starting("load"), starting("import")), "importing what it uses (2 replicas)"),
+        ((UP, starting("load")), "loading (__init__)"),
+        ((starting("download"),), "getting its models"),
+        (
+            (starting("download", progress=ModelProgress("org/name", 1, 4, 12 * 2**20, 80 * 2**20)),),
+            "downloading org/name: 12.0 MiB of 80.0 MiB, 1 of 4 files",
+        ),
+    ],
+)
+def test_progress_is_that_of_the_slowest_replica(replicas: tuple[ReplicaStatus, ...], expected: str) -> None:
+    assert progress(replace(READY, state="starting", replicas=replicas)) == expected
+
+
+def test_a_download_has_a_bar() -> None:
+    part = starting("download", progress=ModelProgress("org/name", 1, 4, 20, 80))
+    section = Section("A", SPEC, replace(READY, state="starting", replicas=(part,)), busy=True, elapsed=1.0)
+    assert '<progress style="width:100%" value="20" max="80">' in bundle([section])["text/html"]
+    assert "<progress" not in bundle([replace(section, elapsed=None)])["text/html"]
+
+
+def test_several_services_share_a_display() -> None:
+    shown = bundle([Section("A", SPEC, READY), Section("B", SPEC, replace(READY, state="starting"))])
+    assert [part.splitlines()[0] for part in shown["text/plain"].split("\n\n")] == [
+        "Answer is ready",
+        "Answer is starting",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("api_name", "python", "curl"),
+    [
+        ("ask", 'A.ask("...")', '\'{{"question": "..."}}\''),
+        (
+            "tell",
+            'for item in A.tell(1, loud=True, texts=["..."], image=...): print(item)',
+            '\'{{"count": 1, "loud": true, "texts": ["..."], "image": "..."}}\'',
+        ),
+        ("nothing", "A.nothing()", "'{{}}'"),
+    ],
+)
+def test_examples_of_calls(api_name: str, python: str, curl: str) -> None:
+    api_spec = SPEC.api(api_name)
+    assert api_spec is not None
+    assert python_call("A", api_spec) == python
+    assert curl_call("A", api_spec).endswith(curl)
+    assert f"{{A.url}}{api_spec.route} " in curl_call("A", api_spec)
+    compile(python, "example", "exec")
+
+
+def test_an_answer_that_is_a_file_is_kept_as_one() -> None:
+    for returns, keeps in (("Path | None", True), ("Image.Image", True), ("bytes", True), ("dict[str, bytes]", False)):
+        ask = replace(SPEC.apis[0], returns=returns)
+        assert (" -o answer " in curl_call("A", ask)) is keeps
+
+
+def test_the_table() -> None:
+    waiting = replace(
+        READY, name="Chat", state="waiting", reason="waiting for Answer", wanted=2, dependencies=("Answer",)
+    )
+    assert repr(ServicesTable([READY, waiting])) == (
+        "name    state               device  replicas  depends on\n"
+        "Answer  ready               cpu     1         Embedder\n"
+        "Chat    waiting for Answer  cpu     1 of 2    Answer"
+    )
+    replacing = replace(READY, replacing="new version starting")
+    assert "ready, new version starting" in repr(ServicesTable([replacing]))
+    html = str(Text(ServicesTable([READY, waiting])._repr_html_()))
+    assert "waiting for Answer" in html
+    assert "80.0" not in html
+
+
+def test_the_live_table_has_numbers() -> None:
+    text = repr(ServicesTable([READY], live=True))
+    assert text.splitlines()[0].split("  ")[-1].strip() == "restarts"
+    for number in ("12", "12.3 ms", "80.0 MiB"):
+        assert number in text
+
+
+def test_the_table_of_nothing_says_how_to_begin() -> None:
+    table = ServicesTable([])
+    assert repr(table) == "No service runs. A %%service cell starts one."
+    assert str(Text(table._repr_html_())) == repr(table)
