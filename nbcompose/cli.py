@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbcompose import __version__
-from nbcompose._control import Listing, Runtime, Status, Watched, ask, find_entries, listings, serve, told
+from nbcompose._control import Listing, RunningProcess, Status, Watched, ask, find_entries, listings, serve, told
 from nbcompose._export import command
 from nbcompose._host import human
 from nbcompose.errors import NbcomposeError
@@ -187,12 +187,12 @@ def _rows(listing: Listing) -> list[tuple[str, ...]]:
     return [_row(runtime, status) for status in listing.statuses]
 
 
-def _row(runtime: Runtime, status: Status) -> tuple[str, ...]:
+def _row(runtime: RunningProcess, status: Status) -> tuple[str, ...]:
     return (
         str(runtime.pid),
         runtime.title,
         status.name,
-        f"{status.state}, serving the previous version" if status.behind else status.state,
+        f"{status.state}, serving the previous version" if status.out_of_date_reason else status.state,
         f"{status.up}/{status.wanted}",
         status.device,
         str(status.calls),
@@ -221,7 +221,7 @@ def _stop(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _find(service: str, pid: int | None) -> Runtime:
+async def _find(service: str, pid: int | None) -> RunningProcess:
     """The process that has this service. Raises `NbcomposeError` where none has, or several have."""
     asked = [listing for listing in await listings() if pid is None or listing.runtime.pid == pid]
     everything = [(listing.runtime, status) for listing in asked for status in listing.statuses or ()]

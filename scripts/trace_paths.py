@@ -75,15 +75,15 @@ def trace_calls(trace: Trace) -> Iterator[Passage]:
     """A call between services, from an async api and over HTTP."""
     from nbcompose import api
     from nbcompose._replica.http.access import Access
-    from nbcompose._replica.http.backend import Outside
+    from nbcompose._replica.http.backend import HttpBackend
     from nbcompose._replica.http.server import HttpServer
     from nbcompose._replica.instance import Runtime
     from nbcompose._replica.main import Callers
     from nbcompose._rpc.blocking import Portal
-    from nbcompose._rpc.client import Client, ReplicaRoute, Route
-    from nbcompose._rpc.load_table import LoadBoard
+    from nbcompose._rpc.client import Client, ReplicaRoute, ServiceRoute
+    from nbcompose._rpc.load_table import LoadTable
     from nbcompose._rpc.proxy import DeclaredProxy
-    from nbcompose._rpc.transport import WireCaller
+    from nbcompose._rpc.transport import SocketTransport
     from nbcompose._service.introspect import declare
     from nbcompose._tracing.spans import CallContext, current_call
 
@@ -93,14 +93,14 @@ def trace_calls(trace: Trace) -> Iterator[Passage]:
             return a + b
 
     async def run() -> list[Passage]:
-        spec, board = declare(Leaf, {}), LoadBoard.create()
+        spec, board = declare(Leaf, {}), LoadTable.create()
         runtime = Runtime(spec, 0, 0, board)
         await runtime.start()
         where = await Callers(runtime).listen()
         client = Client(board)
-        client.update(Route(spec.name, spec.apis, 60.0, (ReplicaRoute(0, where, 0),), ready=True))
+        client.update(ServiceRoute(spec.name, spec.apis, 60.0, (ReplicaRoute(0, where, 0),), ready=True))
         leaf = DeclaredProxy(
-            WireCaller(spec.name, client, Portal(asyncio.get_running_loop(), threading.get_ident())), ""
+            SocketTransport(spec.name, client, Portal(asyncio.get_running_loop(), threading.get_ident())), ""
         )
         context = CallContext()
         context.on_loop = True
@@ -112,7 +112,7 @@ def trace_calls(trace: Trace) -> Iterator[Passage]:
         found.append(trace.passage("an async call between services, both ends"))
 
         sock = socket.create_server(("127.0.0.1", 0))
-        server = HttpServer(Outside(runtime, client), Access.of(spec.http, None, ()))
+        server = HttpServer(HttpBackend(runtime, client), Access.of(spec.http, None, ()))
         server.listen(sock)
         reader, writer = await asyncio.open_connection(*sock.getsockname())
         for _ in range(2):

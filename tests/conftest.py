@@ -95,7 +95,7 @@ class Running:
         """A first version, or one that replaces the one before; with `compare`, what the change calls for."""
         # Heavy: by the zygote, however little it has to import in tests.
         deployment = replace(deployment_of(service, **options), heavy=True)
-        self.registry.deploy(deployment if compare else replace(deployment, meaning=None))
+        self.registry.deploy(deployment if compare else replace(deployment, fingerprint=None))
 
     def up(self, *services: Any, **options: Any) -> Any:
         """Start services, see that they become ready, and return what calls the first of them."""

@@ -3,14 +3,14 @@ from .captured import functions_in as functions_in
 from .captured import functions_of as functions_of
 from .dependency_calls import calls_of as calls_of
 from .diff import DependencyCall as DependencyCall
-from .diff import Meaning as Meaning
+from .diff import Fingerprint as Fingerprint
 from .diff import Plan as Plan
 from .diff import compare as compare
 from .diff import differing as differing
-from .diff import misfits as misfits
+from .diff import incompatible_calls as incompatible_calls
 from .digests import Budget as Budget
 from .digests import Digester as Digester
-from .fingerprint import meaning_of as meaning_of
+from .fingerprint import fingerprint_of as fingerprint_of
 from .modules import UserModules as UserModules
 from .packing import Deployment as Deployment
 from .packing import comparable as comparable

@@ -129,7 +129,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class Fingerprint:
     """What a service's class means, part by part, under names that people know: "Answer.ask", "helper", "LIMIT".
 
     `roots`: the parts that make an instance what it is (`__init__`, start-up hooks). `rigid`: why its instances cannot
@@ -187,7 +187,7 @@ class Plan:
         return ", ".join(shown)
 
 
-def compare(old: tuple[ServiceSpec, Meaning], new: tuple[ServiceSpec, Meaning]) -> Plan:
+def compare(old: tuple[ServiceSpec, Fingerprint], new: tuple[ServiceSpec, Fingerprint]) -> Plan:
     """How to get from one version of a service to another. `old` is the one that serves."""
     (before, was), (after, now) = old, new
     changed = differing(was, now)
@@ -208,13 +208,13 @@ def compare(old: tuple[ServiceSpec, Meaning], new: tuple[ServiceSpec, Meaning]) 
     return Plan("swap", said, differs, _users(differs | now.stores, now.parts))
 
 
-def differing(old: Meaning, new: Meaning) -> frozenset[str]:
+def differing(old: Fingerprint, new: Fingerprint) -> frozenset[str]:
     """The names of the parts that are not the same in both."""
     names = old.parts.keys() | new.parts.keys()
     return frozenset(n for n in names if _digest(old, n) != _digest(new, n))
 
 
-def misfits(call: DependencyCall, spec: ServiceSpec) -> str:
+def incompatible_calls(call: DependencyCall, spec: ServiceSpec) -> str:
     """Why a dependent's call does not fit this version of the service, in words; "" where it does."""
     api = spec.api(call.api)
     if api is None:
@@ -259,8 +259,8 @@ def _misused(call: DependencyCall, service: str, api: ApiSpec) -> str:
     return f"{label} waits, and would stop the event loop: write `{written}`"
 
 
-def _digest(meaning: Meaning, name: str) -> str | None:
-    part = meaning.parts.get(name)
+def _digest(fingerprint: Fingerprint, name: str) -> str | None:
+    part = fingerprint.parts.get(name)
     return None if part is None else f"{part.kind} {part.digest}"
 
 
@@ -310,12 +310,12 @@ def _users(used: frozenset[str], parts: Mapping[str, Part]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _is_rooted(name: str, old: Meaning, new: Meaning, reached: Mapping[str, str]) -> bool:
+def _is_rooted(name: str, old: Fingerprint, new: Fingerprint, reached: Mapping[str, str]) -> bool:
     """Whether a part that changed has a say in what an instance is."""
     return name in reached or any(p.kind in ("attribute", "class") for p in _both(name, old, new))
 
 
-def _made_anew(old: Meaning, new: Meaning) -> set[str]:
+def _made_anew(old: Fingerprint, new: Fingerprint) -> set[str]:
     return {
         name
         for name, part in new.parts.items()
@@ -323,20 +323,20 @@ def _made_anew(old: Meaning, new: Meaning) -> set[str]:
     }
 
 
-def _both(name: str, old: Meaning, new: Meaning) -> Iterator[Part]:
-    return (meaning.parts[name] for meaning in (old, new) if name in meaning.parts)
+def _both(name: str, old: Fingerprint, new: Fingerprint) -> Iterator[Part]:
+    return (fingerprint.parts[name] for fingerprint in (old, new) if name in fingerprint.parts)
 
 
 # -- in words
 
 
-def _reason(name: str, old: Meaning, new: Meaning, reached: Mapping[str, str]) -> str:
+def _reason(name: str, old: Fingerprint, new: Fingerprint, reached: Mapping[str, str]) -> str:
     said = _said(name, old, new)
     root = reached.get(name, name)
     return said if root == name else f"{said}, which {root} uses"
 
 
-def _said(name: str, old: Meaning, new: Meaning) -> str:
+def _said(name: str, old: Fingerprint, new: Fingerprint) -> str:
     part: Iterable[Part] = _both(name, old, new)
     noun = _NOUNS[next(iter(part)).kind]
     if name not in old.parts:

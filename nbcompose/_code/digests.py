@@ -40,7 +40,7 @@ _BEHAVIOUR = 0x3FF  # flags of code; those above are of `from __future__`
 Ours = Callable[[Any], bool]
 
 
-class Versions(Protocol):
+class KnowsVersions(Protocol):
     """See captured.py."""
 
     def newest(self, thing: Any, /) -> Any: ...
@@ -103,7 +103,7 @@ class Digester:
         whole: Any = None,
         budget: Budget | None = None,
         exact: bool = False,
-        versions: Versions | None = None,
+        versions: KnowsVersions | None = None,
     ) -> None:
         self.ours = ours
         self.itself = itself
@@ -197,7 +197,7 @@ class _Pickler(notebook_classes.Pickler):
                 return str, (digest,)
         return _tensor(thing, exact=digester.exact) or super().reducer_override(thing)
 
-    def _newest(self, thing: Any, versions: Versions) -> Any:
+    def _newest(self, thing: Any, versions: KnowsVersions) -> Any:
         """What counts in the place of a class; but where a value is of one that says something else, that counts."""
         if versions.differs(type(thing)) and not is_record(type(thing)):
             self._kept.add(id(type(thing)))

@@ -21,8 +21,8 @@ from nbcompose._code.diff import (
     NEUTRAL,
     ROOTS,
     STATELESS,
+    Fingerprint,
     Kind,
-    Meaning,
     Part,
     labels_of,
     metadata_in,
@@ -41,7 +41,7 @@ from nbcompose._spec import ServiceSpec
 LIMIT = 16 * 2**20  # bytes; a larger value is compared by content only where the name stands for another object
 
 
-def meaning_of(spec: ServiceSpec, known: Meaning | None = None) -> Meaning:
+def fingerprint_of(spec: ServiceSpec, known: Fingerprint | None = None) -> Fingerprint:
     """The meaning of a service's class as it is now.
 
     `known`, an earlier one, spares the content of large values (`LIMIT`) that are still the same objects: a change in
@@ -50,7 +50,7 @@ def meaning_of(spec: ServiceSpec, known: Meaning | None = None) -> Meaning:
     walk = _Walk(spec.cls, known.large if known is not None else {})
     walk.service()
     roots = frozenset(walk.members_called((*ROOTS, *spec.on_startup)))
-    return Meaning(
+    return Fingerprint(
         parts=walk.parts,
         roots=roots,
         rigid=rigid(spec.cls, walk.bases) or walk.kept_apart(reached_from(roots, walk.parts)),

@@ -21,10 +21,10 @@ from typing import Any
 
 import cloudpickle
 
-from nbcompose._code.diff import Meaning, Part
+from nbcompose._code.diff import Fingerprint, Part
 from nbcompose._code.digests import digest_of
-from nbcompose._code.fingerprint import meaning_of
-from nbcompose._replica import Source, lines_of
+from nbcompose._code.fingerprint import fingerprint_of
+from nbcompose._replica import ModuleSource, lines_of
 from nbcompose._service import Service
 from nbcompose._spec import ServiceSpec
 
@@ -138,35 +138,35 @@ def _is_for_scripts(statement: ast.stmt) -> bool:
 class UserModules:
     """The user's modules at one moment, by name; they have to be those that `sys.modules` holds now."""
 
-    def __init__(self, sources: Mapping[str, Source]) -> None:
+    def __init__(self, sources: Mapping[str, ModuleSource]) -> None:
         self.sources = dict(sources)
         self.statements = cache(self._statements)
         self._uses = cache(self._uses_of)
 
-    def meaning(self, spec: ServiceSpec) -> Meaning:
-        """`meaning_of`, with what a module adds: its statements, and the other modules that it uses."""
+    def fingerprint(self, spec: ServiceSpec) -> Fingerprint:
+        """`fingerprint_of`, with what a module adds: its statements, and the other modules that it uses."""
         own = spec.cls.__module__
         with by_value(own):
-            meaning = meaning_of(spec)
+            fingerprint = fingerprint_of(spec)
         text = self.statements(own)
-        parts = {name: _by_text(name, part, text) for name, part in meaning.parts.items()}
+        parts = {name: _by_text(name, part, text) for name, part in fingerprint.parts.items()}
         # What a decorator has made of a function is sent by name: only replicas that import it anew have the new one.
         roots = {n for n, p in parts.items() if p.kind == "value" and text.is_made_by_decorators(n)}
         others = {m: Part("module", self._digest(m)) for m in self._below(spec.cls)}
         others[f"{own}'s own statements"] = Part("module", text.acts())
-        return replace(meaning, parts={**parts, **others}, roots=meaning.roots | roots | others.keys())
+        return replace(fingerprint, parts={**parts, **others}, roots=fingerprint.roots | roots | others.keys())
 
-    def shared(self, meaning: Meaning, imported: Meaning, cls: type[Any]) -> dict[str, Any]:
+    def shared(self, fingerprint: Fingerprint, imported: Fingerprint, cls: type[Any]) -> dict[str, Any]:
         """The classes and values of the service's module, by name, that are as they were when its replicas imported
         it (`imported`): new code can go on with theirs.
         """
         text, space = self.statements(cls.__module__), vars(sys.modules[cls.__module__])
         found = {}
-        for name, part in meaning.parts.items():
+        for name, part in fingerprint.parts.items():
             known = imported.parts.get(name)
             same = known is not None and known.digest == part.digest and text.digest(name) is not None
             if same and part.kind in ("type", "value") and name in space and space[name] not in cls.__mro__:
-                stores = meaning.stores | imported.stores
+                stores = fingerprint.stores | imported.stores
                 if not (text.names_below(name) & stores) and not isinstance(space[name], Service | ModuleType):
                     found[name] = space[name]
         return found

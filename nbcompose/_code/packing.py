@@ -23,8 +23,8 @@ from typing import Any
 
 import __main__
 from nbcompose._code.captured import Outdated, Versions, captured_values, is_ipythons, places, said
-from nbcompose._code.diff import Meaning
-from nbcompose._code.fingerprint import meaning_of
+from nbcompose._code.diff import Fingerprint
+from nbcompose._code.fingerprint import fingerprint_of
 from nbcompose._code.modules import UserModules, by_value
 from nbcompose._host import Placement, human, owner_environment
 from nbcompose._replica import ByImport, ByValue, Launch, MainGlobals, class_of, from_module, lines_of
@@ -39,10 +39,10 @@ from nbcompose.errors import CaptureError, InvalidArgument, LargeCaptureWarning
 class Deployment:
     """One version of a service.
 
-    `token`: what its HTTP server wants; None: no token. `folder` and `python_path`: those of the process that
-    deploys it. `exposed`: it answers over HTTP; a dependency under `nbcompose serve` does not. `heavy`: it uses the
-    libraries that the zygote imports, so it waits for them instead of starting cold. `meaning`: what its class means,
-    to be compared with another version's; None where versions are not compared. `swappable`: the class by value, where
+    `token`: what its HTTP server wants; None: no token. `folder` and `python_path`: those of the process that deploys
+    it. `exposed`: it answers over HTTP; a dependency under `nbcompose serve` does not. `heavy`: it uses the libraries
+    that the zygote imports, so it waits for them instead of starting cold. `fingerprint`: what its class means, to be
+    compared with another version's; None where versions are not compared. `swappable`: the class by value, where
     replicas import it.
     """
 
@@ -52,7 +52,7 @@ class Deployment:
     allowed_hosts: tuple[str, ...] = ()
     exposed: bool = True
     heavy: bool = True
-    meaning: Meaning | None = field(default=None, repr=False)
+    fingerprint: Fingerprint | None = field(default=None, repr=False)
     swappable: ByValue | None = field(default=None, repr=False)
     folder: str = field(default_factory=os.getcwd)
     python_path: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
@@ -196,17 +196,20 @@ def deployment_of(service: Service, *, token: str | None = None, allowed_hosts: 
     (`LargeCaptureWarning`) of variables over 64 MiB.
     """
     origin = origin_of(service)
-    meaning = None
+    fingerprint = None
     if isinstance(origin, ByValue):
         newest, cls = Versions(service.inner).newest, service.inner
         for api in service.spec.apis:  # here as in the replica: forms are made from them
             renew(getattr(cls, api.method), newest)
-        meaning = meaning_of(service.spec)
-    return Deployment(service.spec, origin, token, allowed_hosts, heavy=_is_heavy(origin), meaning=meaning)
+        fingerprint = fingerprint_of(service.spec)
+    return Deployment(service.spec, origin, token, allowed_hosts, heavy=_is_heavy(origin), fingerprint=fingerprint)
 
 
 def comparable(
-    deployment: Deployment, modules: UserModules, serving: Meaning | None = None, imported: Meaning | None = None
+    deployment: Deployment,
+    modules: UserModules,
+    serving: Fingerprint | None = None,
+    imported: Fingerprint | None = None,
 ) -> Deployment:
     """A deployment whose replicas import their class, made ready to be compared with other versions.
 
@@ -216,24 +219,24 @@ def comparable(
     origin, cls = deployment.origin, deployment.spec.cls
     if not isinstance(origin, ByImport) or cls.__module__ not in modules.sources:
         return deployment
-    meaning = modules.meaning(deployment.spec)
+    fingerprint = modules.fingerprint(deployment.spec)
     if serving is not None and imported is not None:
         # Instances of a class that both share are instances of it for the new code, too.
-        shared = modules.shared(meaning, imported, cls).keys() & serving.parts.keys()
-        parts = {n: replace(meaning.parts[n], identity=serving.parts[n].identity) for n in shared}
-        meaning = replace(meaning, parts={**meaning.parts, **parts})
-    return replace(deployment, origin=replace(origin, sources=modules.sources), meaning=meaning)
+        shared = modules.shared(fingerprint, imported, cls).keys() & serving.parts.keys()
+        parts = {n: replace(fingerprint.parts[n], identity=serving.parts[n].identity) for n in shared}
+        fingerprint = replace(fingerprint, parts={**fingerprint.parts, **parts})
+    return replace(deployment, origin=replace(origin, sources=modules.sources), fingerprint=fingerprint)
 
 
-def swappable(deployment: Deployment, modules: UserModules, imported: Meaning | None = None) -> Deployment:
+def swappable(deployment: Deployment, modules: UserModules, imported: Fingerprint | None = None) -> Deployment:
     """A comparable deployment with its class by value, as replicas that run can take it; but for what it shares with
     the module that they have imported. Raises `CaptureError`.
     """
-    cls, meaning = deployment.spec.cls, deployment.meaning
-    if meaning is None or not isinstance(deployment.origin, ByImport):
+    cls, fingerprint = deployment.spec.cls, deployment.fingerprint
+    if fingerprint is None or not isinstance(deployment.origin, ByImport):
         return deployment
     own = cls.__module__
-    shared = modules.shared(meaning, imported, cls) if imported is not None else {}
+    shared = modules.shared(fingerprint, imported, cls) if imported is not None else {}
     places = {id(value): (own, name) for name, value in shared.items()}
     with by_value(own):
         try:

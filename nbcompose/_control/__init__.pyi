@@ -1,5 +1,5 @@
 from .discovery import Listing as Listing
-from .discovery import Runtime as Runtime
+from .discovery import RunningProcess as RunningProcess
 from .discovery import ask as ask
 from .discovery import listings as listings
 from .entry import find_entries as find_entries

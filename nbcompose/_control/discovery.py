@@ -30,7 +30,7 @@ Operation = Callable[..., Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Runtime:
+class RunningProcess:
     """A process with a registry. `title`: what a person would call it, once it has been asked (`listings`)."""
 
     pid: int
@@ -83,17 +83,17 @@ class RuntimeServer:
             call.fail(error)
 
 
-def find() -> list[Runtime]:
+def find() -> list[RunningProcess]:
     """The processes of this user that run services, by pid."""
     found = []
     for name in _addresses():
         pid = _pid(name)
         if pid is not None and psutil.pid_exists(pid):
-            found.append(Runtime(pid, name))
+            found.append(RunningProcess(pid, name))
     return sorted(found, key=lambda r: r.pid)
 
 
-async def ask(runtime: Runtime, operation: str, *args: Any, within: float = ANSWER_WITHIN) -> Any:
+async def ask(runtime: RunningProcess, operation: str, *args: Any, within: float = ANSWER_WITHIN) -> Any:
     """The answer of a runtime. Raises `ConnectionError` when it has gone, or what the operation raised.
 
     Raises `DeadlineExceeded` after `within` seconds.
@@ -109,7 +109,7 @@ async def ask(runtime: Runtime, operation: str, *args: Any, within: float = ANSW
 class Listing:
     """A runtime, with its title, and the status of each of its services; None where it does not answer."""
 
-    runtime: Runtime
+    runtime: RunningProcess
     statuses: list[Any] | None
 
 
@@ -119,7 +119,7 @@ async def listings() -> list[Listing]:
     return [listing for listing in found if listing is not None]
 
 
-async def _listing(runtime: Runtime) -> Listing | None:
+async def _listing(runtime: RunningProcess) -> Listing | None:
     try:
         title, statuses = await asyncio.gather(*(ask(runtime, what, within=LIST_WITHIN) for what in ("title", "ps")))
     except DeadlineExceeded:

@@ -16,10 +16,10 @@ from nbcompose._code import Deployment
 from nbcompose._control.engines import Engine
 from nbcompose._control.logs import Log
 from nbcompose._control.ports import port_of
-from nbcompose._control.replica_handle import Member
+from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._host import devices, memory
 from nbcompose._replica import Swap
-from nbcompose._rpc import ReplicaRoute, Route
+from nbcompose._rpc import ReplicaRoute, ServiceRoute
 from nbcompose._spec import ServiceSpec
 from nbcompose._tracing import Span
 
@@ -28,14 +28,14 @@ STEADY = 60.0  # seconds; a replica that lived so long starts again at once
 GRACE = 10.0  # seconds that calls in flight have when a replica is asked to stop
 
 
-class Surroundings(Protocol):
+class SupervisorContext(Protocol):
     """What a service's replicas need of the registry."""
 
     def changed(self, service: str) -> None:
         """Something about it is not as it was."""
         ...
 
-    def routes_for(self, spec: ServiceSpec) -> tuple[Route, ...]:
+    def routes_for(self, spec: ServiceSpec) -> tuple[ServiceRoute, ...]:
         """The present routes of the service itself and of what it depends on."""
         ...
 
@@ -47,7 +47,7 @@ class Surroundings(Protocol):
 
     def free_slot(self, slot: int) -> None: ...
 
-    def promised(self) -> Mapping[str, int]:
+    def reserved(self) -> Mapping[str, int]:
         """Bytes of each GPU's memory, by its selector, that replicas which are starting will take."""
         ...
 
@@ -63,7 +63,7 @@ class Generation:
         deployment: Deployment,
         number: int,
         engine: Engine,
-        surroundings: Surroundings,
+        context: SupervisorContext,
         log: Log,
         listening: socket.socket | None,
     ) -> None:
@@ -71,17 +71,17 @@ class Generation:
         self.number = number
         self.listening = listening
         self.port = port_of(listening) if listening is not None else None
-        self.members: dict[int, Member] = {}
+        self.members: dict[int, ReplicaHandle] = {}
         self.restarts = 0
         self.error = ""
         self.failed = False
         self.notes: list[str] = []
         self._engine = engine
-        self._around = surroundings
+        self._context = context
         self._log = log
         self._keepers: dict[int, asyncio.Task[None]] = {}
         self._retiring: dict[int, asyncio.Task[None]] = {}
-        self._replacing: dict[int, asyncio.Task[Member | None]] = {}  # what takes the place of a replica
+        self._replacing: dict[int, asyncio.Task[ReplicaHandle | None]] = {}  # what takes the place of a replica
 
     @property
     def spec(self) -> ServiceSpec:
@@ -132,7 +132,7 @@ class Generation:
             if not up:
                 return
 
-    async def _prepare(self, members: list[Member], swap: Swap) -> None:
+    async def _prepare(self, members: list[ReplicaHandle], swap: Swap) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for member in members:
@@ -143,7 +143,7 @@ class Generation:
                     await asyncio.shield(member.ask("discard"))
             raise (error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error) from None
 
-    async def _commit(self, member: Member, deployment: Deployment) -> None:
+    async def _commit(self, member: ReplicaHandle, deployment: Deployment) -> None:
         await _unless_gone(member.ask("commit"))
         member.launch = replace(
             member.launch, spec=replace(deployment.spec, cls=object), origin=deployment.origin, heavy=deployment.heavy
@@ -164,22 +164,22 @@ class Generation:
             self._forget(member)
         self._close_port()
 
-    async def park(self, grace: float) -> None:
-        """Let nobody in any more, and keep what is loaded: `unpark` or `stop` follows. Nothing is started again."""
+    async def suspend(self, grace: float) -> None:
+        """Let nobody in any more, and keep what is loaded: `resume` or `stop` follows. Nothing is started again."""
         for keeper in self._keepers.values():
             keeper.cancel()
         self._keepers.clear()
-        parked = [m for m in self.members.values() if m.state == "up"]
-        for member in parked:
-            member.state = "parked"
-        await asyncio.gather(*(_unless_gone(m.ask("park", grace)) for m in parked))
+        suspended = [m for m in self.members.values() if m.state == "up"]
+        for member in suspended:
+            member.state = "suspended"
+        await asyncio.gather(*(_unless_gone(m.ask("suspend", grace)) for m in suspended))
 
-    async def unpark(self) -> None:
+    async def resume(self) -> None:
         """Let callers in again. Raises `ConnectionError` where a replica has gone meanwhile."""
         members = list(self.members.values())
-        if not members or any(m.state != "parked" for m in members):
+        if not members or any(m.state != "suspended" for m in members):
             raise ConnectionResetError("a replica has gone")
-        await asyncio.gather(*(m.ask("unpark") for m in members))
+        await asyncio.gather(*(m.ask("resume") for m in members))
         for member in members:
             member.state = "up"
             self._keepers[member.index] = asyncio.ensure_future(self._keep_on(member))
@@ -207,7 +207,7 @@ class Generation:
             self._forget(member)
 
     def _changed(self) -> None:
-        self._around.changed(self.spec.name)
+        self._context.changed(self.spec.name)
 
     def _close_port(self) -> None:
         if self.listening is not None:
@@ -230,7 +230,7 @@ class Generation:
         else:
             self._lost(index)
 
-    async def _keep_on(self, member: Member | None) -> None:
+    async def _keep_on(self, member: ReplicaHandle | None) -> None:
         loop = asyncio.get_running_loop()
         attempt = 0
         while member is not None:
@@ -257,7 +257,7 @@ class Generation:
             self._close_port()  # nobody accepts there: a client should hear so, and not wait
         self._changed()
 
-    async def _first(self, index: int, up: asyncio.Future[None]) -> Member | None:
+    async def _first(self, index: int, up: asyncio.Future[None]) -> ReplicaHandle | None:
         if index in self._retiring:
             await asyncio.wait([self._retiring[index]])  # the one before, of this index
         try:
@@ -270,7 +270,7 @@ class Generation:
         up.set_result(None)
         return member
 
-    async def _again(self, index: int, attempt: int) -> tuple[Member | None, int]:
+    async def _again(self, index: int, attempt: int) -> tuple[ReplicaHandle | None, int]:
         """The next life of a replica, after a while; None when it has failed to start too often."""
         while True:
             await asyncio.sleep(BACKOFF[min(attempt, len(BACKOFF) - 1)])
@@ -285,14 +285,14 @@ class Generation:
 
     # -- another one in the place of one that lives
 
-    def is_replaced(self, member: Member) -> bool:
+    def is_replaced(self, member: ReplicaHandle) -> bool:
         return member.index in self._replacing or member.index not in self._keepers
 
-    def replace(self, member: Member, why: str, *, stop_first: bool) -> None:
+    def replace(self, member: ReplicaHandle, why: str, *, stop_first: bool) -> None:
         """Start another replica in the place of one that is of no use; that is ended when it is up, or before."""
         self._replacing[member.index] = asyncio.ensure_future(self._replace(member, why, stop_first))
 
-    async def _replace(self, old: Member, why: str, stop_first: bool) -> Member | None:
+    async def _replace(self, old: ReplicaHandle, why: str, stop_first: bool) -> ReplicaHandle | None:
         """Returns what is there instead."""
         index = old.index
         try:
@@ -314,7 +314,7 @@ class Generation:
         self._changed()
         return new
 
-    async def _successor(self, index: int) -> Member | None:
+    async def _successor(self, index: int) -> ReplicaHandle | None:
         """Of a replica that has ended: the one that takes its place, where there is one."""
         replacing = self._replacing.get(index)
         if replacing is None:
@@ -323,14 +323,14 @@ class Generation:
         self._replacing.pop(index, None)
         return replacing.result() if not replacing.cancelled() else None
 
-    async def _start(self, index: int, key: int | None = None) -> Member:
-        around, spec = self._around, self.spec
-        there = () if devices.is_for_host(spec) else (devices.discover(), around.promised())
+    async def _start(self, index: int, key: int | None = None) -> ReplicaHandle:
+        around, spec = self._context, self.spec
+        there = () if devices.is_for_host(spec) else (devices.discover(), around.reserved())
         placement = devices.place(spec, *there)
         if placement.note and placement.note not in self.notes:
             self.notes.append(placement.note)
         launch = self.deployment.launch(index, around.take_slot(), placement)
-        member = Member(launch, self._log, lambda: around.routes_for(spec), self._changed, around.spans)
+        member = ReplicaHandle(launch, self._log, lambda: around.routes_for(spec), self._changed, around.spans)
         self.members[index if key is None else key] = member
         self._changed()
         try:
@@ -340,10 +340,10 @@ class Generation:
             raise
         return member
 
-    def _forget(self, member: Member) -> None:
+    def _forget(self, member: ReplicaHandle) -> None:
         for key in [k for k, m in self.members.items() if m is member]:
             del self.members[key]
-            self._around.free_slot(member.launch.slot)
+            self._context.free_slot(member.launch.slot)
 
 
 async def _unless_gone(asking: Coroutine[Any, Any, Any]) -> None:

@@ -14,11 +14,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from nbcompose._control.replica_handle import Member
+from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._control.status import Overview, Status
 from nbcompose._control.supervisor import Supervisor
 from nbcompose._host import memory
-from nbcompose._rpc import SLOTS, Client, LoadBoard, Route
+from nbcompose._rpc import SLOTS, Client, LoadTable, ServiceRoute
 from nbcompose._service import dependency_graph
 from nbcompose._spec import ServiceSpec
 from nbcompose._tracing import Span, TraceLog
@@ -33,11 +33,11 @@ MEMORY_BURST = 0.1  # seconds of CPU time that may be taken at once
 UNTOLD_MEMORY = 2**30  # bytes of a GPU that a replica is expected to take where its service does not say
 
 
-class Switchboard:
+class Publisher:
     """Of the services in `supervisors`, by name. `client` is this process's own."""
 
     def __init__(
-        self, supervisors: Mapping[str, Supervisor], overview: Overview, client: Client, board: LoadBoard
+        self, supervisors: Mapping[str, Supervisor], overview: Overview, client: Client, board: LoadTable
     ) -> None:
         self.traces = TraceLog()
         self._supervisors = supervisors
@@ -45,7 +45,7 @@ class Switchboard:
         self._client = client
         self._board = board
         self._slots = set(range(SLOTS))
-        self._routes: dict[str, Route] = {}
+        self._routes: dict[str, ServiceRoute] = {}
         self._below: dict[str, dict[str, None]] = {}  # what each service depends on, in order
         self._above: dict[str, dict[str, None]] = {}  # what depends on it
         self._shown: dict[str, Status] = {}
@@ -127,7 +127,7 @@ class Switchboard:
         self._overview.ready.discard(name)
         self._link(name, {})
         if gone := self._routes.pop(name, None):
-            self._push(Route(name, gone.apis, gone.timeout, reason="it was stopped", gone=True))
+            self._push(ServiceRoute(name, gone.apis, gone.timeout, reason="it was stopped", gone=True))
         if last := self._shown.pop(name, None):
             self._tell(replace(last, state="stopped", reason="it was stopped"))
 
@@ -141,7 +141,7 @@ class Switchboard:
         for service in below.keys() - before.keys():
             self._above.setdefault(service, {})[name] = None
 
-    def routes_for(self, spec: ServiceSpec) -> tuple[Route, ...]:
+    def routes_for(self, spec: ServiceSpec) -> tuple[ServiceRoute, ...]:
         names = dict.fromkeys([spec.name, *dependency_graph.targets(spec)])
         return tuple(self._routes[n] for n in names if n in self._routes)
 
@@ -157,13 +157,13 @@ class Switchboard:
     def free_slot(self, slot: int) -> None:
         self._slots.add(slot)
 
-    def promised(self) -> Mapping[str, int]:
-        promised = Counter[str]()
+    def reserved(self) -> Mapping[str, int]:
+        reserved = Counter[str]()
         for member in _members(self._supervisors.values()):
             if member.state == "starting":
                 wanted = member.launch.spec.resources.memory or UNTOLD_MEMORY
-                promised.update(dict.fromkeys(member.launch.gpus, wanted))
-        return promised
+                reserved.update(dict.fromkeys(member.launch.gpus, wanted))
+        return reserved
 
     # -- telling
 
@@ -174,7 +174,7 @@ class Switchboard:
             async with asyncio.timeout(COLLECT_WAIT):
                 await asyncio.gather(*(m.ask("report") for m in replicas), return_exceptions=True)
 
-    def _push(self, route: Route) -> None:
+    def _push(self, route: ServiceRoute) -> None:
         """To this process, to the service's own replicas, and to those that depend on it."""
         self._client.update(route)
         concerned = (self._supervisors.get(n) for n in [route.service, *self._above.get(route.service, ())])
@@ -194,7 +194,7 @@ class Switchboard:
                 asyncio.get_running_loop().call_exception_handler(context)
 
 
-def _members(supervisors: Iterable[Supervisor]) -> list[Member]:
+def _members(supervisors: Iterable[Supervisor]) -> list[ReplicaHandle]:
     return [m for s in supervisors for g in s.everything() for m in g.members.values()]
 
 

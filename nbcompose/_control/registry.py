@@ -16,13 +16,13 @@ from nbcompose._code import Deployment, Plan
 from nbcompose._control.discovery import Operation, RuntimeServer
 from nbcompose._control.engines import Engine, LocalEngine
 from nbcompose._control.generation import GRACE
-from nbcompose._control.publisher import Subscriber, Switchboard
-from nbcompose._control.rollout import carry_out, check_dependents, overtaken, plan_for, stop_all
+from nbcompose._control.publisher import Publisher, Subscriber
+from nbcompose._control.rollout import carry_out, check_dependents, plan_for, stop_all, superseded
 from nbcompose._control.status import Overview, Status
 from nbcompose._control.status import url as url_of
 from nbcompose._control.supervisor import Supervisor
 from nbcompose._host import forbid_in_replica
-from nbcompose._rpc import Caller, Client, LoadBoard, Proxy, WireCaller, background
+from nbcompose._rpc import Client, LoadTable, Proxy, SocketTransport, Transport, background
 from nbcompose._service import dependency_graph
 from nbcompose._tracing import TraceLog
 from nbcompose.errors import LaunchError, UnknownService
@@ -40,14 +40,14 @@ class Registry:
 
     def __init__(self, preload: tuple[str, ...] | None = None, keep: float = 0.0, title: str | None = None) -> None:
         forbid_in_replica()
-        self._board = LoadBoard.create()
+        self._board = LoadTable.create()
         self._engine: Engine = LocalEngine(self._board, preload)
         self._portal = background()
         self._client = Client(self._board)
         self._supervisors: dict[str, Supervisor] = {}
         self._overview = Overview(self._supervisors, self._engine)
-        self._switchboard = Switchboard(self._supervisors, self._overview, self._client, self._board)
-        self.traces = self._switchboard.traces
+        self._publisher = Publisher(self._supervisors, self._overview, self._client, self._board)
+        self.traces = self._publisher.traces
         self._watching: tuple[asyncio.Task[None], ...] = ()
         self._removing: set[asyncio.Task[None]] = set()
         self._keep = keep
@@ -95,9 +95,9 @@ class Registry:
         """
         return self._portal.run(self._roll_back(self._supervisor(name)))
 
-    def mark(self, name: str, *, stale: tuple[str, ...] | None = None, behind: str | None = None) -> bool:
+    def mark(self, name: str, *, stale: tuple[str, ...] | None = None, out_of_date_reason: str | None = None) -> bool:
         """Note about a service what its status shows (see `Status`); whether that is new (not where none serves)."""
-        return self._portal.run(self._on_loop(lambda: self._mark(name, stale, behind)))
+        return self._portal.run(self._on_loop(lambda: self._mark(name, stale, out_of_date_reason)))
 
     def wait(self, name: str) -> Status:
         """Wait until the service is ready, or has failed, or waits for one that does not exist; interruptible."""
@@ -148,17 +148,17 @@ class Registry:
 
     def collect_traces(self) -> TraceLog:
         """`traces`, with every call that has ended by now: replicas tell of them a few times a second."""
-        self._portal.run(self._switchboard.collect())
+        self._portal.run(self._publisher.collect())
         return self.traces
 
     def proxy(self, name: str) -> Proxy:
         """The service as something to call. Raises `UnknownService`."""
         return Proxy(self.caller(name))
 
-    def caller(self, name: str) -> Caller:
+    def caller(self, name: str) -> Transport:
         """How the service is called. Raises `UnknownService`."""
         self._supervisor(name)
-        return WireCaller(name, self._client, self._portal)
+        return SocketTransport(name, self._client, self._portal)
 
     def url(self, name: str) -> str:
         """Where the service answers over HTTP; "" where it does not."""
@@ -175,7 +175,7 @@ class Registry:
         """Call `subscriber` with the new status whenever a service changes, on the registry's loop: it must return at
         once, print nothing, and call no method of the registry. Returns what ends the subscription.
         """
-        return self._switchboard.subscribe(subscriber)
+        return self._publisher.subscribe(subscriber)
 
     # -- on the loop
 
@@ -224,18 +224,18 @@ class Registry:
         await supervisor.stop(grace)
         if supervisor.stopped and self._supervisors.get(supervisor.name) is supervisor:  # and not started anew
             del self._supervisors[supervisor.name]
-        self._switchboard.changed(supervisor.name)
+        self._publisher.changed(supervisor.name)
 
     async def _abandon(self, name: str) -> None:
         supervisor = self._supervisor(name)
         await supervisor.abandon()
-        if supervisor.generation is None and supervisor.coming is None:
+        if supervisor.generation is None and supervisor.candidate is None:
             await self.remove_async(name)
 
     async def _start(self) -> None:
         await self._engine.start()
         await self._runtime.start()
-        board = self._switchboard
+        board = self._publisher
         self._watching = tuple(map(asyncio.ensure_future, (board.watch_memory(), board.watch_replicas())))
 
     async def _stop(self, grace: float) -> None:
@@ -252,7 +252,7 @@ class Registry:
                 supervisor.kill()
         names = self.names()
         self._supervisors.clear()
-        self._switchboard.changed(*names)
+        self._publisher.changed(*names)
         self._client.close()
         await self._runtime.stop()
         await self._engine.stop()
@@ -266,13 +266,13 @@ class Registry:
         if any(d.service == name for other in others for d in other.dependencies):  # else no way leads back to it
             dependency_graph.check_acyclic([*others, deployment.spec])
         misfits = check_dependents(self._supervisors, deployment, together)
-        supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._switchboard, self._keep)
+        supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._publisher, self._keep)
         plan = plan_for(supervisor, deployment)
-        if supervisor.busy_starting and (plan.action == "swap" or overtaken(supervisor, deployment)):
+        if supervisor.busy_starting and (plan.action == "swap" or superseded(supervisor, deployment)):
             await supervisor.abandon()  # what is on its way is not wanted any more
         carry_out(supervisor, deployment, plan, stop_first=stop_first)
         self._supervisors[name] = supervisor
-        self._switchboard.changed(name)
+        self._publisher.changed(name)
         return misfits
 
     async def _roll_back(self, supervisor: Supervisor) -> tuple[str, ...]:
@@ -288,18 +288,20 @@ class Registry:
             carry_out(supervisor, previous, plan, done="rolled back")
         else:
             supervisor.roll_back(f"rolled back: {plan.because}")
-        self._switchboard.changed(supervisor.name)
+        self._publisher.changed(supervisor.name)
         return misfits
 
-    def _mark(self, name: str, stale: tuple[str, ...] | None, behind: str | None) -> bool:
+    def _mark(self, name: str, stale: tuple[str, ...] | None, out_of_date_reason: str | None) -> bool:
         supervisor = self._supervisors.get(name)
         if supervisor is None or supervisor.generation is None:
             return False
-        before = supervisor.stale, supervisor.behind
+        before = supervisor.stale, supervisor.out_of_date_reason
         supervisor.stale = supervisor.stale if stale is None else stale
-        supervisor.behind = supervisor.behind if behind is None else behind
-        self._switchboard.changed(name)
-        return before != (supervisor.stale, supervisor.behind)
+        supervisor.out_of_date_reason = (
+            supervisor.out_of_date_reason if out_of_date_reason is None else out_of_date_reason
+        )
+        self._publisher.changed(name)
+        return before != (supervisor.stale, supervisor.out_of_date_reason)
 
     async def _scale(self, name: str, replicas: int) -> None:
         await self._supervisor(name).scale(replicas)

@@ -25,12 +25,12 @@ from types import ModuleType
 
 from watchfiles import watch
 
-from nbcompose._code import Deployment, Meaning, Plan, UserModules, comparable, compare, swappable
+from nbcompose._code import Deployment, Fingerprint, Plan, UserModules, comparable, compare, swappable
 from nbcompose._control.entry import file_of, find_entry
 from nbcompose._control.registry import Registry
 from nbcompose._control.status import Status
 from nbcompose._host import handling
-from nbcompose._replica import Source, SourceFinder, spec_of
+from nbcompose._replica import ModuleSource, SourceFinder, spec_of
 from nbcompose._rpc import SLICE, background
 from nbcompose._service import Service
 from nbcompose.errors import CaptureError, Incompatible, NbcomposeError, UnknownService
@@ -122,7 +122,7 @@ class _Finder(SourceFinder):
 
     def __init__(self, folder: Path, entry: Path | None) -> None:
         super().__init__({})
-        self.sources: dict[str, Source] = {}
+        self.sources: dict[str, ModuleSource] = {}
         self._folder = folder
         self._entry = entry
 
@@ -141,7 +141,7 @@ class _Finder(SourceFinder):
         text = _read(file)
         if text is None:
             return None
-        self.sources[name] = Source(file, text)
+        self.sources[name] = ModuleSource(file, text)
         return spec_of(name, self.sources[name])
 
 
@@ -187,7 +187,7 @@ class Reloader:
         self._pack = pack
         self._say = say
         self._stop_first = stop_first
-        self._imported: dict[str, Meaning] = {}  # what the replicas of each service have imported
+        self._imported: dict[str, Fingerprint] = {}  # what the replicas of each service have imported
         self._coming: dict[str, Coming] = {}
         self._held: list[Deployment] = []
         self._gone: list[str] = []
@@ -213,7 +213,9 @@ class Reloader:
         for deployment in self._pack(entry):
             serving = self._registry.deployment(deployment.spec.name)
             imported = self._imports_of(deployment.spec.name)
-            found.append(comparable(deployment, modules, serving.meaning if serving is not None else None, imported))
+            found.append(
+                comparable(deployment, modules, serving.fingerprint if serving is not None else None, imported)
+            )
         return found
 
     # -- one reload, on the thread that watches
@@ -228,7 +230,7 @@ class Reloader:
             reason = traceback.format_exception_only(error)[-1].strip()
             self._say(f"{self._watched.target} could not be loaded, the versions before serve on:\n{told(error)}")
             for name in self._registry.names():
-                self._registry.mark(name, behind=reason)
+                self._registry.mark(name, out_of_date_reason=reason)
             return
         names = [d.spec.name for d in wanted]
         self._gone = [name for name in self._registry.names() if name not in names]
@@ -268,7 +270,7 @@ class Reloader:
         if coming is not None:
             self._give_up(name, coming, plan)
         if plan.action == "nothing":
-            self._registry.mark(name, behind="")
+            self._registry.mark(name, out_of_date_reason="")
             return coming is not None
         try:
             self._begin(deployment, plan)
@@ -292,7 +294,7 @@ class Reloader:
         misfits = self._registry.deploy(deployment, stop_first=self._stop_first)
         for line in misfits if not self._held else ():  # what is held may be what they are meant for
             self._say(f"{name}: {line}")
-        self._registry.mark(name, behind="")
+        self._registry.mark(name, out_of_date_reason="")
         coming = Coming(deployment, before, why, is_swap=plan.action == "swap" and not why)
         self._coming[name] = coming
         coming.future = self._run(self._see_through(name, coming))
@@ -308,7 +310,7 @@ class Reloader:
 
     def _refused(self, name: str, error: NbcomposeError) -> None:
         self._say(f"{name}: could not be replaced, the version before serves on: {error}")
-        self._registry.mark(name, behind=str(error).partition("\n")[0])
+        self._registry.mark(name, out_of_date_reason=str(error).partition("\n")[0])
 
     def _see_swaps(self, stopped: threading.Event) -> None:
         """A swap takes no time to speak of, and the next change is to find it done."""
@@ -322,7 +324,7 @@ class Reloader:
         except UnknownService:
             return 0
 
-    def _imports_of(self, name: str) -> Meaning | None:
+    def _imports_of(self, name: str) -> Fingerprint | None:
         """What the service's replicas have imported; None where they may not all have imported the same."""
         try:
             again = self._registry.status(name).restarts
@@ -346,8 +348,8 @@ class Reloader:
             unsubscribe()
             if self._coming.get(name) is coming:
                 del self._coming[name]
-        if outcome.imported and coming.deployment.meaning is not None:
-            self._imported[name] = coming.deployment.meaning
+        if outcome.imported and coming.deployment.fingerprint is not None:
+            self._imported[name] = coming.deployment.fingerprint
         if outcome.line:
             self._say(f"{name}: {outcome.line}")
         await self._forget_gone()
@@ -386,12 +388,16 @@ class Coming:
         """What came of it; None where that is not known yet."""
         if status.state == "failed":
             return Outcome(f"could not start: {status.error}")
-        if status.behind:
-            return Outcome(f"could not be replaced, the version before serves on: {status.error or status.behind}")
+        if status.out_of_date_reason:
+            return Outcome(
+                f"could not be replaced, the version before serves on: {status.error or status.out_of_date_reason}"
+            )
         if status.version <= self._before or any(r.state == "starting" for r in status.replicas):
             return None
-        swapped = status.remark.startswith("code swapped")
-        return Outcome(f"{status.remark}, since {self._why}" if self._why else status.remark, imported=not swapped)
+        swapped = status.change_reason.startswith("code swapped")
+        return Outcome(
+            f"{status.change_reason}, since {self._why}" if self._why else status.change_reason, imported=not swapped
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,9 +409,9 @@ class Outcome:
 
 
 def _is_same(one: Deployment, other: Deployment) -> bool:
-    if one.meaning is None or other.meaning is None:
+    if one.fingerprint is None or other.fingerprint is None:
         return False
-    return compare((one.spec, one.meaning), (other.spec, other.meaning)).action == "nothing"
+    return compare((one.spec, one.fingerprint), (other.spec, other.fingerprint)).action == "nothing"
 
 
 def told(error: BaseException) -> str:

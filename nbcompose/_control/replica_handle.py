@@ -16,32 +16,32 @@ from nbcompose._control.engines import Engine, ReplicaProcess
 from nbcompose._control.logs import Log
 from nbcompose._host import is_halted
 from nbcompose._hub import ModelProgress
-from nbcompose._replica import Failure, Launch, Stats, Up
-from nbcompose._rpc import Connection, IncomingCall, ReplicaRoute, Route, rebuild
+from nbcompose._replica import Launch, StartFailure, Stats, Up
+from nbcompose._rpc import Connection, IncomingCall, ReplicaRoute, ServiceRoute, rebuild
 from nbcompose._tracing import CallContext, Span
 from nbcompose.errors import LaunchError
 
-MemberState = Literal["starting", "up", "parked", "stopping", "ended"]
+ReplicaState = Literal["starting", "up", "suspended", "stopping", "ended"]
 
 LAST_LINES = 30  # of the output, shown after a crash
 CLOSE_WAIT = 1.0  # seconds for the last notes of a replica that has ended
 STOP_WAIT = 5.0  # seconds that a replica has for its hooks and its end, after those for its calls
 
 
-class Member:
+class ReplicaHandle:
     """Implements the supervisor's side of the control channel. Used on the supervisor's loop only."""
 
     def __init__(
         self,
         launch: Launch,
         log: Log,
-        routes: Callable[[], tuple[Route, ...]],
+        routes: Callable[[], tuple[ServiceRoute, ...]],
         on_change: Callable[[], None],
         on_spans: Callable[[list[Span]], None],
     ) -> None:
         self.launch = launch
         self.index = launch.index
-        self.state: MemberState = "starting"
+        self.state: ReplicaState = "starting"
         self.phase = "spawn"
         self.progress: ModelProgress | None = None
         self.stats: Stats | None = None
@@ -146,7 +146,7 @@ class Member:
         else:
             self._finish(None)
 
-    def tell(self, route: Route) -> None:
+    def tell(self, route: ServiceRoute) -> None:
         if self.process is not None and self.state != "ended":
             self.process.connection.note("route", route)
 
@@ -208,7 +208,7 @@ class Member:
         if not self._up.done():
             self._up.set_result(None)
 
-    def _take_failure(self, failure: Failure) -> None:
+    def _take_failure(self, failure: StartFailure) -> None:
         if self._up.done():
             return
         error = rebuild(failure.detail)
@@ -220,7 +220,7 @@ class Member:
         self._up.set_exception(LaunchError(message, failure.detail.text))
 
     def _leave(self) -> None:
-        if self.state in ("up", "parked"):
+        if self.state in ("up", "suspended"):
             self.state = "stopping"
 
     def _closed(self, _: Connection) -> None:

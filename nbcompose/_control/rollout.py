@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from nbcompose._code import DependencyCall, Deployment, Plan, calls_of, compare, misfits
+from nbcompose._code import DependencyCall, Deployment, Plan, calls_of, compare, incompatible_calls
 from nbcompose._control.supervisor import Supervisor
 from nbcompose._replica import Swap
 from nbcompose._service import dependency_graph
@@ -20,29 +20,33 @@ from nbcompose.errors import Incompatible
 
 def plan_for(supervisor: Supervisor | None, deployment: Deployment) -> Plan:
     """What has to be done for `deployment` to serve."""
-    if supervisor is not None and supervisor.coming is not None and _same(supervisor.coming.deployment, deployment):
+    if (
+        supervisor is not None
+        and supervisor.candidate is not None
+        and _same(supervisor.candidate.deployment, deployment)
+    ):
         return Plan("nothing")  # it is on its way
     serving = supervisor.generation if supervisor is not None and not supervisor.stopped else None
     if serving is None or serving.failed:
         return Plan("replace")
     before = serving.deployment
-    if before.meaning is None or deployment.meaning is None:
+    if before.fingerprint is None or deployment.fingerprint is None:
         return Plan("replace", ("what changed is not known",))
-    plan = compare((before.spec, before.meaning), (deployment.spec, deployment.meaning))
+    plan = compare((before.spec, before.fingerprint), (deployment.spec, deployment.fingerprint))
     if _access(before) != _access(deployment):
         plan = replace(plan, action="replace", reasons=("who may call it changed", *plan.reasons))
     return plan
 
 
-def overtaken(supervisor: Supervisor, deployment: Deployment) -> bool:
+def superseded(supervisor: Supervisor, deployment: Deployment) -> bool:
     """Whether another version is on its way, though the one that serves is the one that is wanted."""
     return supervisor.busy_starting and not _same(supervisor.deployment, deployment)
 
 
 def _same(one: Deployment, other: Deployment) -> bool:
-    if one.meaning is None or other.meaning is None or _access(one) != _access(other):
+    if one.fingerprint is None or other.fingerprint is None or _access(one) != _access(other):
         return one is other
-    return compare((one.spec, one.meaning), (other.spec, other.meaning)).action == "nothing"
+    return compare((one.spec, one.fingerprint), (other.spec, other.fingerprint)).action == "nothing"
 
 
 def _access(deployment: Deployment) -> tuple[str | None, tuple[str, ...], bool]:
@@ -56,12 +60,14 @@ def carry_out(
     supervisor.stop_first = stop_first
     code = deployment.code
     if plan.action == "swap" and code is not None and supervisor.can_swap:
-        assert deployment.meaning is not None
-        swap = Swap(replace(deployment.spec, cls=object), code, plan.changed, plan.affected, deployment.meaning.stores)
+        assert deployment.fingerprint is not None
+        swap = Swap(
+            replace(deployment.spec, cls=object), code, plan.changed, plan.affected, deployment.fingerprint.stores
+        )
         supervisor.swap(deployment, swap, f"{done}, weights kept: {plan.because}", stop_first=stop_first)
     elif plan.action != "nothing":
-        remark = f"replaced: {plan.because}" if plan.reasons else ""
-        supervisor.start(deployment, remark, stop_first=stop_first)
+        change_reason = f"replaced: {plan.because}" if plan.reasons else ""
+        supervisor.start(deployment, change_reason, stop_first=stop_first)
 
 
 def check_dependents(
@@ -80,10 +86,10 @@ def check_dependents(
         serving = supervisor.generation.deployment if supervisor.generation is not None else supervisor.deployment
         other = next((d for d in together if d.spec.name == supervisor.name), serving)
         for call in _calls(other, deployment.spec.name):
-            if why := misfits(call, deployment.spec):
+            if why := incompatible_calls(call, deployment.spec):
                 (missing if deployment.spec.api(call.api) is None else found).append(_said(call, why))
         for call in _calls(deployment, other.spec.name):
-            if why := misfits(call, other.spec):
+            if why := incompatible_calls(call, other.spec):
                 found.append(_said(call, why))
     if missing:
         raise Incompatible("\n".join(missing))
@@ -94,7 +100,7 @@ def _calls(deployment: Deployment, service: str) -> Iterator[DependencyCall]:
     attributes = _attributes(deployment.spec, service)
     if not attributes:
         return
-    known = deployment.meaning  # None of a class that replicas import
+    known = deployment.fingerprint  # None of a class that replicas import
     for call in known.calls if known is not None else calls_of(deployment.spec, deployment.spec.cls.__mro__):
         if call.attribute in attributes:
             yield call

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from nbcompose._code import Deployment
 from nbcompose._control.generation import GRACE, Generation
-from nbcompose._control.replica_handle import Member
+from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._host import devices, memory
 from nbcompose._replica import seconds
 
@@ -20,11 +20,11 @@ ROOM = 2**30  # bytes that have to be free besides, for whatever is started next
 GPU_ROOM = 0.25  # of each GPU's memory
 
 
-class Parking:
+class Standby:
     """A place for one version, for `seconds`; then `drain` ends it. 0: there is no place."""
 
     def __init__(self, seconds: float, drain: Callable[[Generation], None]) -> None:
-        self.parked: Generation | None = None
+        self.suspended: Generation | None = None
         self._seconds = seconds
         self._drain = drain
         self._staying: asyncio.Task[None] | None = None
@@ -34,32 +34,32 @@ class Parking:
         self.clear()
         if not self._seconds or not _may_stay(old, new):
             return False
-        self.parked = old
+        self.suspended = old
         self._staying = asyncio.ensure_future(self._stay(old))
         return True
 
     def take(self, deployment: Deployment | None) -> Generation | None:
         """The version of this deployment, if it is still here. Its replicas are to be woken up."""
-        parked = self.parked
-        if parked is None or parked.deployment is not deployment:
+        suspended = self.suspended
+        if suspended is None or suspended.deployment is not deployment:
             return None
         self._forget()
-        return parked
+        return suspended
 
     def clear(self) -> None:
-        parked = self.parked
+        suspended = self.suspended
         self._forget()
-        if parked is not None:
-            self._drain(parked)
+        if suspended is not None:
+            self._drain(suspended)
 
     def _forget(self) -> None:
-        self.parked = None
+        self.suspended = None
         if self._staying is not None:
             self._staying.cancel()
             self._staying = None
 
     async def _stay(self, old: Generation) -> None:
-        await old.park(max(GRACE, old.spec.traffic.timeout))
+        await old.suspend(max(GRACE, old.spec.traffic.timeout))
         await asyncio.sleep(self._seconds)
         self.clear()
 
@@ -71,7 +71,7 @@ def _may_stay(old: Generation, new: Generation) -> bool:
     return room_for(list(old.members.values()))
 
 
-def room_for(members: Sequence[Member]) -> bool:
+def room_for(members: Sequence[ReplicaHandle]) -> bool:
     """Whether as much memory is free as these replicas take, for others like them."""
     pids = [m.process.pid for m in members if m.process is not None]
     if memory.available() < max(ROOM, sum(map(memory.usage, pids))):
@@ -111,7 +111,7 @@ class StuckReplicas:
         self.notes = tuple(notes)
 
 
-def _stuck(generation: Generation) -> Iterator[tuple[Member, str]]:
+def _stuck(generation: Generation) -> Iterator[tuple[ReplicaHandle, str]]:
     after, now = generation.spec.traffic.replace_after, time.time()
     for member in list(generation.members.values()):
         since, why = _trouble(member)
@@ -119,7 +119,7 @@ def _stuck(generation: Generation) -> Iterator[tuple[Member, str]]:
             yield member, f"replica {member.index} is stuck ({why})"
 
 
-def _trouble(member: Member) -> tuple[float | None, str]:
+def _trouble(member: ReplicaHandle) -> tuple[float | None, str]:
     """Since when (Unix time) a replica has been of no use, and why."""
     if member.state != "up":
         return None, ""

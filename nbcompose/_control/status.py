@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from nbcompose._control.engines import Engine
-from nbcompose._control.replica_handle import Member
+from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._control.supervisor import Supervisor
 from nbcompose._host import memory
 from nbcompose._hub import ModelProgress
 from nbcompose._replica import NO_WORK, Stats, Work, seconds
-from nbcompose._rpc import Route, Traffic
+from nbcompose._rpc import ConnectionCounts, ServiceRoute
 from nbcompose._service import dependency_graph
 from nbcompose._spec import ServiceSpec
 
@@ -49,11 +49,11 @@ class Status:
     answer; *ready*: the whole chain can; *failed*: it does not come back by itself; *stopped*.
 
     `reason` says why it is not ready, `error` what went wrong last (also while an earlier version serves on), `notes`
-    what its user should know, `stuck` why a replica that is of no use is not replaced. `remark` says how the version
-    that serves came about, `behind` why the one that was wanted last does not serve, `stale` what has changed in the
-    notebook since it was packed. `p50` is in seconds. `traffic`: the calls that it has made, by dependency.
-    `replacing`: "new version starting" or "restarting" while replicas start that will take over. `reversible`: there is
-    a version to go back to.
+    what its user should know, `stuck` why a replica that is of no use is not replaced. `change_reason` says how the
+    version that serves came about, `out_of_date_reason` why the one that was wanted last does not serve, `stale` what
+    has changed in the notebook since it was packed. `p50` is in seconds. `traffic`: the calls that it has made, by
+    dependency. `replacing`: "new version starting" or "restarting" while replicas start that will take over.
+    `reversible`: there is a version to go back to.
     """
 
     name: str
@@ -72,10 +72,10 @@ class Status:
     error: str = ""
     notes: tuple[str, ...] = ()
     stuck: tuple[str, ...] = ()
-    remark: str = ""
-    behind: str = ""
+    change_reason: str = ""
+    out_of_date_reason: str = ""
     stale: tuple[str, ...] = ()
-    traffic: Mapping[str, Traffic] = field(default_factory=dict)
+    traffic: Mapping[str, ConnectionCounts] = field(default_factory=dict)
     replacing: str = ""
     reversible: bool = False
 
@@ -118,11 +118,11 @@ class Status:
         return self.state in ("ready", "failed", "stopped")
 
 
-def joined(stats: Iterable[Stats]) -> dict[str, Traffic]:
+def joined(stats: Iterable[Stats]) -> dict[str, ConnectionCounts]:
     """The calls that all replicas of a service have made, by dependency."""
-    found: dict[str, Traffic] = {}
+    found: dict[str, ConnectionCounts] = {}
     for service, traffic in (item for s in stats for item in s.traffic.items()):
-        found[service] = found.get(service, Traffic()).plus(traffic)
+        found[service] = found.get(service, ConnectionCounts()).plus(traffic)
     return found
 
 
@@ -162,7 +162,7 @@ class Overview:
         return ("waiting", f"waiting for {', '.join(below)}") if below else ("ready", "")
 
     def _state_without_replicas(self, supervisor: Supervisor) -> tuple[ServiceState, str]:
-        if supervisor.coming is not None:
+        if supervisor.candidate is not None:
             waits_for = supervisor.waits_for
             return ("waiting", waits_for) if waits_for else ("starting", "it is starting")
         generation = supervisor.generation
@@ -185,11 +185,11 @@ class Overview:
     def _not_ready_below(self, spec: ServiceSpec) -> list[str]:
         return [name for name in dependency_graph.targets(spec) if name not in self.ready]
 
-    def route(self, supervisor: Supervisor) -> Route:
+    def route(self, supervisor: Supervisor) -> ServiceRoute:
         """What callers of the service know of it."""
         spec = supervisor.spec
         state, reason = self.state(supervisor)
-        return Route(
+        return ServiceRoute(
             service=spec.name,
             apis=spec.apis,
             timeout=spec.traffic.timeout,
@@ -202,7 +202,7 @@ class Overview:
     def status(self, supervisor: Supervisor) -> Status:
         state, reason = self.state(supervisor)
         spec = supervisor.spec
-        generation = supervisor.generation or supervisor.coming
+        generation = supervisor.generation or supervisor.candidate
         members = [m for g in supervisor.generations() for m in g.members.values()]
         replacing = _replacing(supervisor)
         calls, errors, p50 = totals(m.stats for m in members if m.stats is not None)
@@ -226,15 +226,15 @@ class Overview:
                 *self._memory_notes(spec, members),
             ),
             stuck=supervisor.stuck.notes,
-            remark=supervisor.remark,
-            behind=supervisor.behind,
+            change_reason=supervisor.change_reason,
+            out_of_date_reason=supervisor.out_of_date_reason,
             stale=supervisor.stale,
             traffic=joined(m.stats for m in members if m.stats is not None),
             replacing=replacing,
             reversible=supervisor.previous is not None or replacing == NEW_VERSION,
         )
 
-    def _replica(self, member: Member) -> ReplicaStatus:
+    def _replica(self, member: ReplicaHandle) -> ReplicaStatus:
         process, stats = member.process, member.stats
         phase = self._engine.warming() or member.phase if member.phase == "spawn" else member.phase
         return ReplicaStatus(
@@ -252,7 +252,7 @@ class Overview:
             halted=member.halted,
         )
 
-    def _memory_notes(self, spec: ServiceSpec, members: list[Member]) -> list[str]:
+    def _memory_notes(self, spec: ServiceSpec, members: list[ReplicaHandle]) -> list[str]:
         wanted = spec.resources.memory
         used = [self.memory.get(m.process.pid, 0) for m in members if m.process is not None]
         if wanted is None or not used or max(used) <= wanted:
@@ -261,7 +261,7 @@ class Overview:
 
 
 def _replacing(supervisor: Supervisor) -> str:
-    serves, comes = supervisor.generation, supervisor.coming
+    serves, comes = supervisor.generation, supervisor.candidate
     if serves is None or comes is None or serves is comes:
         return ""
     return RESTART if serves.deployment is comes.deployment else NEW_VERSION

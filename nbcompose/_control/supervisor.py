@@ -12,9 +12,9 @@ import socket
 from nbcompose._code import Deployment
 from nbcompose._control import ports
 from nbcompose._control.engines import Engine
-from nbcompose._control.generation import GRACE, Generation, Surroundings
+from nbcompose._control.generation import GRACE, Generation, SupervisorContext
 from nbcompose._control.logs import Log
-from nbcompose._control.standby import Parking, StuckReplicas
+from nbcompose._control.standby import Standby, StuckReplicas
 from nbcompose._replica import Swap
 from nbcompose._rpc import ReplicaRoute
 from nbcompose._spec import ServiceSpec
@@ -35,29 +35,30 @@ async def give_up(work: asyncio.Task[None] | None) -> None:
 class Supervisor:
     """One service. `keep`: seconds that a version which was replaced is kept for a rollback, where memory allows.
 
-    `remark` says how the version that serves came about, `behind` why the last one that was wanted does not serve;
-    "" where it does. `stale`: what has changed in the notebook since the version that serves was packed.
+    `change_reason` says how the version that serves came about, `out_of_date_reason` why the last one that was wanted
+    does not serve; "" where it does. `stale`: what has changed in the notebook since the version that serves was
+    packed.
     """
 
-    def __init__(self, name: str, engine: Engine, surroundings: Surroundings, keep: float = 0.0) -> None:
+    def __init__(self, name: str, engine: Engine, context: SupervisorContext, keep: float = 0.0) -> None:
         self.name = name
         self.wanted = 0
         self.log = Log()
         self.generation: Generation | None = None  # the one that serves
-        self.coming: Generation | None = None  # the one that starts
+        self.candidate: Generation | None = None  # the one that starts
         self.stopped = False
         self.error = ""
-        self.remark = ""
-        self.behind = ""
+        self.change_reason = ""
+        self.out_of_date_reason = ""
         self.stale: tuple[str, ...] = ()
         self.stop_first = False  # the rule that its last version came with
         self.stuck = StuckReplicas()
         self.previous: Deployment | None = None  # the one that served before, for a rollback
         self._excuse = ""  # why it is behind, once the version before has been loaded again
         self._displaced: Deployment | None = None  # stopped to make room for the one that comes
-        self._parking = Parking(keep, self._drain)
+        self._standby = Standby(keep, self._drain)
         self._engine = engine
-        self._around = surroundings
+        self._context = context
         self._deployment: Deployment | None = None
         self._versions = 0
         self._port: int | None = None
@@ -74,12 +75,12 @@ class Supervisor:
     @property
     def spec(self) -> ServiceSpec:
         """That of the version that serves, if one does."""
-        return (self.generation or self.coming or self).deployment.spec
+        return (self.generation or self.candidate or self).deployment.spec
 
     @property
     def port(self) -> int | None:
         """The HTTP port; None for a service that answers none, or has stopped."""
-        shown = self.generation or self.coming
+        shown = self.generation or self.candidate
         return shown.port if shown is not None else None
 
     @property
@@ -89,22 +90,24 @@ class Supervisor:
     @property
     def waits_for(self) -> str:
         """What every replica that starts waits for before it can go on, in words; "" when one is at work."""
-        phases = {m.phase for m in self.coming.members.values() if m.state == "starting"} if self.coming else set()
+        phases = (
+            {m.phase for m in self.candidate.members.values() if m.state == "starting"} if self.candidate else set()
+        )
         return min(phases) if phases and all(p.startswith("waiting") for p in phases) else ""
 
     def generations(self) -> list[Generation]:
         """What serves and what comes."""
-        return [g for g in (self.generation, self.coming) if g is not None]
+        return [g for g in (self.generation, self.candidate) if g is not None]
 
     def everything(self) -> list[Generation]:
         """Versions that drain, too."""
-        parked = [self._parking.parked] if self._parking.parked is not None else []
-        return list(dict.fromkeys([*self.generations(), *self._draining.values(), *parked]))
+        suspended = [self._standby.suspended] if self._standby.suspended is not None else []
+        return list(dict.fromkeys([*self.generations(), *self._draining.values(), *suspended]))
 
     def routes(self) -> tuple[ReplicaRoute, ...]:
         return tuple(self.generation.routes()) if self.generation is not None else ()
 
-    def start(self, deployment: Deployment, remark: str = "", *, stop_first: bool = False) -> None:
+    def start(self, deployment: Deployment, change_reason: str = "", *, stop_first: bool = False) -> None:
         """Bring `deployment` up in the background: the first version, or one that replaces the version that serves.
 
         A version that was still starting is given up. `stop_first`: the one that serves is stopped before, where there
@@ -114,10 +117,10 @@ class Supervisor:
         if not self.wanted or deployment.spec.replicas != self.deployment.spec.replicas:  # else keep the scale
             self.wanted = deployment.spec.replicas
         self._want(deployment)
-        coming = Generation(deployment, self._versions, self._engine, self._around, self.log, listening)
-        self.coming = coming
-        self._port = coming.port or self._port
-        work = self._bring_up(coming, remark, self._work, self._ending, stop_first)
+        candidate = Generation(deployment, self._versions, self._engine, self._context, self.log, listening)
+        self.candidate = candidate
+        self._port = candidate.port or self._port
+        work = self._bring_up(candidate, change_reason, self._work, self._ending, stop_first)
         self._work = asyncio.ensure_future(work)
 
     @property
@@ -128,14 +131,14 @@ class Supervisor:
         )
         return lives and not self.busy_starting
 
-    def swap(self, deployment: Deployment, swap: Swap, remark: str, *, stop_first: bool = False) -> None:
+    def swap(self, deployment: Deployment, swap: Swap, change_reason: str, *, stop_first: bool = False) -> None:
         """Give the version that serves the code of `deployment`, in the background; its replicas keep their state.
 
         Where they cannot take it, they are replaced. Only where `can_swap`.
         """
         assert self.generation is not None
         self._want(deployment)
-        self._work = asyncio.ensure_future(self._swap_in(self.generation, deployment, swap, remark, stop_first))
+        self._work = asyncio.ensure_future(self._swap_in(self.generation, deployment, swap, change_reason, stop_first))
 
     def _want(self, deployment: Deployment) -> None:
         self._deployment = deployment
@@ -144,7 +147,7 @@ class Supervisor:
         self._versions += 1
 
     async def _swap_in(
-        self, generation: Generation, deployment: Deployment, swap: Swap, remark: str, stop_first: bool
+        self, generation: Generation, deployment: Deployment, swap: Swap, change_reason: str, stop_first: bool
     ) -> None:
         before = generation.deployment
         try:
@@ -155,45 +158,45 @@ class Supervisor:
         except Exception as error:
             self._note_failure(error)
         else:
-            self._serves(generation, before, remark)
+            self._serves(generation, before, change_reason)
         finally:
-            self._around.changed(self.name)
+            self._context.changed(self.name)
 
-    def roll_back(self, remark: str) -> None:
+    def roll_back(self, change_reason: str) -> None:
         """Have the replicas of the version before serve again; new ones, where they have not been kept."""
         assert self.previous is not None
-        parked = self._parking.take(self.previous) if not self.busy_starting else None
-        if parked is None:
-            self.start(self.previous, remark)
+        suspended = self._standby.take(self.previous) if not self.busy_starting else None
+        if suspended is None:
+            self.start(self.previous, change_reason)
             return
         self._want(self.previous)
-        self._work = asyncio.ensure_future(self._resume(parked, remark))
+        self._work = asyncio.ensure_future(self._resume(suspended, change_reason))
 
-    async def _resume(self, parked: Generation, remark: str) -> None:
+    async def _resume(self, suspended: Generation, change_reason: str) -> None:
         try:
-            await parked.unpark()
+            await suspended.resume()
         except ConnectionError:
-            self._drain(parked)
-            self.start(parked.deployment, remark)  # gives this task up, which has nothing more to do
+            self._drain(suspended)
+            self.start(suspended.deployment, change_reason)  # gives this task up, which has nothing more to do
             return
-        self._replace(parked, remark)
-        self._around.changed(self.name)
-        await parked.resize(self.wanted)
+        self._replace(suspended, change_reason)
+        self._context.changed(self.name)
+        await suspended.resize(self.wanted)
 
-    def _replace(self, new: Generation, remark: str) -> None:
+    def _replace(self, new: Generation, change_reason: str) -> None:
         """Calls go to `new` from here on; what it replaces is kept for a while, or ends when its calls are done."""
         old = self.generation
-        self._serves(new, old.deployment if old is not None else self._displaced, remark)
+        self._serves(new, old.deployment if old is not None else self._displaced, change_reason)
         if old is None:
             return
         wanted_back = old.deployment is self.previous
-        if not (wanted_back and self._parking.put(old, new)):
+        if not (wanted_back and self._standby.put(old, new)):
             self._drain(old, _patience(old))
 
-    def _serves(self, generation: Generation, before: Deployment | None, remark: str) -> None:
+    def _serves(self, generation: Generation, before: Deployment | None, change_reason: str) -> None:
         generation.number = self._versions
         self.generation = generation
-        self.remark, self.behind, self.stale = remark, self._excuse, ()
+        self.change_reason, self.out_of_date_reason, self.stale = change_reason, self._excuse, ()
         self._excuse, self._displaced = "", None
         if before is not None and before is not generation.deployment:
             self.previous = before
@@ -201,7 +204,7 @@ class Supervisor:
     def _note_failure(self, error: Exception) -> None:
         self.error = str(error) if isinstance(error, NbcomposeError) else f"{type(error).__name__}: {error}"
         if self.generation is not None:
-            self.behind = first_line(self.error)
+            self.out_of_date_reason = first_line(self.error)
             self._deployment = self.generation.deployment
 
     async def _make_room(self) -> None:
@@ -217,7 +220,7 @@ class Supervisor:
         if displaced is not None:
             error = self.error
             self._excuse = first_line(error)
-            self.start(displaced, self.remark)
+            self.start(displaced, self.change_reason)
             self.error = error
 
     def look(self) -> bool:
@@ -243,7 +246,7 @@ class Supervisor:
         else:
             self.start(self.deployment)
             await self.scale(count)
-        self._around.changed(self.name)
+        self._context.changed(self.name)
 
     async def abandon(self) -> None:
         """Give up the version that starts, if one does; what served before serves on."""
@@ -251,7 +254,7 @@ class Supervisor:
         self._bring_back()
         if self.generation is not None:
             self._deployment = self.generation.deployment
-            self._around.changed(self.name)
+            self._context.changed(self.name)
 
     async def stop(self, grace: float = GRACE) -> None:
         """Stop all replicas and give the port back. Goes on when this is cancelled; a start waits for its end."""
@@ -265,13 +268,13 @@ class Supervisor:
             generation.kill()
 
     def _listen(self, deployment: Deployment) -> socket.socket | None:
-        known = [(g.listening, g.spec.http) for g in (self.coming, self.generation) if g is not None]
+        known = [(g.listening, g.spec.http) for g in (self.candidate, self.generation) if g is not None]
         return ports.listen(deployment.spec, known, favorite=self._port) if deployment.exposed else None
 
     async def _bring_up(
         self,
-        coming: Generation,
-        remark: str,
+        candidate: Generation,
+        change_reason: str,
         previous: asyncio.Task[None] | None,
         ending: asyncio.Task[None] | None,
         stop_first: bool,
@@ -280,30 +283,30 @@ class Supervisor:
             await give_up(previous)
             if ending is not None:
                 await asyncio.wait([ending])
-            self._around.changed(self.name)
+            self._context.changed(self.name)
             if stop_first:
                 await self._make_room()
-            await self._start(coming)
+            await self._start(candidate)
         except BaseException as error:
             if isinstance(error, Exception):
                 self._note_failure(error)
-            await coming.stop(0)
+            await candidate.stop(0)
             if not isinstance(error, Exception):
                 raise
             self._bring_back()
         else:
-            self._replace(coming, remark)
+            self._replace(candidate, change_reason)
         finally:
-            if self.coming is coming:
-                self.coming = None
-            self._around.changed(self.name)
+            if self.candidate is candidate:
+                self.candidate = None
+            self._context.changed(self.name)
 
-    async def _start(self, coming: Generation) -> None:
+    async def _start(self, candidate: Generation) -> None:
         count = self.wanted
-        await coming.start(count)
+        await candidate.start(count)
         while count != self.wanted:  # scaled meanwhile
             count = self.wanted
-            await coming.resize(count)
+            await candidate.resize(count)
 
     def _drain(self, old: Generation, grace: float = GRACE) -> None:
         """Stop a version that nobody is sent to any more."""
@@ -313,8 +316,8 @@ class Supervisor:
 
     async def _end(self, grace: float, work: asyncio.Task[None] | None) -> None:
         await give_up(work)
-        self._parking.clear()
-        self._around.changed(self.name)
+        self._standby.clear()
+        self._context.changed(self.name)
         earlier = dict(self._draining)
         if self.generation is not None:
             self._drain(self.generation, grace)
@@ -325,7 +328,7 @@ class Supervisor:
         if self._draining:
             await asyncio.wait(self._draining)
         self.generation = None
-        self._around.changed(self.name)
+        self._context.changed(self.name)
 
 
 def _patience(old: Generation) -> float:

@@ -118,7 +118,7 @@ def _defaults(arguments: ast.arguments) -> list[ast.expr]:
 
 
 @dataclass(slots=True)
-class Names:
+class StatementNames:
     """Of the sets, `surely` is a part of `defines`, and `calls` one of `reads`.
 
     `later`: read when what the statement defines is called; `soft`: read by annotations that nobody need evaluate.
@@ -161,7 +161,7 @@ class Binder(ast.NodeVisitor):
     """`lazy`: annotations are not evaluated where they stand."""
 
     def __init__(self, lazy: bool) -> None:
-        self.found = Names()
+        self.found = StatementNames()
         self.module = self.scope = Scope("module")
         self._lazy = lazy
         self._later = 0  # how many functions deep

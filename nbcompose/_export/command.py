@@ -37,7 +37,7 @@ def _export(options: argparse.Namespace) -> int:
             "pip install 'nbcompose[notebook]'"
         ) from error
     try:
-        source = exporter.Source(
+        source = exporter.NotebookSource(
             read_cells(options.notebook), exporter.name_of(options.notebook), folder=options.notebook.parent
         )
     except (OSError, UnicodeDecodeError) as error:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from nbcompose._export.binding import FUNCTIONS, Names
+from nbcompose._export.binding import FUNCTIONS, StatementNames
 from nbcompose._export.effects import Touch
 from nbcompose._export.mutation import Altering
 from nbcompose._export.statements import Statement
@@ -31,7 +31,7 @@ class Made:
         return sorted({*self.by, *self.changed})
 
 
-class Course:
+class Definitions:
     """`chosen`: for a service, the statement of the version that serves. `frozen`: names whose present values are
     stored. `loud`: (cell, name) whose changes count although the cell has left the value as it was.
     """
@@ -64,7 +64,7 @@ class Course:
         self.services.update(chosen or {})
         self.services = dict(sorted(self.services.items(), key=lambda item: item[1]))
 
-    def rearranged(self, order: Sequence[int]) -> Course:
+    def rearranged(self, order: Sequence[int]) -> Definitions:
         """The course of a script that has these statements in this order: what they do is what they did here."""
         script = copy.copy(self)
         place = {index: n for n, index in enumerate(order)}
@@ -205,7 +205,7 @@ class Course:
         read = [name for name in names.reads if self._altering.is_value(name, index)]
         self._values.follow(statement, changed | bound, returned, hands, read)
 
-    def _touched(self, index: int, called: Sequence[Names]) -> list[Touch]:
+    def _touched(self, index: int, called: Sequence[StatementNames]) -> list[Touch]:
         """What a statement alters, and what that calls."""
         own = self.statements[index].names
         touches = dict.fromkeys(t for t in own.touches if self._altering.counts(t, index, own))

@@ -29,7 +29,7 @@ _OURS = "Written by nbcompose."  # in the files for Docker
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class NotebookSource:
     """What is exported: cells, and the name of the notebook's file.
 
     In a live notebook: `values` of its names, and for services of which not the last version serves the label of the
@@ -78,7 +78,7 @@ class Exported:
 
 
 def export(
-    source: Source, request: Request, *, script: str, data: Path | None = None, look_up: LookUp = lookup.look_up
+    source: NotebookSource, request: Request, *, script: str, data: Path | None = None, look_up: LookUp = lookup.look_up
 ) -> Exported:
     """The script, called `script`. Values that are frozen are written to the folder `data`.
 
@@ -108,7 +108,7 @@ def export(
     )
 
 
-def _needed(source: Source, request: Request) -> Slice:
+def _needed(source: NotebookSource, request: Request) -> Slice:
     known: Collection[str] = source.values or ()
     try:
         return needed(
@@ -126,7 +126,7 @@ def _needed(source: Source, request: Request) -> Slice:
         raise ExportRefused(message, [of_a_file(reason) for reason in refused.reasons]) from None
 
 
-def export_to(path: Path, source: Source, request: Request, *, look_up: LookUp = lookup.look_up) -> Exported:
+def export_to(path: Path, source: NotebookSource, request: Request, *, look_up: LookUp = lookup.look_up) -> Exported:
     """Write the script and the files beside it: all of them whole, or none.
 
     Raises as `export`, and `NbcomposeError` where another file is in the way, the folder cannot be written to, or a
@@ -155,7 +155,7 @@ def name_of(path: Path) -> str:
     return (exported_from(_text(path)) if path.suffix == ".py" else None) or path.name
 
 
-def _check_freeze(source: Source, request: Request) -> None:
+def _check_freeze(source: NotebookSource, request: Request) -> None:
     if not request.freeze:
         return
     if source.values is None:

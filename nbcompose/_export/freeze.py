@@ -29,7 +29,7 @@ import numpy as np
 from nbcompose._export import template
 from nbcompose._export.diagnostics import listed, place
 from nbcompose._export.effects import last
-from nbcompose._export.naming import Names
+from nbcompose._export.naming import ScriptNames
 from nbcompose._export.slice import Slice
 from nbcompose._export.statements import Statement
 from nbcompose._export.values import is_plain
@@ -128,13 +128,13 @@ def _importable(kind: type) -> bool:
     return found is kind
 
 
-def with_names(code: str, names: Names) -> str:
+def with_names(code: str, names: ScriptNames) -> str:
     """The code as the script has it, which imports what is needed: `Path("a")` where it imports that."""
     return ast.unparse(_Shorter(names).visit(ast.parse(code, mode="eval")))
 
 
 class _Shorter(ast.NodeTransformer):
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: ScriptNames) -> None:
         self._names = names
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:

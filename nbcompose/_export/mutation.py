@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 from nbcompose._export import known
-from nbcompose._export.binding import FUNCTIONS, Names
+from nbcompose._export.binding import FUNCTIONS, StatementNames
 from nbcompose._export.effects import LAMBDA, Held, Touch, called, global_name
 from nbcompose._export.names import names_of
 from nbcompose._export.statements import Statement
@@ -31,7 +31,7 @@ class Altering:
         self._find = find
         self._is_service = is_service
         self._frozen = frozen
-        self._methods: dict[int, dict[str, Names]] = {}
+        self._methods: dict[int, dict[str, StatementNames]] = {}
         self._classes: dict[str, list[int]] = {}  # a method → the classes of the notebook that have it
         self._attributes: dict[str, list[str]] = {}  # an attribute → what objects of these classes have there
 
@@ -45,7 +45,7 @@ class Altering:
             for attribute, made_by in _attributes(node):
                 self._attributes.setdefault(attribute, []).append(self.origin(made_by, index))
 
-    def counts(self, touch: Touch, index: int, by: Names) -> bool:
+    def counts(self, touch: Touch, index: int, by: StatementNames) -> bool:
         """Whether a touch may alter the value of its name when the statement `index` runs; it is one of `by`, of the
         statement or of what it calls.
         """
@@ -204,10 +204,10 @@ class Altering:
             return not any(self._alters(m, index, seen) for m in of_notebook)
         return self._is_layer(method) or known.looks(method) or method in known.CONTAINER | known.TRAINS | known.MOVES
 
-    def _functions(self, by: str, index: int) -> list[Names]:
+    def _functions(self, by: str, index: int) -> list[StatementNames]:
         """The notebook's own functions that a call runs: those of a class, its `__init__`."""
         first, _, method = by.partition(".")
-        found: list[Names] = []
+        found: list[StatementNames] = []
         for maker in self._find(first, index) if first else ():
             node = self._statements[maker].node
             if not method and (isinstance(node, FUNCTIONS) or isinstance(getattr(node, "value", None), ast.Lambda)):
@@ -219,7 +219,7 @@ class Altering:
                 found += [m for c in self._classes_made(maker) for m in self._methods_of(c, method)]
         return found
 
-    def _alters(self, function: Names, index: int, seen: _Seen) -> bool:
+    def _alters(self, function: StatementNames, index: int, seen: _Seen) -> bool:
         """Whether a function, or one that gets it from there, alters what is handed to it."""
         if (id(function), "alters") in seen:
             return False
@@ -241,7 +241,7 @@ class Altering:
                 return False
         return True
 
-    def _differs(self, function: Names, index: int, seen: _Seen) -> bool:
+    def _differs(self, function: StatementNames, index: int, seen: _Seen) -> bool:
         if (id(function), "again") in seen:
             return False
         deeper = seen | {(id(function), "again")}
@@ -295,7 +295,7 @@ class Altering:
             return []
         return [i for i in self._find(value.func.id, index) if i in self._methods and not self._is_service(i)]
 
-    def _methods_of(self, cls: int, method: str, depth: int = 8) -> list[Names]:
+    def _methods_of(self, cls: int, method: str, depth: int = 8) -> list[StatementNames]:
         """A method of a class of the notebook, its own or that of a base in the notebook."""
         own = self._methods.get(cls, {})
         if method in own:

@@ -11,16 +11,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nbcompose._export import effects
-from nbcompose._export.binding import FUNCTIONS, Branches, Names, Scope, bound_in, function_scope, names_of_import
+from nbcompose._export.binding import (
+    FUNCTIONS,
+    Branches,
+    Scope,
+    StatementNames,
+    bound_in,
+    function_scope,
+    names_of_import,
+)
 from nbcompose._export.effects import Held, Touch, last, root
 
 # ruff: noqa: N802, N815  methods have the names that a NodeVisitor looks for
 
 
-__all__ = ["Names", "names_of"]
+__all__ = ["StatementNames", "names_of"]
 
 
-def names_of(statement: ast.stmt, *, lazy_annotations: bool = False) -> Names:
+def names_of(statement: ast.stmt, *, lazy_annotations: bool = False) -> StatementNames:
     """`lazy_annotations`: annotations are not evaluated where they stand."""
     reader = _Reader(lazy_annotations)
     reader.visit(statement)

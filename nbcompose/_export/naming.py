@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
 
-class Names:
+class ScriptNames:
     """The names at the top level of a script. `imports` are its own, `taken` the names that anything else binds.
 
     `used`: names of imports that were asked for; `added`: imports to be added for them.

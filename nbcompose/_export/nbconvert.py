@@ -16,7 +16,7 @@ from nbconvert.exporters import Exporter
 
 from nbcompose._export import lookup
 from nbcompose._export.cells import cells_of
-from nbcompose._export.exporter import Request, Source, export
+from nbcompose._export.exporter import NotebookSource, Request, export
 from nbcompose._export.requirements import LookUp, hidden_by, of_interpreter, unpinned
 from nbcompose.errors import NbcomposeError
 
@@ -35,7 +35,7 @@ class NbcomposeExporter(Exporter):  # type: ignore[misc]  # nbconvert's imports 
         nb, resources = super().from_notebook_node(nb, resources, **kw)
         name = str(resources["metadata"].get("name") or "notebook")
         folder = Path(str(resources["metadata"].get("path") or ""))
-        source = Source(cells_of(nb, f"{name}.ipynb"), f"{name}.ipynb", folder=folder)
+        source = NotebookSource(cells_of(nb, f"{name}.ipynb"), f"{name}.ipynb", folder=folder)
         exported = export(source, Request(), script=f"{name}.py", look_up=_look_up(nb))
         if hidden_by(f"{name}.py", exported.text):
             resources["output_extension"] = "_app.py"  # what Jupyter puts before it is the notebook's name

@@ -7,7 +7,7 @@ import builtins
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from nbcompose._export import diagnostics, known
-from nbcompose._export.definitions import Course, is_definition, is_import
+from nbcompose._export.definitions import Definitions, is_definition, is_import
 from nbcompose._export.effects import called, last, root
 from nbcompose._export.magics import magic_in
 from nbcompose._export.statements import Statement, has_api
@@ -34,9 +34,13 @@ class Needs:
     """
 
     def __init__(
-        self, course: Course, freeze: Collection[str] = (), recompute: Collection[str] = (), known: Collection[str] = ()
+        self,
+        definitions: Definitions,
+        freeze: Collection[str] = (),
+        recompute: Collection[str] = (),
+        known: Collection[str] = (),
     ) -> None:
-        self.course = course
+        self.definitions = definitions
         self.taken: set[int] = set()
         self.after: dict[int, set[int]] = {}
         self.called: dict[int, set[int]] = {}
@@ -52,7 +56,7 @@ class Needs:
         self._known = set(known)
         self._seen: set[tuple[int, int]] = set()
         self._stars = [
-            s for s in course.statements if isinstance(s.node, ast.ImportFrom) and s.node.names[0].name == "*"
+            s for s in definitions.statements if isinstance(s.node, ast.ImportFrom) and s.node.names[0].name == "*"
         ]
 
     def take(self, index: int, called_at: int = END) -> None:
@@ -69,16 +73,16 @@ class Needs:
 
     def _at_once(self, index: int) -> Iterable[tuple[int, int]]:
         """What a statement needs when it runs, each with when its functions are called."""
-        statement = self.course.statements[index]
+        statement = self.definitions.statements[index]
         self._look_inside(index)
         before = self.after.setdefault(index, set())
-        for name in sorted(self.course.may_read(index) | set(self._on(statement))):
+        for name in sorted(self.definitions.may_read(index) | set(self._on(statement))):
             made = self._resolve(name, index, index)
             self.found[index, name] = made
             before.update(made)
             yield from ((i, END) for i in made)
             if name in statement.names.calls:
-                yield from self._call(index, self.course.callable_in([name], index))
+                yield from self._call(index, self.definitions.callable_in([name], index))
         if statement.names.handed:
             yield from self._call(index, [index])
 
@@ -91,12 +95,12 @@ class Needs:
                 continue
             seen.add(function)
             yield function, index
-            todo += [i for i in self._later(function, index) if not self.course.is_service(i)]
+            todo += [i for i in self._later(function, index) if not self.definitions.is_service(i)]
         self.called.setdefault(index, set()).update(seen - {index})
 
     def _later(self, index: int, at: int) -> list[int]:
-        names = self.course.statements[index].names
-        soft = {n for n in names.soft - names.later if self.course.knows(n)}
+        names = self.definitions.statements[index].names
+        soft = {n for n in names.soft - names.later if self.definitions.knows(n)}
         found = set[int]()
         for name in sorted(names.later | soft):
             made = self._resolve(name, at, index, at_once=False)
@@ -107,18 +111,18 @@ class Needs:
 
     def _on(self, statement: Statement) -> Iterable[str]:
         """The variables of services that it depends on by their registered names."""
-        services = self.course.services.items()
-        return (v for v, i in services if registered(self.course.statements[i]) in statement.names.depends)
+        services = self.definitions.services.items()
+        return (v for v, i in services if registered(self.definitions.statements[i]) in statement.names.depends)
 
     def _resolve(self, name: str, before: int, reader: int, *, at_once: bool = True) -> list[int]:
-        statement = self.course.statements[reader]
+        statement = self.definitions.statements[reader]
         if name in self._freeze:
             return self._frozen(name)
-        made = self.course.find(name, before)
+        made = self.definitions.find(name, before)
         if not made.by and not at_once and before != END:
-            made = self.course.find(name)
+            made = self.definitions.find(name)
         if not made.by and made.deleted is not None:
-            self.refuse(diagnostics.deleted(name, statement, self.course.statements[made.deleted]), reader)
+            self.refuse(diagnostics.deleted(name, statement, self.definitions.statements[made.deleted]), reader)
             return []
         if not made.by:
             self._unbound(name, reader, at_once=at_once)
@@ -126,34 +130,34 @@ class Needs:
         kept = [self._checked(name, i, reader) for i in made.all() if i != reader]
         for index in kept:
             self.wanted.setdefault(index, set()).add(name)
-        if any(not is_plain(self.course.statements[i]) for i in made.by):
+        if any(not is_plain(self.definitions.statements[i]) for i in made.by):
             self.values.add(name)
         return sorted(set(kept))
 
     def _frozen(self, name: str) -> list[int]:
-        made = self.course.find(name)
+        made = self.definitions.find(name)
         self.frozen.add(name)
         for index in made.by[:1]:
-            statement = self.course.statements[index]
+            statement = self.definitions.statements[index]
             if is_import(statement) or is_definition(statement):
                 self.refuse(diagnostics.frozen_definition(name, statement), index)
         return []
 
     def _unbound(self, name: str, reader: int, *, at_once: bool) -> None:
-        statement = self.course.statements[reader]
+        statement = self.definitions.statements[reader]
         if name in statement.defines or (name in _GIVEN and name not in diagnostics.NOTEBOOK_ONLY):
             return
-        later = self.course.find(name)
+        later = self.definitions.find(name)
         if at_once and later.by:
-            self.refuse(diagnostics.too_early(name, statement, self.course.statements[min(later.by)]), reader)
+            self.refuse(diagnostics.too_early(name, statement, self.definitions.statements[min(later.by)]), reader)
         elif name != "get_ipython" or not _magics(statement):
             reason = diagnostics.unexplained(name, statement, self._stars, live=name in self._known)
-            self.refuse(reason + diagnostics.hint(name, self.course.statements), reader)
+            self.refuse(reason + diagnostics.hint(name, self.definitions.statements), reader)
 
     def _checked(self, name: str, index: int, reader: int) -> int:
         """The statement, or a later run of the same; refused where nobody could run it again."""
-        made = self.course.statements[index]
-        if name in self.course.services and self.course.services[name] == index:
+        made = self.definitions.statements[index]
+        if name in self.definitions.services and self.definitions.services[name] == index:
             return index
         if made.failed or not made.cell.current:
             other = self._same_again(name, index)
@@ -171,30 +175,30 @@ class Needs:
 
     def _sets_module(self, name: str, index: int) -> bool:
         """An import, or a call that seeds or sets something in a module: the rest of the cell is nothing to them."""
-        statement = self.course.statements[index]
-        makers = [self.course.statements[i] for i in self.course.find(name, index + 1).by]
+        statement = self.definitions.statements[index]
+        makers = [self.definitions.statements[i] for i in self.definitions.find(name, index + 1).by]
         return isinstance(statement.node, ast.Expr | ast.Import | ast.ImportFrom) and all(map(is_import, makers))
 
     def _object(self, why: diagnostics.Objection, name: str, reader: int, index: int) -> None:
         """Note what stands against a statement: of one cell, told together."""
-        statements = self.course.statements
+        statements = self.definitions.statements
         key = why, statements[index].cell.label, statements[index].magic
         self._objections.setdefault(key, []).append((name, statements[reader], statements[index], index))
 
     def _same_again(self, name: str, index: int) -> int | None:
         """The same import, function, class or constant in a cell that is there."""
-        made = self.course.statements[index]
+        made = self.definitions.statements[index]
         if not is_plain(made):
             return None
-        for other in self.course.versions(name):
-            statement = self.course.statements[other]
+        for other in self.definitions.versions(name):
+            statement = self.definitions.statements[other]
             if statement.cell.current and not statement.cell.failed and ast.dump(statement.node) == ast.dump(made.node):
                 return other
         return None
 
     def _look_inside(self, index: int) -> None:
         """What no script can have, inside a statement."""
-        statement = self.course.statements[index]
+        statement = self.definitions.statements[index]
         if isinstance(statement.node, ast.If) and "__name__" in ast.unparse(statement.node.test):
             self.refuse(diagnostics.guarded(statement), index)
         for magic in _magics(statement) if not statement.magic else ():
@@ -253,10 +257,10 @@ _SEEDS = {"seed", "manual_seed"}
 _GENERATORS = {"default_rng", "Random", "RandomState"}
 
 
-def random_otherwise(course: Course, taken: Collection[int]) -> Iterator[str]:
+def random_otherwise(definitions: Definitions, taken: Collection[int]) -> Iterator[str]:
     """A note for each source of random numbers from which a statement draws that the script is without."""
-    statements = course.statements
-    for name, seed in _sources(course, taken).items():
+    statements = definitions.statements
+    for name, seed in _sources(definitions, taken).items():
         draws = [i for i in range(seed + 1, len(statements)) if _draws(statements[i], name)]
         missing = [i for i in draws if i not in taken and statements[i].cell.current and not statements[i].failed]
         if missing and any(i in taken for i in draws if i > missing[0]):
@@ -266,29 +270,32 @@ def random_otherwise(course: Course, taken: Collection[int]) -> Iterator[str]:
             )
 
 
-def unseeded(course: Course, order: Sequence[int], wanted: Mapping[int, set[str]]) -> Iterator[str]:
+def unseeded(definitions: Definitions, order: Sequence[int], wanted: Mapping[int, set[str]]) -> Iterator[str]:
     """A line for each statement of a script that draws random numbers which nothing in it has seeded before."""
     seeded = set[str]()
     for index in order:
-        statement = course.statements[index]
+        statement = definitions.statements[index]
         if is_definition(statement) or is_import(statement):
             continue
-        nodes = [statement.node, *(course.statements[i].node for i in course.callable_in(statement.names.calls, index))]
+        nodes = [
+            statement.node,
+            *(definitions.statements[i].node for i in definitions.callable_in(statement.names.calls, index)),
+        ]
         calls = [n for node in nodes for n in ast.walk(node) if isinstance(n, ast.Call)]
-        found = {library for call in calls if (library := _library(course, call, index))}
+        found = {library for call in calls if (library := _library(definitions, call, index))}
         if found - seeded:
-            names = sorted(n for n in wanted.get(index, ()) if course.is_value(n, index + 1)) or ["NAME"]
+            names = sorted(n for n in wanted.get(index, ()) if definitions.is_value(n, index + 1)) or ["NAME"]
             values = diagnostics.listed([f"`{name}`" for name in names])
             yield (
                 f"{diagnostics.place(statement)} draws random numbers that nothing has seeded: {values} may be "
                 f"different each time: {' '.join(f'--freeze {name}' for name in names)} keeps what is here"
             )
-        seeded |= {library for call in calls for library in _seeds(course, call, index)}
+        seeded |= {library for call in calls for library in _seeds(definitions, call, index)}
 
 
-def _library(course: Course, call: ast.Call, index: int) -> str:
+def _library(definitions: Definitions, call: ast.Call, index: int) -> str:
     """Whose random numbers a call draws: "random", "numpy" or "torch"; "" where it draws none."""
-    origin = course.origin(called(call.func), index)
+    origin = definitions.origin(called(call.func), index)
     top, _, rest = origin.partition(".")
     if last(call.func) in _SEEDS:
         return ""
@@ -306,18 +313,18 @@ def _is_layer(rest: str) -> bool:
     return rest.startswith("nn.") and rest.rpartition(".")[2] in known.LAYERS - _WEIGHTLESS
 
 
-def _seeds(course: Course, call: ast.Call, index: int) -> set[str]:
-    origin, function = course.origin(called(call.func), index), last(call.func)
+def _seeds(definitions: Definitions, call: ast.Call, index: int) -> set[str]:
+    origin, function = definitions.origin(called(call.func), index), last(call.func)
     if function == "set_seed":
         return {"random", "numpy", "torch"}
     return {origin.partition(".")[0]} if function in _SEEDS else set()
 
 
-def _sources(course: Course, taken: Collection[int]) -> dict[str, int]:
+def _sources(definitions: Definitions, taken: Collection[int]) -> dict[str, int]:
     """Modules that are seeded, and generators; where."""
     found = {}
     for index in sorted(taken):
-        node = course.statements[index].node
+        node = definitions.statements[index].node
         call = getattr(node, "value", None)
         if not isinstance(call, ast.Call):
             continue

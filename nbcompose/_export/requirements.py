@@ -45,7 +45,7 @@ class Import:
 
 
 @dataclass(frozen=True, slots=True)
-class Dependency:
+class Requirement:
     """One line of a script's dependencies."""
 
     requirement: str
@@ -57,7 +57,7 @@ class Requirements:
     """What a script needs: a Python, distributions, and modules of the user's own that must lie beside it (files)."""
 
     python: str
-    dependencies: tuple[Dependency, ...]
+    dependencies: tuple[Requirement, ...]
     own: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     comment: str = ""
@@ -159,7 +159,7 @@ class _Reading:
         version = self._known.get(OURSELVES, {}).get("version", __version__)
         url = self._known.get(OURSELVES, {}).get("url", "")
         reachable = url if not url.startswith("file:") else ""
-        found = {OURSELVES: Dependency(f"{OURSELVES} @ {url}" if reachable else _pinned(OURSELVES, version))}
+        found = {OURSELVES: Requirement(f"{OURSELVES} @ {url}" if reachable else _pinned(OURSELVES, version))}
         for name, module in self._modules.items():
             distribution = self._choose(name, module)
             if distribution and distribution not in found:
@@ -186,16 +186,16 @@ class _Reading:
             self._notes.append(f"{top} belongs to {' and '.join(candidates)} here: the script asks for {candidates[0]}")
         return candidates[0]
 
-    def _dependency(self, distribution: str) -> Dependency:
+    def _dependency(self, distribution: str) -> Requirement:
         about = self._known[distribution]
         url: str = about["url"]
         if not url:
-            return Dependency(_pinned(distribution, about["version"]))
+            return Requirement(_pinned(distribution, about["version"]))
         if not url.startswith("file:"):
-            return Dependency(f"{distribution} @ {url}")
+            return Requirement(f"{distribution} @ {url}")
         pinned = _pinned(distribution, about["version"])
         self._notes.append(f"{distribution} is installed from {url}: the script asks the package index for {pinned}")
-        return Dependency(pinned)
+        return Requirement(pinned)
 
 
 def _pinned(distribution: str, version: str) -> str:

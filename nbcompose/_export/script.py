@@ -19,7 +19,7 @@ from nbcompose._export import lookup
 from nbcompose._export.effects import last
 from nbcompose._export.formatting import formatted
 from nbcompose._export.freeze import Frozen, with_names
-from nbcompose._export.naming import Names, bindings
+from nbcompose._export.naming import ScriptNames, bindings
 from nbcompose._export.requirements import Import, LookUp, Requirements, imports_of, requirements
 from nbcompose._export.service_options import decorated
 from nbcompose._export.slice import Slice
@@ -37,7 +37,7 @@ class Head:
         rest = [s for s in statements if not _is_import(s)]
         self._imports = [s for s in statements if _is_import(s)]
         _check(self._imports)
-        self.names = Names((s.node for s in self._imports), {*taken}.union(*(s.defines for s in rest)))
+        self.names = ScriptNames((s.node for s in self._imports), {*taken}.union(*(s.defines for s in rest)))
         self._settings = [s for s in rest if self._goes_above(s)]
         self.body = [s for s in rest if not self._goes_above(s)]
 
@@ -150,7 +150,7 @@ def exported_from(script: str) -> str | None:
     return match[1] if match else None
 
 
-def guard(entries: Sequence[str], names: Names) -> str:
+def guard(entries: Sequence[str], names: ScriptNames) -> str:
     """The last statement of a script: serve these, where it is the program."""
     statement = _template().body[-1]
     served = [ast.Name(entry) for entry in entries]
@@ -159,7 +159,7 @@ def guard(entries: Sequence[str], names: Names) -> str:
     return ast.unparse(_Fill(_template_origins(), {}, names).visit(statement))
 
 
-def loading(name: str, loader: str, place: Sequence[str], names: Names) -> str:
+def loading(name: str, loader: str, place: Sequence[str], names: ScriptNames) -> str:
     """The statement that gives `name` what a loader of the template reads from a file, at `place` beside the script."""
     function = next(n for n in _template().body if isinstance(n, ast.FunctionDef) and n.name == loader)
     result = function.body[-1]
@@ -190,7 +190,7 @@ def _origins(body: Sequence[ast.stmt]) -> dict[str, ast.stmt]:
 class _Fill(ast.NodeTransformer):
     """Puts values for some names, and for those of the template's imports what the script calls the same things."""
 
-    def __init__(self, imports: Mapping[str, ast.stmt], values: Mapping[str, ast.expr], names: Names) -> None:
+    def __init__(self, imports: Mapping[str, ast.stmt], values: Mapping[str, ast.expr], names: ScriptNames) -> None:
         self._imports = imports
         self._values = values
         self._names = names
@@ -255,7 +255,7 @@ def comments(text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class ExportedScript:
     """`notes`: what the user should know about it."""
 
     text: str
@@ -270,7 +270,7 @@ def write(
     frozen: Sequence[Frozen] = (),
     look_up: LookUp = lookup.look_up,
     folder: Path | None = None,
-) -> Script:
+) -> ExportedScript:
     """The script of what is needed. `notebook` is the file's name, `frozen` the values that lie in files beside it.
 
     `look_up` says what is installed: here, by default. `folder` is the notebook's: the present one, by default.
@@ -288,10 +288,10 @@ def write(
     text = formatted(text, python=found.python, own=[name.removesuffix(".py") for name in found.own])
     own = [*_secrets(needed), *_data(needed, folder or Path())]
     notes = [*needed.notes, *head.notes(), *(f.note for f in frozen if f.note), *own, *found.notes]
-    return Script(found.block + text, found, tuple(dict.fromkeys(notes)))
+    return ExportedScript(found.block + text, found, tuple(dict.fromkeys(notes)))
 
 
-def _frozen(value: Frozen, names: Names) -> str:
+def _frozen(value: Frozen, names: ScriptNames) -> str:
     if value.code:
         return f"{value.name} = {with_names(value.code, names)}"
     return loading(value.name, value.loader, value.place, names)

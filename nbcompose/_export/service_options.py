@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from nbcompose._export.naming import Names
+from nbcompose._export.naming import ScriptNames
 from nbcompose._export.statements import Statement
 from nbcompose.errors import ExportRefused
 
@@ -59,7 +59,7 @@ _SERVICE = ("nbcompose.service",)
 _ALIASES = {"replicas": "workers"}
 
 
-def decorated(statement: Statement, services: Sequence[str], names: Names) -> str:
+def decorated(statement: Statement, services: Sequence[str], names: ScriptNames) -> str:
     """The text of a statement, with a `@service` on those of its classes that are services by their cell's magic."""
     if statement.options is None:
         return statement.text
@@ -85,7 +85,7 @@ def _classes(body: Sequence[ast.stmt]) -> Iterator[ast.ClassDef]:
 class _Decorator:
     """The `@service` of one class: there already, or not."""
 
-    def __init__(self, cls: ast.ClassDef, edits: Edits, names: Names, statement: Statement) -> None:
+    def __init__(self, cls: ast.ClassDef, edits: Edits, names: ScriptNames, statement: Statement) -> None:
         self._cls = cls
         self._edits = edits
         self._names = names

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nbcompose._export import diagnostics
-from nbcompose._export.definitions import Course, Quiet, is_import
+from nbcompose._export.definitions import Definitions, Quiet, is_import
 from nbcompose._export.known import is_setting
 from nbcompose._export.magics import note, shorten
 from nbcompose._export.needs import Needs, random_otherwise, registered, services_inside, unseeded
@@ -56,30 +56,30 @@ def needed(
     chosen, notes = _chosen(statements, versions)
     loud = set[Quiet]()
     while True:
-        course = Course(statements, chosen, freeze, loud)
-        variables = _entries(course, entries)
-        needs = Needs(course, freeze, recompute, known)
+        definitions = Definitions(statements, chosen, freeze, loud)
+        variables = _entries(definitions, entries)
+        needs = Needs(definitions, freeze, recompute, known)
         for variable in variables:
-            needs.take(course.services[variable])
-        _take_settings(course, needs)
+            needs.take(definitions.services[variable])
+        _take_settings(definitions, needs)
         order = ordered(needs)
-        undone = course.undone(needs.taken) - loud
+        undone = definitions.undone(needs.taken) - loud
         if not undone:
             break
         loud |= undone
     _check_options(needs, freeze, recompute)
     if reasons := needs.reasons():
         raise ExportRefused("a script of these services would not do what the notebook does:", reasons)
-    by_index = {index: variable for variable, index in course.services.items()}
+    by_index = {index: variable for variable, index in definitions.services.items()}
     services = [by_index[i] for i in order if i in by_index]
     return Slice(
         statements=tuple(statements[i] for i in order),
         services=tuple(services),
         entries=tuple(v for v in services if v in variables) if entries is None else tuple(variables),
         frozen=tuple(sorted(needs.frozen)),
-        notes=(*notes, *_dropped(course, needs.taken), *random_otherwise(course, needs.taken)),
+        notes=(*notes, *_dropped(definitions, needs.taken), *random_otherwise(definitions, needs.taken)),
         wanted=tuple(frozenset(needs.wanted.get(i, ())) for i in order),
-        unseeded=tuple(unseeded(course, order, needs.wanted)),
+        unseeded=tuple(unseeded(definitions, order, needs.wanted)),
     )
 
 
@@ -90,9 +90,9 @@ def _check_services(statements: Sequence[Statement]) -> None:
         raise ExportRefused("these cells do not run:", [f"{s.cell.label}: {s.magic}" for s in cells])
 
 
-def _entries(course: Course, names: Sequence[str] | None) -> list[str]:
-    if not course.services:
-        hidden = [diagnostics.hidden(s, n.name) for s in course.statements for n in services_inside(s)]
+def _entries(definitions: Definitions, names: Sequence[str] | None) -> list[str]:
+    if not definitions.services:
+        hidden = [diagnostics.hidden(s, n.name) for s in definitions.statements for n in services_inside(s)]
         raise (
             ExportRefused("there is no service to export:", hidden)
             if hidden
@@ -102,70 +102,72 @@ def _entries(course: Course, names: Sequence[str] | None) -> list[str]:
             )
         )
     if names:
-        return list(dict.fromkeys(_variable(course, name) for name in names))
-    below = {v: _below(course, v) for v in course.services}
-    found = [v for v in course.services if not any(v in below[other] for other in course.services if other != v)]
+        return list(dict.fromkeys(_variable(definitions, name) for name in names))
+    below = {v: _below(definitions, v) for v in definitions.services}
+    found = [
+        v for v in definitions.services if not any(v in below[other] for other in definitions.services if other != v)
+    ]
     if not found:
         raise ExportRefused(
-            f"{', '.join(course.services)} depend on one another: name the one to be served with --entry NAME"
+            f"{', '.join(definitions.services)} depend on one another: name the one to be served with --entry NAME"
         )
     return found
 
 
-def _variable(course: Course, name: str) -> str:
-    if name in course.services:
+def _variable(definitions: Definitions, name: str) -> str:
+    if name in definitions.services:
         return name
-    for variable, index in course.services.items():
-        if registered(course.statements[index]) == name:
+    for variable, index in definitions.services.items():
+        if registered(definitions.statements[index]) == name:
             return variable
-    raise ExportRefused(f"no service is called {name!r}; there are: {', '.join(course.services)}")
+    raise ExportRefused(f"no service is called {name!r}; there are: {', '.join(definitions.services)}")
 
 
-def _below(course: Course, variable: str) -> set[str]:
+def _below(definitions: Definitions, variable: str) -> set[str]:
     """The services that a service needs."""
-    needs = Needs(course)
-    needs.take(course.services[variable])
-    return {v for v, i in course.services.items() if i in needs.taken and v != variable}
+    needs = Needs(definitions)
+    needs.take(definitions.services[variable])
+    return {v for v, i in definitions.services.items() if i in needs.taken and v != variable}
 
 
 def _chosen(statements: Sequence[Statement], versions: Mapping[str, str] | None) -> tuple[dict[str, int], list[str]]:
     """For services, the statement whose class serves, where that is not the last; and what to say about it."""
-    course = Course(statements)
+    definitions = Definitions(statements)
     if versions is None:
-        return _rolled_back(course)
+        return _rolled_back(definitions)
     chosen, notes = dict[str, int](), list[str]()
     for variable, label in versions.items():
-        runs = [i for i in course.versions(variable) if statements[i].cell.label == label]
+        runs = [i for i in definitions.versions(variable) if statements[i].cell.label == label]
         if not runs:
             continue
         chosen[variable] = runs[-1]
-        last = course.versions(variable)[-1]
+        last = definitions.versions(variable)[-1]
         if ast.dump(statements[runs[-1]].node) != ast.dump(statements[last].node):
             newer = statements[last].cell.label
             notes.append(f"{variable}: the script has the version that serves, of {label}; {newer} has another")
     return chosen, notes
 
 
-def _rolled_back(course: Course) -> tuple[dict[str, int], list[str]]:
+def _rolled_back(definitions: Definitions) -> tuple[dict[str, int], list[str]]:
     chosen, notes = dict[str, int](), list[str]()
-    variables = {registered(course.statements[i]): v for v, i in course.services.items()}
-    for index, statement in enumerate(course.statements):
+    variables = {registered(definitions.statements[i]): v for v, i in definitions.services.items()}
+    for index, statement in enumerate(definitions.statements):
         words = statement.magic.split()
         if words[:2] != ["%services", "rollback"]:
             continue
         for name in words[2:]:
-            runs = [i for i in course.versions(variables.get(name, "")) if i < index and course.is_service(i)]
-            if len(runs) > 1 and runs[-1] == course.versions(variables[name])[-1]:
+            runs = [i for i in definitions.versions(variables.get(name, "")) if i < index and definitions.is_service(i)]
+            if len(runs) > 1 and runs[-1] == definitions.versions(variables[name])[-1]:
                 chosen[variables[name]] = runs[-2]
                 notes.append(f"{statement.cell.label}: `{statement.magic}`: the script has the version "
-                             f"of {course.statements[runs[-2]].cell.label}")  # fmt: skip
+                             f"of {definitions.statements[runs[-2]].cell.label}")  # fmt: skip
     return chosen, notes
 
 
-def _take_settings(course: Course, needs: Needs) -> None:
+def _take_settings(definitions: Definitions, needs: Needs) -> None:
     """Environment variables that cells set are those of the services, too; so is what they want of the compiler."""
     last = max(needs.taken)
-    for index, statement in enumerate(course.statements):
+    for index, statement in enumerate(definitions.statements):
         sets = _sets_environment(statement.node) or (_is_future(statement.node) and index < last)
         if sets and statement.cell.current and not statement.failed:
             needs.take(index)
@@ -190,22 +192,22 @@ def _check_options(needs: Needs, freeze: Iterable[str], recompute: Iterable[str]
             if name not in known:
                 needs.refuse(diagnostics.unneeded(option, name, values), -1)
     for index in needs.taken:
-        statement = needs.course.statements[index]
-        for name in sorted(needs.course.affects(index) & needs.frozen):
+        statement = needs.definitions.statements[index]
+        for name in sorted(needs.definitions.affects(index) & needs.frozen):
             others = sorted(needs.wanted.get(index, set()) - needs.frozen)
             if others:
                 needs.refuse(diagnostics.frozen_beside(name, others, statement), index)
 
 
-def _dropped(course: Course, taken: set[int]) -> list[str]:
+def _dropped(definitions: Definitions, taken: set[int]) -> list[str]:
     """What the script is without. Of a cell that ran several times, once."""
     said: dict[str, None] = {}
-    for index, statement in enumerate(course.statements):
+    for index, statement in enumerate(definitions.statements):
         if not statement.cell.current or statement.failed or index in taken:
             continue
         if statement.magic and note(statement.magic):
             said[f"{statement.cell.label}: {note(statement.magic)}"] = None
-        elif _sets_process(course, index):
+        elif _sets_process(definitions, index):
             said[f"{diagnostics.place(statement)}: `{_code(statement)}` is not part of the script: no service "
                  "needs what it sets"] = None  # fmt: skip
     return list(said)
@@ -215,17 +217,17 @@ def _code(statement: Statement) -> str:
     return shorten("\n".join(line for line in statement.text.splitlines() if not line.startswith("#")))
 
 
-def _sets_process(course: Course, index: int) -> bool:
+def _sets_process(definitions: Definitions, index: int) -> bool:
     """`set_seed(0)`, `load_dotenv()`: functions of others that set something, nobody knows where. `sys.path`, too: in
     a script, imports come first.
     """
-    node = course.statements[index].node
+    node = definitions.statements[index].node
     if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
         return False
     called = ast.unparse(node.value.func)
     if called.startswith("sys.path."):
         return True
-    return is_setting(called) and any(is_import(course.statements[i]) for i in course.find(called, index).by)
+    return is_setting(called) and any(is_import(definitions.statements[i]) for i in definitions.find(called, index).by)
 
 
 def ordered(needs: Needs) -> list[int]:
@@ -239,7 +241,7 @@ def ordered(needs: Needs) -> list[int]:
         return last[0]
     as_run = _once(needs, _sorted(needs, services_last=False))
     for index, name in _tangled(needs, *as_run):
-        needs.refuse(diagnostics.tangled(name, needs.course.statements[index]), index)
+        needs.refuse(diagnostics.tangled(name, needs.definitions.statements[index]), index)
     return as_run[0]
 
 
@@ -264,9 +266,9 @@ def _sorted(needs: Needs, *, services_last: bool) -> list[int]:
 
 
 def _rank(needs: Needs, index: int, services_last: bool) -> int:
-    if is_import(needs.course.statements[index]):
+    if is_import(needs.definitions.statements[index]):
         return 0
-    return 2 if services_last and needs.course.is_service(index) else 1
+    return 2 if services_last and needs.definitions.is_service(index) else 1
 
 
 def _once(needs: Needs, order: list[int]) -> tuple[list[int], dict[int, int]]:
@@ -275,8 +277,8 @@ def _once(needs: Needs, order: list[int]) -> tuple[list[int], dict[int, int]]:
     same: dict[int, int] = {}
     alike: dict[str, list[int]] = {}  # places in `kept` of statements of the same text
     for index in order:
-        places = alike.setdefault(ast.dump(needs.course.statements[index].node), [])
-        twin = next((kept[n] for n in places if _is_again(needs.course, kept[n], index, kept[n + 1 :])), index)
+        places = alike.setdefault(ast.dump(needs.definitions.statements[index].node), [])
+        twin = next((kept[n] for n in places if _is_again(needs.definitions, kept[n], index, kept[n + 1 :])), index)
         same[index] = twin
         if twin == index:
             places.append(len(kept))
@@ -284,34 +286,36 @@ def _once(needs: Needs, order: list[int]) -> tuple[list[int], dict[int, int]]:
     return kept, same
 
 
-def _is_again(course: Course, first: int, index: int, between: list[int]) -> bool:
+def _is_again(definitions: Definitions, first: int, index: int, between: list[int]) -> bool:
     """Whether a statement does nothing that the first, which has the same text, has not done already."""
-    one, again = course.statements[first], course.statements[index]
-    if course.is_once(index):
+    one, again = definitions.statements[first], definitions.statements[index]
+    if definitions.is_once(index):
         return False
     if one.cell.key != again.cell.key and not is_plain(again):
         return False
-    involved = course.affects(index) | course.reads(index)
-    kept_by = course.kept_by(index)  # `c = []; d = c; c = []`: the second is another list
-    return not any((involved | kept_by) & course.affects(i) or involved & course.statements[i].deletes for i in between)
+    involved = definitions.affects(index) | definitions.reads(index)
+    kept_by = definitions.kept_by(index)  # `c = []; d = c; c = []`: the second is another list
+    return not any(
+        (involved | kept_by) & definitions.affects(i) or involved & definitions.statements[i].deletes for i in between
+    )
 
 
 def _refuse_repeated(needs: Needs, kept: list[int]) -> None:
-    statements = needs.course.statements
+    statements = needs.definitions.statements
     place = {i: (statements[i].cell.key, statements[i].line, statements[i].node.col_offset) for i in kept}
-    runs = Counter(place[i] for i in kept if needs.course.is_once(i))
+    runs = Counter(place[i] for i in kept if needs.definitions.is_once(i))
     for index in kept:
         statement = statements[index]
         times = runs[place[index]]
         if times > 1:
-            name = min(needs.course.affects(index))
+            name = min(needs.definitions.affects(index))
             needs.refuse(diagnostics.repeated(name, statement, times), index)
             runs[place[index]] = 0
 
 
 def _tangled(needs: Needs, kept: list[int], same: dict[int, int]) -> list[tuple[int, str]]:
     """Reads that would come upon something else than in the notebook: the script is followed as the notebook was."""
-    script = needs.course.rearranged(kept)
+    script = needs.definitions.rearranged(kept)
     position = {index: n for n, index in enumerate(kept)}
     found: list[tuple[int, str]] = []
     for (index, name), made in needs.found.items():
@@ -328,6 +332,6 @@ def _differ(needs: Needs, reader: int, have: list[int], wanted: list[int], same:
     """Imports come first in a script: among them there is no order."""
     have = [index for index in have if index != reader]
     want = list(dict.fromkeys(same[i] for i in wanted))
-    if all(is_import(needs.course.statements[i]) for i in (*have, *want)):
+    if all(is_import(needs.definitions.statements[i]) for i in (*have, *want)):
         return set(have) != set(want)
     return bool(want) and have != want

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nbcompose._export.binding import Names
+from nbcompose._export.binding import StatementNames
 from nbcompose._export.cells import Cell
 from nbcompose._export.effects import last
 from nbcompose._export.magics import Plain, magic_in, plain
@@ -42,7 +42,7 @@ class Statement:
     options: Mapping[str, Any] | None
     magic: str = ""
     decorated: bool = False
-    names: Names = field(default_factory=Names, compare=False, repr=False)
+    names: StatementNames = field(default_factory=StatementNames, compare=False, repr=False)
 
     @property
     def failed(self) -> bool:
@@ -81,7 +81,9 @@ def statements_of(cells: Iterable[Cell]) -> list[Statement]:
     return found
 
 
-def _statement(cell: Cell, text: str, node: ast.stmt, options: Mapping[str, Any] | None, names: Names) -> Statement:
+def _statement(
+    cell: Cell, text: str, node: ast.stmt, options: Mapping[str, Any] | None, names: StatementNames
+) -> Statement:
     first = min(d.lineno for d in [*getattr(node, "decorator_list", []), node])
     value = getattr(node, "value", None)
     return Statement(

@@ -13,7 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbcompose._control import Registry
 from nbcompose._export.check import RecordedCaller, Recording
 from nbcompose._notebook.tracebacks import from_the_caller
-from nbcompose._rpc import Args, Caller, Kwargs, Proxy
+from nbcompose._rpc import Args, Kwargs, Proxy, Transport
 from nbcompose._spec import ApiSpec, ParamSpec
 from nbcompose._tracing import CallContext
 from nbcompose.errors import UnknownService
@@ -102,9 +102,9 @@ class Handle:
 
 
 class NotebookCaller:
-    """A `Caller` (see transport.py) around another."""
+    """A `Transport` (see transport.py) around another."""
 
-    def __init__(self, caller: Caller, shell: InteractiveShell) -> None:
+    def __init__(self, caller: Transport, shell: InteractiveShell) -> None:
         self.service = caller.service
         self._caller = caller
         self._shell = shell

@@ -96,13 +96,13 @@ class Launching:
             together = [c.wanted.deployment for c in self._changes.values() if c.action == "deploy"]
             misfits = self._registry.deploy(change.wanted.deployment, stop_first=change.stop_first, together=together)
         except NbcomposeError as error:
-            self._registry.mark(change.name, behind=str(error).partition("\n")[0])
+            self._registry.mark(change.name, out_of_date_reason=str(error).partition("\n")[0])
             raise
         self._note_misfits(change.name, misfits)
         if change.action == "deploy":
             self._session.started[change.name] = change.wanted
         else:
-            self._registry.mark(change.name, behind="")
+            self._registry.mark(change.name, out_of_date_reason="")
 
     def _note_misfits(self, name: str, misfits: Sequence[str]) -> None:
         self._misfits[name] = tuple(cell_names(text, self._session.shell) for text in misfits)
@@ -219,7 +219,7 @@ class Launching:
             variable=change.wanted.variable,
             spec=self._spec(change),
             status=status,
-            remark=self._remark(change, status) if not trouble else "",
+            change_reason=self._change_reason(change, status) if not trouble else "",
             misfits=self._misfits.get(change.name, ()),
             busy=self._busy(change),
             elapsed=None if self._began is None else time.monotonic() - self._began,
@@ -231,14 +231,14 @@ class Launching:
         serving = self._registry.deployment(change.name) if change.action == "roll back" else None
         return (serving or change.wanted.deployment).spec
 
-    def _remark(self, change: Change, status: Status | None) -> str:
+    def _change_reason(self, change: Change, status: Status | None) -> str:
         """What was done, and why; "" for a first version, which needs no explanation."""
         if change.name in self._overtaken:
             return OVERTAKEN
         if change.action == "restart":
             return "restarted"
         done = change.before and status is not None and not self._busy(change)
-        return change.remark or (status.remark if done and status is not None else "")
+        return change.change_reason or (status.change_reason if done and status is not None else "")
 
     def _busy(self, change: Change) -> bool:
         """Whether the version that the cell wants is not there yet."""
@@ -264,6 +264,6 @@ def judge(change: Change, status: Status) -> str:
     if status.state == "failed":
         return "failed to start"
     coming = any(r.state == "starting" for r in status.replicas) and not status.error
-    if change.action != "nothing" and not coming and (status.behind or not arrived(change, status)):
+    if change.action != "nothing" and not coming and (status.out_of_date_reason or not arrived(change, status)):
         return NOT_REPLACED
     return ""

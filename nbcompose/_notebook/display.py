@@ -40,15 +40,15 @@ _DIM = "color:#808080"
 class Section:
     """One service on a display.
 
-    `variable` is what the notebook calls it, `remark` what its cell did ("replaced: ..."). `busy`: the version that
-    the cell asked for is still on its way. `elapsed`: seconds, None once the cell has ended. `trouble`: the headline
-    where the cell's wish was not fulfilled. `misfits`: calls between services that no longer fit.
+    `variable` is what the notebook calls it, `change_reason` what its cell did ("replaced: ..."). `busy`: the version
+    that the cell asked for is still on its way. `elapsed`: seconds, None once the cell has ended. `trouble`: the
+    headline where the cell's wish was not fulfilled. `misfits`: calls between services that no longer fit.
     """
 
     variable: str
     spec: ServiceSpec
     status: Status | None
-    remark: str = ""
+    change_reason: str = ""
     busy: bool = False
     elapsed: float | None = None
     trouble: str = ""
@@ -125,7 +125,7 @@ def _notes(section: Section, status: Status) -> list[str]:
     if status.stale:
         names = ", ".join(status.stale)
         stale = [f"stale: {names} changed in the notebook since (%services refresh {status.name} brings it up to date)"]
-    behind = [f"this is the previous version: {status.behind}"] if status.behind else []
+    behind = [f"this is the previous version: {status.out_of_date_reason}"] if status.out_of_date_reason else []
     cold_notes = [f"started without preloaded libraries: {reason}" for reason in cold]
     return [*behind, *stale, *section.misfits, *dict.fromkeys(plain), *cold_notes]
 
@@ -141,8 +141,8 @@ def _place(status: Status) -> str:
 def _plain(section: Section) -> str:
     name, status = section.spec.name, section.status
     lines = [f"{name} {headline(section)}"]
-    if section.remark:
-        lines.append(f"  {section.remark}")
+    if section.change_reason:
+        lines.append(f"  {section.change_reason}")
     if _is_card(section) and status is not None:
         lines.append(f"  {_place(status)}")
         lines += [f"  {signature}" for signature in status.apis]
@@ -180,8 +180,8 @@ def _html(section: Section) -> str:
     if _is_card(section) and status is not None:
         parts.append(f' <span style="{_DIM}">{escape(_place(status))}</span>')
     parts.append("</div>")
-    if section.remark:
-        parts.append(f'<div style="{_DIM}">{escape(section.remark)}</div>')
+    if section.change_reason:
+        parts.append(f'<div style="{_DIM}">{escape(section.change_reason)}</div>')
     if _is_card(section) and status is not None:
         parts += _details(section, status)
     elif _is_waiting(section):
@@ -254,7 +254,7 @@ def _row(status: Status) -> tuple[str, ...]:
     trouble = status.trouble()
     is_told = status.reason == HALTED and trouble  # of each replica, with what lets it go on
     state = status.reason if status.state == "waiting" and status.reason and not is_told else status.state
-    state += ", serving the previous version" if status.behind else ""
+    state += ", serving the previous version" if status.out_of_date_reason else ""
     state += f", {status.replacing}" if status.replacing else ""
     state += f", stale: {', '.join(status.stale)}" if status.stale else ""
     state = "; ".join([state, *trouble])

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 
 from nbcompose._code import functions_of
-from nbcompose._export import Request, Source, export_to
+from nbcompose._export import NotebookSource, Request, export_to
 from nbcompose._export.check import LARGEST, Report, check, words
 from nbcompose._notebook.display import Bundle, LiveDisplay
 from nbcompose._notebook.history import Run
@@ -40,10 +40,10 @@ def export(session: Session, args: Namespace) -> None:
         _check(session, path, exported.unseeded)
 
 
-def source_of(session: Session) -> Source:
+def source_of(session: Session) -> NotebookSource:
     """The notebook as it is now."""
     space = session.shell.user_ns
-    return Source(session.history.cells(), _notebook(space), values=space, versions=_versions(session))
+    return NotebookSource(session.history.cells(), _notebook(space), values=space, versions=_versions(session))
 
 
 def _entries(session: Session) -> tuple[str, ...]:

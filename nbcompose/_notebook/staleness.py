@@ -16,7 +16,7 @@ from typing import Any, Literal
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcompose._code import Meaning, Versions, deployment_of, differing, functions_in, meaning_of
+from nbcompose._code import Fingerprint, Versions, deployment_of, differing, fingerprint_of, functions_in
 from nbcompose._notebook.arguments import override
 from nbcompose._notebook.cell import Defined
 from nbcompose._notebook.session import Session, Started
@@ -29,13 +29,13 @@ from nbcompose.errors import CaptureError, DeclarationError, Mistake, UnknownSer
 class Change:
     """One service that a cell is about. `before`: the version that serves now, 0 when none does.
 
-    `remark` is what its card says where nothing is done. `stop_first`: the version that serves makes room first.
+    `change_reason` is what its card says where nothing is done. `stop_first`: the version that serves makes room first.
     """
 
     wanted: Started
     action: Literal["deploy", "restart", "roll back", "nothing"]
     before: int = 0
-    remark: str = ""
+    change_reason: str = ""
     stop_first: bool = False
 
     @property
@@ -161,7 +161,7 @@ def behind_on_error(session: Session, cell_text: str) -> Iterator[None]:
         names = set(_CLASS.findall(cell_text))
         for name, started in session.started.items():
             if started.variable in names:
-                session.registry.mark(name, behind=reason)
+                session.registry.mark(name, out_of_date_reason=reason)
         raise
 
 
@@ -183,11 +183,11 @@ def look(session: Session) -> list[str]:
     found = []
     for name in list(session.started):
         deployment = session.registry.deployment(name)
-        meaning = deployment.meaning if deployment is not None else None
-        if deployment is None or meaning is None:
+        fingerprint = deployment.fingerprint if deployment is not None else None
+        if deployment is None or fingerprint is None:
             continue
-        now = meaning_of(deployment.spec, known=meaning)
-        changed = sorted(_names(meaning, now))
+        now = fingerprint_of(deployment.spec, known=fingerprint)
+        changed = sorted(_names(fingerprint, now))
         anew = _outdated(deployment.spec.cls)
         content = {n: now.parts[n].digest if n in now.parts else "" for n in changed}
         if session.registry.mark(name, stale=(*changed, *anew)) and (card := session.cards.get(name)):
@@ -219,7 +219,7 @@ def _functions_taken(cls: type[Any]) -> Iterator[FunctionType]:
             yield from (f for f in (function, *defaults) if isinstance(f, FunctionType))
 
 
-def _names(packed: Meaning, now: Meaning) -> Iterator[str]:
+def _names(packed: Fingerprint, now: Fingerprint) -> Iterator[str]:
     """What differs; but not what is used, or used no more, only because something else differs."""
     changed = differing(packed, now)
     same = packed.parts.keys() & now.parts.keys() - changed

@@ -5,12 +5,12 @@ from .bootstrap import PRELOAD as PRELOAD
 from .bootstrap import REQUEST as REQUEST
 from .bootstrap import ByImport as ByImport
 from .bootstrap import ByValue as ByValue
-from .bootstrap import Files as Files
+from .bootstrap import InheritedFds as InheritedFds
 from .bootstrap import Launch as Launch
 from .bootstrap import MainGlobals as MainGlobals
 from .bootstrap import class_of as class_of
 from .bootstrap import load_module as load_module
-from .control import Failure as Failure
+from .control import StartFailure as StartFailure
 from .control import Stats as Stats
 from .control import Up as Up
 from .hot_swap import Swap as Swap
@@ -20,7 +20,7 @@ from .main import run as run
 from .metrics import EARLY as EARLY
 from .metrics import Siblings as Siblings
 from .metrics import merge as merge
-from .sources import Source as Source
+from .sources import ModuleSource as ModuleSource
 from .sources import SourceFinder as SourceFinder
 from .sources import from_module as from_module
 from .sources import lines_of as lines_of

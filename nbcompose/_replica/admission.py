@@ -42,7 +42,7 @@ class Holder(NamedTuple):
         return f"{self.api} (for {seconds(time.time() - self.since)}{more})"
 
 
-class Waiter(Protocol):
+class QueuedCall(Protocol):
     """A call in a queue. `since` is on `time.monotonic()`'s clock."""
 
     since: float
@@ -70,17 +70,17 @@ class Queue:
         self._place = place
         self._ways_out = ways_out
         self._holders = holders
-        self._waiters: dict[Waiter, tuple[str, int]] = {}  # what they call, and how many were there when they came
+        self._waiters: dict[QueuedCall, tuple[str, int]] = {}  # what they call, and how many were there when they came
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
-    def enter(self, waiter: Waiter, api: str = "") -> None:
+    def enter(self, waiter: QueuedCall, api: str = "") -> None:
         """Put it at the end; `api` is what it calls. `leave` follows in any case."""
         self._waiters[waiter] = (api, len(self._waiters))
         if self._timer is None:
             self._timer = self._loop.call_later(SWEEP, self._sweep)
 
-    def leave(self, waiter: Waiter) -> None:
+    def leave(self, waiter: QueuedCall) -> None:
         self._waiters.pop(waiter, None)
 
     def _sweep(self) -> None:
@@ -103,11 +103,11 @@ class Queue:
                 waiter.give_up(NotBegun(f"{hop}: its replica has to go, and had not begun with this call: try again"))
 
     @property
-    def waiting(self) -> list[Waiter]:
+    def waiting(self) -> list[QueuedCall]:
         """Those who wait now, the first first."""
         return [w for w in self._waiters if w.waits]
 
-    def waited(self, waiter: Waiter) -> str:
+    def waited(self, waiter: QueuedCall) -> str:
         """How long, for what and behind what, in words."""
         waited, limit = time.monotonic() - waiter.since, ""
         if waiter.context.deadline is not None:

@@ -39,7 +39,7 @@ from nbcompose.errors import CallCancelled, DeadlineExceeded, InvalidArgument, I
 Run = Callable[[Any, Mapping[str, Any], CallContext], Awaitable[Any]]
 
 
-class Failure:
+class FailedResult:
     """An exception as a value: a future refuses to carry some of them (StopIteration)."""
 
     __slots__ = ("error",)
@@ -48,7 +48,7 @@ class Failure:
         self.error = error
 
 
-class Call:
+class BatchedCall:
     """One call, or one piece of a call that is larger than a batch; `done` gets its result or a Failure.
 
     `since` is when it came, on the batcher's clock.
@@ -87,7 +87,7 @@ class Call:
 
     def give_up(self, error: Exception) -> None:
         """Wait no more, and raise this."""
-        self.settle(Failure(error))
+        self.settle(FailedResult(error))
 
     def settle(self, outcome: Any) -> None:
         if self._settled:
@@ -100,7 +100,7 @@ class Call:
         """The caller has gone: out of the queue, or out of its batch, which others may still want."""
         if self._settled:
             return
-        self.settle(Failure(CallCancelled("the caller gave up")))
+        self.settle(FailedResult(CallCancelled("the caller gave up")))
         if self.batch is not None:
             self.batch.leave()
 
@@ -121,7 +121,7 @@ class Batch:
     gone. The computation goes on even then: nothing stops a thread.
     """
 
-    def __init__(self, calls: Sequence[Call], name: str, dims: tuple[int, int]) -> None:
+    def __init__(self, calls: Sequence[BatchedCall], name: str, dims: tuple[int, int]) -> None:
         self._calls = calls
         self._name = name
         self._dims = dims
@@ -168,11 +168,11 @@ class Batch:
             raise InvalidResult(f"{self._name}: got {count} results for {sum(sizes)} inputs")
         for call, part in zip(self._calls, joining.split(result, sizes, dim), strict=True):
             errors = [r for r in part if isinstance(r, Exception)] if isinstance(part, list | tuple) else []
-            call.settle(Failure(errors[0]) if errors else joining.labelled(part, call.items))
+            call.settle(FailedResult(errors[0]) if errors else joining.labelled(part, call.items))
 
     def _fail(self, error: BaseException) -> None:
         for call in self._calls:
-            call.settle(Failure(error if len(self._calls) == 1 else _twin(error)))
+            call.settle(FailedResult(error if len(self._calls) == 1 else _twin(error)))
 
 
 def _twin(error: BaseException) -> BaseException:
@@ -219,7 +219,7 @@ class Rhythm:
     def nobody_came(self) -> None:
         self._gap = None
 
-    def pause(self, now: float, calls: Iterable[Call]) -> float:
+    def pause(self, now: float, calls: Iterable[BatchedCall]) -> float:
         """How long a batch of `calls`, the oldest first, waits from `now` unless another comes; 0 or less: start."""
         waiting = [c for c in calls if c.wanted]
         if self._max_latency is None or self._gap is None or self._run is None or not waiting:
@@ -234,12 +234,12 @@ class Rhythm:
         )
 
 
-class Line(Protocol):
+class WaitingLine(Protocol):
     """Where calls wait for their batch: it may have one give up."""
 
-    def enter(self, call: Call) -> None: ...
+    def enter(self, call: BatchedCall) -> None: ...
 
-    def leave(self, call: Call) -> None: ...
+    def leave(self, call: BatchedCall) -> None: ...
 
 
 class Batcher:
@@ -259,7 +259,7 @@ class Batcher:
         name: str,
         clock: Callable[[], float] = time.monotonic,  # uvloop's own counts whole milliseconds
         context: contextvars.Context | None = None,
-        line: Line | None = None,
+        line: WaitingLine | None = None,
     ) -> None:
         self.since: float | None = None
         self._run = run
@@ -268,7 +268,7 @@ class Batcher:
         self._clock = clock
         self._context = context if context is not None else contextvars.Context()
         # Only calls with the same key can be joined; the group whose turn it is comes first.
-        self._groups: OrderedDict[Hashable, deque[Call]] = OrderedDict()
+        self._groups: OrderedDict[Hashable, deque[BatchedCall]] = OrderedDict()
         self._rhythm = Rhythm(None if policy.max_latency_ms is None else policy.max_latency_ms / 1000)
         self._line = line
         self._unanswered = 0
@@ -298,16 +298,16 @@ class Batcher:
             raise InvalidArgument(f"{self._name} takes batches: {error}") from None
         limit = self._policy.max_batch_size
         if size <= limit:
-            return await self._one(Call(items, size, others, context, on_start, self._clock()))
+            return await self._one(BatchedCall(items, size, others, context, on_start, self._clock()))
         sizes = [min(limit, size - start) for start in range(0, size, limit)]
         results: list[Any] = []
         # One after another, so that a large call takes turns with the others.
         for n, piece in zip(sizes, joining.split(items, sizes, dim_in), strict=True):
-            call = Call(piece, n, others, context, None if results else on_start, self._clock())
+            call = BatchedCall(piece, n, others, context, None if results else on_start, self._clock())
             results.append(await self._one(call))
         return joining.labelled(joining.join(results, dim_out), items)
 
-    async def _one(self, call: Call) -> Any:
+    async def _one(self, call: BatchedCall) -> Any:
         refusal = call.refusal()
         if refusal is not None:
             raise refusal
@@ -325,11 +325,11 @@ class Batcher:
             if self._line is not None:
                 self._line.leave(call)
             self._unanswered -= 1
-        if isinstance(outcome, Failure):
+        if isinstance(outcome, FailedResult):
             raise outcome.error
         return outcome
 
-    def _enqueue(self, call: Call) -> None:
+    def _enqueue(self, call: BatchedCall) -> None:
         self._rhythm.arrived(call.since, overlapping=self._unanswered > 0)
         self._unanswered += 1
         key = (joining.kind(call.items, self._policy.batch_dim[0]), _fingerprint(call.others))
@@ -361,10 +361,10 @@ class Batcher:
             self._worker = self.since = None
             # Something is left only where the loop is being shut down.
             for call in [c for group in self._groups.values() for c in group]:
-                call.settle(Failure(CallCancelled(f"{self._name} is stopping")))
+                call.settle(FailedResult(CallCancelled(f"{self._name} is stopping")))
             self._groups.clear()
 
-    async def _wait_for_company(self, group: deque[Call]) -> None:
+    async def _wait_for_company(self, group: deque[BatchedCall]) -> None:
         size, waited = len(group), False
         while sum(c.size for c in group if c.wanted) < self._policy.max_batch_size:
             pause = self._rhythm.pause(self._clock(), group)
@@ -380,21 +380,21 @@ class Batcher:
         if waited and len(group) == size:
             self._rhythm.nobody_came()
 
-    def _take(self, group: deque[Call]) -> list[Call]:
+    def _take(self, group: deque[BatchedCall]) -> list[BatchedCall]:
         """The oldest calls that fit in a batch, out of the queue; those that nobody waits for any more are dropped."""
-        taken: list[Call] = []
+        taken: list[BatchedCall] = []
         room = self._policy.max_batch_size
         while group and (not group[0].wanted or self._fits(group[0], taken, room)):
             call = group.popleft()
             refusal = call.refusal()
             if refusal is not None:
-                call.settle(Failure(refusal))
+                call.settle(FailedResult(refusal))
             if call.wanted:
                 taken.append(call)
                 room -= call.size
         return taken
 
-    def _fits(self, call: Call, taken: list[Call], room: int) -> bool:
+    def _fits(self, call: BatchedCall, taken: list[BatchedCall], room: int) -> bool:
         return call.size <= room and not joining.clashes(call.items, [c.items for c in taken])
 
 

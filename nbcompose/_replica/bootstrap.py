@@ -21,8 +21,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from nbcompose._host import apply_threads, environment
-from nbcompose._replica.sources import Source, find_source, know_lines, use_sources
-from nbcompose._rpc import Route, Unpickler
+from nbcompose._replica.sources import ModuleSource, find_source, know_lines, use_sources
+from nbcompose._rpc import ServiceRoute, Unpickler
 from nbcompose._service import Service
 from nbcompose._spec import ServiceSpec
 from nbcompose.errors import LaunchError
@@ -44,7 +44,7 @@ PRELOAD = (
 REQUEST = b"F"  # to the zygote, with the files
 
 
-class Files(NamedTuple):
+class InheritedFds(NamedTuple):
     """Open file descriptors that a replica is born with.
 
     `control`: a socket to the supervisor. `output`: where stdout and stderr go. `owner`: tells when the kernel has
@@ -179,7 +179,7 @@ class ByImport:
     module: str
     attribute: str
     file: str | None = None
-    sources: Mapping[str, Source] = field(default_factory=dict, repr=False, hash=False)
+    sources: Mapping[str, ModuleSource] = field(default_factory=dict, repr=False, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ class Launch:
     folder: str
     python_path: tuple[str, ...]
     torch_threads: int | None
-    routes: tuple[Route, ...]
+    routes: tuple[ServiceRoute, ...]
     token: str | None = field(repr=False)
     exposed: bool = True
     heavy: bool = True

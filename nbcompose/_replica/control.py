@@ -1,7 +1,7 @@
 """A replica's end of the control channel: notes to its supervisor, and the operations that the supervisor asks for.
 
 Notes to the supervisor: phase, progress, up, failed, leaving, cut, stats, spans. Notes from it: launch, route, stop.
-Calls from it (`Operation`s), once the replica is up: prepare, commit and discard new code, park, unpark, report. A
+Calls from it (`Operation`s), once the replica is up: prepare, commit and discard new code, suspend, resume, report. A
 closed channel tells each side that the other has gone.
 
 New code is made ready first, and taken when every replica of the service has got so far. One that has stepped aside
@@ -19,10 +19,10 @@ from typing import Any
 from nbcompose._replica.admission import NO_WORK, Work
 from nbcompose._replica.bootstrap import Launch
 from nbcompose._replica.hot_swap import Code, Swap
-from nbcompose._replica.http import Door
+from nbcompose._replica.http import HttpDoor
 from nbcompose._replica.instance import Runtime
 from nbcompose._replica.metrics import ApiSummary
-from nbcompose._rpc import Client, Connection, IncomingCall, Traffic
+from nbcompose._rpc import Client, Connection, ConnectionCounts, IncomingCall
 from nbcompose._user_exceptions import contained
 
 # What the supervisor may ask of a replica, by name: a coroutine function.
@@ -42,7 +42,7 @@ class Stats:
     in_flight: int
     threads_busy: int
     apis: dict[str, ApiSummary]
-    traffic: dict[str, Traffic]
+    traffic: dict[str, ConnectionCounts]
     work: Work = NO_WORK
 
 
@@ -55,7 +55,7 @@ class Up:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class StartFailure:
     """Why the replica could not start: the error, as _rpc/remote_errors.py describes it."""
 
     phase: str
@@ -165,7 +165,7 @@ class Reporter:
 class Renewal:
     """The operations of `runtime`, whose callers from outside come through `door`."""
 
-    def __init__(self, runtime: Runtime, door: Door) -> None:
+    def __init__(self, runtime: Runtime, door: HttpDoor) -> None:
         self._runtime = runtime
         self._door = door
         self._ready: Code | None = None
@@ -175,8 +175,8 @@ class Renewal:
             "prepare": self.prepare,
             "commit": self.commit,
             "discard": self.discard,
-            "park": self.park,
-            "unpark": self.unpark,
+            "suspend": self.suspend,
+            "resume": self.resume,
         }
 
     async def prepare(self, swap: Swap) -> None:
@@ -193,9 +193,9 @@ class Renewal:
     async def discard(self) -> None:
         self._ready = None
 
-    async def park(self, grace: float) -> None:
+    async def suspend(self, grace: float) -> None:
         """Let nobody in any more; what is in hand has `grace` seconds. Other services stay away by their routes."""
         await self._door.shut(grace)
 
-    async def unpark(self) -> None:
+    async def resume(self) -> None:
         self._door.open()

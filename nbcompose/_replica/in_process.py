@@ -21,7 +21,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from nbcompose._replica import joining
-from nbcompose._rpc import Args, DeclaredProxy, Kwargs, UrlCaller, background, find_api, newest
+from nbcompose._rpc import Args, DeclaredProxy, HttpTransport, Kwargs, background, find_api, newest
 from nbcompose._schema import ApiSchema, check_awaited, renew
 from nbcompose._service import Dependency, Service, check_dependencies, declare, dependency_graph
 from nbcompose._spec import ApiSpec, DependencySpec, ServiceSpec
@@ -280,10 +280,10 @@ def _instance(spec: ServiceSpec, built: dict[str, InProcessCaller]) -> Any:
 
 def _caller(
     cls: type[Any], dependency: DependencySpec, built: dict[str, InProcessCaller]
-) -> InProcessCaller | UrlCaller:
+) -> InProcessCaller | HttpTransport:
     if dependency.url is None:
         return built[dependency.service]
-    return UrlCaller(dependency.url, _declared(cls, dependency.attribute).token, background())
+    return HttpTransport(dependency.url, _declared(cls, dependency.attribute).token, background())
 
 
 class InProcessCaller:

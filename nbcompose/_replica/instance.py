@@ -23,7 +23,7 @@ from nbcompose._replica.generators import ThreadItems
 from nbcompose._replica.hot_swap import Api, Code, Swap, renew
 from nbcompose._replica.metrics import METRICS, OwnMetrics, ServiceMetrics, TimedCall, outcome
 from nbcompose._replica.workers import Job, WorkerThreads
-from nbcompose._rpc import HELD, IncomingCall, LoadBoard
+from nbcompose._rpc import HELD, IncomingCall, LoadTable
 from nbcompose._schema import ApiSchema
 from nbcompose._service import check_dependencies
 from nbcompose._spec import ApiSpec, ServiceSpec
@@ -42,7 +42,7 @@ class Runtime:
     """One instance of one service, through all versions of its code. `torch_threads`: see `devices.Placement`."""
 
     def __init__(
-        self, spec: ServiceSpec, index: int, slot: int, board: LoadBoard, torch_threads: int | None = None
+        self, spec: ServiceSpec, index: int, slot: int, board: LoadTable, torch_threads: int | None = None
     ) -> None:
         self.index = index
         self.code = Code(spec)

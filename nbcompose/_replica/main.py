@@ -1,6 +1,6 @@
 """Entry point of a replica process, from its first instruction to its exit.
 
-The zygote forks it, or it starts cold (`_control/engines/local.py`). It is handed five open files (`Files`),
+The zygote forks it, or it starts cold (`_control/engines/local.py`). It is handed five open files (`InheritedFds`),
 says in notes how it gets on, serves until it is told to stop, and ends when the kernel that owns it does.
 """
 
@@ -25,18 +25,18 @@ import uvloop
 
 from nbcompose._host import device, enter_replica, forking, random_state, wait_for_end
 from nbcompose._hub import ModelProgress
-from nbcompose._replica.bootstrap import Files, Launch, load_spec, prepare_process
-from nbcompose._replica.control import ControlLink, Failure, Renewal, Reporter, Up
-from nbcompose._replica.http import Access, Door, HttpServer, Outside
+from nbcompose._replica.bootstrap import InheritedFds, Launch, load_spec, prepare_process
+from nbcompose._replica.control import ControlLink, Renewal, Reporter, StartFailure, Up
+from nbcompose._replica.http import Access, HttpBackend, HttpDoor, HttpServer
 from nbcompose._replica.instance import Runtime
 from nbcompose._rpc import (
     Client,
     Connection,
     DeclaredProxy,
-    LoadBoard,
+    HttpTransport,
+    LoadTable,
     Portal,
-    UrlCaller,
-    WireCaller,
+    SocketTransport,
     address,
     adopt,
     describe_aside,
@@ -99,7 +99,7 @@ class Callers:
 logger = logging.getLogger("nbcompose.replica")
 
 
-def run(files: Files) -> None:
+def run(files: InheritedFds) -> None:
     """Be a replica. Never returns: the process ends here, without the caller's clean-up."""
     code = 1
     try:
@@ -117,7 +117,7 @@ def run(files: Files) -> None:
         os._exit(code)
 
 
-def _run_to_its_end(files: Files) -> int:
+def _run_to_its_end(files: InheritedFds) -> int:
     """Run the loop until the replica has done what it was told, and nobody else ends it."""
     others = forking.open_files()
     # Never closed: that would wait for threads, of which one may be deep in C code, and for tasks that do not end.
@@ -144,7 +144,7 @@ def _redirect_output(output: int) -> None:
     faulthandler.enable(file=2)  # a crash in C code leaves Python's stack in the log
 
 
-def _part_from_parent(files: Files) -> None:
+def _part_from_parent(files: InheritedFds) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     forking.keep_handlers_from_children()
     # ■ and Ctrl-C reach a replica as cancelled calls. Not SIG_IGN: programs that it starts would ignore it too.
@@ -176,9 +176,9 @@ def end_now() -> None:
     os._exit(1)
 
 
-async def _main(files: Files, others: set[int]) -> int:
+async def _main(files: InheritedFds, others: set[int]) -> int:
     forking.keep_numbers_from_children(forking.open_files() - others)  # the loop's own
-    client = _StartClient(LoadBoard(files.board))
+    client = _StartClient(LoadTable(files.board))
     link = ControlLink(client)
     control = socket.socket(fileno=files.control)
     link.connection = await adopt(control, "the supervisor", link, link.on_closed)
@@ -198,7 +198,7 @@ class _Replica:
 
     serving = False  # it is up: what users' code raises from here on is no end of the process
 
-    def __init__(self, files: Files, client: _StartClient, link: ControlLink, launch: Launch) -> None:
+    def __init__(self, files: InheritedFds, client: _StartClient, link: ControlLink, launch: Launch) -> None:
         self._files = files
         self._client = client
         self._link = link
@@ -207,7 +207,7 @@ class _Replica:
 
     async def live(self) -> int:
         """Returns the exit status."""
-        starting: asyncio.Future[tuple[Runtime, Callers, Door]] = asyncio.ensure_future(self._start())
+        starting: asyncio.Future[tuple[Runtime, Callers, HttpDoor]] = asyncio.ensure_future(self._start())
         ends: list[asyncio.Future[Any]] = [starting, self._link.stop]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -216,7 +216,7 @@ class _Replica:
         error = starting.exception()
         if error is not None:
             detail = await describe_aside(error, hop=self._launch.spec.name)
-            self._link.tell("failed", Failure(self._phase, detail))
+            self._link.tell("failed", StartFailure(self._phase, detail))
             if is_tame(error):
                 traceback.print_exception(error)
             else:  # Python would write all of it
@@ -227,7 +227,7 @@ class _Replica:
         await self._link.leave()
         return 0
 
-    async def _serve(self, runtime: Runtime, callers: Callers, door: Door) -> None:
+    async def _serve(self, runtime: Runtime, callers: Callers, door: HttpDoor) -> None:
         """Until told to stop, and then until what is in hand is done, within the grace given."""
         _Replica.serving = True
         reporter = Reporter(self._link, runtime, self._client)
@@ -244,7 +244,7 @@ class _Replica:
         reporter.report()
         self._link.tell("cut", cut)
 
-    async def _start(self) -> tuple[Runtime, Callers, Door]:
+    async def _start(self) -> tuple[Runtime, Callers, HttpDoor]:
         launch, link = self._launch, self._link
         await self._enter("import")
         enter_replica(launch.spec.name)
@@ -255,7 +255,7 @@ class _Replica:
         await self._download(spec)
         await self._enter("load")
         _bind_dependencies(spec, self._client)
-        board = LoadBoard(self._files.board)
+        board = LoadTable(self._files.board)
         runtime = Runtime(spec, launch.index, launch.slot, board, launch.torch_threads)
         with self._client.telling(functools.partial(link.tell, "phase")):
             await runtime.start()
@@ -266,7 +266,7 @@ class _Replica:
         where = await callers.listen()
         access = Access.of(launch.spec.http, launch.token, launch.allowed_hosts)
         sock = forking.keep_from_children(socket.socket(fileno=self._files.http)) if launch.exposed else None
-        door = Door(sock, lambda: HttpServer(Outside(runtime, self._client), access))
+        door = HttpDoor(sock, lambda: HttpServer(HttpBackend(runtime, self._client), access))
         door.open()
         link.operations.update(Renewal(runtime, door).operations())
         link.tell("up", Up(where, device()))
@@ -298,7 +298,7 @@ async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
 class _StartClient(Client):
     """A client that says what it waits for while the service starts: `__init__` may call what does not exist yet."""
 
-    def __init__(self, board: LoadBoard) -> None:
+    def __init__(self, board: LoadTable) -> None:
         super().__init__(board)
         self._tell: Callable[[str], None] | None = None
 
@@ -326,9 +326,9 @@ def _bind_dependencies(spec: ServiceSpec, client: Client) -> None:
         assert isinstance(declared, Dependency)
         holder = f"self.{dependency.attribute}"
         if dependency.url is not None:
-            declared.bind(DeclaredProxy(UrlCaller(dependency.url, declared.token, portal), holder))
+            declared.bind(DeclaredProxy(HttpTransport(dependency.url, declared.token, portal), holder))
         else:
-            declared.bind(DeclaredProxy(WireCaller(dependency.service, client, portal), holder))
+            declared.bind(DeclaredProxy(SocketTransport(dependency.service, client, portal), holder))
 
 
 def _refuse_direct_calls(cls: type[Any], service: Service) -> Any:
@@ -346,4 +346,4 @@ def _refuse_direct_calls(cls: type[Any], service: Service) -> Any:
 
 def start() -> None:
     """From the command line, for a cold start: the files. See `zygote.start` for why with `python -c`."""
-    run(Files(*map(int, sys.argv[1].split(","))))
+    run(InheritedFds(*map(int, sys.argv[1].split(","))))

@@ -20,7 +20,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModuleSource:
     """A module's file, and what stood in it."""
 
     file: str
@@ -28,7 +28,7 @@ class Source:
 
 
 class _Loader(SourceFileLoader):
-    def __init__(self, name: str, source: Source) -> None:
+    def __init__(self, name: str, source: ModuleSource) -> None:
         super().__init__(name, source.file)
         self._text = source.text
 
@@ -42,7 +42,7 @@ class _Loader(SourceFileLoader):
 class SourceFinder(MetaPathFinder):
     """Finds the modules of `sources`, by their names."""
 
-    def __init__(self, sources: Mapping[str, Source]) -> None:
+    def __init__(self, sources: Mapping[str, ModuleSource]) -> None:
         self.sources = sources
 
     def find_spec(
@@ -52,7 +52,7 @@ class SourceFinder(MetaPathFinder):
         return spec_of(name, source) if source is not None else None
 
 
-def spec_of(name: str, source: Source) -> ModuleSpec | None:
+def spec_of(name: str, source: ModuleSource) -> ModuleSpec | None:
     """How to import a module from this text."""
     folder, file = os.path.split(source.file)
     inside = [folder] if file == "__init__.py" else None
@@ -60,7 +60,7 @@ def spec_of(name: str, source: Source) -> ModuleSpec | None:
     return importlib.util.spec_from_file_location(name, source.file, loader=loader, submodule_search_locations=inside)
 
 
-def use_sources(sources: Mapping[str, Source]) -> None:
+def use_sources(sources: Mapping[str, ModuleSource]) -> None:
     """Import these modules from their texts in this process from now on, and show their lines in tracebacks."""
     if sources:
         sys.meta_path.insert(0, SourceFinder(sources))
@@ -82,7 +82,7 @@ def find_source(name: str, file: str) -> ModuleSpec | None:
     return None
 
 
-def lines_of(source: Source) -> str:
+def lines_of(source: ModuleSource) -> str:
     try:
         return importlib.util.decode_source(source.text)
     except (SyntaxError, UnicodeError):

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Coroutine, Generator
 from types import CodeType
 from typing import Any
 
-from nbcompose._rpc.transport import Args, Caller, Kwargs
+from nbcompose._rpc.transport import Args, Kwargs, Transport
 from nbcompose._schema import CallSite, Unawaited
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext
@@ -23,7 +23,7 @@ class Target:
 
     __slots__ = ("caller", "form", "holder", "name")
 
-    def __init__(self, caller: Caller, name: str, holder: str, form: str) -> None:
+    def __init__(self, caller: Transport, name: str, holder: str, form: str) -> None:
         self.caller = caller
         self.name = name
         self.holder = holder

@@ -66,7 +66,7 @@ async def cancellable_items(context: CallContext, items: AsyncGenerator[T, None]
 GAVE_UP = "the caller gave up, or the connection was closed"
 
 
-class Waiter(Generic[T]):
+class BlockedThread(Generic[T]):
     """A thread that waits for one result from the loop. One lock: at a third of what a concurrent future costs.
 
     `give_up` ends the work that it waits for. All but `result` is for the loop.
@@ -159,7 +159,7 @@ class Portal:
             coroutine.close()
             raise BlockingCall("this waits on the event loop for what the event loop is to do: use the async form")
         if timeout is None and not self.interruptible:
-            waiter: Waiter[T] = Waiter()
+            waiter: BlockedThread[T] = BlockedThread()
             try:
                 return self.wait(waiter, lambda: waiter.follow(self.loop.create_task(coroutine)))
             except ServiceUnavailable:
@@ -183,7 +183,7 @@ class Portal:
         """Whether the calling thread is the one that ■ and Ctrl-C interrupt, which has to wait in slices."""
         return threading.get_ident() == threading.main_thread().ident
 
-    def wait(self, waiter: Waiter[T], begin: Callable[[], object]) -> T:
+    def wait(self, waiter: BlockedThread[T], begin: Callable[[], object]) -> T:
         """Call `begin` on the loop, and wait for what it sees to that `waiter` gets; in a thread not `interruptible`.
 
         Raises as `run`, and what `begin` raises.

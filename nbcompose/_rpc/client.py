@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbcompose._rpc.client_calls import ConnectionClosed, Declined, Settled
-from nbcompose._rpc.connection import Connection, Traffic, open_connection
-from nbcompose._rpc.load_table import HELD, LoadBoard
+from nbcompose._rpc.connection import Connection, ConnectionCounts, open_connection
+from nbcompose._rpc.load_table import HELD, LoadTable
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext
 from nbcompose.errors import DeadlineExceeded, NbcomposeError, ReplicaDied, ServiceUnavailable
@@ -36,7 +36,7 @@ class ReplicaRoute:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class ServiceRoute:
     """What a caller knows of a service. `reason` says in words why it cannot answer now, "" when it can.
 
     `gone`: it is not coming back by itself (stopped or failed), so calls fail at once instead of waiting.
@@ -57,19 +57,19 @@ class Route:
 class Client:
     """Every service that this process calls. Used on one event loop only."""
 
-    def __init__(self, board: LoadBoard | None = None) -> None:
+    def __init__(self, board: LoadTable | None = None) -> None:
         self._board = board
-        self._routes: dict[str, Route] = {}
+        self._routes: dict[str, ServiceRoute] = {}
         self._changed: dict[str, asyncio.Event] = {}
         self._connections: dict[str, Connection] = {}
         self._connecting: dict[str, asyncio.Task[Connection]] = {}
         self._waiting: Counter[str] = Counter()  # calls that wait for a connection, by address
         self._services: dict[Connection, str] = {}
-        self._past: dict[str, Traffic] = {}  # of connections that are closed
+        self._past: dict[str, ConnectionCounts] = {}  # of connections that are closed
 
     # -- routes
 
-    def update(self, route: Route) -> None:
+    def update(self, route: ServiceRoute) -> None:
         """Take in a service's present route; calls that wait for it go on."""
         old = self._routes.get(route.service)
         self._routes[route.service] = route
@@ -85,18 +85,18 @@ class Client:
         for replica in route.replicas if route else ():
             self._leave(replica.address)
 
-    def route(self, service: str) -> Route | None:
+    def route(self, service: str) -> ServiceRoute | None:
         return self._routes.get(service)
 
     async def changed(self, service: str) -> None:
         """Wait for the next change of a service's route."""
         await self._changed.setdefault(service, asyncio.Event()).wait()
 
-    def traffic(self) -> dict[str, Traffic]:
+    def traffic(self) -> dict[str, ConnectionCounts]:
         """The calls that this process has made, by service."""
         found = dict(self._past)
         for connection, service in self._services.items():
-            found[service] = found.get(service, Traffic()).plus(connection.traffic)
+            found[service] = found.get(service, ConnectionCounts()).plus(connection.traffic)
         return found
 
     # -- calls
@@ -279,7 +279,7 @@ class Client:
         service = self._services.pop(connection, None)
         if service is not None:
             ended = connection.traffic._replace(in_flight=0, streaming=0)
-            self._past[service] = self._past.get(service, Traffic()).plus(ended)
+            self._past[service] = self._past.get(service, ConnectionCounts()).plus(ended)
         for address, known in list(self._connections.items()):
             if known is connection:
                 del self._connections[address]

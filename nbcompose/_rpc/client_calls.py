@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
 from nbcompose._rpc.framing import Body, Kind
-from nbcompose._rpc.protocol import Line
+from nbcompose._rpc.protocol import FramedProtocol
 from nbcompose._rpc.remote_errors import rebuild
 from nbcompose._rpc.server_calls import CALL_HEAD, COUNT, WINDOW, unreadable
 from nbcompose._tracing import CallContext
@@ -116,7 +116,7 @@ class _Stream:
 class Outgoing:
     """Every call from this end that is under way. `on_idle` is called whenever the last of them has ended."""
 
-    def __init__(self, line: Line, on_idle: Callable[[], None]) -> None:
+    def __init__(self, line: FramedProtocol, on_idle: Callable[[], None]) -> None:
         self.in_flight = 0
         self.begun = 0  # calls so far
         self._line = line

@@ -18,7 +18,7 @@ import numpy as np
 
 from nbcompose._rpc.framing import ALIGNMENT, PLAIN, CodecError, Parsed, pack, parse
 from nbcompose._rpc.notebook_classes import ClassTable
-from nbcompose._rpc.pickling import Draft, Pickler, locate
+from nbcompose._rpc.pickling import BodyPickler, Draft, locate
 from nbcompose._rpc.shared_memory import Mappings, Segment, SegmentPool
 from nbcompose._user_exceptions import said, text_of, users_frames
 from nbcompose.errors import CallError, InvalidArgument, InvalidResult, NbcomposeError, NotAwaited
@@ -60,7 +60,7 @@ class _Limited(Draft):
             raise ValueError("it is too large")
 
 
-class _LimitedPickler(Pickler):
+class _LimitedPickler(BodyPickler):
     left = MAX_OBJECTS
 
     def reducer_override(self, obj: Any) -> Any:
@@ -104,7 +104,7 @@ class Encoder:
             return [pickle.dumps(obj, 5)]
         draft = Draft(self._pool, self._threshold, self._defined)
         try:
-            Pickler(draft, draft, draft.take_buffer).dump(obj)
+            BodyPickler(draft, draft, draft.take_buffer).dump(obj)
         except BaseException as error:
             for segment in draft.segments:
                 self._pool.give_back(segment.segment_id)  # type: ignore[union-attr]  # it lent the segment
@@ -158,7 +158,7 @@ class Encoder:
     def _pickles(self, obj: Any) -> bool:
         draft = Draft(None, self._threshold, self._defined)
         try:
-            Pickler(draft, draft, draft.take_buffer).dump(obj)
+            BodyPickler(draft, draft, draft.take_buffer).dump(obj)
         except Exception:
             return False
         return True

@@ -19,12 +19,12 @@ from nbcompose._host import keep_from_children
 from nbcompose._rpc import address
 from nbcompose._rpc.client_calls import Outgoing, Settled
 from nbcompose._rpc.framing import Kind
-from nbcompose._rpc.protocol import Line, Receiver
-from nbcompose._rpc.server_calls import Handler, Incoming
+from nbcompose._rpc.protocol import FramedProtocol, Receiver
+from nbcompose._rpc.server_calls import CallHandler, Incoming
 from nbcompose._tracing import CallContext
 
 
-class Traffic(NamedTuple):
+class ConnectionCounts(NamedTuple):
     """The calls made over connections: so far, under way, those of them that are streams; bytes sent and received."""
 
     calls: int = 0
@@ -33,18 +33,18 @@ class Traffic(NamedTuple):
     sent: int = 0
     received: int = 0
 
-    def plus(self, other: Traffic) -> Traffic:
-        return Traffic(*(a + b for a, b in zip(self, other, strict=True)))
+    def plus(self, other: ConnectionCounts) -> ConnectionCounts:
+        return ConnectionCounts(*(a + b for a, b in zip(self, other, strict=True)))
 
 
-class Connection(Line):
+class Connection(FramedProtocol):
     """Both ends of a connection. `name` says who is at the other end, for messages.
 
     `on_closed` is called once, when the connection has gone, whichever end closed it.
     """
 
     def __init__(
-        self, name: str, handler: Handler | None = None, on_closed: Callable[[Connection], None] | None = None
+        self, name: str, handler: CallHandler | None = None, on_closed: Callable[[Connection], None] | None = None
     ) -> None:
         super().__init__(name)
         self._outgoing = Outgoing(self, self._idle)
@@ -58,10 +58,10 @@ class Connection(Line):
         return self._outgoing.in_flight
 
     @property
-    def traffic(self) -> Traffic:
+    def traffic(self) -> ConnectionCounts:
         """What has gone through it from this end's point of view."""
         outgoing = self._outgoing
-        return Traffic(outgoing.begun, outgoing.in_flight, outgoing.streaming, self.sent, self.received)
+        return ConnectionCounts(outgoing.begun, outgoing.in_flight, outgoing.streaming, self.sent, self.received)
 
     def call(
         self, api: str, arguments: Any, context: CallContext, deadline: float | None = None
@@ -135,7 +135,7 @@ class Connection(Line):
 async def open_connection(
     where: str,
     name: str,
-    handler: Handler | None = None,
+    handler: CallHandler | None = None,
     on_closed: Callable[[Connection], None] | None = None,
 ) -> Connection:
     """Connect to a process of this user. Raises `ConnectionError` or `PermissionError`."""
@@ -145,7 +145,7 @@ async def open_connection(
 async def adopt(
     sock: socket.socket,
     name: str,
-    handler: Handler | None = None,
+    handler: CallHandler | None = None,
     on_closed: Callable[[Connection], None] | None = None,
 ) -> Connection:
     """A connection over a socket that is connected already, and is the connection's from now on."""
@@ -159,7 +159,7 @@ async def adopt(
 async def serve(
     sock: socket.socket,
     name: str,
-    handler: Handler,
+    handler: CallHandler,
     on_opened: Callable[[Connection], None] | None = None,
     on_closed: Callable[[Connection], None] | None = None,
 ) -> asyncio.Server:
@@ -174,7 +174,7 @@ class _Guarded(Connection):
     def __init__(
         self,
         name: str,
-        handler: Handler,
+        handler: CallHandler,
         on_opened: Callable[[Connection], None] | None,
         on_closed: Callable[[Connection], None] | None,
     ) -> None:

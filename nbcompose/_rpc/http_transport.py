@@ -26,7 +26,7 @@ from nbcompose._rpc.remote_service import (
     MAX_ANSWER,
     MAX_DOCUMENT,
     MAX_ERROR,
-    TooLarge,
+    ResponseTooLarge,
     Unexpected,
     apis_of,
     events,
@@ -59,7 +59,7 @@ DEFAULT_TIMEOUT = 60.0  # seconds, where the caller has no deadline
 MAX_PROBLEMS = 100  # of an argument that the other side refuses
 
 
-class UrlCaller(RemoteCaller):
+class HttpTransport(RemoteCaller):
     """A service over HTTP. Its client is made at the first call and lives on the portal's loop."""
 
     def __init__(self, url: str, token: str | None, portal: Portal) -> None:
@@ -200,7 +200,7 @@ class UrlCaller(RemoteCaller):
         except Unexpected as error:
             told = f"{self._shown} answers, but not as an nbcompose service: {path} gave {error}"
             raise ServiceUnavailable(told).from_below() from None
-        except TooLarge as error:
+        except ResponseTooLarge as error:
             raise PayloadTooLarge(f"{self._shown}{path} sent {error}").from_below() from None
         except TimeoutError as error:
             if isinstance(error, DeadlineExceeded):

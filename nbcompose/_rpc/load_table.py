@@ -19,7 +19,7 @@ WIDTH = 4  # bytes of a slot: an unsigned count, in the machine's order
 HELD = 1 << 20  # more than any number of calls
 
 
-class LoadBoard:
+class LoadTable:
     """A view of the shared counts. The supervisor makes it; replicas get its file descriptor."""
 
     def __init__(self, fd: int) -> None:
@@ -28,7 +28,7 @@ class LoadBoard:
         self._counts = memoryview(self._memory).cast("I")
 
     @classmethod
-    def create(cls) -> LoadBoard:
+    def create(cls) -> LoadTable:
         if sys.platform == "linux":
             fd = os.memfd_create("nbcompose-load", os.MFD_CLOEXEC)
         else:

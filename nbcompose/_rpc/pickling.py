@@ -186,7 +186,7 @@ class Draft:
         if key not in self._known and key not in self.definitions:
             self.definitions[key] = b""  # on its way: classes may refer to one another
             sink: list[bytes] = []
-            Pickler(_Sink(sink.append), self, None, cls).dump(cls)
+            BodyPickler(_Sink(sink.append), self, None, cls).dump(cls)
             self.definitions[key] = b"".join(sink)
         return key
 
@@ -208,7 +208,7 @@ class _Sink:
         self._append(bytes(data))
 
 
-class Pickler(notebook_classes.Pickler):
+class BodyPickler(notebook_classes.Pickler):
     """cloudpickle's, but for arrays and the like, and for dynamic classes, which go by key.
 
     It holds the draft and the draft does not hold it: without a cycle a call leaves nothing to the garbage collector.

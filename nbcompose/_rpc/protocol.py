@@ -32,7 +32,7 @@ def segment_pool() -> SegmentPool:
     return _pool
 
 
-class Line(asyncio.Protocol):
+class FramedProtocol(asyncio.Protocol):
     """Used on one event loop. `name` says in messages who is at the other end.
 
     `closed`: nothing can be sent any more. What arrives before the greeting, after an error, or of an unknown kind ends

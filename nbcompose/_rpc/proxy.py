@@ -13,7 +13,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from nbcompose._rpc.awaitables import AsyncItems, LateCall, Target, UnawaitedCall, declared
-from nbcompose._rpc.transport import Args, Caller, Kwargs, find_api
+from nbcompose._rpc.transport import Args, Kwargs, Transport, find_api
 from nbcompose._service import Described
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext, current_call
@@ -24,7 +24,7 @@ class Method(Described):
 
     form = ""
 
-    def __init__(self, caller: Caller, name: str, holder: str) -> None:
+    def __init__(self, caller: Transport, name: str, holder: str) -> None:
         self._apis = caller.apis()
         super().__init__(caller.service, name, _find(caller, self._apis, name))
         self._caller = caller
@@ -121,7 +121,7 @@ def _outgoing() -> tuple[CallContext, FrameType]:
     return current_call.get() or CallContext(), frame
 
 
-def _find(caller: Caller, apis: tuple[ApiSpec, ...] | None, name: str) -> ApiSpec | None:
+def _find(caller: Transport, apis: tuple[ApiSpec, ...] | None, name: str) -> ApiSpec | None:
     return None if apis is None else find_api(caller.service, apis, name)
 
 
@@ -133,7 +133,7 @@ class Proxy:
 
     _method: type[Method] = SyncMethod
 
-    def __init__(self, caller: Caller, holder: str | None = None) -> None:
+    def __init__(self, caller: Transport, holder: str | None = None) -> None:
         self._caller = caller
         self._holder = caller.service if holder is None else holder
 

@@ -1,6 +1,7 @@
 """What a server behind a url sends, of which nothing is believed: bodies within bounds, JSON, events, its apis.
 
-Sending, deadlines and connections are http_transport.py's, and so is who sent what is `Unexpected` or `TooLarge`.
+Sending, deadlines and connections are http_transport.py's, and so is who sent what is `Unexpected` or
+`ResponseTooLarge`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Unexpected(Exception):
     """What came is not what was asked for; the message says what it is."""
 
 
-class TooLarge(Exception):
+class ResponseTooLarge(Exception):
     """More came than is read; the message says of what, and how much is."""
 
 
@@ -77,7 +78,7 @@ async def unpacked(chunks: AsyncIterator[bytes], coding: str) -> AsyncGenerator[
 
 
 async def whole(chunks: AsyncIterator[bytes], limit: int, what: str) -> bytes:
-    """All of a body. Raises `TooLarge` as soon as it is more than `limit` bytes."""
+    """All of a body. Raises `ResponseTooLarge` as soon as it is more than `limit` bytes."""
     parts: list[bytes] = []
     size = 0
     async for chunk in chunks:
@@ -88,13 +89,13 @@ async def whole(chunks: AsyncIterator[bytes], limit: int, what: str) -> bytes:
     return b"".join(parts)
 
 
-def too_large(limit: int, what: str) -> TooLarge:
-    return TooLarge(f"{what} of more than the {limit:,} bytes, unpacked, that are read of one")
+def too_large(limit: int, what: str) -> ResponseTooLarge:
+    return ResponseTooLarge(f"{what} of more than the {limit:,} bytes, unpacked, that are read of one")
 
 
 async def value_in(body: bytes, what: str) -> Any:
     """As `value_of`. A large one is looked at before it is decoded, and in a thread: others have their turn, and the
-    deadline holds. Raises `TooLarge` too.
+    deadline holds. Raises `ResponseTooLarge` too.
     """
     return value_of(body) if len(body) <= SMALL else await asyncio.to_thread(_large_value_of, body, what)
 
@@ -104,7 +105,7 @@ def _large_value_of(body: bytes, what: str) -> Any:
     if depth > DEPTH:
         raise Unexpected(f"what is no JSON (it is too deep): {shown(body)}")
     if values > MAX_VALUES:
-        raise TooLarge(f"{what} of more than the {MAX_VALUES:,} values that are read of one")
+        raise ResponseTooLarge(f"{what} of more than the {MAX_VALUES:,} values that are read of one")
     with uncollected():
         return value_of(body)
 
@@ -133,7 +134,7 @@ async def events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[tuple[str, byte
 
     Parsed as https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation has it: lines
     end with CRLF, CR or LF, comments are left out, lines of data are joined, an event without its blank line is none.
-    Raises `TooLarge`.
+    Raises `ResponseTooLarge`.
     """
     lines = _Lines()
     data: list[bytes] = []

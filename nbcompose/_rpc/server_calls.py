@@ -12,7 +12,7 @@ import time
 from typing import Any, Literal, Protocol
 
 from nbcompose._rpc.framing import Body, CodecError, Kind, ProtocolError
-from nbcompose._rpc.protocol import Line
+from nbcompose._rpc.protocol import FramedProtocol
 from nbcompose._rpc.remote_errors import RemoteErrorDetail, describe, describe_aside, nameless
 from nbcompose._tracing import CallContext
 from nbcompose._user_exceptions import contained, name_of, text_of
@@ -35,7 +35,7 @@ class IncomingCall:
 
     __slots__ = ("_credit", "_incoming", "_line", "_waiter", "api", "arguments", "call_id", "context", "done")
 
-    def __init__(self, incoming: Incoming, line: Line, call_id: int, api: str, context: CallContext) -> None:
+    def __init__(self, incoming: Incoming, line: FramedProtocol, call_id: int, api: str, context: CallContext) -> None:
         self._incoming = incoming
         self._line = line
         self.call_id = call_id
@@ -131,7 +131,7 @@ class IncomingCall:
         self._incoming.forget(self.call_id)
 
 
-class Handler(Protocol):
+class CallHandler(Protocol):
     """What answers on a connection. Both are called on the loop and must return at once."""
 
     def on_call(self, call: IncomingCall) -> None: ...
@@ -142,7 +142,7 @@ class Handler(Protocol):
 class Incoming:
     """Every call of the peer that is not answered yet."""
 
-    def __init__(self, line: Line, handler: Handler | None) -> None:
+    def __init__(self, line: FramedProtocol, handler: CallHandler | None) -> None:
         self._line = line
         self._handler = handler
         self._open: dict[int, IncomingCall] = {}

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from typing import Any, Protocol
 
-from nbcompose._rpc.blocking import Portal, Waiter, cancellable_items, with_cancel
+from nbcompose._rpc.blocking import BlockedThread, Portal, cancellable_items, with_cancel
 from nbcompose._rpc.client import Client
 from nbcompose._rpc.client_calls import ConnectionClosed
 from nbcompose._spec import ApiSpec
@@ -20,7 +20,7 @@ Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
 
-class Caller(Protocol):
+class Transport(Protocol):
     """One way to reach a service. `context` is that of the api that makes the call."""
 
     service: str
@@ -114,7 +114,7 @@ class RemoteCaller(ABC):
             raise _from_elsewhere(error)  # noqa: B904  it is the same error
 
 
-class WireCaller(RemoteCaller):
+class SocketTransport(RemoteCaller):
     """A service of the same graph, over the wire."""
 
     def __init__(self, service: str, client: Client, portal: Portal) -> None:
@@ -135,7 +135,7 @@ class WireCaller(RemoteCaller):
         __tracebackhide__ = True
         if self._portal.interruptible:
             return super()._wait(api, args, kwargs, context)
-        waiter: Waiter[Any] = Waiter()
+        waiter: BlockedThread[Any] = BlockedThread()
 
         def begin() -> None:
             context.on_cancel(waiter.cancel)

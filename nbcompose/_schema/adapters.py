@@ -1,7 +1,7 @@
 """Annotations to types that pydantic validates. The one place that lists the custom types.
 
-An annotation that needs nothing comes back as the same object. Foreign types get their `Leaf` (`adapters.py`), classes
-with fields get what `structs.py` has for them, and pydantic does everything else.
+An annotation that needs nothing comes back as the same object. Foreign types get their `CustomType` (`adapters.py`),
+classes with fields get what `structs.py` has for them, and pydantic does everything else.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from typing_extensions import ReadOnly, TypeAliasType, is_typeddict
 from typing_inspection.typing_objects import is_newtype, is_typealiastype
 
 from nbcompose._schema import hints, structs
-from nbcompose._schema.arrays import Array, Frame, Interval, Moment, Scalar, Series, Tensor, Values
-from nbcompose._schema.custom_types import Base64, Image, Leaf, Upload
+from nbcompose._schema.arrays import Array, Frame, Interval, Moment, PandasValues, Scalar, Series, Tensor
+from nbcompose._schema.custom_types import Base64, CustomType, Image, Upload
 
 # Libraries that are looked up where they are loaded, never imported: a type of theirs exists only then.
-_LIBRARIES: tuple[tuple[str, str, Callable[[type], Leaf]], ...] = (
+_LIBRARIES: tuple[tuple[str, str, Callable[[type], CustomType]], ...] = (
     ("torch", "Tensor", Tensor),
     ("pandas", "DataFrame", Frame),
     ("pandas", "Series", Series),
-    ("pandas", "Index", Values),
-    ("pandas.api.extensions", "ExtensionArray", Values),
+    ("pandas", "Index", PandasValues),
+    ("pandas.api.extensions", "ExtensionArray", PandasValues),
     ("pandas", "Timestamp", Moment),
     ("pandas", "Timedelta", Moment),
     ("pandas", "Period", Moment),
@@ -41,7 +41,7 @@ _LIBRARIES: tuple[tuple[str, str, Callable[[type], Leaf]], ...] = (
 )
 
 
-def leaf_for(annotation: Any, *, over_http: bool) -> Leaf | None:
+def leaf_for(annotation: Any, *, over_http: bool) -> CustomType | None:
     """The leaf for an annotation of one foreign type, or None where it is none (or stays pydantic's).
 
     `over_http`: for JSON and uploads, where bytes and paths have forms of their own as well.
@@ -52,7 +52,7 @@ def leaf_for(annotation: Any, *, over_http: bool) -> Leaf | None:
     return leaf
 
 
-def _leaf_for(annotation: Any, over_http: bool) -> Leaf | None:
+def _leaf_for(annotation: Any, over_http: bool) -> CustomType | None:
     cls = get_origin(annotation) or annotation
     if not inspect.isclass(cls):
         return None
@@ -209,7 +209,7 @@ class Adapter:
         if structs.has_fields(cls):
             return self._adapt_fields(annotation, structs.Fields(cls, over_http=self.over_http))
         if issubclass(cls, enum.Enum):
-            return annotation if self.over_http else Annotated[annotation, structs.Member(cls)]
+            return annotation if self.over_http else Annotated[annotation, structs.EnumHandler(cls)]
         return annotation if _is_known(annotation) else Annotated[Any, structs.Opaque(cls)]
 
     def _adapt_fields(self, annotation: Any, handler: structs.Struct) -> Any:
@@ -277,12 +277,12 @@ def _is_array_like(annotation: Any) -> bool:
     return numpy_typing is not None and annotation == numpy_typing.ArrayLike
 
 
-def strip(annotation: Any) -> tuple[Any, Leaf | None]:
+def strip(annotation: Any) -> tuple[Any, CustomType | None]:
     """The bare type of an adapted annotation and its leaf, `Annotated` and `| None` taken off."""
     while True:
         origin = get_origin(annotation)
         if origin is Annotated:
-            leaf = next((m for m in annotation.__metadata__ if isinstance(m, Leaf)), None)
+            leaf = next((m for m in annotation.__metadata__ if isinstance(m, CustomType)), None)
             if leaf is not None:
                 return annotation.__origin__, leaf
             annotation = annotation.__origin__

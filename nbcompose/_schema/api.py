@@ -15,7 +15,7 @@ from pydantic_core import PydanticSerializationError, ValidationError, from_json
 from nbcompose._schema import errors, forms, hints, json_values
 from nbcompose._schema.adapters import CONFIG, Adapter, adapter_of, strip
 from nbcompose._schema.arguments import UNUSABLE, Binding, Declared
-from nbcompose._schema.custom_types import Image, Leaf, Text
+from nbcompose._schema.custom_types import CustomType, Image, Text
 from nbcompose._schema.forms import Form, Part
 from nbcompose._schema.json_values import MOST_VALUES, Reader
 from nbcompose._schema.pydantic_adapter import finite_validator_of
@@ -304,7 +304,7 @@ class ApiSchema:
         return adapter_of(self._http_result_type)
 
     @cached_property
-    def _result_form(self) -> Leaf | None:
+    def _result_form(self) -> CustomType | None:
         leaf = forms.form_of(self._http_result_type)
         # Between the bytes of two items nothing would say where the one ends.
         return leaf if not self.spec.stream or isinstance(leaf, Text) else None
@@ -314,7 +314,7 @@ class ApiSchema:
         return Form(self._label, self.spec.signature, self._http_params)
 
     @property
-    def _body_form(self) -> Leaf | None:
+    def _body_form(self) -> CustomType | None:
         return forms.form_of(self._http_params[self._body_param]) if self._body_param else None
 
     @cached_property

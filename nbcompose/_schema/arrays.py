@@ -16,7 +16,7 @@ from pydantic import GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
 from nbcompose._schema import codecs, times
-from nbcompose._schema.custom_types import Leaf
+from nbcompose._schema.custom_types import CustomType
 
 NPY = "application/x-npy"
 
@@ -36,7 +36,7 @@ _DEFAULT_OF_ABSTRACT: dict[type, type] = {
 }
 
 
-class Array(Leaf):
+class Array(CustomType):
     """`np.ndarray`, `npt.NDArray[np.float32]`: any shape. A concrete dtype is cast to where no value is lost."""
 
     takes = gives = (NPY,)
@@ -87,7 +87,7 @@ class Array(Leaf):
         }
 
 
-class Scalar(Leaf):
+class Scalar(CustomType):
     """A numpy scalar type, e.g. `np.float32`: made of a number that it can hold."""
 
     def __init__(self, cls: type) -> None:
@@ -129,7 +129,7 @@ class Scalar(Leaf):
         return told
 
 
-class Tensor(Leaf):
+class Tensor(CustomType):
     """`torch.Tensor`, any dtype. JSON is nested lists; numbers with a point become torch's default dtype."""
 
     takes = gives = (NPY,)
@@ -165,7 +165,7 @@ class Tensor(Leaf):
         }
 
 
-class Frame(Leaf):
+class Frame(CustomType):
     """`pandas.DataFrame`. JSON is a list of rows; an object of columns is read too.
 
     Labels of the index are sent as fields of the rows, under its name or "index"; see `codecs.frame_to_records`.
@@ -191,7 +191,7 @@ class Frame(Leaf):
         }
 
 
-class Series(Leaf):
+class Series(CustomType):
     """`pandas.Series`. JSON is a list of its values, or of rows where its index has labels, as for a DataFrame."""
 
     def accept(self, value: Any) -> Any:
@@ -208,7 +208,7 @@ class Series(Leaf):
         return {"type": "array", "items": {}, "description": "a list of values"}
 
 
-class Values(Leaf):
+class PandasValues(CustomType):
     """`pandas.Index`, and the arrays of pandas, such as `Categorical`: results only, lists of their values."""
 
     def accept(self, value: Any) -> Any:
@@ -223,7 +223,7 @@ class Values(Leaf):
         return {"type": "array", "items": {}, "description": f"a {self.cls.__name__}"}
 
 
-class Moment(Leaf):
+class Moment(CustomType):
     """`pandas.Timestamp`, `Timedelta` and `Period`: texts that pandas reads again. NaT is null."""
 
     def accept(self, value: Any) -> Any:
@@ -246,7 +246,7 @@ class Moment(Leaf):
         return {"type": "string", "description": f"a {self.cls.__name__}"}
 
 
-class Interval(Leaf):
+class Interval(CustomType):
     """`pandas.Interval`: an object of its ends, and of which of them belong to it."""
 
     def accept(self, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Base class of custom types (`Leaf`), and the custom types for files and texts: images, bytes, paths, strings.
+"""Base class of custom types (`CustomType`), and the custom types for files and texts: images, bytes, paths, strings.
 
 The conversions themselves are in `codecs.py`.
 """
@@ -16,7 +16,7 @@ from nbcompose._schema import codecs
 from nbcompose._schema.tempfiles import TempFiles
 
 
-class Leaf:
+class CustomType:
     """How values of one foreign type are validated, written as JSON, and sent in other forms.
 
     `accept` takes what a Python caller or a JSON document may give and returns an instance, or raises ValueError.
@@ -79,7 +79,7 @@ OCTETS = "application/octet-stream"
 ANY_FILE = (OCTETS, "*/*")
 
 
-class Image(Leaf):
+class Image(CustomType):
     """`PIL.Image.Image`. JSON is a base64 string or `data:` URL of an image file; results are PNG."""
 
     is_file = True
@@ -106,7 +106,7 @@ class Image(Leaf):
         return {"type": "string", "description": "an image: base64 or a data URL of a PNG, JPEG, WEBP, … file"}
 
 
-class Base64(Leaf):
+class Base64(CustomType):
     """`bytes` over HTTP: base64 in JSON, both ways, whatever they hold."""
 
     is_file = True
@@ -133,7 +133,7 @@ class Base64(Leaf):
         return {"type": "string", "contentEncoding": "base64", "description": "bytes: base64"}
 
 
-class Upload(Leaf):
+class Upload(CustomType):
     """`pathlib.Path` over HTTP: the file's contents, never its name, since a caller has no business with our disk."""
 
     is_file = True
@@ -166,7 +166,7 @@ class Upload(Leaf):
         return {"type": "string", "contentEncoding": "base64", "description": "a file: base64 of its contents"}
 
 
-class Text(Leaf):
+class Text(CustomType):
     """`str`: its plain-text form only; pydantic does the rest, and forms.py reads it, which knows of charsets."""
 
     takes = gives = ("text/plain",)

@@ -23,7 +23,7 @@ from typing_inspection.typing_objects import is_newtype, is_typealiastype
 
 from nbcompose._schema import errors
 from nbcompose._schema.adapters import adapter_of, meaning, strip
-from nbcompose._schema.custom_types import OCTETS, Leaf, Text
+from nbcompose._schema.custom_types import OCTETS, CustomType, Text
 from nbcompose._schema.json_values import MOST_VALUES, Reader, read
 from nbcompose.errors import InvalidArgument, InvalidResult, NotAcceptable, UnsupportedMediaType
 
@@ -34,7 +34,7 @@ _UNIONS = (Union, types.UnionType)
 _SEQUENCES = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Collection)
 
 
-def bare(annotation: Any) -> tuple[Any, Leaf | None]:
+def bare(annotation: Any) -> tuple[Any, CustomType | None]:
     """As `strip`, with names for types taken off too."""
     while True:
         inner, leaf = strip(annotation)
@@ -44,7 +44,7 @@ def bare(annotation: Any) -> tuple[Any, Leaf | None]:
             return inner, leaf
 
 
-def form_of(annotation: Any) -> Leaf | None:
+def form_of(annotation: Any) -> CustomType | None:
     """The leaf of an adapted annotation, `| None` and `Annotated` aside; None where JSON is its only form."""
     inner, leaf = bare(annotation)
     if inner is str:
@@ -77,7 +77,7 @@ def item(annotation: Any, position: int = 0) -> Any:
     return args[0] if args else Any
 
 
-def file_form_of(annotation: Any) -> Leaf | None:
+def file_form_of(annotation: Any) -> CustomType | None:
     """The leaf that reads a file for a parameter: its own, that of its items, or that of a member of a union."""
     for member in members(annotation):
         leaf = form_of(item(member) if is_list(member) else member)
@@ -95,7 +95,7 @@ def part_schema(annotation: Any) -> dict[str, Any] | None:
     return {"type": "array", "items": _file_schema(leaf)} if leaf else None
 
 
-def _file_schema(leaf: Leaf) -> dict[str, Any]:
+def _file_schema(leaf: CustomType) -> dict[str, Any]:
     return {"type": "string", "contentMediaType": leaf.takes[0], "description": f"a file: {', '.join(leaf.takes)}"}
 
 
@@ -104,7 +104,7 @@ def essence(media_type: str | None) -> str | None:
     return media_type.partition(";")[0].strip().lower() or None if media_type else None
 
 
-def accepts(leaf: Leaf, media_type: str | None) -> bool:
+def accepts(leaf: CustomType, media_type: str | None) -> bool:
     """Whether the leaf reads files of that type."""
     if leaf.is_file:
         return True
@@ -113,7 +113,7 @@ def accepts(leaf: Leaf, media_type: str | None) -> bool:
     return media_type is not None and any(fnmatch.fnmatchcase(media_type, pattern) for pattern in leaf.takes)
 
 
-def forms(leaf: Leaf | None, value: Any) -> tuple[str, ...]:
+def forms(leaf: CustomType | None, value: Any) -> tuple[str, ...]:
     """What this very result may be sent as, the default first. None is something that only JSON can say."""
     if leaf is None or value is None:
         return (JSON,)
@@ -121,7 +121,7 @@ def forms(leaf: Leaf | None, value: Any) -> tuple[str, ...]:
     return (*found, JSON) if leaf.is_file else (JSON, *found)
 
 
-def encode(label: str, leaf: Leaf | None, value: Any, media_type: str) -> bytes:
+def encode(label: str, leaf: CustomType | None, value: Any, media_type: str) -> bytes:
     """The result as `media_type`. Raises NotAcceptable where it has no such form, InvalidResult."""
     known = forms(leaf, value)
     if leaf is None or media_type not in known:
@@ -135,7 +135,7 @@ def encode(label: str, leaf: Leaf | None, value: Any, media_type: str) -> bytes:
 def decode(
     label: str,
     param: str,
-    leaf: Leaf,
+    leaf: CustomType,
     data: bytes,
     media_type: str | None,
     filename: str | None,

@@ -49,7 +49,7 @@ def is_stale(value: object, cls: type) -> bool:
     )
 
 
-class Handler:
+class StructHandler:
     """Base: lets pydantic make the schema of `cls` and puts `before` in front of it."""
 
     def __init__(self, cls: type) -> None:
@@ -63,15 +63,15 @@ class Handler:
         return core_schema.no_info_before_validator_function(self.before, handler(source))
 
 
-class Again(Handler):
+class Again(StructHandler):
     """Stands for a class inside its own fields: only what comes before validation is done there."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: StructHandler) -> None:
         super().__init__(handler.cls)
         self.before = handler.before  # type: ignore[method-assign]
 
 
-class Struct(Handler):
+class Struct(StructHandler):
     """A class with fields. `changed` are the adapted annotations of those that need it, set once they are known."""
 
     is_model = False
@@ -219,7 +219,7 @@ def _keys(cls: Any, name: str) -> set[str]:
     return {name, *(alias for alias in aliases if isinstance(alias, str))}
 
 
-class Member(Handler):
+class EnumHandler(StructHandler):
     """An enum: a member of the class as it was is the member of that name."""
 
     def before(self, value: Any) -> Any:
@@ -228,7 +228,7 @@ class Member(Handler):
         return value
 
 
-class Opaque(Handler):
+class Opaque(StructHandler):
     """Any other class: instances pass between services; JSON has no form of them."""
 
     def check(self, value: Any) -> Any:

@@ -126,7 +126,7 @@ class Described:
         return signature_of(self._api)
 
 
-class Shown:
+class SourceText:
     """An annotation or a default value of an api elsewhere, as its source text."""
 
     def __init__(self, text: str) -> None:
@@ -137,7 +137,7 @@ class Shown:
 
 
 def signature_of(api: ApiSpec) -> inspect.Signature:
-    """The signature, whose annotations and defaults are `Shown`: only their text is known here."""
+    """The signature, whose annotations and defaults are `SourceText`: only their text is known here."""
     try:
         tree = ast.parse(f"def api{_shape(api)}: ...").body[0]
         assert isinstance(tree, ast.FunctionDef)
@@ -151,7 +151,7 @@ def signature_of(api: ApiSpec) -> inspect.Signature:
             )
             for p in api.params
         ]
-    returns = Shown(api.returns) if api.returns else inspect.Signature.empty
+    returns = SourceText(api.returns) if api.returns else inspect.Signature.empty
     return inspect.Signature(parameters, return_annotation=returns)
 
 
@@ -165,7 +165,7 @@ def _is_needed(kind: str, required: bool) -> bool:
 
 
 def _default(text: str) -> object:
-    return Shown(text) if text else inspect.Parameter.empty
+    return SourceText(text) if text else inspect.Parameter.empty
 
 
 def _parameters(arguments: ast.arguments) -> Iterator[inspect.Parameter]:
@@ -187,6 +187,8 @@ def _parameter(argument: ast.arg, kind: inspect._ParameterKind, default: ast.exp
     return inspect.Parameter(
         argument.arg,
         kind,
-        default=inspect.Parameter.empty if default is None else Shown(ast.unparse(default)),
-        annotation=inspect.Parameter.empty if argument.annotation is None else Shown(ast.unparse(argument.annotation)),
+        default=inspect.Parameter.empty if default is None else SourceText(ast.unparse(default)),
+        annotation=inspect.Parameter.empty
+        if argument.annotation is None
+        else SourceText(ast.unparse(argument.annotation)),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nbcompose._tracing.chrome import trace_events
-from nbcompose._tracing.rows import Row, waterfall
+from nbcompose._tracing.rows import SpanRow, waterfall
 from nbcompose._tracing.spans import CANCELLED, Span
 
 WIDTH = 40  # characters of a bar
@@ -37,7 +37,7 @@ class Trace:
         return self._waterfall["seconds"]
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[SpanRow]:
         """Every call, callers before what they called."""
         return self._waterfall["rows"]
 
@@ -59,12 +59,12 @@ class Trace:
 # -- what there is to say
 
 
-def _title(rows: Sequence[Row], total: float) -> str:
+def _title(rows: Sequence[SpanRow], total: float) -> str:
     calls = "1 call" if len(rows) == 1 else f"{len(rows)} calls"
     return f"{_call(rows[0])}: {_duration(total)}, {calls}"
 
 
-def _call(row: Row) -> str:
+def _call(row: SpanRow) -> str:
     return f"{row['service']}.{row['api']}"
 
 
@@ -74,7 +74,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
 
 
-def _notes(row: Row) -> str:
+def _notes(row: SpanRow) -> str:
     """What a bar shows besides its length, in words."""
     notes = [row["error"]]
     if row["first_item"] is not None:
@@ -84,7 +84,7 @@ def _notes(row: Row) -> str:
     return ", ".join(n for n in notes if n)
 
 
-def _parts(row: Row) -> tuple[tuple[int, float], ...]:
+def _parts(row: SpanRow) -> tuple[tuple[int, float], ...]:
     """The parts of a bar: what of `_LEGEND` each is, and when it ends in seconds from the start of the trace."""
     end = row["start"] + row["seconds"]
     queued = min(row["start"] + row["queued"], end)
@@ -93,14 +93,14 @@ def _parts(row: Row) -> tuple[tuple[int, float], ...]:
     return (0, queued), (1, row["start"] + row["first_item"]), (2, row["start"] + row["last_item"]), (1, end)
 
 
-def _more(rows: Sequence[Row]) -> str:
+def _more(rows: Sequence[SpanRow]) -> str:
     return f"… and {len(rows) - SHOWN} calls more" if len(rows) > SHOWN else ""
 
 
 # -- plain text
 
 
-def _plain(rows: Sequence[Row], total: float) -> str:
+def _plain(rows: Sequence[SpanRow], total: float) -> str:
     shown = rows[:SHOWN]
     names = ["  " * row["depth"] + _call(row) for row in shown]
     times = [_duration(row["seconds"]) for row in shown]
@@ -114,7 +114,7 @@ def _plain(rows: Sequence[Row], total: float) -> str:
     return "\n".join([_title(rows, total), "", *lines, *more, "", legend])
 
 
-def _bar(row: Row, total: float) -> str:
+def _bar(row: SpanRow, total: float) -> str:
     """At least one character, so that each call is seen."""
     scale = WIDTH / total if total > 0 else 0.0
     at = min(round(row["start"] * scale), WIDTH - 1)
@@ -127,7 +127,7 @@ def _bar(row: Row, total: float) -> str:
 # -- HTML: a table, so that what the bars show can be read too
 
 
-def _html(rows: Sequence[Row], total: float) -> str:
+def _html(rows: Sequence[SpanRow], total: float) -> str:
     left = "text-align:left;padding-right:1em"
     head = "".join(
         f'<th scope="col" style="{left}">{text}</th>' for text in ("call", "start", "took", "over time", "notes")
@@ -143,7 +143,7 @@ def _html(rows: Sequence[Row], total: float) -> str:
     )
 
 
-def _html_row(row: Row, total: float) -> str:
+def _html_row(row: SpanRow, total: float) -> str:
     left = "text-align:left;white-space:nowrap;padding-right:1em"
     weight = "bold" if row["error"] else "normal"
     return (
@@ -155,11 +155,11 @@ def _html_row(row: Row, total: float) -> str:
     )
 
 
-def _end(row: Row) -> str:
+def _end(row: SpanRow) -> str:
     return _GIVEN_UP if row["error"] == CANCELLED else _FAILED
 
 
-def _html_bar(row: Row, total: float) -> str:
+def _html_bar(row: SpanRow, total: float) -> str:
     share = 100 / total if total > 0 else 0.0
     at = row["start"]
     parts = [f'<div style="width:{at * share:.2f}%"></div>']

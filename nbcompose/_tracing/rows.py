@@ -11,7 +11,7 @@ from typing import TypedDict
 from nbcompose._tracing.spans import Span, TraceLog
 
 
-class Row(TypedDict):
+class SpanRow(TypedDict):
     """One call. `start` counts from the start of the trace; `queued`, `first_item` and `last_item` from this start.
 
     `parent` is "" for a call that none made, and names a row that is not there where somebody outside did.
@@ -37,7 +37,7 @@ class Waterfall(TypedDict):
     trace: str
     start: float
     seconds: float
-    rows: list[Row]
+    rows: list[SpanRow]
 
 
 class Summary(TypedDict):
@@ -95,7 +95,7 @@ def waterfall(spans: Sequence[Span]) -> Waterfall:
     }
 
 
-def _row(span: Span, depth: int, origin: float) -> Row:
+def _row(span: Span, depth: int, origin: float) -> SpanRow:
     return {
         "span": span_hex(span.span_id),
         "parent": span_hex(span.parent_id),

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from nbcompose._code.diff import Meaning, Plan
-from nbcompose._code.fingerprint import meaning_of
+from nbcompose._code.diff import Fingerprint, Plan
+from nbcompose._code.fingerprint import fingerprint_of
 from nbcompose._service.handle import Service
 from nbcompose._service.introspect import declare
 from nbcompose._spec import ServiceSpec
@@ -28,7 +28,7 @@ from nbcompose import api, depends, on_shutdown, on_startup, service
 from nbcompose.models import HuggingFaceModel
 """
 
-Version = tuple[ServiceSpec, Meaning]
+Version = tuple[ServiceSpec, Fingerprint]
 
 
 class Notebook:
@@ -45,10 +45,10 @@ class Notebook:
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
         exec(compile(text, file, "exec", dont_inherit=True), self.space)
 
-    def version(self, known: Meaning | None = None, **options: Any) -> Version:
+    def version(self, known: Fingerprint | None = None, **options: Any) -> Version:
         found = self.space["Answer"]
         spec = found.spec if isinstance(found, Service) else declare(found, options)
-        return spec, meaning_of(spec, known)
+        return spec, fingerprint_of(spec, known)
 
     def serve(self, cell: str, **options: Any) -> Version:
         """Run the cell of a service; from then on its name stands for the service, as after `%%service`."""

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from nbcompose._code.diff import DependencyCall, Meaning, Part, Plan, compare, differing, misfits, reached_from
+from nbcompose._code.diff import (
+    DependencyCall,
+    Fingerprint,
+    Part,
+    Plan,
+    compare,
+    differing,
+    incompatible_calls,
+    reached_from,
+)
 from nbcompose._service.decorators import api
 from nbcompose._service.introspect import declare
 from nbcompose._spec import DependencySpec, Http, Location, Resources, ServiceSpec, Traffic
@@ -39,18 +48,18 @@ PARTS = {
 ROOTS = frozenset({"Answer.__init__"})
 
 
-def meaning(roots: frozenset[str] = ROOTS, rigid: str = "", **parts: Part | None) -> Meaning:
+def fingerprint(roots: frozenset[str] = ROOTS, rigid: str = "", **parts: Part | None) -> Fingerprint:
     named = {name.replace("__dot__", "."): part for name, part in parts.items()}
     found = {name: part for name, part in {**PARTS, **named}.items() if part is not None}
-    return Meaning(found, roots, rigid)
+    return Fingerprint(found, roots, rigid)
 
 
-def planned(new: Meaning, spec: ServiceSpec = SPEC, old: Meaning | None = None) -> Plan:
-    return compare((SPEC, old or meaning()), (spec, new))
+def planned(new: Fingerprint, spec: ServiceSpec = SPEC, old: Fingerprint | None = None) -> Plan:
+    return compare((SPEC, old or fingerprint()), (spec, new))
 
 
-def edited(name: str, **fields: Any) -> Meaning:
-    return Meaning({**PARTS, name: replace(PARTS[name], **{"digest": "2", **fields})}, ROOTS)
+def edited(name: str, **fields: Any) -> Fingerprint:
+    return Fingerprint({**PARTS, name: replace(PARTS[name], **{"digest": "2", **fields})}, ROOTS)
 
 
 @pytest.mark.parametrize(
@@ -75,44 +84,46 @@ def test_a_part_that_changed(name: str, action: str, reason: str) -> None:
 
 
 def test_nothing_changed() -> None:
-    assert planned(meaning()) == Plan("nothing")
-    assert planned(meaning(rigid="it has slots"), replace(SPEC, location=Location("elsewhere", 7))) == Plan("nothing")
-    assert planned(meaning(), replace(SPEC, apis=SPEC.apis[::-1])) == Plan("nothing")
+    assert planned(fingerprint()) == Plan("nothing")
+    assert planned(fingerprint(rigid="it has slots"), replace(SPEC, location=Location("elsewhere", 7))) == Plan(
+        "nothing"
+    )
+    assert planned(fingerprint(), replace(SPEC, apis=SPEC.apis[::-1])) == Plan("nothing")
 
 
 def test_parts_that_come_and_go() -> None:
-    new = meaning(extra=Part("method", "1"))
+    new = fingerprint(extra=Part("method", "1"))
     assert planned(new).reasons == ("extra is new",)
-    assert compare((SPEC, new), (SPEC, meaning())).reasons == ("extra is gone",)
-    assert planned(meaning(LIMIT=Part("function", "1"))).reasons == ("LIMIT changed",)
+    assert compare((SPEC, new), (SPEC, fingerprint())).reasons == ("extra is gone",)
+    assert planned(fingerprint(LIMIT=Part("function", "1"))).reasons == ("LIMIT changed",)
 
 
 def test_what_only_the_version_before_reached_counts() -> None:
     """Its instance was made by it."""
-    new = Meaning({**PARTS, "Answer.__init__": Part("method", "1"), "PATH": Part("value", "2")}, ROOTS)
+    new = Fingerprint({**PARTS, "Answer.__init__": Part("method", "1"), "PATH": Part("value", "2")}, ROOTS)
     assert planned(new).reasons == ("PATH changed, which Answer.__init__ uses",)
-    assert compare((SPEC, new), (SPEC, meaning())).action == "replace"
+    assert compare((SPEC, new), (SPEC, fingerprint())).action == "replace"
 
 
 def test_a_root_that_is_new() -> None:
     roots = ROOTS | {"Answer.ask"}
-    assert planned(meaning(roots, helper=Part("function", "2"))).action == "replace"
-    assert planned(meaning(), old=meaning(roots)) == Plan("nothing")
+    assert planned(fingerprint(roots, helper=Part("function", "2"))).action == "replace"
+    assert planned(fingerprint(), old=fingerprint(roots)) == Plan("nothing")
 
 
 def test_instances_that_cannot_be_given_new_code() -> None:
     rigid = replace(edited("Answer.ask"), rigid="Answer has __slots__")
     assert planned(rigid) == Plan("replace", ("Answer has __slots__",), frozenset({"Answer.ask"}))
-    assert planned(edited("Answer.ask"), old=meaning(rigid="it had")).reasons == ("it had",)
+    assert planned(edited("Answer.ask"), old=fingerprint(rigid="it had")).reasons == ("it had",)
 
 
 def test_classes_made_anew() -> None:
     anew = {"Item": replace(PARTS["Item"], identity="2")}
-    assert planned(meaning(**anew)) == Plan("nothing")
+    assert planned(fingerprint(**anew)) == Plan("nothing")
     ask = replace(PARTS["Answer.ask"], digest="2")
-    plan = planned(meaning(**anew, **{"Answer.ask": ask}))
+    plan = planned(fingerprint(**anew, **{"Answer.ask": ask}))
     assert plan == Plan("swap", ("Answer.ask changed",), frozenset({"Answer.ask", "Item"}), plan.affected)
-    plan = planned(meaning(Weights=replace(PARTS["Weights"], identity="2"), **{"Answer.ask": ask}))
+    plan = planned(fingerprint(Weights=replace(PARTS["Weights"], identity="2"), **{"Answer.ask": ask}))
     assert (plan.action, plan.reasons) == ("replace", ("Weights was defined anew, and Answer.__init__ uses it",))
 
 
@@ -131,25 +142,25 @@ def test_classes_made_anew() -> None:
     ],
 )
 def test_options(option: str, value: Any) -> None:
-    assert planned(meaning(), replace(SPEC, **{option: value})).reasons == (f"{option} changed",)
+    assert planned(fingerprint(), replace(SPEC, **{option: value})).reasons == (f"{option} changed",)
 
 
 def test_what_the_parts_do_not_explain() -> None:
     """An api that comes from an imported class, say."""
     ask, more = SPEC.apis
-    plan = planned(meaning(), replace(SPEC, apis=(replace(ask, doc="new"), more)))
+    plan = planned(fingerprint(), replace(SPEC, apis=(replace(ask, doc="new"), more)))
     assert (plan.action, plan.reasons) == ("replace", ("api ask changed",))
-    assert planned(meaning(), replace(SPEC, apis=(ask,))).reasons == ("api more changed",)
+    assert planned(fingerprint(), replace(SPEC, apis=(ask,))).reasons == ("api more changed",)
     assert planned(edited("Answer.ask"), replace(SPEC, apis=(replace(ask, doc="new"), more))).action == "swap"
-    assert planned(meaning(), replace(SPEC, on_startup=("a",))).reasons == ("what runs at start-up changed",)
+    assert planned(fingerprint(), replace(SPEC, on_startup=("a",))).reasons == ("what runs at start-up changed",)
     depending = replace(SPEC, dependencies=(DependencySpec("a", "A"),))
-    assert planned(meaning(), depending).reasons == ("dependency a changed",)
+    assert planned(fingerprint(), depending).reasons == ("dependency a changed",)
 
 
 def test_addresses_in_texts_do_not_count() -> None:
     ask, more = SPEC.apis
     one, other = (replace(SPEC, apis=(replace(ask, returns=f"<f at 0x{n}>"), more)) for n in ("7f1", "7f2"))
-    assert compare((one, meaning()), (other, meaning())) == Plan("nothing")
+    assert compare((one, fingerprint()), (other, fingerprint())) == Plan("nothing")
 
 
 def test_the_first_reasons_are_said() -> None:
@@ -159,8 +170,8 @@ def test_the_first_reasons_are_said() -> None:
 
 
 def test_what_differs() -> None:
-    assert differing(meaning(), meaning()) == frozenset()
-    assert differing(meaning(), meaning(LIMIT=None)) == {"LIMIT"}
+    assert differing(fingerprint(), fingerprint()) == frozenset()
+    assert differing(fingerprint(), fingerprint(LIMIT=None)) == {"LIMIT"}
 
 
 def test_what_is_reached_may_go_in_circles() -> None:
@@ -224,10 +235,10 @@ def a_more(self: Any, a: int, **more: int) -> None: ...
     ],
 )
 def test_calls_that_fit_and_that_do_not(function: Callable[..., Any], made: DependencyCall, why: str) -> None:
-    found = misfits(made, signature(function))
+    found = incompatible_calls(made, signature(function))
     assert found.startswith(why)
     assert bool(found) == bool(why)
 
 
 def test_an_api_that_is_gone() -> None:
-    assert misfits(replace(call(), api="g"), signature(a_b)) == "Callee has no api 'g'"
+    assert incompatible_calls(replace(call(), api="g"), signature(a_b)) == "Callee has no api 'g'"

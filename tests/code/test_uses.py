@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nbcompose._code.dependency_calls import Uses, calls_of
-from nbcompose._code.diff import misfits
+from nbcompose._code.diff import incompatible_calls
 from nbcompose._service.decorators import api, on_startup
 from nbcompose._service.dependency import depends
 from nbcompose._service.introspect import declare
@@ -226,4 +226,4 @@ ITEMS = "Leaf.words gives its items to `async for`: write "
 def test_what_is_told(method: str, told: str) -> None:
     calls = [c for c in calls_of(declare(Front, {}), [Front]) if c.caller == f"Front.{method}"]
     assert calls
-    assert {misfits(call, declare(Leaf, {})) for call in calls} == {told}
+    assert {incompatible_calls(call, declare(Leaf, {})) for call in calls} == {told}

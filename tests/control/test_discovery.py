@@ -16,7 +16,7 @@ from chain_services import Leaf
 import nbcompose
 from nbcompose import cli
 from nbcompose._control import discovery
-from nbcompose._control.discovery import Listing, Runtime, ask, find, listings, own_title, printable
+from nbcompose._control.discovery import Listing, RunningProcess, ask, find, listings, own_title, printable
 from nbcompose._rpc import address
 from nbcompose.errors import UnknownApi, UnknownService
 from tests.conftest import Running
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.system
 ALL_MODULES = [m.name for m in pkgutil.walk_packages(nbcompose.__path__, "nbcompose.")]
 
 
-def us() -> Runtime:
+def us() -> RunningProcess:
     return next(r for r in find() if r.pid == os.getpid())
 
 
@@ -55,7 +55,7 @@ def test_what_goes_wrong_there_is_raised_here(running: Running) -> None:
 
 def test_a_process_that_has_gone_is_a_connection_error() -> None:
     with pytest.raises(ConnectionError):
-        asyncio.run(ask(Runtime(1, address.fresh("nbcompose.gone")), "ps"))
+        asyncio.run(ask(RunningProcess(1, address.fresh("nbcompose.gone")), "ps"))
 
 
 def test_names_of_others_are_not_taken_for_processes(running: Running) -> None:
@@ -113,7 +113,7 @@ def test_what_says_what_a_service_runs_with_does_not_show_its_secrets() -> None:
 def test_a_process_that_hangs_is_told_and_does_not_hide_the_others(
     running: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def ask_ours_patiently(runtime: Runtime, *args: Any, within: float) -> Any:
+    async def ask_ours_patiently(runtime: RunningProcess, *args: Any, within: float) -> Any:
         return await ask(runtime, *args, within=within if runtime.pid == os.getppid() else PATIENCE)
 
     monkeypatch.setattr(discovery, "LIST_WITHIN", 0.2)

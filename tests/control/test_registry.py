@@ -18,7 +18,7 @@ import nbcompose
 from nbcompose._code.packing import deployment_of
 from nbcompose._control.registry import Registry
 from nbcompose._control.status import Status
-from nbcompose._rpc.connection import Traffic
+from nbcompose._rpc.connection import ConnectionCounts
 from nbcompose.errors import PortInUse, ServiceUnavailable, UnknownService
 from tests.conftest import Running, alive
 from tests.patience import PATIENCE, wait_until
@@ -115,11 +115,11 @@ def test_the_calls_between_services_are_counted(running: Running) -> None:
     front = running.up(Front, Mid, Leaf)
     for _ in range(3):
         front.ask(1)
-    leaf = running.until("Front", lambda s: s.traffic.get("Leaf", Traffic()).calls == 3).traffic["Leaf"]
+    leaf = running.until("Front", lambda s: s.traffic.get("Leaf", ConnectionCounts()).calls == 3).traffic["Leaf"]
     assert leaf.sent > 0
     assert leaf.received > 0
     assert leaf.in_flight == 0
-    assert running.until("Mid", lambda s: s.traffic.get("Leaf", Traffic()).calls == 6)
+    assert running.until("Mid", lambda s: s.traffic.get("Leaf", ConnectionCounts()).calls == 6)
 
 
 def test_what_replicas_print_is_in_the_log(running: Running) -> None:

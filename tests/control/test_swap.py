@@ -93,10 +93,10 @@ def test_a_swap_that_fails_in_one_replica_changes_none(running: Running) -> None
     Counter.__qualname__ = "counter.<locals>.Counter"
     running.deploy(nbcompose.service(name="Counter", replicas=2)(Counter), compare=True)
     status = running.registry.wait("Counter")
-    assert (status.state, status.behind) == ("ready", "OSError: not here")
+    assert (status.state, status.out_of_date_reason) == ("ready", "OSError: not here")
     assert {ask()[0] for _ in range(30)} == {"one"}
     running.deploy(counter("three", replicas=2), compare=True)
-    assert running.registry.wait("Counter").behind == ""
+    assert running.registry.wait("Counter").out_of_date_reason == ""
     assert {ask()[0] for _ in range(30)} == {"three"}
 
 
@@ -124,7 +124,7 @@ def test_tracebacks_have_the_lines_of_the_code_that_serves_also_after_a_swap_tha
 
         space["unmade"] = Unmade()
         running.deploy(version("\n\n" + cell.format("unmade")), compare=True)
-        assert "invalid literal" in running.registry.wait("Counter").behind
+        assert "invalid literal" in running.registry.wait("Counter").out_of_date_reason
         assert told() == one
 
         running.deploy(version("\n\n" + cell.format("'on purpose, two'")), compare=True)
@@ -240,7 +240,7 @@ def test_a_swap_that_comes_while_another_version_starts_gives_that_up(running: R
     running.deploy(counter("three"), compare=True)
     status = running.registry.wait("Counter")
     assert proxy.ask()[0] == "three"
-    assert status.remark.startswith("code swapped, weights kept: ")
+    assert status.change_reason.startswith("code swapped, weights kept: ")
 
 
 def test_a_stop_first_that_is_given_up_loads_the_version_before_again(running: Running, tmp_path: Path) -> None:

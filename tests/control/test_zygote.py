@@ -13,7 +13,7 @@ import pytest
 
 from nbcompose._control.engines.base import NOT_WARM
 from nbcompose._control.engines.local import LocalEngine, LocalProcess
-from nbcompose._rpc.load_table import LoadBoard
+from nbcompose._rpc.load_table import LoadTable
 from nbcompose._rpc.server_calls import IncomingCall
 from tests.conftest import PATIENCE, SERVICES, wait_for_end
 
@@ -33,7 +33,7 @@ class Nobody:
 @pytest.fixture
 async def engine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalEngine]:
     monkeypatch.setenv("NBCOMPOSE_PRELOAD", "json")
-    board = LoadBoard.create()
+    board = LoadTable.create()
     engine = LocalEngine(board)
     await engine.start()
     yield engine
@@ -154,7 +154,7 @@ async def test_a_zygote_that_dies_while_it_is_asked_is_replaced(engine: LocalEng
 async def test_a_library_that_is_broken_or_missing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NBCOMPOSE_PRELOAD", "no_such_library,breaks_on_import,json")
     monkeypatch.setenv("PYTHONPATH", str(SERVICES))
-    board = LoadBoard.create()
+    board = LoadTable.create()
     engine = LocalEngine(board)
     await engine.start()
     process = await spawn(engine)
@@ -167,7 +167,7 @@ async def test_a_library_that_is_broken_or_missing_is_left_out(monkeypatch: pyte
 async def test_what_is_being_imported_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NBCOMPOSE_PRELOAD", "slow_to_import")
     monkeypatch.setenv("PYTHONPATH", str(SERVICES))
-    board = LoadBoard.create()
+    board = LoadTable.create()
     engine = LocalEngine(board)
     await engine.start()
     assert engine.warming() == "starting"
@@ -188,7 +188,7 @@ async def test_what_uses_no_heavy_library_does_not_wait_for_them(
     assert light.cold == ""  # the zygote is warm, and quicker
     monkeypatch.setenv("NBCOMPOSE_PRELOAD", "slow_to_import")
     monkeypatch.setenv("PYTHONPATH", str(SERVICES))
-    board = LoadBoard.create()
+    board = LoadTable.create()
     warming = LocalEngine(board)
     await warming.start()
     first = await spawn(warming, heavy=False)

@@ -17,15 +17,19 @@ from pathlib import Path
 import pytest
 
 from nbcompose._export import docker
-from nbcompose._export.requirements import Dependency, Requirements
+from nbcompose._export.requirements import Requirement, Requirements
 from tests.conftest import SERVICES
 from tests.serve_process import run, serving
 
 NEEDED = Requirements(
     "3.12",
-    (Dependency("nbcompose==0.1.0"), Dependency("torch==2.13.0", "for transformers"), Dependency("a @ https://b/c?d")),
+    (
+        Requirement("nbcompose==0.1.0"),
+        Requirement("torch==2.13.0", "for transformers"),
+        Requirement("a @ https://b/c?d"),
+    ),
 )
-FROM_GIT = Requirements("3.12", (Dependency("a @ git+https://example.org/a@0123abc"),))
+FROM_GIT = Requirements("3.12", (Requirement("a @ git+https://example.org/a@0123abc"),))
 
 
 def instructions(text: str) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nbcompose._export.cells import Cell, read_cells
-from nbcompose._export.exporter import Request, Source, export, export_to, name_of
+from nbcompose._export.exporter import NotebookSource, Request, export, export_to, name_of
 from nbcompose.errors import ExportRefused, NbcomposeError
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
@@ -39,7 +39,7 @@ def installed(names: list[str], distributions: list[str]) -> dict[str, Any]:
 
 
 def from_file(path: Path) -> str:
-    return export(Source(read_cells(path), name_of(path)), Request(), script="app.py", look_up=installed).text
+    return export(NotebookSource(read_cells(path), name_of(path)), Request(), script="app.py", look_up=installed).text
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
@@ -65,7 +65,7 @@ def test_golden_scripts_are_clean_and_exported_are_themselves(script: Path, tmp_
 
 
 def test_several_entries_are_served_together(tmp_path: Path) -> None:
-    source = Source(CELLS, "two.ipynb")
+    source = NotebookSource(CELLS, "two.ipynb")
     exported = export_to(tmp_path / "app.py", source, Request(), look_up=installed)
     assert (exported.services, exported.entries) == (("A", "B", "C"), ("B", "C"))
     assert exported.text.endswith("    nbcompose.serve(B, C)\n")
@@ -77,7 +77,7 @@ def test_several_entries_are_served_together(tmp_path: Path) -> None:
 @pytest.mark.system
 def test_what_is_frozen_lies_beside_the_script_and_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "app.py"
-    source = Source(CELLS, "two.ipynb", values={"words": {"b": 2}})
+    source = NotebookSource(CELLS, "two.ipynb", values={"words": {"b": 2}})
     export_to(path, source, Request(entries=("A",), freeze=("words",)), look_up=installed)
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")) == [
         "app.py", "app_data", "app_data/words.json"
@@ -89,7 +89,7 @@ def test_what_is_frozen_lies_beside_the_script_and_comes_back(tmp_path: Path) ->
 
 @pytest.mark.parametrize("force", [False, True])
 def test_only_what_nbcompose_wrote_is_overwritten(force: bool, tmp_path: Path) -> None:
-    path, source = tmp_path / "app.py", Source(CELLS, "two.ipynb")
+    path, source = tmp_path / "app.py", NotebookSource(CELLS, "two.ipynb")
     export_to(path, source, Request(docker=True), look_up=installed)
     first = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     export_to(path, source, Request(docker=True), look_up=installed)
@@ -111,20 +111,20 @@ def test_only_what_nbcompose_wrote_is_overwritten(force: bool, tmp_path: Path) -
 def test_a_refusal_leaves_no_file(tmp_path: Path) -> None:
     cells = [c for c in CELLS if c.key != "2"]
     with pytest.raises(ExportRefused, match="words"):
-        export_to(tmp_path / "app.py", Source(cells, "two.ipynb"), Request(docker=True), look_up=installed)
+        export_to(tmp_path / "app.py", NotebookSource(cells, "two.ipynb"), Request(docker=True), look_up=installed)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_takes_no_file_is_a_message(tmp_path: Path) -> None:
     with pytest.raises(NbcomposeError, match=r"nowhere/app\.py cannot be written: No such file or directory"):
-        export_to(tmp_path / "nowhere" / "app.py", Source(CELLS, "two.ipynb"), Request(), look_up=installed)
+        export_to(tmp_path / "nowhere" / "app.py", NotebookSource(CELLS, "two.ipynb"), Request(), look_up=installed)
     (tmp_path / "app.py").mkdir()
     with pytest.raises(NbcomposeError, match="was not written by nbcompose"):
-        export_to(tmp_path / "app.py", Source(CELLS, "two.ipynb"), Request(), look_up=installed)
+        export_to(tmp_path / "app.py", NotebookSource(CELLS, "two.ipynb"), Request(), look_up=installed)
 
 
 def test_a_script_that_would_hide_a_module_is_not_written(tmp_path: Path) -> None:
-    path, source = tmp_path / "concurrent.py", Source(CELLS, "concurrent.ipynb")
+    path, source = tmp_path / "concurrent.py", NotebookSource(CELLS, "concurrent.ipynb")
     with pytest.raises(
         NbcomposeError, match=r"^concurrent\.py has the name of a module of Python's own, which it hides"
     ):
@@ -137,7 +137,7 @@ def test_a_script_that_would_hide_a_module_is_not_written(tmp_path: Path) -> Non
 def test_modules_and_files_are_looked_for_in_the_folder_of_the_notebook(tmp_path: Path) -> None:
     (tmp_path / "near.py").write_text("")
     cells = [*CELLS, Cell("6", "cell 6", "import near"), Cell("7", "cell 7", "words = near")]
-    source = Source(cells, "two.ipynb", folder=tmp_path)
+    source = NotebookSource(cells, "two.ipynb", folder=tmp_path)
     assert export(source, Request(entries=("A",)), script="app.py").notes == (
         "near.py is a module of yours: it must lie beside the script",
     )
@@ -145,7 +145,9 @@ def test_modules_and_files_are_looked_for_in_the_folder_of_the_notebook(tmp_path
 
 def test_without_a_kernel_nothing_can_be_frozen(tmp_path: Path) -> None:
     with pytest.raises(NbcomposeError) as caught:
-        export_to(tmp_path / "app.py", Source(CELLS, "two.ipynb"), Request(freeze=("words",)), look_up=installed)
+        export_to(
+            tmp_path / "app.py", NotebookSource(CELLS, "two.ipynb"), Request(freeze=("words",)), look_up=installed
+        )
     assert str(caught.value) == (
         "a value can be frozen only where it is: run the notebook, and there %export FILE --freeze words"
     )

@@ -22,7 +22,7 @@ from IPython.utils.text import LSString, SList
 
 from nbcompose._export import template
 from nbcompose._export.freeze import Frozen, store, with_names
-from nbcompose._export.naming import Names
+from nbcompose._export.naming import ScriptNames
 from nbcompose.errors import ExportRefused
 
 torch = pytest.importorskip("torch")
@@ -105,7 +105,7 @@ Named = collections.namedtuple("Named", "path kind")
 def test_what_nobody_can_alter_is_code(value: Any, code: str, tmp_path: Path) -> None:
     frozen = store("value", value, tmp_path)
     assert list(tmp_path.iterdir()) == []
-    names = Names([], ())
+    names = ScriptNames([], ())
     assert with_names(frozen.code, names) == code
     space: dict[str, Any] = {}
     exec("\n".join(names.added), space)
@@ -129,7 +129,7 @@ def test_what_is_no_code_is_pickled(value: Any, tmp_path: Path) -> None:
 
 
 def test_an_enum_of_a_module(tmp_path: Path) -> None:
-    names = Names([], ())
+    names = ScriptNames([], ())
     assert with_names(store("value", Own.RED, tmp_path).code, names) == "Own.RED"
     assert names.added == [f"from {__name__} import Own"]
     assert eval(store("value", Own.RED, tmp_path).code, {"tests": sys.modules["tests"]}) is Own.RED

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from nbcompose._export.cells import Cell
-from nbcompose._export.exporter import Request, Source, export_to
+from nbcompose._export.exporter import NotebookSource, Request, export_to
 from tests.patience import PATIENCE
 from tests.serve_process import Served
 
@@ -71,7 +71,7 @@ def test_a_script_serves_its_graph(python: Path, tmp_path: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     cells = [Cell(str(n), f"cell {n}", source.replace("{port}", str(port))) for n, source in enumerate(CELLS, 1)]
-    export_to(tmp_path / "app.py", Source(cells, "search.ipynb"), Request())
+    export_to(tmp_path / "app.py", NotebookSource(cells, "search.ipynb"), Request())
     process = subprocess.Popen(
         [python, "app.py"], cwd=tmp_path, env=alone(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

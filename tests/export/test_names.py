@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from nbcompose._export.binding import Names
+from nbcompose._export.binding import StatementNames
 from nbcompose._export.effects import Touch
 from nbcompose._export.names import names_of
 
 
-def of(source: str, *, lazy: bool = False) -> Names:
+def of(source: str, *, lazy: bool = False) -> StatementNames:
     [statement] = ast.parse(source).body
     return names_of(statement, lazy_annotations=lazy)
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from nbcompose._export.cells import Cell
-from nbcompose._export.exporter import Request, Source, export_to
+from nbcompose._export.exporter import NotebookSource, Request, export_to
 from tests.export.test_exporter import GOLDEN, NOTEBOOKS
 from tests.optional import needs
 from tests.patience import PATIENCE
@@ -75,7 +75,7 @@ def test_python_runs_a_script_where_there_is_no_jupyter(tmp_path: Path) -> None:
              "        return start + n"),
     ]  # fmt: skip
     (tmp_path / "sitecustomize.py").write_text(BLOCKER)
-    export_to(tmp_path / "app.py", Source(cells, "small.ipynb"), Request())
+    export_to(tmp_path / "app.py", NotebookSource(cells, "small.ipynb"), Request())
     process = subprocess.Popen(
         [sys.executable, "app.py"],
         cwd=tmp_path,

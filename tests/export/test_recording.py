@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from chain_services import Leaf
 
-from nbcompose._export.check.recording import Call, RecordedCaller, Recording, encode, recorded
+from nbcompose._export.check.recording import RecordedCall, RecordedCaller, Recording, encode, recorded
 from nbcompose._rpc.codec import loads
 from nbcompose._rpc.pickling import Draft
 from nbcompose._rpc.proxy import Proxy
@@ -151,4 +151,4 @@ async def test_calls_of_every_kind_are_recorded(running: Running) -> None:
         ("Words", "count", ((4,), {}), 1),
         ("Words", "count", ((2,), {}), None),
     ]
-    assert all(type(c) is Call for c in recording.calls())
+    assert all(type(c) is RecordedCall for c in recording.calls())

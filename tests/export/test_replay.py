@@ -15,7 +15,7 @@ import pytest
 
 from nbcompose._control.entry import find_entries
 from nbcompose._export.check.checking import CheckFailed, Report, check, words
-from nbcompose._export.check.recording import Call, encode
+from nbcompose._export.check.recording import RecordedCall, encode
 from nbcompose._service.handle import Service
 from tests.conftest import Running, wait_for_end
 
@@ -79,8 +79,8 @@ CALLS: list[tuple[str, str, Any, Any, int | None]] = [
 ]
 
 
-def recorded(calls: list[tuple[str, str, Any, Any, int | None]] = CALLS) -> list[Call]:
-    return [Call(s, a, encode((args, kwargs), 2**20) or b"", items) for s, a, args, kwargs, items in calls]
+def recorded(calls: list[tuple[str, str, Any, Any, int | None]] = CALLS) -> list[RecordedCall]:
+    return [RecordedCall(s, a, encode((args, kwargs), 2**20) or b"", items) for s, a, args, kwargs, items in calls]
 
 
 def write(folder: Path, services: str, name: str = "app.py", tail: str = TAIL) -> Path:
@@ -89,7 +89,9 @@ def write(folder: Path, services: str, name: str = "app.py", tail: str = TAIL) -
     return path
 
 
-def compared(running: Running, here: str, script: Path, calls: list[Call], said: list[str] | None = None) -> Report:
+def compared(
+    running: Running, here: str, script: Path, calls: list[RecordedCall], said: list[str] | None = None
+) -> Report:
     """The services of the text `here` run; `script` is checked against them."""
     path = write(script.parent, here, f"here_{abs(hash(here))}.py")
     found: list[Service] = find_entries(f"{path}:Answer")

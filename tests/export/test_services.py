@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nbcompose
-from nbcompose._export.naming import Names
+from nbcompose._export.naming import ScriptNames
 from nbcompose._export.service_options import decorated, written
 from nbcompose._notebook.arguments import override
 from nbcompose.errors import ExportRefused
@@ -35,7 +35,7 @@ def with_options(above: str, options: Mapping[str, Any] | None, body: str = BODY
 
 def result(text: str, options: Mapping[str, Any] | None) -> str:
     [statement] = statements_of(text, "cell 2", {"Answer": options})
-    return decorated(statement, ["Answer"], Names(ast.parse(IMPORTS).body, {"RES", "OPTIONS", "ENVS", "other"}))
+    return decorated(statement, ["Answer"], ScriptNames(ast.parse(IMPORTS).body, {"RES", "OPTIONS", "ENVS", "other"}))
 
 
 # -- classes without a decorator

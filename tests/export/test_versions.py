@@ -16,7 +16,7 @@ import pytest
 import nbcompose
 from nbcompose._export import requirements as versions
 from nbcompose._export.lookup import look_up
-from nbcompose._export.requirements import Dependency, Import, Requirements, imports_of, requirements
+from nbcompose._export.requirements import Import, Requirement, Requirements, imports_of, requirements
 from nbcompose.errors import NbcomposeError
 from tests.export.slices import installed
 from tests.optional import needs as needs_module
@@ -117,8 +117,8 @@ def test_the_block() -> None:
 @pytest.mark.parametrize(
     "found",
     [
-        Requirements("3.11", (Dependency("nbcompose==0.1.0"),)),
-        Requirements("3.12", (Dependency("a==1", 'why "not"'), Dependency("b @ https://c/d")), comment="not ] known"),
+        Requirements("3.11", (Requirement("nbcompose==0.1.0"),)),
+        Requirements("3.12", (Requirement("a==1", 'why "not"'), Requirement("b @ https://c/d")), comment="not ] known"),
     ],
 )
 def test_the_block_is_what_pep_723_says(found: Requirements) -> None:
@@ -135,10 +135,10 @@ def test_the_block_is_what_pep_723_says(found: Requirements) -> None:
 def test_what_transformers_runs_on_is_needed_too() -> None:
     known = installed(transformers="5.0", torch="2.13.0")
     assert needs(["transformers.pipeline"], look_up=known).dependencies[1:] == (
-        Dependency("torch==2.13.0", "transformers runs its models with it"),
-        Dependency("transformers==5.0"),
+        Requirement("torch==2.13.0", "transformers runs its models with it"),
+        Requirement("transformers==5.0"),
     )
-    assert Dependency("torch==2.13.0") in needs(["transformers", "torch"], look_up=known).dependencies
+    assert Requirement("torch==2.13.0") in needs(["transformers", "torch"], look_up=known).dependencies
     assert lines("transformers", look_up=installed(transformers="5.0")) == ["transformers==5.0"]
     assert lines("json", look_up=known) == []
 
@@ -173,7 +173,7 @@ def test_a_module_that_belongs_to_two(site: Site) -> None:
     site.install("zoo-python", "1.0", "zoo2/__init__.py")
     site.install("zoo-python-headless", "1.1", "zoo2/__init__.py")
     found = needs(["zoo2.f"])
-    assert found.dependencies[1:] == (Dependency("zoo-python==1.0"),)
+    assert found.dependencies[1:] == (Requirement("zoo-python==1.0"),)
     assert found.notes == ("zoo2 belongs to zoo-python and zoo-python-headless here: the script asks for zoo-python",)
 
 
@@ -196,7 +196,7 @@ def test_so_is_nbcompose_itself() -> None:
         return {"python": [3, 11], "modules": {}, "distributions": about}
 
     assert needs([], look_up=look_up).dependencies == (
-        Dependency("nbcompose @ git+https://example.org/nbcompose@0123abc"),
+        Requirement("nbcompose @ git+https://example.org/nbcompose@0123abc"),
     )
 
 
@@ -207,7 +207,7 @@ def test_one_from_a_folder_is_pinned_with_a_note(site: Site, tmp_path: Path, mon
     monkeypatch.syspath_prepend(project)  # what an editable install comes to
     site.install("zoo-tools", "1.0", direct={"url": project.as_uri(), "dir_info": {"editable": True}})
     found = needs(["zoo.animals"])
-    assert found.dependencies[1:] == (Dependency("zoo-tools==1.0"),)
+    assert found.dependencies[1:] == (Requirement("zoo-tools==1.0"),)
     assert found.own == ()
     assert found.notes == (
         f"zoo-tools is installed from {project.as_uri()}: the script asks the package index for zoo-tools==1.0",

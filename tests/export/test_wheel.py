@@ -15,7 +15,7 @@ import nbcompose
 from nbcompose._export import docker
 from nbcompose._export.cells import Cell
 from nbcompose._export.docker import wheel_of_ours
-from nbcompose._export.exporter import Request, Source, export_to
+from nbcompose._export.exporter import NotebookSource, Request, export_to
 from tests.export.test_exporter import installed
 
 HERE = '{"url": "file:///home/ann/nbcompose", "dir_info": {"editable": true}}'
@@ -76,7 +76,7 @@ def test_it_lies_beside_the_script(noted: Path, local: bool, tmp_path: Path) -> 
         (noted / "direct_url.json").write_text(HERE)
     cells = [Cell("1", "cell 1", "%%service\nclass A:\n    @api\n    def f(self): pass")]
     cells.insert(0, Cell("0", "cell 0", "from nbcompose import api"))
-    exported = export_to(tmp_path / "app.py", Source(cells, "a.ipynb"), Request(docker=True), look_up=installed)
+    exported = export_to(tmp_path / "app.py", NotebookSource(cells, "a.ipynb"), Request(docker=True), look_up=installed)
     name = "nbcompose-0.1.0-py3-none-any.whl"
     assert (tmp_path / name).exists() is local
     assert (f"/tmp/{name}" in (tmp_path / "Dockerfile").read_text()) is local

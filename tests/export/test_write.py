@@ -13,7 +13,7 @@ import pytest
 
 from nbcompose._export.formatting import ruff_command
 from nbcompose._export.freeze import store
-from nbcompose._export.script import Script, exported_from, write
+from nbcompose._export.script import ExportedScript, exported_from, write
 from nbcompose._export.slice import Slice
 from nbcompose.errors import ExportRefused
 from tests.export.slices import installed, sliced
@@ -143,18 +143,18 @@ def graph() -> Slice:
     return sliced(IMPORTS, HELPERS, COUNTER, ANSWER, services=GRAPH, entries=["Answer"])
 
 
-def script(*cells: str, **options: object) -> Script:
+def script(*cells: str, **options: object) -> ExportedScript:
     """A script of cells whose one service is `Answer`, of a %%service cell, if nothing else is said."""
     options.setdefault("services", {"Answer": {}})
     return write(sliced(*cells, **options), "notebook.ipynb", look_up=installed(numpy="2.0"))  # type: ignore[arg-type]
 
 
-def code_of(script: Script) -> str:
+def code_of(script: ExportedScript) -> str:
     """What follows the docstring."""
     return script.text.split('(exported by nbcompose)."""\n\n')[1]
 
 
-def again(script: Script, services: list[str], entries: list[str]) -> Script:
+def again(script: ExportedScript, services: list[str], entries: list[str]) -> ExportedScript:
     """The script of a script."""
     body = ast.parse(script.text).body
     kept = script.text.split("\n")[body[0].end_lineno : body[-1].lineno - 1]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from nbcompose._replica.http.responses import error_reply
 from nbcompose._rpc import http_transport, remote_service
 from nbcompose._rpc.blocking import LoopThread
-from nbcompose._rpc.http_transport import UrlCaller
+from nbcompose._rpc.http_transport import HttpTransport
 from nbcompose._rpc.proxy import Proxy
 from nbcompose._rpc.remote_service import events
 from nbcompose._tracing.spans import CallContext, current_call
@@ -49,7 +49,7 @@ def portal() -> Iterator[LoopThread]:
 @contextlib.contextmanager
 def hostile(portal: LoopThread, answers: dict[str, Answer]) -> Iterator[tuple[Proxy, Hostile]]:
     server = Hostile(answers)
-    caller = UrlCaller(server.url, "secret", portal)
+    caller = HttpTransport(server.url, "secret", portal)
     try:
         yield Proxy(caller), server
     finally:
@@ -123,7 +123,7 @@ def test_cookies_are_not_kept(portal: LoopThread) -> None:
 
 def test_a_password_in_the_url_is_not_shown(portal: LoopThread) -> None:
     server = Hostile({})
-    caller = UrlCaller(f"http://user:hunter2@{server.host}/base/", None, portal)
+    caller = HttpTransport(f"http://user:hunter2@{server.host}/base/", None, portal)
     with pytest.raises(ServiceUnavailable, match=f"http://{server.host}/base answered with status 404") as caught:
         Proxy(caller).ask()
     assert "hunter2" not in str(caught.value)

@@ -92,7 +92,9 @@ def test_the_card_of_a_ready_service() -> None:
 
 
 def test_html_says_the_same() -> None:
-    section = Section("Answer", SPEC, replace(READY, notes=("<b>bold</b> & more",)), remark="replaced: <x> changed")
+    section = Section(
+        "Answer", SPEC, replace(READY, notes=("<b>bold</b> & more",)), change_reason="replaced: <x> changed"
+    )
     html = bundle([section])["text/html"]
     text = str(Text(html))
     for line in plain(section).splitlines():

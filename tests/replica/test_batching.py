@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nbcompose._replica.batching import PATIENCE, Batcher, Call, Rhythm
+from nbcompose._replica.batching import PATIENCE, BatchedCall, Batcher, Rhythm
 from nbcompose._spec import BatchPolicy
 from nbcompose._tracing.spans import CallContext, current_call
 from nbcompose.errors import CallCancelled, DeadlineExceeded, InvalidArgument, InvalidResult
@@ -505,7 +505,7 @@ class Noted:
     """What `Rhythm.pause` reads of a call."""
 
     def __init__(self, arrived: float, left: float | None = None) -> None:
-        self.call = Call(
+        self.call = BatchedCall(
             [], 0, {}, CallContext(None if left is None else time.monotonic() + left), lambda: None, arrived
         )
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from nbcompose._rpc import address
-from nbcompose._rpc.client import Client, ReplicaRoute, Route
+from nbcompose._rpc.client import Client, ReplicaRoute, ServiceRoute
 from nbcompose._rpc.connection import serve
-from nbcompose._rpc.load_table import LoadBoard
+from nbcompose._rpc.load_table import LoadTable
 from nbcompose._rpc.server_calls import IncomingCall
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing.spans import CallContext
@@ -98,8 +98,8 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-def route(*replicas: Replica, timeout: float = 60.0, **more: Any) -> Route:
-    return Route("Answer", APIS, timeout, tuple(r.route for r in replicas), ready=True, **more)
+def route(*replicas: Replica, timeout: float = 60.0, **more: Any) -> ServiceRoute:
+    return ServiceRoute("Answer", APIS, timeout, tuple(r.route for r in replicas), ready=True, **more)
 
 
 def call(client: Client, api: str = "who", context: CallContext | None = None) -> asyncio.Future[Any]:
@@ -342,7 +342,7 @@ async def test_files_are_given_back() -> None:
 
 async def test_the_less_busy_of_two_is_chosen_by_the_load_that_all_callers_make() -> None:
     busy, idle = Replica(0), Replica(1)
-    board = LoadBoard.create()
+    board = LoadTable.create()
     async with running(busy, idle):
         client = Client(board)
         client.update(route(busy, idle))
@@ -392,7 +392,7 @@ async def test_a_client_that_is_closed_while_it_connects() -> None:
 
 async def test_of_many_replicas_the_busiest_is_never_chosen() -> None:
     replicas = [Replica(i) for i in range(4)]
-    board = LoadBoard.create()
+    board = LoadTable.create()
     async with running(*replicas):
         client = Client(board)
         client.update(route(*replicas))
@@ -453,7 +453,7 @@ async def test_an_address_that_is_no_socket_of_ours() -> None:
     listening.bind("\0" + where[1:] if where.startswith("@") else where)
     listening.listen()
     client = Client()
-    client.update(Route("Answer", APIS, 5.0, (ReplicaRoute(0, where, 0),), ready=True))
+    client.update(ServiceRoute("Answer", APIS, 5.0, (ReplicaRoute(0, where, 0),), ready=True))
     calling = call(client)
     await turns()
     connection, _ = listening.accept()

@@ -23,13 +23,13 @@ from nbcompose._code.packing import deployment_of
 from nbcompose._control.registry import Registry
 from nbcompose._replica.bootstrap import load_module
 from nbcompose._replica.http.access import Access
-from nbcompose._replica.http.backend import Outside
+from nbcompose._replica.http.backend import HttpBackend
 from nbcompose._replica.http.server import HttpServer
 from nbcompose._replica.instance import Runtime
 from nbcompose._rpc.blocking import LoopThread, background
 from nbcompose._rpc.client import Client
-from nbcompose._rpc.http_transport import UrlCaller
-from nbcompose._rpc.load_table import LoadBoard
+from nbcompose._rpc.http_transport import HttpTransport
+from nbcompose._rpc.load_table import LoadTable
 from nbcompose._rpc.proxy import Proxy
 from nbcompose._service.introspect import declare
 from nbcompose._tracing.spans import CallContext, current_call
@@ -128,14 +128,14 @@ class Server:
     def __init__(self, cls: type, token: str | None = None) -> None:
         self._loop = LoopThread("server")
         self._loop.start()
-        self._board = LoadBoard.create()
+        self._board = LoadTable.create()
         self.url = self._loop.run(self._start(cls, token))
 
     async def _start(self, cls: type, token: str | None) -> str:
         spec = declare(cls, {})
         self._runtime = Runtime(spec, 0, 0, self._board)
         await self._runtime.start()
-        self._http = HttpServer(Outside(self._runtime, Client()), Access.of(spec.http, token, ()))
+        self._http = HttpServer(HttpBackend(self._runtime, Client()), Access.of(spec.http, token, ()))
         listening = socket.create_server(("127.0.0.1", 0))
         listening.setblocking(False)
         self._http.listen(listening)
@@ -171,7 +171,7 @@ def portal() -> Iterator[LoopThread]:
 
 @contextlib.contextmanager
 def proxy_of(url: str, portal: LoopThread, token: str | None = None) -> Iterator[Proxy]:
-    caller = UrlCaller(url, token, portal)
+    caller = HttpTransport(url, token, portal)
     try:
         yield Proxy(caller)
     finally:

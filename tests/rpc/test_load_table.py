@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from nbcompose._rpc.load_table import SLOTS, LoadBoard
+from nbcompose._rpc.load_table import SLOTS, LoadTable
 
 
 def test_another_view_sees_the_counts() -> None:
-    board = LoadBoard.create()
-    other = LoadBoard(os.dup(board.fd))
+    board = LoadTable.create()
+    other = LoadTable(os.dup(board.fd))
     board[3] = 7
     board[SLOTS - 1] = 1
     assert (other[3], other[SLOTS - 1], other[0]) == (7, 1, 0)
@@ -22,20 +22,20 @@ def test_another_view_sees_the_counts() -> None:
 
 
 def test_slots_are_bounded() -> None:
-    board = LoadBoard.create()
+    board = LoadTable.create()
     with pytest.raises(IndexError):
         board[SLOTS] = 1
     board.close()
 
 
 def test_close_gives_the_file_back() -> None:
-    board = LoadBoard.create()
+    board = LoadTable.create()
     board.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(board.fd)
 
 
 def test_the_file_is_not_inherited_by_accident() -> None:
-    board = LoadBoard.create()
+    board = LoadTable.create()
     assert not os.get_inheritable(board.fd)
     board.close()

@@ -18,11 +18,11 @@ import pytest
 
 from nbcompose._rpc import address
 from nbcompose._rpc.blocking import LoopThread
-from nbcompose._rpc.client import Client, ReplicaRoute, Route
+from nbcompose._rpc.client import Client, ReplicaRoute, ServiceRoute
 from nbcompose._rpc.connection import serve
 from nbcompose._rpc.proxy import Proxy
 from nbcompose._rpc.server_calls import IncomingCall
-from nbcompose._rpc.transport import WireCaller
+from nbcompose._rpc.transport import SocketTransport
 from nbcompose._service.signature import signature_of
 from nbcompose._spec import ApiSpec, ParamSpec
 from nbcompose._tracing.spans import CallContext, current_call
@@ -139,17 +139,17 @@ async def _on_loop(function: Callable[[], Any]) -> Any:
 def known(portal: LoopThread, client: Client, writer: Writer) -> Proxy:
     """A proxy of a service that runs."""
     appear(portal, client, writer)
-    return Proxy(WireCaller("Writer", client, portal))
+    return Proxy(SocketTransport("Writer", client, portal))
 
 
 @pytest.fixture
 def unknown(portal: LoopThread, client: Client) -> Proxy:
     """A proxy of a service that nobody has heard of yet."""
-    return Proxy(WireCaller("Writer", client, portal))
+    return Proxy(SocketTransport("Writer", client, portal))
 
 
 def appear(portal: LoopThread, client: Client, writer: Writer) -> None:
-    route = Route("Writer", APIS, 60.0, (ReplicaRoute(0, writer.address, 0),), ready=True)
+    route = ServiceRoute("Writer", APIS, 60.0, (ReplicaRoute(0, writer.address, 0),), ready=True)
     portal.run(_on_loop(lambda: client.update(route)))
 
 

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from nbcompose._rpc import Connection, Handler
+from nbcompose._rpc import CallHandler, Connection
 
 # Why a replica started cold: no fault, so it is not shown to people.
 NOT_WARM = "the libraries were still being imported, and it uses none of them"
@@ -40,7 +40,7 @@ class Engine(Protocol):
         name: str,
         environment: Mapping[str, str],
         http: socket.socket | None,
-        handler: Handler,
+        handler: CallHandler,
         on_closed: Callable[[Connection], None],
         on_output: Callable[[str], None],
         *,

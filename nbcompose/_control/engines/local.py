@@ -18,13 +18,13 @@ from nbcompose._control import read_lines
 from nbcompose._control.engines.base import NOT_WARM
 from nbcompose._control.engines.zygote_client import Zygote, differing
 from nbcompose._host import close_owner_fd, open_owner_fd
-from nbcompose._replica import Files
-from nbcompose._rpc import Connection, Handler, LoadBoard, adopt
+from nbcompose._replica import InheritedFds
+from nbcompose._rpc import CallHandler, Connection, LoadTable, adopt
 from nbcompose._schema import sweep
 from nbcompose.errors import LaunchError
 
 
-def start_cold(files: Files, environment: Mapping[str, str]) -> tuple[int, asyncio.Future[int | None]]:
+def start_cold(files: InheritedFds, environment: Mapping[str, str]) -> tuple[int, asyncio.Future[int | None]]:
     """A replica's pid, and its exit status to come. Raises `LaunchError`."""
     code = "from nbcompose._replica.main import start; start()"
     try:
@@ -114,7 +114,7 @@ class _Ends(NamedTuple):
         control: socket.socket,
         output: int,
         name: str,
-        handler: Handler,
+        handler: CallHandler,
         on_closed: Callable[[Connection], None],
         on_output: Callable[[str], None],
     ) -> _Ends:
@@ -142,7 +142,7 @@ class LocalEngine:
     `preload`: the modules that the zygote imports; None: the usual ones (`birth.PRELOAD`).
     """
 
-    def __init__(self, board: LoadBoard, preload: tuple[str, ...] | None = None) -> None:
+    def __init__(self, board: LoadTable, preload: tuple[str, ...] | None = None) -> None:
         self._board = board
         self._preload = preload
         self._owner: int | None = None
@@ -176,7 +176,7 @@ class LocalEngine:
         name: str,
         environment: Mapping[str, str],
         http: socket.socket | None,
-        handler: Handler,
+        handler: CallHandler,
         on_closed: Callable[[Connection], None],
         on_output: Callable[[str], None],
         *,
@@ -188,7 +188,7 @@ class LocalEngine:
         readable, writable = os.pipe()
         nothing = os.open(os.devnull, os.O_RDONLY)
         http_fd = http.fileno() if http is not None else nothing
-        files = Files(theirs.fileno(), writable, self._owner, self._board.fd, http_fd)
+        files = InheritedFds(theirs.fileno(), writable, self._owner, self._board.fd, http_fd)
         try:
             ends = await _Ends.open(ours, readable, name, handler, on_closed, on_output)
             try:
@@ -204,7 +204,7 @@ class LocalEngine:
         return LocalProcess(pid, ends.connection, exit_status, ends.output_ended, cold, _temporary(environment))
 
     async def _make(
-        self, files: Files, environment: Mapping[str, str], heavy: bool
+        self, files: InheritedFds, environment: Mapping[str, str], heavy: bool
     ) -> tuple[int, asyncio.Future[int | None], str]:
         zygote = self._zygote
         if zygote is None:

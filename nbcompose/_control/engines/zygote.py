@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nbcompose._host import environment, forking, let_go_of_code, random_state
-from nbcompose._replica import Files, run
+from nbcompose._replica import InheritedFds, run
 from nbcompose._schema import ApiSchema
 from nbcompose._service import api, declare
 
@@ -147,20 +147,20 @@ class _Zygote:
 
     def _answer(self) -> bool:
         """Answer one request; False when the supervisor is gone."""
-        message, fds, _, _ = socket.recv_fds(self._control, 1, len(Files._fields), CLOSED_BY_EXEC)
+        message, fds, _, _ = socket.recv_fds(self._control, 1, len(InheritedFds._fields), CLOSED_BY_EXEC)
         if not message:
             return False
         try:
-            if len(fds) != len(Files._fields):
+            if len(fds) != len(InheritedFds._fields):
                 _say(self._control, {"refused": f"{len(fds)} files came with the request"})
             else:
-                self._fork(Files(*fds))
+                self._fork(InheritedFds(*fds))
         finally:
             for fd in fds:
                 os.close(fd)
         return True
 
-    def _fork(self, files: Files) -> None:
+    def _fork(self, files: InheritedFds) -> None:
         try:
             pid = os.fork()
         except OSError as error:
@@ -173,7 +173,7 @@ class _Zygote:
                 os._exit(1)  # whatever happened: this must not go on as a second zygote
         _say(self._control, {"forked": pid})
 
-    def _become_replica(self, files: Files) -> None:
+    def _become_replica(self, files: InheritedFds) -> None:
         """In the child: leave behind what is the zygote's. Never returns."""
         os.setsid()
         signal.set_wakeup_fd(-1)

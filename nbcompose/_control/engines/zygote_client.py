@@ -22,7 +22,7 @@ from typing import Any
 
 from nbcompose._control import read_lines
 from nbcompose._host import environment, keep_from_children, owner_environment
-from nbcompose._replica import PRELOAD, REQUEST, Files
+from nbcompose._replica import PRELOAD, REQUEST, InheritedFds
 
 # Differ between processes and mean nothing to a library that is imported, whoever reads them.
 IGNORED = frozenset({
@@ -150,7 +150,7 @@ class Zygote:
         """Wait until it has imported everything, or has ended."""
         await self._warm.wait()
 
-    async def fork(self, files: Files) -> Forked:
+    async def fork(self, files: InheritedFds) -> Forked:
         """A new replica's pid, and its exit status to come. Waits until the imports are done.
 
         Raises `ConnectionError` when the zygote dies or refuses. When this is cancelled, so is the replica.

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from nbcompose._export.check.compare import TOLERANCE, Difference, differences, shape
-from nbcompose._export.check.recording import Call
+from nbcompose._export.check.recording import RecordedCall
 from nbcompose._export.check.replay import Answer, arguments_of, make
 from nbcompose._host import open_owner_fd, owner_environment
-from nbcompose._rpc import Caller
+from nbcompose._rpc import Transport
 from nbcompose.errors import NbcomposeError
 
 SLICE = 0.05  # seconds; an interrupt that another thread takes is seen after at most this
@@ -34,7 +34,7 @@ LAST_LINES = 20  # of what the script wrote, where it ended by itself
 _RUN = "from nbcompose._export.check.replay import main; main()"
 
 Kind = Literal["same", "close", "not repeatable", "different"]
-Find = Callable[[str], Caller]
+Find = Callable[[str], Transport]
 Say = Callable[[str], None]
 
 
@@ -43,7 +43,7 @@ class CheckFailed(NbcomposeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ApiResult:
     """One api. `differences` are told as lines; `here` and `there` are seconds, where the script is slower."""
 
     api: str
@@ -58,7 +58,7 @@ class Report:
     """What the check has found. `left_out`: lines on calls that could not be compared."""
 
     services: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ApiResult, ...]
     left_out: tuple[str, ...]
 
     @property
@@ -66,7 +66,7 @@ class Report:
         return all(row.kind != "different" for row in self.rows)
 
 
-def check(script: Path, calls: Sequence[Call], find: Find, names: Sequence[str], say: Say) -> Report:
+def check(script: Path, calls: Sequence[RecordedCall], find: Find, names: Sequence[str], say: Say) -> Report:
     """Start `script` and compare. `find` gives the notebook's callers, `names` those that there are.
 
     Interruptible. Raises `CheckFailed`.
@@ -102,7 +102,7 @@ class Compared:
         return self.there > FACTOR * self.here and self.there - self.here > LEAST
 
 
-def _compare(caller: Caller, call: Call, ask: Callable[[], Answer]) -> Compared:
+def _compare(caller: Transport, call: RecordedCall, ask: Callable[[], Answer]) -> Compared:
     arguments = arguments_of(call)
     here, there = make(caller, call, arguments), ask()
     kind, found = _judged(here, there)
@@ -154,16 +154,16 @@ def _told(found: Sequence[Difference]) -> tuple[str, ...]:
 # -- the report
 
 
-def _row(label: str, outcomes: Sequence[Compared]) -> Row:
+def _row(label: str, outcomes: Sequence[Compared]) -> ApiResult:
     order: Sequence[Kind] = ("different", "not repeatable", "close", "same")
     kind = next(k for k in order if any(o.kind == k for o in outcomes))
     found = tuple(dict.fromkeys(line for o in outcomes for line in o.found))
     slow = next((o for o in outcomes if o.slower), None)
-    return Row(label, len(outcomes), kind, found, (slow.here, slow.there) if slow is not None else None)
+    return ApiResult(label, len(outcomes), kind, found, (slow.here, slow.there) if slow is not None else None)
 
 
 def _left_out(
-    script: Path, calls: Sequence[Call], names: Sequence[str], apis: Mapping[str, Sequence[str]]
+    script: Path, calls: Sequence[RecordedCall], names: Sequence[str], apis: Mapping[str, Sequence[str]]
 ) -> tuple[str, ...]:
     lines = {}
     for call in calls:
@@ -189,7 +189,7 @@ def words(kind: Kind) -> str:
 
 
 @contextlib.contextmanager
-def started(script: Path, calls: Sequence[Call], say: Say) -> Iterator[Script]:
+def started(script: Path, calls: Sequence[RecordedCall], say: Say) -> Iterator[RunningScript]:
     """The script's process, while in the `with` block. `say` gets what its services do until they are ready."""
     near, far = socket.socketpair()
     owner = open_owner_fd()
@@ -208,7 +208,7 @@ def started(script: Path, calls: Sequence[Call], say: Say) -> Iterator[Script]:
             os.close(owner)
             far.close()
         try:
-            running = Script(script, process, connection, output, say)
+            running = RunningScript(script, process, connection, output, say)
             running.send(list(calls))
             yield running
             connection.close()  # which ends it
@@ -219,7 +219,7 @@ def started(script: Path, calls: Sequence[Call], say: Say) -> Iterator[Script]:
             process.wait()
 
 
-class Script:
+class RunningScript:
     """A script that runs; see `started`."""
 
     def __init__(

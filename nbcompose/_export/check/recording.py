@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from nbcompose._rpc import Args, Caller, Draft, Kwargs, Pickler, class_key, pack
+from nbcompose._rpc import Args, BodyPickler, Draft, Kwargs, Transport, class_key, pack
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext
 from nbcompose.errors import CallCancelled, DeadlineExceeded, Overloaded, ReplicaDied, ServiceUnavailable
@@ -31,7 +31,7 @@ _OF_THE_MOMENT = (CallCancelled, DeadlineExceeded, Overloaded, ReplicaDied, Serv
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RecordedCall:
     """One call: `arguments` are (args, kwargs) as the wire's codec writes them.
 
     `items`: how many items of a stream were taken, where its consumer stopped before the end; None otherwise.
@@ -51,23 +51,23 @@ class Recording:
         self._most_calls = calls
         self._most_bytes = size
         self._largest = largest
-        self._calls: OrderedDict[tuple[str, str, object], Call] = OrderedDict()  # the oldest first
+        self._calls: OrderedDict[tuple[str, str, object], RecordedCall] = OrderedDict()  # the oldest first
         self._large: dict[tuple[str, str], None] = {}  # apis with calls that were too large
         self._lock = threading.Lock()
 
-    def begin(self, service: str, api: str, args: Args, kwargs: Kwargs) -> Call | None:
+    def begin(self, service: str, api: str, args: Args, kwargs: Kwargs) -> RecordedCall | None:
         """A call that is about to be made, to be kept when it has ended; None where it cannot be made again."""
         if not self.enabled:
             return None
         try:
             arguments = encode((args, kwargs), self._largest)
-        except TooLarge:
+        except CallTooLarge:
             with self._lock:
                 self._large[service, api] = None
             return None
-        return None if arguments is None else Call(service, api, arguments)
+        return None if arguments is None else RecordedCall(service, api, arguments)
 
-    def keep(self, call: Call) -> None:
+    def keep(self, call: RecordedCall) -> None:
         """Remember a call. One with the same arguments as an earlier one takes its place."""
         # Comparing large ones would cost the caller more than keeping two that are the same.
         key = call.service, call.api, call.arguments if len(call.arguments) < COMPARED else object()
@@ -81,7 +81,7 @@ class Recording:
             while total > self._most_bytes:
                 total -= len(self._calls.popitem(last=False)[1].arguments)
 
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[RecordedCall]:
         """What is kept, the oldest first."""
         with self._lock:
             return list(self._calls.values())
@@ -98,9 +98,9 @@ class Recording:
 
 
 class RecordedCaller:
-    """A `Caller` (see _rpc/transport.py) around another, whose calls are recorded."""
+    """A `Transport` (see _rpc/transport.py) around another, whose calls are recorded."""
 
-    def __init__(self, caller: Caller, recording: Recording) -> None:
+    def __init__(self, caller: Transport, recording: Recording) -> None:
         self.service = caller.service
         self._caller = caller
         self._recording = recording
@@ -164,7 +164,7 @@ def recorded(recording: Recording, service: str, api: str, args: Args, kwargs: K
         yield taken
     except GeneratorExit:  # whoever took the items has enough of them
         if call is not None:
-            recording.keep(Call(service, api, call.arguments, taken.count))
+            recording.keep(RecordedCall(service, api, call.arguments, taken.count))
         raise
     except _OF_THE_MOMENT:
         raise
@@ -188,11 +188,11 @@ async def counted(
 
 
 def encode(value: Any, largest: int) -> bytes | None:
-    """`value` as `wire.codec.loads` reads it; None where it cannot be sent. Raises `TooLarge`: more than `largest`."""
+    """`value` as `codec.loads` reads it; None where it cannot be sent. Raises `CallTooLarge`: more than `largest`."""
     draft = _BoundedDraft(largest)
     try:
-        Pickler(draft, draft, draft.take_buffer).dump(value)
-    except TooLarge:
+        BodyPickler(draft, draft, draft.take_buffer).dump(value)
+    except CallTooLarge:
         raise
     except Exception:  # whatever the value's own pickling raises: making the call says it better
         return None
@@ -205,7 +205,7 @@ def _bytes(part: Any) -> bytes:
     return bytes(part)
 
 
-class TooLarge(Exception):
+class CallTooLarge(Exception):
     """More bytes than are kept of one call."""
 
 
@@ -240,4 +240,4 @@ class _BoundedDraft(Draft):
     def _count(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            raise TooLarge
+            raise CallTooLarge

@@ -23,9 +23,9 @@ from typing import Any
 import nbcompose
 from nbcompose._control import Graph, Registry, Status, describe, preload
 from nbcompose._export.check.compare import plain
-from nbcompose._export.check.recording import Call
+from nbcompose._export.check.recording import RecordedCall
 from nbcompose._host import wait_for_end
-from nbcompose._rpc import Caller, loads
+from nbcompose._rpc import Transport, loads
 from nbcompose._service import Service, service
 from nbcompose._tracing import CallContext
 from nbcompose.errors import NbcomposeError, RemoteError
@@ -40,7 +40,7 @@ class Answer:
     seconds: float
 
 
-def arguments_of(call: Call) -> tuple[Any, Any] | Exception:
+def arguments_of(call: RecordedCall) -> tuple[Any, Any] | Exception:
     """Positional and keyword arguments, with the classes that this process's `__main__` has; or why not."""
     try:
         args, kwargs = loads(call.arguments)
@@ -49,7 +49,7 @@ def arguments_of(call: Call) -> tuple[Any, Any] | Exception:
     return args, kwargs
 
 
-def make(caller: Caller, call: Call, arguments: tuple[Any, Any] | Exception) -> Answer:
+def make(caller: Transport, call: RecordedCall, arguments: tuple[Any, Any] | Exception) -> Answer:
     """Make a recorded call; what it raises is an answer too."""
     begun = time.perf_counter()
     try:
@@ -62,7 +62,7 @@ def make(caller: Caller, call: Call, arguments: tuple[Any, Any] | Exception) -> 
     return Answer(plain(value), None, seconds)
 
 
-def _value(caller: Caller, call: Call, args: Any, kwargs: Any) -> Any:
+def _value(caller: Transport, call: RecordedCall, args: Any, kwargs: Any) -> Any:
     context = CallContext()
     api = caller.learn_sync(call.api, context)
     result = caller.call_sync(api, args, kwargs, context)
@@ -78,7 +78,7 @@ def _described(error: Exception) -> tuple[str, str]:
     return type(error).__name__, str(error)
 
 
-class Line:
+class NotebookLink:
     """The connection to the notebook. `tell` may be used from any thread."""
 
     def __init__(self, file: int) -> None:
@@ -97,9 +97,9 @@ class Line:
 
 def main() -> None:
     """The process: `script`, the file of a connection to the notebook, and the owner file (_host/lifetime.py)."""
-    script, line, owner = sys.argv[1], Line(int(sys.argv[2])), int(sys.argv[3])
+    script, line, owner = sys.argv[1], NotebookLink(int(sys.argv[2])), int(sys.argv[3])
     threading.Thread(target=_leave_with, args=(owner,), daemon=True).start()
-    calls: list[Call] = line.recv()
+    calls: list[RecordedCall] = line.recv()
     nbcompose.serve = lambda *entries, **_: _answer(entries, calls, line)
     try:
         _run(script)
@@ -124,7 +124,7 @@ def _run(script: str) -> None:
     exec(compile(Path(script).read_bytes(), script, "exec"), space)
 
 
-def _answer(entries: Sequence[Any], calls: Sequence[Call], line: Line) -> None:
+def _answer(entries: Sequence[Any], calls: Sequence[RecordedCall], line: NotebookLink) -> None:
     """In the place of `nbcompose.serve`. Does not return."""
     services = [e if isinstance(e, Service) else service(e) for e in entries]
     arguments = [arguments_of(call) for call in calls]
@@ -173,7 +173,7 @@ def _failures(registry: Registry, names: Sequence[str]) -> Iterator[str]:
 class _Progress:
     """Tells the notebook what the services are doing. On the registry's loop."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: NotebookLink) -> None:
         self._line = line
         self._told: dict[str, str] = {}
 

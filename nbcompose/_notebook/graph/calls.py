@@ -16,7 +16,7 @@ from nbcompose._export.check import RecordedCaller
 from nbcompose._notebook import Session, cell_names
 from nbcompose._notebook.graph import forms
 from nbcompose._notebook.graph.rendering import Renderer
-from nbcompose._rpc import Caller, background
+from nbcompose._rpc import Transport, background
 from nbcompose._schema import ApiSchema, TempFiles
 from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose._tracing import CallContext
@@ -130,7 +130,7 @@ class Calls:
         spec, found, schema = await asyncio.to_thread(self._schemas.find, service, api)
         arguments = await asyncio.to_thread(forms.read, schema, document)
         args, kwargs = schema.call_arguments(arguments)
-        caller: Caller = self._session.registry.caller(service)
+        caller: Transport = self._session.registry.caller(service)
         if not TempFiles.current().used:  # a call with files that are gone cannot be made again
             caller = RecordedCaller(caller, self._session.recording)
         label = f"{spec.name}.{found.name}"

@@ -63,7 +63,7 @@ def show(session: Session, name: str | None = None, *, live: bool = False) -> No
     if live:
         _show_widget(session, name)
         return
-    shown = Shown(session, name)
+    shown = ShownGraph(session, name)
     place = Place.of(session, shown.element)
     earlier = _followed(session)
     overtaken = [p for p in earlier if place.overtakes(p)]
@@ -91,7 +91,7 @@ def _show_widget(session: Session, name: str | None) -> None:
     display(attach("", session.registry, session, [name] if name else None))
 
 
-class Shown:
+class ShownGraph:
     """One output. `element`: the id by which the widget finds it."""
 
     def __init__(self, session: Session, name: str | None) -> None:

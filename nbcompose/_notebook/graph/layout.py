@@ -113,7 +113,11 @@ def _service(status: Status) -> Node:
     if status.state == "failed" and status.error:
         place = _last_line(status.error)
     held = sum(h.abandoned for r in status.replicas for h in r.work.held)
-    marks = [*(["stale"] if status.stale else []), *(["previous version"] if status.behind else []), status.replacing]
+    marks = [
+        *(["stale"] if status.stale else []),
+        *(["previous version"] if status.out_of_date_reason else []),
+        status.replacing,
+    ]
     if held:
         marks.append(f"{held} worker{'' if held == 1 else 's'} held")
     return Node(
@@ -124,7 +128,7 @@ def _service(status: Status) -> Node:
         place=place,
         hint=_hint(status),
         stale=bool(status.stale),
-        behind=bool(status.behind),
+        behind=bool(status.out_of_date_reason),
     )
 
 
@@ -146,8 +150,8 @@ def _hint(status: Status) -> str:
         lines.append(f"{status.replacing}: those that run serve until then")
     if status.stale:
         lines.append(f"stale: {', '.join(status.stale)} changed in the notebook since")
-    if status.behind:
-        lines.append(f"this is the previous version: {status.behind}")
+    if status.out_of_date_reason:
+        lines.append(f"this is the previous version: {status.out_of_date_reason}")
     return "\n".join([*lines, *status.apis])
 
 
@@ -176,7 +180,7 @@ class Box(NamedTuple):
     height: float
 
 
-class Line(NamedTuple):
+class EdgePath(NamedTuple):
     """A path, and the polygon of its head."""
 
     path: str
@@ -190,7 +194,7 @@ class Layout:
     size: Size
     offset: tuple[float, float]
     boxes: Mapping[str, Box]
-    lines: Mapping[str, Line]
+    lines: Mapping[str, EdgePath]
 
 
 def lay_out(nodes: Sequence[Node], edges: Sequence[Edge], card: Size, page: float) -> Layout:
@@ -264,7 +268,7 @@ def _read(drawn: bytes) -> Layout:
         if path is None:
             boxes[group.attrib["id"]] = _box(polygon.attrib["points"])
         else:
-            lines[group.attrib["id"]] = Line(path.attrib["d"], polygon.attrib["points"])
+            lines[group.attrib["id"]] = EdgePath(path.attrib["d"], polygon.attrib["points"])
     return Layout(Size(width, height), (float(x), float(y)), boxes, lines)
 
 
@@ -274,7 +278,7 @@ def _box(points: str) -> Box:
     return Box(left, top, right - left, bottom - top)
 
 
-def _curve(tail: Box, head: Box, down: bool) -> Line | None:
+def _curve(tail: Box, head: Box, down: bool) -> EdgePath | None:
     """An S from one card to another beside it, where Graphviz's own make detours; None where others lie between."""
     if down:
         x, y, to_x, to_y = tail.x + tail.width / 2, tail.y + tail.height, head.x + head.width / 2, head.y
@@ -287,6 +291,6 @@ def _curve(tail: Box, head: Box, down: bool) -> Line | None:
     bend = length * 0.55
     if down:
         path = f"M{x:g},{y:g} C{x:g},{y + bend:g} {to_x:g},{to_y - bend:g} {to_x:g},{to_y - 8:g}"
-        return Line(path, f"{to_x - 4:g},{to_y - 10:g} {to_x:g},{to_y - 1:g} {to_x + 4:g},{to_y - 10:g}")
+        return EdgePath(path, f"{to_x - 4:g},{to_y - 10:g} {to_x:g},{to_y - 1:g} {to_x + 4:g},{to_y - 10:g}")
     path = f"M{x:g},{y:g} C{x + bend:g},{y:g} {to_x - bend:g},{to_y:g} {to_x - 8:g},{to_y:g}"
-    return Line(path, f"{to_x - 10:g},{to_y - 4:g} {to_x - 1:g},{to_y:g} {to_x - 10:g},{to_y + 4:g}")
+    return EdgePath(path, f"{to_x - 10:g},{to_y - 4:g} {to_x - 1:g},{to_y:g} {to_x - 10:g},{to_y + 4:g}")

@@ -9,7 +9,7 @@ from typing import Any
 from nbcompose._control import Status
 from nbcompose._notebook import progress
 from nbcompose._notebook.graph.layout import element_id
-from nbcompose._rpc import Traffic
+from nbcompose._rpc import ConnectionCounts
 from nbcompose._spec import ApiSpec, ServiceSpec
 
 VERSION = 1
@@ -88,7 +88,7 @@ def _service(status: Status, spec: ServiceSpec | None, rate: float) -> dict[str,
         "p50_ms": None if status.p50 is None else round(status.p50 * 1000, 2),
         "memory": status.memory,
         "error": status.error,
-        "behind": status.behind,
+        "behind": status.out_of_date_reason,
         "stale": list(status.stale),
         "notes": [*status.notes, *status.trouble()],
         "serving": status.version,
@@ -102,6 +102,6 @@ def _api(api: ApiSpec) -> dict[str, Any]:
 
 
 def _edge(status: Status, dependency: str) -> dict[str, Any]:
-    traffic = status.traffic.get(dependency, Traffic())
+    traffic = status.traffic.get(dependency, ConnectionCounts())
     name = element_id("edge", status.name, dependency)
     return {"from": status.name, "to": dependency, "id": name, **traffic._asdict()}

@@ -13,7 +13,7 @@ from functools import lru_cache
 from html import escape
 
 from nbcompose._control import Status
-from nbcompose._notebook.graph.layout import Box, Edge, Line, Node, Size, edges, element_id, lay_out, nodes
+from nbcompose._notebook.graph.layout import Box, Edge, EdgePath, Node, Size, edges, element_id, lay_out, nodes
 
 _LIGHT = {
     "card": "#ffffff", "ink": "#1d2430", "dim": "#5b6575", "line": "#8590a2", "stream": "#0d8a9c",
@@ -213,7 +213,7 @@ def _label(shown: Sequence[Node]) -> str:
     return f"Graph of {count} service{'' if count == 1 else 's'}"
 
 
-def _edge(link: Edge, names: Mapping[str, str], line: Line) -> str:
+def _edge(link: Edge, names: Mapping[str, str], line: EdgePath) -> str:
     name = element_id("edge", link.caller, link.callee)
     kind = " nbc-stream" if link.stream else ""
     title = f"{names[link.caller]} calls {names[link.callee]}{', which streams' if link.stream else ''}"

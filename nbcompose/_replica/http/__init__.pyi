@@ -1,5 +1,5 @@
 from .access import Access as Access
 from .access import is_loopback as is_loopback
-from .backend import Outside as Outside
-from .server import Door as Door
+from .backend import HttpBackend as HttpBackend
+from .server import HttpDoor as HttpDoor
 from .server import HttpServer as HttpServer

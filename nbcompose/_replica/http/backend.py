@@ -21,7 +21,7 @@ from nbcompose._tracing import CallContext, Parent
 from nbcompose.errors import CallCancelled, DeadlineExceeded, ReplicaDied
 
 
-class Outside:
+class HttpBackend:
     """Calls of `runtime`, which may be made by a sibling: `client` knows them, and what is below."""
 
     def __init__(self, runtime: Runtime, client: Client) -> None:

@@ -35,7 +35,7 @@ from nbcompose._spec import ApiSpec
 from nbcompose.errors import BadRequest, HeadersTooLarge, MethodNotAllowed, UnknownApi
 
 
-class Door:
+class HttpDoor:
     """Where callers from outside come in. `sock` listens; `make` makes a server. None of both: nobody comes."""
 
     def __init__(self, sock: socket.socket | None, make: Callable[[], HttpServer]) -> None:
@@ -176,7 +176,7 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class HttpRoute:
     """Who answers a path. `open`: without a token; `page`: a link on another site may lead here."""
 
     path: str
@@ -361,7 +361,7 @@ class HttpServer(HTTPServerConnectionDelegate):
             raise MethodNotAllowed(self._wrong_method(exchange, route))
         return route.handler
 
-    def _find(self, path: str) -> Route | None:
+    def _find(self, path: str) -> HttpRoute | None:
         route = self._routes.get(path)
         return self._routes.get(unquote(path)) if route is None and "%" in path else route
 
@@ -370,7 +370,7 @@ class HttpServer(HTTPServerConnectionDelegate):
         apis = "\n".join(f"  POST {api.route}  {api.signature}" for api in spec.apis)
         return f"{spec.name} has nothing at {path}; its apis:\n{apis}"
 
-    def _wrong_method(self, exchange: Exchange, route: Route) -> str:
+    def _wrong_method(self, exchange: Exchange, route: HttpRoute) -> str:
         if route.api is None:
             return f"{exchange.path} is read with GET, not {exchange.method}"
         schema = self._runtime.schemas[route.api.name]
@@ -380,16 +380,16 @@ class HttpServer(HTTPServerConnectionDelegate):
         return f"{route.api.name} is called with POST, not {exchange.method}:\n  {example}"
 
 
-def _routes(runtime: RuntimeLike, access: Access) -> dict[str, Route]:
+def _routes(runtime: RuntimeLike, access: Access) -> dict[str, HttpRoute]:
     about = ServiceEndpoints(runtime, needs_token=access.token is not None)
     routes = [
-        Route("/", about.root, open=True, page=True),
-        *(Route(api.route, ApiEndpoint(runtime, api), "POST", api=api) for api in runtime.spec.apis),
-        Route("/healthz", about.healthz, open=True),
-        Route("/readyz", about.readyz, open=True),
-        Route("/metrics", about.metrics),
-        Route("/openapi.json", about.openapi),
-        *(Route(path, about.docs, open=True, page=True) for path in ASSETS),
+        HttpRoute("/", about.root, open=True, page=True),
+        *(HttpRoute(api.route, ApiEndpoint(runtime, api), "POST", api=api) for api in runtime.spec.apis),
+        HttpRoute("/healthz", about.healthz, open=True),
+        HttpRoute("/readyz", about.readyz, open=True),
+        HttpRoute("/metrics", about.metrics),
+        HttpRoute("/openapi.json", about.openapi),
+        *(HttpRoute(path, about.docs, open=True, page=True) for path in ASSETS),
     ]
     return {route.path: route for route in routes}  # our own last: no api takes their place
 

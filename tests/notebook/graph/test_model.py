@@ -9,14 +9,14 @@ import pytest
 
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._notebook.graph.model import WINDOW, Meter, below, snapshot
-from nbcompose._rpc.connection import Traffic
+from nbcompose._rpc.connection import ConnectionCounts
 from nbcompose._spec import ApiSpec, ServiceSpec
 
 UP = ReplicaStatus(0, 4711, "up", "ready", None, "cpu", "", 2, 1, 1000)
 WRITER = Status("Writer", "ready", "", 1, (UP,), 1, ("write(x: str)",), (), "http://127.0.0.1:1", calls=3, p50=0.0125)
 ANSWER = Status(
     "Answer", "ready", "", 2, (UP, UP), 2, ("ask(x: str)",), ("Writer", "https://far/x"), "",
-    traffic={"Writer": Traffic(3, 1, 1, 100, 200)},
+    traffic={"Writer": ConnectionCounts(3, 1, 1, 100, 200)},
 )  # fmt: skip
 SPEC = ServiceSpec("Writer", object, (ApiSpec("write", "write", "/write", (), stream=True, doc="Writes."),))
 

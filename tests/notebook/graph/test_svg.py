@@ -91,7 +91,7 @@ def test_a_card_says_name_state_device_and_replicas() -> None:
         ({"state": "failed", "replicas": ()}, "failed"),
         ({"state": "stopped", "replicas": ()}, "stopped"),
         ({"stale": ("prompt",)}, "ready, stale"),
-        ({"behind": "SyntaxError"}, "ready, previous version"),
+        ({"out_of_date_reason": "SyntaxError"}, "ready, previous version"),
         ({"replacing": "new version starting"}, "ready, new version starting"),
     ],
 )
@@ -99,7 +99,7 @@ def test_states_in_words(fields: dict[str, Any], expected: str) -> None:
     card = groups(svg([status("Answer", **fields)]), "nbc-node")["node:Answer"]
     assert words(card)[1] == expected
     badge = [g for g in card.iter(f"{SVG}g") if g.attrib.get("class") == "nbc-badge"]
-    assert bool(badge) == ("stale" in fields or "behind" in fields)
+    assert bool(badge) == ("stale" in fields or "out_of_date_reason" in fields)
 
 
 def test_a_failed_service_says_what_went_wrong() -> None:

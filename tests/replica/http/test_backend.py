@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from nbcompose._replica.http.backend import Outside
+from nbcompose._replica.http.backend import HttpBackend
 from nbcompose._replica.instance import Runtime
 from nbcompose._rpc.client import Client
 from nbcompose._spec import ApiSpec
@@ -38,7 +38,7 @@ class Below:
 
 async def outcome(error: Exception | None, timeout: float, is_stream: bool) -> BaseException:
     """What a call raises."""
-    outside = Outside(cast("Runtime", Below(error)), Client())
+    outside = HttpBackend(cast("Runtime", Below(error)), Client())
     api = cast("ApiSpec", SimpleNamespace(name="ask"))
     context = outside.context(None, timeout)
     call = aget(outside.stream(api, {}, context)) if is_stream else outside.invoke(api, {}, context)
