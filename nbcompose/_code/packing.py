@@ -7,6 +7,7 @@ them, to name the one that is too large or cannot be sent).
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import copyreg
 import io
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 import __main__
@@ -89,11 +90,12 @@ Places = Mapping[int, tuple[str, str]]  # by `id`: module and name of what is no
 @dataclass(frozen=True, slots=True)
 class Packed:
     """A class, and then by name what of the notebook's goes with it. `files`: those that its code is of, in the order
-    in which they were met.
+    in which they were met. `modules`: the top-level names of modules that it uses, among other names in its code.
     """
 
     data: bytes
     files: tuple[str, ...]
+    modules: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def pack(cls: type[Any], shared: Places | None = None) -> Packed:
     pickler.dump(cls)
     pickler.check()
     pickler.dump(pickler.names)
-    return Packed(file.getvalue(), tuple(pickler.files))
+    return Packed(file.getvalue(), tuple(pickler.files), frozenset(pickler.modules))
 
 
 def measure(value: Any, shared: Places | None = None) -> Measured:
@@ -134,6 +136,7 @@ class _Pickler(notebook_classes.Pickler):
         self._by_id = names_now()
         self.share_globals(vars(sys.modules["__main__"]), MainGlobals())
         self.files: dict[str, None] = {}
+        self.modules: set[str] = set()
         self.names: dict[str, Any] = {}  # the classes and functions in it that are the notebook's, by name
         self.kept: dict[int, Any] = {}  # the first value of each, by the id of its class
         self._met: set[int] = set()  # ids: a class may have no hash
@@ -141,6 +144,11 @@ class _Pickler(notebook_classes.Pickler):
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, CodeType):
             self.files[value.co_filename] = None
+            self.modules.update(_top(name) for name in value.co_names)  # those that it imports are among them
+        elif isinstance(value, ModuleType):
+            self.modules.add(_top(value.__name__))
+        elif isinstance(value, type | FunctionType | BuiltinFunctionType):
+            self.modules.add(_top(value.__module__))
         where = self._shared.get(id(value))
         if where is not None:
             return (from_module, where)
@@ -176,6 +184,11 @@ class _Pickler(notebook_classes.Pickler):
         return (_new if make is copyreg.__newobj__ else make, arguments, *rest)  # type: ignore[attr-defined]
 
 
+def _top(module: object) -> str:
+    """`torch` of `torch.nn`; some have no name, or something else in its place."""
+    return module.partition(".")[0] if isinstance(module, str) else ""
+
+
 def _itself(thing: Any) -> Any:
     return thing
 
@@ -185,7 +198,7 @@ def _new(cls: Any, *arguments: Any) -> Any:
 
 
 LARGE = 64 * 2**20  # bytes; a larger capture is named and warned about
-HEAVY = (b"torch", b"transformers", b"diffusers", b"accelerate", b"peft", b"timm", b"lightning", b"ultralytics")
+HEAVY = frozenset({"torch", "transformers", "diffusers", "accelerate", "peft", "timm", "lightning", "ultralytics"})
 SOURCE_LIMIT = 2**20  # characters of cell source that travel with a class
 
 
@@ -195,14 +208,14 @@ def deployment_of(service: Service, *, token: str | None = None, allowed_hosts: 
     Raises `CaptureError`, which names the variable, when something that the class uses cannot be sent; warns
     (`LargeCaptureWarning`) of variables over 64 MiB.
     """
-    origin = origin_of(service)
+    origin, heavy = _origin(service)
     fingerprint = None
     if isinstance(origin, ByValue):
         newest, cls = Versions(service.inner).newest, service.inner
         for api in service.spec.apis:  # here as in the replica: forms are made from them
             renew(getattr(cls, api.method), newest)
         fingerprint = fingerprint_of(service.spec)
-    return Deployment(service.spec, origin, token, allowed_hosts, heavy=_is_heavy(origin), fingerprint=fingerprint)
+    return Deployment(service.spec, origin, token, allowed_hosts, heavy=heavy, fingerprint=fingerprint)
 
 
 def comparable(
@@ -249,19 +262,32 @@ def swappable(deployment: Deployment, modules: UserModules, imported: Fingerprin
 
 def origin_of(service: Service) -> ByImport | ByValue:
     """How a replica gets at the class. Raises and warns as `deployment_of`."""
-    return _by_import(service) or _by_value(service.spec.cls)
+    return _origin(service)[0]
 
 
-def _is_heavy(origin: ByImport | ByValue) -> bool:
-    """Whether a replica is better off waiting for the zygote's libraries: a guess, of which only speed depends."""
-    if isinstance(origin, ByValue):
-        text: bytes = origin.payload
-    else:
-        if "torch" in sys.modules:  # by the service's module, perhaps in a roundabout way
-            return True
-        file = origin.file or getattr(sys.modules.get(origin.module), "__file__", None)
-        text = Path(file).read_bytes() if file is not None else b""
-    return any(name in text for name in HEAVY)
+def _origin(service: Service) -> tuple[ByImport | ByValue, bool]:
+    """How a replica gets at the class, and whether it uses a heavy library: a guess, of which only speed depends."""
+    by_import = _by_import(service)
+    if by_import is not None:
+        return by_import, _imports_heavy(by_import)
+    packed = _packed(service.spec.cls)
+    return ByValue(packed.data, _sources(packed.files)), not HEAVY.isdisjoint(packed.modules)
+
+
+def _imports_heavy(origin: ByImport) -> bool:
+    if "torch" in sys.modules:  # by the service's module, perhaps in a roundabout way
+        return True
+    file = origin.file or getattr(sys.modules.get(origin.module), "__file__", None)
+    if file is None:
+        return False
+    try:
+        tree = ast.parse(Path(file).read_bytes())
+    except (SyntaxError, ValueError):  # compiled from something else, or in a language of its own
+        return False
+    nodes = list(ast.walk(tree))
+    imported = {_top(alias.name) for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {_top(node.module) for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    return not HEAVY.isdisjoint(imported)
 
 
 # -- by import
@@ -320,14 +346,14 @@ def _find(name: str, path: Any) -> ModuleSpec | None:
 # -- by value
 
 
-def _by_value(cls: type[Any]) -> ByValue:
+def _packed(cls: type[Any]) -> Packed:
     try:
         packed = pack(cls)
     except Exception as error:
         raise _refusal(cls, error) from error
     if len(packed.data) > LARGE:
         _warn(cls, len(packed.data))
-    return ByValue(packed.data, _sources(packed.files))
+    return packed
 
 
 def _warn(cls: type[Any], total: int) -> None:

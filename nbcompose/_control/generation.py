@@ -76,6 +76,7 @@ class Generation:
         self.error = ""
         self.failed = False
         self.notes: list[str] = []
+        self.shortage: memory.Shortage | None = None
         self._engine = engine
         self._context = context
         self._log = log
@@ -92,9 +93,7 @@ class Generation:
 
     async def start(self, count: int) -> None:
         """Start `count` replicas at once, and wait for all of them. Raises the first `LaunchError`; stop it then."""
-        shortage = memory.check(self.spec)
-        if shortage:
-            self.notes.append(shortage)
+        self.shortage = memory.check(self.spec)
         await self.resize(count)
 
     async def resize(self, count: int) -> None:

@@ -394,9 +394,9 @@ class Coming:
             )
         if status.version <= self._before or any(r.state == "starting" for r in status.replicas):
             return None
-        swapped = status.change_reason.startswith("code swapped")
         return Outcome(
-            f"{status.change_reason}, since {self._why}" if self._why else status.change_reason, imported=not swapped
+            f"{status.change_reason}, since {self._why}" if self._why else status.change_reason,
+            imported=not status.swapped,
         )
 
 

@@ -16,7 +16,7 @@ from nbcompose._control.engines import Engine, ReplicaProcess
 from nbcompose._control.logs import Log
 from nbcompose._host import is_halted
 from nbcompose._hub import ModelProgress
-from nbcompose._replica import Launch, StartFailure, Stats, Up
+from nbcompose._replica import Launch, Phase, StartFailure, Stats, Up
 from nbcompose._rpc import Connection, IncomingCall, ReplicaRoute, ServiceRoute, rebuild
 from nbcompose._tracing import CallContext, Span
 from nbcompose.errors import LaunchError
@@ -42,7 +42,8 @@ class ReplicaHandle:
         self.launch = launch
         self.index = launch.index
         self.state: ReplicaState = "starting"
-        self.phase = "spawn"
+        self.phase = Phase.SPAWN
+        self.waiting_for = ""  # the service that its start waits for
         self.progress: ModelProgress | None = None
         self.stats: Stats | None = None
         self.device = ""
@@ -96,8 +97,7 @@ class ReplicaHandle:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not self._up.done():
                 raise LaunchError(
-                    f"{self.launch.spec.name} ended while it started ({PHASES.get(self.phase, self.phase)}): "
-                    f"{self.exit_text()}",
+                    f"{self.launch.spec.name} ended while it started ({PHASES[self.phase]}): {self.exit_text()}",
                     "\n".join(self._last_lines),
                 )
             self._up.result()
@@ -185,7 +185,9 @@ class ReplicaHandle:
             self._on_spans(value)
             return
         if topic == "phase":
-            self.phase, self.progress = value, None
+            self.phase, self.progress, self.waiting_for = value, None, ""
+        elif topic == "waiting":
+            self.waiting_for = value
         elif topic == "progress":
             self.progress = value
         elif topic == "stats":
@@ -202,7 +204,7 @@ class ReplicaHandle:
 
     def _take_up(self, up: Up) -> None:
         self._address, self.device = up.address, up.device
-        self.phase, self.progress = "ready", None
+        self.phase, self.progress, self.waiting_for = Phase.READY, None, ""
         if self.state == "starting":
             self.state = "up"
         if not self._up.done():
@@ -216,7 +218,7 @@ class ReplicaHandle:
             error.__cause__ = None  # it says what to do; where in nbcompose it was found out helps nobody
             self._up.set_exception(error)
             return
-        message = f"{self.launch.spec.name} could not start ({PHASES.get(failure.phase, failure.phase)})"
+        message = f"{self.launch.spec.name} could not start ({PHASES[failure.phase]})"
         self._up.set_exception(LaunchError(message, failure.detail.text))
 
     def _leave(self) -> None:
@@ -251,8 +253,9 @@ class ReplicaHandle:
 
 
 PHASES = {
-    "spawn": "starting a process",
-    "import": "importing what the class uses",
-    "download": "getting its models",
-    "load": "__init__",
+    Phase.SPAWN: "starting a process",
+    Phase.IMPORT: "importing what the class uses",
+    Phase.DOWNLOAD: "getting its models",
+    Phase.LOAD: "__init__",
+    Phase.READY: "ready",
 }

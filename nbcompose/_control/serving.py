@@ -19,10 +19,10 @@ from typing import Any
 from nbcompose._code import Deployment, deployment_of
 from nbcompose._control.registry import Registry
 from nbcompose._control.reload import Reloader, Watched
-from nbcompose._control.status import Status
+from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._control.supervisor import first_line
 from nbcompose._host import forking, handling
-from nbcompose._replica import collect
+from nbcompose._replica import Phase, collect
 from nbcompose._replica.http import is_loopback
 from nbcompose._service import Service, dependency_graph, service
 from nbcompose.errors import DeclarationError, LaunchError, NbcomposeError
@@ -234,19 +234,20 @@ def _settle(registry: Registry, entries: list[str], settled: threading.Event) ->
 def describe(status: Status) -> str:
     """A service's state in a few words, for a line of output."""
     if status.state == "starting":
-        phases = dict.fromkeys(_phase(r.phase, r.progress) for r in status.replicas if r.state == "starting")
+        phases = dict.fromkeys(_phase(r) for r in status.replicas if r.state == "starting")
         return ", ".join(phases) or "starting"
     if status.state == "ready":
-        notes = "; ".join([*status.notes, *status.stuck])
+        notes = "; ".join([*status.all_notes, *status.stuck])
         notes = f" ({notes})" if notes else ""
         return f"ready on {status.device}{notes}"
     return status.reason
 
 
-def _phase(phase: str, progress: Any) -> str:
-    if phase == "download" and progress is not None and progress.bytes_total:
+def _phase(replica: ReplicaStatus) -> str:
+    progress = replica.progress
+    if replica.phase is Phase.DOWNLOAD and progress is not None and progress.bytes_total:
         return f"download {progress.model} {100 * progress.bytes_done // progress.bytes_total} %"
-    return phase
+    return f"waiting for {replica.waiting_for}" if replica.waiting_for else replica.preparing or replica.phase
 
 
 @contextlib.contextmanager

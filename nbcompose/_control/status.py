@@ -15,7 +15,7 @@ from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._control.supervisor import Supervisor
 from nbcompose._host import memory
 from nbcompose._hub import ModelProgress
-from nbcompose._replica import NO_WORK, Stats, Work, seconds
+from nbcompose._replica import NO_WORK, Phase, Stats, Work, seconds
 from nbcompose._rpc import ConnectionCounts, ServiceRoute
 from nbcompose._service import dependency_graph
 from nbcompose._spec import ServiceSpec
@@ -26,13 +26,14 @@ ServiceState = Literal["starting", "waiting", "ready", "failed", "stopped"]
 @dataclass(frozen=True, slots=True)
 class ReplicaStatus:
     """One replica. `memory` is bytes (its proportional share where the system tells), None while not known. `halted`:
-    since when (Unix time) the system has its process stopped.
+    since when (Unix time) the system has its process stopped. `waiting_for`: the service that its start waits for.
+    `preparing`: what the engine has to do before there is a process, in words.
     """
 
     index: int
     pid: int | None
     state: str
-    phase: str
+    phase: Phase
     progress: ModelProgress | None
     device: str
     cold: str
@@ -41,6 +42,8 @@ class ReplicaStatus:
     memory: int | None
     work: Work = NO_WORK
     halted: float | None = None
+    waiting_for: str = ""
+    preparing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,8 @@ class Status:
     version that serves came about, `out_of_date_reason` why the one that was wanted last does not serve, `stale` what
     has changed in the notebook since it was packed. `p50` is in seconds. `traffic`: the calls that it has made, by
     dependency. `replacing`: "new version starting" or "restarting" while replicas start that will take over.
-    `reversible`: there is a version to go back to.
+    `reversible`: there is a version to go back to. `swapped`: the version that serves
+    came by a hot swap. `waits_for`: the services below that are not ready.
     """
 
     name: str
@@ -71,13 +75,21 @@ class Status:
     restarts: int = 0
     error: str = ""
     notes: tuple[str, ...] = ()
+    shortage: memory.Shortage | None = None
     stuck: tuple[str, ...] = ()
     change_reason: str = ""
+    swapped: bool = False
     out_of_date_reason: str = ""
     stale: tuple[str, ...] = ()
     traffic: Mapping[str, ConnectionCounts] = field(default_factory=dict)
     replacing: str = ""
     reversible: bool = False
+    waits_for: tuple[str, ...] = ()
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """`notes`, and the shortage of memory in words."""
+        return (*([str(self.shortage)] if self.shortage is not None else ()), *self.notes)
 
     @property
     def device(self) -> str:
@@ -164,7 +176,7 @@ class Overview:
     def _state_without_replicas(self, supervisor: Supervisor) -> tuple[ServiceState, str]:
         if supervisor.candidate is not None:
             waits_for = supervisor.waits_for
-            return ("waiting", waits_for) if waits_for else ("starting", "it is starting")
+            return ("waiting", f"waiting for {waits_for}") if waits_for else ("starting", "it is starting")
         generation = supervisor.generation
         if generation is not None and any(m.halted is not None for m in generation.members.values()):
             return "waiting", HALTED
@@ -181,6 +193,11 @@ class Overview:
             for n in dependency_graph.below(edges, name)
             if n not in self._supervisors or self.state(self._supervisors[n])[0] in ("failed", "stopped")
         ]
+
+    def _waits_for(self, supervisor: Supervisor) -> tuple[str, ...]:
+        if not supervisor.routes():
+            return (supervisor.waits_for,) if supervisor.waits_for else ()
+        return tuple(self._not_ready_below(supervisor.spec))
 
     def _not_ready_below(self, spec: ServiceSpec) -> list[str]:
         return [name for name in dependency_graph.targets(spec) if name not in self.ready]
@@ -225,23 +242,25 @@ class Overview:
                 *(generation.notes if generation is not None else ()),
                 *self._memory_notes(spec, members),
             ),
+            shortage=generation.shortage if generation is not None else None,
             stuck=supervisor.stuck.notes,
             change_reason=supervisor.change_reason,
+            swapped=supervisor.swapped,
             out_of_date_reason=supervisor.out_of_date_reason,
             stale=supervisor.stale,
             traffic=joined(m.stats for m in members if m.stats is not None),
             replacing=replacing,
             reversible=supervisor.previous is not None or replacing == NEW_VERSION,
+            waits_for=self._waits_for(supervisor) if state == "waiting" else (),
         )
 
     def _replica(self, member: ReplicaHandle) -> ReplicaStatus:
         process, stats = member.process, member.stats
-        phase = self._engine.warming() or member.phase if member.phase == "spawn" else member.phase
         return ReplicaStatus(
             index=member.index,
             pid=process.pid if process is not None else None,
             state=member.state if member.halted is None else "halted",
-            phase=phase,
+            phase=member.phase,
             progress=member.progress,
             device=member.device,
             cold=process.cold if process is not None else "",
@@ -250,6 +269,8 @@ class Overview:
             memory=self.memory.get(process.pid) if process is not None else None,
             work=stats.work if stats is not None else NO_WORK,
             halted=member.halted,
+            waiting_for=member.waiting_for,
+            preparing=self._engine.warming() if member.phase is Phase.SPAWN else "",
         )
 
     def _memory_notes(self, spec: ServiceSpec, members: list[ReplicaHandle]) -> list[str]:

@@ -49,6 +49,7 @@ class Supervisor:
         self.stopped = False
         self.error = ""
         self.change_reason = ""
+        self.swapped = False  # the version that serves came by a hot swap
         self.out_of_date_reason = ""
         self.stale: tuple[str, ...] = ()
         self.stop_first = False  # the rule that its last version came with
@@ -89,11 +90,9 @@ class Supervisor:
 
     @property
     def waits_for(self) -> str:
-        """What every replica that starts waits for before it can go on, in words; "" when one is at work."""
-        phases = (
-            {m.phase for m in self.candidate.members.values() if m.state == "starting"} if self.candidate else set()
-        )
-        return min(phases) if phases and all(p.startswith("waiting") for p in phases) else ""
+        """The service that every replica of the candidate waits for before it can go on; "" when one is at work."""
+        members = self.candidate.members.values() if self.candidate is not None else ()
+        return min((m.waiting_for for m in members if m.state == "starting"), default="")
 
     def generations(self) -> list[Generation]:
         """What serves and what comes."""
@@ -158,7 +157,7 @@ class Supervisor:
         except Exception as error:
             self._note_failure(error)
         else:
-            self._serves(generation, before, change_reason)
+            self._serves(generation, before, change_reason, swapped=True)
         finally:
             self._context.changed(self.name)
 
@@ -193,9 +192,12 @@ class Supervisor:
         if not (wanted_back and self._standby.put(old, new)):
             self._drain(old, _patience(old))
 
-    def _serves(self, generation: Generation, before: Deployment | None, change_reason: str) -> None:
+    def _serves(
+        self, generation: Generation, before: Deployment | None, change_reason: str, *, swapped: bool = False
+    ) -> None:
         generation.number = self._versions
         self.generation = generation
+        self.swapped = swapped
         self.change_reason, self.out_of_date_reason, self.stale = change_reason, self._excuse, ()
         self._excuse, self._displaced = "", None
         if before is not None and before is not generation.deployment:

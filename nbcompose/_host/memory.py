@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -128,15 +129,30 @@ def available() -> int:
     return free if room is None else max(0, min(free, room))
 
 
-def check(spec: ServiceSpec) -> str | None:
-    """A warning when one replica of `spec` asks for more memory than is free; None when it fits or asks for none.
+class Shortage(NamedTuple):
+    """More memory is asked for than is free, in bytes."""
+
+    asked: int
+    free: int
+
+    def __str__(self) -> str:
+        return f"asks for {human(self.asked)}, {human(self.free)} is free"
+
+    @property
+    def lasting(self) -> str:
+        """The text without what differs from one run to the next, for what a notebook keeps."""
+        return f"asks for {human(self.asked)} of memory, more than is free"
+
+
+def check(spec: ServiceSpec) -> Shortage | None:
+    """The shortage when one replica of `spec` asks for more memory than is free; None when it fits or asks for none.
 
     Raises MemoryShortage instead when the service is strict.
     """
     asked = spec.resources.memory
     if asked is None or asked <= (free := available()):
         return None
-    shortage = f"asks for {human(asked)}, {human(free)} is free"
+    shortage = Shortage(asked, free)
     if spec.strict:
         raise MemoryShortage(
             f"{spec.name} {shortage}. Stop a service that is not needed (%services stop NAME), ask for less memory, "

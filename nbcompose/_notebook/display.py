@@ -8,7 +8,6 @@ sent with the header of the cell that made it, straight to the kernel's output s
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,15 +21,15 @@ from nbcompose._control.engines import NOT_WARM
 from nbcompose._host import human
 from nbcompose._ipython_adapter import Output
 from nbcompose._notebook.calls import curl_call, python_call
+from nbcompose._replica import Phase
 from nbcompose._spec import ServiceSpec
 
 _PHASES = {
-    "starting": "starting a process",
-    "spawn": "starting a process",
-    "import": "importing what it uses",
-    "download": "getting its models",
-    "load": "loading (__init__)",
-    "ready": "about to answer",
+    Phase.SPAWN: "starting a process",
+    Phase.IMPORT: "importing what it uses",
+    Phase.DOWNLOAD: "getting its models",
+    Phase.LOAD: "loading (__init__)",
+    Phase.READY: "about to answer",
 }
 _COLORS = {"ready": "#2e9e5b", "failed": "#c9302c", "stopped": "#888", "waiting": "#c98a1b", "starting": "#3b7dd8"}
 _DIM = "color:#808080"
@@ -86,8 +85,8 @@ def _waits(section: Section) -> str:
     if status.state == "waiting":
         return status.reason
     # A version that replaces another may wait for what the other did not need.
-    phases = {r.phase for r in status.replicas if r.state == "starting"} if section.busy else set()
-    return min(phases) if phases and all(p.startswith("waiting") for p in phases) else ""
+    starting = [r.waiting_for for r in status.replicas if r.state == "starting"] if section.busy else []
+    return f"waiting for {min(starting)}" if starting and all(starting) else ""
 
 
 def progress(status: Status | None) -> str:
@@ -96,16 +95,17 @@ def progress(status: Status | None) -> str:
     starting = [r for r in replicas if r.state == "starting"]
     if not starting:
         coming = status is not None and status.state != "ready" and any(r.state == "up" for r in replicas)
-        return _PHASES["ready" if coming else "spawn"]
+        return _PHASES[Phase.READY if coming else Phase.SPAWN]
     order = list(_PHASES)
-    slowest = min(starting, key=lambda r: order.index(r.phase) if r.phase in order else -1)
-    text = _download(slowest) or _PHASES.get(slowest.phase, slowest.phase)
+    slowest = min(starting, key=lambda r: order.index(r.phase))
+    waiting = f"waiting for {slowest.waiting_for}" if slowest.waiting_for else ""
+    text = waiting or _download(slowest) or slowest.preparing or _PHASES[slowest.phase]
     return text if len(starting) == 1 else f"{text} ({len(starting)} replicas)"
 
 
 def _download(replica: ReplicaStatus) -> str:
     p = replica.progress
-    if p is None or replica.phase != "download":
+    if p is None or replica.phase is not Phase.DOWNLOAD:
         return ""
     done = f"{human(p.bytes_done)} of {human(p.bytes_total)}, {p.files_done} of {p.files_total} files"
     return f"downloading {p.model}: {done}"
@@ -117,10 +117,8 @@ def _seconds(section: Section) -> str:
 
 def _notes(section: Section, status: Status) -> list[str]:
     cold = sorted({r.cold for r in status.replicas if r.cold not in ("", NOT_WARM)})
-    # How much memory is free differs from one run to the next.
-    plain = [
-        re.sub(r", [\d.]+ \w+ is free$", " of memory, more than is free", n) for n in (*status.notes, *status.stuck)
-    ]
+    shortage = [status.shortage.lasting] if status.shortage is not None else []
+    plain = [*shortage, *status.notes, *status.stuck]
     stale = []
     if status.stale:
         names = ", ".join(status.stale)

@@ -1,8 +1,8 @@
 """A replica's end of the control channel: notes to its supervisor, and the operations that the supervisor asks for.
 
-Notes to the supervisor: phase, progress, up, failed, leaving, cut, stats, spans. Notes from it: launch, route, stop.
-Calls from it (`Operation`s), once the replica is up: prepare, commit and discard new code, suspend, resume, report. A
-closed channel tells each side that the other has gone.
+Notes to the supervisor: phase, waiting, progress, up, failed, leaving, cut, stats, spans. Notes from it: launch, route,
+stop. Calls from it (`Operation`s), once the replica is up: prepare, commit and discard new code, suspend, resume,
+report. A closed channel tells each side that the other has gone.
 
 New code is made ready first, and taken when every replica of the service has got so far. One that has stepped aside
 keeps what it has loaded, in case its version is wanted back.
@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from nbcompose._replica.admission import NO_WORK, Work
@@ -54,11 +55,21 @@ class Up:
     device: str
 
 
+class Phase(StrEnum):
+    """How far the start of a replica has come."""
+
+    SPAWN = "spawn"
+    IMPORT = "import"
+    DOWNLOAD = "download"
+    LOAD = "load"
+    READY = "ready"
+
+
 @dataclass(frozen=True, slots=True)
 class StartFailure:
     """Why the replica could not start: the error, as _rpc/remote_errors.py describes it."""
 
-    phase: str
+    phase: Phase
     detail: Any
 
 

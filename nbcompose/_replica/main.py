@@ -26,7 +26,7 @@ import uvloop
 from nbcompose._host import device, enter_replica, forking, random_state, wait_for_end
 from nbcompose._hub import ModelProgress
 from nbcompose._replica.bootstrap import InheritedFds, Launch, load_spec, prepare_process
-from nbcompose._replica.control import ControlLink, Renewal, Reporter, StartFailure, Up
+from nbcompose._replica.control import ControlLink, Phase, Renewal, Reporter, StartFailure, Up
 from nbcompose._replica.http import Access, HttpBackend, HttpDoor, HttpServer
 from nbcompose._replica.instance import Runtime
 from nbcompose._rpc import (
@@ -203,7 +203,7 @@ class _Replica:
         self._client = client
         self._link = link
         self._launch = launch
-        self._phase = "import"
+        self._phase = Phase.IMPORT
 
     async def live(self) -> int:
         """Returns the exit status."""
@@ -246,18 +246,18 @@ class _Replica:
 
     async def _start(self) -> tuple[Runtime, Callers, HttpDoor]:
         launch, link = self._launch, self._link
-        await self._enter("import")
+        await self._enter(Phase.IMPORT)
         enter_replica(launch.spec.name)
         prepare_process(launch)
         Service.connect = functools.partial(_refuse_direct_calls, object)
         spec = load_spec(launch)
         Service.connect = functools.partial(_refuse_direct_calls, spec.cls)
         await self._download(spec)
-        await self._enter("load")
+        await self._enter(Phase.LOAD)
         _bind_dependencies(spec, self._client)
         board = LoadTable(self._files.board)
         runtime = Runtime(spec, launch.index, launch.slot, board, launch.torch_threads)
-        with self._client.telling(functools.partial(link.tell, "phase")):
+        with self._client.telling(functools.partial(link.tell, "waiting")):
             await runtime.start()
         # What is loaded stays: the collector need not walk through it in the middle of calls.
         gc.collect()
@@ -272,7 +272,7 @@ class _Replica:
         link.tell("up", Up(where, device()))
         return runtime, callers, door
 
-    async def _enter(self, phase: str) -> None:
+    async def _enter(self, phase: Phase) -> None:
         self._phase = phase
         self._link.tell("phase", phase)
         await asyncio.sleep(0)  # the note leaves before user code may hold the loop
@@ -281,7 +281,7 @@ class _Replica:
         """Have every model on this machine before `__init__` asks for its path: a download is shown and stopped."""
         if not models_of(spec.cls):
             return
-        await self._enter("download")
+        await self._enter(Phase.DOWNLOAD)
         loop = asyncio.get_running_loop()
 
         def progress(report: ModelProgress) -> None:
@@ -304,7 +304,7 @@ class _StartClient(Client):
 
     @contextlib.contextmanager
     def telling(self, tell: Callable[[str], None]) -> Iterator[None]:
-        """`tell` gets the phase that the start is in."""
+        """`tell` gets the service that the start waits for; "" once it goes on."""
         self._tell = tell
         try:
             yield
@@ -313,10 +313,10 @@ class _StartClient(Client):
 
     async def changed(self, service: str) -> None:
         if self._tell is not None:
-            self._tell(f"waiting for {service}")
+            self._tell(service)
         await super().changed(service)
         if self._tell is not None:
-            self._tell("load")
+            self._tell("")
 
 
 def _bind_dependencies(spec: ServiceSpec, client: Client) -> None:

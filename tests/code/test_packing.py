@@ -492,7 +492,7 @@ def test_a_class_of_a_notebook_lives_in_a_process_that_knows_nothing_of_it() -> 
 def test_a_class_that_uses_heavy_libraries_waits_for_the_zygote_s() -> None:
     @service
     class Light:
-        """Mentions none."""
+        """Mentions torch, and uses none."""
 
         @api
         def f(self) -> int:

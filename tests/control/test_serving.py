@@ -20,6 +20,7 @@ from nbcompose._control.entry import find_entries, find_entry
 from nbcompose._control.serving import Graph, describe
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._hub import ModelProgress
+from nbcompose._replica import Phase
 from nbcompose._service.handle import Service
 from nbcompose.errors import UnknownService
 from tests.conftest import PATIENCE, SERVICES, wait_for_end
@@ -137,11 +138,11 @@ def test_a_token_that_nobody_could_send_is_refused(token: str, message: str, mon
 
 def test_states_in_a_few_words() -> None:
     replica = ReplicaStatus(
-        0, 1, "starting", "download", ModelProgress("org/m", bytes_done=50, bytes_total=200), "", "", 0, 0, None
+        0, 1, "starting", Phase.DOWNLOAD, ModelProgress("org/m", bytes_done=50, bytes_total=200), "", "", 0, 0, None
     )
     assert describe(replace(STATUS, replicas=(replica,))) == "download org/m 25 %"
     assert describe(STATUS) == "starting"
-    up = replace(replica, state="up", phase="ready", device="cpu")
+    up = replace(replica, state="up", phase=Phase.READY, device="cpu")
     assert describe(replace(STATUS, state="ready", replicas=(up,), notes=("a note",))) == "ready on cpu (a note)"
     assert describe(replace(STATUS, state="waiting", reason="waiting for B")) == "waiting for B"
     stuck = replace(STATUS, state="ready", replicas=(up,), stuck=("replica 0 is stuck: not replaced",))

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from nbcompose._control.status import ReplicaStatus, Status
+from nbcompose._host import memory
 from nbcompose._hub import ModelProgress
 from nbcompose._notebook.calls import curl_call, python_call
 from nbcompose._notebook.display import Section, ServicesTable, bundle, headline, progress
+from nbcompose._replica import Phase
 from nbcompose._service.decorators import api
 from nbcompose._service.introspect import declare
 
@@ -30,7 +32,7 @@ class Answer:
 
 
 SPEC = declare(Answer, {})
-UP = ReplicaStatus(0, 4711, "up", "ready", None, "cpu", "", 0, 0, 80 * 2**20)
+UP = ReplicaStatus(0, 4711, "up", Phase.READY, None, "cpu", "", 0, 0, 80 * 2**20)
 READY = Status(
     name="Answer",
     state="ready",
@@ -46,8 +48,11 @@ READY = Status(
 )
 
 
+SHORTAGE = memory.Shortage(18 * 2**30, int(5.1 * 2**30))
+
+
 def starting(phase: str, **values: Any) -> ReplicaStatus:
-    return replace(UP, state="starting", phase=phase, **values)
+    return replace(UP, state="starting", phase=Phase(phase), **values)
 
 
 def plain(section: Section) -> str:
@@ -110,7 +115,7 @@ def test_nothing_that_differs_between_runs_is_kept() -> None:
         READY,
         replace(READY, state="waiting", reason="waiting for Embedder"),
         replace(READY, state="starting", replicas=(starting("load"),)),
-        replace(READY, notes=("asks for 18.0 GiB, 5.1 GiB is free",)),
+        replace(READY, shortage=SHORTAGE),
     ]
     for status in statuses:
         shown = bundle([Section("Answer", SPEC, status)])
@@ -121,8 +126,8 @@ def test_nothing_that_differs_between_runs_is_kept() -> None:
 
 def test_notes_are_shown() -> None:
     cold = replace(UP, cold="the environment differs: HF_HOME")
-    notes = ("no GPU here: runs on the CPU", "asks for 18.0 GiB, 5.1 GiB is free")
-    text = plain(Section("Answer", SPEC, replace(READY, replicas=(cold,), notes=notes)))
+    notes = ("no GPU here: runs on the CPU",)
+    text = plain(Section("Answer", SPEC, replace(READY, replicas=(cold,), notes=notes, shortage=SHORTAGE)))
     assert "  note: no GPU here: runs on the CPU\n" in text
     assert "  note: asks for 18.0 GiB of memory, more than is free\n" in text
     assert "  note: started without preloaded libraries: the environment differs: HF_HOME\n" in text
@@ -153,7 +158,7 @@ def test_headlines(section: Section, expected: str) -> None:
     [
         ((), "starting a process"),
         ((starting("spawn"),), "starting a process"),
-        ((starting("importing torch"),), "importing torch"),
+        ((starting("spawn", preparing="importing torch"),), "importing torch"),
         ((starting("import"),), "importing what it uses"),
         ((starting("load"), starting("import")), "importing what it uses (2 replicas)"),
         ((UP, starting("load")), "loading (__init__)"),

@@ -22,6 +22,7 @@ import pygraphviz
 
 from nbcompose._control import Status
 from nbcompose._notebook import progress
+from nbcompose._replica import Phase
 from nbcompose._service import dependency_graph
 from nbcompose._spec import ServiceSpec
 
@@ -134,11 +135,13 @@ def _service(status: Status) -> Node:
 
 def _words(status: Status) -> str:
     if status.state == "waiting":
-        first, *others = (status.reason or "waiting").split(", ")
-        return f"{first} and {len(others)} more" if len(others) > 1 else status.reason or "waiting"
+        others = len(status.waits_for) - 1
+        return f"waiting for {status.waits_for[0]} and {others} more" if others > 1 else status.reason or "waiting"
     if status.state != "starting":
         return status.state
-    downloads = [r.progress for r in status.replicas if r.phase == "download" and r.progress and r.progress.bytes_total]
+    downloads = [
+        r.progress for r in status.replicas if r.phase is Phase.DOWNLOAD and r.progress and r.progress.bytes_total
+    ]
     if downloads:
         return f"starting: models, {min(p.bytes_done / p.bytes_total for p in downloads):.0%}"
     return f"starting: {progress(status)}"

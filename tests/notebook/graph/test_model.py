@@ -9,10 +9,11 @@ import pytest
 
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._notebook.graph.model import WINDOW, Meter, below, snapshot
+from nbcompose._replica import Phase
 from nbcompose._rpc.connection import ConnectionCounts
 from nbcompose._spec import ApiSpec, ServiceSpec
 
-UP = ReplicaStatus(0, 4711, "up", "ready", None, "cpu", "", 2, 1, 1000)
+UP = ReplicaStatus(0, 4711, "up", Phase.READY, None, "cpu", "", 2, 1, 1000)
 WRITER = Status("Writer", "ready", "", 1, (UP,), 1, ("write(x: str)",), (), "http://127.0.0.1:1", calls=3, p50=0.0125)
 ANSWER = Status(
     "Answer", "ready", "", 2, (UP, UP), 2, ("ask(x: str)",), ("Writer", "https://far/x"), "",
@@ -33,7 +34,7 @@ def test_a_snapshot_has_what_the_picture_and_the_panel_show() -> None:
 
 
 def test_a_version_that_comes_is_told_of_beside_the_one_that_serves() -> None:
-    coming = replace(UP, state="starting", phase="load")
+    coming = replace(UP, state="starting", phase=Phase.LOAD)
     rolling = replace(WRITER, replicas=(UP, coming), replacing="new version starting", reversible=True)
     [told] = snapshot([rolling], {})["services"]
     assert (told["state"], told["reversible"]) == ("ready", True)

@@ -14,12 +14,13 @@ from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._hub import ModelProgress
 from nbcompose._notebook.graph.layout import Size, dot, element_id, lay_out, nodes
 from nbcompose._notebook.graph.svg import PAGE, SIGNS, data_url, size, svg
+from nbcompose._replica import Phase
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def replica(state: str = "up", phase: str = "ready", progress: ModelProgress | None = None) -> ReplicaStatus:
-    return ReplicaStatus(0, 4711, state, phase, progress, "cpu", "", 0, 0, None)
+def replica(state: str = "up", phase: str = Phase.READY, progress: ModelProgress | None = None) -> ReplicaStatus:
+    return ReplicaStatus(0, 4711, state, Phase(phase), progress, "cpu", "", 0, 0, None)
 
 
 def status(name: str, *dependencies: str, **fields: Any) -> Status:
@@ -85,9 +86,13 @@ def test_a_card_says_name_state_device_and_replicas() -> None:
             },
             "starting: models, 25%",
         ),
-        ({"state": "waiting", "reason": "waiting for Embedder"}, "waiting for Embedder"),
-        ({"state": "waiting", "reason": "waiting for A, B"}, "waiting for A, B"),
-        ({"state": "waiting", "reason": "waiting for A, B, C"}, "waiting for A and 2 more"),
+        ({"state": "waiting", "reason": "waiting for Embedder", "waits_for": ("Embedder",)}, "waiting for Embedder"),
+        ({"state": "waiting", "reason": "waiting for A, B", "waits_for": ("A", "B")}, "waiting for A, B"),
+        (
+            {"state": "waiting", "reason": "waiting for A, B, C", "waits_for": ("A", "B", "C")},
+            "waiting for A and 2 more",
+        ),
+        ({"state": "waiting", "reason": "its process was stopped"}, "its process was stopped"),
         ({"state": "failed", "replicas": ()}, "failed"),
         ({"state": "stopped", "replicas": ()}, "stopped"),
         ({"stale": ("prompt",)}, "ready, stale"),

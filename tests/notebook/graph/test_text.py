@@ -7,10 +7,11 @@ from typing import Any
 
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._notebook.graph.svg import EMPTY, table_html, tree
+from nbcompose._replica import Phase
 
 
 def status(name: str, *dependencies: str, **fields: Any) -> Status:
-    up = ReplicaStatus(0, 4711, "up", "ready", None, "cpu", "", 0, 0, None)
+    up = ReplicaStatus(0, 4711, "up", Phase.READY, None, "cpu", "", 0, 0, None)
     given = {
         "state": "ready", "reason": "", "version": 1, "replicas": (up,), "wanted": 1, "url": "http://h:4712",
         "apis": ("f()",), **fields,
@@ -53,7 +54,16 @@ def test_states_and_what_is_not_here() -> None:
         [
             status("S", state="starting", replicas=()),
             status("F", state="failed", replicas=(), error="Traceback\n  line\nValueError: x = 1"),
-            status("Top", "S", "F", "Critic", "http://h:8000/x", state="waiting", reason="waiting for S, F, Critic"),
+            status(
+                "Top",
+                "S",
+                "F",
+                "Critic",
+                "http://h:8000/x",
+                state="waiting",
+                reason="waiting for S, F, Critic",
+                waits_for=("S", "F", "Critic"),
+            ),
         ]
     )
     assert found == textwrap.dedent("""\
