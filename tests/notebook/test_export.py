@@ -471,7 +471,7 @@ def test_an_interrupt_ends_the_check_and_the_script(own_kernel: Kernel, tmp_path
         )
     )
     kernel = psutil.Process(own_kernel.manager.provisioner.pid)
-    [process] = [p for p in kernel.children() if "checks.replay" in " ".join(p.cmdline())]
+    [process] = [p for p in kernel.children() if "check.replay" in " ".join(p.cmdline())]
     family = [process, *process.children(recursive=True)]
     own_kernel.manager.interrupt_kernel()
     ran = own_kernel.finished(cell)

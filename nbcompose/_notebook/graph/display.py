@@ -19,8 +19,8 @@ from nbcompose._control import Status
 from nbcompose._notebook import Bundle, LiveDisplay, Session, from_the_caller
 from nbcompose._notebook import session as sessions
 from nbcompose._notebook.graph import svg
+from nbcompose._notebook.graph.anchor import OutputAnchor
 from nbcompose._notebook.graph.layout import below, streaming
-from nbcompose._notebook.graph.widget import Place
 from nbcompose._rpc import background
 from nbcompose.errors import NbcomposeError, UnknownService
 
@@ -64,7 +64,7 @@ def show(session: Session, name: str | None = None, *, live: bool = False) -> No
         _show_widget(session, name)
         return
     shown = ShownGraph(session, name)
-    place = Place.of(session, shown.element)
+    place = OutputAnchor.of(session, shown.element)
     earlier = _followed(session)
     overtaken = [p for p in earlier if place.overtakes(p)]
     others = [p for p in earlier if p not in overtaken]
@@ -75,14 +75,14 @@ def show(session: Session, name: str | None = None, *, live: bool = False) -> No
         session.lingering[_key(place)] = asyncio.run_coroutine_threadsafe(shown.follow(), background().loop)
 
 
-def _key(place: Place) -> str:
+def _key(place: OutputAnchor) -> str:
     """Of an output, among what lingers."""
     return _KEY + " ".join(place)
 
 
-def _followed(session: Session) -> list[Place]:
+def _followed(session: Session) -> list[OutputAnchor]:
     """The outputs that stay true, the oldest first."""
-    return [Place(*key.removeprefix(_KEY).rsplit(" ", 2)) for key in session.lingering if key.startswith(_KEY)]
+    return [OutputAnchor(*key.removeprefix(_KEY).rsplit(" ", 2)) for key in session.lingering if key.startswith(_KEY)]
 
 
 def _show_widget(session: Session, name: str | None) -> None:

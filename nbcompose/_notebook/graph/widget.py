@@ -1,4 +1,4 @@
-"""The live graph widget: state to the browser, messages from it; which output belongs to which cell.
+"""The live graph widget: state to the browser, messages from it.
 
 Its front end (static/src) finds the picture by the id of its element. It is told the state while somebody looks,
 and sends what its user asks for as messages; everything is handled on the registry's loop, and nothing is printed.
@@ -10,43 +10,22 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 import anywidget
 from traitlets import Dict, Unicode
 
 from nbcompose._control import Registry, Status
-from nbcompose._ipython_adapter import receive_where_asked, request_of
+from nbcompose._ipython_adapter import receive_where_asked
 from nbcompose._notebook import Session, cell_names
 from nbcompose._notebook.graph import assets, model, svg
+from nbcompose._notebook.graph.anchor import OutputAnchor
 from nbcompose._notebook.graph.calls import Calls, Message, Results, Schemas
 from nbcompose._notebook.graph.layout import streaming
 from nbcompose._rpc import background
 from nbcompose._tracing import summaries, waterfall
 from nbcompose.errors import UnknownService
-
-
-class Place(NamedTuple):
-    """`cell`: the front end's id of the cell, "" where it does not say; `run`: which of its runs; `element`: which of
-    the graphs that it shows.
-    """
-
-    cell: str
-    run: str
-    element: str
-
-    @classmethod
-    def of(cls, session: Session, element: str) -> Place:
-        """In the cell that runs."""
-        request = request_of(session.shell)
-        cell = str(request.get("metadata", {}).get("cellId", ""))
-        return cls(cell, str(request.get("header", {}).get("msg_id", "")), element)
-
-    def overtakes(self, other: Place) -> bool:
-        """Whether that one was of an earlier run of this cell."""
-        return bool(self.cell) and self.cell == other.cell and self.run != other.run
-
 
 PERIOD = 0.25  # seconds between updates, at least
 LATER = 1.0  # seconds until a look at what ends without an event: rates, services that stop
@@ -57,7 +36,7 @@ MOST = 16  # widgets that are open at once, where front ends do not say which ce
 
 Answer = Callable[[Message], Awaitable[Message | None]]
 
-_open: dict[Place, LiveGraph] = {}
+_open: dict[OutputAnchor, LiveGraph] = {}
 
 
 class LiveGraph(anywidget.AnyWidget):
@@ -222,7 +201,7 @@ def attach(element: str, registry: Registry, session: Session, names: Collection
 
     The widgets that the same cell had before it ran again are left.
     """
-    place = Place.of(session, element or uuid4().hex)
+    place = OutputAnchor.of(session, element or uuid4().hex)
     for before in [p for p in _open if place.overtakes(p)]:
         _open.pop(before).leave()
     while len(_open) >= MOST:
