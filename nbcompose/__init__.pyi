@@ -1,5 +1,6 @@
 from . import errors as errors
 from . import models as models
+from ._control import run as run
 from ._control import serve as serve
 from ._host import device as device
 from ._notebook import load_ipython_extension as load_ipython_extension

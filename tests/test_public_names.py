@@ -25,6 +25,7 @@ PUBLIC = [
     "models",
     "on_shutdown",
     "on_startup",
+    "run",
     "serve",
     "service",
     "trace",

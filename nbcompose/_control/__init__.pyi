@@ -7,6 +7,8 @@ from .logs import read_lines as read_lines
 from .registry import Registry as Registry
 from .reload import Watched as Watched
 from .reload import told as told
+from .running import Handle as Handle
+from .running import run as run
 from .serving import Graph as Graph
 from .serving import describe as describe
 from .serving import preload as preload

@@ -59,7 +59,7 @@ def serve(
     if not entries:
         raise TypeError("serve() takes the service to serve, or several: nbcompose.serve(Answer)")
     services = [e if isinstance(e, Service) else service(e) for e in entries]
-    token = _checked(os.environ.get(TOKEN_VARIABLE) if token is None else token)
+    token = checked_token(os.environ.get(TOKEN_VARIABLE) if token is None else token)
     if not is_loopback(host) and token is None:
         raise NbcomposeError(
             f"{host} can be reached from other machines: give a token ({TOKEN_VARIABLE}, or --token-file), "
@@ -84,7 +84,7 @@ def serve(
             registry.stop(grace=10.0)
 
 
-def _checked(token: str | None) -> str | None:
+def checked_token(token: str | None) -> str | None:
     """The token, without the end of line that a file has. Raises `NbcomposeError` where no header could carry it."""
     if token is None:
         return None

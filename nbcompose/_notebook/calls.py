@@ -10,10 +10,10 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcompose._control import Registry
+from nbcompose._control import Handle, Registry
 from nbcompose._export.check import RecordedCaller, Recording
 from nbcompose._notebook.tracebacks import from_the_caller
-from nbcompose._rpc import Args, Kwargs, Proxy, Transport
+from nbcompose._rpc import Args, Kwargs, Transport
 from nbcompose._spec import ApiSpec, ParamSpec
 from nbcompose._tracing import CallContext
 from nbcompose.errors import UnknownService
@@ -61,11 +61,8 @@ def _value(p: ParamSpec) -> Any:
     return _LITERALS.get(annotation.partition("[")[0])
 
 
-class Handle:
-    """A running service as the notebook calls it: its apis, and where it answers over HTTP.
-
-    Raises `UnknownService`, with the way to start it.
-    """
+class NotebookHandle(Handle):
+    """A running service as the notebook calls it. Raises `UnknownService`, with the way to start it."""
 
     def __init__(self, registry: Registry, name: str, shell: InteractiveShell, recording: Recording) -> None:
         if name not in registry.names():
@@ -77,28 +74,7 @@ class Handle:
                 ),
                 shell,
             )
-        self._registry = registry
-        self._name = name
-        self._proxy = Proxy(NotebookCaller(RecordedCaller(registry.caller(name), recording), shell))
-
-    @property
-    def to_async(self) -> Any:
-        return self._proxy.to_async
-
-    @property
-    def to_sync(self) -> Any:
-        return self._proxy.to_sync
-
-    @property
-    def url(self) -> str:
-        return self._registry.url(self._name)
-
-    @property
-    def token(self) -> str:
-        return self._registry.token(self._name) or ""
-
-    def __getattr__(self, api: str) -> Any:
-        return getattr(self._proxy, api)
+        super().__init__(registry, name, NotebookCaller(RecordedCaller(registry.caller(name), recording), shell))
 
 
 class NotebookCaller:

@@ -15,7 +15,7 @@ from nbcompose._notebook import tracebacks
 from nbcompose._notebook.completion import MATCHER, Completer
 from nbcompose._notebook.magics import NbcomposeMagics
 from nbcompose._notebook.session import Session
-from nbcompose._service import Service
+from nbcompose._service import add_connector
 from nbcompose._tracing import install
 
 KEEP = 60.0  # seconds that a version which was replaced stays, for `%services rollback`
@@ -34,7 +34,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         session.history.start()
         sessions.keep(shell, session)
     _unhook(shell)  # what an earlier load, by another copy of this module, has left
-    Service.connect = session.connect
+    session.disconnect()
+    session.disconnect = add_connector(session.connect)
     install(session.registry.collect_traces)
     tracebacks.install(shell)
     magics = NbcomposeMagics(session)
@@ -57,7 +58,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
         session.stop_lingering(name)
     session.history.stop()
     sessions.keep(shell, None)
-    Service.connect = None
+    session.disconnect()
     install(None)
     tracebacks.install(None)
     atexit.unregister(session.registry.stop)

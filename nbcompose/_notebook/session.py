@@ -6,6 +6,7 @@ It is kept with the IPython shell, so that reloading the extension, or its modul
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbcompose._code import Deployment
 from nbcompose._control import Registry
 from nbcompose._export.check import Recording
-from nbcompose._notebook.calls import Handle
+from nbcompose._notebook.calls import NotebookHandle
 from nbcompose._notebook.history import History
 from nbcompose._spec import ServiceSpec
 
@@ -56,6 +57,7 @@ class Session:
         self.looked: dict[str, dict[str, str]] = {}  # what was stale when it was looked at last, by content
         self.history = History(shell)
         self.recording = Recording()  # the calls that the notebook has made
+        self.disconnect: Callable[[], None] = lambda: None  # this session from `Service`
         self.cards: dict[str, Card] = {}  # the display under the cell that started a service last
 
     def stop_lingering(self, name: str) -> None:
@@ -63,9 +65,9 @@ class Session:
         if future is not None:
             future.cancel()
 
-    def connect(self, service: Any) -> Handle:
+    def connect(self, service: Any) -> NotebookHandle:
         """How `Answer.ask(...)` finds the service that runs. Raises `UnknownService`."""
-        return Handle(self.registry, service.name, self.shell, self.recording)
+        return NotebookHandle(self.registry, service.name, self.shell, self.recording)
 
 
 def current(shell: InteractiveShell) -> Session | None:

@@ -365,6 +365,3 @@ def _on_a_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-Service.build = build

@@ -43,7 +43,7 @@ from nbcompose._rpc import (
     is_tame,
     serve,
 )
-from nbcompose._service import Dependency, Service
+from nbcompose._service import Dependency, Service, add_connector
 from nbcompose._spec import ServiceSpec
 from nbcompose._user_exceptions import said
 from nbcompose.errors import NbcomposeError
@@ -249,9 +249,10 @@ class _Replica:
         await self._enter(Phase.IMPORT)
         enter_replica(launch.spec.name)
         prepare_process(launch)
-        Service.connect = functools.partial(_refuse_direct_calls, object)
+        remove = add_connector(functools.partial(_refuse_direct_calls, object))
         spec = load_spec(launch)
-        Service.connect = functools.partial(_refuse_direct_calls, spec.cls)
+        remove()
+        add_connector(functools.partial(_refuse_direct_calls, spec.cls))
         await self._download(spec)
         await self._enter(Phase.LOAD)
         _bind_dependencies(spec, self._client)

@@ -7,6 +7,7 @@ from .dependency import Dependency as Dependency
 from .dependency import check_dependencies as check_dependencies
 from .dependency import depends as depends
 from .handle import Service as Service
+from .handle import add_connector as add_connector
 from .introspect import API as API
 from .introspect import declare as declare
 from .location import locate as locate

@@ -1,6 +1,6 @@
 """`Service`: what the name of a declared class stands for. `Answer.ask(...)` calls it where it runs.
 
-How a service that runs is called is installed from above (`Service.connect`), so that this module knows of no process.
+How a service that runs is called is told by connectors (`add_connector`), so that this module knows of no process.
 """
 
 from __future__ import annotations
@@ -15,11 +15,32 @@ from nbcompose._service.signature import Described
 from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose.errors import NbcomposeError, UnknownApi
 
-# Installs `Service.build`. Imported when a service is first built in a process, because it brings an HTTP client.
+# Builds a service in this process. Imported when one is first built, because it brings an HTTP client.
 BUILDER = "nbcompose._replica.in_process"
 
 # Shows a graph. Imported when one is wanted, because it needs a notebook.
 DRAWER = "nbcompose._notebook.graph.display"
+
+
+# What calls a service where it runs; None where it does not know the service.
+Connector = Callable[["Service"], Any]
+
+_connectors: list[Connector] = []
+
+
+def add_connector(connector: Connector) -> Callable[[], None]:
+    """Have `connector` asked where a service runs: the one that was added last is asked first.
+
+    Returns:
+        A function that removes it again.
+    """
+    _connectors.append(connector)
+
+    def remove() -> None:
+        if connector in _connectors:
+            _connectors.remove(connector)
+
+    return remove
 
 
 class Service:
@@ -34,10 +55,6 @@ class Service:
         self.__name__ = spec.name
         self.__module__ = spec.cls.__module__
         self.__qualname__ = spec.cls.__qualname__
-
-    # Set from above, once for the process: how a service that runs is called; how one is built in this process.
-    connect: Callable[[Service], Any] | None = None
-    build: Callable[[Service], Any] | None = None
 
     @property
     def name(self) -> str:
@@ -63,18 +80,17 @@ class Service:
         Raises `NbcomposeError` where the class is not in this process, as in the replicas of another service.
         """
         self._need_class()
-        if Service.build is None:
-            importlib.import_module(BUILDER)
-        assert Service.build is not None
-        return Service.build(self)
+        return importlib.import_module(BUILDER).build(self)
 
     def _handle(self) -> Any:
-        if Service.connect is None:
-            raise NbcomposeError(
-                f"{self.name} does not run: put %%service above its class, or use `{self.name}()` "
-                "for an instance in this process"
-            )
-        return Service.connect(self)
+        for connector in reversed(_connectors):
+            handle = connector(self)
+            if handle is not None:
+                return handle
+        raise NbcomposeError(
+            f"{self.name} does not run: put %%service above its class, or use `with nbcompose.run({self.name}):` in a "
+            f"program, or `{self.name}()` for an instance in this process"
+        )
 
     @property
     def to_async(self) -> Any:
