@@ -1,4 +1,4 @@
-"""The owner of all replicas: registry, supervisors, versions, engines, `serve`."""
+"""Owner side: registry, supervisors, generations, engines, and `serve` for use without Jupyter."""
 
 from lazy_loader import attach_stub
 

@@ -1,7 +1,7 @@
-"""What else runs for this user: every process that has a registry can be found, and asked, by the user's others.
+"""Discovery of the user's other nbcompose processes: every process that has a registry can be found and queried.
 
-Each listens on a private socket whose name begins with `PREFIX` and holds its pid. On Linux the names are abstract and
-found in /proc/net/unix: nothing is left behind, however a process ends.
+Each one listens on a private socket whose name begins with `PREFIX` and contains its pid. On Linux the sockets are in
+the abstract namespace and are listed in /proc/net/unix: nothing is left behind, however a process ends.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from nbcompose.errors import DeadlineExceeded, NbcomposeError, UnknownApi
 
 PREFIX = "nbcompose.runtime"
 ANSWER_WITHIN = 30.0  # seconds; a stop lets calls in flight finish
-LIST_WITHIN = 10.0  # seconds; one that starts many services may be busy for a while, one that hangs is not waited for
+# seconds; long enough for a process that is busy starting services, short enough not to wait for one that hangs
+LIST_WITHIN = 10.0
 
 Operation = Callable[..., Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class RunningProcess:
-    """A process with a registry. `title`: what a person would call it, once it has been asked (`listings`)."""
+    """A process that has a registry. `title`: its display name, filled in by `listings`."""
 
     pid: int
     address: str
@@ -39,9 +40,9 @@ class RunningProcess:
 
 
 class RuntimeServer:
-    """Answers other processes of this user: what this one is called, and whatever `operations` are.
+    """Answers other processes of this user: the title of this process, and the given `operations`.
 
-    `start` and `stop` on the registry's loop.
+    Call `start` and `stop` on the registry's loop.
     """
 
     def __init__(self, operations: Mapping[str, Operation], title: str | None = None) -> None:
@@ -67,7 +68,7 @@ class RuntimeServer:
         task.add_done_callback(self._tasks.discard)
 
     def on_note(self, topic: str, value: Any) -> None:
-        """Nobody sends notes here."""
+        """Ignored: other processes send no notes here."""
 
     async def _answer_title(self) -> str:
         return self._title
@@ -84,7 +85,7 @@ class RuntimeServer:
 
 
 def find() -> list[RunningProcess]:
-    """The processes of this user that run services, by pid."""
+    """Return the processes of this user that run services, sorted by pid."""
     found = []
     for name in _addresses():
         pid = _pid(name)
@@ -94,9 +95,10 @@ def find() -> list[RunningProcess]:
 
 
 async def ask(runtime: RunningProcess, operation: str, *args: Any, within: float = ANSWER_WITHIN) -> Any:
-    """The answer of a runtime. Raises `ConnectionError` when it has gone, or what the operation raised.
+    """Call an operation of another process and return its answer.
 
-    Raises `DeadlineExceeded` after `within` seconds.
+    Raises `ConnectionError` when the process has gone, `DeadlineExceeded` after `within` seconds, or what the operation
+    raised.
     """
     connection = await open_connection(runtime.address, f"process {runtime.pid}")
     try:
@@ -107,14 +109,14 @@ async def ask(runtime: RunningProcess, operation: str, *args: Any, within: float
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A runtime, with its title, and the status of each of its services; None where it does not answer."""
+    """A process with its title and the status of each of its services; `statuses` is None where it does not answer."""
 
     runtime: RunningProcess
     statuses: list[Any] | None
 
 
 async def listings() -> list[Listing]:
-    """Every runtime of this user, within `LIST_WITHIN`; one that ends meanwhile is left out."""
+    """Query every process of this user, for up to `LIST_WITHIN` seconds; processes that end meanwhile are left out."""
     found = await asyncio.gather(*map(_listing, find()))
     return [listing for listing in found if listing is not None]
 
@@ -130,9 +132,9 @@ async def _listing(runtime: RunningProcess) -> Listing | None:
 
 
 def own_title() -> str:
-    """The notebook, where Jupyter names it in the kernel's environment; the program otherwise.
+    """Return the name of the notebook where Jupyter puts it into the kernel's environment, else of the program.
 
-    Never an argument of the command: it may be a password, and whoever asks shows what it is told.
+    Never includes a command-line argument: it may be a password, and other processes display the title.
     """
     session = os.environ.get("JPY_SESSION_NAME")
     if session:
@@ -146,12 +148,12 @@ def own_title() -> str:
 
 
 def printable(title: str) -> str:
-    """In one line of at most 60 characters, for a terminal: no control characters of another process's choice."""
+    """Return the title in at most 60 characters, without control characters: it comes from another process."""
     return "".join(c if c.isprintable() else "?" for c in title)[:60]
 
 
 def sweep() -> None:
-    """Remove socket files of processes that have gone (where there are files at all)."""
+    """Remove socket files of processes that have ended, on systems without abstract sockets."""
     if address.ABSTRACT:
         return
     for path in address.socket_folder().glob("nbcompose.*"):

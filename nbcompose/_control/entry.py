@@ -1,4 +1,4 @@
-"""The service that `nbcompose serve TARGET` is about: found by a module's or a file's name."""
+"""Finds the service that `nbcompose serve TARGET` names, by the name of a module or a file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nbcompose.errors import UnknownService
 
 
 def find_entry(target: str, favorite: str = "") -> Service:
-    """The service that `target` names: `module`, `module:Service`, `file.py` or `file.py:Service`.
+    """Return the service that `target` names: `module`, `module:Service`, `file.py` or `file.py:Service`.
 
-    Without a name: the one that no other service of the module depends on; `favorite`, where there are several.
-    Raises `UnknownService`, which lists those there are, and whatever importing the module raises.
+    Without a name: the one that no other service of the module depends on; `favorite`, where there are several. Raises
+    `UnknownService`, which lists the candidates, and what importing the module raises.
     """
     entries = find_entries(target)
     if len(entries) == 1:
@@ -33,9 +33,10 @@ def find_entry(target: str, favorite: str = "") -> Service:
 
 
 def find_entries(target: str) -> list[Service]:
-    """The services that `target` names (see `find_entry`): without a name, all that no other of the module depends on.
+    """Return the services that `target` names (see `find_entry`); without a name, all that no other of the module
+    depends on.
 
-    Raises as `find_entry`.
+    Raises what `find_entry` raises.
     """
     place, _, name = target.partition(":")
     module = _import(place)
@@ -70,6 +71,6 @@ def _import(place: str) -> Any:
 
 
 def file_of(target: str) -> Path | None:
-    """The file that a target names; None where it names a module."""
+    """Return the file that a target names; None where it names a module."""
     place = target.partition(":")[0]
     return Path(place).resolve() if place.endswith(".py") or os.sep in place else None

@@ -1,6 +1,7 @@
-"""The replicas of one version of a service: started together, each started again when it ends, stopped together.
+"""Generation: the replicas of one version of a service, started together, restarted when they end, stopped together.
 
-Which version serves is supervisor.py's; how one replica is born and dies, replica_handle.py's. Used on one event loop.
+Used on one event loop. See `_control/supervisor.py` for which version serves, `_control/replica_handle.py` for one
+replica.
 """
 
 from __future__ import annotations
@@ -24,38 +25,39 @@ from nbcompose._spec import ServiceSpec
 from nbcompose._tracing import Span
 
 BACKOFF = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds before a crashed replica starts again
-STEADY = 60.0  # seconds; a replica that lived so long starts again at once
-GRACE = 10.0  # seconds that calls in flight have when a replica is asked to stop
+STEADY = 60.0  # seconds; a replica that lived this long restarts without delay
+GRACE = 10.0  # seconds that calls in flight may take when a replica is asked to stop
 
 
 class SupervisorContext(Protocol):
-    """What a service's replicas need of the registry."""
+    """What the replicas of a service need from the registry."""
 
     def changed(self, service: str) -> None:
-        """Something about it is not as it was."""
+        """Report that the state of a service has changed."""
         ...
 
     def routes_for(self, spec: ServiceSpec) -> tuple[ServiceRoute, ...]:
-        """The present routes of the service itself and of what it depends on."""
+        """Return the present routes of the service itself and of its dependencies."""
         ...
 
     def spans(self, spans: list[Span]) -> None: ...
 
     def take_slot(self) -> int:
-        """A free slot of the load board."""
+        """Reserve a free slot of the load table."""
         ...
 
     def free_slot(self, slot: int) -> None: ...
 
     def reserved(self) -> Mapping[str, int]:
-        """Bytes of each GPU's memory, by its selector, that replicas which are starting will take."""
+        """Return the bytes of each GPU's memory, by its selector, that starting replicas will take."""
         ...
 
 
 class Generation:
-    """One version's replicas. `listening` is its own handle on the service's HTTP port, closed when it has stopped.
+    """The replicas of one version. `listening` is its own handle of the service's HTTP port, closed when it has
+    stopped.
 
-    `failed`: no replica is left and none will come by itself; `error` says why, also while others live on.
+    `failed`: no replica is left and none will be started; `error` says why, also while other replicas still run.
     """
 
     def __init__(
@@ -82,7 +84,8 @@ class Generation:
         self._log = log
         self._keepers: dict[int, asyncio.Task[None]] = {}
         self._retiring: dict[int, asyncio.Task[None]] = {}
-        self._replacing: dict[int, asyncio.Task[ReplicaHandle | None]] = {}  # what takes the place of a replica
+        # tasks that start the replacement of a replica
+        self._replacing: dict[int, asyncio.Task[ReplicaHandle | None]] = {}
 
     @property
     def spec(self) -> ServiceSpec:
@@ -97,7 +100,7 @@ class Generation:
         await self.resize(count)
 
     async def resize(self, count: int) -> None:
-        """Start or stop replicas until there are `count`. Raises the first `LaunchError`; what came up stays.
+        """Start or stop replicas until there are `count`. Raises the first `LaunchError`; replicas that came up stay.
 
         Cancelling this ends only the waiting.
         """
@@ -111,21 +114,21 @@ class Generation:
             raise error
 
     async def swap(self, deployment: Deployment, swap: Swap) -> None:
-        """Give all replicas new code; those that start anew from here on have it too. All of them take it, or none.
+        """Hot swap: give all replicas new code, or none; replicas that restart later get the new code too.
 
-        Raises `CannotSwap`, or what making the new code raised.
+        Raises `CannotSwap`, or what preparing the new code raised.
         """
         while True:
             behind = [m for m in self.members.values() if m.launch.origin is not deployment.origin]
             starting = [m for m in behind if m.state == "starting"]
             up = [m for m in behind if m.state == "up" and m.halted is None]
             for halted in (m for m in behind if m.halted is not None):
-                halted.kill()  # it hears nobody, and comes back with the new code
+                halted.kill()  # it does not respond, and restarts with the new code
             if starting:
                 await asyncio.wait([asyncio.ensure_future(m.settled()) for m in starting])
                 continue
             await self._prepare(up, swap)
-            # From here on it is done: whoever is cancelled now would leave replicas of two minds.
+            # Point of no return: cancelling now would leave replicas on different versions.
             self.deployment = deployment
             await asyncio.shield(asyncio.gather(*(self._commit(m, deployment) for m in up)))
             if not up:
@@ -149,7 +152,7 @@ class Generation:
         )
 
     async def stop(self, grace: float) -> None:
-        """Stop all replicas and give the port back. It cannot be started again."""
+        """Stop all replicas and release the port. It cannot be started again."""
         keepers = [*self._keepers.values(), *self._replacing.values()]
         self._keepers.clear()
         self._replacing.clear()
@@ -164,7 +167,7 @@ class Generation:
         self._close_port()
 
     async def suspend(self, grace: float) -> None:
-        """Let nobody in any more, and keep what is loaded: `resume` or `stop` follows. Nothing is started again."""
+        """Accept no more calls and keep what is loaded, until `resume` or `stop`. No replica is restarted meanwhile."""
         for keeper in self._keepers.values():
             keeper.cancel()
         self._keepers.clear()
@@ -174,7 +177,7 @@ class Generation:
         await asyncio.gather(*(_unless_gone(m.ask("suspend", grace)) for m in suspended))
 
     async def resume(self) -> None:
-        """Let callers in again. Raises `ConnectionError` where a replica has gone meanwhile."""
+        """Accept calls again. Raises `ConnectionError` where a replica has ended meanwhile."""
         members = list(self.members.values())
         if not members or any(m.state != "suspended" for m in members):
             raise ConnectionResetError("a replica has gone")
@@ -184,12 +187,12 @@ class Generation:
             self._keepers[member.index] = asyncio.ensure_future(self._keep_on(member))
 
     def kill(self) -> None:
-        """End every process at once; `stop` sees that they have ended."""
+        """Kill all processes at once; `stop` waits for their end."""
         for member in self.members.values():
             member.kill()
 
     def _retire(self, index: int) -> asyncio.Future[None]:
-        """Begin to stop replica `index` for good."""
+        """Start to stop replica `index` for good."""
         keeper = self._keepers.pop(index)
         keeper.cancel()
         if (replacing := self._replacing.pop(index, None)) is not None:
@@ -213,13 +216,13 @@ class Generation:
             self.listening.close()
             self.listening = None
 
-    # -- one replica, through all its lives
+    # -- one replica over all its restarts
 
     def _launch(self, index: int) -> asyncio.Future[None]:
-        """Begin to keep replica `index` running; the future is done once it has come up for the first time."""
+        """Start to keep replica `index` running; the future is done when it has come up for the first time."""
         up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         keeper = self._keepers[index] = asyncio.ensure_future(self._keep(index, up))
-        keeper.add_done_callback(lambda _: up.cancel())  # also when it was cancelled before it began
+        keeper.add_done_callback(lambda _: up.cancel())  # also when the task was cancelled before it started
         return up
 
     async def _keep(self, index: int, up: asyncio.Future[None]) -> None:
@@ -249,28 +252,28 @@ class Generation:
         self._lost(index)
 
     def _lost(self, index: int) -> None:
-        """This replica does not come back."""
+        """Note that this replica is not started again."""
         self._keepers.pop(index, None)
         self.failed = not self._keepers
         if self.failed:
-            self._close_port()  # nobody accepts there: a client should hear so, and not wait
+            self._close_port()  # no replica accepts there: a client should get an error instead of waiting
         self._changed()
 
     async def _first(self, index: int, up: asyncio.Future[None]) -> ReplicaHandle | None:
         if index in self._retiring:
-            await asyncio.wait([self._retiring[index]])  # the one before, of this index
+            await asyncio.wait([self._retiring[index]])  # the previous replica of this index
         try:
             member = await self._start(index)
         except Exception as error:
             self.error = str(error)
             up.set_exception(error)
-            up.exception()  # whoever waits may have left
+            up.exception()  # mark it as retrieved: the waiting caller may have left
             return None
         up.set_result(None)
         return member
 
     async def _again(self, index: int, attempt: int) -> tuple[ReplicaHandle | None, int]:
-        """The next life of a replica, after a while; None when it has failed to start too often."""
+        """Restart a replica with backoff; returns None for it when too many attempts have failed."""
         while True:
             await asyncio.sleep(BACKOFF[min(attempt, len(BACKOFF) - 1)])
             attempt += 1
@@ -282,17 +285,17 @@ class Generation:
                 if attempt >= len(BACKOFF):
                     return None, attempt
 
-    # -- another one in the place of one that lives
+    # -- replacement of a running replica
 
     def is_replaced(self, member: ReplicaHandle) -> bool:
         return member.index in self._replacing or member.index not in self._keepers
 
     def replace(self, member: ReplicaHandle, why: str, *, stop_first: bool) -> None:
-        """Start another replica in the place of one that is of no use; that is ended when it is up, or before."""
+        """Replace a stuck replica. It is stopped when the new one is up; with `stop_first`, before that one starts."""
         self._replacing[member.index] = asyncio.ensure_future(self._replace(member, why, stop_first))
 
     async def _replace(self, old: ReplicaHandle, why: str, stop_first: bool) -> ReplicaHandle | None:
-        """Returns what is there instead."""
+        """Return the new replica, or None when it could not be started."""
         index = old.index
         try:
             if stop_first:
@@ -307,14 +310,14 @@ class Generation:
         self.error = f"{why}, and was replaced"
         self._log.append(index, self.error)
         self.restarts += 1
-        await old.stop(GRACE)  # what it has in hand besides may finish
+        await old.stop(GRACE)  # its other calls may finish
         self._forget(old)
         self.members[index] = self.members.pop(-1 - index, new)
         self._changed()
         return new
 
     async def _successor(self, index: int) -> ReplicaHandle | None:
-        """Of a replica that has ended: the one that takes its place, where there is one."""
+        """Return the replacement of a replica that has ended, or None."""
         replacing = self._replacing.get(index)
         if replacing is None:
             return None
@@ -346,6 +349,6 @@ class Generation:
 
 
 async def _unless_gone(asking: Coroutine[Any, Any, Any]) -> None:
-    """A replica that goes away comes back with the code that it is to have then."""
+    """Ignore `ConnectionError`: a replica that ends restarts with the code that is current then."""
     with contextlib.suppress(ConnectionError):
         await asking

@@ -1,4 +1,4 @@
-"""What replicas write to stdout and stderr: cut into lines as it arrives, and the last of it kept."""
+"""Output of replicas: split into lines as it arrives; the last lines are kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import uvloop
 
 from nbcompose._host import keep_from_children
 
-LINE_LIMIT = 65536  # bytes; a line that never ends is cut there
+LINE_LIMIT = 65536  # bytes; a longer line is cut
 
 
 class Log:
@@ -31,12 +31,12 @@ class Log:
             self._characters -= len(self._lines.popleft()[1])
 
     def last(self, count: int) -> list[tuple[int, str]]:
-        """The last `count` lines, the oldest first."""
+        """Return the last `count` lines, oldest first."""
         return list(islice(reversed(self._lines), count))[::-1]
 
 
 class _Lines(asyncio.Protocol):
-    """Cuts what a replica writes into lines."""
+    """Splits the output of a replica into lines."""
 
     def __init__(self, on_line: Callable[[str], None]) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -50,7 +50,7 @@ class _Lines(asyncio.Protocol):
             rest = b""
         self._rest = rest
         for line in lines:
-            # A progress bar redraws its line with \r: the last state is what a log should hold.
+            # A progress bar redraws its line with \r: only the last state is logged.
             shown = line.rstrip(b"\r").rpartition(b"\r")[2]
             for start in range(0, max(len(shown), 1), LINE_LIMIT):
                 self._on_line(shown[start : start + LINE_LIMIT].decode(errors="replace"))
@@ -65,10 +65,10 @@ class _Lines(asyncio.Protocol):
 async def read_lines(fd: int, on_line: Callable[[str], None]) -> tuple[asyncio.BaseTransport, asyncio.Future[None]]:
     """Call `on_line` for each line that arrives at a pipe, until its end.
 
-    Returns what closes the reading, and a future that is done once the last line has been taken in.
+    Returns the transport, which stops the reading when closed, and a future that is done after the last line.
     """
     loop = asyncio.get_running_loop()
-    # uvloop closes the number, and then has the object close it once more: what another thread has opened meanwhile.
+    # uvloop closes the fd and then has the object close it again: by then another thread may have reused the number.
     pipe = keep_from_children(io.FileIO(fd, closefd=not isinstance(loop, uvloop.Loop)))
     transport, protocol = await loop.connect_read_pipe(lambda: _Lines(on_line), pipe)
     return transport, protocol.ended

@@ -1,4 +1,4 @@
-"""The HTTP port of a service: bound by the supervisor, shared by the service's replicas, kept over versions."""
+"""HTTP port of a service: bound by the supervisor, shared by the service's replicas, kept across versions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nbcompose.errors import LaunchError, PortInUse
 def listen(
     spec: ServiceSpec, known: Iterable[tuple[socket.socket | None, Http]], favorite: int | None = None
 ) -> socket.socket:
-    """One of the sockets that versions of the service listen on, where it serves this one too; or a new one.
+    """Return a duplicate of a socket of an earlier version where it fits `spec` too, or a new one.
 
-    Raises as `bind`.
+    `known`: sockets of the service's versions, each with the setting that it was bound for. Raises as `bind`.
     """
     for sock, bound in known:
         if sock is not None and serves(sock, bound, spec.http):
@@ -27,7 +27,7 @@ def listen(
 
 
 def bind(spec: ServiceSpec, favorite: int | None = None) -> socket.socket:
-    """A listening socket where `spec.http` says; where that leaves the port open, `favorite` if it is free.
+    """Return a listening socket as `spec.http` says; where that leaves the port open, on `favorite` if it is free.
 
     Raises `PortInUse`, which names the process where it can be seen, and `LaunchError` for an impossible host.
     """
@@ -40,7 +40,7 @@ def bind(spec: ServiceSpec, favorite: int | None = None) -> socket.socket:
 
 
 def serves(sock: socket.socket, bound: Http, wanted: Http) -> bool:
-    """Whether `sock`, which was bound for `bound`, is what `wanted` asks for too."""
+    """Whether `sock`, which was bound for `bound`, also satisfies `wanted`."""
     return bound.host == wanted.host and wanted.port in (0, port_of(sock))
 
 
@@ -83,5 +83,5 @@ def _holder(port: int) -> str:
             if connection.status == psutil.CONN_LISTEN and local and local.port == port and connection.pid:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     except psutil.Error:
-        pass  # other users' processes are not ours to see
+        pass  # processes of other users cannot be inspected
     return ""

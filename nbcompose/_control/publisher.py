@@ -1,7 +1,7 @@
-"""Who is told what when something about a service changes: routes to callers, status to subscribers, spans to the log.
+"""Publisher: sends routes to callers, status to subscribers and spans to the trace log when a service changes.
 
-Also hands out the places on the load board. Implements generation.py's `Surroundings`; what a route or a status says is
-_control/status.py's. Used on the registry's loop, but for `subscribe`.
+Also hands out the slots of the load table. Implements `SupervisorContext` of `_control/generation.py`. Used on the
+registry's loop, except for `subscribe`. See `_control/status.py` for the content of routes and statuses.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from nbcompose._tracing import Span, TraceLog
 
 Subscriber = Callable[[Status], None]
 
-COLLECT_WAIT = 1.0  # seconds that replicas have to tell of their last calls
-LOOK = 1.0  # seconds between looks at whether replicas are stuck
-MEMORY_PERIOD = 2.0  # seconds between looks at how much memory replicas use
-MEMORY_SHARE = 0.005  # of a CPU that these may take: the system counts the pages of each, for milliseconds
+COLLECT_WAIT = 1.0  # seconds that replicas have to report their last calls
+LOOK = 1.0  # seconds between checks for stuck replicas
+MEMORY_PERIOD = 2.0  # seconds between measurements of replicas' memory
+# of a CPU that measuring may take: the system counts the pages of each process, which takes milliseconds
+MEMORY_SHARE = 0.005
 MEMORY_BURST = 0.1  # seconds of CPU time that may be taken at once
 UNTOLD_MEMORY = 2**30  # bytes of a GPU that a replica is expected to take where its service does not say
 
 
 class Publisher:
-    """Of the services in `supervisors`, by name. `client` is this process's own."""
+    """Publishes changes of the services in `supervisors`, by name. `client` is this process's own."""
 
     def __init__(
         self, supervisors: Mapping[str, Supervisor], overview: Overview, client: Client, board: LoadTable
@@ -46,14 +47,14 @@ class Publisher:
         self._board = board
         self._slots = set(range(SLOTS))
         self._routes: dict[str, ServiceRoute] = {}
-        self._below: dict[str, dict[str, None]] = {}  # what each service depends on, in order
-        self._above: dict[str, dict[str, None]] = {}  # what depends on it
+        self._below: dict[str, dict[str, None]] = {}  # dependencies of each service, in order
+        self._above: dict[str, dict[str, None]] = {}  # dependents of each service
         self._shown: dict[str, Status] = {}
         self._subscribers: list[Subscriber] = []
         self._lock = threading.Lock()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """See `Registry.subscribe`. From any thread."""
+        """See `Registry.subscribe`. May be called from any thread."""
         with self._lock:
             self._subscribers.append(subscriber)
 
@@ -64,15 +65,15 @@ class Publisher:
         return unsubscribe
 
     async def watch_replicas(self) -> None:
-        """Look now and then whether replicas are of use, until cancelled."""
+        """Check periodically whether replicas are stopped or stuck, until cancelled."""
         while True:
             await asyncio.sleep(LOOK)
             self.changed(*[name for name, supervisor in self._supervisors.items() if supervisor.look()])
 
     async def watch_memory(self) -> None:
-        """Look now and then how much memory replicas use, those first that have waited longest; until cancelled."""
+        """Measure periodically how much memory replicas use, least recently measured first, until cancelled."""
         credit = MEMORY_BURST
-        known: dict[int, int] = {}  # the one looked at last is the last
+        known: dict[int, int] = {}  # the most recently measured is last
         while True:
             await asyncio.sleep(MEMORY_PERIOD)
             credit = min(MEMORY_BURST, credit + MEMORY_PERIOD * MEMORY_SHARE)
@@ -86,13 +87,13 @@ class Publisher:
             self._overview.memory = known
             self.changed(*dict.fromkeys(m.service for m in members if m.state == "starting" or m.pid in news))
 
-    # -- what supervisors need (`Surroundings`)
+    # -- SupervisorContext
 
     def changed(self, *services: str) -> None:
-        """Work out their routes and statuses again, and those of the services above where that makes a difference.
+        """Recompute routes and statuses of services, and of their dependents where that makes a difference.
 
-        Pushes the routes that are new, and tells subscribers. An edge of the graph is followed only when the service
-        at its end becomes ready or ceases to be.
+        Pushes changed routes, and notifies subscribers. An edge of the graph is followed only when the service at its
+        end becomes ready or ceases to be.
         """
         todo = deque(services)
         while todo:
@@ -123,7 +124,7 @@ class Publisher:
             self._tell(status)
 
     def _forget(self, name: str) -> None:
-        """A service that is there no more."""
+        """Remove a service that no longer exists."""
         self._overview.ready.discard(name)
         self._link(name, {})
         if gone := self._routes.pop(name, None):
@@ -132,7 +133,7 @@ class Publisher:
             self._tell(replace(last, state="stopped", reason="it was stopped"))
 
     def _link(self, name: str, below: dict[str, None]) -> None:
-        """Note what all versions of a service, also those that drain, depend on."""
+        """Record what all versions of a service, including draining ones, depend on."""
         before = self._below.pop(name, {})
         if below:
             self._below[name] = below
@@ -165,17 +166,17 @@ class Publisher:
                 reserved.update(dict.fromkeys(member.launch.gpus, wanted))
         return reserved
 
-    # -- telling
+    # -- sending
 
     async def collect(self) -> None:
-        """Have the replicas tell now of the calls that have ended; one that does not answer is not waited for long."""
+        """Have the replicas report ended calls now; waits up to `COLLECT_WAIT` seconds."""
         replicas = [m for m in _members(self._supervisors.values()) if m.state == "up"]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(COLLECT_WAIT):
                 await asyncio.gather(*(m.ask("report") for m in replicas), return_exceptions=True)
 
     def _push(self, route: ServiceRoute) -> None:
-        """To this process, to the service's own replicas, and to those that depend on it."""
+        """Send a route to this process, to the service's own replicas, and to those that depend on it."""
         self._client.update(route)
         concerned = (self._supervisors.get(n) for n in [route.service, *self._above.get(route.service, ())])
         for member in _members(s for s in concerned if s is not None):
@@ -189,7 +190,7 @@ class Publisher:
         for subscriber in subscribers:
             try:
                 subscriber(status)
-            except Exception as error:  # its own affair: it must not end the supervision of a service
+            except Exception as error:  # an error of a subscriber must not end the supervision of a service
                 context = {"message": f"{subscriber!r} failed on a change of {status.name}", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
 
@@ -199,7 +200,9 @@ def _members(supervisors: Iterable[Supervisor]) -> list[ReplicaHandle]:
 
 
 def _usage(pids: list[int], credit: float) -> tuple[dict[int, int], float]:
-    """Bytes by pid, of as many as can be seen in about `credit` seconds of CPU time; and the seconds that it took."""
+    """Return the memory in bytes by pid, for as many as fit in about `credit` seconds of CPU time; and the seconds
+    used.
+    """
     began, spent = time.thread_time(), 0.0
     found = {}
     for pid in pids:

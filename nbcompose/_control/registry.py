@@ -1,7 +1,7 @@
-"""Every service of this process, by name: what runs, what it depends on, how it is started and stopped.
+"""Registry: the services of this process by name, their dependencies, and how they are started and stopped.
 
-The registry lives on the process's background loop. Its public methods may be called from any thread; they wait for
-the loop, and an interrupt (■) ends the waiting, not the services.
+The registry lives on the process's background loop. Its public methods may be called from any thread; they wait for the
+loop, and an interrupt (■) ends the waiting, not the services.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from nbcompose.errors import LaunchError, UnknownService
 
 T = TypeVar("T")
 
-STOP_WAIT = 5.0  # seconds that everything has to stop, besides the grace; what is left then is killed
+STOP_WAIT = 5.0  # seconds for stopping everything, in addition to the grace; processes left after that are killed
 
 
 class Registry:
-    """The services of this process. `start` it before use; `stop` ends them all.
+    """The services of this process. Call `start` before use; `stop` ends them all.
 
     `preload`: see `LocalEngine`; `keep`: see `Supervisor`; `title`: see `RuntimeServer`.
     """
@@ -59,16 +59,16 @@ class Registry:
     # -- from any thread
 
     def start(self) -> None:
-        """Begin to warm the engine up; returns at once."""
+        """Start to warm up the engine; returns at once."""
         self._portal.run(self._start())
 
     def stop(self, grace: float = 2.0) -> None:
-        """End all services and the engine. A forked child of this process must not, and does not."""
+        """Stop all services and the engine. Does nothing in a forked child of this process."""
         if os.getpid() == self._owner:
             self._portal.run(self._stop(grace))
 
     def plan(self, deployment: Deployment) -> Plan:
-        """What `deploy` would do."""
+        """Return what `deploy` would do."""
         return self._portal.run(
             self._on_loop(lambda: plan_for(self._supervisors.get(deployment.spec.name), deployment))
         )
@@ -76,104 +76,109 @@ class Registry:
     def deploy(
         self, deployment: Deployment, *, stop_first: bool = False, together: Sequence[Deployment] = ()
     ) -> tuple[str, ...]:
-        """Start a service, or bring the one of that name to this version; returns before that is done (see `wait`).
+        """Start a service, or change the one of that name to this version; returns before that is done (see `wait`).
 
-        The replicas that run are given new code where that is enough, and are replaced otherwise; `stop_first`: by
-        replicas that start when the old ones have stopped. `together`: what is deployed with it.
-        Returns the calls between services that no longer fit.
+        Running replicas get new code by a hot swap where that is enough, and are replaced otherwise; with `stop_first`
+        the old replicas are stopped before the new ones start. `together`: the deployments of the same rollout. Returns
+        the calls between services that no longer fit.
 
         Raises `CycleError`, `PortInUse`, and `Incompatible` where a dependent calls an api that is gone.
         """
         return self._portal.run(self._deploy(deployment, stop_first, together))
 
     def roll_back(self, name: str) -> tuple[str, ...]:
-        """Have the version before serve again, or give up one that is on its way; returns before it is done.
+        """Return to the previous version, or cancel a version that is starting; returns before that is done.
 
-        Returns the calls between services that do not fit it.
+        Returns the calls between services that do not fit the version.
 
-        Raises `UnknownService`, and `LaunchError` where there was none.
+        Raises `UnknownService`, and `LaunchError` where there is no previous version.
         """
         return self._portal.run(self._roll_back(self._supervisor(name)))
 
     def mark(self, name: str, *, stale: tuple[str, ...] | None = None, out_of_date_reason: str | None = None) -> bool:
-        """Note about a service what its status shows (see `Status`); whether that is new (not where none serves)."""
+        """Set what the status of a service shows (see `Status`). Returns whether it changed; False where no version
+        serves.
+        """
         return self._portal.run(self._on_loop(lambda: self._mark(name, stale, out_of_date_reason)))
 
     def wait(self, name: str) -> Status:
-        """Wait until the service is ready, or has failed, or waits for one that does not exist; interruptible."""
+        """Wait until the service is ready or failed, or waits for one that is missing or has failed; interruptible."""
         return self._portal.run(self.settle(name))
 
     def names(self) -> list[str]:
         return list(self._supervisors)
 
     def status(self, name: str) -> Status:
-        """Raises `UnknownService`."""
+        """Return the status of a service. Raises `UnknownService`."""
         return self._portal.run(self._on_loop(lambda: self._overview.status(self._supervisor(name))))
 
     def statuses(self) -> list[Status]:
-        """All services, those that others depend on first."""
+        """Return the status of all services, dependencies first."""
         return self._portal.run(self._on_loop(self.snapshot))
 
     def deployment(self, name: str) -> Deployment | None:
-        """The version that serves under that name, or else the one that is to; None for an unknown name."""
+        """Return the version that serves under that name, else the one that is starting; None for an unknown name."""
         supervisor = self._supervisors.get(name)
         if supervisor is None:
             return None
         return supervisor.generation.deployment if supervisor.generation is not None else supervisor.deployment
 
     def remove(self, name: str, grace: float = GRACE) -> None:
-        """Stop a service and forget it; an interrupt ends only the waiting. Raises `UnknownService`."""
+        """Stop a service and unregister it; an interrupt ends only the waiting. Raises `UnknownService`."""
         self._portal.run(self.remove_async(name, grace))
 
     def abandon(self, name: str) -> None:
-        """Give up the version of a service that is starting: the one before serves on, a first one is forgotten.
+        """Cancel the version of a service that is starting: the previous one serves on, a first one is unregistered.
 
         Raises `UnknownService`.
         """
         self._portal.run(self._abandon(name))
 
     def restart(self, name: str) -> None:
-        """Replace all replicas by new ones of the same code; returns before they are ready."""
+        """Replace all replicas by new ones with the same code; returns before they are ready."""
         self._portal.run(self._on_loop(lambda: self._supervisor(name).start(self._supervisor(name).deployment)))
 
     def scale(self, name: str, replicas: int) -> None:
-        """Have that many replicas; waits until they are there. Raises `LaunchError`."""
+        """Set the number of replicas and wait until they are up. Raises `LaunchError`, and `ValueError` for a bad
+        number.
+        """
         if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 1:
             raise ValueError(f"replicas={replicas!r} must be a whole number from 1; `stop` ends a service")
         self._portal.run(self._scale(name, replicas))
 
     def logs(self, name: str, lines: int = 100) -> list[str]:
-        """The last lines that the service's replicas wrote."""
+        """Return the last lines that the service's replicas wrote."""
         return self._portal.run(self._on_loop(lambda: self.log_lines(name, lines)))
 
     def collect_traces(self) -> TraceLog:
-        """`traces`, with every call that has ended by now: replicas tell of them a few times a second."""
+        """Return `traces` with every call that has ended by now; replicas report them only a few times a second."""
         self._portal.run(self._publisher.collect())
         return self.traces
 
     def proxy(self, name: str) -> Proxy:
-        """The service as something to call. Raises `UnknownService`."""
+        """Return a proxy that calls the service. Raises `UnknownService`."""
         return Proxy(self.caller(name))
 
     def caller(self, name: str) -> Transport:
-        """How the service is called. Raises `UnknownService`."""
+        """Return the transport to the service. Raises `UnknownService`."""
         self._supervisor(name)
         return SocketTransport(name, self._client, self._portal)
 
     def url(self, name: str) -> str:
-        """Where the service answers over HTTP; "" where it does not."""
+        """Return the HTTP address of the service; "" where it has none."""
         return url_of(self._supervisor(name))
 
     def token(self, name: str) -> str | None:
         return self._supervisor(name).deployment.token
 
     def warming(self) -> str:
-        """What a new replica would have to wait for now, or ""."""
+        """Return what a new replica would wait for now, in words, or ""."""
         return self._engine.warming()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Call `subscriber` with the new status whenever a service changes, on the registry's loop: it must return at
-        once, print nothing, and call no method of the registry. Returns what ends the subscription.
+        """Call `subscriber` with the new status whenever a service changes. It is called on the registry's loop: it
+        must return at once, print nothing, and call no method of the registry. Returns a function that ends the
+        subscription.
         """
         return self._publisher.subscribe(subscriber)
 
@@ -184,7 +189,7 @@ class Registry:
         changes: asyncio.Queue[Status] = asyncio.Queue()
 
         def heard(change: Status) -> None:
-            # Of another service only its end matters: there may be nothing to wait for any more.
+            # Of other services only their end matters: there may be nothing left to wait for.
             if change.name == name or change.state in ("failed", "stopped"):
                 changes.put_nowait(change)
 
@@ -222,7 +227,7 @@ class Registry:
 
     async def _remove(self, supervisor: Supervisor, grace: float) -> None:
         await supervisor.stop(grace)
-        if supervisor.stopped and self._supervisors.get(supervisor.name) is supervisor:  # and not started anew
+        if supervisor.stopped and self._supervisors.get(supervisor.name) is supervisor:  # not if it was started again
             del self._supervisors[supervisor.name]
         self._publisher.changed(supervisor.name)
 
@@ -263,13 +268,14 @@ class Registry:
     ) -> tuple[str, ...]:
         name = deployment.spec.name
         others = [s.deployment.spec for n, s in self._supervisors.items() if n != name]
-        if any(d.service == name for other in others for d in other.dependencies):  # else no way leads back to it
+        # without a dependent there can be no cycle
+        if any(d.service == name for other in others for d in other.dependencies):
             dependency_graph.check_acyclic([*others, deployment.spec])
         misfits = check_dependents(self._supervisors, deployment, together)
         supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._publisher, self._keep)
         plan = plan_for(supervisor, deployment)
         if supervisor.busy_starting and (plan.action == "swap" or superseded(supervisor, deployment)):
-            await supervisor.abandon()  # what is on its way is not wanted any more
+            await supervisor.abandon()  # the version that is starting is no longer wanted
         carry_out(supervisor, deployment, plan, stop_first=stop_first)
         self._supervisors[name] = supervisor
         self._publisher.changed(name)
@@ -316,7 +322,7 @@ class Registry:
             raise UnknownService(f"no service is called {name!r}; there are: {known}")
         return supervisor
 
-    # -- what other processes of this user may ask (_control/discovery.py)
+    # -- operations for other processes of this user (_control/discovery.py)
 
     async def _answer_ps(self) -> list[Status]:
         return self.snapshot()

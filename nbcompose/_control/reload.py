@@ -1,8 +1,7 @@
-"""`nbcompose serve --reload`: watches the user's modules, and applies a saved file as a re-run cell is applied.
+"""`nbcompose serve --reload`: watches the user's modules, and deploys a saved file like a re-run cell.
 
-What is done about a change is _control/reload.py's.
-
-Which files, and whether they have changed, is _control/reload.py's; what a change calls for, _code/diff.py's.
+`Watched` imports the modules and detects changes, `Reloader` applies them. See `_code/diff.py` for what a change
+requires.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ from nbcompose._rpc import SLICE, background
 from nbcompose._service import Service
 from nbcompose.errors import CaptureError, Incompatible, NbcomposeError, UnknownService
 
-LOOK = 2000  # milliseconds; a change that the system does not tell of (a network's folder) is seen after that
+LOOK = 2000  # milliseconds; changes that the system does not report (network folders) are detected after this time
 
 
 class Watched:
-    """The modules that `target` (see `find_entry`) imports from its own folder, or from below the present one."""
+    """The modules that `target` (see `find_entry`) imports from its own folder, or from below the current one."""
 
     def __init__(self, target: str) -> None:
         self.target = target
         file = file_of(target)
         self.folder = file.parent if file is not None else Path.cwd()
         self._finder = _Finder(self.folder, file)
-        self._seen: dict[str, bytes | None] = {}  # what stood in each file when it was last imported
+        self._seen: dict[str, bytes | None] = {}  # content of each file at its last import
         self._entry = ""
         self._failed = False
         self._missing = ""
@@ -56,8 +55,9 @@ class Watched:
         return UserModules(self._finder.sources)
 
     def load(self) -> Service:
-        """The entry, imported anew with every module of the user's. Raises what `find_entry` raises, and then
-        `sys.modules` is as it was.
+        """Import the entry again, with every module of the user, and return it.
+
+        Raises what `find_entry` raises, and then restores `sys.modules`.
         """
         if self._finder not in sys.meta_path:
             sys.meta_path.insert(0, self._finder)
@@ -82,13 +82,15 @@ class Watched:
         self._failed = True
         self._missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
         if self._is_there_now():
-            self._missing = ""  # something else is wrong with it
+            self._missing = ""  # the module exists: the error has another cause
         for name, source in self._finder.sources.items():
             sys.modules.pop(name, None)
             self._seen[source.file] = source.text
 
     def looks(self, stopped: threading.Event) -> Iterator[bool]:
-        """Whether something has changed, every time that may be so, and at least every `LOOK`; until `stopped`."""
+        """Yield whether something has changed, on every file event and at least every `LOOK` ms; until `stopped` is
+        set.
+        """
         while not stopped.is_set():
             folders = self._folders()
             for events in watch(
@@ -100,7 +102,10 @@ class Watched:
                     break
 
     def _changed(self, touched: bool) -> bool:
-        """`touched`: the system told of a change. A file that has just gone may be about to come back, written anew."""
+        """Whether a file differs from its last import, or a failed import may succeed now.
+
+        `touched`: the system reported a change. A file that is missing then may be about to be written again.
+        """
         for file, text in self._seen.items():
             now = _read(file)
             if now != text and (now is not None or not touched):
@@ -108,7 +113,7 @@ class Watched:
         return self._failed and (touched or self._is_there_now())
 
     def _is_there_now(self) -> bool:
-        """Whether the module has come that was not found."""
+        """Whether the module that was not found exists now."""
         path = self.folder / self._missing.replace(".", "/")
         return bool(self._missing) and (path.with_suffix(".py").exists() or (path / "__init__.py").exists())
 
@@ -118,7 +123,7 @@ class Watched:
 
 
 class _Finder(SourceFinder):
-    """Imports the modules of a folder from their present text, which it remembers."""
+    """Imports the modules of a folder from their current source, and records that source."""
 
     def __init__(self, folder: Path, entry: Path | None) -> None:
         super().__init__({})
@@ -146,7 +151,7 @@ class _Finder(SourceFinder):
 
 
 def _is_users(file: Path, folder: Path) -> bool:
-    """Whether a file is below the folder, and not of something that is installed there."""
+    """Whether a file is below the folder, and not part of something installed there."""
     if not file.is_relative_to(folder):
         return False
     inside = file.relative_to(folder).parts
@@ -164,14 +169,14 @@ def _read(file: str) -> bytes | None:
 
 Say = Callable[[str], None]
 
-PACKAGE = Path(__file__).parents[1]  # nbcompose's own
+PACKAGE = Path(__file__).parents[1]  # nbcompose's own folder
 _MACHINERY = (str(PACKAGE), "<frozen")
 
 
 class Reloader:
-    """Brings the services of a registry up to what the user's files say, until it is told to stop.
+    """Deploys changes of the user's files to the services of a registry, until stopped.
 
-    `pack` makes deployments of an entry and what is below it, those that others depend on first.
+    `pack` makes the deployments of an entry and its dependencies, dependencies first.
     """
 
     def __init__(
@@ -193,10 +198,11 @@ class Reloader:
         self._gone: list[str] = []
 
     def run(self, entry: Service, stopped: threading.Event) -> None:
-        """Start the services, watch, and apply what is saved. Raises what `Registry.deploy` raises of the first ones.
+        """Start the services, watch, and apply saved files. Raises what `Registry.deploy` raises for the first
+        versions.
 
-        Saves that come while one is applied are applied together after it. One that comes while a replica loads has
-        that given up where it is not what is wanted any more.
+        Files saved while a change is applied are applied together after it. A version that is still loading is
+        cancelled if the files no longer match it.
         """
         for deployment in self._packed(entry):
             self._begin(deployment, Plan("replace"))
@@ -207,7 +213,7 @@ class Reloader:
                 self._bring_about(self._held, stopped)
 
     def _packed(self, entry: Service) -> list[Deployment]:
-        """The versions of all services that are in the files now."""
+        """Return the deployments of all services that are in the files now."""
         modules = self._watched.modules
         found = []
         for deployment in self._pack(entry):
@@ -218,7 +224,7 @@ class Reloader:
             )
         return found
 
-    # -- one reload, on the thread that watches
+    # -- one reload, on the watching thread
 
     def _reload(self, stopped: threading.Event) -> None:
         try:
@@ -240,7 +246,7 @@ class Reloader:
         self._run(self._forget_gone())
 
     def _make_way(self, wanted: Sequence[Deployment]) -> None:
-        """Another entry takes over the port."""
+        """Remove exposed services that are no longer the entry, so that the new entry gets the port."""
         entries = [d.spec.name for d in wanted if d.exposed]
         for name in self._registry.names():
             known = self._registry.deployment(name)
@@ -250,18 +256,18 @@ class Reloader:
                 self._gone = [gone for gone in self._gone if gone != name]
 
     def _bring_about(self, wanted: Sequence[Deployment], stopped: threading.Event) -> bool:
-        """Begin all that is to be done, and see swaps through; whether there was anything."""
+        """Start all that has to be done, and wait for hot swaps. Returns whether there was anything to do."""
         self._held = []
         busy = [self._bring(deployment) for deployment in wanted]
         self._see_swaps(stopped)
         held, self._held = self._held, []
-        for deployment in held:  # those that depend on them have been asked to change, too
+        for deployment in held:  # the changes of their dependents have been started by now
             self._bring(deployment, last=not self._coming)
         self._see_swaps(stopped)
         return any(busy)
 
     def _bring(self, deployment: Deployment, last: bool = False) -> bool:
-        """Begin what one service needs; whether that is anything."""
+        """Start what one service needs. Returns whether that is anything."""
         name = deployment.spec.name
         coming = self._coming.get(name)
         if coming is not None and _is_same(coming.deployment, deployment):
@@ -292,7 +298,7 @@ class Reloader:
                 why = str(error)
         before = self._version(name)
         misfits = self._registry.deploy(deployment, stop_first=self._stop_first)
-        for line in misfits if not self._held else ():  # what is held may be what they are meant for
+        for line in misfits if not self._held else ():  # the held deployments may be the matching ones
             self._say(f"{name}: {line}")
         self._registry.mark(name, out_of_date_reason="")
         coming = Coming(deployment, before, why, is_swap=plan.action == "swap" and not why)
@@ -300,10 +306,10 @@ class Reloader:
         coming.future = self._run(self._see_through(name, coming))
 
     def _give_up(self, name: str, coming: Coming, plan: Plan) -> None:
-        """A version is on its way that is not wanted any more."""
+        """Cancel a version that is starting and no longer wanted."""
         coming.cancel()
         self._coming.pop(name, None)
-        if plan.action != "replace":  # which would give it up by itself
+        if plan.action != "replace":  # a replacement cancels it by itself
             self._registry.abandon(name)
         if plan.action == "nothing":
             self._say(f"{name}: the version that serves is what is wanted again")
@@ -313,7 +319,7 @@ class Reloader:
         self._registry.mark(name, out_of_date_reason=str(error).partition("\n")[0])
 
     def _see_swaps(self, stopped: threading.Event) -> None:
-        """A swap takes no time to speak of, and the next change is to find it done."""
+        """Wait for hot swaps: they are fast, and the next change must see their result."""
         swaps = [c.future for c in list(self._coming.values()) if c.is_swap and c.future is not None]
         while not stopped.is_set() and concurrent.futures.wait(swaps, timeout=SLICE).not_done:
             pass
@@ -325,17 +331,17 @@ class Reloader:
             return 0
 
     def _imports_of(self, name: str) -> Fingerprint | None:
-        """What the service's replicas have imported; None where they may not all have imported the same."""
+        """Return what the service's replicas have imported; None where they may have imported different versions."""
         try:
             again = self._registry.status(name).restarts
         except UnknownService:
             return None
         return None if again else self._imported.get(name)
 
-    # -- what comes of it, on the registry's loop
+    # -- the outcome, on the registry's loop
 
     async def _see_through(self, name: str, coming: Coming) -> None:
-        """Wait for the outcome, and say it."""
+        """Wait for the outcome, and report it."""
         changed = asyncio.Event()
         unsubscribe = self._registry.subscribe(lambda _: changed.set())
         try:
@@ -355,7 +361,7 @@ class Reloader:
         await self._forget_gone()
 
     async def _forget_gone(self) -> None:
-        """Stop the services that are no more in the files, once nothing that serves depends on them."""
+        """Stop the services that are no longer in the files, once nothing that serves depends on them."""
         if self._coming or self._held:
             return
         for name in list(self._gone):
@@ -371,7 +377,7 @@ class Reloader:
 
 
 class Coming:
-    """A version on its way. `before`: the number of the one that served; `why`: what was against a swap."""
+    """A candidate of a reload. `before`: number of the version that served; `why`: what prevented a hot swap."""
 
     def __init__(self, deployment: Deployment, before: int, why: str, is_swap: bool) -> None:
         self.deployment = deployment
@@ -385,7 +391,7 @@ class Coming:
             self.future.cancel()
 
     def outcome(self, status: Status) -> Outcome | None:
-        """What came of it; None where that is not known yet."""
+        """Return the outcome; None while it is not known."""
         if status.state == "failed":
             return Outcome(f"could not start: {status.error}")
         if status.out_of_date_reason:
@@ -402,7 +408,7 @@ class Coming:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is to be said of it. `imported`: the replicas that serve have imported their class anew."""
+    """Outcome of a candidate: a line for the user. `imported`: the serving replicas have imported their class again."""
 
     line: str
     imported: bool = False
@@ -415,7 +421,7 @@ def _is_same(one: Deployment, other: Deployment) -> bool:
 
 
 def told(error: BaseException) -> str:
-    """An error with the user's own frames."""
+    """Return an error as text, with only the user's own frames."""
     if isinstance(error, NbcomposeError):
         return str(error)
     shown = link = traceback.TracebackException.from_exception(error)
@@ -427,7 +433,7 @@ def told(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _interruptible(stopped: threading.Event) -> Iterator[None]:
-    """Have a signal that is to end the process end an import as well."""
+    """Make a signal that ends the process end a running import as well."""
 
     def end(*_: object) -> None:
         stopped.set()

@@ -1,4 +1,4 @@
-"""One replica as its supervisor sees it: how far it has come, its numbers, its output, its end."""
+"""Handle of one replica: state, statistics, output, exit status."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from nbcompose.errors import LaunchError
 ReplicaState = Literal["starting", "up", "suspended", "stopping", "ended"]
 
 LAST_LINES = 30  # of the output, shown after a crash
-CLOSE_WAIT = 1.0  # seconds for the last notes of a replica that has ended
-STOP_WAIT = 5.0  # seconds that a replica has for its hooks and its end, after those for its calls
+CLOSE_WAIT = 1.0  # seconds to wait for the last notes of a replica that has ended
+STOP_WAIT = 5.0  # seconds that a replica has for its hooks and exit, after the grace for its calls
 
 
 class ReplicaHandle:
-    """Implements the supervisor's side of the control channel. Used on the supervisor's loop only."""
+    """One replica: the supervisor's side of its control channel. Used on the supervisor's loop only."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class ReplicaHandle:
         self.stats: Stats | None = None
         self.device = ""
         self.cut = 0
-        self.halted: float | None = None  # since when (Unix time) the system has its process stopped
+        self.halted: float | None = None  # since when (Unix time) its process is stopped by the system
         self.process: ReplicaProcess | None = None
         self._address = ""
         self._log = log
@@ -72,7 +72,7 @@ class ReplicaHandle:
 
     @property
     def pid(self) -> int | None:
-        """None before it has a process."""
+        """The process id; None before there is a process."""
         return self.process.pid if self.process is not None else None
 
     @property
@@ -80,9 +80,9 @@ class ReplicaHandle:
         return ReplicaRoute(self.index, self._address, self.launch.slot)
 
     async def start(self, engine: Engine, http: socket.socket | None) -> None:
-        """Spawn and wait until it can be called. Raises `LaunchError`; cancelling this ends the replica.
+        """Spawn the process and wait until the replica can be called. Raises `LaunchError`.
 
-        However it fails, the process has ended when it does.
+        On failure or cancellation the process has ended when this returns.
         """
         try:
             launch = self.launch
@@ -91,7 +91,7 @@ class ReplicaHandle:
             )
             self.process = process
             self._watching = asyncio.ensure_future(self._watch(process))
-            # The routes as they are now: a spawn may take a while, and nobody could tell it before.
+            # The current routes: they may have changed during the spawn, when no note could be sent.
             process.connection.note("launch", replace(self.launch, routes=self._routes()))
             ends: list[asyncio.Future[Any]] = [self._up, self._ended]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -104,24 +104,24 @@ class ReplicaHandle:
         except BaseException:
             self.kill()
             if self._up.done() and not self._up.cancelled():
-                self._up.exception()  # it has been seen
+                self._up.exception()  # mark it as retrieved
             self._up.cancel()
             await self.ended()
             raise
 
     async def ended(self) -> None:
-        """Wait until the process has ended, and all that it wrote has been read."""
+        """Wait until the process has ended and its output has been read."""
         await asyncio.shield(self._ended)
 
     async def stop(self, grace: float) -> None:
-        """Ask it to finish what it has in hand within `grace` seconds and to end; then see that it does."""
+        """Ask the replica to finish its calls within `grace` seconds and end; kill it if it does not."""
         if self.process is None or self.state == "ended":
             self._finish(None)
             return
         self.state = "stopping"
         self._on_change()
         if self.halted is not None:
-            self.kill()  # it hears nobody
+            self.kill()  # it does not respond
         self.process.connection.note("stop", grace)
         try:
             await asyncio.wait_for(self.ended(), grace + STOP_WAIT)
@@ -130,17 +130,19 @@ class ReplicaHandle:
             await self.ended()
 
     async def settled(self) -> None:
-        """Wait until it is up, or has ended."""
+        """Wait until the replica is up or has ended."""
         ends: list[asyncio.Future[Any]] = [self._up, self._ended]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
 
     async def ask(self, operation: str, *arguments: Any) -> Any:
-        """Have it do one of its `Operation`s. Raises what that raises, and `ConnectionError` when it goes away."""
+        """Run one of the replica's `Operation`s. Raises what it raises, and `ConnectionError` when the replica goes
+        away.
+        """
         assert self.process is not None
         return await self.process.connection.call(operation, arguments, CallContext())
 
     def kill(self) -> None:
-        """End it at once; wait for `ended` to see that it has."""
+        """Kill the process; wait for `ended` to see that it has ended."""
         if self.process is not None:
             self.process.kill()
         else:
@@ -151,7 +153,9 @@ class ReplicaHandle:
             self.process.connection.note("route", route)
 
     def look(self) -> bool:
-        """Whether the system has stopped its process, or let it go on, since the last look."""
+        """Check whether the system has stopped or continued the process. Returns whether that changed since the last
+        check.
+        """
         halts = self.process is not None and self.state == "up" and is_halted(self.process.pid)
         if halts == (self.halted is not None):
             return False
@@ -159,7 +163,7 @@ class ReplicaHandle:
         return True
 
     def exit_text(self) -> str:
-        """How the process ended, in words."""
+        """Return how the process ended, in words."""
         status = self._ended.result() if self._ended.done() and not self._ended.cancelled() else None
         if status is None:
             return "it went away"
@@ -172,7 +176,7 @@ class ReplicaHandle:
         return f"killed by {name}{hint}"
 
     def crash_text(self) -> str:
-        """How it ended, and the last that it wrote."""
+        """Return how the process ended, and its last output lines."""
         return "\n".join([f"{self.name}: {self.exit_text()}", *self._last_lines])
 
     # -- the control channel
@@ -215,7 +219,7 @@ class ReplicaHandle:
             return
         error = rebuild(failure.detail)
         if isinstance(error, LaunchError):
-            error.__cause__ = None  # it says what to do; where in nbcompose it was found out helps nobody
+            error.__cause__ = None  # the message says what to do; where nbcompose raised it does not help
             self._up.set_exception(error)
             return
         message = f"{self.launch.spec.name} could not start ({PHASES[failure.phase]})"
@@ -226,12 +230,13 @@ class ReplicaHandle:
             self.state = "stopping"
 
     def _closed(self, _: Connection) -> None:
-        """The control channel broke: the process has ended, or will in a moment. Nobody should be sent there."""
+        """The control channel closed: the process has ended or soon will. No more calls are sent there."""
         if not self._left.done():
             self._left.set_result(None)
         self._leave()
         self._on_change()
-        asyncio.get_running_loop().call_later(STOP_WAIT, self.kill)  # unless it has ended, it hears nobody any more
+        # a process that is still running cannot be reached any more
+        asyncio.get_running_loop().call_later(STOP_WAIT, self.kill)
 
     def _output(self, line: str) -> None:
         self._log.append(self.index, line)
@@ -239,7 +244,7 @@ class ReplicaHandle:
 
     async def _watch(self, process: ReplicaProcess) -> None:
         status = await process.wait()
-        # What it told last, and why it failed, may still be on its way.
+        # Its last notes, such as the reason of a failure, may still be in transit.
         await asyncio.wait([self._left], timeout=CLOSE_WAIT)
         self._finish(status)
 

@@ -1,6 +1,6 @@
-"""How services come and go: a new version by a swap or a replacement, what that means for dependents, the end of all.
+"""Rollout: deploys a version by hot swap or replacement, checks dependents, and stops all services in order.
 
-The decision itself is _code/diff.py's; how it is carried out, supervisor.py's. Used on the registry's loop.
+Used on the registry's loop. See `_code/diff.py` for the decision, `_control/supervisor.py` for its execution.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from nbcompose.errors import Incompatible
 
 
 def plan_for(supervisor: Supervisor | None, deployment: Deployment) -> Plan:
-    """What has to be done for `deployment` to serve."""
+    """Return what has to be done for `deployment` to serve."""
     if (
         supervisor is not None
         and supervisor.candidate is not None
         and _same(supervisor.candidate.deployment, deployment)
     ):
-        return Plan("nothing")  # it is on its way
+        return Plan("nothing")  # it is already starting
     serving = supervisor.generation if supervisor is not None and not supervisor.stopped else None
     if serving is None or serving.failed:
         return Plan("replace")
@@ -39,7 +39,7 @@ def plan_for(supervisor: Supervisor | None, deployment: Deployment) -> Plan:
 
 
 def superseded(supervisor: Supervisor, deployment: Deployment) -> bool:
-    """Whether another version is on its way, though the one that serves is the one that is wanted."""
+    """Whether another version is starting although the one that serves is the one that is wanted."""
     return supervisor.busy_starting and not _same(supervisor.deployment, deployment)
 
 
@@ -56,7 +56,7 @@ def _access(deployment: Deployment) -> tuple[str | None, tuple[str, ...], bool]:
 def carry_out(
     supervisor: Supervisor, deployment: Deployment, plan: Plan, *, stop_first: bool = False, done: str = "code swapped"
 ) -> None:
-    """Begin what the plan says; `done` is what a swap will be called. Raises `PortInUse`."""
+    """Start what the plan says; `done` describes a hot swap in the change reason. Raises `PortInUse`."""
     supervisor.stop_first = stop_first
     code = deployment.code
     if plan.action == "swap" and code is not None and supervisor.can_swap:
@@ -73,10 +73,10 @@ def carry_out(
 def check_dependents(
     supervisors: Mapping[str, Supervisor], deployment: Deployment, together: Sequence[Deployment] = ()
 ) -> tuple[str, ...]:
-    """The calls, to this service and from it, that no longer fit; in words. `together` are versions that are deployed
-    with this one, and count instead of those that serve.
+    """Return the calls to and from this service that no longer fit, in words.
 
-    Raises `Incompatible` where a service that runs calls an api that this version does not have.
+    `together`: versions that are deployed with this one; they are checked instead of those that serve. Raises
+    `Incompatible` where a running service calls an api that this version does not have.
     """
     missing: list[str] = []
     found: list[str] = []
@@ -100,7 +100,7 @@ def _calls(deployment: Deployment, service: str) -> Iterator[DependencyCall]:
     attributes = _attributes(deployment.spec, service)
     if not attributes:
         return
-    known = deployment.fingerprint  # None of a class that replicas import
+    known = deployment.fingerprint  # None for a class that replicas import
     for call in known.calls if known is not None else calls_of(deployment.spec, deployment.spec.cls.__mro__):
         if call.attribute in attributes:
             yield call
@@ -115,7 +115,7 @@ def _said(call: DependencyCall, why: str) -> str:
 
 
 async def stop_all(supervisors: Mapping[str, Supervisor], deadline: float) -> None:
-    """Stop every service, each after those that depend on it: what they have in hand may need it."""
+    """Stop every service after its dependents, whose calls in flight may need it."""
     edges = dependency_graph.edges(s.spec for s in supervisors.values())
     stopping: dict[str, asyncio.Task[None]] = {}
 

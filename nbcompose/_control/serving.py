@@ -1,6 +1,6 @@
-"""`nbcompose.serve(Answer)` and `nbcompose serve app.py`: a graph without Jupyter, until it is told to stop.
+"""`nbcompose.serve(Answer)` and `nbcompose serve app.py`: serve a graph without Jupyter, until stopped.
 
-The entry services answer over HTTP, those below them only one another.
+The entry services answer over HTTP; the services below them can only be called by other services.
 """
 
 from __future__ import annotations
@@ -43,18 +43,29 @@ def serve(
     title: str | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Serve `entries` (services or their classes) and all that they depend on; returns after SIGINT or SIGTERM.
+    """Serve services and all that they depend on, until SIGINT, SIGTERM, or `nbcompose stop` of all entries.
 
-    `port`: the service's own `http={"port"}` by default, 3000 where it has none; 0: any free one. Of several entries
-    the second one has the port after that, and so on. `token` (or the environment's NBCOMPOSE_TOKEN) is what callers
-    must send; beyond loopback one is required. `allowed_hosts` are names that `Host` may carry. `reload`: the modules
-    that the one entry was loaded from; what is saved in them is applied (_control/reload.py), with `stop_first` after
-    the replicas that it replaces have stopped. `interrupt_after`: seconds, for services that do not say it themselves:
-    sync code that runs on so long after its caller has gone is interrupted; 0: never. `title` is what `nbcompose ps`
-    calls this process, `say` gets lines for people.
+    Args:
+        *entries: Services, or their classes.
+        host: The address to listen on. Beyond loopback a token is required.
+        port: By default the service's own `http={"port"}`, or 3000 where it has none; 0: any free one. Of several
+            entries the second one gets the next port, and so on.
+        token: What callers must send; by default the value of NBCOMPOSE_TOKEN in the environment.
+        allowed_hosts: Names that the `Host` header may carry.
+        reload: The modules that the single entry was loaded from; saved changes are applied. See `_control/reload.py`.
+        stop_first: With `reload`, stop the replaced replicas before the new ones start.
+        interrupt_after: Seconds, for services that do not set it themselves: sync code that runs on this long after its
+            caller has gone is interrupted; 0: never.
+        title: The name of this process in `nbcompose ps`.
+        say: Called with lines for the user.
 
-    Raises `LaunchError` when a service cannot start (with `reload` it waits until that is mended), and
-    `DeclarationError`, `CycleError`, `PortInUse`.
+    Raises:
+        TypeError: No entry is given.
+        LaunchError: A service cannot start; with `reload` it waits until that is fixed.
+        NbcomposeError: The token is missing or not valid.
+        DeclarationError: A declaration is wrong, or two services have the same name.
+        CycleError: Services depend on each other in a cycle.
+        PortInUse: A port is in use.
     """
     if not entries:
         raise TypeError("serve() takes the service to serve, or several: nbcompose.serve(Answer)")
@@ -66,7 +77,7 @@ def serve(
             "or --host 127.0.0.1"
         )
 
-    forking.raise_limit()  # a few are needed for each replica
+    forking.raise_limit()  # each replica needs a few
     with _stop_signals() as stopped:
         graph_of = Graph(host, port, token, tuple(allowed_hosts), stopped, say, interrupt_after)
         deployments = graph_of.pack(services)
@@ -97,12 +108,14 @@ def checked_token(token: str | None) -> str | None:
 
 
 def preload(deployments: Iterable[Deployment]) -> tuple[str, ...] | None:
-    """What a registry of these is to import beforehand: nothing where none of them uses a heavy library."""
+    """Return what a registry of these imports beforehand: nothing where none of them uses a heavy library."""
     return None if any(d.heavy for d in deployments) else ()
 
 
 class Graph:
-    """Entries and what is below them: as deployments, and in lines for people. `stopped` is set when all are."""
+    """Entries and their dependencies, as deployments and as output lines. `stopped` is set when all entries have
+    stopped.
+    """
 
     def __init__(
         self,
@@ -128,7 +141,9 @@ class Graph:
         self._gone: set[str] = set()
 
     def pack(self, entries: Sequence[Service]) -> list[Deployment]:
-        """Those that others depend on first; only the entries answer over HTTP. One of another name keeps the port."""
+        """Return the deployments, dependencies first; only entries are exposed over HTTP. An entry of another name
+        keeps the port.
+        """
         services = _collect(entries)
         dependency_graph.check_acyclic([s.spec for s in services.values()])
         names = [e.name for e in entries]
@@ -151,7 +166,7 @@ class Graph:
         return found
 
     def show(self, status: Status) -> None:
-        """Say what is new about a service. On the registry's loop."""
+        """Report what is new about a service. Called on the registry's loop."""
         text = describe(status)
         if status.restarts != self._restarts.get(status.name, 0):
             self._restarts[status.name] = status.restarts
@@ -170,11 +185,11 @@ class Graph:
         if status.state == "stopped":
             self._gone.add(status.name)  # by `nbcompose stop`
             if self._gone.issuperset(self._entries):
-                self._stopped.set()  # there is nothing left to serve
+                self._stopped.set()  # nothing is left to serve
 
 
 def _collect(entries: Sequence[Service]) -> dict[str, Service]:
-    """The entries and every service below them, by name. Raises `DeclarationError`."""
+    """Return the entries and every service below them, by name. Raises `DeclarationError`."""
     found: dict[str, Service] = {}
     for entry in entries:
         for name, known in collect(entry, _named_in(entry)).items():
@@ -187,7 +202,7 @@ def _collect(entries: Sequence[Service]) -> dict[str, Service]:
 
 
 def _ports(entries: Sequence[Service], first: int | None) -> list[int]:
-    """The port of each entry. `first`: the first one's; None: the services' own, or from 3000 on."""
+    """Return the port of each entry. `first`: the first one's; None: the services' own, or from 3000 on."""
     if first is not None:
         return [first + i if first else 0 for i in range(len(entries))]
     own = [e.spec.http.port for e in entries]
@@ -196,7 +211,7 @@ def _ports(entries: Sequence[Service], first: int | None) -> list[int]:
 
 
 def _named_in(entry: Service) -> Callable[[str], Service | None]:
-    """Services that are named by text are looked for in the entry's own module."""
+    """Return a function that finds services named by a string in the entry's own module."""
     module = sys.modules.get(entry.inner.__module__)
     known = {s.name: s for s in vars(module).values() if isinstance(s, Service)} if module else {}
     return known.get
@@ -232,7 +247,7 @@ def _settle(registry: Registry, entries: list[str], settled: threading.Event) ->
 
 
 def describe(status: Status) -> str:
-    """A service's state in a few words, for a line of output."""
+    """Return a service's state in a few words, for a line of output."""
     if status.state == "starting":
         phases = dict.fromkeys(_phase(r) for r in status.replicas if r.state == "starting")
         return ", ".join(phases) or "starting"
@@ -252,7 +267,7 @@ def _phase(replica: ReplicaStatus) -> str:
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, while this is the main thread's business."""
+    """Yield an event that SIGINT and SIGTERM set; other threads than the main one get an event that is never set."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped

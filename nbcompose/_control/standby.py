@@ -1,7 +1,7 @@
-"""Replicas out of service: the previous version, kept for a rollback, and replicas that are stuck.
+"""Standby and stuck replicas: keeps the previous version for a rollback, and replaces replicas that are stuck.
 
-The one is told by the replica itself, the other by the system: never by silence, which a long call in C, a busy machine
-or a debugger cause as well. Used on the supervisor's loop.
+A replica is stuck when it reports so itself (a held worker) or the system has stopped its process. Missing responses
+are no criterion: a long call in C, a busy machine or a debugger cause them as well. Used on the supervisor's loop.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._host import devices, memory
 from nbcompose._replica import seconds
 
-ROOM = 2**30  # bytes that have to be free besides, for whatever is started next
+ROOM = 2**30  # bytes that must remain free for whatever is started next
 GPU_ROOM = 0.25  # of each GPU's memory
 
 
 class Standby:
-    """A place for one version, for `seconds`; then `drain` ends it. 0: there is no place."""
+    """Keeps one suspended version for `seconds`; then `drain` stops it. 0: keeps none."""
 
     def __init__(self, seconds: float, drain: Callable[[Generation], None]) -> None:
         self.suspended: Generation | None = None
@@ -30,7 +30,9 @@ class Standby:
         self._staying: asyncio.Task[None] | None = None
 
     def put(self, old: Generation, new: Generation) -> bool:
-        """Keep `old`, which `new` has replaced, where memory allows; whoever was here before has to go."""
+        """Suspend `old`, which `new` has replaced, where memory allows, and drain the version kept before. Returns
+        whether it is kept.
+        """
         self.clear()
         if not self._seconds or not _may_stay(old, new):
             return False
@@ -39,7 +41,7 @@ class Standby:
         return True
 
     def take(self, deployment: Deployment | None) -> Generation | None:
-        """The version of this deployment, if it is still here. Its replicas are to be woken up."""
+        """Return the suspended version of this deployment if it is still kept; the caller resumes its replicas."""
         suspended = self.suspended
         if suspended is None or suspended.deployment is not deployment:
             return None
@@ -65,14 +67,14 @@ class Standby:
 
 
 def _may_stay(old: Generation, new: Generation) -> bool:
-    """Whether as much memory is free as the version takes, for another one. And it must not hold another port."""
+    """Whether there is enough free memory for another version like this one, and both use the same HTTP settings."""
     if old.failed or old.spec.http != new.spec.http:
         return False
     return room_for(list(old.members.values()))
 
 
 def room_for(members: Sequence[ReplicaHandle]) -> bool:
-    """Whether as much memory is free as these replicas take, for others like them."""
+    """Whether as much memory is free as these replicas use, for others like them."""
     pids = [m.process.pid for m in members if m.process is not None]
     if memory.available() < max(ROOM, sum(map(memory.usage, pids))):
         return False
@@ -80,18 +82,21 @@ def room_for(members: Sequence[ReplicaHandle]) -> bool:
     return not on_gpu or all(d.free >= GPU_ROOM * d.total for d in devices.discover())
 
 
-ONCE_IN = 600.0  # seconds: a service whose replicas are stuck again and again is not helped by new ones
+ONCE_IN = 600.0  # seconds: replacing replicas does not help a service whose replicas are stuck again and again
 
 
 class StuckReplicas:
-    """Those of one service. `notes` says why one that has been stuck for long is not replaced."""
+    """The stuck replicas of one service. `notes` says why a replica that has been stuck for long is not replaced."""
 
     def __init__(self) -> None:
         self.notes: tuple[str, ...] = ()
         self._replaced: float | None = None
 
     def see_to(self, generation: Generation, *, stop_first: bool) -> None:
-        """Have one replaced that has been stuck for too long; where it loads beside the old one, if there is room."""
+        """Replace a replica that has been stuck for too long, at most one per `ONCE_IN`.
+
+        Without `stop_first` the new one loads beside the old one, if there is memory for both.
+        """
         notes = []
         for member, why in _stuck(generation):
             now = time.monotonic()
@@ -120,7 +125,7 @@ def _stuck(generation: Generation) -> Iterator[tuple[ReplicaHandle, str]]:
 
 
 def _trouble(member: ReplicaHandle) -> tuple[float | None, str]:
-    """Since when (Unix time) a replica has been of no use, and why."""
+    """Return since when (Unix time) a replica has been stuck, and why; None where it is not."""
     if member.state != "up":
         return None, ""
     if member.halted is not None:

@@ -1,6 +1,6 @@
-"""State, route and status of services, as plain data; how they are worked out from supervisors.
+"""Status: the state and route of services, computed from supervisors, as plain data.
 
-Reads supervisors and changes nothing; who is told is _control/publisher.py's. Used on the registry's loop.
+Reads supervisors and changes nothing. Used on the registry's loop. See `_control/publisher.py` for who is notified.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ class ReplicaStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`state`: *starting*: no replica can be called yet; *waiting*: a replica can, but something below it cannot
-    answer; *ready*: the whole chain can; *failed*: it does not come back by itself; *stopped*.
+    """Status of one service.
 
     `reason` says why it is not ready, `error` what went wrong last (also while an earlier version serves on), `notes`
     what its user should know, `stuck` why a replica that is of no use is not replaced. `change_reason` says how the
@@ -106,11 +105,13 @@ class Status:
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for a place in a replica."""
+        """Number of calls that wait for admission in a replica."""
         return sum(r.work.waiting for r in self.replicas)
 
     def trouble(self) -> list[str]:
-        """What holds up its calls at this moment, in words: threads that are held for nobody, and who waits."""
+        """Return what delays its calls at this moment, in words: stopped processes, workers without a caller, queued
+        calls.
+        """
         now = time.time()
         halted = [
             f"replica {r.index} was stopped (SIGSTOP) {seconds(now - r.halted)} ago: kill -CONT {r.pid} lets it go on"
@@ -126,12 +127,12 @@ class Status:
 
     @property
     def settled(self) -> bool:
-        """Nothing more happens unless somebody does something."""
+        """Whether nothing more happens without intervention."""
         return self.state in ("ready", "failed", "stopped")
 
 
 def joined(stats: Iterable[Stats]) -> dict[str, ConnectionCounts]:
-    """The calls that all replicas of a service have made, by dependency."""
+    """Return the calls that all replicas of a service have made, by dependency."""
     found: dict[str, ConnectionCounts] = {}
     for service, traffic in (item for s in stats for item in s.traffic.items()):
         found[service] = found.get(service, ConnectionCounts()).plus(traffic)
@@ -139,7 +140,9 @@ def joined(stats: Iterable[Stats]) -> dict[str, ConnectionCounts]:
 
 
 def totals(stats: Iterable[Stats]) -> tuple[int, int, float | None]:
-    """Calls, errors, and the median of the busiest api in the busiest replica, which stands for all."""
+    """Return calls, errors, and the median duration (seconds) of the busiest api in the busiest replica, as
+    representative.
+    """
     apis = [a for s in stats for a in s.apis.values()]
     calls = sum(a.calls for a in apis)
     errors = sum(a.errors for a in apis)
@@ -152,10 +155,10 @@ NEW_VERSION, RESTART = "new version starting", "restarting"
 
 
 class Overview:
-    """A view of `supervisors`, by name. `memory` is what replicas use, in bytes, by pid.
+    """Computes state, route and status of `supervisors`, by name. `memory`: bytes that replicas use, by pid.
 
-    `ready` holds the services that were ready when they were last looked at, which _control/publisher.py does whenever
-    one changes. So a state takes a look at the services directly below, however deep the graph is.
+    `ready` holds the services that were ready when they were last checked, which `_control/publisher.py` does whenever
+    one changes. So computing a state needs only the services directly below, however deep the graph is.
     """
 
     def __init__(self, supervisors: Mapping[str, Supervisor], engine: Engine) -> None:
@@ -165,7 +168,7 @@ class Overview:
         self._engine = engine
 
     def state(self, supervisor: Supervisor) -> tuple[ServiceState, str]:
-        """A service's state, and why it is not ready."""
+        """Return a service's state, and why it is not ready."""
         if supervisor.stopped:
             return "stopped", "it was stopped"
         if not supervisor.routes():
@@ -186,7 +189,7 @@ class Overview:
         return "failed", f"it failed: {error.strip().splitlines()[0] if error else 'no replica is left'}"
 
     def missing_below(self, name: str) -> list[str]:
-        """Services below `name` that do not exist, or have failed: nothing to wait for."""
+        """Return the services below `name` that do not exist or have failed: waiting for them is useless."""
         edges = dependency_graph.edges(s.spec for s in self._supervisors.values())
         return [
             n
@@ -203,7 +206,7 @@ class Overview:
         return [name for name in dependency_graph.targets(spec) if name not in self.ready]
 
     def route(self, supervisor: Supervisor) -> ServiceRoute:
-        """What callers of the service know of it."""
+        """Return what callers need to know about the service."""
         spec = supervisor.spec
         state, reason = self.state(supervisor)
         return ServiceRoute(
@@ -289,7 +292,7 @@ def _replacing(supervisor: Supervisor) -> str:
 
 
 def url(supervisor: Supervisor) -> str:
-    """Where the service answers over HTTP; "" where it does not."""
+    """Return the HTTP address of the service; "" where it has none."""
     port, host = supervisor.port, supervisor.spec.http.host
     if port is None:
         return ""

@@ -1,7 +1,7 @@
-"""Keeps one service running through all its versions: the one that serves, the candidate, those that drain.
+"""Supervisor: runs one service through all its versions: the one that serves, the candidate, those that drain.
 
-The replicas of one version are generation.py's. Names, dependencies and routes between services are
-_control/registry.py's. All of it runs on one event loop.
+All of it runs on one event loop. See `_control/generation.py` for the replicas of one version, `_control/registry.py`
+for names, dependencies and routes between services.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def first_line(text: str) -> str:
 
 
 async def give_up(work: asyncio.Task[None] | None) -> None:
-    """Cancel a task and wait for its end, whatever that is. (Awaiting it could not tell its end from our own.)"""
+    """Cancel a task and wait for its end. `wait`, since awaiting it could not tell its cancellation from our own."""
     if work is not None and not work.done():
         work.cancel()
         await asyncio.wait([work])
 
 
 class Supervisor:
-    """One service. `keep`: seconds that a version which was replaced is kept for a rollback, where memory allows.
+    """Supervises one service. `keep`: seconds that a replaced version is kept for a rollback, where memory allows.
 
-    `change_reason` says how the version that serves came about, `out_of_date_reason` why the last one that was wanted
+    `change_reason`: how the version that serves came about. `out_of_date_reason`: why the version that was wanted last
     does not serve; "" where it does. `stale`: what has changed in the notebook since the version that serves was
     packed.
     """
@@ -52,11 +52,11 @@ class Supervisor:
         self.swapped = False  # the version that serves came by a hot swap
         self.out_of_date_reason = ""
         self.stale: tuple[str, ...] = ()
-        self.stop_first = False  # the rule that its last version came with
+        self.stop_first = False  # the setting of the last version
         self.stuck = StuckReplicas()
         self.previous: Deployment | None = None  # the one that served before, for a rollback
-        self._excuse = ""  # why it is behind, once the version before has been loaded again
-        self._displaced: Deployment | None = None  # stopped to make room for the one that comes
+        self._excuse = ""  # the next `out_of_date_reason`, when the previous version has been loaded again
+        self._displaced: Deployment | None = None  # stopped to make room for the candidate
         self._standby = Standby(keep, self._drain)
         self._engine = engine
         self._context = context
@@ -69,18 +69,18 @@ class Supervisor:
 
     @property
     def deployment(self) -> Deployment:
-        """What was asked for last, whether or not it came up."""
+        """The deployment that was asked for last, whether or not it came up."""
         assert self._deployment is not None, "start comes first"
         return self._deployment
 
     @property
     def spec(self) -> ServiceSpec:
-        """That of the version that serves, if one does."""
+        """The spec of the version that serves, if one does."""
         return (self.generation or self.candidate or self).deployment.spec
 
     @property
     def port(self) -> int | None:
-        """The HTTP port; None for a service that answers none, or has stopped."""
+        """The HTTP port; None for a service that is not exposed or has stopped."""
         shown = self.generation or self.candidate
         return shown.port if shown is not None else None
 
@@ -95,11 +95,11 @@ class Supervisor:
         return min((m.waiting_for for m in members if m.state == "starting"), default="")
 
     def generations(self) -> list[Generation]:
-        """What serves and what comes."""
+        """Return the version that serves and the candidate."""
         return [g for g in (self.generation, self.candidate) if g is not None]
 
     def everything(self) -> list[Generation]:
-        """Versions that drain, too."""
+        """Return all versions: also those that drain or are suspended."""
         suspended = [self._standby.suspended] if self._standby.suspended is not None else []
         return list(dict.fromkeys([*self.generations(), *self._draining.values(), *suspended]))
 
@@ -107,13 +107,13 @@ class Supervisor:
         return tuple(self.generation.routes()) if self.generation is not None else ()
 
     def start(self, deployment: Deployment, change_reason: str = "", *, stop_first: bool = False) -> None:
-        """Bring `deployment` up in the background: the first version, or one that replaces the version that serves.
+        """Start `deployment` in the background: the first version, or a replacement of the version that serves.
 
-        A version that was still starting is given up. `stop_first`: the one that serves is stopped before, where there
+        A version that was still starting is cancelled. `stop_first`: stop the version that serves before, where there
         is no room for two; it is loaded again if the new one fails. Raises `PortInUse`, and then nothing has changed.
         """
         listening = self._listen(deployment)
-        if not self.wanted or deployment.spec.replicas != self.deployment.spec.replicas:  # else keep the scale
+        if not self.wanted or deployment.spec.replicas != self.deployment.spec.replicas:  # otherwise the scale is kept
             self.wanted = deployment.spec.replicas
         self._want(deployment)
         candidate = Generation(deployment, self._versions, self._engine, self._context, self.log, listening)
@@ -124,16 +124,17 @@ class Supervisor:
 
     @property
     def can_swap(self) -> bool:
-        """Whether a version serves, and no other one is on its way."""
+        """Whether a version serves and no other one is starting."""
         lives = self.generation is not None and any(
             m.state in ("up", "starting") for m in self.generation.members.values()
         )
         return lives and not self.busy_starting
 
     def swap(self, deployment: Deployment, swap: Swap, change_reason: str, *, stop_first: bool = False) -> None:
-        """Give the version that serves the code of `deployment`, in the background; its replicas keep their state.
+        """Hot swap: give the version that serves the code of `deployment`, in the background; its replicas keep their
+        state.
 
-        Where they cannot take it, they are replaced. Only where `can_swap`.
+        If one of them cannot take it, all are replaced. Requires `can_swap`.
         """
         assert self.generation is not None
         self._want(deployment)
@@ -152,7 +153,7 @@ class Supervisor:
         try:
             await generation.swap(deployment, swap)
         except CannotSwap as error:
-            # Gives this task up, which has nothing more to do.
+            # Cancels this task, which has nothing left to do.
             self.start(deployment, f"replaced: {error}", stop_first=stop_first)
         except Exception as error:
             self._note_failure(error)
@@ -162,7 +163,7 @@ class Supervisor:
             self._context.changed(self.name)
 
     def roll_back(self, change_reason: str) -> None:
-        """Have the replicas of the version before serve again; new ones, where they have not been kept."""
+        """Resume the suspended replicas of the previous version, or start new ones where none have been kept."""
         assert self.previous is not None
         suspended = self._standby.take(self.previous) if not self.busy_starting else None
         if suspended is None:
@@ -176,14 +177,14 @@ class Supervisor:
             await suspended.resume()
         except ConnectionError:
             self._drain(suspended)
-            self.start(suspended.deployment, change_reason)  # gives this task up, which has nothing more to do
+            self.start(suspended.deployment, change_reason)  # cancels this task, which has nothing left to do
             return
         self._replace(suspended, change_reason)
         self._context.changed(self.name)
         await suspended.resize(self.wanted)
 
     def _replace(self, new: Generation, change_reason: str) -> None:
-        """Calls go to `new` from here on; what it replaces is kept for a while, or ends when its calls are done."""
+        """Route calls to `new` from here on. The old version goes to standby, or stops when its calls are done."""
         old = self.generation
         self._serves(new, old.deployment if old is not None else self._displaced, change_reason)
         if old is None:
@@ -217,7 +218,7 @@ class Supervisor:
             await old.stop(GRACE)
 
     def _bring_back(self) -> None:
-        """Load the version again that had to make room for one that did not come up."""
+        """Load again the version that was stopped for a candidate that did not come up."""
         displaced, self._displaced = self._displaced, None
         if displaced is not None:
             error = self.error
@@ -226,9 +227,7 @@ class Supervisor:
             self.error = error
 
     def look(self) -> bool:
-        """Look whether its replicas are of use, and have one replaced that has not been for long. Whether anything has
-        changed.
-        """
+        """Check the replicas, and replace one that has been stuck for long. Returns whether anything changed."""
         members = [m for g in self.generations() for m in g.members.values()]
         changed, notes = sum(m.look() for m in members), self.stuck.notes
         if self.generation is not None and not self.busy_starting:
@@ -236,7 +235,7 @@ class Supervisor:
         return bool(changed) or notes != self.stuck.notes
 
     async def scale(self, count: int) -> None:
-        """Have `count` replicas, and wait for them. Raises `LaunchError`."""
+        """Set the number of replicas to `count`, and wait for them. Raises `LaunchError`."""
         self.wanted = count
         if self.busy_starting:
             assert self._work is not None
@@ -251,7 +250,7 @@ class Supervisor:
         self._context.changed(self.name)
 
     async def abandon(self) -> None:
-        """Give up the version that starts, if one does; what served before serves on."""
+        """Cancel the version that starts, if there is one; the previous version serves on."""
         await give_up(self._work)
         self._bring_back()
         if self.generation is not None:
@@ -259,13 +258,13 @@ class Supervisor:
             self._context.changed(self.name)
 
     async def stop(self, grace: float = GRACE) -> None:
-        """Stop all replicas and give the port back. Goes on when this is cancelled; a start waits for its end."""
+        """Stop all replicas and release the port. Continues when cancelled; a later start waits for its end."""
         self.stopped = True
         ending = self._ending = asyncio.ensure_future(self._end(grace, self._work))
         await asyncio.shield(ending)
 
     def kill(self) -> None:
-        """End every process of the service at once."""
+        """Kill every process of the service at once."""
         for generation in self.everything():
             generation.kill()
 
@@ -311,7 +310,7 @@ class Supervisor:
             await candidate.resize(count)
 
     def _drain(self, old: Generation, grace: float = GRACE) -> None:
-        """Stop a version that nobody is sent to any more."""
+        """Stop a version that gets no more calls."""
         task = asyncio.ensure_future(old.stop(grace))
         self._draining[task] = old
         task.add_done_callback(self._draining.pop)
@@ -326,7 +325,7 @@ class Supervisor:
         if earlier:
             _, late = await asyncio.wait(earlier, timeout=grace)
             for task in late:
-                earlier[task].kill()  # it was given its time, and now there is less
+                earlier[task].kill()  # its grace was longer than what is left now
         if self._draining:
             await asyncio.wait(self._draining)
         self.generation = None
@@ -334,5 +333,5 @@ class Supervisor:
 
 
 def _patience(old: Generation) -> float:
-    """A version that was replaced may finish what its own time limit allows it."""
+    """Return the grace of a replaced version: its calls may use up the service's own timeout."""
     return max(GRACE, old.spec.traffic.timeout)

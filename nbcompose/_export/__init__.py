@@ -1,4 +1,4 @@
-"""`%export`: a notebook's graph as a script."""
+"""`%export`: writes the services of a notebook as a script."""
 
 from lazy_loader import attach_stub
 

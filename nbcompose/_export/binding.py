@@ -1,4 +1,4 @@
-"""Which names a statement binds, reads and deletes, by Python's scoping rules; what is bound after branches."""
+"""Name binding: which names a statement binds, reads and deletes, by Python's scoping rules, branches included."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 @dataclass(slots=True)
 class Scope:
-    """`names`: bound anywhere in it (functions, comprehensions); `bound`: surely bound so far (modules, classes)."""
+    """One scope. `names`: bound anywhere in it (functions, comprehensions); `bound`: certainly bound so far (modules,
+    classes).
+    """
 
     kind: str  # "module" | "class" | "function" | "inner" (comprehensions) | "types" (type parameters)
     parent: Scope | None = None
@@ -24,10 +26,10 @@ class Scope:
     bound: set[str] = field(default_factory=set)
     outside: set[str] = field(default_factory=set)  # `global`
     parameters: set[str] = field(default_factory=set)
-    renewed: set[str] = field(default_factory=set)  # parameters that stand for something else than they did
+    renewed: set[str] = field(default_factory=set)  # parameters that were bound to another value
 
     def holder(self, name: str) -> Scope:
-        """The scope whose variable `name` is when it is read here; the module's for globals and builtins."""
+        """Return the scope whose variable `name` is when it is read here; the module's for globals and builtins."""
         scope, here = self, True
         while scope.parent is not None:
             if name in scope.outside:
@@ -52,7 +54,7 @@ class Scope:
 
     @property
     def block(self) -> Scope:
-        """Where a name that is assigned here goes: comprehensions have no variables of their own but their targets."""
+        """The scope in which an assignment here binds a name: in comprehensions only the targets are local."""
         scope = self
         while scope.kind in ("inner", "types") and scope.parent is not None:
             scope = scope.parent
@@ -76,7 +78,7 @@ def function_scope(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, pa
 
 
 def bound_in(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """The names that code binds in its own scope."""
+    """Yield the names that code binds in its own scope."""
     for node in _own_nodes(nodes):
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
@@ -97,7 +99,7 @@ def names_of_import(node: ast.Import | ast.ImportFrom) -> list[str]:
 
 
 def _own_nodes(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """The nodes of a scope, without those of the scopes inside it. Of comprehensions: what `:=` binds."""
+    """Yield the nodes of a scope, without those of nested scopes; of comprehensions, only the targets of `:=`."""
     for node in nodes:
         yield node
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
@@ -119,14 +121,14 @@ def _defaults(arguments: ast.arguments) -> list[ast.expr]:
 
 @dataclass(slots=True)
 class StatementNames:
-    """Of the sets, `surely` is a part of `defines`, and `calls` one of `reads`.
+    """The names of a statement, by use. `surely` is a subset of `defines`, and `calls` of `reads`.
 
-    `later`: read when what the statement defines is called; `soft`: read by annotations that nobody need evaluate.
-    `handed`: it hands a lambda to a call, which may be called at once. `depends`: services, by registered name; `on`:
-    by variable. `aliases`: names, and what their values have to do with those of others. `binds_later`,
-    `touches_later`, `returns`: done with globals when what it defines is called; `arguments`, `hands_back`: done with
-    what is handed to it; the latter says through which functions it is given back. `anything`, `anything_later`: it
-    may set and alter any name. `yields`: it defines a generator.
+    `later`: read when what the statement defines is called. `soft`: read by annotations that are not necessarily
+    evaluated. `handed`: it passes a lambda to a call, which may call it at once. `depends`: services it depends on, by
+    registered name; `on`: by variable. `aliases`: names, and how their values are related to those of other names.
+    `binds_later`, `touches_later`, `returns`: effects on globals when what it defines is called. `arguments`,
+    `hands_back`: effects on its arguments; `hands_back` names the functions through which an argument is returned.
+    `anything`, `anything_later`: it may bind and mutate any name. `yields`: it defines a generator.
     """
 
     defines: set[str] = field(default_factory=set)
@@ -153,22 +155,22 @@ class StatementNames:
 
     @property
     def changes(self) -> set[str]:
-        """The names that it assigns into, or whose methods it calls."""
+        """The names into which it assigns items or attributes, or whose methods it calls."""
         return {t.name for t in self.touches if t.how in ("item", "augment", "method")}
 
 
 class Binder(ast.NodeVisitor):
-    """`lazy`: annotations are not evaluated where they stand."""
+    """Visitor that collects the names of a statement. `lazy`: annotations are not evaluated where they are written."""
 
     def __init__(self, lazy: bool) -> None:
         self.found = StatementNames()
         self.module = self.scope = Scope("module")
         self._lazy = lazy
-        self._later = 0  # how many functions deep
-        self._perhaps = 0  # how many branches deep
+        self._later = 0  # nesting depth of functions
+        self._perhaps = 0  # nesting depth of branches
         self._soft = False
-        self._holders: dict[str, set[Held]] = {}  # a loop's or a local variable → names whose values it may be, or hold
-        self._above: ast.AST | None = None  # the node around the one that is visited
+        self._holders: dict[str, set[Held]] = {}  # loop or local variable → names whose values it may be, or hold
+        self._above: ast.AST | None = None  # the parent of the visited node
 
     # Names
 
@@ -225,14 +227,14 @@ class Binder(ast.NodeVisitor):
                     (self.found.touches_later if self._later else self.found.touches).add(here)
 
     def _outside(self, function: str) -> str:
-        """A function by a name that means something outside of the scope: of a local one nothing is known."""
+        """Return a function's name if it is bound outside this scope; of a local one nothing is known."""
         first, dot, _ = function.partition(".")
         if not first or first == effects.LAMBDA or self.scope.holder(first) is self.module:
             return function
         return f".{function.rpartition('.')[2]}" if dot else ""
 
     def _held_by(self, start: Held) -> list[Held]:
-        """What it is of, and that of which the value of a loop's or a local variable may be, or hold, something."""
+        """Return `start`, and the names whose values a loop or local variable may be, or hold."""
         todo, found = [start], dict[str, Held]()
         while todo:
             one = todo.pop()
@@ -318,7 +320,7 @@ class Branches(Binder):
         self.scope.block.bound = set.intersection(*ways) if ways else before
         self._all(node.finalbody)
 
-    visit_TryStar = visit_Try  # type: ignore[assignment]  # the two nodes are alike
+    visit_TryStar = visit_Try  # the two nodes have the same fields
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
         if node.type is not None:
@@ -328,7 +330,7 @@ class Branches(Binder):
         if node.name:
             self._bind(node.name)
         self._all(node.body)
-        if node.name:  # Python deletes it when the handler ends
+        if node.name:  # Python deletes it at the end of the handler
             block.bound.discard(node.name)
             if block is self.module and not known:
                 self.found.defines.discard(node.name)
@@ -352,7 +354,9 @@ class Branches(Binder):
             self._bind(node.rest)
 
     def _branches(self, *branches: Sequence[ast.AST | Sequence[ast.AST]], always: bool = True) -> None:
-        """Afterwards is bound what each of them binds; nothing new where none need run."""
+        """Visit branches: bound afterwards is what all of them bind, or nothing new where possibly
+        none of them runs.
+        """
         before = set(self.scope.block.bound)
         ways = [] if always else [before]
         for branch in branches:
@@ -371,7 +375,7 @@ class Branches(Binder):
 
 
 def _ends(block: ast.AST | Sequence[ast.AST]) -> bool:
-    """Whether a block never goes on behind it."""
+    """Whether control never continues behind a block."""
     statements = getattr(block, "body", []) if isinstance(block, ast.AST) else block
     return bool(statements) and isinstance(statements[-1], ast.Raise | ast.Return | ast.Continue | ast.Break)
 

@@ -1,4 +1,4 @@
-"""The cells of a notebook, in order: what export starts from. _notebook/history.py makes those of a live one."""
+"""Cells of a notebook, in order: the input of an export. See `_notebook/history.py` for those of a live notebook."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from nbcompose.errors import ExportRefused
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What was seen of the notebook's values before and after a run: names whose values were `changed`, and those of
-    which that is `unknown`. All others were left as they were.
+    """Comparison of the notebook's values before and after a run.
+
+    Names whose values were `changed`, and those for which that is `unknown`. All others kept their values.
     """
 
     changed: frozenset[str] = frozenset()
     unknown: frozenset[str] = frozenset()
 
     def left(self, name: str) -> bool:
-        """Whether the value of a name was left as it was."""
+        """Whether the value of a name is known to be unchanged."""
         return name not in self.changed and name not in self.unknown
 
 
@@ -31,7 +32,7 @@ class Looked:
 class Cell:
     """One run of a cell, or one cell of a file.
 
-    `key` stays the same when the cell runs again; `label` is what messages call it: "cell 3" in a file, "In [7]" live.
+    `key` stays the same when the cell runs again; `label` is its name in messages: "cell 3" in a file, "In [7]" live.
     `stopped`: the line at which a run failed, where that is known. `looked`: what it did to values, in a live notebook.
     """
 
@@ -46,7 +47,7 @@ class Cell:
 
 
 def read_cells(path: Path) -> list[Cell]:
-    """The code cells of a notebook file, as they stand in it; a `.py` file is one cell. Raises `ExportRefused`."""
+    """Return the code cells of a notebook file, in order; a `.py` file is one cell. Raises `ExportRefused`."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -57,7 +58,10 @@ def read_cells(path: Path) -> list[Cell]:
 
 
 def cells_of(notebook: Any, name: str = "the notebook") -> list[Cell]:
-    """The same of a notebook in nbformat's form, version 4. People count all cells, from 1."""
+    """Return the code cells of a notebook in nbformat's form, version 4. Labels count all cells, from 1.
+
+    Raises `ExportRefused`.
+    """
     metadata = _part(notebook, "metadata")
     language = _part(metadata, "kernelspec").get("language") or _part(metadata, "language_info").get("name", "python")
     if str(language).lower() not in ("python", "ipython"):
@@ -95,7 +99,7 @@ def _notebook(name: str, text: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return nbformat.reads(text, as_version=4)
-    except Exception as error:  # nbformat raises what it comes upon
+    except Exception as error:  # nbformat raises many kinds of errors
         raise ExportRefused(f"{name} is not a notebook: {error}") from None
 
 
@@ -105,14 +109,14 @@ def _part(holder: Any, name: str) -> dict[str, Any]:
 
 
 def _joined(source: Any) -> str | None:
-    """A cell's text, which may be a list of lines; None where it is none."""
+    """Return a cell's text, which may be a list of lines; None where it is neither."""
     if isinstance(source, list) and all(isinstance(line, str) for line in source):
         return "".join(source)
     return source if isinstance(source, str) else None
 
 
 def _kind(value: Any) -> str:
-    """What a value of JSON is, in words."""
+    """Return the kind of a JSON value, in words."""
     if value is None:
         return "missing"
     if isinstance(value, list):

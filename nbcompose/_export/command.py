@@ -1,4 +1,4 @@
-"""`nbcompose export notebook.ipynb`: a script from a notebook's file, without a kernel."""
+"""`nbcompose export notebook.ipynb`: exports a script from a notebook's file, without a kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The course of a notebook: its statements in the order in which they run, and which of them make a name what it is."""
+"""Reaching definitions: a notebook's statements in the order in which they ran, and which of them define a name's
+value.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,10 @@ Quiet = tuple[str, str]  # the label of a cell's run, and a name
 
 @dataclass(slots=True)
 class Made:
-    """What makes a name what it is at some position: statements that bind it (several where some do perhaps), and
-    those that alter its value since. `deleted` is the statement that deleted it.
+    """The statements that define a name's value at some position.
+
+    `by`: those that bind it (several where some may not run); `changed`: those that mutate its value since; `deleted`:
+    the one that deleted it.
     """
 
     by: list[int] = field(default_factory=list)
@@ -32,8 +36,9 @@ class Made:
 
 
 class Definitions:
-    """`chosen`: for a service, the statement of the version that serves. `frozen`: names whose present values are
-    stored. `loud`: (cell, name) whose changes count although the cell has left the value as it was.
+    """The definitions of a notebook. `chosen`: for a service, the statement of the version that serves. `frozen`: names
+    whose present values are stored. `loud`: (cell label, name) whose mutations count although the cell left the
+    value unchanged.
     """
 
     def __init__(
@@ -65,7 +70,7 @@ class Definitions:
         self.services = dict(sorted(self.services.items(), key=lambda item: item[1]))
 
     def rearranged(self, order: Sequence[int]) -> Definitions:
-        """The course of a script that has these statements in this order: what they do is what they did here."""
+        """Return the definitions of a script with these statements in this order; their effects stay the same."""
         script = copy.copy(self)
         place = {index: n for n, index in enumerate(order)}
         script.statements = [self.statements[i] for i in order]
@@ -82,7 +87,9 @@ class Definitions:
         return any(kind in ("bind", "perhaps") for _, kind in self._events.get(name, ()))
 
     def find(self, name: str, before: int = END) -> Made:
-        """What makes a name what it is when the statement `before` runs. A service is always the one that serves."""
+        """Return what defines a name when the statement `before` runs. For a service that is always the version that
+        serves.
+        """
         made = Made()
         if name in self.services:
             made.by.append(self.services[name])
@@ -100,47 +107,49 @@ class Definitions:
         return made
 
     def undone(self, taken: Collection[int]) -> set[Quiet]:
-        """(cell, name) that a cell has left as it was by statements of which a script would have some only."""
+        """Return (cell label, name) of values that a cell left unchanged by several statements of which only some are
+        in `taken`.
+        """
         return {quiet for quiet, by in self._quiet.items() if 0 < len({*by} & {*taken}) < len({*by})}
 
     def versions(self, name: str) -> list[int]:
-        """The statements that surely bind a name, in order."""
+        """Return the statements that certainly bind a name, in order."""
         return [index for index, kind in self._events.get(name, ()) if kind == "bind"]
 
     def is_once(self, index: int) -> bool:
-        """Whether running a statement twice differs from running it once."""
+        """Whether running a statement twice has another effect than running it once."""
         return self._again[index]
 
     def reads(self, index: int) -> set[str]:
-        """The names that a statement reads when it runs, and those that what it calls reads."""
+        """Return the names that a statement reads when it runs, including those that the functions it calls read."""
         return self._reads[index]
 
     def affects(self, index: int) -> set[str]:
-        """The names that a statement, or what it calls, binds or alters."""
+        """Return the names that a statement, or what it calls, binds or mutates."""
         return self._affects[index]
 
     def kept_by(self, index: int) -> set[str]:
-        """The names that hold what a statement's own names stood for until it bound them anew."""
+        """Return the names that hold the former values of names that the statement binds again."""
         return self._kept_by[index]
 
     def may_read(self, index: int) -> set[str]:
-        """The names that a statement reads by itself: all that there are, where it may set or read any."""
+        """Return the names that a statement itself reads: all known names, where it may bind or read any."""
         return self._reads[index] if index in self._anything else self.statements[index].names.reads
 
     def origin(self, by: str, before: int) -> str:
-        """What a dotted name stands for, "numpy.mean" for `np.mean`; "" for what was not imported."""
+        """Return the full name of an imported one, "numpy.mean" for `np.mean`; "" for what was not imported."""
         return self._altering.origin(by, before)
 
     def is_value(self, name: str, before: int) -> bool:
-        """Whether a name stands for something else than a function, a class, or what was imported."""
+        """Whether a name is bound to something else than a function, a class, or an import."""
         return self._altering.is_value(name, before)
 
     def is_service(self, index: int) -> bool:
         return self.statements[index].options is not None or self.statements[index].decorated
 
     def callable_in(self, names: Iterable[str], before: int = END) -> list[int]:
-        """The statements whose functions run where the values of these names are called, or their methods: functions
-        and classes, what values were made from, and what those call in their turn.
+        """Return the statements whose functions may run where the values of these names, or their methods, are called:
+        functions and classes, what the values were made from, and what those call in turn.
         """
         todo, seen, found = [(name, before) for name in names], set[str](), dict[int, None]()
         while todo:
@@ -165,7 +174,7 @@ class Definitions:
         return other < len(self.statements) and self.statements[index].cell is self.statements[other].cell
 
     def _last(self, name: str) -> int | None:
-        """A version that failed does not serve, where there is another."""
+        """Return the last version; one that failed only where there is no other."""
         versions = self.versions(name)
         working = [v for v in versions if not self.statements[v].failed]
         return (working or versions)[-1] if versions else None
@@ -181,7 +190,7 @@ class Definitions:
         reads = names.reads.union(*(c.later for c in called), names.later if names.handed else ())
         if names.anything or any(c.anything_later for c in called):
             self._anything.append(index)
-            reads |= self._events.keys()  # and it may read any, too
+            reads |= self._events.keys()  # and it may read any name, too
         self._reads[index] = reads
         self._affects[index] = bound | names.defines | changed - quiet
         self._again[index] = bool(reads & (bound | names.defines)) or any(
@@ -198,7 +207,7 @@ class Definitions:
         if index in self._anything[-1:]:
             for name in self._events.keys() - names.defines - bound - changed:
                 self._event(name, index, "quiet" if self._is_quiet(name, index) else "perhaps")
-        # Of a function or class that is made again, only what can be altered makes a difference.
+        # Of a redefined function or class, only what can be mutated matters.
         self._kept_by[index] = self._values.kept_by(names.defines, parts=is_plain(statement))
         hands = partial(self._altering.hands, index=index)
         returned = [held for c in called for held in c.returns if hands(held)]
@@ -206,7 +215,7 @@ class Definitions:
         self._values.follow(statement, changed | bound, returned, hands, read)
 
     def _touched(self, index: int, called: Sequence[StatementNames]) -> list[Touch]:
-        """What a statement alters, and what that calls."""
+        """Return what a statement touches, including by its calls."""
         own = self.statements[index].names
         touches = dict.fromkeys(t for t in own.touches if self._altering.counts(t, index, own))
         for names in called:
@@ -217,14 +226,14 @@ class Definitions:
         return list(touches)
 
     def _altered(self, touch: Touch, index: int) -> set[str]:
-        """The names whose values a touch alters. What is done with a value that is stored alters that alone."""
+        """Return the names whose values a touch mutates. Touching a stored value affects only that name."""
         if touch.name in self._frozen:
             return {touch.name}
         altered = self._values.altered_with(touch.name, parts=touch.of_parts)
         return {n for n in altered if n == touch.name or not self._altering.is_frozen(n, index)}
 
     def _is_quiet(self, name: str, index: int) -> bool:
-        """Whether the cell that a statement is of was seen to leave the value of a name as it was."""
+        """Whether the statement's cell was observed to leave the value of a name unchanged."""
         cell = self.statements[index].cell
         if cell.looked is None or (cell.label, name) in self._loud or not cell.looked.left(name):
             return False
@@ -234,7 +243,9 @@ class Definitions:
         return not own and not outside and not any(self.statements[i].cell is cell for i in bound)
 
     def _explain(self, end: int) -> None:
-        """A cell has run: what was seen to change, without a statement whose text says so."""
+        """After a cell: attribute observed changes to its statements, where no statement mutates
+        the name by its text.
+        """
         cell = self.statements[end].cell
         if cell.looked is None:
             return
@@ -260,7 +271,7 @@ class Definitions:
         self._events.setdefault(name, []).append((index, kind))
 
     def _siblings(self, name: str, index: int) -> list[int]:
-        """`import a.b` after `import a.c`: both make `a` what it is."""
+        """Return the other imports of a package: after `import a.c`, `import a.b`, both define `a`."""
         if not _is_dotted(self.statements[index].node, name):
             return []
         others = [i for i, kind in self._events[name] if kind == "bind" and i < index and i != index]

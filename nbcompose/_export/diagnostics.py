@@ -1,4 +1,4 @@
-"""Why something cannot be exported: the cell and the line, what is wrong, the way out. Pure text."""
+"""Diagnostics: messages that say why something cannot be exported: the place, the problem, the fix. Pure text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def place(statement: Statement) -> str:
 
 
 def who(statement: Statement) -> str:
-    """How a message names the one that needs something."""
+    """Return how a message refers to the statement that needs something."""
     if is_definition(statement):
         return last_name(statement)
     return f"the statement in {place(statement)}"
@@ -47,7 +47,9 @@ def unexplained(name: str, reader: Statement, stars: Sequence[Statement], *, liv
 
 
 def hint(name: str, statements: Sequence[Statement]) -> str:
-    """Where a name that no statement sets may be from all the same."""
+    """Return where a name that no statement sets may come from, as the rest of a sentence; ""
+    where nothing is found.
+    """
     for statement in statements:
         source = statement.cell.source.strip()
         if statement.magic.startswith("%run ") and statement.cell.current:
@@ -78,7 +80,7 @@ def deleted(name: str, reader: Statement, by: Statement) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one cell makes that is needed: names, each with who needs it and what made it."""
+    """Required names that one cell makes, each with the statement that needs it and the one that made it."""
 
     noted: Sequence[tuple[str, Statement, Statement]]
 
@@ -92,7 +94,7 @@ class Found:
 
     @property
     def needed(self) -> str:
-        """Where, what, and who needs it."""
+        """The place, the names, and what needs them."""
         readers = dict.fromkeys(who(reader) for _, reader, _ in self.noted)
         if len(self.names) == 1:
             return f"{place(self.maker)}: `{self.names[0]}`, which {next(iter(readers))} needs"
@@ -125,7 +127,7 @@ Objection = Callable[[Found], str]
 
 
 def listed(words: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Return words as a list in prose: `a`, `a and b`, `a, b and c`."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
@@ -204,7 +206,7 @@ def hidden(maker: Statement, name: str) -> str:
 
 
 def of_a_file(reason: str) -> str:
-    """The same of a notebook that does not run here: values are elsewhere."""
+    """Return the reason as it reads for a notebook file: only the running notebook has the values."""
     return reason.replace(
         "store its value: --freeze", "store its value, in the running notebook: %export FILE --freeze"
     )

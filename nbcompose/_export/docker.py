@@ -1,4 +1,4 @@
-"""Dockerfile for a script, and a wheel of nbcompose itself."""
+"""Dockerfile of a script, and a wheel of nbcompose itself."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ import nbcompose
 from nbcompose._export.requirements import OURSELVES, Requirements
 
 NAME = "nbcompose"
-_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same input gives the same bytes
-_KEPT = ("METADATA", "entry_points.txt", "licenses", "LICENSE")  # of what an installer has noted down
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same input gives the same bytes
+_KEPT = ("METADATA", "entry_points.txt", "licenses", "LICENSE")  # of an installed distribution's metadata
 _WHEEL = "Wheel-Version: 1.0\nGenerator: nbcompose\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel: the name of its file, and what is in it."""
+    """A wheel: its file name and content."""
 
     name: str
     content: bytes
 
 
 def wheel_of_ours() -> Wheel | None:
-    """The wheel of the nbcompose that runs; None where it was installed from an index, or a place that pip can reach.
+    """Return a wheel of the nbcompose that runs; None where it was installed from a package index or another URL.
 
-    An installer notes down where else a distribution is from (PEP 610); what is not installed at all is from a folder.
+    Installers record local sources (PEP 610); a nbcompose that is not installed at all runs from a folder.
     """
     try:
         found = metadata.distribution(NAME)
@@ -53,7 +53,7 @@ def is_local(distribution: metadata.Distribution) -> bool:
 
 
 def _noted(distribution: metadata.Distribution) -> Iterator[tuple[str, bytes]]:
-    """The files of its `dist-info` that say what it is, and not where it was installed."""
+    """Yield the files of its `dist-info` that describe the distribution, and not its installation."""
     for file in distribution.files or ():
         folder, _, rest = file.as_posix().partition("/")
         if folder.endswith(".dist-info") and rest.partition("/")[0] in _KEPT:
@@ -88,7 +88,7 @@ def _wheel(version: str, noted: dict[str, bytes]) -> Wheel:
 
 
 def _digest(content: bytes) -> str:
-    """As a wheel's RECORD has it."""
+    """Return the digest in the form of a wheel's RECORD."""
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
 
@@ -117,12 +117,12 @@ def dockerignore() -> str:
 
 
 def dockerfile(script: str, entries: Sequence[str], requirements: Requirements, wheel: str = "") -> str:
-    """The Dockerfile of a script, which lies in the folder that is built from. `entries` are variables in it.
+    """Return the Dockerfile of a script in the build folder. `entries` are variables in the script.
 
-    `wheel`: the file beside it that nbcompose is installed from, where no index has that.
+    `wheel`: the file beside it from which nbcompose is installed, where no package index has this nbcompose.
     """
     image = re.sub("[^a-z0-9]+", "-", PurePath(script).stem.lower()).strip("-") or "services"
-    ports = [PORT + i for i in range(len(entries))]  # as serve() gives them
+    ports = [PORT + i for i in range(len(entries))]  # as serve() assigns them
     published = " ".join(f"-p {port}:{port}" for port in ports)
     return "\n".join([
         f"# The services of {script}. Written by nbcompose.",
@@ -169,7 +169,7 @@ def _install(requirements: Requirements, wheel: str) -> list[str]:
 
 
 def _check(ports: Sequence[int]) -> str:
-    """Any answer but 200 raises: Docker goes by the exit status."""
+    """Return the code of the health check. An error status raises: Docker uses the exit status."""
     asked = "; ".join(f"opener.open('http://127.0.0.1:{port}/readyz', timeout=5)" for port in ports)
     return f"from urllib.request import *; opener = build_opener(ProxyHandler({{}})); {asked}"
 
@@ -177,7 +177,7 @@ def _check(ports: Sequence[int]) -> str:
 def _command(script: str, entries: Sequence[str]) -> list[str]:
     if len(entries) == 1:
         return ["nbcompose", "serve", f"{script}:{entries[0]}", "--host", "0.0.0.0", "--port", str(PORT)]
-    # As `python script` does, but open to the network.
+    # Like `python script`, but reachable from the network.
     module = PurePath(script).stem
     served = ", ".join(f"script.{entry}" for entry in entries)
     program = f"script = importlib.import_module({module!r}); nbcompose.serve({served}, host='0.0.0.0', port={PORT})"

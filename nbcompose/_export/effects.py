@@ -1,6 +1,7 @@
-"""What a statement may do to values without binding their names, as its text says it: touches, and what holds what.
+"""Effects of a statement on values, apart from binding names, according to its text: touches, and which value holds
+which.
 
-Nothing is decided here: whether a touch alters anything depends on what the names stand for (slicing/altering.py).
+Nothing is decided here: whether a touch mutates anything depends on the values of the names. See `_export/mutation.py`.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from typing import Literal
 from nbcompose._export import known
 from nbcompose._export.known import is_setting as is_setting
 
-LAMBDA = "<lambda>"  # the statement's own
-Via = tuple[str, ...]  # the functions through which a value came: it did if all of them hand it on
+LAMBDA = "<lambda>"  # a lambda of the statement itself
+Via = tuple[str, ...]  # the functions through which a value was passed; it is the same value if all of them return it
 
 
 @dataclass(frozen=True, slots=True)
 class Touch:
-    """A name whose value a statement may alter. `how`: "item" (x[0] = 1, x.a = 1), "augment" (x += 1), "method" of
-    its, "argument" of a function, "call" of itself, or "iterated".
+    """A name whose value a statement may mutate. `how`: "item" (x[0] = 1, x.a = 1), "augment" (x += 1), "method" (one
+    of its methods is called), "argument" of a function, "call" of the value itself, or "iterated".
 
-    `by`: the method; the function, as `called` gives it; for an item, "again" where doing it twice differs from doing
-    it once. `deep`: it is a part of the value that is touched, `x.a.append(1)`.
+    `by`: the method; the function, as `called` gives it; for an item, "again" where doing it twice has another effect
+    than doing it once. `deep`: a part of the value is touched, as in `x.a.append(1)`.
     """
 
     name: str
@@ -34,27 +35,27 @@ class Touch:
 
     @property
     def again(self) -> bool:
-        """Whether doing it twice differs from doing it once."""
+        """Whether doing it twice has another effect than doing it once."""
         if self.how == "item":
             return self.by == "again"
         return self.how in ("augment", "call", "iterated") or self.by.rpartition(".")[2] not in known.IDEMPOTENT
 
     @property
     def of_parts(self) -> bool:
-        """Whether it may alter what the value holds, and not only what that is."""
+        """Whether it may mutate the objects that the value holds, and not only the value itself."""
         return self.deep or not (
             self.how in ("item", "augment") or (self.how == "method" and self.by in known.CONTAINER)
         )
 
     @property
     def sets_module(self) -> bool:
-        """Whether a module is altered by this, too."""
+        """Whether this also mutates a module."""
         return self.how == "item" or (self.how == "method" and is_setting(self.by))
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a value has to do with that of a name: it "is" that, is "within" that (or the same), or "holds" it."""
+    """The relation of a value to that of a name: it "is" that value, is "within" it (or the same), or "holds" it."""
 
     name: str
     how: Literal["is", "within", "holds"]
@@ -62,7 +63,7 @@ class Held:
 
 
 def root(node: ast.AST | None) -> str:
-    """`x` of `x`, `x.a`, `x[0].b`, `*x`, `await x`; "" where an expression does not begin with a name."""
+    """Return `x` for `x`, `x.a`, `x[0].b`, `*x`, `await x`; "" where an expression does not begin with a name."""
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred | ast.Await):
         if name := global_name(node):
             return name
@@ -71,7 +72,7 @@ def root(node: ast.AST | None) -> str:
 
 
 def global_name(node: ast.AST | None) -> str:
-    """`x` of `globals()["x"]`; "" for anything else."""
+    """Return `x` for `globals()["x"]`; "" for anything else."""
     match node:
         case ast.Subscript(value=value, slice=ast.Constant(value=str(name))) if is_namespace(value):
             return name
@@ -79,7 +80,7 @@ def global_name(node: ast.AST | None) -> str:
 
 
 def is_namespace(node: ast.AST) -> bool:
-    """`globals()`, and `vars()` or `locals()`, which are the same outside of functions."""
+    """Whether this is `globals()`, or `vars()` or `locals()`, which are the same outside of functions."""
     match node:
         case ast.Call(func=ast.Name(id="globals" | "vars" | "locals"), args=[], keywords=[]):
             return True
@@ -87,12 +88,14 @@ def is_namespace(node: ast.AST) -> bool:
 
 
 def last(node: ast.AST | None) -> str:
-    """`b` of `a.b`, and of `b`."""
+    """Return `b` for `a.b`, and for `b`."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def called(function: ast.expr) -> str:
-    """`f`, `a.b.f`; `.f` where it is the method of something that is no name, "" where nothing is known of it."""
+    """Return the called function's name: `f`, `a.b.f`; `.f` for a method of another expression, ""
+    where it is unknown.
+    """
     if isinstance(function, ast.Name):
         return function.id
     if isinstance(function, ast.Attribute):
@@ -104,7 +107,7 @@ def called(function: ast.expr) -> str:
 
 
 def held(value: ast.AST | None) -> Iterator[Held]:
-    """The names whose values a value is, is a part of, or holds."""
+    """Yield the names whose values a value is, is a part of, or holds."""
     if name := global_name(value):
         yield Held(name, "is")
         return
@@ -158,7 +161,7 @@ def _of_comprehension(node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.
 
 
 def _given_back(call: ast.Call) -> Iterator[Held]:
-    """What a call may give back of what it is handed, of its object, or of what a closure has."""
+    """Yield what a call may return of its arguments, of its object, or of a closure's variables."""
     by = called(call.func)
     how: Literal["within", "holds"] = "within"
     if last(call.func)[:1].isupper() or known.copies_items(by):
@@ -174,11 +177,12 @@ def _arguments(call: ast.Call) -> list[ast.expr]:
 
 
 def of_call(call: ast.Call) -> Iterator[Touch]:
-    """What a call may alter: its object, what it is handed, and what it calls in its turn."""
+    """Yield what a call may mutate: its object, its arguments, and what those are passed to in turn."""
     by = called(call.func)
     if isinstance(call.func, ast.Attribute):
         inplace = any(k.arg == "inplace" and not _is_false(k.value) for k in call.keywords)
-        method = f"{call.func.attr}_" if inplace else call.func.attr  # no method that is known to leave it as it was
+        # with `inplace`, a method that is not known to leave its object unchanged
+        method = f"{call.func.attr}_" if inplace else call.func.attr
         yield from _method(call.func.value, method)
     elif isinstance(call.func, ast.Name):
         yield Touch(call.func.id, "call")
@@ -193,7 +197,7 @@ def of_call(call: ast.Call) -> Iterator[Touch]:
 
 
 def _handed_on(call: ast.Call) -> Iterator[Touch]:
-    """What the functions that it is handed are called with, and that they are called."""
+    """Yield touches by functions among the arguments: the functions are called, with other arguments of the call."""
     functions = [*(call.args[:1] if last(call.func) in known.CALLERS else ()), *_keys(call)]
     for function in functions:
         yield from calling(function)
@@ -210,7 +214,7 @@ def _keys(call: ast.Call) -> Iterator[ast.expr]:
 
 
 def calling(function: ast.expr) -> Iterator[Touch]:
-    """That a function is called by somebody else: `map(xs.append, ys)`, `@registry.add`."""
+    """Yield touches of a function that another one calls: `map(xs.append, ys)`, `@registry.add`."""
     if isinstance(function, ast.Attribute):
         yield from _method(function.value, function.attr)
     elif isinstance(function, ast.Name):
@@ -227,18 +231,18 @@ def _is_false(node: ast.expr) -> bool:
 
 
 def of_context(manager: ast.expr) -> Iterator[Touch]:
-    """A context manager is entered and left."""
+    """Yield touches of a context manager, which is entered and left."""
     for method in ("__enter__", "__exit__"):
         yield from _method(manager, method)
 
 
 def of_iteration(iterable: ast.expr) -> Iterator[Touch]:
-    """Who goes through an iterator uses it up."""
+    """Yield touches of an iteration, which exhausts an iterator."""
     yield from (Touch(h.name, "iterated", via=h.via) for h in held(iterable))
 
 
 def of_target(target: ast.expr, value: ast.expr | None) -> Iterator[Touch]:
-    """What is assigned to, or without a value deleted: an item or an attribute of something."""
+    """Yield touches of an assignment to an item or an attribute, or of its deletion (`value` None)."""
     if isinstance(target, ast.Tuple | ast.List):
         for element in target.elts:
             yield from of_target(element, value)
@@ -252,7 +256,7 @@ def of_target(target: ast.expr, value: ast.expr | None) -> Iterator[Touch]:
 
 
 def _reads(value: ast.expr, target: ast.Attribute | ast.Subscript) -> bool:
-    """Whether a value has to do with what it becomes an item of; other columns of a table have not."""
+    """Whether the assigned value depends on the object that is assigned into; other columns of a table do not count."""
     name = root(target)
     seen = sum(isinstance(n, ast.Name) and n.id == name for n in ast.walk(value))
     others = 0
@@ -272,7 +276,7 @@ def _is_column(node: ast.AST, table: str, *, but: ast.expr) -> bool:
 
 
 def code_in(node: ast.AST) -> list[ast.stmt]:
-    """The statements of `exec("...")` and `eval("...")`, where they are written out."""
+    """Return the statements of `exec("...")` and `eval("...")` with a string literal."""
     match node:
         case ast.Call(func=ast.Name(id="exec" | "eval"), args=[ast.Constant(value=str(text))], keywords=[]):
             try:
@@ -283,7 +287,7 @@ def code_in(node: ast.AST) -> list[ast.stmt]:
 
 
 def is_anything(node: ast.AST, parent: ast.AST | None) -> bool:
-    """Whether it may set or alter any name: `exec(code)`, `globals()[key] = value`, `update(globals())`."""
+    """Whether a node may bind or mutate any name: `exec(code)`, `globals()[key] = value`, `update(globals())`."""
     match node:
         case ast.Call(func=ast.Name(id="exec" | "eval")):
             return True

@@ -1,6 +1,6 @@
-"""The whole of an export: cells and what is wanted of them → a script, and the files beside it.
+"""Export: from cells and a request to a script, and the files beside it.
 
-What `%export`, `nbcompose export` and nbconvert have in common.
+Common to `%export`, `nbcompose export` and nbconvert.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from nbcompose._export.statements import statements_of
 from nbcompose.errors import ExportRefused, NbcomposeError
 
 DOCKER = ("Dockerfile", ".dockerignore")
-_OURS = "Written by nbcompose."  # in the files for Docker
+_OURS = "Written by nbcompose."  # contained in the files for Docker
 
 
 @dataclass(frozen=True, slots=True)
 class NotebookSource:
     """What is exported: cells, and the name of the notebook's file.
 
-    In a live notebook: `values` of its names, and for services of which not the last version serves the label of the
-    run that it comes from (`versions`, by variable). `folder` is the notebook's: the present one, by default.
+    For a live notebook: `values` by name, and `versions`, by variable: the label of the cell run that made the serving
+    version of a service, where that is not the last one. `folder`: the notebook's; None: the current one.
     """
 
     cells: Sequence[Cell]
@@ -45,7 +45,7 @@ class NotebookSource:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is wanted. `freeze` and `recompute` are names."""
+    """What is requested. `freeze` and `recompute` are names."""
 
     entries: tuple[str, ...] = ()
     freeze: tuple[str, ...] = ()
@@ -56,9 +56,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A script. `files` are texts beside it, `frozen` values in files; `services` and `entries` are variables.
+    """An exported script. `files`: texts of files beside it; `frozen`: values in files; `services` and `entries`:
+    variables.
 
-    `wheel`: nbcompose, for the container. `unseeded`: why its values may be others than here.
+    `wheel`: nbcompose, for the container. `unseeded`: reasons why its values may differ from the notebook's.
     """
 
     text: str
@@ -71,7 +72,7 @@ class Exported:
     unseeded: tuple[str, ...] = ()
 
     def summary(self, path: Path) -> str:
-        """What was written, in a line."""
+        """Return one line on what was written."""
         count = len(self.services)
         what = f"{count} service{'' if count == 1 else 's'}, {len(self.text.splitlines())} lines"
         return f"{path}: {what}; serve it with `python {shlex.quote(str(path))}`"
@@ -80,9 +81,9 @@ class Exported:
 def export(
     source: NotebookSource, request: Request, *, script: str, data: Path | None = None, look_up: LookUp = lookup.look_up
 ) -> Exported:
-    """The script, called `script`. Values that are frozen are written to the folder `data`.
+    """Export a script of the file name `script`. Frozen values are written to the folder `data`.
 
-    Raises `ExportRefused`, with everything that stands against it.
+    Raises `ExportRefused`, with all reasons.
     """
     _check_freeze(source, request)
     found = _needed(source, request)
@@ -127,10 +128,10 @@ def _needed(source: NotebookSource, request: Request) -> Slice:
 
 
 def export_to(path: Path, source: NotebookSource, request: Request, *, look_up: LookUp = lookup.look_up) -> Exported:
-    """Write the script and the files beside it: all of them whole, or none.
+    """Write the script and the files beside it: each file completely, and the script last.
 
-    Raises as `export`, and `NbcomposeError` where another file is in the way, the folder cannot be written to, or a
-    script of that name would hide a module.
+    Raises what `export` raises, and `NbcomposeError` where another file is in the way, the folder cannot be written to,
+    or a script of that name would hide a module.
     """
     _check_free(path, request)
     try:
@@ -151,7 +152,7 @@ def export_to(path: Path, source: NotebookSource, request: Request, *, look_up: 
 
 
 def name_of(path: Path) -> str:
-    """What a script says that it was exported from; of an exported script, what that says."""
+    """Return the notebook's name for the script's header; for an exported script, the name in its own header."""
     return (exported_from(_text(path)) if path.suffix == ".py" else None) or path.name
 
 
@@ -169,7 +170,7 @@ def _check_freeze(source: NotebookSource, request: Request) -> None:
 
 
 def _check_free(path: Path, request: Request) -> None:
-    """Only what nbcompose wrote before is overwritten."""
+    """Raise `NbcomposeError` where a file would be overwritten that nbcompose has not written."""
     if path.suffix != ".py":
         raise NbcomposeError(f"{path}: a script's name ends in .py")
     if request.force:
@@ -194,7 +195,7 @@ def _text(path: Path) -> str:
 
 
 def _place(staging: Path, path: Path, exported: Exported) -> None:
-    """Move the files to where they belong, the script last: it is never there without them."""
+    """Move the files to their places, the script last: it never exists without them."""
     folder = path.parent / f"{path.stem}_data"
     stored = [frozen for frozen in exported.frozen if not frozen.code]
     if stored:

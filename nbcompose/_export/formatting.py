@@ -1,6 +1,7 @@
-"""A script's text as ruff leaves it: imports sorted, formatted, and marked where the user's own lines break a rule.
+"""Formatting of a script by ruff: sorted imports, formatted code, `noqa` marks where the user's own lines break a rule.
 
-Ruff runs as a process of its own, in an empty folder and without anybody's configuration: the same text everywhere.
+Ruff runs in a separate process, in an empty folder and without the user's configuration: the result is the same
+everywhere.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from pathlib import Path
 from nbcompose.errors import NbcomposeError
 
 LINE_LENGTH = 120
-# Errors and unused or unsorted imports; later versions of ruff have more by default, which are a matter of taste.
+# Errors, and unused or unsorted imports; the further default rules of later ruff versions are a matter of taste.
 RULES = "E4,E7,E9,F,I"
-# A name that is not defined is a fault to be seen.
+# Not marked: an undefined name is an error that the user should see.
 NOT_MARKED = "F821"
 
 
 def formatted(text: str, *, python: str, own: Sequence[str] = ()) -> str:
-    """`python` is the oldest version that is to run it, e.g. "3.11"; `own` are modules of the user's own."""
+    """Return the formatted text. `python`: the oldest version that must run it, e.g. "3.11"; `own`: the user's own
+    modules.
+    """
     target = f"--target-version=py{python.replace('.', '')}"
     first_party = f"lint.isort.known-first-party = {json.dumps(sorted(own))}"
     check = ["check", target, f"--line-length={LINE_LENGTH}", "--config", first_party, "--quiet"]
@@ -40,7 +43,7 @@ def formatted(text: str, *, python: str, own: Sequence[str] = ()) -> str:
 
 
 def _ruff(arguments: Sequence[str], script: Path) -> str:
-    """Its output. Raises `NbcomposeError` where it cannot read the script."""
+    """Run ruff and return its output. Raises `NbcomposeError` where it cannot read the script."""
     command = [*ruff_command(), *arguments, "--isolated", "--no-cache", script.name]
     done = subprocess.run(command, cwd=script.parent, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -54,7 +57,7 @@ def ruff_command() -> tuple[str, ...]:
         from ruff import find_ruff_bin
     except ImportError:
         try:
-            from ruff.__main__ import find_ruff_bin  # where earlier versions have it
+            from ruff.__main__ import find_ruff_bin  # its place in earlier versions
         except ImportError:
             raise NbcomposeError("an export is formatted by ruff: pip install 'nbcompose[notebook]'") from None
     try:

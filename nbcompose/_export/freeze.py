@@ -1,6 +1,7 @@
-"""Values of a notebook as literals, or as files beside the script; what is made anew in each process.
+"""Freezing: values of a notebook as literals or as files beside the script, and notes on values that each process
+computes.
 
-What loads each kind of file is in template.py, as the script has it.
+See `_export/template.py` for the functions that load the files, as copied into the script.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ from nbcompose._export.values import is_plain
 from nbcompose._rpc import kind_of_global, untracked
 from nbcompose.errors import ExportRefused
 
-_BY_MODULE = ("datetime", "re", "torch")  # people write `re.compile`, and not `compile`
-LONGEST = 1000  # characters; more is data
+_BY_MODULE = ("datetime", "re", "torch")  # conventionally written with the module, `re.compile` instead of `compile`
+LONGEST = 1000  # characters; a longer literal is stored as data
 
 _PLAIN = (type(None), bool, int, str, bytes, type(...))
 _BY_REPR = (datetime.date, datetime.time, datetime.datetime, datetime.timedelta, datetime.timezone, decimal.Decimal,
@@ -45,10 +46,12 @@ _BY_REPR = (datetime.date, datetime.time, datetime.datetime, datetime.timedelta,
 
 
 def code_of(value: Any) -> str | None:
-    """Python that makes the value, with full names (`datetime.date(2020, 1, 1)`); None for what is better stored."""
+    """Return Python code that makes the value, with full names (`datetime.date(2020, 1, 1)`); None for what must be
+    stored.
+    """
     try:
         code = _code(value, 0)
-    except ValueError:  # a number of too many digits
+    except ValueError:  # an int with too many digits
         return None
     return code if code is not None and len(code) <= LONGEST else None
 
@@ -80,7 +83,7 @@ def _member(kind: type[enum.Enum], value: enum.Enum) -> str | None:
 
 
 def _by_repr(value: Any) -> str | None:
-    """What `repr` gives, which has full names for what is of `datetime` only."""
+    """Return the `repr` as code; it has full names only for types of `datetime`."""
     if getattr(value, "fold", 0) or not (getattr(value, "tzinfo", None) is None or _is_fixed(value.tzinfo)):
         return None
     module = type(value).__module__
@@ -121,7 +124,7 @@ def _of_torch(value: Any) -> str | None:
 
 
 def _importable(kind: type) -> bool:
-    """Whether a script finds it where it says that it is; the notebook's own classes are not anywhere else."""
+    """Whether a script finds the class under its module and name; classes of the notebook itself are not importable."""
     found: Any = sys.modules.get(kind.__module__) if kind.__module__ != "__main__" else None
     for part in kind.__qualname__.split("."):
         found = getattr(found, part, None)
@@ -129,7 +132,7 @@ def _importable(kind: type) -> bool:
 
 
 def with_names(code: str, names: ScriptNames) -> str:
-    """The code as the script has it, which imports what is needed: `Path("a")` where it imports that."""
+    """Return the code with the names that the script imports: `Path("a")` where it imports `Path`."""
     return ast.unparse(_Shorter(names).visit(ast.parse(code, mode="eval")))
 
 
@@ -157,7 +160,9 @@ _LOADERS = ("from_pretrained", "pipeline", "SentenceTransformer", "load_model", 
 
 
 def heavy(found: Slice, values: Mapping[str, Any] | None) -> Iterator[str]:
-    """A note for each cell of which that is so. `values` are those of a live notebook."""
+    """Yield a note for each cell whose values are slow to make, large, or loaded models. `values`: those of a live
+    notebook.
+    """
     cells: dict[str, list[tuple[Statement, frozenset[str]]]] = {}
     for statement, wanted in zip(found.statements, found.wanted, strict=True):
         if not (is_plain(statement) or statement.options is not None or statement.decorated):
@@ -183,37 +188,37 @@ def heavy(found: Slice, values: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def size_of(value: Any) -> int:
-    """Bytes that an array, a table, a tensor or a model has; 0 for anything else."""
+    """Return the bytes of an array, a table, a tensor or a model; 0 for anything else."""
     torch = sys.modules.get("torch")
     try:
         if torch is not None and isinstance(value, torch.nn.Module):
             return sum(t.nbytes for t in (*value.parameters(), *value.buffers()))
-        inner = getattr(value, "model", None)  # of a pipeline
+        inner = getattr(value, "model", None)  # of a transformers pipeline
         if torch is not None and isinstance(inner, torch.nn.Module):
             return size_of(inner)
         if hasattr(value, "memory_usage"):
             used = value.memory_usage(index=True)
             return int(used.sum() if hasattr(used, "sum") else used)
         size = getattr(value, "nbytes", 0)
-    except Exception:  # whatever a class of the user's raises
+    except Exception:  # a class of the user may raise anything
         return 0
     return size if isinstance(size, int) else 0
 
 
 def _loads(statement: Statement) -> bool:
-    """Whether its text says that it loads a model."""
+    """Whether a statement loads a model, according to its text."""
     return any(isinstance(n, ast.Call) and last(n.func) in _LOADERS for n in ast.walk(statement.node))
 
 
-# The same for every Python that can run a script.
+# Supported by every Python that can run a script.
 PROTOCOL = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """A value in a file. `loader` is what template.py loads it with, `modules` what that needs besides its imports.
+    """A stored value. `loader`: its function in `_export/template.py`; `modules`: further modules that loading needs.
 
-    `code`: what makes it, where it is written into the script and there is no file.
+    `code`: the expression that makes it, where it is written into the script and there is no file.
     """
 
     name: str
@@ -225,20 +230,20 @@ class Frozen:
 
     @property
     def place(self) -> tuple[str, str]:
-        """Where it lies, from the script's folder."""
+        """Folder and name of the file, relative to the script."""
         return self.file.parent.name, self.file.name
 
 
 class _Unfit(Exception):
-    """This form does not bring the value back as it is."""
+    """This form does not restore the value exactly."""
 
 
 def store(name: str, value: Any, folder: Path) -> Frozen:
-    """Write `value` to a file in `folder`, which lies beside the script.
+    """Write `value` to a file in `folder`, which is beside the script.
 
-    What JSON says exactly becomes .json, other values that nobody can alter become code (without a file), arrays .npy,
-    tensors .safetensors, tables .parquet (with pyarrow), everything else .pickle. Raises `ExportRefused` for what
-    cannot be pickled either, such as a lock or an open file.
+    What JSON represents exactly becomes .json, other immutable values code (without a file), arrays .npy, tensors
+    .safetensors, tables .parquet (with pyarrow), everything else .pickle. Raises `ExportRefused` for what cannot be
+    pickled either, such as a lock or an open file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if type(value).__module__ == "IPython.utils.text" and isinstance(value, list | str):
@@ -252,7 +257,7 @@ def store(name: str, value: Any, folder: Path) -> Frozen:
 
 
 def _write(file: Path, save: Callable[[Path], object], same: Callable[[Path], bool]) -> Path:
-    """Write the file, whole or not at all. Raises `_Unfit` where what is read back is not the same."""
+    """Write the file, completely or not at all. Raises `_Unfit` where reading it back gives another value."""
     part = file.with_name(f".{file.name}.part")
     try:
         save(part)
@@ -261,7 +266,7 @@ def _write(file: Path, save: Callable[[Path], object], same: Callable[[Path], bo
         part.replace(file)
     except (OSError, _Unfit):
         raise
-    except Exception as error:  # whatever a library has against the value
+    except Exception as error:  # a library may raise anything for a value that it does not support
         raise _Unfit from error
     finally:
         part.unlink(missing_ok=True)
@@ -269,7 +274,7 @@ def _write(file: Path, save: Callable[[Path], object], same: Callable[[Path], bo
 
 
 def _of_shell(name: str, value: list[str] | str, folder: Path) -> Frozen:
-    """What `!command` gave: a script runs where there is no IPython."""
+    """Store the result of `!command` as a plain list or string: a script runs without IPython."""
     plain = list(value) if isinstance(value, list) else str(value)
     kind = type(plain).__name__
     return replace(
@@ -292,7 +297,7 @@ def _json(name: str, value: Any, folder: Path) -> Frozen:
 
 
 def _is_plain(value: Any, seen: set[int]) -> bool:
-    """Whether these are JSON's own types, and every list and dict is in one place only."""
+    """Whether a value has only JSON's own types, and every list and dict occurs only once."""
     if type(value) in (list, dict):
         if id(value) in seen:
             return False
@@ -402,7 +407,7 @@ def _pickle(name: str, value: Any, folder: Path) -> Frozen:
         data = cloudpickle.dumps(value, protocol=PROTOCOL)
         reader = _Reader(BytesIO(data))
         reader.load()
-    except Exception as error:  # whatever the value's own methods raise
+    except Exception as error:  # the value's own methods may raise anything
         raise ExportRefused(
             "a value cannot be stored:",
             [f"--freeze {name}: a {type(value).__name__} cannot be pickled ({error}): make it in __init__"],
@@ -418,9 +423,10 @@ def _pickle(name: str, value: Any, folder: Path) -> Frozen:
 
 
 class _Reader(pickle.Unpickler):
-    """Notes what a pickle imports. `functions`, `copies`: it has functions, classes that came by value.
+    """Records what a pickle imports. `functions`, `copies`: it contains functions, or classes by value.
 
-    These become new classes here: cloudpickle would fill in the notebook's own anew, with functions of other globals.
+    The classes become new ones here: cloudpickle would otherwise overwrite the notebook's own with functions of other
+    globals.
     """
 
     def __init__(self, file: BytesIO) -> None:

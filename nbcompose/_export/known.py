@@ -1,7 +1,7 @@
-"""What is known of functions and methods by their names: which leave their arguments as they were, and what they give.
+"""Knowledge about functions and methods by name: which leave their arguments unchanged, and what they return.
 
-Whatever is not known here may alter all that it is handed. A notebook's own functions and classes are looked into
-instead (slicing/altering.py); what they define overrules what a name says here.
+What is not listed here may mutate all of its arguments. A notebook's own functions and classes are analysed instead
+(`_export/mutation.py`), and what they define takes precedence over the names here.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ def _words(text: str) -> frozenset[str]:
 
 # -- builtins
 
-# Those that may alter what they are handed, or whatever they like. `vars` and its like hand out what is inside.
+# These may mutate their arguments, or anything. `vars` and the like return the inside of an object.
 _ALTERING = _words("__import__ delattr eval exec next setattr")
 BUILTINS = frozenset(dir(builtins)) - _ALTERING | {"display", "get_ipython"}
-# They give something that nobody can alter, or that has nothing of their arguments in it.
+# They return something immutable, or something that contains nothing of their arguments.
 _NEW = _words(
     "abs all any ascii bin bool bytes bytearray callable chr complex delattr dir display divmod float format hasattr "
     "hash help hex id input int isinstance issubclass len memoryview oct ord pow print range repr round setattr slice "
     "str display open"
 )
-# They give something new with their arguments' items in it.
+# They return a new object that contains the items of their arguments.
 _SHALLOW = _words("dict enumerate filter frozenset iter list map reversed set sorted tuple zip")
-# What they are handed is called.
+# They call their arguments.
 CALLERS = _words("filter map reduce starmap")
-# Their results cannot be altered.
+# Their results are immutable.
 FROZEN = _words(
     "ascii bin bool bytes callable chr complex float format hasattr hash hex id input int isinstance issubclass len "
     "oct ord range repr str"
@@ -37,29 +37,29 @@ FROZEN_METHODS = _words(
     "capitalize casefold center decode encode endswith format isalnum isalpha isdigit join ljust lower lstrip "
     "replace rjust rstrip startswith strip strftime title upper zfill"
 )
-# They go through what they are handed.
+# They iterate over their arguments.
 CONSUMERS = _words("all any dict frozenset join list max min set sorted sum tuple deque Counter")
-# What is made by these is used up by whoever goes through it.
+# They make iterators, which an iteration exhausts.
 ITERATORS = _words("enumerate filter iter map open reader reversed zip iterdir glob rglob")
 
 # -- methods
 
-# They alter their object: a container, which keeps its new items as they are.
+# They mutate their object, a container, which keeps its new items unchanged.
 CONTAINER = _words(
     "append appendleft extend extendleft insert pop popleft popitem remove clear update setdefault add discard sort "
     "reverse rotate"
 )
 
-# Neither do these alter what they are handed: a model learns from its data.
+# They leave their arguments unchanged, too: a model learns from its data.
 TRAINS = _words(
     "add_special_tokens add_tokens backward eval fit fit_predict fit_transform load_state_dict partial_fit step train "
     "zero_grad"
 )
 
-# They give their own object back, as it was or somewhere else.
+# They return their own object, as it was or on another device.
 MOVES = _words("cuda cpu eval float half requires_grad_ to train")
 
-# They leave their object as it was, and what they are handed.
+# They leave their object and their arguments unchanged.
 LOOKS = _words(
     "add_subplot all allclose any apply argmax argmin argsort array_equal as_posix astype capitalize casefold clip "
     "copy corr corrwith count cov cumsum cumprod decode debug describe detach diff dim display dot dtypes dumps dump "
@@ -77,19 +77,19 @@ LOOKS = _words(
     "parameters children modules named_children isoformat timestamp total_seconds date weekday"
 ) - _words("apply map read write time str shape vars")
 
-# Neither do these, unless they are told to: `df.sort_values("price", inplace=True)`.
+# The same, unless told otherwise: `df.sort_values("price", inplace=True)`.
 COPIES = _words(
     "agg aggregate assign bfill drop drop_duplicates dropna eval ffill fillna interpolate mask melt merge nlargest "
     "nsmallest pivot pivot_table query rename reset_index set_index sort_index sort_values stack unstack where"
 )
 
-# They give something new, which may know what it was worked out from: `loss.backward()` goes back to the model.
+# They return something new that may refer to its inputs: `loss.backward()` reaches the model.
 _COMPUTES = _words(
     "astype cat copy corr cov cumprod cumsum describe exp log max mean median min mode norm pow prod quantile round "
     "softmax sqrt stack std sum var"
 )
 
-# They give something that nobody can alter, or with nothing of theirs in it.
+# They return something immutable, or something that contains nothing of their arguments.
 _GIVES_NEW = FROZEN_METHODS | _words(
     "all allclose any argmax argmin argsort count decode dump dumps equals error exists find findall flush index info "
     "is_file is_dir isin isna isnull item nunique numel predict predict_log_proba predict_proba print read_bytes "
@@ -98,17 +98,17 @@ _GIVES_NEW = FROZEN_METHODS | _words(
     "hist scatter imshow matshow isoformat"
 )
 
-# What is usually called so only shows, logs or waits.
+# Objects with these names usually only show, log or wait.
 ONLOOKERS = _words("alt asyncio ax axes fig figure go logger logging pbar plt px sns tqdm ticker writer bar")
 
-# Functions of a module that set something in it: seeds, settings.
+# Functions of a module that change its state: seeds, settings.
 _SETTINGS = (
     "add_", "allow_", "append", "apply", "basicConfig", "configure", "disable", "enable", "extend", "filterwarnings",
     "init", "insert", "install", "load_dotenv", "login", "manual_seed", "option_context", "patch", "register", "reset",
     "seed", "set", "setdefault", "simplefilter", "unregister", "update", "use",
 )  # fmt: skip
 
-# Doing it again makes no difference.
+# Calling them again makes no difference.
 IDEMPOTENT = _words(
     "add discard clear cpu cuda eval fit_transform half requires_grad_ sort to train update setdefault seed "
     "setattr manual_seed zero_grad"
@@ -116,7 +116,7 @@ IDEMPOTENT = _words(
 
 # -- modules
 
-# Their functions leave what they are handed as it was, but for those that say otherwise.
+# Their functions leave their arguments unchanged, except those in `_UNLESS` and `_UNLESS_IN`.
 _PURE = (
     "ast", "base64", "collections", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "fnmatch",
     "fractions", "functools", "glob", "hashlib", "html", "inspect", "io", "IPython.display", "itertools", "json",
@@ -130,7 +130,7 @@ _UNLESS = _words(
     "iadd iand iconcat ifloordiv imatmul imul ior ipow isub ixor itruediv reduce update_wrapper"
 )
 _UNLESS_IN = ("torch.nn.init", "torch.nn.utils", "torch.autograd", "torch.serialization")
-# What they give has nothing of their arguments in it.
+# Their results contain nothing of the arguments.
 _MODULES_NEW = (
     "base64", "datetime", "decimal", "difflib", "fnmatch", "fractions", "glob", "hashlib", "html", "json", "logging",
     "math",
@@ -147,30 +147,30 @@ _FROZEN_OF = _words(
     "pathlib.Path pathlib.PurePath re.compile time.time time.perf_counter time.monotonic torch.device "
     "torch.cuda.is_available uuid.uuid4 uuid.UUID zoneinfo.ZoneInfo"
 )
-# What is made by these can be called, and stays as it was.
+# What these make can be called, and stays unchanged.
 _CALLABLE = ("transformers.", "sentence_transformers.", "torchvision.transforms.", "spacy.load")
 LAYERS = _words("Conv1d Conv2d Embedding Flatten GELU GRU Identity LSTM LayerNorm Linear LogSoftmax MSELoss NLLLoss "
                  "CrossEntropyLoss BCELoss RNN ReLU Sigmoid Softmax Tanh")  # fmt: skip
 
 
 def is_setting(function: str) -> bool:
-    """Whether a function is called as one that sets something for the whole process."""
+    """Whether a function's name is that of one that sets something for the whole process."""
     return function.startswith(_SETTINGS)
 
 
 def looks(method: str) -> bool:
-    """Whether a method of that name leaves its object and its arguments as they were."""
+    """Whether a method of that name leaves its object and its arguments unchanged."""
     return method in LOOKS | COPIES
 
 
 def builtin_leaves(function: str) -> bool:
-    """Whether a builtin, or a method of one (`list.append`), leaves what it is handed as it was."""
+    """Whether a builtin, or a method of one (`list.append`), leaves its arguments unchanged."""
     first, _, method = function.partition(".")
     return first in BUILTINS and (not method or (method in LOOKS and method not in CONTAINER))
 
 
 def module_leaves(origin: str) -> bool:
-    """The same of what a module has, e.g. "numpy.linalg.norm"."""
+    """Whether a function of a module, e.g. "numpy.linalg.norm", leaves its arguments unchanged."""
     module, _, function = origin.rpartition(".")
     if function in _UNLESS or (function.endswith("_") and not function.startswith("_")):
         return False
@@ -183,7 +183,7 @@ def builtin_gives_new(function: str) -> bool:
 
 
 def copies_items(function: str) -> bool:
-    """Whether what it gives is new, and has its arguments' items in it."""
+    """Whether the result is new, and contains the items of the arguments."""
     return function in _SHALLOW or function.rpartition(".")[2] in _COMPUTES - _NEW
 
 
@@ -196,12 +196,12 @@ def module_gives_new(origin: str) -> bool:
 
 
 def gives_frozen(origin: str) -> bool:
-    """Whether nobody can alter what a function or class of a module gives."""
+    """Whether the result of a module's function or class is immutable."""
     return origin in _FROZEN_OF or (_within(origin, ("math",)) and origin != "math")
 
 
 def can_be_called(origin: str) -> bool:
-    """Whether what is made by a library's function or class stays as it was when it is called."""
+    """Whether what a library's function or class makes stays unchanged when it is called."""
     return origin.startswith(_CALLABLE) or (origin.startswith("torch.nn.") and origin.rpartition(".")[2] in LAYERS)
 
 

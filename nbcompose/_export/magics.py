@@ -1,7 +1,7 @@
-"""A cell's source as plain Python on the same lines, and what its magics were.
+"""Magics of a cell: converts its source to plain Python with the same line numbers.
 
-IPython's own transformer finds the magics. Those that only wrap code (`%%time`, `%%service`) are taken off; the others
-become the calls of `get_ipython()` that IPython makes of them, which statements.py recognizes.
+IPython's own transformer finds the magics. Those that only wrap code (`%%time`, `%%service`) are removed; the others
+become the calls of `get_ipython()` that IPython makes of them, which `_export/statements.py` recognizes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _words(text: str) -> frozenset[str]:
 # They run the rest of the cell as it is.
 _WRAPPERS = {"time", "prun", "capture"}
 
-# Without them a script does the same.
+# A script without them does the same.
 _SILENT = _words(
     "aimport autocall automagic autoreload colors config debug dhist export graph hist history load_ext lprun "
     "lsmagic magic matplotlib memit mprun notebook page pastebin pdb pdef pdoc pfile pinfo pinfo2 pprint "
@@ -39,9 +39,9 @@ _WRAPPED_LINE = re.compile(r"(\s*)get_ipython\(\)\.run_line_magic\('time', (.+)\
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """`text` is Python, line by line where the cell has it; `options` are those of %%service, None without it.
+    """`text` is Python, with the line numbers of the cell; `options` are those of %%service, None without it.
 
-    `foreign` is the first line of a cell that is not Python (%%bash): `text` is empty then.
+    `foreign`: the first line of a cell that is not Python (%%bash); `text` is empty then.
     """
 
     text: str
@@ -50,7 +50,7 @@ class Plain:
 
 
 def plain(source: str) -> Plain:
-    """The magics of a cell, taken off. Raises `SyntaxError` for some of what is no Python."""
+    """Return a cell without its magics. Raises `SyntaxError` for some cells that are not Python."""
     lines = lines_of(source)
     options: Mapping[str, Any] | None = None
     for index, line in enumerate(lines):
@@ -73,13 +73,13 @@ def plain(source: str) -> Plain:
 
 
 def _captured(rest: str) -> str:
-    """`%%capture output` sets a variable."""
+    """Return the assignment for `%%capture output`, which sets a variable."""
     variables = [word for word in rest.split() if word.isidentifier()]
     return "".join(f"{v} = get_ipython().run_cell_magic('capture', {rest!r}, '')" for v in variables[:1]) + "\n"
 
 
 class _Transformer(Transformer):
-    """Takes `%time` off the line that it is in front of."""
+    """Removes `%time` from its line."""
 
     def transformed(self, line: str) -> str:
         match = _WRAPPED_LINE.match(line)
@@ -101,7 +101,9 @@ def _options(rest: str) -> Mapping[str, Any]:
 
 
 def magic_in(node: ast.AST | None) -> str:
-    """The magic or shell command that an expression stands for, as a user writes it; "" for any other."""
+    """Return the magic or shell command that an expression stands for, as a user writes it; "" for any other
+    expression.
+    """
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_shell(node.func.value)):
         return ""
     words = [str(a.value) for a in node.args if isinstance(a, ast.Constant)]
@@ -122,7 +124,7 @@ def _is_shell(node: ast.expr) -> bool:
 
 
 def note(magic: str) -> str:
-    """What a user should know about a magic that the script is without; "" where there is nothing to say."""
+    """Return what a user should know about a magic that the script lacks; "" where there is nothing to say."""
     said = f"`{shorten(magic)}` is not part of the script"
     if not magic.startswith("%"):
         return said

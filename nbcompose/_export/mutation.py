@@ -1,5 +1,7 @@
-"""Whether a touch alters anything, for what its names stand for: the notebook's own functions and classes are looked
-into, others are known (reading/known.py) or may do whatever they like.
+"""Mutation: whether a touch of a statement mutates a value, given what defines its names.
+
+The notebook's own functions and classes are analysed; others are known by name (`_export/known.py`), or may mutate
+anything.
 """
 
 from __future__ import annotations
@@ -15,13 +17,15 @@ from nbcompose._export.names import names_of
 from nbcompose._export.statements import Statement
 from nbcompose._export.values import DEFINITIONS, END, IMPORTS, is_constant, origins
 
-Find = Callable[[str, int], list[int]]  # a name, before a statement → the statements that made it
+Find = Callable[[str, int], list[int]]  # a name, before a statement → the statements that define it
 _Seen = frozenset[tuple[int, str]]
 
 
 class Altering:
-    """`find` gives what made a name; `is_service` tells services, whose apis alter nothing here; `frozen` are names
-    whose present values are stored: what is done with these alters nothing else.
+    """Decides which touches are mutations.
+
+    `find` returns the statements that define a name; `is_service` recognizes services, whose apis mutate nothing here;
+    `frozen`: names whose present values are stored: mutations of these affect nothing else.
     """
 
     def __init__(
@@ -32,11 +36,12 @@ class Altering:
         self._is_service = is_service
         self._frozen = frozen
         self._methods: dict[int, dict[str, StatementNames]] = {}
-        self._classes: dict[str, list[int]] = {}  # a method → the classes of the notebook that have it
-        self._attributes: dict[str, list[str]] = {}  # an attribute → what objects of these classes have there
+        self._classes: dict[str, list[int]] = {}  # a method → the notebook's classes that have it
+        # an attribute → the functions or classes that make its values in the notebook's classes
+        self._attributes: dict[str, list[str]] = {}
 
     def add(self, index: int) -> None:
-        """A statement of the notebook."""
+        """Add a statement of the notebook."""
         node = self._statements[index].node
         if isinstance(node, ast.ClassDef):
             self._methods[index] = {s.name: names_of(s) for s in node.body if isinstance(s, FUNCTIONS)}
@@ -46,8 +51,8 @@ class Altering:
                 self._attributes.setdefault(attribute, []).append(self.origin(made_by, index))
 
     def counts(self, touch: Touch, index: int, by: StatementNames) -> bool:
-        """Whether a touch may alter the value of its name when the statement `index` runs; it is one of `by`, of the
-        statement or of what it calls.
+        """Whether a touch may mutate the value of its name when the statement `index` runs. `by`: the names that
+        contain it, of the statement or of a function that it calls.
         """
         if touch.by == LAMBDA:
             if not self._alters(by, index, frozenset()):
@@ -56,29 +61,31 @@ class Altering:
         return self._counts(touch, index, frozenset())
 
     def hands(self, held: Held, index: int) -> bool:
-        """Whether a value has anything to do with that of a name, after the functions that it came through."""
+        """Whether a value is related to that of a name, after the functions through which it was passed."""
         makers = self._find(held.name, index)
         if held.via and any(isinstance(self._statements[i].node, (*IMPORTS, *DEFINITIONS)) for i in makers):
             return any(i in self._methods for i in makers) and held.via == (held.name,)  # what instances share
         return all(self._lets_through(by, index) for by in held.via)
 
     def is_value(self, name: str, index: int) -> bool:
-        """Whether a name stands for something else than a function, a class, or what was imported."""
+        """Whether a name is bound to something else than a function, a class, or an import."""
         return not any(isinstance(self._statements[i].node, (*IMPORTS, *DEFINITIONS)) for i in self._find(name, index))
 
     def is_frozen(self, name: str, index: int) -> bool:
-        """Whether nobody can alter the value of a name."""
+        """Whether the value of a name is immutable."""
         makers = self._find(name, index)
         return bool(makers) and all(self._makes_frozen(i) for i in makers)
 
     def differs_again(self, touch: Touch, index: int) -> bool:
-        """Whether doing it twice differs from doing it once; functions of the notebook are looked into."""
+        """Whether doing it twice has another effect than doing it once; functions of the notebook are analysed."""
         if touch.how == "argument" and (functions := self._functions(touch.by, index)):
             return any(self._differs(names, index, frozenset()) for names in functions)
         return touch.again
 
     def by_class(self, index: int) -> list[Touch]:
-        """What a class alters by being made: its bases, where they have `__init_subclass__` or a metaclass."""
+        """Return what the creation of a class mutates: its bases, where they have
+        `__init_subclass__` or a metaclass.
+        """
         node = self._statements[index].node
         if not isinstance(node, ast.ClassDef):
             return []
@@ -125,11 +132,11 @@ class Altering:
         return touch.sets_module
 
     def _alters_definition(self, touch: Touch, index: int, makers: list[int], seen: _Seen) -> bool:
-        """A function or a class: a library calls it, and leaves it as it is."""
+        """Whether a function or a class is mutated: a library that calls it leaves it unchanged."""
         match touch.how:
             case "item" | "augment":
                 return True
-            case "call":  # what its parameters have by default
+            case "call":  # the defaults of its parameters
                 own = [self._statements[i].names for i in makers if isinstance(self._statements[i].node, FUNCTIONS)]
                 return any(names.aliases and self._alters(names, index, seen) for names in own)
             case "argument":
@@ -159,7 +166,9 @@ class Altering:
         return not (self._is_layer(touch.by) or known.looks(touch.by))
 
     def _is_layer(self, attribute: str) -> bool:
-        """Whether what objects of the notebook's classes have there can be called: `self.layer(x)`."""
+        """Whether an attribute of the notebook's classes holds something that a call leaves
+        unchanged: `self.layer(x)`.
+        """
         made_by = self._attributes.get(attribute, ())
         return bool(made_by) and all(map(known.can_be_called, made_by))
 
@@ -172,7 +181,7 @@ class Altering:
                 continue
             value = getattr(node, "value", None)
             if isinstance(value, ast.Lambda):
-                continue  # what it does to globals is another touch
+                continue  # its effects on globals are other touches
             if isinstance(value, ast.Call) and known.can_be_called(self.origin(called(value.func), maker)):
                 continue
             return True
@@ -181,7 +190,7 @@ class Altering:
     # -- functions
 
     def _leaves(self, by: str, index: int, seen: _Seen) -> bool:
-        """Whether a function leaves what it is handed as it was."""
+        """Whether a function leaves its arguments unchanged."""
         if functions := self._functions(by, index):
             return not any(self._alters(names, index, seen) for names in functions)
         first, _, rest = by.partition(".")
@@ -205,7 +214,7 @@ class Altering:
         return self._is_layer(method) or known.looks(method) or method in known.CONTAINER | known.TRAINS | known.MOVES
 
     def _functions(self, by: str, index: int) -> list[StatementNames]:
-        """The notebook's own functions that a call runs: those of a class, its `__init__`."""
+        """Return the notebook's own functions that a call runs; for a class, its `__init__` and the like."""
         first, _, method = by.partition(".")
         found: list[StatementNames] = []
         for maker in self._find(first, index) if first else ():
@@ -220,14 +229,14 @@ class Altering:
         return found
 
     def _alters(self, function: StatementNames, index: int, seen: _Seen) -> bool:
-        """Whether a function, or one that gets it from there, alters what is handed to it."""
+        """Whether a function, or one that it passes its arguments to, mutates its arguments."""
         if (id(function), "alters") in seen:
             return False
         deeper = seen | {(id(function), "alters")}
         return any(self._alters_argument(t, index, deeper) for t in function.arguments)
 
     def _alters_argument(self, touch: Touch, index: int, seen: _Seen) -> bool:
-        """The same of one touch of an argument, of which nothing is known."""
+        """Whether one touch of an argument is a mutation; nothing is known of the argument."""
         if touch.by == LAMBDA:
             return False  # what it does to its own arguments is among these touches
         if not all(self._lets_through(by, index) for by in touch.via):
@@ -260,7 +269,7 @@ class Altering:
         return any(all(self._lets_through(by, END, deeper) for by in via) for via in ways)
 
     def _lets_through(self, by: str, index: int, seen: _Seen = frozenset()) -> bool:
-        """Whether what a function gives may be, or hold, what it was handed."""
+        """Whether the result of a function may be, or hold, one of its arguments."""
         first, _, method = by.partition(".")
         makers = self._find(first, index) if first else []
         nodes = [self._statements[i].node for i in makers]
@@ -280,7 +289,7 @@ class Altering:
     # -- what a statement makes
 
     def origin(self, by: str, index: int) -> str:
-        """What a dotted name stands for: "numpy.mean" for `np.mean`."""
+        """Return the full name of an imported one: "numpy.mean" for `np.mean`."""
         first, dot, rest = by.partition(".")
         for maker in self._find(first, index) if first else ():
             for name, origin in origins(self._statements[maker].node):
@@ -289,14 +298,14 @@ class Altering:
         return ""
 
     def _classes_made(self, index: int) -> list[int]:
-        """The notebook's class that a statement makes an object of: `x = K(...)`."""
+        """Return the notebook's class of which a statement makes an object: `x = K(...)`."""
         value = getattr(self._statements[index].node, "value", None)
         if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Name)):
             return []
         return [i for i in self._find(value.func.id, index) if i in self._methods and not self._is_service(i)]
 
     def _methods_of(self, cls: int, method: str, depth: int = 8) -> list[StatementNames]:
-        """A method of a class of the notebook, its own or that of a base in the notebook."""
+        """Return a method of a class of the notebook, its own or that of a base in the notebook."""
         own = self._methods.get(cls, {})
         if method in own:
             return [own[method]]
@@ -353,7 +362,9 @@ class Altering:
 
 
 def _attributes(cls: ast.ClassDef) -> Iterator[tuple[str, str]]:
-    """What methods give to `self`, with the function or class that makes it; "" where that is something else."""
+    """Yield the attributes that methods set on `self`, with the function or class that makes the value; "" for anything
+    else.
+    """
     for node in (n for n in ast.walk(cls) if isinstance(n, ast.Assign)):
         for target in node.targets:
             if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):

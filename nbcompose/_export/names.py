@@ -1,7 +1,7 @@
-"""The names that one top-level statement has to do with: what it binds, reads, alters and deletes, and when.
+"""Names of one top-level statement: what it binds, reads, mutates and deletes, and when.
 
-Pure: it looks at the statement alone. What a function's body reads is read later, when it is called; decorators,
-defaults, bases and the bodies of classes are read at once. Where a branch may not run, what it binds is bound perhaps.
+Pure: only the statement itself is analysed. The body of a function reads later, when it is called; decorators,
+defaults, bases and the bodies of classes are read at once. What a branch binds that may not run is bound possibly.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["StatementNames", "names_of"]
 
 
 def names_of(statement: ast.stmt, *, lazy_annotations: bool = False) -> StatementNames:
-    """`lazy_annotations`: annotations are not evaluated where they stand."""
+    """Return the names of a statement. `lazy_annotations`: annotations are not evaluated where they are written."""
     reader = _Reader(lazy_annotations)
     reader.visit(statement)
     found = reader.found
@@ -64,7 +64,9 @@ class _Reader(Branches):
             self._alias(node.targets[0], target)
 
     def _renews(self, value: ast.expr) -> bool:
-        """Whether a parameter that is set to this has nothing of what it was: `x = x.copy()`, not `x = x.to("cpu")`."""
+        """Whether a value assigned to a parameter is unrelated to its former one: `x = x.copy()`, not `x =
+        x.to("cpu")`.
+        """
         holder = self.scope.block
         parts = (known.name for h in effects.held(value) if h.how != "holds" for known in self._held_by(h))
         return not any(part in holder.parameters - holder.renewed for part in parts)
@@ -127,7 +129,7 @@ class _Reader(Branches):
             self.generic_visit(node)
 
     def _global(self, name: str, how: ast.expr_context) -> None:
-        """`globals()["x"]` is `x`, in functions too."""
+        """Handle `globals()["x"]` as `x`, in functions too."""
         if isinstance(how, ast.Load):
             (self.found.later if self._later else self.found.reads).add(name)
         elif self._later:
@@ -190,7 +192,7 @@ class _Reader(Branches):
     # Functions and classes
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        if self._later:  # what a closure has
+        if self._later:  # the variables of a closure
             names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - {node.name}
             self._holders.setdefault(node.name, set()).update(Held(name, "holds") for name in names)
         self._decorators(node.decorator_list)
@@ -219,7 +221,9 @@ class _Reader(Branches):
         self._keeps(node.name, node)
 
     def _keeps(self, name: str, node: ast.AST) -> None:
-        """A function has its defaults, a class its attributes and methods; decorators may keep what they were given."""
+        """Relate a name to what it keeps: a function its defaults, a class its attributes and methods; decorators may
+        keep their arguments.
+        """
         values: list[ast.AST | None] = []
         if isinstance(node, FUNCTIONS):
             values = [*node.args.defaults, *node.args.kw_defaults]
@@ -234,7 +238,7 @@ class _Reader(Branches):
             self._alias(ast.Name(name, ast.Store()), value)
 
     def visit_TypeAlias(self, node: ast.AST) -> None:
-        """`type X = ...`: evaluated when somebody asks for it."""
+        """Visit `type X = ...`, which is evaluated lazily."""
         with self._type_parameters(node):
             self._later += 1
             self.visit(node.value)  # type: ignore[attr-defined]  # of Python 3.12
@@ -250,7 +254,7 @@ class _Reader(Branches):
 
     @contextmanager
     def _type_parameters(self, node: ast.AST) -> Iterator[None]:
-        """`class X[T]`, of Python 3.12."""
+        """Open the scope of `class X[T]` (Python 3.12)."""
         parameters: list[ast.AST] = getattr(node, "type_params", [])
         if not parameters:
             yield

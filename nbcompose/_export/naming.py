@@ -1,4 +1,4 @@
-"""What a script calls the things that it imports: names that its imports bind, and imports that are to be added."""
+"""Names in a script: the names that its imports bind, and imports that must be added."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Iterator
 
 
 class ScriptNames:
-    """The names at the top level of a script. `imports` are its own, `taken` the names that anything else binds.
+    """The names at the top level of a script. `imports`: its own; `taken`: the names bound by anything else.
 
-    `used`: names of imports that were asked for; `added`: imports to be added for them.
+    `used`: names of imports that were requested; `added`: imports to add for them.
     """
 
     def __init__(self, imports: Iterable[ast.stmt], taken: Collection[str]) -> None:
@@ -22,7 +22,9 @@ class ScriptNames:
         self.used: set[str] = set()
 
     def origin(self, node: ast.expr) -> str:
-        """What an expression stands for, e.g. "nbcompose.service" for `bentoml.service`; "" where that is not known."""
+        """Return the full name of an expression, e.g. "nbcompose.service" for `bentoml.service`; "" where it is
+        unknown.
+        """
         if isinstance(node, ast.Name):
             return self._origins.get(node.id, "")
         if isinstance(node, ast.Attribute):
@@ -31,7 +33,7 @@ class ScriptNames:
         return ""
 
     def module(self, module: str, favorite: str = "") -> str:
-        """What the script calls a module; `favorite` is the name that an import which is added gives it."""
+        """Return the script's name of a module; `favorite` is its name if the import has to be added."""
         favorite = favorite or module
         name = self._known(module, favorite)
         if not name:
@@ -41,9 +43,11 @@ class ScriptNames:
         return name
 
     def member(self, module: str, member: str, favorite: str = "") -> str:
-        """What the script calls `module.member`: `service`, or `bentoml.service` where it imports no names of it.
+        """Return the script's name of `module.member`: `service`, or `bentoml.service` where it imports no names from
+        it.
 
-        So it is where `service` is something else; a module in a package is not imported for that.
+        The second form is also used where the name `service` is taken, except for a module in a package, which is not
+        imported for this.
         """
         favorite = favorite or member
         name = self._known(f"{module}.{member}", favorite)
@@ -78,7 +82,7 @@ class ScriptNames:
 
 
 def bindings(node: ast.stmt) -> Iterator[tuple[str, str]]:
-    """The names that an import binds, each with what it stands for."""
+    """Yield the names that an import binds, each with the full name of its value."""
     if isinstance(node, ast.Import):
         for alias in node.names:
             top = alias.name.partition(".")[0]

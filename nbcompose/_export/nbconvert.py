@@ -1,7 +1,7 @@
-"""`jupyter nbconvert --to nbcompose`, and *Save and Export Notebook As* in JupyterLab.
+"""Exporter for `jupyter nbconvert --to nbcompose`, and *Save and Export Notebook As* in JupyterLab.
 
-It runs in the environment of the Jupyter server, which need not be the notebook's: versions are those that the
-notebook's kernel would have.
+It runs in the environment of the Jupyter server, which may differ from the notebook's: versions are those of the
+environment of the notebook's kernel.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nbcompose.errors import NbcomposeError
 
 
 class NbcomposeExporter(Exporter):  # type: ignore[misc]  # nbconvert's imports are not followed
-    """A notebook's services as a script. Raises `ExportRefused`, whose text Jupyter shows."""
+    """Exports a notebook's services as a script. Raises `ExportRefused`, whose text Jupyter shows."""
 
     export_from_notebook = "nbcompose script"
     output_mimetype = "text/x-python"
@@ -38,14 +38,14 @@ class NbcomposeExporter(Exporter):  # type: ignore[misc]  # nbconvert's imports 
         source = NotebookSource(cells_of(nb, f"{name}.ipynb"), f"{name}.ipynb", folder=folder)
         exported = export(source, Request(), script=f"{name}.py", look_up=_look_up(nb))
         if hidden_by(f"{name}.py", exported.text):
-            resources["output_extension"] = "_app.py"  # what Jupyter puts before it is the notebook's name
+            resources["output_extension"] = "_app.py"  # appended to the notebook's name
         for note in exported.notes:
             self.log.warning("nbcompose: %s", note)
         return exported.text, resources
 
 
 def _look_up(nb: Any) -> LookUp:
-    """What is installed where the notebook's kernel runs."""
+    """Return a look-up of what is installed where the notebook's kernel runs."""
     kernel = nb.metadata.get("kernelspec", {}).get("name", "")
     try:
         python = _interpreter(str(kernel))
@@ -62,7 +62,7 @@ def _look_up(nb: Any) -> LookUp:
 
 
 def _interpreter(kernel: str) -> str:
-    """The Python that a kernel runs. Raises `NbcomposeError` where that cannot be told."""
+    """Return the Python that a kernel runs. Raises `NbcomposeError` where it is unknown."""
     if not kernel:
         raise NbcomposeError("versions are not known: the notebook does not say which kernel it runs in")
     try:
@@ -76,5 +76,7 @@ def _interpreter(kernel: str) -> str:
 
 
 def _same_environment(python: str) -> bool:
-    """A virtual environment's interpreter may be a link to the one that it was made from."""
+    """Whether an interpreter is in this environment: that of a virtual environment may be a link to the one it was made
+    from.
+    """
     return os.path.dirname(os.path.abspath(python)) == os.path.dirname(os.path.abspath(sys.executable))

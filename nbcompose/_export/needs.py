@@ -1,4 +1,4 @@
-"""Follows names backward from services to the statements that they need; random seeds."""
+"""Needs: follows names backward from services to the statements that they need; also checks random seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbcompose._export.values import END, is_plain
 
 COSTLY = 60.0  # seconds
 
-_NOTEBOOKS = {"IPython", "ipykernel", "ipywidgets"}  # a script runs where these are not installed
+_NOTEBOOKS = {"IPython", "ipykernel", "ipywidgets"}  # not installed where a script runs
 
 _GIVEN = {
     *dir(builtins),
@@ -29,8 +29,11 @@ _GIVEN = {
 
 
 class Needs:
-    """`taken`: the statements that are needed; `after`: those that each must come after, `called`: those that what it
-    calls needs. `found`: what each read at once came upon, `found_later` the same of functions that only replicas call.
+    """Collects the statements that services need.
+
+    `taken`: the needed statements. `after`: for each, the statements that must come before it; `called`: those needed
+    by what it calls. `found`: the definitions that each immediate read gets; `found_later`: the same for functions that
+    only replicas call.
     """
 
     def __init__(
@@ -44,11 +47,11 @@ class Needs:
         self.taken: set[int] = set()
         self.after: dict[int, set[int]] = {}
         self.called: dict[int, set[int]] = {}
-        self.found: dict[tuple[int, str], list[int]] = {}  # what each immediate read came upon
+        self.found: dict[tuple[int, str], list[int]] = {}  # the definitions that each immediate read gets
         self.found_later: dict[tuple[int, str], list[int]] = {}
         self.frozen: set[str] = set()
         self.values: set[str] = set()  # names that are neither functions nor classes nor imports
-        self.refused: dict[str, tuple[int, int]] = {}  # text → where it goes in the list
+        self.refused: dict[str, tuple[int, int]] = {}  # text → position in the list
         self.wanted: dict[int, set[str]] = {}  # the names for which each statement was taken
         self._objections: dict[tuple[diagnostics.Objection, str, str], list[tuple[str, Statement, Statement, int]]] = {}
         self._freeze = set(freeze)
@@ -60,7 +63,7 @@ class Needs:
         ]
 
     def take(self, index: int, called_at: int = END) -> None:
-        """Take a statement and all that it needs. What its functions read is read at `called_at`."""
+        """Take a statement and all that it needs. What its functions read is read at position `called_at`."""
         todo = [(index, called_at)]
         while todo:
             index, at = todo.pop()
@@ -72,7 +75,9 @@ class Needs:
                 todo += [(i, at) for i in self._later(index, at)]
 
     def _at_once(self, index: int) -> Iterable[tuple[int, int]]:
-        """What a statement needs when it runs, each with when its functions are called."""
+        """Yield the statements needed when a statement runs, each with the position at which its
+        functions are called.
+        """
         statement = self.definitions.statements[index]
         self._look_inside(index)
         before = self.after.setdefault(index, set())
@@ -87,7 +92,7 @@ class Needs:
             yield from self._call(index, [index])
 
     def _call(self, index: int, functions: list[int]) -> Iterable[tuple[int, int]]:
-        """A statement calls functions: what these read must be there before it runs."""
+        """Yield what the call of functions needs: the names that they read must be bound before the statement runs."""
         todo, seen = list(functions), set[int]()
         while todo:
             function = todo.pop()
@@ -110,7 +115,7 @@ class Needs:
         return sorted(found)
 
     def _on(self, statement: Statement) -> Iterable[str]:
-        """The variables of services that it depends on by their registered names."""
+        """Return the variables of services on which the statement depends by registered name."""
         services = self.definitions.services.items()
         return (v for v, i in services if registered(self.definitions.statements[i]) in statement.names.depends)
 
@@ -155,7 +160,7 @@ class Needs:
             self.refuse(reason + diagnostics.hint(name, self.definitions.statements), reader)
 
     def _checked(self, name: str, index: int, reader: int) -> int:
-        """The statement, or a later run of the same; refused where nobody could run it again."""
+        """Return the statement, or another one with the same code; object where it cannot be run again."""
         made = self.definitions.statements[index]
         if name in self.definitions.services and self.definitions.services[name] == index:
             return index
@@ -174,19 +179,21 @@ class Needs:
         return index
 
     def _sets_module(self, name: str, index: int) -> bool:
-        """An import, or a call that seeds or sets something in a module: the rest of the cell is nothing to them."""
+        """Whether it is an import, or a call that seeds or sets something in a module: it does not depend on the rest
+        of its cell.
+        """
         statement = self.definitions.statements[index]
         makers = [self.definitions.statements[i] for i in self.definitions.find(name, index + 1).by]
         return isinstance(statement.node, ast.Expr | ast.Import | ast.ImportFrom) and all(map(is_import, makers))
 
     def _object(self, why: diagnostics.Objection, name: str, reader: int, index: int) -> None:
-        """Note what stands against a statement: of one cell, told together."""
+        """Note an objection to a statement; those of one cell are reported together."""
         statements = self.definitions.statements
         key = why, statements[index].cell.label, statements[index].magic
         self._objections.setdefault(key, []).append((name, statements[reader], statements[index], index))
 
     def _same_again(self, name: str, index: int) -> int | None:
-        """The same import, function, class or constant in a cell that is there."""
+        """Return the same import, function, class or constant in a cell that still exists; None where there is none."""
         made = self.definitions.statements[index]
         if not is_plain(made):
             return None
@@ -197,7 +204,7 @@ class Needs:
         return None
 
     def _look_inside(self, index: int) -> None:
-        """What no script can have, inside a statement."""
+        """Refuse what a script cannot contain, inside a statement."""
         statement = self.definitions.statements[index]
         if isinstance(statement.node, ast.If) and "__name__" in ast.unparse(statement.node.test):
             self.refuse(diagnostics.guarded(statement), index)
@@ -217,7 +224,7 @@ class Needs:
         self.refused.setdefault(reason, (index, len(self.refused)))
 
     def reasons(self) -> list[str]:
-        """All that was refused, in the order of the cells; what is the same of several names of a cell, once."""
+        """Return all refusals, in the order of the cells; one for several names of a cell with the same reason."""
         refused = dict(self.refused)
         for (why, *_), noted in self._objections.items():
             found = diagnostics.Found([(name, asks, made) for name, asks, made, _ in noted])
@@ -226,14 +233,14 @@ class Needs:
 
 
 def services_inside(statement: Statement) -> list[ast.ClassDef]:
-    """Classes with an api in a statement that is something else: `if`, `try`, ..."""
+    """Return classes with an api inside another statement: `if`, `try`, ..."""
     if is_definition(statement):
         return []
     return [n for n in ast.walk(statement.node) if isinstance(n, ast.ClassDef) and has_api(n)]
 
 
 def registered(statement: Statement) -> str:
-    """The name by which others may depend on a service: the magic's, the decorator's, or the class's."""
+    """Return the name by which others may depend on a service: that of the magic, the decorator, or the class."""
     if statement.options and statement.options.get("name"):
         return str(statement.options["name"])
     for decorator in getattr(statement.node, "decorator_list", []):
@@ -258,7 +265,7 @@ _GENERATORS = {"default_rng", "Random", "RandomState"}
 
 
 def random_otherwise(definitions: Definitions, taken: Collection[int]) -> Iterator[str]:
-    """A note for each source of random numbers from which a statement draws that the script is without."""
+    """Yield a note for each source of random numbers from which statements draw that are not in the script."""
     statements = definitions.statements
     for name, seed in _sources(definitions, taken).items():
         draws = [i for i in range(seed + 1, len(statements)) if _draws(statements[i], name)]
@@ -271,7 +278,7 @@ def random_otherwise(definitions: Definitions, taken: Collection[int]) -> Iterat
 
 
 def unseeded(definitions: Definitions, order: Sequence[int], wanted: Mapping[int, set[str]]) -> Iterator[str]:
-    """A line for each statement of a script that draws random numbers which nothing in it has seeded before."""
+    """Yield a line for each statement of a script that draws random numbers which nothing before it has seeded."""
     seeded = set[str]()
     for index in order:
         statement = definitions.statements[index]
@@ -294,7 +301,7 @@ def unseeded(definitions: Definitions, order: Sequence[int], wanted: Mapping[int
 
 
 def _library(definitions: Definitions, call: ast.Call, index: int) -> str:
-    """Whose random numbers a call draws: "random", "numpy" or "torch"; "" where it draws none."""
+    """Return whose random numbers a call draws: "random", "numpy" or "torch"; "" for none."""
     origin = definitions.origin(called(call.func), index)
     top, _, rest = origin.partition(".")
     if last(call.func) in _SEEDS:
@@ -309,7 +316,7 @@ def _library(definitions: Definitions, call: ast.Call, index: int) -> str:
 
 
 def _is_layer(rest: str) -> bool:
-    """`nn.Linear`, whose weights are drawn."""
+    """Whether a name of torch is a layer with random weights, such as `nn.Linear`."""
     return rest.startswith("nn.") and rest.rpartition(".")[2] in known.LAYERS - _WEIGHTLESS
 
 
@@ -321,7 +328,7 @@ def _seeds(definitions: Definitions, call: ast.Call, index: int) -> set[str]:
 
 
 def _sources(definitions: Definitions, taken: Collection[int]) -> dict[str, int]:
-    """Modules that are seeded, and generators; where."""
+    """Return modules that are seeded, and generators, each with its statement."""
     found = {}
     for index in sorted(taken):
         node = definitions.statements[index].node
@@ -343,6 +350,8 @@ def _draws(statement: Statement, name: str) -> bool:
 
 
 def _is_random(function: ast.Attribute) -> bool:
-    """`np.random.choice`, `random.choice`, `torch.randn`, and any method of a variable: `rng.normal`."""
+    """Whether a method draws: `np.random.choice`, `random.choice`, `torch.randn`, or any method of a variable:
+    `rng.normal`.
+    """
     text = ast.unparse(function)
     return "rand" in text or (text.count(".") == 1 and text.partition(".")[0] not in ("np", "numpy", "torch"))

@@ -1,6 +1,6 @@
-"""What a script needs installed: its imports → distributions with the versions that run now, as a PEP 723 block.
+"""Requirements of a script: its imports → distributions with the installed versions, as a PEP 723 block.
 
-What is installed is asked of lookup.py, here or in the interpreter of another environment.
+`_export/lookup.py` finds what is installed, here or in the interpreter of another environment.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from nbcompose import __version__
 from nbcompose._export import lookup
 from nbcompose.errors import NbcomposeError
 
-# What lookup.look_up answers, to the names of modules and of distributions.
+# `lookup.look_up`, or one like it: names of modules and of distributions → what is installed.
 LookUp = Callable[[list[str], list[str]], dict[str, Any]]
 
 OURSELVES = "nbcompose"
-_OUTSIDE = (OURSELVES, "__main__")  # the one is always there, the other is the script
-# What a module runs on without importing it by itself, and why.
+_OUTSIDE = (OURSELVES, "__main__")  # always required, and the script itself
+# What a module needs at run time without importing it by itself, and why.
 COMPANIONS = {"transformers": ("torch", "transformers runs its models with it")}
-# The same of functions of pandas.
+# The same for functions of pandas.
 _ENGINES = {
     **dict.fromkeys(("read_parquet", "to_parquet", "read_feather", "to_feather"), "pyarrow"),
     **dict.fromkeys(("read_excel", "to_excel"), "openpyxl"),
 }
-WAIT = 30.0  # seconds for another interpreter
+WAIT = 30.0  # seconds for another interpreter to answer
 
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """A module that is imported, dotted; `optional` where the script goes on without it."""
+    """An imported module, dotted; `optional` where the script works without it."""
 
     name: str
     optional: bool = False
@@ -54,7 +54,7 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What a script needs: a Python, distributions, and modules of the user's own that must lie beside it (files)."""
+    """What a script needs: a Python version, distributions, and the user's own modules beside it (files)."""
 
     python: str
     dependencies: tuple[Requirement, ...]
@@ -74,7 +74,9 @@ class Requirements:
 
 
 def imports_of(tree: ast.AST, *, optional: bool = False) -> Iterator[Import]:
-    """Every import in some code, those in functions too. `from a import b` may be a module: it is `a.b`."""
+    """Yield every import in some code, including those in functions. `from a import b` may import a module: it is
+    `a.b`.
+    """
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from (Import(alias.name, optional) for alias in node.names)
@@ -90,7 +92,7 @@ def imports_of(tree: ast.AST, *, optional: bool = False) -> Iterator[Import]:
 
 
 def _named(call: ast.Call) -> str:
-    """The module in `importlib.import_module("name")`."""
+    """Return the module in `importlib.import_module("name")`."""
     known = ast.unparse(call.func) in ("importlib.import_module", "import_module", "__import__")
     first = call.args[0] if known and call.args else None
     return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
@@ -104,9 +106,9 @@ def _catches(handler: ast.ExceptHandler) -> bool:
 def requirements(
     imports: Iterable[Import], look_up: LookUp = lookup.look_up, folder: Path | None = None
 ) -> Requirements:
-    """The requirements of a script with these imports; those of the user's own modules are followed.
+    """Return the requirements of a script with these imports; imports of the user's own modules are followed.
 
-    `folder`: where the notebook lies, whose modules a kernel finds; the present one by default.
+    `folder`: the folder of the notebook, where a kernel finds modules; None: the current one.
     """
     wanted: dict[str, bool] = {}
     own: dict[str, str] = {}
@@ -126,14 +128,14 @@ def requirements(
 
 
 def _beside(folder: Path, top: str) -> str:
-    """A module or a package in a folder; "" where there is none."""
+    """Return a module or a package in a folder; "" where there is none."""
     places = (folder / f"{top}.py", folder / top / "__init__.py")
     found = next((place for place in places if place.is_file()), None)
     return "" if found is None else str(found if found.stem == top else found.parent)
 
 
 def _inside(file: str) -> Iterator[Import]:
-    """The imports of a module of the user's, or of all the modules of a package."""
+    """Yield the imports of a module of the user, or of all modules of a package."""
     place = Path(file)
     for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
         try:
@@ -144,7 +146,7 @@ def _inside(file: str) -> Iterator[Import]:
 
 
 class _Reading:
-    """What a look-up means for a script."""
+    """The requirements that follow from the answer of a look-up."""
 
     def __init__(self, answer: dict[str, Any], wanted: dict[str, bool], own: dict[str, str]) -> None:
         self._modules: dict[str, Any] = answer["modules"]
@@ -199,14 +201,14 @@ class _Reading:
 
 
 def _pinned(distribution: str, version: str) -> str:
-    """Without the local part of a version (`+cpu`), which a package index does not have."""
+    """Return a pinned requirement, without a local version (`+cpu`), which a package index does not have."""
     return f"{distribution}=={version.partition('+')[0]}" if version else distribution
 
 
 def hidden_by(script: str, text: str) -> str:
-    """What is wrong with the name of a script with this text; "" where nothing is.
+    """Return what is wrong with the file name of a script with this text; "" where nothing is.
 
-    `python concurrent.py` has its own folder first on the path: whatever imports `concurrent` then gets the script.
+    `python concurrent.py` has its own folder first on the path: every import of `concurrent` then gets the script.
     """
     name = PurePath(script).stem
     if name in sys.stdlib_module_names:
@@ -221,7 +223,7 @@ def hidden_by(script: str, text: str) -> str:
 
 
 def _our_imports() -> set[str]:
-    """Top-level modules of the distributions that nbcompose needs without its extras."""
+    """Return the top-level modules of the distributions that nbcompose needs without its extras."""
     wanted = [requirement for requirement in metadata.requires(OURSELVES) or () if "extra ==" not in requirement]
     names = {re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-") for requirement in wanted}
     found = metadata.packages_distributions()
@@ -229,7 +231,7 @@ def _our_imports() -> set[str]:
 
 
 def unpinned(why: str) -> LookUp:
-    """A look-up for where nobody knows what the notebook runs with: distributions as they are called here, no versions.
+    """Return a look-up for an unknown environment: distributions have the names that they have here, and no versions.
 
     `why` becomes a comment.
     """
@@ -243,9 +245,9 @@ def unpinned(why: str) -> LookUp:
 
 
 def of_interpreter(python: str) -> LookUp:
-    """A look-up in the environment of another interpreter, which is started for it.
+    """Return a look-up in the environment of another interpreter, which is started for it.
 
-    What it gives raises `NbcomposeError` where that interpreter cannot be asked.
+    The look-up raises `NbcomposeError` where that interpreter does not answer.
     """
 
     @cache

@@ -1,8 +1,7 @@
 """Text of the exported script: imports, fixed parts, layout.
 
-A notebook imports anywhere; a script at the top, sorted (by ruff) and only what it uses.
-
-What is needed is slice.py's to say. Here statements get their places, services their options; ruff has the last word.
+Imports go to the top, sorted (by ruff) and reduced to the used names. Statements are put in order, services get their
+options, and ruff formats the result. See `_export/slice.py` for what is needed.
 """
 
 from __future__ import annotations
@@ -28,9 +27,10 @@ from nbcompose.errors import ExportRefused
 
 
 class Head:
-    """The top of a script with these statements: `body` are those that go below, `names` what the script calls things.
+    """The top of a script with these statements. `body`: the statements below it; `names`: the names that the script
+    uses.
 
-    `taken`: names that something else binds. Raises `ExportRefused` where imports would give one name two meanings.
+    `taken`: names bound by something else. Raises `ExportRefused` where imports would give one name two meanings.
     """
 
     def __init__(self, statements: Sequence[Statement], taken: Collection[str]) -> None:
@@ -42,7 +42,7 @@ class Head:
         self.body = [s for s in rest if not self._goes_above(s)]
 
     def text(self) -> str:
-        """All that `names` was asked for by now is imported too."""
+        """Return the text, including imports for all that `names` was asked for so far."""
         first = frozenset[str]().union(*(s.reads for s in self._settings))
         used = self.names.used.union(*(s.reads | s.later | s.deletes for s in self.body))
         above = [s.text if _is_future(s) else _import(s, first) for s in self._imports]
@@ -60,12 +60,14 @@ class Head:
         ]
 
     def _goes_above(self, statement: Statement) -> bool:
-        """Libraries read the environment when they are imported: what sets it and needs no more than imports."""
+        """Whether a statement goes above the imports: it sets environment variables, which libraries read when they are
+        imported, and needs only imports.
+        """
         known = {*dir(builtins)}.union(*(s.defines for s in self._imports))
         return self._is_setting(statement.node) and statement.reads <= known
 
     def _is_setting(self, node: ast.stmt) -> bool:
-        """Whether all that it does is to set environment variables."""
+        """Whether a statement does nothing else than set environment variables."""
         sets: list[ast.expr] = []
         if isinstance(node, ast.Assign):
             sets = [t.value if isinstance(t, ast.Subscript) else t for t in node.targets]
@@ -87,7 +89,9 @@ def _is_future(statement: Statement) -> bool:
 
 
 def _check(imports: Sequence[Statement]) -> None:
-    """At the top of a script an import is there for all; in a notebook the one that ran before is meant."""
+    """Check that names are unambiguous: at the top of a script an import applies to all, in a notebook the last one
+    that ran.
+    """
     seen: dict[str, tuple[str, Statement]] = {}
     reasons = []
     for statement in imports:
@@ -103,7 +107,7 @@ def _check(imports: Sequence[Statement]) -> None:
 
 
 def _import(statement: Statement, wanted: Collection[str], *, commented: bool = True) -> str:
-    """An import without the names that are not wanted; "" where none is left."""
+    """Return an import without unwanted names; "" where none is left."""
     node = statement.node
     assert isinstance(node, ast.Import | ast.ImportFrom)
     kept = [a for a in node.names if a.name == "*" or (a.asname or a.name.partition(".")[0]) in wanted]
@@ -121,10 +125,10 @@ _FILE = "file"
 
 
 def _template() -> ast.Module:
-    """Parsed anew each time, so that it may be changed.
+    """Return a new tree of the template each time, so that it may be modified.
 
-    `copy.deepcopy` of a tree can take seconds: there is one `ast.Load()` for all trees, and once IPython has printed a
-    traceback its parent is a node of another tree, and is copied with everything around it.
+    `copy.deepcopy` of a tree can take seconds: all trees share one `ast.Load()`, and once IPython has printed a
+    traceback, the parent of that node is a node of another tree, which is copied with everything around it.
     """
     return ast.parse(TEMPLATE.read_text(encoding="utf-8"))
 
@@ -134,13 +138,15 @@ def _docstring() -> str:
 
 
 def docstring(notebook: str) -> str:
-    """The docstring of a script, as a statement. `notebook` is a file's name."""
+    """Return the docstring of a script, as a statement. `notebook` is a file name."""
     text = _docstring().replace(_NOTEBOOK, " ".join(notebook.split()))
     return ast.unparse(ast.Module([ast.Expr(ast.Constant(text))], []))
 
 
 def exported_from(script: str) -> str | None:
-    """The notebook that a script says it was exported from; None where nbcompose has not written it."""
+    """Return the notebook that a script was exported from, by its docstring; None where nbcompose
+    has not written it.
+    """
     try:
         found = ast.get_docstring(ast.parse(script))
     except (SyntaxError, ValueError):
@@ -151,7 +157,7 @@ def exported_from(script: str) -> str | None:
 
 
 def guard(entries: Sequence[str], names: ScriptNames) -> str:
-    """The last statement of a script: serve these, where it is the program."""
+    """Return the last statement of a script: serve these entries, where the script is the main program."""
     statement = _template().body[-1]
     served = [ast.Name(entry) for entry in entries]
     for call in (n for n in ast.walk(statement) if isinstance(n, ast.Call)):
@@ -160,7 +166,9 @@ def guard(entries: Sequence[str], names: ScriptNames) -> str:
 
 
 def loading(name: str, loader: str, place: Sequence[str], names: ScriptNames) -> str:
-    """The statement that gives `name` what a loader of the template reads from a file, at `place` beside the script."""
+    """Return the statement that binds `name` to what a loader of the template reads from the file `place` beside the
+    script.
+    """
     function = next(n for n in _template().body if isinstance(n, ast.FunctionDef) and n.name == loader)
     result = function.body[-1]
     assert isinstance(result, ast.Return)
@@ -183,12 +191,12 @@ def _template_origins() -> dict[str, ast.stmt]:
 
 
 def _origins(body: Sequence[ast.stmt]) -> dict[str, ast.stmt]:
-    """The imports in a block by the names that they bind."""
+    """Return the imports in a block by the names that they bind."""
     return {name: node for node in body for name, _ in bindings(node)}
 
 
 class _Fill(ast.NodeTransformer):
-    """Puts values for some names, and for those of the template's imports what the script calls the same things."""
+    """Replaces some names by values, and names of the template's imports by the script's names for the same objects."""
 
     def __init__(self, imports: Mapping[str, ast.stmt], values: Mapping[str, ast.expr], names: ScriptNames) -> None:
         self._imports = imports
@@ -215,7 +223,7 @@ def _split(origin: str) -> tuple[str, str]:
 
 
 def blocks(statements: Sequence[Statement], texts: Sequence[str]) -> list[str]:
-    """Texts in order; those that stood on neighbouring lines, or on one, still do."""
+    """Return texts in order; those that were on neighbouring lines, or on one line, still are."""
     found: list[str] = []
     above: Statement | None = None
     for statement, text in zip(statements, texts, strict=True):
@@ -227,7 +235,7 @@ def blocks(statements: Sequence[Statement], texts: Sequence[str]) -> list[str]:
 
 
 def _closed(texts: Sequence[str]) -> Iterator[str]:
-    """What is not to be formatted ends where it ends in the notebook: the comment that says so may be left out."""
+    """Yield texts, with `# fmt: on` after unformatted ones: the notebook's own comment may have been left out."""
     for index, text in enumerate(texts):
         yield text
         following = next(filter(None, texts[index + 1 :]), "")
@@ -243,20 +251,20 @@ def _neighbours(above: Statement, below: Statement) -> bool:
 
 
 def _first_line(statement: Statement) -> int:
-    """Where its text begins in the cell."""
+    """Return the line of the cell at which its text begins."""
     nodes = [statement.node, *getattr(statement.node, "decorator_list", ())]
     return min(int(node.lineno) for node in nodes) - comments(statement.text)
 
 
 def comments(text: str) -> int:
-    """How many lines of comments a statement begins with."""
+    """Return the number of comment lines at the beginning of a statement."""
     lines = text.split("\n")
     return next((i for i, line in enumerate(lines) if line and not line.startswith("#")), len(lines))
 
 
 @dataclass(frozen=True, slots=True)
 class ExportedScript:
-    """`notes`: what the user should know about it."""
+    """An exported script, as text. `notes`: what the user should know about it."""
 
     text: str
     requirements: Requirements
@@ -271,10 +279,10 @@ def write(
     look_up: LookUp = lookup.look_up,
     folder: Path | None = None,
 ) -> ExportedScript:
-    """The script of what is needed. `notebook` is the file's name, `frozen` the values that lie in files beside it.
+    """Return the script of what is needed. `notebook`: the name of its file; `frozen`: values that are stored.
 
-    `look_up` says what is installed: here, by default. `folder` is the notebook's: the present one, by default.
-    Raises `ExportRefused` where a name would mean two things, and `NbcomposeError`.
+    `look_up` finds what is installed; by default, in this environment. `folder`: the notebook's; None: the current one.
+    Raises `ExportRefused` where a name would have two meanings, and `NbcomposeError`.
     """
     head = Head(needed.statements, [f.name for f in frozen])
     code = [
@@ -315,7 +323,7 @@ def _secrets(needed: Slice) -> Iterable[str]:
 
 
 def _named(node: ast.AST) -> Iterable[str]:
-    """The names and arguments that get a text that the code itself says."""
+    """Return the names and arguments to which the code assigns a string literal."""
     match node:
         case ast.keyword(arg=str(name), value=ast.Constant(value=str(text))) if text:
             return [name]
@@ -325,7 +333,7 @@ def _named(node: ast.AST) -> Iterable[str]:
 
 
 def _written_out(node: ast.stmt) -> Iterable[str]:
-    """The environment variables that a statement sets to what it says itself."""
+    """Return the environment variables that a statement sets to a literal."""
     match node:
         case ast.Assign(targets=[ast.Subscript(value=of, slice=ast.Constant(value=str(key)))], value=ast.Constant()):
             keys = [key]
@@ -341,7 +349,7 @@ def _written_out(node: ast.stmt) -> Iterable[str]:
 
 
 def _data(needed: Slice, folder: Path) -> Iterable[str]:
-    """Files that the notebook finds by a relative path."""
+    """Yield notes on files that the notebook finds by a relative path."""
     constants = (n for s in needed.statements for n in ast.walk(s.node) if isinstance(n, ast.Constant))
     texts = dict.fromkeys(c.value for c in constants if isinstance(c.value, str) and _may_be_file(c.value))
     for text in texts:

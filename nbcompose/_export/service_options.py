@@ -12,7 +12,7 @@ from nbcompose.errors import ExportRefused
 
 
 class Edits:
-    """Collects replacements of parts of `text`, whose tree has the places; `result` makes them all."""
+    """Collects replacements of parts of `text`, at positions of its syntax tree; `result` applies them."""
 
     def __init__(self, text: str) -> None:
         self._lines = text.encode().splitlines(keepends=True)
@@ -30,18 +30,18 @@ class Edits:
         self._made.append((end, end, text.encode()))
 
     def before_end(self, node: ast.expr, text: str) -> None:
-        """In front of the node's last character, a bracket."""
+        """Insert before the node's last character, a bracket."""
         end = self._span(node)[1] - 1
         self._made.append((end, end, text.encode()))
 
     def above(self, line: int, text: str) -> None:
-        """A new line above this one (counted from 1)."""
+        """Insert a new line above this one (counted from 1)."""
         start = self._offset(line, 0)
         self._made.append((start, start, text.encode()))
 
     def result(self) -> str:
         text = b"".join(self._lines)
-        for start, end, new in sorted(self._made, reverse=True):  # from the end: places before a change stay
+        for start, end, new in sorted(self._made, reverse=True):  # from the end, so that earlier positions stay valid
             text = text[:start] + new + text[end:]
         return text.decode()
 
@@ -55,12 +55,12 @@ class Edits:
 
 
 _SERVICE = ("nbcompose.service",)
-# Options that mean the same.
+# Options with the same meaning.
 _ALIASES = {"replicas": "workers"}
 
 
 def decorated(statement: Statement, services: Sequence[str], names: ScriptNames) -> str:
-    """The text of a statement, with a `@service` on those of its classes that are services by their cell's magic."""
+    """Return the text of a statement, with `@service` added to its classes that are services by their cell's magic."""
     if statement.options is None:
         return statement.text
     edits = Edits(statement.text)
@@ -71,7 +71,7 @@ def decorated(statement: Statement, services: Sequence[str], names: ScriptNames)
 
 
 def _classes(body: Sequence[ast.stmt]) -> Iterator[ast.ClassDef]:
-    """Those at the top level, in `if`, `try` and the like too."""
+    """Yield classes at the top level, including those in `if`, `try` and the like."""
     for node in body:
         if isinstance(node, ast.ClassDef):
             yield node
@@ -83,7 +83,7 @@ def _classes(body: Sequence[ast.stmt]) -> Iterator[ast.ClassDef]:
 
 
 class _Decorator:
-    """The `@service` of one class: there already, or not."""
+    """The `@service` of one class, existing or to be added."""
 
     def __init__(self, cls: ast.ClassDef, edits: Edits, names: ScriptNames, statement: Statement) -> None:
         self._cls = cls
@@ -128,7 +128,7 @@ class _Decorator:
             self._edits.before_end(decorator, _arguments(new))
 
     def _merged(self, option: str, own: ast.expr, value: Any) -> str:
-        """An option's value: where it is a dict, with the keys of its own that are not overridden."""
+        """Return an option's value; for a dict, including the decorator's own keys that are not overridden."""
         if not isinstance(value, Mapping) or (isinstance(own, ast.Constant) and own.value is None):
             return written(value)
         if option == "envs" and not isinstance(own, ast.Dict):
@@ -146,7 +146,7 @@ class _Decorator:
         return "{" + ", ".join([*kept, items]) + "}"
 
     def _variables(self, own: ast.expr) -> dict[str, Any]:
-        """BentoML's form of `envs`: a list of names with values."""
+        """Return BentoML's form of `envs`, a list of names with values, as a dict."""
         try:
             return {e["name"]: e["value"] for e in ast.literal_eval(own) if e.get("value") is not None}
         except (ValueError, TypeError, KeyError, AttributeError):
@@ -165,7 +165,7 @@ def _arguments(options: Mapping[str, Any]) -> str:
 
 
 def written(value: Any) -> str:
-    """An option's value as a person would write it: 120 and not 120.0."""
+    """Return an option's value as a person would write it: 120, not 120.0."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key!r}: {written(part)}" for key, part in value.items()) + "}"
     return str(int(value)) if isinstance(value, float) and value.is_integer() else repr(value)

@@ -1,4 +1,4 @@
-"""The statements that services need, and their order in the script."""
+"""Slice: the statements that services need, and their order in the script."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from nbcompose.errors import ExportRefused
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What a script needs, in an order in which it runs.
+    """What a script needs, in an order in which it can run.
 
-    `services` and `entries` are variables, in dependency order; `frozen` are names to be loaded from files beside the
-    script; `notes` say what was dropped and the user should know; `unseeded`, where its values may be others than here.
-    `wanted`: the names for which each statement is there.
+    `services` and `entries`: variables, in dependency order. `frozen`: names to load from files beside the script.
+    `notes`: what was dropped and the user should know. `unseeded`: reasons why values may differ from the notebook's.
+    `wanted`: the names for which each statement is included.
     """
 
     statements: tuple[Statement, ...]
@@ -44,12 +44,12 @@ def needed(
     versions: Mapping[str, str] | None = None,
     known: Collection[str] = (),
 ) -> Slice:
-    """What the entry services need: those that nobody depends on, unless `entries` names others, by variable or as
-    they are registered.
+    """Return what the entry services need. By default these are the services that no other depends on; `entries` names
+    others, by variable or by registered name.
 
-    `freeze`: names whose present values are to be loaded; `recompute`: names that may take long; `versions`: for
-    a service, the label of the run whose class serves; without it, `%services rollback` counts. `known`: the names that
-    are set in a live notebook. Raises `ExportRefused`.
+    `freeze`: names whose present values are loaded; `recompute`: names that may take long; `versions`: for a service,
+    the label of the run whose class serves; without it, `%services rollback` counts. `known`: names that are set in a
+    live notebook. Raises `ExportRefused`.
     """
     statements = [s for s in statements if s.ran]
     _check_services(statements)
@@ -84,7 +84,7 @@ def needed(
 
 
 def _check_services(statements: Sequence[Statement]) -> None:
-    """A %%service cell whose options are wrong."""
+    """Raise `ExportRefused` for %%service cells with wrong options."""
     cells = [s for s in statements if s.magic.startswith("%%service") and s.cell.current and not s.failed]
     if cells:
         raise ExportRefused("these cells do not run:", [f"{s.cell.label}: {s.magic}" for s in cells])
@@ -124,14 +124,14 @@ def _variable(definitions: Definitions, name: str) -> str:
 
 
 def _below(definitions: Definitions, variable: str) -> set[str]:
-    """The services that a service needs."""
+    """Return the services that a service needs."""
     needs = Needs(definitions)
     needs.take(definitions.services[variable])
     return {v for v, i in definitions.services.items() if i in needs.taken and v != variable}
 
 
 def _chosen(statements: Sequence[Statement], versions: Mapping[str, str] | None) -> tuple[dict[str, int], list[str]]:
-    """For services, the statement whose class serves, where that is not the last; and what to say about it."""
+    """Return, for services, the statement whose class serves, where that is not the last; and notes about it."""
     definitions = Definitions(statements)
     if versions is None:
         return _rolled_back(definitions)
@@ -165,7 +165,7 @@ def _rolled_back(definitions: Definitions) -> tuple[dict[str, int], list[str]]:
 
 
 def _take_settings(definitions: Definitions, needs: Needs) -> None:
-    """Environment variables that cells set are those of the services, too; so is what they want of the compiler."""
+    """Take statements that set environment variables, which may affect services, and `__future__` imports."""
     last = max(needs.taken)
     for index, statement in enumerate(definitions.statements):
         sets = _sets_environment(statement.node) or (_is_future(statement.node) and index < last)
@@ -200,7 +200,7 @@ def _check_options(needs: Needs, freeze: Iterable[str], recompute: Iterable[str]
 
 
 def _dropped(definitions: Definitions, taken: set[int]) -> list[str]:
-    """What the script is without. Of a cell that ran several times, once."""
+    """Return notes on what the script lacks; one for a cell that ran several times."""
     said: dict[str, None] = {}
     for index, statement in enumerate(definitions.statements):
         if not statement.cell.current or statement.failed or index in taken:
@@ -218,8 +218,8 @@ def _code(statement: Statement) -> str:
 
 
 def _sets_process(definitions: Definitions, index: int) -> bool:
-    """`set_seed(0)`, `load_dotenv()`: functions of others that set something, nobody knows where. `sys.path`, too: in
-    a script, imports come first.
+    """Whether a call sets something for the process: `set_seed(0)`, `load_dotenv()` by imported functions, and
+    `sys.path`, which in a script would come after the imports.
     """
     node = definitions.statements[index].node
     if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
@@ -231,9 +231,9 @@ def _sets_process(definitions: Definitions, index: int) -> bool:
 
 
 def ordered(needs: Needs) -> list[int]:
-    """Of a statement that ran several times, once is enough where it makes no difference, and refused where it does.
+    """Return the statements in the script's order, without repeated runs that make no difference; refuse those that do.
 
-    Services come last, unless the values that they read at once have others later: then where they ran.
+    Services come last, unless the values that they read at once would then be others: then they come where they ran.
     """
     last = _once(needs, _sorted(needs, services_last=True))
     _refuse_repeated(needs, last[0])
@@ -272,10 +272,10 @@ def _rank(needs: Needs, index: int, services_last: bool) -> int:
 
 
 def _once(needs: Needs, order: list[int]) -> tuple[list[int], dict[int, int]]:
-    """The statements without those that do again what was done, and for each the one that stands for it."""
+    """Return the statements without those that repeat an earlier one, and for each statement the one that is kept."""
     kept: list[int] = []
     same: dict[int, int] = {}
-    alike: dict[str, list[int]] = {}  # places in `kept` of statements of the same text
+    alike: dict[str, list[int]] = {}  # places in `kept` of statements with the same text
     for index in order:
         places = alike.setdefault(ast.dump(needs.definitions.statements[index].node), [])
         twin = next((kept[n] for n in places if _is_again(needs.definitions, kept[n], index, kept[n + 1 :])), index)
@@ -287,7 +287,7 @@ def _once(needs: Needs, order: list[int]) -> tuple[list[int], dict[int, int]]:
 
 
 def _is_again(definitions: Definitions, first: int, index: int, between: list[int]) -> bool:
-    """Whether a statement does nothing that the first, which has the same text, has not done already."""
+    """Whether a statement has no effect after an earlier one with the same text."""
     one, again = definitions.statements[first], definitions.statements[index]
     if definitions.is_once(index):
         return False
@@ -314,7 +314,7 @@ def _refuse_repeated(needs: Needs, kept: list[int]) -> None:
 
 
 def _tangled(needs: Needs, kept: list[int], same: dict[int, int]) -> list[tuple[int, str]]:
-    """Reads that would come upon something else than in the notebook: the script is followed as the notebook was."""
+    """Return reads that would get other definitions than in the notebook, by following the script in the same way."""
     script = needs.definitions.rearranged(kept)
     position = {index: n for n, index in enumerate(kept)}
     found: list[tuple[int, str]] = []
@@ -329,7 +329,7 @@ def _tangled(needs: Needs, kept: list[int], same: dict[int, int]) -> list[tuple[
 
 
 def _differ(needs: Needs, reader: int, have: list[int], wanted: list[int], same: dict[int, int]) -> bool:
-    """Imports come first in a script: among them there is no order."""
+    """Whether the definitions differ. Imports come first in a script: their order does not matter."""
     have = [index for index in have if index != reader]
     want = list(dict.fromkeys(same[i] for i in wanted))
     if all(is_import(needs.definitions.statements[i]) for i in (*have, *want)):

@@ -1,4 +1,4 @@
-"""The top-level statements of cells, each with the text that a script gets and the names that it has to do with."""
+"""Top-level statements of cells, each with its text in the script and the names that it uses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbcompose._export.effects import last
 from nbcompose._export.magics import Plain, magic_in, plain
 from nbcompose._export.names import names_of
 
-# What a script says to those that start it: `#!`, and PEP 723's block.
+# The head of a script, for those that start it: `#!`, and PEP 723's block.
 _HEAD = re.compile(r"\A#!.*\n|^# /// [a-zA-Z0-9-]+$\n(?:^#(?:| .*)$\n)+?^# ///$\n?", re.MULTILINE)
 
 
@@ -23,11 +23,11 @@ _HEAD = re.compile(r"\A#!.*\n|^# /// [a-zA-Z0-9-]+$\n(?:^#(?:| .*)$\n)+?^# ///$\
 class Statement:
     """A top-level statement.
 
-    `text` has the comments above it and no magics; `line` is its first one in the cell, from 1. `later`: names
-    that are read when what it defines is called; `changes`: names whose values it may alter without binding them.
-    `options` are those of the %%service cell that it is a service of. `magic`: where it is a magic or a shell command,
-    or its value comes from one, the text of that; `node` is `pass` and `text` empty where a whole cell is not Python.
-    `decorated`: it is a class with `@service`.
+    `text` includes the comments above it and no magics; `line` is its first line in the cell, from 1. `later`: names
+    that are read when what it defines is called; `changes`: names whose values it may mutate without binding them.
+    `options`: those of the %%service cell, where it is a service of that. `magic`: the text of the magic or shell
+    command that it is, or that its value comes from; where a whole cell is not Python, `node` is `pass` and `text` is
+    empty. `decorated`: it is a class with `@service`.
     """
 
     cell: Cell
@@ -46,21 +46,21 @@ class Statement:
 
     @property
     def failed(self) -> bool:
-        """Whether it may be the one at which its cell failed; those before it did run."""
+        """Whether its cell may have failed at this statement, or before it; those before the failure did run."""
         stopped = self.cell.stopped
         return self.cell.failed and (stopped is None or (self.node.end_lineno or self.line) >= stopped)
 
     @property
     def ran(self) -> bool:
-        """Whether its cell got as far as this."""
+        """Whether its cell got as far as this statement."""
         return self.cell.stopped is None or self.line <= self.cell.stopped
 
 
 def statements_of(cells: Iterable[Cell]) -> list[Statement]:
-    """The statements of all cells, in the order in which they run. Cells that are no Python count as one each."""
+    """Return the statements of all cells, in the order in which they ran. A cell that is not Python counts as one."""
     found: list[Statement] = []
     services = _Services()
-    lazy = sys.version_info >= (3, 14)  # from then on all annotations are evaluated only when asked for
+    lazy = sys.version_info >= (3, 14)  # from 3.14 on annotations are evaluated lazily
     for cell in cells:
         try:
             parsed = plain(cell.source)
@@ -103,19 +103,19 @@ def _statement(
 
 
 def _foreign(cell: Cell, what: str) -> Statement:
-    what = what.encode(errors="backslashreplace").decode()  # halves of characters cannot be printed
+    what = what.encode(errors="backslashreplace").decode()  # lone surrogates cannot be printed
     node = ast.Pass(lineno=1, col_offset=0, end_lineno=1, end_col_offset=0)
     nothing = frozenset[str]()
     return Statement(cell, "", node, 1, nothing, nothing, nothing, nothing, nothing, None, what)
 
 
 def _why(error: Exception) -> str:
-    """Why a cell is no Python that can be read."""
+    """Return why a cell cannot be parsed as Python."""
     if isinstance(error, SyntaxError):
         return error.msg
     if isinstance(error, RecursionError | MemoryError):
         return "an expression in it is nested too deeply: write it in several"
-    return str(error)  # null bytes, or halves of characters
+    return str(error)  # null bytes, or lone surrogates
 
 
 def _is_future(node: ast.stmt) -> bool:
@@ -127,11 +127,11 @@ def _is_future(node: ast.stmt) -> bool:
 
 
 class _Services:
-    """Which classes become services: those with an api of their own or of a base, or with `@service`."""
+    """Decides which classes become services: those with an api of their own or of a base, or with `@service`."""
 
     def __init__(self) -> None:
         self._known: dict[str, bool] = {}  # classes of the notebook
-        self._apis, self._decorators = {"api"}, {"service"}  # what the notebook calls them
+        self._apis, self._decorators = {"api"}, {"service"}  # the notebook's names for them
 
     def take(self, node: ast.stmt, cell: Plain, tree: ast.Module) -> bool:
         """Whether a statement is a service of its %%service cell."""
@@ -148,7 +148,7 @@ class _Services:
         return is_one and cell.options is not None
 
     def decorate(self, node: ast.stmt) -> bool:
-        """Whether a statement is a class with `@service` on it."""
+        """Whether a statement is a class with `@service`."""
         return isinstance(node, ast.ClassDef) and _has(node.decorator_list, self._decorators)
 
 
@@ -163,10 +163,10 @@ def _has(decorators: list[ast.expr], names: Collection[str]) -> bool:
 
 
 def _texts(source: str, nodes: list[ast.stmt]) -> Iterator[str]:
-    """Each statement as it stands in the source, with what is commented above it and behind it."""
+    """Yield the source of each statement, with the comments above it and behind it."""
     source = _HEAD.sub(lambda m: "\n" * m[0].count("\n"), source)
-    lines = re.split(r"\r\n|\r|\n", source)  # as Python counts them: `splitlines` knows more ends of lines
-    done = 0  # lines that belong to statements before
+    lines = re.split(r"\r\n|\r|\n", source)  # as Python counts lines: `splitlines` splits at more characters
+    done = 0  # lines that belong to earlier statements
     for index, node in enumerate(nodes):
         first = min(d.lineno for d in [*getattr(node, "decorator_list", []), node]) - 1
         end = node.end_lineno or first + 1
@@ -187,12 +187,14 @@ def _behind(line: str, node: ast.stmt) -> str:
 
 
 def _cut(line: str, start: int | None, end: int | None) -> str:
-    """Columns of the syntax tree count bytes."""
+    """Return part of a line by columns of the syntax tree, which count bytes."""
     return line.encode()[start:end].decode()
 
 
 def _comments(lines: list[str], glued: bool) -> list[str]:
-    """The comments above a statement; not one that stands right below the statement before, and apart from this."""
+    """Return the comments above a statement, except one that directly follows the previous statement and is separated
+    from this one.
+    """
     lines = [line.rstrip() for line in lines]
     if glued and "" in lines:
         lines = lines[lines.index("") :]

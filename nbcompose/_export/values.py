@@ -1,4 +1,6 @@
-"""Which objects the names of a notebook may stand for, and what these hold: who alters one, alters all that hold it."""
+"""Values: which objects the names of a notebook may refer to, and what these hold. A mutation affects every name that
+holds the object.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,13 @@ from nbcompose._export.statements import Statement
 
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
-END = 1_000_000_000  # a position behind every statement: when functions are called that only replicas call
-Hands = Callable[[Held], bool]  # whether a value came through the functions that it may have come through
+END = 1_000_000_000  # a position after every statement: when functions that only replicas call are called
+Hands = Callable[[Held], bool]  # whether all functions through which a value was passed return it
 
 
 @dataclass(slots=True)
 class Objects:
-    """The objects that a name may stand for, and those that these hold."""
+    """The objects that a name may refer to, and the objects held by those."""
 
     own: set[int | str] = field(default_factory=set)
     parts: set[int | str] = field(default_factory=set)
@@ -30,20 +32,22 @@ class Objects:
 
 
 class Values:
-    """Follows the objects of names from statement to statement. What nothing can alter has no objects."""
+    """Tracks the objects of names from statement to statement. Immutable values have no objects."""
 
     def __init__(self) -> None:
         self._objects: dict[str, Objects] = {}
         self._new = count()
 
     def altered_with(self, name: str, *, parts: bool) -> set[str]:
-        """The name, and those whose values are altered when its is; `parts`: what it holds may be altered, too."""
+        """Return the name, and the names whose values are mutated with its value; `parts`: what it holds may be
+        mutated, too.
+        """
         of = self._objects.get(name, Objects())
         altered = of.all if parts else of.own
         return {name, *(other for other, others in self._objects.items() if altered & others.all)}
 
     def kept_by(self, names: Iterable[str], *, parts: bool) -> set[str]:
-        """Other names that hold what these stand for; `parts`: only what that holds."""
+        """Return other names that hold the values of these; `parts`: only what those values hold."""
         of = [self._objects[name] for name in names if name in self._objects]
         kept = set[int | str]().union(*(o.parts if parts else o.all for o in of))
         return {other for other, objects in self._objects.items() if kept & objects.all}.difference(names)
@@ -51,8 +55,10 @@ class Values:
     def follow(
         self, statement: Statement, altered: Iterable[str], returned: Iterable[Held], hands: Hands, read: Iterable[str]
     ) -> None:
-        """A statement has run. What it alters may now hold what it reads (`read`); `returned`: by functions that it
-        calls.
+        """Update the objects after a statement has run.
+
+        What it mutates (`altered`) may now hold what it reads (`read`); `returned`: values returned by functions that
+        it calls.
         """
         names = statement.names
         given = set[int | str]().union(*(self._objects[h.name].all for h in returned if h.name in self._objects))
@@ -96,7 +102,7 @@ class Values:
 
 
 def origins(node: ast.stmt) -> list[tuple[str, str]]:
-    """The names that an import binds, each with what it stands for: "numpy", "torch.nn.Linear"."""
+    """Return the names that an import binds, each with the full name of its value: "numpy", "torch.nn.Linear"."""
     if isinstance(node, ast.Import):
         return [(a.asname, a.name) if a.asname else (a.name.partition(".")[0],) * 2 for a in node.names]
     if isinstance(node, ast.ImportFrom):
@@ -105,17 +111,17 @@ def origins(node: ast.stmt) -> list[tuple[str, str]]:
 
 
 def is_plain(statement: Statement) -> bool:
-    """Whether it gives the same whenever it runs: an import, a function, a class, a constant."""
+    """Whether a statement gives the same result whenever it runs: an import, a function, a class, a constant."""
     return isinstance(statement.node, (*IMPORTS, *DEFINITIONS)) or is_constant(statement.node)
 
 
 def is_constant(node: ast.stmt) -> bool:
-    """Whether it binds names to values that nothing can alter."""
+    """Whether a statement binds names to immutable values."""
     return isinstance(node, ast.Assign | ast.AnnAssign) and _is_literal(node.value)
 
 
 def _keeps_something(node: ast.stmt) -> bool:
-    """Whether it makes a default of a function, or an attribute of a class, that can be altered."""
+    """Whether a statement makes a default of a function, or an attribute of a class, that can be mutated."""
     if isinstance(node, FUNCTIONS):
         return any(d is not None and not _is_literal(d) for d in (*node.args.defaults, *node.args.kw_defaults))
     if isinstance(node, ast.ClassDef):

@@ -1,4 +1,4 @@
-"""Jupyter: magics, cards, history, completion."""
+"""Jupyter front end: magics, cards, history, completion."""
 
 from lazy_loader import attach_stub
 

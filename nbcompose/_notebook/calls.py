@@ -1,4 +1,4 @@
-"""Calls from the notebook: shown without nbcompose's own frames; example calls in Python and curl."""
+"""Calls from the notebook: tracebacks without nbcompose's own frames, and example calls in Python and curl."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from nbcompose.errors import UnknownService
 _LITERALS: dict[str, Any] = {"str": "...", "int": 1, "float": 0.5, "bool": True, "dict": {}, "list": []}
 
 
-# Results that are files, which no terminal shows, by the last part of their names.
+# Result types that are files, which a terminal cannot show, by the last part of their names.
 _FILES = {"Image", "Path", "PosixPath", "bytes", "bytearray"}
 
 
 def python_call(variable: str, api: ApiSpec) -> str:
-    """E.g. `Answer.ask("...")`; for an api that yields, a loop over it."""
+    """Return an example call, e.g. `Answer.ask("...")`; for an api that yields, a loop over it."""
     arguments = []
     for p in _needed(api):
         value = _value(p)
@@ -37,9 +37,9 @@ def python_call(variable: str, api: ApiSpec) -> str:
 
 
 def curl_call(variable: str, api: ApiSpec) -> str:
-    """A cell's line that calls the api over HTTP. IPython fills in the address and the token when it runs."""
+    """Return a line for a cell that calls the api over HTTP. IPython inserts the address and the token when it runs."""
     body = json.dumps({p.name: "..." if (value := _value(p)) is None else value for p in _needed(api)})
-    braces = body.replace("{", "{{").replace("}", "}}")  # single ones are IPython's
+    braces = body.replace("{", "{{").replace("}", "}}")  # single braces are expanded by IPython
     saves = api.returns.removesuffix(" | None").rpartition(".")[2] in _FILES
     flags = " -N" if api.stream else " -o answer" if saves else ""
     return (
@@ -53,7 +53,7 @@ def _needed(api: ApiSpec) -> list[ParamSpec]:
 
 
 def _value(p: ParamSpec) -> Any:
-    """A value of the parameter's type where that is plain; None where somebody has to think."""
+    """Return an example value of the parameter's type where it is simple; None where the user has to choose one."""
     annotation = p.text.partition(":")[2].strip()
     if annotation.startswith("list[") and annotation.endswith("]"):
         inner = _LITERALS.get(annotation[5:-1])
@@ -78,7 +78,7 @@ class NotebookHandle(Handle):
 
 
 class NotebookCaller:
-    """A `Transport` (see transport.py) around another."""
+    """A `Transport` around another one that shortens the tracebacks of errors. See `_rpc/transport.py`."""
 
     def __init__(self, caller: Transport, shell: InteractiveShell) -> None:
         self.service = caller.service

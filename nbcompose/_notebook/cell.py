@@ -1,5 +1,6 @@
-"""The body of a %%service cell: run as an ordinary cell, and the classes that it defines. What becomes of them is
-deploy.py's.
+"""Body of a %%service cell: runs it as an ordinary cell, and finds the service classes that it defines.
+
+See `_notebook/staleness.py` for the comparison with what runs, `_notebook/cell_run.py` for the start.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ from nbcompose.errors import NbcomposeError
 
 
 class CellSyntaxError(NbcomposeError):
-    """A syntax error in the body of a cell, shown as IPython shows one."""
+    """A syntax error in the body of a cell, displayed as IPython displays one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Defined:
-    """A class that the cell made, and the variable that holds it: bare, or decorated with `@service`."""
+    """A class that the cell defined, bare or decorated with `@service`, and the variable that holds it."""
 
     variable: str
     value: type[Any] | Service
 
 
 def run(shell: InteractiveShell, line: str, body: str) -> list[Defined]:
-    """Run the body in the notebook's namespace; returns the services' classes among those that it defines, in order.
+    """Run the body in the notebook's namespace; return the service classes that it defines, in order.
 
     Raises `CellSyntaxError`, `UsageError` for what a %%service cell cannot do, and what the body itself raises.
     """
@@ -53,7 +54,7 @@ def _compile(shell: InteractiveShell, line: str, body: str) -> tuple[ast.Module,
     raw = f"%%service {line}".rstrip() + f"\n{body}"
     name = ""
     try:
-        # As many lines above as in the cell: the magic's own, and empty ones, which IPython's transformers drop.
+        # Keep line numbers: add the line of the magic, and the leading empty lines that IPython's transformers drop.
         above = 1 + next((i for i, text in enumerate(body.splitlines()) if text.strip()), 0)
         source = "\n" * above + shell.transform_cell(body)
         name = shell.compile.cache(source, number_of(shell), raw_code=raw)
@@ -72,7 +73,7 @@ def _compile(shell: InteractiveShell, line: str, body: str) -> tuple[ast.Module,
 
 
 def number_of(shell: InteractiveShell) -> int:
-    """The number of the cell that runs. (Some versions of IPython count on before it has ended.)"""
+    """Return the number of the running cell. (Some IPython versions increment the count before the cell has ended.)"""
     numbers = cell_numbers(shell)
     frame: FrameType | None = sys._getframe()
     while frame is not None:
@@ -83,7 +84,7 @@ def number_of(shell: InteractiveShell) -> int:
 
 
 def _awaits(shell: InteractiveShell, tree: ast.Module, name: str) -> bool:
-    """Whether the code would be fine if it were that of a coroutine."""
+    """Whether the code would compile as the body of a coroutine."""
     try:
         with shell.compile.extra_flags(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT):
             code: CodeType = shell.compile(tree, name, "exec")
@@ -93,7 +94,7 @@ def _awaits(shell: InteractiveShell, tree: ast.Module, name: str) -> bool:
 
 
 def _syntax_error(shell: InteractiveShell, error: SyntaxError) -> CellSyntaxError:
-    # Of an exception that is a SyntaxError IPython shows the frames of the machinery too.
+    # For an exception that is a SyntaxError, IPython would also show nbcompose's frames.
     shown = CellSyntaxError(str(error))
     lines = syntax_error_lines(shell, error)
     show_as(shown, lambda: lines)
@@ -109,7 +110,7 @@ def _execute(shell: InteractiveShell, code: CodeType) -> None:
 
 
 def _class_names(statements: Sequence[ast.stmt]) -> Iterator[str]:
-    """The names of classes at the top level, those in `if`, `try` and the like included."""
+    """Yield the names of classes at the top level, including those in `if`, `try` and the like."""
     for statement in statements:
         if isinstance(statement, ast.ClassDef):
             yield statement.name

@@ -1,5 +1,5 @@
-"""Brings a cell's changes about, and shows under the cell how they get on: while it runs, and afterwards too where a
-service waits for another one.
+"""Runs the changes of a cell, and shows their progress under it: while the cell runs, and later
+for services that wait.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ OVERTAKEN = "a later cell has changed or restarted it"
 
 
 class Launching:
-    """One cell's services on their way. `run` once, on the cell's thread; parts go on on the registry's loop."""
+    """The services of one cell while they start. Call `run` once, on the cell's thread; parts run on the registry's
+    loop.
+    """
 
     def __init__(self, session: Session, changes: Sequence[Change]) -> None:
         self._session = session
@@ -37,18 +39,19 @@ class Launching:
         self._display = LiveDisplay(session.shell)
         self._statuses: dict[str, Status] = {}
         self._trouble: dict[str, str] = {}
-        self._previous: dict[str, Started | None] = {}  # what was known of those that have been asked for
+        # what had been started before, for the services that were asked for
+        self._previous: dict[str, Started | None] = {}
         self._misfits: dict[str, tuple[str, ...]] = {}
-        self._earlier: dict[str, Card] = {}  # the displays that were about these services until now
+        self._earlier: dict[str, Card] = {}  # the displays that showed these services before
         self._overtaken: set[str] = set()
         self._began: float | None = None
         self._drawing = threading.Lock()
 
     def run(self, wait: bool = True) -> None:
-        """Start what is to be started; returns when all of it is ready, or waits for a service that does not exist.
+        """Start the services; return when all are ready, or wait for a service that does not exist.
 
-        Raises `LaunchError` with what the replicas said where one failed, `PortInUse`, and `KeyboardInterrupt` (■)
-        after it has stopped what was still starting.
+        Raises `LaunchError` with the replicas' output where one failed, `PortInUse`, and `KeyboardInterrupt` (■) after
+        stopping what was still starting.
         """
         self._began = time.monotonic()
         unsubscribe = self._registry.subscribe(self._heard)
@@ -83,7 +86,7 @@ class Launching:
             if (earlier := self._session.cards.get(change.name)) is not None:
                 self._earlier[change.name] = earlier
             self._session.cards[change.name] = self
-            if change.action in ("deploy", "nothing"):  # another version may be on its way that is wanted no more
+            if change.action in ("deploy", "nothing"):  # also cancels another version that is starting
                 self._deploy(change)
             elif change.action == "restart":
                 self._registry.restart(change.name)
@@ -108,7 +111,7 @@ class Launching:
         self._misfits[name] = tuple(cell_names(text, self._session.shell) for text in misfits)
 
     def _wait(self) -> list[str]:
-        """Wait until nothing more happens by itself; returns the errors."""
+        """Wait until nothing more happens by itself; return the errors."""
         failures = []
         for name, change in self._changes.items():
             status = self._statuses[name] = self._settle(name)
@@ -119,7 +122,7 @@ class Launching:
         return failures
 
     def _settle(self, name: str) -> Status:
-        """Wait in slices, so that ■ is noticed and seconds are counted."""
+        """Wait in slices, so that ■ is noticed and the elapsed seconds are updated."""
         future = asyncio.run_coroutine_threadsafe(self._registry.settle(name), background().loop)
         try:
             while not concurrent.futures.wait([future], timeout=SLICE).done:
@@ -130,7 +133,7 @@ class Launching:
             raise
 
     def _see_to_earlier(self) -> None:
-        """Their cards say that they were overtaken; where nothing came of it, they are the ones to look at again."""
+        """Mark the services' earlier cards as superseded; where this cell failed, make them the current cards again."""
         for name, card in self._earlier.items():
             if name not in self._trouble:
                 card.overtaken(name)
@@ -138,7 +141,7 @@ class Launching:
                 self._session.cards[name] = card
 
     def _give_up(self, interrupted: bool) -> None:
-        """Stop what this cell has started and what is not up yet; after an error also what was quick to be."""
+        """Stop what this cell started and is not up yet; after an error, also new services that are up already."""
         for name, change in self._changes.items():
             if change.action == "nothing" or name in self._trouble:
                 continue
@@ -154,7 +157,7 @@ class Launching:
                 self._trouble[name] = NOT_REPLACED if change.before else NOT_STARTED
 
     def _forget(self, change: Change, abandon: bool) -> None:
-        """The change did not come about: what was there before is what there is."""
+        """Undo the record of a failed change: the previous deployment is the current one again."""
         if abandon:
             self._registry.abandon(change.name)
         previous = self._previous.get(change.name)
@@ -171,7 +174,7 @@ class Launching:
             self._draw()
 
     async def _linger(self, name: str) -> None:
-        """Keep the service's card true until it is settled: its cell has ended before that."""
+        """Keep the service's card up to date until the service is settled: its cell ends before that."""
         changed = asyncio.Event()
         changed.set()  # something may have happened since the cell ended
         unsubscribe = self._registry.subscribe(lambda _: changed.set())
@@ -190,10 +193,10 @@ class Launching:
         finally:
             unsubscribe()
 
-    # -- on either
+    # -- on either thread
 
     def redraw(self) -> None:
-        """Something about a service has changed since its cell ended. On the main thread."""
+        """Redraw the card after its cell has ended. Called on the main thread."""
         for name in self._changes:
             with contextlib.suppress(UnknownService):
                 self._statuses[name] = self._registry.status(name)
@@ -201,7 +204,7 @@ class Launching:
             self._display.revise(self._bundle())
 
     def overtaken(self, name: str) -> None:
-        """A later cell has seen to this service. On the main thread."""
+        """Note that a later cell has changed or restarted this service. Called on the main thread."""
         self._overtaken.add(name)
         self.redraw()
 
@@ -227,12 +230,14 @@ class Launching:
         )
 
     def _spec(self, change: Change) -> ServiceSpec:
-        """That of the version which the card is about: after a rollback, another one than ran before."""
+        """Return the spec of the version that the card shows; after a rollback, not that of the version that ran
+        before.
+        """
         serving = self._registry.deployment(change.name) if change.action == "roll back" else None
         return (serving or change.wanted.deployment).spec
 
     def _change_reason(self, change: Change, status: Status | None) -> str:
-        """What was done, and why; "" for a first version, which needs no explanation."""
+        """Return what was done, and why; "" for a first version, which needs no explanation."""
         if change.name in self._overtaken:
             return OVERTAKEN
         if change.action == "restart":
@@ -241,7 +246,7 @@ class Launching:
         return change.change_reason or (status.change_reason if done and status is not None else "")
 
     def _busy(self, change: Change) -> bool:
-        """Whether the version that the cell wants is not there yet."""
+        """Whether the version that the cell wants is not up yet."""
         status = self._statuses.get(change.name)
         if change.action == "nothing":
             return False
@@ -253,14 +258,14 @@ class Launching:
 
 
 def arrived(change: Change, status: Status) -> bool:
-    """Whether the version that the cell wants serves. One that is rolled back to may have served all the time."""
+    """Whether the version that the cell wants serves. A version that is rolled back to may have served all the time."""
     if change.action == "roll back":
         return not any(r.state == "starting" for r in status.replicas)
     return status.version > change.before
 
 
 def judge(change: Change, status: Status) -> str:
-    """What is wrong with the outcome of a change, for the card's headline; "" when nothing is."""
+    """Return what is wrong with the outcome of a change, for the card's headline; "" for none."""
     if status.state == "failed":
         return "failed to start"
     coming = any(r.state == "starting" for r in status.replicas) and not status.error

@@ -1,4 +1,4 @@
-"""What Tab offers after %%service, %services, %graph and %export: options, devices, names."""
+"""Tab completion after %%service, %services, %graph and %export: options, devices, names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from nbcompose._host import devices
 from nbcompose._notebook.arguments import export_parser, service_parser, services_parser
 from nbcompose._notebook.session import Session
 
-MATCHER = "nbcompose"  # the name that IPython knows it by
+MATCHER = "nbcompose"  # the name under which IPython knows it
 
 
 class Completer:
-    """Gives `match`, which IPython's completer asks (matcher API v2)."""
+    """Provides `match`, a matcher for IPython's completer (matcher API v2)."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -42,7 +42,7 @@ class Completer:
             found = self._export_words(words[1:])
         else:
             return _result([])
-        # IPython's token may begin in the middle of a word, after the colon of "cuda:0".
+        # IPython's token may start inside a word, after the colon of "cuda:0".
         cut = len(current) - len(context.token) if current.endswith(context.token) else 0
         return _result([w[cut:] for w in found if w.startswith(current)])
 
@@ -58,7 +58,7 @@ class Completer:
         return [*names, *_options(chosen)]
 
     def _export_words(self, before: list[str]) -> list[str]:
-        """After the file, whose name IPython completes."""
+        """Return completions after the file name, which IPython completes."""
         if before[-1] == "--entry":
             known = [self._session.started[n].variable for n in self._session.registry.names()]
             return [name for name in known if name not in before]
@@ -71,7 +71,7 @@ class Completer:
 
 
 def _result(words: list[str]) -> SimpleMatcherResult:
-    # A new one each time: IPython writes into it.
+    # A new object each time: IPython modifies it.
     return {"completions": [SimpleCompletion(w, type="param") for w in words], "suppress": bool(words)}
 
 
@@ -81,7 +81,7 @@ def _service_words(before: list[str]) -> list[str]:
     parser = service_parser()
     by_option = {option: action for action in parser._actions for option in action.option_strings}
     if before and before[-1] in by_option and by_option[before[-1]].nargs != 0:
-        return list(by_option[before[-1]].choices or [])  # or a value that nobody but the user knows
+        return list(by_option[before[-1]].choices or [])  # or any value: nothing to offer
     used = {w.partition("=")[0] for w in before} - {"--env"}
     return [option for option in _options(parser) if option not in used]
 

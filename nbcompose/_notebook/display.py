@@ -1,9 +1,9 @@
 """Cards, the `%services` table, and displays that can change after their cell has ended.
 
-What a notebook keeps holds no port, pid, token or time, in its plain form as in HTML.
+Output that is saved in a notebook holds no port, pid, token or time, in plain text as in HTML.
 
-Jupyter files whatever a background thread publishes under the cell that ran last. A display's updates are therefore
-sent with the header of the cell that made it, straight to the kernel's output socket, which any thread may use.
+Jupyter attaches the output of a background thread to the cell that ran last. Updates of a display are therefore sent
+with the header of the cell that made it, directly to the kernel's output socket, which any thread may use.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _DIM = "color:#808080"
 class Section:
     """One service on a display.
 
-    `variable` is what the notebook calls it, `change_reason` what its cell did ("replaced: ..."). `busy`: the version
-    that the cell asked for is still on its way. `elapsed`: seconds, None once the cell has ended. `trouble`: the
-    headline where the cell's wish was not fulfilled. `misfits`: calls between services that no longer fit.
+    `variable`: its name in the notebook. `change_reason`: what its cell did ("replaced: ..."). `busy`: the version that
+    the cell asked for is still starting. `elapsed`: seconds, None once the cell has ended. `trouble`: the headline
+    where the change failed. `misfits`: calls between services that no longer fit.
     """
 
     variable: str
@@ -55,18 +55,18 @@ class Section:
 
 
 def bundle(sections: Sequence[Section]) -> Bundle:
-    """The display of a cell that has these services."""
+    """Return the display of a cell with these services, as a mime bundle."""
     return {
         "text/plain": "\n\n".join(_plain(s) for s in sections),
         "text/html": "".join(_html(s) for s in sections),
     }
 
 
-# -- what there is to say
+# -- texts
 
 
 def headline(section: Section) -> str:
-    """E.g. "is ready", "is waiting for Embedder"."""
+    """Return the headline, e.g. "is ready", "is waiting for Embedder"."""
     status = section.status
     if section.trouble:
         return section.trouble
@@ -78,7 +78,7 @@ def headline(section: Section) -> str:
 
 
 def _waits(section: Section) -> str:
-    """E.g. "waiting for Embedder"; "" when nothing is waited for."""
+    """Return what the service waits for, e.g. "waiting for Embedder"; "" for nothing."""
     status = section.status
     if status is None or section.trouble:
         return ""
@@ -90,7 +90,7 @@ def _waits(section: Section) -> str:
 
 
 def progress(status: Status | None) -> str:
-    """How far the replicas that start have come: that of the slowest."""
+    """Return the progress of the starting replicas: that of the slowest."""
     replicas = status.replicas if status is not None else ()
     starting = [r for r in replicas if r.state == "starting"]
     if not starting:
@@ -159,12 +159,12 @@ def _is_card(section: Section) -> bool:
 
 
 def _is_waiting(section: Section) -> bool:
-    """Whether the cell has ended, and the service has not."""
+    """Whether the cell has ended while the service still waits."""
     return section.elapsed is None and bool(_waits(section))
 
 
-# -- HTML: plain inline styles, which front ends keep in a saved notebook that is not trusted; greys that suit a light
-# page and a dark one
+# -- HTML: plain inline styles, which front ends keep in a saved notebook that is not trusted; greys that suit light and
+# dark pages
 
 
 def _html(section: Section) -> str:
@@ -207,7 +207,7 @@ def _code(text: str) -> str:
 
 
 def _bar(status: Status | None) -> str:
-    """A bar for the download that has the most to do, if there is one."""
+    """Return a progress bar of the download with the most bytes left; "" without downloads."""
     downloads = [r.progress for r in status.replicas if r.progress and r.progress.bytes_total] if status else []
     if not downloads:
         return ""
@@ -221,7 +221,9 @@ EMPTY = "No service runs. A %%service cell starts one."
 
 
 class ServicesTable:
-    """Shows itself as text and as HTML. Only `live` ones hold numbers that change from run to run."""
+    """The table of `%services`, as text and as HTML. Only with `live` it contains numbers that
+    change from run to run.
+    """
 
     def __init__(self, statuses: Sequence[Status], live: bool = False) -> None:
         self.statuses = tuple(statuses)
@@ -250,7 +252,7 @@ class ServicesTable:
 
 def _row(status: Status) -> tuple[str, ...]:
     trouble = status.trouble()
-    is_told = status.reason == HALTED and trouble  # of each replica, with what lets it go on
+    is_told = status.reason == HALTED and trouble  # said for each replica, with the command that continues it
     state = status.reason if status.state == "waiting" and status.reason and not is_told else status.state
     state += ", serving the previous version" if status.out_of_date_reason else ""
     state += f", {status.replacing}" if status.replacing else ""
@@ -271,7 +273,9 @@ Bundle = dict[str, str]
 
 
 class LiveDisplay:
-    """A place in a cell's output. Front ends that cannot update one (a terminal) see only what `finish` shows."""
+    """An output of a cell that can be updated. Front ends without updates (a terminal) show only the result of
+    `finish`.
+    """
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
@@ -284,19 +288,21 @@ class LiveDisplay:
         self.updatable = self._output is not None
 
     def show(self, bundle: Bundle) -> None:
-        """On the cell's own thread, first of all: make the place."""
+        """Create the output. Call first, on the cell's own thread."""
         if self.updatable:
             self._publish(bundle)
 
     def finish(self, bundle: Bundle, *, keep_open: bool = False) -> None:
-        """On the cell's own thread: what the cell ends with. `keep_open`: `update` may change it later."""
+        """Show the final state, on the cell's own thread. `keep_open`: `update` may change it later."""
         with self._lock:
             self._open = keep_open and self.updatable
         if bundle != self._last:
             self._publish(bundle)
 
     def update(self, bundle: Bundle) -> None:
-        """From any thread: returns at once, prints nothing, does nothing once the display is finished."""
+        """Change the output; callable from any thread. Returns at once, prints nothing, does nothing once it is
+        finished.
+        """
         with self._lock:
             if self._output is None or not self._open or not self._shown or bundle == self._last:
                 return
@@ -304,7 +310,7 @@ class LiveDisplay:
             self._output.update(self._id, bundle)
 
     def revise(self, bundle: Bundle) -> None:
-        """As `update`, also after the display is finished."""
+        """Like `update`, also after the display is finished."""
         with self._lock:
             was_open, self._open = self._open, self.updatable
         self.update(bundle)
@@ -312,7 +318,7 @@ class LiveDisplay:
             self._open = was_open
 
     def close(self) -> None:
-        """From any thread: leave it as it is."""
+        """Allow no more updates; callable from any thread."""
         with self._lock:
             self._open = False
 

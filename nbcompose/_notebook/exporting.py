@@ -1,4 +1,4 @@
-"""`%export`: the live notebook as what is exported, and what its cell says afterwards."""
+"""`%export`: passes the live notebook to the exporter, and shows the result under the cell."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from nbcompose._notebook.tracebacks import cell_names
 from nbcompose._service import dependency_graph
 
 COLUMNS = ("api", "calls", "answers", "time")
-UNKNOWN = "a notebook"  # where nothing says what its file is called
+UNKNOWN = "a notebook"  # where the file name is not known
 
 
 def export(session: Session, args: Namespace) -> None:
-    """What the magic does. Raises `ExportRefused`, `NbcomposeError`."""
+    """Run the magic. Raises `ExportRefused`, `NbcomposeError`."""
     path = Path(args.file).expanduser()
     request = Request(
         entries=tuple(args.entry) or _entries(session),
@@ -41,20 +41,20 @@ def export(session: Session, args: Namespace) -> None:
 
 
 def source_of(session: Session) -> NotebookSource:
-    """The notebook as it is now."""
+    """Return the notebook's present state, as source of an export."""
     space = session.shell.user_ns
     return NotebookSource(session.history.cells(), _notebook(space), values=space, versions=_versions(session))
 
 
 def _entries(session: Session) -> tuple[str, ...]:
-    """The variables of the services that run and that no other depends on."""
+    """Return the variables of the running services that no other service depends on."""
     deployments = [session.registry.deployment(name) for name in session.registry.names()]
     names = dependency_graph.entries(dependency_graph.edges(d.spec for d in deployments if d is not None))
     return tuple(session.started[name].variable for name in names if name in session.started)
 
 
 def _stale(session: Session, variables: Sequence[str]) -> Iterator[str]:
-    """Services that run with other values than a script gets, which are the present ones."""
+    """Yield a line for each service that runs with older values than the script gets, which are the present ones."""
     for status in session.registry.statuses():
         started = session.started.get(status.name)
         if status.stale and started is not None and started.variable in variables:
@@ -65,7 +65,7 @@ def _stale(session: Session, variables: Sequence[str]) -> Iterator[str]:
 
 
 def _versions(session: Session) -> Mapping[str, str]:
-    """For each service that runs, by its variable: the run of a cell that made the class which serves."""
+    """Return for each running service, by variable, the label of the cell run that defined the class that serves."""
     found = {}
     for name, started in session.started.items():
         deployment = session.registry.deployment(name)
@@ -76,7 +76,9 @@ def _versions(session: Session) -> Mapping[str, str]:
 
 
 def _run_of(session: Session, cls: type) -> Run | None:
-    """The run that made a class, by its methods; one that a decorator has wrapped may be of another cell."""
+    """Return the run that defined a class, found by its methods; a method wrapped by a decorator may be of another
+    cell.
+    """
     files = dict.fromkeys(function.__code__.co_filename for function in functions_of(cls))
     runs = [session.history.run_of(file) for file in files]
     statement = re.compile(rf"^\s*class\s+{re.escape(cls.__name__)}\b", re.MULTILINE)
@@ -84,7 +86,7 @@ def _run_of(session: Session, cls: type) -> Run | None:
 
 
 def _notebook(space: Mapping[str, object]) -> str:
-    """The name of the notebook's file, from those front ends that tell."""
+    """Return the name of the notebook's file, where the front end provides it."""
     told = os.environ.get("JPY_SESSION_NAME") or space.get("__vsc_ipynb_file__") or ""
     return Path(str(told)).name if str(told).endswith(".ipynb") else UNKNOWN
 
@@ -132,7 +134,7 @@ def _large(session: Session, report: Report) -> Iterator[str]:
 
 
 def _time(slower: tuple[float, float] | None) -> str:
-    """A number only where it matters: saved outputs are compared."""
+    """Return a duration only where it matters: saved outputs are compared."""
     if slower is None:
         return "-"
     here, there = slower

@@ -1,4 +1,6 @@
-"""`%load_ext`, `%unload_ext` and `%reload_ext nbcompose`: what is hooked into IPython, and unhooked."""
+"""Extension entry points (`%load_ext`, `%unload_ext`, `%reload_ext nbcompose`): hooks into
+IPython, and removes them.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,17 @@ from nbcompose._notebook.session import Session
 from nbcompose._service import add_connector
 from nbcompose._tracing import install
 
-KEEP = 60.0  # seconds that a version which was replaced stays, for `%services rollback`
+KEEP = 60.0  # seconds that a replaced version is kept, for `%services rollback`
 WIDGET = "nbcompose._notebook.graph.widget"
 MAGICS = (("cell", "service"), ("line", "services"), ("line", "graph"), ("line", "export"))
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """Start what services need, in the background, and add the magics. Services that run already go on."""
+    """Add the magics to IPython, and start what services need in the background. Services that run already go on.
+
+    Args:
+        shell: The IPython shell of the notebook.
+    """
     session = sessions.current(shell)
     if session is None:
         registry = Registry(keep=KEEP)
@@ -46,12 +52,16 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """Remove the magics and stop all services; before a reload, they run on."""
+    """Remove the magics and stop all services; before a reload the services go on.
+
+    Args:
+        shell: The IPython shell of the notebook.
+    """
     _unhook(shell)
     session = sessions.current(shell)
     if session is None or is_reloading():
         return
-    widgets = sys.modules.get(WIDGET)  # there once a graph has been shown
+    widgets = sys.modules.get(WIDGET)  # imported once a graph has been shown
     if widgets is not None:
         widgets.leave_all()
     for name in list(session.lingering):
@@ -68,7 +78,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
 def _unhook(shell: InteractiveShell) -> None:
     for kind, name in MAGICS:
         shell.magics_manager.magics[kind].pop(name, None)
-    # By name: what an earlier load has left may be another copy of the class.
+    # By name: an earlier load may have registered another copy of the class.
     for known in [c for c in shell.configurables if type(c).__name__ == NbcomposeMagics.__name__]:
         shell.configurables.remove(known)
         with contextlib.suppress(ValueError):

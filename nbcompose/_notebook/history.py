@@ -1,10 +1,11 @@
-"""What has run in this notebook, and what each run did to its values, for `%export`.
+"""History of the notebook for `%export`: the cells that ran, and what each run did to the values.
 
-Bounded in time: what takes too long, or cannot be told, is unknown, and export goes by what the code says.
+Limited in time: a value that takes too long, or cannot be compared, counts as unknown, and the export then relies on
+the code.
 
 A run counts as its cell's present one until the cell runs with another source, or is deleted. Front ends say which cell
-a run is of (`cellId`) and which ones are gone (`deletedCells`); where one does not, runs of the same source are of one
-cell, and every source is a present one.
+a run belongs to (`cellId`) and which ones are deleted (`deletedCells`). Where they do not, runs of the same source
+belong to one cell, and every source is a present one.
 """
 
 from __future__ import annotations
@@ -29,29 +30,30 @@ from nbcompose._notebook.cell import number_of
 from nbcompose._rpc import is_notebooks
 from nbcompose._service import Service
 
-LEAST = 0.1  # seconds that looking may take after a cell,
-SHARE = 0.05  # or this share of what the cell took, where that is more
+LEAST = 0.1  # seconds that the comparison may take after a cell,
+SHARE = 0.05  # or this share of the cell's duration, where that is more
 
 _HISTORY = re.compile(r"_+|_i+|_i?\d+|_ih|_oh|_dh")
 
 
 class Looking:
-    """Looks at the values of a shell's names after every cell. On the main thread."""
+    """Compares the values of a shell's names after every cell. Used on the main thread."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
-        self._digests: dict[str, str | None] = {}  # None: not known
-        self._costs: dict[str, float] = {}  # seconds, of each name, when it was looked at last
-        self._failed: dict[str, tuple[int, float]] = {}  # names whose value took too long: which, and how long it had
-        self._restless: dict[str, int] = {}  # names whose value never looks the same: which
+        self._digests: dict[str, str | None] = {}  # None: unknown
+        self._costs: dict[str, float] = {}  # seconds of each name's last digest
+        # names whose value took too long: id of the value, seconds that it had
+        self._failed: dict[str, tuple[int, float]] = {}
+        self._restless: dict[str, int] = {}  # names whose value has another digest each time: id of the value
         self._last = Looked()
 
     def start(self) -> None:
-        """Look for the first time."""
+        """Take the first digests."""
         self._digests = self._look(LEAST)
 
     def after(self, seconds: float) -> Looked:
-        """What has changed since it was looked at last; the cell that has run took `seconds`."""
+        """Return what has changed since the last call; the cell that has run took `seconds`."""
         before, self._digests = self._digests, self._look(max(LEAST, SHARE * seconds))
         changed, unknown = set[str](), set[str]()
         for name, now in self._digests.items():
@@ -61,7 +63,7 @@ class Looking:
                 changed.add(name)
         for name in sorted(changed & before.keys()):
             again = self._digest(name, self._shell.user_ns[name], self._classes(), Budget(LEAST))
-            if again != self._digests[name]:  # a pickle of it is another one each time
+            if again != self._digests[name]:  # its pickle differs each time
                 self._restless[name] = id(self._shell.user_ns[name])
                 self._digests[name] = None
                 changed.discard(name)
@@ -92,14 +94,14 @@ class Looking:
         return digest
 
     def _is_hopeless(self, name: str, value: Any, seconds: float) -> bool:
-        """Whether it was tried before, with as much time."""
+        """Whether the value was tried before with at least half as much time, or never has a stable digest."""
         which, had = self._failed.get(name, (0, 0.0))
         return self._restless.get(name) == id(value) or (which == id(value) and seconds < 2 * had)
 
     def _digest(self, name: str, value: Any, classes: Mapping[str, type], budget: Budget) -> str | None:
         if _is_from_outside(value):
             return None
-        others = tuple(cls for cls in classes.values() if cls is not value)  # these are looked at by themselves
+        others = tuple(cls for cls in classes.values() if cls is not value)  # these have digests of their own
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return Digester(itself=others, budget=budget, exact=True).told(value, flat=True)
@@ -115,7 +117,7 @@ class Looking:
 
 
 def _is_from_outside(value: Any) -> bool:
-    """Modules, and what is theirs: pickle knows it by name only. A service is what its cell says."""
+    """Whether pickle knows the value by name only: modules and what they define. A service depends on its cell only."""
     if isinstance(value, type | FunctionType):
         return not is_notebooks(value)
     return isinstance(value, ModuleType | BuiltinFunctionType | Service)
@@ -127,7 +129,7 @@ MOST_CHARACTERS = 16 * 2**20  # of all sources together
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run. `number` is the one in `In [7]`; `cell` the front end's id of the cell, "" where it gives none.
+    """One run of a cell. `number`: as in `In [7]`; `cell`: the front end's id of the cell, "" where it gives none.
 
     `stopped`: the line at which it failed, where that is known; `looked`: what it did to values.
     """
@@ -150,15 +152,15 @@ class Run:
 
 
 class History:
-    """The runs of one shell, in order. `start` begins to listen, `stop` ends that."""
+    """The runs of one shell, in order. `start` registers its callbacks, `stop` removes them."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
         self._runs: list[Run] = []
-        self._files: dict[str, Run] = {}  # by the name that IPython gives to a cell's code
+        self._files: dict[str, Run] = {}  # by the file name that IPython gives to a cell's code
         self._known_files = 0
         self._deleted: set[str] = set()
-        self._running: tuple[ExecutionInfo, float] | None = None  # and when it began
+        self._running: tuple[ExecutionInfo, float] | None = None  # and the time of its start
         self._lap: float | None = None
         self._looking = Looking(shell)
 
@@ -175,7 +177,7 @@ class History:
                 self._shell.events.unregister(event, callback)
 
     def before(self, info: ExecutionInfo) -> None:
-        """A cell is about to run."""
+        """Callback before a cell runs."""
         self._known_files = len(cell_numbers(self._shell))
         gone = self._metadata(info).get("deletedCells")
         if isinstance(gone, list):
@@ -184,11 +186,11 @@ class History:
             self._running, self._lap = (info, clock()), None
 
     def lap(self) -> None:
-        """The cell's own code has run: what it waits for now does not count as the time that it takes."""
+        """Note that the cell's own code has run: the time that it waits from now on is not counted."""
         self._lap = clock()
 
     def after(self, result: ExecutionResult) -> None:
-        """A cell has run."""
+        """Callback after a cell has run."""
         info = result.info
         if info is None or info.silent or not str(info.raw_cell or "").strip():
             return
@@ -213,7 +215,7 @@ class History:
             self._files[name] = run
 
     def cells(self) -> list[Cell]:
-        """Every run, the oldest first; the last one may be under way."""
+        """Return every run, oldest first; the last one may be in progress."""
         runs = list(self._runs)
         if self._running is not None:
             info = self._running[0]
@@ -235,11 +237,11 @@ class History:
         ]
 
     def run_of(self, file: str) -> Run | None:
-        """The last run whose code has this file name."""
+        """Return the last run whose code has this file name."""
         return self._files.get(file)
 
     def _stopped(self, result: ExecutionResult, info: ExecutionInfo) -> int | None:
-        """The line of the cell at which it failed, 0 where it has not begun; None where nobody knows."""
+        """Return the line of the cell at which it failed; 0 where it has not started, None where that is not known."""
         if result.error_before_exec is not None:
             return 0
         source = str(info.raw_cell)
@@ -248,7 +250,7 @@ class History:
         frames = result.error_in_exec.__traceback__
         while frames is not None and frames.tb_frame.f_code.co_filename not in cell_numbers(self._shell):
             frames = frames.tb_next
-        above = len(source) - len(source.lstrip("\n"))  # empty lines, which IPython drops
+        above = len(source) - len(source.lstrip("\n"))  # leading empty lines, which IPython drops
         return None if frames is None else frames.tb_lineno + above
 
     def _add(self, run: Run) -> Run:
@@ -258,7 +260,7 @@ class History:
             and not last.cell
             and (last.number, last.source.strip()) == (run.number, run.source.strip())
         ):
-            self._runs.pop()  # the cell with `%load_ext` in it, which IPython knew of already
+            self._runs.pop()  # the cell with `%load_ext` in it, which was in IPython's history already
         elif last is not None and run.number <= last.number:  # a kernel that keeps no history does not count
             run = replace(run, number=last.number + 1)
         self._runs.append(run)
@@ -272,7 +274,7 @@ class History:
         return str(info.cell_id or self._metadata(info).get("cellId") or "")
 
     def _metadata(self, info: ExecutionInfo) -> Mapping[str, Any]:
-        """What the front end says about the run."""
+        """Return the front end's metadata of the run."""
         told = getattr(info, "cell_meta", None)  # since IPython 9
         if not told:
             told = request_of(self._shell).get("metadata")
@@ -280,7 +282,7 @@ class History:
 
 
 def _earlier(shell: InteractiveShell) -> list[Run]:
-    """What ran before `%load_ext nbcompose`, without what front ends said about it."""
+    """Return the runs before `%load_ext nbcompose`, without metadata of front ends."""
     sources = list(shell.history_manager.input_hist_raw) if shell.history_manager is not None else []
     present = shell.execution_count
     return [Run(n, "", source) for n, source in enumerate(sources) if source.strip() and n < present]

@@ -1,5 +1,6 @@
-"""The magics `%%service`, `%services`, `%graph` and `%export`. A magic parses and delegates; errors leave here without
-the machinery's frames.
+"""The magics `%%service`, `%services`, `%graph` and `%export`: each one parses and delegates.
+
+Errors that leave here show no frames of nbcompose.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ from nbcompose.errors import CaptureError, NbcomposeError, UnknownService
 
 @contextmanager
 def briefly(shell: InteractiveShell) -> Iterator[None]:
-    """Errors that nbcompose raises on purpose, and ■, are shown as a message."""
+    """Show errors that nbcompose raises on purpose, and ■, as a message only."""
     try:
         yield
     except (NbcomposeError, KeyboardInterrupt) as error:
-        if has_own_look(error):  # the cell's, which has its frames
+        if has_own_look(error):  # an error of the cell, which has the cell's frames
             raise
         raise message_only(error, shell)  # noqa: B904  it is the same error
 
 
 @magics_class
 class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are not followed
-    """Registered by extension.py; `session` is what they all work with."""
+    """The magics, registered by `_notebook/extension.py`. `session`: their shared state."""
 
     auto_refresh = Bool(
         default_value=False,
@@ -56,7 +57,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
 
     @observe("auto_refresh")
     def _refresh_anew(self, _: object) -> None:
-        self._session.looked.clear()  # what is stale already has not been tried yet
+        self._session.looked.clear()  # services that are stale already have not been tried yet
 
     @observe("record_calls")
     def _record(self, _: object) -> None:
@@ -65,7 +66,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
             self._session.recording.clear()
 
     def look(self, _: ExecutionResult) -> None:
-        """After every cell: which services are stale now?"""
+        """Mark stale services after every cell; with `auto_refresh`, refresh them."""
         stale = staleness.look(self._session)
         if not (stale and self.auto_refresh):
             return
@@ -85,7 +86,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
                 self._session.history.lap()
                 services = declared(defined, options)
                 try:
-                    # Packed before the names stand for services: a class may use itself by its name.
+                    # Packed before the names are bound to services: a class may refer to itself by its name.
                     changes = compare(self._session, services, stop_first=args.replace == "stop-first")
                 finally:
                     self._session.shell.user_ns.update(services)
@@ -107,7 +108,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
     @line_magic  # type: ignore[untyped-decorator]
     def graph(self, line: str) -> None:
         with briefly(self._session.shell):
-            from nbcompose._notebook.graph import show  # Graphviz and widgets, which a notebook may never need
+            from nbcompose._notebook.graph import show  # Graphviz and widgets, which many notebooks do not need
 
             args = graph_parser().parse_argstring(line)
             show(self._session, args.name, live=args.live)
@@ -115,7 +116,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
     @line_magic  # type: ignore[untyped-decorator]
     def export(self, line: str) -> None:
         with briefly(self._session.shell):
-            from nbcompose._notebook.exporting import export  # what it needs, few cells do
+            from nbcompose._notebook.exporting import export  # its imports are needed by few cells
 
             export(self._session, export_parser().parse_argstring(line))
 
@@ -125,7 +126,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
             known = ", ".join(registry.names()) or "none"
             raise UsageError(f"%services stop takes names, or --all. Running: {known}")
         names = registry.names() if args.all else self._known(args.names)
-        # Those that others depend on last: what the others have in hand may need them.
+        # Dependencies last: calls in flight of their dependents may need them.
         for name in [s.name for s in reversed(registry.statuses()) if s.name in names]:
             registry.remove(name)
             self._session.started.pop(name, None)
@@ -143,7 +144,9 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         self._bring_up_to_date(names)
 
     def _bring_up_to_date(self, names: Sequence[str]) -> None:
-        """One that cannot be packed does not keep the others from it."""
+        """Refresh services; one that cannot be packed does not prevent the others, and its error
+        is raised at the end.
+        """
         changes, failed = refreshes(self._session, names)
         if changes:
             Launching(self._session, changes).run()
@@ -170,7 +173,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         return list(dict.fromkeys(names))
 
 
-# What `%%service?`, `%services?` and so on show.
+# Shown by `%%service?`, `%services?` and so on.
 NbcomposeMagics.service.__doc__ = service_parser().format_help()
 NbcomposeMagics.services.__doc__ = services_parser().format_help()
 NbcomposeMagics.graph.__doc__ = graph_parser().format_help()

@@ -1,6 +1,6 @@
-"""What a notebook's magics work with: the process's one registry, its token, and what its cells have started.
+"""Session of a notebook: the process's one registry, its token, and what its cells have started.
 
-It is kept with the IPython shell, so that reloading the extension, or its modules, finds it and its services again.
+It is stored in the IPython shell, so that the extension finds it and its services again after a reload.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KEY = "nbcompose"
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What a cell started last under a name. `variable`: what the notebook calls it."""
+    """What a cell started last under a name. `variable`: its name in the notebook."""
 
     deployment: Deployment
     variable: str
@@ -36,17 +36,19 @@ class Started:
 
 
 class Card(Protocol):
-    """A display that can be made true again when something about its services has changed."""
+    """A display that can be redrawn when the state of its services has changed."""
 
     def redraw(self) -> None: ...
 
     def overtaken(self, name: str) -> None:
-        """A later cell has changed or restarted this service of its."""
+        """Note that a later cell has changed or restarted this service."""
         ...
 
 
 class Session:
-    """Used on the main thread, but for what deploy.py leaves running on the registry's loop."""
+    """State shared by the magics. Used on the main thread, except by tasks that `_notebook/cell_run.py` leaves on the
+    registry's loop.
+    """
 
     def __init__(self, shell: InteractiveShell, registry: Registry) -> None:
         self.shell = shell
@@ -54,7 +56,7 @@ class Session:
         self.token = secrets.token_urlsafe(32)
         self.started: dict[str, Started] = {}
         self.lingering: dict[str, Future[None]] = {}  # displays that still change, by service
-        self.looked: dict[str, dict[str, str]] = {}  # what was stale when it was looked at last, by content
+        self.looked: dict[str, dict[str, str]] = {}  # the stale names of each service, with digests, at the last check
         self.history = History(shell)
         self.recording = Recording()  # the calls that the notebook has made
         self.disconnect: Callable[[], None] = lambda: None  # this session from `Service`
@@ -71,13 +73,13 @@ class Session:
 
 
 def current(shell: InteractiveShell) -> Session | None:
-    """The session of this shell, if the extension is loaded."""
+    """Return the session of this shell, or None if the extension is not loaded."""
     session: Session | None = shell.meta.get(_KEY)
     return session
 
 
 def keep(shell: InteractiveShell, session: Session | None) -> None:
-    """Remember the session, or with None forget it."""
+    """Store the session; None removes it."""
     if session is None:
         shell.meta.pop(_KEY, None)
     else:

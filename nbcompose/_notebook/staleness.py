@@ -1,7 +1,7 @@
-"""What changed in the notebook since a service started: plans of a cell, failed cells, changed names.
+"""Staleness: compares the services of a cell with what runs, and finds names that changed since a service started.
 
-Names are looked at after every cell: a name that stands for something else is seen, and so is a change in place, by
-content, of values up to `meaning.LIMIT` bytes.
+Names are checked after every cell. A name that is bound to another object is detected, and so is a change in place, by
+content, of values up to `LIMIT` bytes (`_code/fingerprint.py`).
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from nbcompose.errors import CaptureError, DeclarationError, Mistake, UnknownSer
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One service that a cell is about. `before`: the version that serves now, 0 when none does.
+    """What a cell does to one service. `before`: the version that serves now, 0 for none.
 
-    `change_reason` is what its card says where nothing is done. `stop_first`: the version that serves makes room first.
+    `change_reason`: what its card says where nothing is done. `stop_first`: stop the version that serves before the new
+    one starts.
     """
 
     wanted: Started
@@ -44,7 +45,7 @@ class Change:
 
 
 def declared(defined: Sequence[Defined], options: Mapping[str, Any]) -> dict[str, Service]:
-    """The services of a cell by variable, with the cell's options.
+    """Return the services of a cell by variable, with the cell's options.
 
     Raises `DeclarationError` with the mistakes of all classes, and `UsageError` for names that collide.
     """
@@ -72,7 +73,7 @@ def declared(defined: Sequence[Defined], options: Mapping[str, Any]) -> dict[str
 
 
 def compare(session: Session, services: Mapping[str, Service], *, stop_first: bool = False) -> list[Change]:
-    """What has to be done for these services, those that others depend on first.
+    """Return what has to be done for these services, dependencies first.
 
     Raises `CycleError`, and `CaptureError` for what cannot be sent to a replica.
     """
@@ -83,17 +84,19 @@ def compare(session: Session, services: Mapping[str, Service], *, stop_first: bo
 
 
 def restarts(session: Session, names: Sequence[str]) -> list[Change]:
-    """New replicas of the same code. Raises `UnknownService`."""
+    """Return changes that start new replicas of the same code. Raises `UnknownService`."""
     return [Change(_running(session, n), "restart", _version(session, n)) for n in names]
 
 
 def rollbacks(session: Session, names: Sequence[str]) -> list[Change]:
-    """The version before. Raises `UnknownService`."""
+    """Return changes back to the previous version. Raises `UnknownService`."""
     return [Change(_running(session, n), "roll back", _version(session, n)) for n in names]
 
 
 def refreshes(session: Session, names: Sequence[str]) -> tuple[list[Change], list[CaptureError]]:
-    """The same classes with the notebook's functions and values as they are now, and those that cannot be packed."""
+    """Return changes to the same classes with the notebook's present functions and values, and errors of what cannot be
+    packed.
+    """
     found, failed = [], []
     for name in names:
         started = _running(session, name)
@@ -107,7 +110,7 @@ def refreshes(session: Session, names: Sequence[str]) -> tuple[list[Change], lis
 
 @contextmanager
 def _as_class(session: Session, started: Started) -> Iterator[None]:
-    """While a class is packed, its name stands for it, as when its cell ran: it may use itself by its name."""
+    """Bind the class to its name while it is packed, as when its cell ran: it may refer to itself by its name."""
     space, name = session.shell.user_ns, started.variable
     service = space.get(name)
     if not isinstance(service, Service):
@@ -153,7 +156,9 @@ _CLASS = re.compile(r"^\s*class\s+(\w+)", re.MULTILINE)
 
 @contextmanager
 def behind_on_error(session: Session, cell_text: str) -> Iterator[None]:
-    """A cell that fails leaves the services that it defines with the version before, and they say so."""
+    """Where a cell fails, mark the services that it defines: the previous version serves on, and
+    their status says so.
+    """
     try:
         yield
     except Exception as error:
@@ -167,7 +172,7 @@ def behind_on_error(session: Session, cell_text: str) -> Iterator[None]:
 
 @contextmanager
 def names_kept(shell: InteractiveShell) -> Iterator[None]:
-    """Where a cell fails, the names of services that serve go on standing for them, not for the cell's bare classes."""
+    """Where a cell fails, keep names bound to the services that serve, not to the cell's bare classes."""
     before = {name: value for name, value in shell.user_ns.items() if isinstance(value, Service)}
     try:
         yield
@@ -177,8 +182,8 @@ def names_kept(shell: InteractiveShell) -> Iterator[None]:
 
 
 def look(session: Session) -> list[str]:
-    """Mark the services that are stale, and those that are so no more; returns those worth a refresh that was not
-    tried yet.
+    """Mark the services that are stale, and clear those that no longer are. Returns those worth a refresh that has not
+    been tried yet.
     """
     found = []
     for name in list(session.started):
@@ -199,8 +204,8 @@ def look(session: Session) -> list[str]:
 
 
 def _outdated(cls: type[Any]) -> list[str]:
-    """What the service's class was made from, and what the notebook calls by that name something else now; with the way
-    out, since only the cell that made it can take the new one.
+    """Return the bases and functions of the service's class that the notebook has redefined since, each with the cell
+    to run again: only the cell that made the class can use the new ones.
     """
     versions = Versions(cls)
     found = []
@@ -212,7 +217,7 @@ def _outdated(cls: type[Any]) -> list[str]:
 
 
 def _functions_taken(cls: type[Any]) -> Iterator[FunctionType]:
-    """Functions of the notebook that stand in a class under another name, or are defaults of its methods."""
+    """Yield functions of the notebook that are in a class under another name, or are defaults of its methods."""
     for member in vars(cls).values():
         for function in functions_in(member):
             defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
@@ -220,7 +225,7 @@ def _functions_taken(cls: type[Any]) -> Iterator[FunctionType]:
 
 
 def _names(packed: Fingerprint, now: Fingerprint) -> Iterator[str]:
-    """What differs; but not what is used, or used no more, only because something else differs."""
+    """Yield what differs, except what is used, or no longer used, only because something else differs."""
     changed = differing(packed, now)
     same = packed.parts.keys() & now.parts.keys() - changed
     for name in changed:

@@ -1,4 +1,4 @@
-"""How errors look under a cell: the user's own lines, and none of the machinery between the cell and them."""
+"""Tracebacks under a cell: the user's own lines, without nbcompose's frames."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from nbcompose._ipython_adapter import message_lines, show_as, show_kind_as, tra
 from nbcompose._user_exceptions import walk
 from nbcompose.errors import CallError, NbcomposeError, RemoteTraceback
 
-# Where nbcompose's own code is.
+# The folder of nbcompose's own code.
 _OURS = str(Path(__file__).parents[1]) + os.sep
 
 E = TypeVar("E", bound=BaseException)
 
-# `File "/tmp/ipykernel_7/123.py", line 3` of a traceback; `/tmp/ipykernel_7/123.py:3` of a mistake in a declaration.
+# `File "/tmp/ipykernel_7/123.py", line 3` in a traceback; `/tmp/ipykernel_7/123.py:3` in an error of a declaration.
 _FRAME = re.compile(r'File "(?P<file>[^"\n]+)", line (?P<line>\d+)')
 _PLACE = re.compile(r"(?P<file>(?:/|<)[^\s:]+):(?P<line>\d+)\b")
 
 
 def message_only(error: E, shell: InteractiveShell) -> E:
-    """`error`, for raising: under the cell stand its type and message, without frames."""
+    """Return `error`, for raising: displayed with its type and message, without frames."""
     return _shown_as(error, partial(_message_lines, error, shell))
 
 
 def from_frame(error: E, frames: TracebackType | None, shell: InteractiveShell) -> E:
-    """`error`, for raising: under the cell its traceback begins at `frames`, the user's own."""
+    """Return `error`, for raising: displayed with a traceback that begins at `frames`, the user's own."""
     return _shown_as(error, partial(traceback_lines, shell, error, frames))
 
 
 def from_the_caller(error: E, shell: InteractiveShell) -> E:
-    """`error`, which came up through a call to a service: under the cell its traceback ends where the call is made.
+    """Return `error`, which was raised by a call to a service: displayed with a traceback that ends at the call.
 
-    What it says of the replicas' side stays, where that has lines of the user's.
+    The replica's traceback is kept where it contains lines of the user.
     """
     if (
         isinstance(error, CallError)
@@ -52,12 +52,14 @@ def from_the_caller(error: E, shell: InteractiveShell) -> E:
 
 
 def install(shell: InteractiveShell | None) -> None:
-    """Whatever nbcompose raises on purpose shows users' frames only, wherever it is raised; None: all, as any error."""
+    """Display errors that nbcompose raises on purpose with the user's frames only, wherever they are raised. None: with
+    all frames, as any error.
+    """
     show_kind_as(NbcomposeError, (lambda error: _users_lines(error, shell)) if shell is not None else None)
 
 
 def cell_names(text: str, shell: InteractiveShell) -> str:
-    """`text` with the names of cells as the notebook shows them: `Cell In[3], line 7`."""
+    """Return `text` with the names of cells as the notebook shows them: `Cell In[3], line 7`."""
 
     def name(match: re.Match[str]) -> str:
         found = shell.compile.format_code_name(match["file"])
@@ -90,7 +92,7 @@ def _is_ours(frame: TracebackType) -> bool:
 
 
 def _outside(frames: TracebackType | None) -> TracebackType | None:
-    """The frames up to the first of nbcompose's."""
+    """Return the frames before the first one of nbcompose."""
     return _chained(takewhile(lambda frame: not _is_ours(frame), walk(frames)))
 
 

@@ -1,4 +1,4 @@
-"""Engines: how replicas are started."""
+"""Engines: start replica processes."""
 
 from lazy_loader import attach_stub
 

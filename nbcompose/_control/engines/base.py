@@ -1,4 +1,4 @@
-"""The contract of an engine: it brings replicas into the world. Supervision (restart, scale, routes) is not its job."""
+"""Engine interface: starts replica processes. Supervision (restart, scale, routes) is done by its callers."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Protocol
 
 from nbcompose._rpc import CallHandler, Connection
 
-# Why a replica started cold: no fault, so it is not shown to people.
+# Reason for a cold start that is no fault, so it is not shown to users.
 NOT_WARM = "the libraries were still being imported, and it uses none of them"
 
 
 class ReplicaProcess(Protocol):
-    """A replica's process, alive or not."""
+    """A replica's process, running or ended."""
 
     pid: int
     connection: Connection
-    cold: str  # why it had to import everything by itself; "" when the zygote made it
+    cold: str  # why it was started cold, without the zygote; "" when the zygote forked it
 
     async def wait(self) -> int | None:
-        """Its exit status once it has ended: negative for a signal, None when nobody can tell."""
+        """Wait for the end and return the exit status: negative for a signal, None when it cannot be known."""
         ...
 
     def kill(self) -> None:
-        """SIGKILL, to it and what it has started."""
+        """Send SIGKILL to the process and the processes that it started."""
         ...
 
 
@@ -32,7 +32,7 @@ class Engine(Protocol):
     """Starts replicas. All methods are called on the supervisor's event loop."""
 
     async def start(self) -> None:
-        """Begin to warm up; returns at once."""
+        """Start to warm up; returns at once."""
         ...
 
     async def spawn(
@@ -46,18 +46,18 @@ class Engine(Protocol):
         *,
         heavy: bool = True,
     ) -> ReplicaProcess:
-        """A new replica process of a service, which waits for its launch note on `connection`.
+        """Start a replica process of a service; it waits for its launch note on `connection`.
 
-        `environment` is all that it is to have, `http` the service's listening socket. `on_output` gets each line that
-        the replica writes. One that is not `heavy` has no use for what is being imported, and does
-        not wait for it. Raises `LaunchError`.
+        `environment` is the complete environment of the process, `http` the service's listening socket (None: not
+        exposed over HTTP). `on_output` is called with each line that the replica writes. A replica that is not `heavy`
+        does not use the libraries that are being imported, and does not wait for them. Raises `LaunchError`.
         """
         ...
 
     def warming(self) -> str:
-        """What a replica would have to wait for now, in words, or ""."""
+        """Return what a new replica would wait for now, in words, or ""."""
         ...
 
     async def stop(self) -> None:
-        """End whatever the engine runs besides replicas."""
+        """Stop the engine's own processes; replicas are not affected."""
         ...

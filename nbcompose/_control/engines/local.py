@@ -25,7 +25,7 @@ from nbcompose.errors import LaunchError
 
 
 def start_cold(files: InheritedFds, environment: Mapping[str, str]) -> tuple[int, asyncio.Future[int | None]]:
-    """A replica's pid, and its exit status to come. Raises `LaunchError`."""
+    """Start a new interpreter for a replica; return its pid and a future of its exit status. Raises `LaunchError`."""
     code = "from nbcompose._replica.main import start; start()"
     try:
         process = subprocess.Popen(
@@ -43,7 +43,7 @@ def start_cold(files: InheritedFds, environment: Mapping[str, str]) -> tuple[int
 
 
 def _exit_status(process: subprocess.Popen[bytes]) -> asyncio.Future[int | None]:
-    """In a thread of its own: the loop's pool has a few, and a replica lives long."""
+    """Wait in a separate thread: the loop's thread pool is small, and a replica lives long."""
     loop = asyncio.get_running_loop()
     exit_status: asyncio.Future[int | None] = loop.create_future()
 
@@ -60,12 +60,13 @@ def _exit_status(process: subprocess.Popen[bytes]) -> asyncio.Future[int | None]
     return exit_status
 
 
-ZYGOTES = 2  # so many may end before they were ever warm; then something they import is broken
-OUTPUT_WAIT = 1.0  # seconds for the last lines of a replica that has ended, which another process may hold open
+ZYGOTES = 2  # after this many zygotes ended before they were warm, start no more: a library that they import is broken
+# seconds to wait for the last lines of an ended replica; another process may still hold its output open
+OUTPUT_WAIT = 1.0
 
 
 class LocalProcess:
-    """See `base.ReplicaProcess`."""
+    """Process of a replica, forked or started cold. See `base.ReplicaProcess`."""
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class LocalProcess:
     async def wait(self) -> int | None:
         status = await asyncio.shield(self._exit_status)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)  # what it has started and left behind
+            os.killpg(self.pid, signal.SIGKILL)  # processes that it started and left behind
         await asyncio.wait([self._output_ended], timeout=OUTPUT_WAIT)
         await _sweep(self._temporary)
         return status
@@ -98,11 +99,11 @@ class LocalProcess:
             os.killpg(self.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)  # just forked, and not yet the head of a group
+                os.kill(self.pid, signal.SIGKILL)  # just forked, and not yet leader of its process group
 
 
 class _Ends(NamedTuple):
-    """The supervisor's ends of what a replica is born with."""
+    """The supervisor's ends of the control channel and the output pipe that a replica inherits."""
 
     connection: Connection
     output: asyncio.BaseTransport
@@ -126,7 +127,7 @@ class _Ends(NamedTuple):
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # Not cancelled itself: whichever of the two has not been begun would stay open.
+            # The work itself is not cancelled: the end that had not been opened yet would stay open.
             await asyncio.wait([opening])
             opening.result().close()
             raise
@@ -137,9 +138,9 @@ class _Ends(NamedTuple):
 
 
 class LocalEngine:
-    """See `base.Engine`. `board` is the load board that its replicas share.
+    """Starts replicas on this machine. See `base.Engine`. `board` is the load table that its replicas share.
 
-    `preload`: the modules that the zygote imports; None: the usual ones (`birth.PRELOAD`).
+    `preload`: the modules that the zygote imports; None: the default ones (`PRELOAD` in `_replica/bootstrap.py`).
     """
 
     def __init__(self, board: LoadTable, preload: tuple[str, ...] | None = None) -> None:
@@ -148,11 +149,11 @@ class LocalEngine:
         self._owner: int | None = None
         self._zygote: Zygote | None = None
         self._sweeping: asyncio.Future[None] | None = None
-        self._cold_zygotes = 0  # those that ended before they were warm
+        self._cold_zygotes = 0  # number of zygotes that ended before they were warm
 
     async def start(self) -> None:
         self._owner = open_owner_fd()
-        self._sweeping = asyncio.ensure_future(_sweep(_temporary({})))  # of those whose owner was killed
+        self._sweeping = asyncio.ensure_future(_sweep(_temporary({})))  # uploads of processes whose owner was killed
         if hasattr(os, "fork") and os.environ.get("NBCOMPOSE_ZYGOTE", "1") != "0":
             self._new_zygote()
 
@@ -192,7 +193,7 @@ class LocalEngine:
         try:
             ends = await _Ends.open(ours, readable, name, handler, on_closed, on_output)
             try:
-                # Last, so that nothing can go wrong once there is a process.
+                # Last: nothing may fail once the process exists.
                 pid, exit_status, cold = await self._make(files, environment, heavy)
             except BaseException:
                 ends.close()
@@ -230,34 +231,34 @@ class LocalEngine:
             zygote.alive, zygote.end = False, str(error)
 
     def _zygote_ended(self, zygote: Zygote) -> None:
-        """Have a new one at once, for the next replica to find it warm."""
+        """Start a new zygote at once, so that the next replica finds it warm."""
         self._cold_zygotes += not zygote.was_warm
         if self._owner is not None and self._cold_zygotes < ZYGOTES:
             self._new_zygote()
 
 
 async def _reason(zygote: Zygote, environment: Mapping[str, str]) -> str:
-    """Why a fork cannot have this environment, in words; "" when it can."""
+    """Return why a fork cannot be used with this environment, in words; "" when it can."""
 
     def names() -> list[str]:
         return differing(zygote.environment, zygote.set_by_imports, environment)
 
     if not names():
         return ""
-    await zygote.warmed()  # only then is it known who has read what, and what was set
+    await zygote.warmed()  # only then is it known which variables were read and set
     if zygote.readers is None:
-        return ""  # it has ended, which is seen next
+        return ""  # the zygote has ended; `fork` reports it
     return await asyncio.to_thread(zygote.readers.explain, names())
 
 
 def _temporary(environment: Mapping[str, str]) -> set[str]:
-    """Where a process with this environment may put its uploads; it may be elsewhere than this one does."""
+    """Return the folders where a process with this environment may put uploads; they may differ from this process's."""
     return {tempfile.gettempdir(), *(environment[name] for name in ("TMPDIR", "TEMP", "TMP") if environment.get(name))}
 
 
 async def _sweep(places: set[str]) -> None:
-    """Remove the uploads of processes that were killed."""
+    """Remove the uploads that killed processes left behind."""
     try:
         await asyncio.to_thread(sweep, *places)
-    except RuntimeError:  # the interpreter is ending, and starts no threads
+    except RuntimeError:  # the interpreter is shutting down and starts no threads
         sweep(*places)

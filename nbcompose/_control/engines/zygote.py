@@ -1,14 +1,13 @@
-"""The zygote process: imports the heavy libraries once, and forks replicas.
-
-Seen to hold from 5.0.0 to 5.24.0; tests/canaries/test_transformers.py fails first where a release changes this.
-
-- The first `from_pretrained` of a process makes a table of how checkpoints are renamed, the same for all models, and
-  keeps it. `conversion_mapping.get_checkpoint_conversion_mapping` makes it, too.
+"""Zygote process: imports the heavy libraries once, and forks replicas.
 
 One thread, one socket to the supervisor. A request is one byte with a replica's five open files; answers are lines of
 JSON: {"loading": module}, {"ready": [modules]} with the variables that were read and set meanwhile, {"forked": pid},
-{"exited": pid, "status": code}, {"refused": why}.
-It never touches CUDA and runs no torch operation: both leave threads behind that a fork does not copy.
+{"exited": pid, "status": code}, {"refused": why}. The process never touches CUDA and runs no torch operation: both
+leave threads behind that a fork does not copy.
+
+transformers (verified from 5.0.0 to 5.24.0; tests/canaries/test_transformers.py fails first where a release changes
+this): the first `from_pretrained` of a process builds a table of checkpoint renamings, the same for all models, and
+keeps it. `conversion_mapping.get_checkpoint_conversion_mapping` builds it as well.
 """
 
 from __future__ import annotations
@@ -34,31 +33,32 @@ from nbcompose._service import api, declare
 
 
 def fill_caches() -> None:
-    """Make what every process makes for itself at its first `from_pretrained`, where transformers is loaded."""
+    """Build what every process otherwise builds at its first `from_pretrained`, where transformers is loaded."""
     conversions: Any = sys.modules.get("transformers.conversion_mapping")
-    with contextlib.suppress(Exception):  # it only saves memory
+    with contextlib.suppress(Exception):  # only saves memory
         conversions.get_checkpoint_conversion_mapping("")
 
 
 PARENT_PERIOD = 0.25  # seconds
-CLOSED_BY_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # Linux only; elsewhere the replica sees to it a moment later
+# Linux only; elsewhere the replica sets it itself, a moment later
+CLOSED_BY_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 def main(control_fd: int, owner_fd: int, modules: tuple[str, ...]) -> None:
-    """Preload, then fork a replica for each request, until the supervisor or the kernel is gone."""
+    """Preload, then fork a replica for each request, until the supervisor or the owner process is gone."""
     control = socket.socket(fileno=control_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    forking.raise_limit()  # each request brings five
+    forking.raise_limit()  # each request brings five fds
     with _ending_with_parent():
         _preload(control, modules)
     _Zygote(control, owner_fd).serve()
-    os._exit(0)  # nothing here wants tidying up, and libraries that tidy up take their time
+    os._exit(0)  # nothing here needs cleanup, and the exit handlers of libraries take time
 
 
 @contextlib.contextmanager
 def _ending_with_parent() -> Iterator[None]:
-    """Look now and then whether the kernel is still there: imports take seconds. A thread could do it too, but must
-    not be there when this process forks.
+    """Check periodically whether the owner process is still there: imports take seconds. A timer signal is used,
+    because a thread must not exist when this process forks.
     """
     parent = os.getppid()
 
@@ -84,11 +84,12 @@ def _preload(control: socket.socket, modules: tuple[str, ...]) -> None:
                 importlib.import_module(name)
                 loaded.append(name)
         except Exception:
-            # A broken library must not take the others' speed away; a service that needs it will say what is wrong.
+            # A broken library must not slow down services that do not use it; a service that needs it reports the
+            # error.
             traceback.print_exc()
     _fill_caches()
     random_state.find()
-    # What is loaded is shared with every replica: the collector must not touch its pages.
+    # Loaded objects are shared with every replica by copy-on-write: the collector must not touch their pages.
     gc.collect()
     gc.freeze()
     let_go_of_code()
@@ -96,7 +97,7 @@ def _preload(control: socket.socket, modules: tuple[str, ...]) -> None:
 
 
 def _fill_caches() -> None:
-    """Make once, and share, what every replica would make for itself: 14 MB less for four transformers services."""
+    """Build once, and share, what every replica would build itself: 14 MB less for four transformers services."""
 
     class Sample:
         @api
@@ -146,7 +147,7 @@ class _Zygote:
                 _say(self._control, {"exited": ended[0], "status": os.waitstatus_to_exitcode(ended[1])})
 
     def _answer(self) -> bool:
-        """Answer one request; False when the supervisor is gone."""
+        """Answer one request; return False when the supervisor is gone."""
         message, fds, _, _ = socket.recv_fds(self._control, 1, len(InheritedFds._fields), CLOSED_BY_EXEC)
         if not message:
             return False
@@ -170,11 +171,11 @@ class _Zygote:
             try:
                 self._become_replica(files)
             finally:
-                os._exit(1)  # whatever happened: this must not go on as a second zygote
+                os._exit(1)  # in any case: the child must not go on as a second zygote
         _say(self._control, {"forked": pid})
 
     def _become_replica(self, files: InheritedFds) -> None:
-        """In the child: leave behind what is the zygote's. Never returns."""
+        """In the child: close what belongs to the zygote, and run the replica. Never returns."""
         os.setsid()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -185,7 +186,8 @@ class _Zygote:
 
 
 def start() -> None:
-    """From the command line: control file, owner file, modules. With `python -c`, so that `__main__` stays empty: a
-    notebook's classes are `__main__`'s too, and must not be mistaken for ours. What imports do is watched already.
+    """Entry point of the command line: control file, owner file, modules. Runs with `python -c`, so that `__main__`
+    stays empty: a notebook's classes belong to `__main__` too, and must not be mistaken for ours. Imports are
+    already being watched.
     """
     main(int(sys.argv[1]), int(sys.argv[2]), tuple(filter(None, sys.argv[3].split(","))))

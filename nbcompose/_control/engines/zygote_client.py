@@ -1,8 +1,8 @@
-"""The supervisor's end of the zygote: starts it, requests forks, reports exits; whether an environment allows a fork.
+"""The supervisor's end of the zygote: starts it, requests forks, reports exits, and decides whether a fork is allowed.
 
-It may where no library has read what differs: the variables are set in the replica before anything of the user's runs
-(`_host/environment.py`). What Python code read is noted while the zygote imports; what native code may have read is
-found by the names that it has (`_host/environment.py`).
+A fork is allowed where no library has read a variable that differs: variables are set in the replica before any user
+code runs. What Python code read is recorded while the zygote imports; what native code may have read is found by the
+names that it contains. See `_host/environment.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nbcompose._control import read_lines
 from nbcompose._host import environment, keep_from_children, owner_environment
 from nbcompose._replica import PRELOAD, REQUEST, InheritedFds
 
-# Differ between processes and mean nothing to a library that is imported, whoever reads them.
+# Differ between processes and do not affect a library that is imported, even if it reads them.
 IGNORED = frozenset({
     "_", "PWD", "OLDPWD", "SHLVL", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "JPY_PARENT_PID", "JPY_SESSION_NAME",
     "JPY_INTERRUPT_EVENT", "IPY_INTERRUPT_EVENT", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "PAGER", "GIT_PAGER",
@@ -34,16 +34,19 @@ IGNORED = frozenset({
 
 
 def differing(began: Mapping[str, str], set_by_imports: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """The variables that a replica wants otherwise than the zygote was started with (`began`).
+    """Return the variables whose wanted value differs from the one that the zygote was started with (`began`).
 
-    What a library sets itself when it is imported is no difference: it does so in the kernel as in the zygote.
+    A variable that a library sets on import is not a difference: the library sets it in the kernel as in the zygote.
     """
     names = (began.keys() | wanted.keys()) - IGNORED
     return sorted(n for n in names if wanted.get(n) not in (began.get(n), set_by_imports.get(n, began.get(n))))
 
 
 class Readers:
-    """Who has read a variable when the zygote imported. `seen`: what it noted; `pid`: the zygote, which lives."""
+    """Finds the libraries that read a variable during the zygote's imports.
+
+    `seen`: the module that read it, by variable name or pattern; `pid`: the zygote, which must be running.
+    """
 
     def __init__(self, seen: Mapping[str, str], pid: int) -> None:
         self._seen = seen
@@ -51,7 +54,7 @@ class Readers:
         self._known: dict[str, str] = {}
 
     def explain(self, names: list[str]) -> str:
-        """Those of `names` that were read, each with its reader; "" when none was. Takes a tenth of a second a name."""
+        """Return those of `names` that were read, each with its reader; "" when none was. Takes 0.1 s a name."""
         return "; ".join(f"{name}, {reader}" for name in names if (reader := self._reader(name)))
 
     def _reader(self, name: str) -> str:
@@ -69,18 +72,20 @@ class Readers:
 
 PRELOAD_VARIABLE = "NBCOMPOSE_PRELOAD"  # module names, separated by commas, instead of PRELOAD
 
-# What imports do is watched from the first one on.
+# Imports are watched from the first one on.
 START = (
     "from nbcompose._host import environment, random_state; environment.watch(); random_state.watch(); "
     "from nbcompose._control.engines.zygote import start; start()"
 )
 
-# A replica's pid, and its exit status to come.
+# A replica's pid, and a future of its exit status.
 Forked = tuple[int, "asyncio.Future[int | None]"]
 
 
 class Zygote:
-    """One zygote process. All methods are called on one event loop; `on_end` is called there once it has ended."""
+    """One zygote process. All methods are called on one event loop; `on_end` is called there after the process has
+    ended.
+    """
 
     def __init__(
         self, owner_fd: int, preload: tuple[str, ...] | None, on_end: Callable[[Zygote], None] = lambda _: None
@@ -91,8 +96,8 @@ class Zygote:
         self._owner_fd = owner_fd
         self._on_end = on_end
         self.environment: dict[str, str] = dict(os.environ)
-        self.set_by_imports: dict[str, str] = {}  # variables that libraries set when they were imported
-        self.readers: Readers | None = None  # once it is warm
+        self.set_by_imports: dict[str, str] = {}  # variables that libraries set on import
+        self.readers: Readers | None = None  # set when it is warm
         self.alive = True
         self.was_warm = False
         self.end = ""  # how it ended, in words
@@ -101,7 +106,7 @@ class Zygote:
         self._living: asyncio.Task[None] | None = None
         self._loading = "starting"
         self._warm = asyncio.Event()
-        # It answers in the order it was asked; those who have been cancelled meanwhile keep their place.
+        # The zygote answers in the order of the requests; cancelled requests keep their place.
         self._answers: deque[asyncio.Future[Forked]] = deque()
         self._exits: dict[int, asyncio.Future[int | None]] = {}
         self._orphans: set[asyncio.Task[None]] = set()
@@ -143,17 +148,17 @@ class Zygote:
         )  # fmt: skip
 
     def warming(self) -> str:
-        """What it is importing now; "" once it can fork."""
+        """Return what the zygote is importing now; "" once it can fork."""
         return "" if self._warm.is_set() or not self.alive else self._loading
 
     async def warmed(self) -> None:
-        """Wait until it has imported everything, or has ended."""
+        """Wait until the zygote has imported everything, or has ended."""
         await self._warm.wait()
 
     async def fork(self, files: InheritedFds) -> Forked:
-        """A new replica's pid, and its exit status to come. Waits until the imports are done.
+        """Fork a replica; return its pid and a future of its exit status. Waits until the imports are done.
 
-        Raises `ConnectionError` when the zygote dies or refuses. When this is cancelled, so is the replica.
+        Raises `ConnectionError` when the zygote dies or refuses. Cancelling this kills the replica.
         """
         await self._warm.wait()
         if not self.alive or self._socket is None:
@@ -167,10 +172,10 @@ class Zygote:
         return await answer
 
     async def stop(self) -> None:
-        """End it; its replicas live on until they are stopped themselves."""
+        """Kill the zygote; its replicas live on until they are stopped themselves."""
         self._on_end = lambda _: None
         if self._process is not None and self.alive:
-            self._process.kill()  # it holds nothing that would want tidying up
+            self._process.kill()  # it holds nothing that needs cleanup
         if self._living is not None:
             await asyncio.wait([self._living])
 
@@ -178,7 +183,7 @@ class Zygote:
         assert self._process is not None
         _, output_ended = await read_lines(output, self._output.append)
         await self._listen(ours)
-        self._process.kill()  # an end of the channel is as good as its own end
+        self._process.kill()  # the channel has closed: the zygote has ended or is useless
         status = await asyncio.to_thread(self._process.wait)
         await asyncio.wait([output_ended], timeout=1)
         ours.close()
@@ -214,7 +219,7 @@ class Zygote:
                 answer.set_exception(ConnectionError(str(message["refused"])))
 
     def _take_child(self, pid: int) -> None:
-        # Before anybody hears of it: a replica may end at once, and its end be told in the same breath.
+        # Register first: a replica may end at once, and its exit arrive in the same read.
         exit_status = self._exits[pid] = asyncio.get_running_loop().create_future()
         answer = self._answers.popleft()
         if not answer.done():
@@ -240,7 +245,7 @@ class Zygote:
 
 
 async def _watch_orphan(pid: int, exit_status: asyncio.Future[int | None]) -> None:
-    """The zygote is gone and cannot tell how its children end: see at least when."""
+    """Watch a replica whose zygote has ended: its exit status cannot be known, but the time of its end can."""
     if hasattr(os, "pidfd_open"):
         with contextlib.suppress(ProcessLookupError):
             await _readable(os.pidfd_open(pid))

@@ -1,4 +1,4 @@
-"""`%export --check`: recorded calls, replayed on the script."""
+"""`%export --check`: replays recorded calls on the exported script."""
 
 from lazy_loader import attach_stub
 

@@ -1,6 +1,6 @@
-"""`%export --check`: the calls of a recording, made to the notebook's services and to the exported script's.
+"""`%export --check`: makes recorded calls to the notebook's services and to the exported script's, and compares.
 
-The script runs in a process of its own (replay.py), which is gone when this is over, however it ends.
+The script runs in a separate process (`_export/check/replay.py`), which is ended with the check, also after an error.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from nbcompose._host import open_owner_fd, owner_environment
 from nbcompose._rpc import Transport
 from nbcompose.errors import NbcomposeError
 
-SLICE = 0.05  # seconds; an interrupt that another thread takes is seen after at most this
-FACTOR, LEAST = 1.5, 0.05  # slower: more than so many times, and by more seconds than these
-SHOWN = 3  # differences of an api that are told
+SLICE = 0.05  # seconds; an interrupt that another thread receives is noticed within this time
+FACTOR, LEAST = 1.5, 0.05  # slower: by more than this factor, and by more than this many seconds
+SHOWN = 3  # differences of an api that are shown
 STOP_WAIT = 5.0  # seconds that the script's process has to end
-LAST_LINES = 20  # of what the script wrote, where it ended by itself
+LAST_LINES = 20  # of the script's output, shown where it ended by itself
 
 _RUN = "from nbcompose._export.check.replay import main; main()"
 
@@ -44,7 +44,9 @@ class CheckFailed(NbcomposeError):
 
 @dataclass(frozen=True, slots=True)
 class ApiResult:
-    """One api. `differences` are told as lines; `here` and `there` are seconds, where the script is slower."""
+    """Result of one api. `differences`: lines of text. `slower`: seconds here and in the script, where the script is
+    slower.
+    """
 
     api: str
     calls: int
@@ -55,7 +57,7 @@ class ApiResult:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the check has found. `left_out`: lines on calls that could not be compared."""
+    """Result of a check. `left_out`: lines on calls that could not be compared."""
 
     services: tuple[str, ...]
     rows: tuple[ApiResult, ...]
@@ -67,7 +69,8 @@ class Report:
 
 
 def check(script: Path, calls: Sequence[RecordedCall], find: Find, names: Sequence[str], say: Say) -> Report:
-    """Start `script` and compare. `find` gives the notebook's callers, `names` those that there are.
+    """Start `script` and compare. `find` returns the transport to a service of the notebook, `names` are those
+    services.
 
     Interruptible. Raises `CheckFailed`.
     """
@@ -90,7 +93,7 @@ def check(script: Path, calls: Sequence[RecordedCall], find: Find, names: Sequen
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One call's answers, compared."""
+    """The answers to one call, compared."""
 
     kind: Kind
     found: tuple[str, ...]
@@ -111,7 +114,7 @@ def _compare(caller: Transport, call: RecordedCall, ask: Callable[[], Answer]) -
         if _judged(here, again)[0] == "different":
             kind, found = _alike(here, again, there)
     compared = Compared(kind, found, here.seconds, there.seconds)
-    if compared.slower:  # the first call of a process often is
+    if compared.slower:  # the first call of a process is often slow
         compared = Compared(kind, found, here.seconds, min(there.seconds, ask().seconds))
     return compared
 
@@ -129,7 +132,7 @@ def _judged(here: Answer, there: Answer) -> tuple[Kind, tuple[str, ...]]:
 
 
 def _alike(here: Answer, again: Answer, there: Answer) -> tuple[Kind, tuple[str, ...]]:
-    """For an api that answers the same call in different ways: have the answers the same shape?"""
+    """Compare shapes, for an api that answers the same call in different ways."""
     shapes = {_shape(a) for a in (here, again)}
     if _shape(there) in shapes:
         return "not repeatable", ()
@@ -176,7 +179,7 @@ def _left_out(
 
 
 def words(kind: Kind) -> str:
-    """What a table says of it."""
+    """Return the kind as a cell of the table."""
     return {
         "same": "same",
         "close": f"same within {TOLERANCE:.0e}".replace("e-0", "e-"),
@@ -190,7 +193,9 @@ def words(kind: Kind) -> str:
 
 @contextlib.contextmanager
 def started(script: Path, calls: Sequence[RecordedCall], say: Say) -> Iterator[RunningScript]:
-    """The script's process, while in the `with` block. `say` gets what its services do until they are ready."""
+    """Run the script's process during the `with` block. `say` gets the progress of its services
+    until they are ready.
+    """
     near, far = socket.socketpair()
     owner = open_owner_fd()
     with Connection(near.detach()) as connection, tempfile.TemporaryFile() as output:
@@ -202,7 +207,7 @@ def started(script: Path, calls: Sequence[RecordedCall], say: Say) -> Iterator[R
                 stderr=subprocess.STDOUT,
                 pass_fds=(far.fileno(), owner),
                 env={**os.environ, **owner_environment()},
-                start_new_session=True,  # ■ is for the notebook, which ends this process
+                start_new_session=True,  # ■ interrupts only the notebook, which ends this process
             )
         finally:
             os.close(owner)
@@ -211,16 +216,16 @@ def started(script: Path, calls: Sequence[RecordedCall], say: Say) -> Iterator[R
             running = RunningScript(script, process, connection, output, say)
             running.send(list(calls))
             yield running
-            connection.close()  # which ends it
+            connection.close()  # which ends the process
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_WAIT)
         finally:
-            process.kill()  # its replicas see that
+            process.kill()  # its replicas end with it
             process.wait()
 
 
 class RunningScript:
-    """A script that runs; see `started`."""
+    """A running script; made by `started`."""
 
     def __init__(
         self, script: Path, process: subprocess.Popen[bytes], connection: Any, output: IO[bytes], say: Say
@@ -232,7 +237,7 @@ class RunningScript:
         self._say = say
 
     def ready(self) -> dict[str, list[str]]:
-        """Wait until its services are; returns their apis. Raises `CheckFailed`."""
+        """Wait until the script's services are ready; return their apis. Raises `CheckFailed`."""
         self._say("starting")
         for kind, content in self._messages():
             if kind == "status":
@@ -245,13 +250,13 @@ class RunningScript:
         raise AssertionError("messages end with an error")
 
     def ask(self, number: int) -> Answer:
-        """Its answer to one of the calls. Raises `CheckFailed`."""
+        """Return the script's answer to one of the calls, by number. Raises `CheckFailed`."""
         self.send(number)
         answer: Answer = next(content for kind, content in self._messages() if kind == "answer")
         return answer
 
     def send(self, content: Any) -> None:
-        with contextlib.suppress(OSError):  # it has ended: that is told when it is waited for
+        with contextlib.suppress(OSError):  # the process has ended, which is reported by the next wait
             self._connection.send(content)
 
     def _messages(self) -> Iterator[tuple[str, Any]]:

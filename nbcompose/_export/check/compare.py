@@ -1,7 +1,7 @@
-"""Two answers, compared: the same, the same but for rounding, or different, and where.
+"""Comparison of two answers: the same, the same except for rounding, or different, and where.
 
-An answer is first made plain (`plain`): what is left is the same whichever process it comes from and whatever its
-classes are called there, and can be sent without them.
+Answers are first converted to plain data (`plain`), which does not depend on the process and on its names of classes,
+and can be sent without these classes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 TOLERANCE = 1e-5  # relative
-DEEPEST = 60  # levels; what is below counts by its text
+DEEPEST = 60  # levels; deeper values are compared by their text
 LONGEST = 120  # characters of a value that are shown
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -27,7 +27,7 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A value of some class, as plain data: `kind` is the class's name."""
+    """A value of some class, as plain data. `kind`: the name of the class."""
 
     kind: str
     fields: Any
@@ -35,7 +35,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where two plain values differ: `path` as Python would write it; `here` and `there` are texts of the parts."""
+    """A difference of two plain values. `path`: its place in Python syntax; `here` and `there`: texts of the parts."""
 
     path: str
     here: str
@@ -47,7 +47,7 @@ class Difference:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """`value` as builtins, numpy arrays and `Record`s."""
+    """Return `value` as builtins, numpy arrays and `Record`s."""
     if value is None or type(value) in (bool, int, float, complex, str, bytes):
         return value
     if depth > DEEPEST:
@@ -60,7 +60,7 @@ def plain(value: Any, depth: int = 0) -> Any:
         return Record(f"numpy.{value.dtype}", plain(value.tolist(), depth + 1))
     try:
         return _container(value, depth + 1)
-    except Exception:  # whatever a class of the user's raises
+    except Exception:  # the methods of a user's class may raise anything
         return Record(type(value).__name__, _text(value))
 
 
@@ -99,7 +99,7 @@ def _object(value: Any, depth: int) -> Record:
 
 
 def _numbers(tensor: Any) -> Any:
-    """A tensor as an array; of a type that numpy does not have, such as bfloat16, without loss in another one."""
+    """Return a tensor as an array; types that numpy lacks, such as bfloat16, are converted without loss."""
     tensor = tensor.detach().cpu()
     if str(tensor.layout) != "torch.strided":
         tensor = tensor.to_dense()
@@ -119,14 +119,14 @@ def _fields(value: Any) -> dict[str, Any] | None:
 
 
 def _key(key: Any) -> Any:
-    """A key that needs no class of the user's."""
+    """Return a key that needs no class of the user."""
     if isinstance(key, tuple):
         return tuple(map(_key, key))
     return key if key is None or type(key) in (bool, int, float, str, bytes) else _text(key)
 
 
 def differences(here: Any, there: Any, path: str = "") -> Iterator[Difference]:
-    """Where two plain values differ, in the order of the first one."""
+    """Yield the differences of two plain values, in the order of the first one."""
     if isinstance(here, np.ndarray) and isinstance(there, np.ndarray):
         yield from _of_arrays(here, there, path)
     elif type(here) is not type(there):
@@ -196,7 +196,7 @@ def _is_close(here: complex, there: complex) -> bool:
 
 
 def shape(value: Any) -> str:
-    """The types of a plain value, and the shapes of its arrays: what answers have in common that are made anew."""
+    """Return the types of a plain value, and the shapes of its arrays: what repeated answers have in common."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{list(value.shape)}"
     if isinstance(value, Record):
@@ -209,7 +209,7 @@ def shape(value: Any) -> str:
 
 
 def _texts(here: str, there: str) -> tuple[str, str]:
-    """Two texts, from a little before where they part."""
+    """Return two texts, from shortly before the first difference."""
     parting = next((i for i, (a, b) in enumerate(zip(here, there, strict=False)) if a != b), min(len(here), len(there)))
     start = max(0, parting - 20) if max(len(here), len(there)) > LONGEST else 0
     return tuple(("…" if start else "") + _short(repr(t[start:])) for t in (here, there))  # type: ignore[return-value]
@@ -230,7 +230,7 @@ def _shown(value: Any) -> str:
 def _text(value: Any) -> str:
     try:
         return _ADDRESS.sub("", repr(value))
-    except Exception as error:  # whatever the value's own method raises
+    except Exception as error:  # the value's own method may raise anything
         return f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
 
 

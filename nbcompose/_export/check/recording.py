@@ -1,7 +1,7 @@
-"""Calls that were made in a notebook, kept so that `%export --check` can make them again.
+"""Recording of the notebook's calls, so that `%export --check` can replay them.
 
-What is kept are the arguments, as bytes that nothing in the notebook can change any more. Answers are not: the check
-asks the notebook's services again, which may have changed since.
+Only the arguments are kept, as bytes, which the notebook cannot change later. Answers are not kept: the check calls the
+notebook's services again, which may have changed since.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext
 from nbcompose.errors import CallCancelled, DeadlineExceeded, Overloaded, ReplicaDied, ServiceUnavailable
 
-MOST_CALLS = 5  # of each api
+MOST_CALLS = 5  # per api
 MOST_BYTES = 64 * 2**20  # of all calls together
 LARGEST = 8 * 2**20  # bytes of one call: the caller waits while they are copied
-COMPARED = 64 * 1024  # bytes; smaller ones are kept once
+COMPARED = 64 * 1024  # bytes; smaller calls with equal arguments are kept once
 
-# Classes of the notebook, and those that they need, pickled: that takes longer than most calls.
+# Pickled classes of the notebook with what they need: pickling takes longer than most calls.
 _defined: WeakKeyDictionary[type, dict[str, bytes]] = WeakKeyDictionary()
 
 _OF_THE_MOMENT = (CallCancelled, DeadlineExceeded, Overloaded, ReplicaDied, ServiceUnavailable)
@@ -32,9 +32,9 @@ _OF_THE_MOMENT = (CallCancelled, DeadlineExceeded, Overloaded, ReplicaDied, Serv
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """One call: `arguments` are (args, kwargs) as the wire's codec writes them.
+    """One call. `arguments`: (args, kwargs), encoded by `_rpc/codec.py`.
 
-    `items`: how many items of a stream were taken, where its consumer stopped before the end; None otherwise.
+    `items`: number of items taken from a stream whose consumer stopped before the end; None otherwise.
     """
 
     service: str
@@ -51,12 +51,12 @@ class Recording:
         self._most_calls = calls
         self._most_bytes = size
         self._largest = largest
-        self._calls: OrderedDict[tuple[str, str, object], RecordedCall] = OrderedDict()  # the oldest first
+        self._calls: OrderedDict[tuple[str, str, object], RecordedCall] = OrderedDict()  # oldest first
         self._large: dict[tuple[str, str], None] = {}  # apis with calls that were too large
         self._lock = threading.Lock()
 
     def begin(self, service: str, api: str, args: Args, kwargs: Kwargs) -> RecordedCall | None:
-        """A call that is about to be made, to be kept when it has ended; None where it cannot be made again."""
+        """Return a call that is about to be made, to be kept when it has ended; None where it cannot be replayed."""
         if not self.enabled:
             return None
         try:
@@ -68,8 +68,8 @@ class Recording:
         return None if arguments is None else RecordedCall(service, api, arguments)
 
     def keep(self, call: RecordedCall) -> None:
-        """Remember a call. One with the same arguments as an earlier one takes its place."""
-        # Comparing large ones would cost the caller more than keeping two that are the same.
+        """Keep a call. It replaces an earlier one with the same arguments."""
+        # Comparing large arguments would cost the caller more than keeping a duplicate.
         key = call.service, call.api, call.arguments if len(call.arguments) < COMPARED else object()
         with self._lock:
             self._calls.pop(key, None)
@@ -82,12 +82,12 @@ class Recording:
                 total -= len(self._calls.popitem(last=False)[1].arguments)
 
     def calls(self) -> list[RecordedCall]:
-        """What is kept, the oldest first."""
+        """Return the calls that are kept, oldest first."""
         with self._lock:
             return list(self._calls.values())
 
     def large(self) -> list[tuple[str, str]]:
-        """Services and apis with calls that were not kept because they were too large."""
+        """Return services and apis with calls that were too large to be kept."""
         with self._lock:
             return list(self._large)
 
@@ -98,7 +98,7 @@ class Recording:
 
 
 class RecordedCaller:
-    """A `Transport` (see _rpc/transport.py) around another, whose calls are recorded."""
+    """A `Transport` around another one that records the calls. See `_rpc/transport.py`."""
 
     def __init__(self, caller: Transport, recording: Recording) -> None:
         self.service = caller.service
@@ -147,22 +147,24 @@ class RecordedCaller:
 
 @dataclass(slots=True)
 class Taken:
-    """The items of a stream that have been taken so far."""
+    """Counts the items of a stream that have been taken so far."""
 
     count: int = 0
 
 
 @contextlib.contextmanager
 def recorded(recording: Recording, service: str, api: str, args: Args, kwargs: Kwargs) -> Iterator[Taken]:
-    """Keep the call that is made inside, when it has ended: with an answer, or with an error of the service's own.
+    """Record the call that is made in the block when it has ended: with an answer, or with an error of the service's
+    code.
 
-    One that was cancelled, took too long, or found no replica is not kept: that says nothing of the service's code.
+    A call that was cancelled, exceeded its deadline, or found no replica is not kept: such errors are not caused by
+    that code.
     """
     taken = Taken()
     call = recording.begin(service, api, args, kwargs)
     try:
         yield taken
-    except GeneratorExit:  # whoever took the items has enough of them
+    except GeneratorExit:  # the consumer of the items stopped
         if call is not None:
             recording.keep(RecordedCall(service, api, call.arguments, taken.count))
         raise
@@ -179,7 +181,7 @@ def recorded(recording: Recording, service: str, api: str, args: Args, kwargs: K
 async def counted(
     recording: Recording, service: str, api: str, args: Args, kwargs: Kwargs, items: AsyncIterator[Any]
 ) -> AsyncGenerator[Any, None]:
-    """The items of a stream, whose call is kept when it ends."""
+    """Yield the items of a stream, and record its call when it ends."""
     with recorded(recording, service, api, args, kwargs) as taken:
         async with contextlib.aclosing(items) as open_items:  # type: ignore[type-var]  # streams can be closed
             async for item in open_items:
@@ -188,13 +190,15 @@ async def counted(
 
 
 def encode(value: Any, largest: int) -> bytes | None:
-    """`value` as `codec.loads` reads it; None where it cannot be sent. Raises `CallTooLarge`: more than `largest`."""
+    """Return `value` in the form that `codec.loads` reads; None where it cannot be sent. Raises `CallTooLarge` for more
+    than `largest` bytes.
+    """
     draft = _BoundedDraft(largest)
     try:
         BodyPickler(draft, draft, draft.take_buffer).dump(value)
     except CallTooLarge:
         raise
-    except Exception:  # whatever the value's own pickling raises: making the call says it better
+    except Exception:  # the value's own pickling may raise anything; the call itself gives the better error
         return None
     if not draft.buffers and not draft.definitions:
         return b"".join(map(_bytes, draft.stream))
@@ -206,7 +210,7 @@ def _bytes(part: Any) -> bytes:
 
 
 class CallTooLarge(Exception):
-    """More bytes than are kept of one call."""
+    """The call has more bytes than are kept of one call."""
 
 
 class _BoundedDraft(Draft):

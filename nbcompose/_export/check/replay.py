@@ -1,7 +1,7 @@
-"""An exported script, run in a process of its own, that answers recorded calls: the far end of `%export --check`.
+"""Replay: runs an exported script in a separate process and answers recorded calls, for `%export --check`.
 
-The script runs as `python app.py` runs it, up to the line that serves: there its services start as they would, on any
-free port, and what was recorded is called. `check.py` starts the process and compares.
+The script runs as with `python app.py`, up to the call of `serve`. There its services start as they would, on any free
+port, and the recorded calls are made. `_export/check/checking.py` starts the process and compares.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from nbcompose.errors import NbcomposeError, RemoteError
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a call: a plain value (compare.py), or an error's type and message."""
+    """Outcome of a call: a plain value (`compare.plain`), or an error's type and message."""
 
     value: Any
     error: tuple[str, str] | None
@@ -41,16 +41,18 @@ class Answer:
 
 
 def arguments_of(call: RecordedCall) -> tuple[Any, Any] | Exception:
-    """Positional and keyword arguments, with the classes that this process's `__main__` has; or why not."""
+    """Return positional and keyword arguments, with the classes of this process's `__main__`; or the error of loading
+    them.
+    """
     try:
         args, kwargs = loads(call.arguments)
-    except Exception as error:  # whatever a class of the user's raises
+    except Exception as error:  # a class of the user may raise anything
         return error
     return args, kwargs
 
 
 def make(caller: Transport, call: RecordedCall, arguments: tuple[Any, Any] | Exception) -> Answer:
-    """Make a recorded call; what it raises is an answer too."""
+    """Make a recorded call; an error that it raises becomes an answer too."""
     begun = time.perf_counter()
     try:
         if isinstance(arguments, Exception):
@@ -79,24 +81,26 @@ def _described(error: Exception) -> tuple[str, str]:
 
 
 class NotebookLink:
-    """The connection to the notebook. `tell` may be used from any thread."""
+    """The connection to the notebook. `tell` may be called from any thread."""
 
     def __init__(self, file: int) -> None:
         self._connection = Connection(file)
         self._lock = threading.Lock()
 
     def tell(self, kind: str, content: Any) -> None:
-        """Where the notebook has gone nobody wants to know."""
+        """Send a message; does nothing where the notebook has gone."""
         with self._lock, contextlib.suppress(OSError):
             self._connection.send((kind, content))
 
     def recv(self) -> Any:
-        """Raises `EOFError` when the notebook is done."""
+        """Receive a message. Raises `EOFError` when the notebook has closed the connection."""
         return self._connection.recv()
 
 
 def main() -> None:
-    """The process: `script`, the file of a connection to the notebook, and the owner file (_host/lifetime.py)."""
+    """Run the process. Arguments: the script, the fd of the connection to the notebook, and the owner fd. See
+    `_host/lifetime.py`.
+    """
     script, line, owner = sys.argv[1], NotebookLink(int(sys.argv[2])), int(sys.argv[3])
     threading.Thread(target=_leave_with, args=(owner,), daemon=True).start()
     calls: list[RecordedCall] = line.recv()
@@ -107,7 +111,7 @@ def main() -> None:
     except BaseException as error:
         line.tell("failed", _told(error, script))
     sys.stdout.flush()
-    os._exit(1)  # replicas go with this process
+    os._exit(1)  # replicas end with this process
 
 
 def _leave_with(owner: int) -> None:
@@ -116,7 +120,7 @@ def _leave_with(owner: int) -> None:
 
 
 def _run(script: str) -> None:
-    """As `python script` does."""
+    """Run the script as `python script` does."""
     space = sys.modules["__main__"].__dict__
     space["__file__"] = script
     sys.argv = [script]
@@ -125,7 +129,7 @@ def _run(script: str) -> None:
 
 
 def _answer(entries: Sequence[Any], calls: Sequence[RecordedCall], line: NotebookLink) -> None:
-    """In the place of `nbcompose.serve`. Does not return."""
+    """Replacement of `nbcompose.serve`: start the services and answer calls. Does not return."""
     services = [e if isinstance(e, Service) else service(e) for e in entries]
     arguments = [arguments_of(call) for call in calls]
     _as_module()
@@ -153,7 +157,9 @@ def _answer(entries: Sequence[Any], calls: Sequence[RecordedCall], line: Noteboo
 
 
 def _as_module() -> None:
-    """Call the script's classes what its replicas do, which import it: arguments of such a class are theirs then."""
+    """Rename the script's classes to the module that its replicas import, so that arguments of these classes match
+    theirs.
+    """
     main = sys.modules["__main__"]
     name = Path(str(main.__file__)).stem
     if sys.modules.setdefault(name, main) is not main:
@@ -171,7 +177,7 @@ def _failures(registry: Registry, names: Sequence[str]) -> Iterator[str]:
 
 
 class _Progress:
-    """Tells the notebook what the services are doing. On the registry's loop."""
+    """Reports the progress of the services to the notebook. Called on the registry's loop."""
 
     def __init__(self, line: NotebookLink) -> None:
         self._line = line
@@ -185,7 +191,7 @@ class _Progress:
 
 
 def _told(error: BaseException, script: str) -> str:
-    """An error with the script's own frames."""
+    """Return an error as text, with only the script's own frames."""
     if isinstance(error, NbcomposeError):
         return str(error)
     told = traceback.TracebackException.from_exception(error)

@@ -1,4 +1,4 @@
-"""`%graph`: the picture of the inference graph, and the live widget."""
+"""`%graph`: picture of the inference graph, and its live widget."""
 
 from lazy_loader import attach_stub
 

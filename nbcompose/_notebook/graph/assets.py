@@ -1,8 +1,8 @@
-"""The front end's text: the ES modules of static/src, joined into the one module that a widget sends to the browser.
+"""Front-end assets: joins the ES modules of static/src into the single module that the widget sends to the browser.
 
-The modules are as browsers, editors and checkers know them, so that nothing has to be built. Joining takes away their
-imports and the word `export`, which is right for modules that say only `import { name, … } from "./file.js";`, export
-what they declare, and have no cycle; anything else raises.
+No build step is needed: browsers, editors and checkers read the modules as they are. Joining removes imports and the
+word `export`. That is correct for modules that import only by `import { name, … } from "./file.js";`, export only
+declarations, and have no cycle; anything else raises.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LEFT = re.compile(r"^(?:import\b.*|export\b(?! default\b).*|(?:const|let|var) [
 
 @cache
 def module() -> str:
-    """The live graph's ES module."""
+    """Return the ES module of the live graph."""
     return joined(STATIC / "src")
 
 
@@ -32,9 +32,9 @@ def style() -> Path:
 
 
 def joined(folder: Path, entry: str = ENTRY) -> str:
-    """`entry` and all that it imports, as one module with the default export of `entry`.
+    """Return `entry` and all that it imports, as one module with the default export of `entry`.
 
-    Raises `ValueError` for what cannot be joined, with the name of the file.
+    Raises `ValueError`, with the name of the file, for modules that cannot be joined.
     """
     texts = _collected(folder, entry, {}, ())
     owners: dict[str, str] = {}
@@ -49,7 +49,7 @@ def joined(folder: Path, entry: str = ENTRY) -> str:
 
 
 def _collected(folder: Path, file: str, found: dict[str, str], above: tuple[str, ...]) -> dict[str, str]:
-    """Modules by file, each after those that it imports."""
+    """Return modules by file, each after those that it imports."""
     if file in above:
         raise ValueError(f"modules import each other: {' → '.join((*above, file))}")
     if file not in found:
@@ -61,7 +61,7 @@ def _collected(folder: Path, file: str, found: dict[str, str], above: tuple[str,
 
 
 def _declared(text: str) -> Iterator[tuple[bool, str]]:
-    """What stands at the beginning of lines: whether it is exported, and its name."""
+    """Yield the declarations at the beginning of lines: whether exported, and the name."""
     return ((bool(export), name) for export, name in _DECLARED.findall(text))
 
 

@@ -1,6 +1,6 @@
-"""Calls that the front end asks for: a task each on the background loop, its items and its end told as messages.
+"""Calls made in the front end: one task each on the background loop; items and results are sent as messages.
 
-What a form and its arguments are is forms.py's; how a value looks, rendering.py's.
+See `_notebook/graph/forms.py` for forms and arguments, `_notebook/graph/rendering.py` for the display of values.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from nbcompose.errors import InvalidArgument, RemoteTraceback, UnknownApi, Unkno
 Message = dict[str, Any]
 Send = Callable[[Message], None]
 
-BEGUN = 0.1  # seconds until a call that has nothing to tell yet says that it has begun
-PACE = 0.05  # seconds between messages of one stream: servers and browsers drown in more
-MOST_ITEMS = 10_000  # of a stream that are kept for `_graph.result`
+BEGUN = 0.1  # seconds until a call without a result yet sends "begun"
+PACE = 0.05  # seconds between messages of one stream: more would overload servers and browsers
+MOST_ITEMS = 10_000  # items of a stream that are kept for `_graph.result`
 
 
 class Results:
-    """What `_graph` is in the notebook: the results of calls made in the graph."""
+    """The notebook's `_graph`: results of calls made in the graph."""
 
     def __init__(self) -> None:
         self.result: Any = None
@@ -47,14 +47,14 @@ class Results:
 
 
 class Schemas:
-    """The schemas of services that run. They are made once for each version; from any thread."""
+    """The schemas of running services, made once for each version. Usable from any thread."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._made: dict[tuple[str, str], tuple[Deployment, ApiSchema]] = {}
 
     def find(self, service: str, api: str) -> tuple[ServiceSpec, ApiSpec, ApiSchema]:
-        """Raises `UnknownService`, `UnknownApi`."""
+        """Return the specs of a service and an api, and its schema. Raises `UnknownService`, `UnknownApi`."""
         deployment = self._session.registry.deployment(service)
         if deployment is None:
             raise UnknownService(f"{service} does not run")
@@ -69,14 +69,14 @@ class Schemas:
         return spec, found, schema
 
     def form(self, service: str, api: str) -> Message:
-        """See `forms.describe`."""
+        """Return the form of an api. See `forms.describe`."""
         spec, found, schema = self.find(service, api)
         started = self._session.started.get(service)
         return forms.describe(spec, found, schema, started.variable if started is not None else service)
 
 
 class Calls:
-    """The calls under way, by the id that the front end gave. Used on the background loop, but for `close`."""
+    """The calls in progress, by the id that the front end gave. Used on the background loop, except for `close`."""
 
     def __init__(self, session: Session, schemas: Schemas, results: Results, send: Send) -> None:
         self._session = session
@@ -85,7 +85,7 @@ class Calls:
         self._send = send
         self._renderer = Renderer(session.shell)
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._silent: dict[str, asyncio.TimerHandle] = {}  # calls that nothing has been told of
+        self._silent: dict[str, asyncio.TimerHandle] = {}  # calls of which nothing has been sent yet
 
     def start(self, call: str, service: str, api: str, arguments: Any) -> None:
         if call in self._tasks:
@@ -107,7 +107,7 @@ class Calls:
             task.cancel()
 
     def close(self) -> None:
-        """Cancel all; from any thread."""
+        """Cancel all calls; callable from any thread."""
         background().spawn(self._cancel_all)
 
     async def _cancel_all(self) -> None:
@@ -131,7 +131,7 @@ class Calls:
         arguments = await asyncio.to_thread(forms.read, schema, document)
         args, kwargs = schema.call_arguments(arguments)
         caller: Transport = self._session.registry.caller(service)
-        if not TempFiles.current().used:  # a call with files that are gone cannot be made again
+        if not TempFiles.current().used:  # files are temporary: such a call cannot be replayed
             caller = RecordedCaller(caller, self._session.recording)
         label = f"{spec.name}.{found.name}"
         if found.stream:
@@ -143,7 +143,7 @@ class Calls:
         return {"type": "result", "bundle": await self._renderer.bundle(result, schema)}
 
     async def _streamed(self, call: str, items: Any, schema: ApiSchema) -> list[Any]:
-        """Tell the items as they come; returns the first `MOST_ITEMS`."""
+        """Send the items as they arrive; return the first `MOST_ITEMS`."""
         kept: list[Any] = []
         outlet = _Outlet(call, self._tell)
         count = 0
@@ -171,7 +171,9 @@ class Calls:
 
 
 class _Outlet:
-    """The items of one stream, as messages: the first at once, later ones together where they come fast."""
+    """Sends the items of one stream: the first at once, later ones in groups of at most one
+    message per `PACE` seconds.
+    """
 
     def __init__(self, call: str, send: Send) -> None:
         self._call = call

@@ -1,7 +1,7 @@
-"""`%graph`, `nbcompose.graph()` and `Answer.graph()`: one output of a cell that shows services and stays true.
+"""`%graph`, `nbcompose.graph()` and `Answer.graph()`: an output of a cell that shows services and stays up to date.
 
-The output is HTML with a picture in it, and never a widget's view, of which a saved notebook would show only an error.
-Where a front end can, widget.py makes the picture live; elsewhere it changes by display updates.
+The output is HTML with a picture, never the view of a widget, of which a saved notebook would show only an error. In
+front ends with widgets `_notebook/graph/widget.py` makes the picture live; elsewhere it changes by display updates.
 """
 
 from __future__ import annotations
@@ -27,23 +27,28 @@ from nbcompose.errors import NbcomposeError, UnknownService
 attach: Callable[..., Any] | None
 try:
     from nbcompose._notebook.graph.widget import attach
-except ImportError:  # no anywidget: the picture alone
+except ImportError:  # without anywidget, only the picture
     attach = None
 
-PERIOD = 0.25  # seconds between changes of a picture, at least
-MOST = 16  # outputs that stay true at once; the oldest is left as it is
+PERIOD = 0.25  # minimum seconds between changes of a picture
+MOST = 16  # outputs that are kept up to date at once; the oldest ones are left as they are
 
 _KEY = "graph in "
 _HIDDEN = "position:absolute;top:0;left:0;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap"
 
 
 def graph(service: Any = None, *, live: bool = False) -> None:
-    """Show the services of the notebook and what they call, alive; with a service or its name, what is below that one.
+    """Show the services of the notebook and their calls, live.
 
-    `live`: show the widget itself, for front ends where the picture does not become live (VS Code, Colab). A saved
-    notebook does not keep it.
+    Args:
+        service: A service or its name: show only this one and what it depends on.
+        live: Show the widget itself, for front ends where the picture does not become live (VS Code, Colab). A saved
+            notebook does not keep it.
 
-    Raises `NbcomposeError` outside a notebook, and `UnknownService`.
+    Raises:
+        NbcomposeError: This is not a notebook with the extension loaded, or `live` is set and anywidget is not
+            installed.
+        UnknownService: No service has that name.
     """
     shell = get_ipython()
     session = sessions.current(shell) if shell is not None else None
@@ -56,7 +61,7 @@ def graph(service: Any = None, *, live: bool = False) -> None:
 
 
 def show(session: Session, name: str | None = None, *, live: bool = False) -> None:
-    """On the cell's thread: make the output. It follows its services until its cell runs again."""
+    """Create the output, on the cell's thread. It follows its services until its cell runs again."""
     known = session.registry.names()
     if name is not None and name not in known:
         raise UnknownService(f"no service is called {name!r}; there are: {', '.join(known) or 'none runs'}")
@@ -92,7 +97,7 @@ def _show_widget(session: Session, name: str | None) -> None:
 
 
 class ShownGraph:
-    """One output. `element`: the id by which the widget finds it."""
+    """One output of a graph. `element`: the id by which the widget finds it."""
 
     def __init__(self, session: Session, name: str | None) -> None:
         self.element = uuid4().hex
@@ -112,9 +117,9 @@ class ShownGraph:
             self._widget = attach(self.element, self._registry, self._session, [self._name] if self._name else None)
 
     async def follow(self) -> None:
-        """On the registry's loop: keep the picture true, until cancelled."""
+        """Keep the picture up to date until cancelled. Runs on the registry's loop."""
         changed = asyncio.Event()
-        changed.set()  # something may have happened since it was shown
+        changed.set()  # something may have changed since it was shown
         unsubscribe = self._registry.subscribe(lambda _: changed.set())
         try:
             while True:
@@ -127,8 +132,10 @@ class ShownGraph:
             self._display.close()
 
     def _update(self, statuses: Sequence[Status]) -> None:
-        """Where the widget has made the picture live, this is for the notebook that is saved: what comes and goes while
-        services start is left to the widget, since the front end draws its output anew each time.
+        """Update the picture.
+
+        Once the widget has made it live, updates only serve the saved notebook. They are skipped while services start,
+        since the front end redraws the output for each one; the widget shows those states.
         """
         statuses = self._below(statuses)
         is_live = self._widget is not None and self._widget.seen
@@ -149,7 +156,7 @@ class ShownGraph:
 
 
 def _html(element: str, statuses: Sequence[Status], streams: frozenset[str], empty: str) -> str:
-    """A picture that keeps its size where a page is narrow, and a table for those who hear the page."""
+    """Return a picture that keeps its size on narrow pages, and a hidden table for screen readers."""
     start = f'<div class="nbc-graph" data-graph="{element}" style="position:relative">'
     if not statuses:
         return f'{start}<div class="nbc-still">{escape(empty or svg.EMPTY)}</div></div>'

@@ -1,7 +1,7 @@
-"""The form of an api, and what was filled in: the JSON schema that HTTP has too, and arguments by the same validation.
+"""Form of an api, and its input: the JSON schema that HTTP uses, and arguments by the same validation.
 
-Uploads: a parameter that may be a file takes `{"$upload": {"name", "type", "data"}}`, with base64; deeper inside, and
-in everything else, values are JSON as in a request's body.
+Uploads: a parameter that may be a file takes `{"$upload": {"name", "type", "data"}}`, with base64. Nested values and
+all other parameters are JSON, as in the body of a request.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from nbcompose.errors import BadRequest
 UPLOAD = "$upload"
 _IMAGE = Image(object).describe()["description"]
 
-# In these the front end puts what was filled in, as arguments, and the body of a request in Python and for a shell.
+# Placeholders for the front end: the input as arguments, and the body of a request in Python and for a shell.
 ARGUMENTS, DICT, JSON = "%(arguments)s", "%(dict)s", "%(json)s"
 
 
 def describe(spec: ServiceSpec, api: ApiSpec, schema: ApiSchema, variable: str) -> dict[str, Any]:
-    """What the front end makes a form from. `variable`: what the notebook calls the service."""
+    """Return the data from which the front end makes a form. `variable`: the name of the service in the notebook."""
     return {
         "service": spec.name,
         "api": api.name,
@@ -38,7 +38,7 @@ def describe(spec: ServiceSpec, api: ApiSpec, schema: ApiSchema, variable: str) 
 
 
 def copies(variable: str, api: ApiSpec, schema: ApiSchema) -> dict[str, str]:
-    """The call as text, for a cell of the notebook; addresses and tokens are looked up when it runs."""
+    """Return the call as code for a cell of the notebook; addresses and tokens are looked up when it runs."""
     call = f"{variable}.{api.name}({ARGUMENTS})"
     head = f'{{"Authorization": f"Bearer {{{variable}.token}}"}}'
     request = f"{variable}.url + {api.route!r}, json={DICT}, headers={head}, timeout=60"
@@ -58,7 +58,9 @@ def copies(variable: str, api: ApiSpec, schema: ApiSchema) -> dict[str, str]:
 
 
 def read(schema: ApiSchema, document: Any) -> dict[str, Any]:
-    """Validated arguments from what a form holds. A file in it needs an open `TempFiles`. Raises InvalidArgument."""
+    """Return validated arguments from the content of a form. Files need an open `TempFiles`.
+    Raises `InvalidArgument`.
+    """
     if not isinstance(document, Mapping):
         return schema.validate_json(document)
     return schema.validate_named({name: _value(schema, name, value) for name, value in document.items()})
@@ -83,7 +85,7 @@ def _is_upload(value: Any) -> bool:
 
 
 def _form_schema(schema: ApiSchema) -> dict[str, Any]:
-    """The input's JSON schema; `x-form` says of a string that it is a file, and of a parameter that it may be one."""
+    """Return the input's JSON schema; `x-form` marks strings that are files, and parameters that may be files."""
     form: dict[str, Any] = _marked(schema.input_schema)
     parts = (schema.multipart_schema or {}).get("properties", {})
     for name, field in form.get("properties", {}).items():
@@ -101,7 +103,7 @@ def _kind(media_type: str) -> str:
 
 
 def _marked(node: Any) -> Any:
-    """A copy in which base64 strings are marked."""
+    """Return a copy in which base64 strings are marked."""
     if isinstance(node, list):
         return [_marked(n) for n in node]
     if not isinstance(node, dict):

@@ -1,10 +1,10 @@
-"""Nodes and edges of a graph, and where Graphviz puts them. Pure.
+"""Graph layout: nodes and edges from service statuses, positioned by Graphviz. Pure functions.
 
-Besides services a graph has what they depend on and what is not here: services elsewhere (`depends(url=...)`), and
-those that no cell has defined yet.
+Besides services a graph contains their dependencies outside this process: services at a URL (`depends(url=...)`), and
+services that no cell has defined yet.
 
-Graphviz is given sizes and no text: it would measure text with the fonts of this machine, and the picture would differ
-from one machine to the next.
+Graphviz gets sizes and no text: it would measure text with the fonts of this machine, and pictures would differ between
+machines.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from nbcompose._service import dependency_graph
 from nbcompose._spec import ServiceSpec
 
 _UNSAFE = re.compile(r"[^\w.-]", re.ASCII)
-_USER = re.compile(r"(?<=://)[^/?#]*@")  # and password
+_USER = re.compile(r"(?<=://)[^/?#]*@")  # user name and password
 
 
 def element_id(kind: str, *names: str) -> str:
-    """The id of an element: `node:Answer`, `edge:Answer:Writer`.
+    """Return the id of an element: `node:Answer`, `edge:Answer:Writer`.
 
-    Different names give different ids; what XML or CSS could mistake is escaped, as in `http~3a~2f~2f`. A password in a
-    url is left out.
+    Different names give different ids; characters that are special in XML or CSS are escaped, as in `http~3a~2f~2f`. A
+    password in a URL is left out.
     """
     return ":".join((kind, *(_UNSAFE.sub(lambda m: f"~{ord(m[0]):x}", _USER.sub("", name)) for name in names)))
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """`key`: a service's name or a url. `state`: that of a service, or *elsewhere*, or *missing*.
+    """A node. `key`: a service's name or a URL. `state`: the state of a service, or *elsewhere*, or *missing*.
 
-    `words`: the state as people read it; `place`: device and replicas; `hint`: what more there is to say.
+    `words`: the state as displayed; `place`: device and replicas; `hint`: the text of the tooltip.
     """
 
     key: str
@@ -57,13 +57,13 @@ class Node:
 
     @property
     def is_service(self) -> bool:
-        """Of this process, that is."""
+        """Whether the node is a service of this process."""
         return self.state not in ("elsewhere", "missing")
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A service and one that it calls; `stream`: all that it can call there are streams."""
+    """A service and one of its dependencies. `stream`: all apis of the dependency are streams."""
 
     caller: str
     callee: str
@@ -71,18 +71,18 @@ class Edge:
 
 
 def streaming(specs: Sequence[ServiceSpec]) -> frozenset[str]:
-    """The services all of whose apis are streams."""
+    """Return the services whose apis are all streams."""
     return frozenset(s.name for s in specs if s.apis and all(a.stream for a in s.apis))
 
 
 def below(statuses: Sequence[Status], name: str) -> list[Status]:
-    """The status of a service, and of everything that it depends on, in their order."""
+    """Return the statuses of a service and of all that it depends on, in the given order."""
     wanted = {name} | dependency_graph.below({s.name: s.dependencies for s in statuses}, name)
     return [s for s in statuses if s.name in wanted]
 
 
 def nodes(statuses: Sequence[Status]) -> list[Node]:
-    """Those that others depend on first, as statuses are; what is not here, before all."""
+    """Return the nodes in the order of `statuses` (dependencies first), preceded by those outside this process."""
     here = {s.name for s in statuses}
     absent = dict.fromkeys(d for s in statuses for d in s.dependencies if d not in here)
     return [*map(_absent, absent), *map(_service, statuses)]
@@ -93,7 +93,7 @@ def edges(statuses: Sequence[Status], streams: Collection[str] = ()) -> list[Edg
 
 
 def replicas(status: Status) -> str:
-    """E.g. "2 replicas", or "1 of 2 replicas" while another is on its way."""
+    """Return the number of replicas, e.g. "2 replicas", or "1 of 2 replicas" while another one starts."""
     count = status.wanted
     some = f"{status.up} of " if status.state == "ready" and status.up != count else ""
     return f"{some}{count} replica{'' if count == 1 else 's'}"
@@ -102,7 +102,7 @@ def replicas(status: Status) -> str:
 def _absent(key: str) -> Node:
     if "://" not in key:
         return Node(key, key, "missing", "not started yet", hint=f"{key} does not run: no cell has started it yet")
-    # Neither a port, which may differ from run to run, nor a password belongs into what is saved.
+    # The port may differ from run to run, and the password is secret: neither may be saved in the notebook.
     parts = urlsplit(key)
     name = f"{parts.hostname or key}{parts.path.rstrip('/')}"
     return Node(key, name, "elsewhere", "elsewhere", place=parts.scheme, hint=f"{name}, a service elsewhere")
@@ -159,12 +159,12 @@ def _hint(status: Status) -> str:
 
 
 def _last_line(text: str) -> str:
-    """Of a traceback, what went wrong."""
+    """Return the last line of a traceback, which is the error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""
 
 
-GAP = 92  # pixels between callers and what they call, with room for numbers; a point of Graphviz's is a pixel here
+GAP = 92  # pixels between callers and callees, with room for numbers; a Graphviz point is one pixel here
 _INCH = 72
 _NAMESPACE = "{http://www.w3.org/2000/svg}"
 
@@ -184,7 +184,7 @@ class Box(NamedTuple):
 
 
 class EdgePath(NamedTuple):
-    """A path, and the polygon of its head."""
+    """The path of an edge, and the polygon of its arrow head."""
 
     path: str
     head: str
@@ -192,7 +192,9 @@ class EdgePath(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Boxes and lines by `element_id`. `size`: that of it all; the upper left is (0, 0) after a shift by `offset`."""
+    """Boxes and lines by `element_id`. `size`: of the whole; the upper left corner is (0, 0) after
+    a shift by `offset`.
+    """
 
     size: Size
     offset: tuple[float, float]
@@ -201,7 +203,9 @@ class Layout:
 
 
 def lay_out(nodes: Sequence[Node], edges: Sequence[Edge], card: Size, page: float) -> Layout:
-    """All cards have one size. Callers are to the left; or above, if that is narrower and otherwise exceeds `page`."""
+    """Return the layout for cards of one size. Callers are left of their callees, or above them where the picture would
+    otherwise be wider than `page` and this makes it narrower.
+    """
     across = _laid_out(nodes, edges, card, down=False)
     if across.size.width <= page:
         return across
@@ -209,7 +213,7 @@ def lay_out(nodes: Sequence[Node], edges: Sequence[Edge], card: Size, page: floa
 
 
 def dot(nodes: Sequence[Node], edges: Sequence[Edge], card: Size, *, down: bool = False) -> str:
-    """The graph in Graphviz's language. `down`: callers above, not to the left."""
+    """Return the graph in Graphviz's language. `down`: callers above, not to the left."""
     direction, tail, head = ("TB", "s", "n") if down else ("LR", "e", "w")
     graph = graphviz.Digraph(
         graph_attr={
@@ -217,7 +221,7 @@ def dot(nodes: Sequence[Node], edges: Sequence[Edge], card: Size, *, down: bool 
             "nodesep": "0.28",
             "ranksep": f"{GAP / _INCH:.4f}",
             "pad": "0.12",
-            "pack": "22",  # parts that have nothing to do with each other side by side, not in one long column
+            "pack": "22",  # unconnected parts side by side, not in one long column
             "packmode": "array_t",
         },
         node_attr={
@@ -229,7 +233,7 @@ def dot(nodes: Sequence[Node], edges: Sequence[Edge], card: Size, *, down: bool 
         },
         edge_attr={"arrowsize": "0.8", "tailport": tail, "headport": head},
     )
-    # Graphviz gives a meaning to backslashes and colons in names.
+    # Graphviz interprets backslashes and colons in names.
     names = {node.key: f"n{i}" for i, node in enumerate(nodes)}
     for node in nodes:
         graph.node(names[node.key], id=element_id("node", node.key))
@@ -282,7 +286,9 @@ def _box(points: str) -> Box:
 
 
 def _curve(tail: Box, head: Box, down: bool) -> EdgePath | None:
-    """An S from one card to another beside it, where Graphviz's own make detours; None where others lie between."""
+    """Return an S curve between neighbouring cards, where Graphviz's edges make detours; None where other cards lie
+    between.
+    """
     if down:
         x, y, to_x, to_y = tail.x + tail.width / 2, tail.y + tail.height, head.x + head.width / 2, head.y
         length = to_y - y

@@ -1,4 +1,4 @@
-"""What the live graph's front end is told of the services: plain data for JSON, made from their statuses. Pure."""
+"""State of the live graph for its front end: plain JSON data, made from service statuses. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from nbcompose._rpc import ConnectionCounts
 from nbcompose._spec import ApiSpec, ServiceSpec
 
 VERSION = 1
-WINDOW = 2.0  # seconds that a rate looks back
+WINDOW = 2.0  # seconds over which a rate is computed
 
 
 class Meter:
-    """Calls per second of each service, over the last `WINDOW` seconds. `now` is any clock that only goes forward."""
+    """Calls per second of each service over the last `WINDOW` seconds. `now` is the time of any monotonic clock, in
+    seconds.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[str, deque[tuple[float, int]]] = {}
 
     def rates(self, statuses: Iterable[Status], now: float) -> dict[str, float]:
-        """The rates now; a service that is new, or counts from 0 again, has none yet."""
+        """Return the present rates; 0 for a service that is new, or whose count was reset."""
         calls = {s.name: s.calls for s in statuses}
         for name in [n for n in self._seen if n not in calls]:
             del self._seen[name]
@@ -34,7 +36,7 @@ class Meter:
         if seen and calls < seen[-1][1]:
             seen.clear()
         seen.append((now, calls))
-        # One that is older than the window stays, so that there is something to compare with.
+        # One sample older than the window is kept for comparison.
         while len(seen) > 2 and seen[1][0] <= now - WINDOW:
             seen.popleft()
         (begun, first), passed = seen[0], now - seen[0][0]
@@ -47,7 +49,7 @@ def snapshot(
     rates: Mapping[str, float] | None = None,
     svg: str = "",
 ) -> dict[str, Any]:
-    """All that the front end shows of the graph; `specs` are those that serve, by name."""
+    """Return the state that the front end shows; `specs`: the specs of the versions that serve, by name."""
     return {
         "version": VERSION,
         "services": [_service(s, specs.get(s.name), (rates or {}).get(s.name, 0.0)) for s in statuses],
@@ -57,7 +59,7 @@ def snapshot(
 
 
 def below(statuses: Sequence[Status], names: Collection[str] | None) -> list[Status]:
-    """Those services and what they depend on; None: all."""
+    """Return the named services and what they depend on; None: all."""
     if names is None:
         return list(statuses)
     found, known = set(names), {s.name: s for s in statuses}

@@ -1,4 +1,4 @@
-"""A value as a notebook would show it: a mime bundle, made by IPython's formatters, that JSON can carry."""
+"""Rendering of values as the notebook would display them: mime bundles, made by IPython's formatters, as JSON data."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from nbcompose._schema import ApiSchema
 
 Bundle = dict[str, Any]
 
-PATIENCE = 0.5  # seconds that the main thread has to begin; it may be in the middle of a cell
-MOST_JSON = 200_000  # bytes of a JSON tree; more is text only
+PATIENCE = 0.5  # seconds until the main thread must have started; it may be busy with a cell
+MOST_JSON = 200_000  # bytes of a JSON tree; larger values are shown as text only
 MOST_TEXT = 100_000  # characters
 _KEPT = ("text/plain", "text/html", "text/markdown", "text/latex", "image/svg+xml", "image/png", "image/jpeg")
 _PLAIN = (str, int, float, bool, type(None))
 
 
 class Renderer:
-    """Makes bundles on the main thread, where formatters expect to run; elsewhere, one at a time, while that is busy.
+    """Makes mime bundles on the main thread, as formatters expect; in another thread, one at a time, while that is
+    busy.
 
     `bundle` is awaited on the background loop.
     """
@@ -34,10 +35,10 @@ class Renderer:
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
         self._lock = threading.Lock()
-        self._unanswered = False  # the main thread has not come to what it was asked for
+        self._unanswered = False  # the main thread has not yet run the last request
 
     async def bundle(self, value: Any, schema: ApiSchema | None = None) -> Bundle:
-        """The forms of a value; with its schema, also the JSON that HTTP would send for dicts, lists and models."""
+        """Return the mime bundle of a value; with its schema, also the HTTP JSON of dicts, lists and models."""
         if isinstance(value, _PLAIN):
             return _plain(value)
         forms = await self._formatted(value)
@@ -54,7 +55,7 @@ class Renderer:
         return await work.result
 
     def _ask_main_thread(self, work: _Once) -> bool:
-        """Whether the work is begun there as soon as no cell runs."""
+        """Ask the main thread to run the work as soon as no cell runs. Returns False where it cannot be asked."""
         loop = main_loop(self._shell)
         if loop is None or self._unanswered:
             return False
@@ -74,7 +75,7 @@ class Renderer:
 
 
 class _Once:
-    """Work that whoever comes first does, in whatever thread. Made on the loop that awaits `result`."""
+    """Work that is run once, by the thread that calls it first. Created on the loop that awaits `result`."""
 
     def __init__(self, function: Callable[[], Bundle]) -> None:
         self._begun = asyncio.Event()
@@ -103,7 +104,7 @@ class _Once:
             self._tell(self._settle, bundle)
 
     def _tell(self, function: Callable[..., object], *args: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and whoever waited with it
+        with contextlib.suppress(RuntimeError):  # the loop has been closed, and nothing waits for the result
             self._loop.call_soon_threadsafe(function, *args)
 
     def _settle(self, bundle: Bundle) -> None:
@@ -116,7 +117,9 @@ class _Once:
 
 
 def _plain(value: Any) -> Bundle:
-    """A string is itself, and its items in a stream are one text; other values have their JSON beside their text."""
+    """Return the bundle of a simple value: a string as text, so that the items of a stream join to one text; others
+    also as JSON.
+    """
     if isinstance(value, str):
         return {"text/plain": _shortened(value)}
     finite = not isinstance(value, float) or math.isfinite(value)
@@ -124,7 +127,7 @@ def _plain(value: Any) -> Bundle:
 
 
 def _json_able(data: Mapping[str, Any]) -> Bundle:
-    """Images as base64, texts of a bearable length."""
+    """Return the data as JSON: images as base64, long texts shortened."""
     bundle: Bundle = {}
     for kind, value in data.items():
         if isinstance(value, bytes):
@@ -139,12 +142,12 @@ def _shortened(text: str) -> str:
 
 
 def _tree(schema: ApiSchema, value: Any) -> Any:
-    """The value as JSON if that is an object or a list, and not too long; None otherwise."""
+    """Return the value as JSON if it is an object or a list and not too long; None otherwise."""
     if hasattr(value, "__array__"):
         return None  # numpy's own text says more
     try:
         data = schema.dump_json(value)
         tree = schema.dump(value) if len(data) <= MOST_JSON else None
-    except Exception:  # whatever a user's serializer raises: there is text
+    except Exception:  # a user's serializer may raise anything; the text form remains
         return None
     return tree if isinstance(tree, (dict, list)) else None

@@ -1,7 +1,7 @@
-"""Service statuses to an SVG picture and to text: colours, signs, words.
+"""Pictures of service statuses: SVG, an HTML table, and plain text.
 
-Inline, front ends choose colours by CSS variables (`--nbc-card`, `--nbc-ready`, ...); the picture that is saved follows
-what the reader's system prefers. Cards have a ground of their own, so that they can be read on any page.
+Inline in a page, front ends set colours by CSS variables (`--nbc-card`, `--nbc-ready`, ...); the saved picture follows
+the colour scheme of the reader's system. Cards have their own background, so that they are readable on any page.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ RULES = "\n".join([
     f".nbc-picture .nbc-stream .nbc-head{{fill:{_colour('stream')}}}",
 ])  # fmt: skip
 
-# For a picture that stands alone: no page around it chooses its colours.
+# For a picture in an `<img>`, which gets no colours from the page around it.
 DARK_RULES = (
     "@media (prefers-color-scheme:dark){.nbc-picture{" + ";".join(f"--nbc-{n}:{c}" for n, c in _DARK.items()) + "}}"
 )
@@ -92,13 +92,13 @@ EMPTY = (
 
 
 def tree(statuses: Sequence[Status], streams: Collection[str] = ()) -> str:
-    """Callers and, indented below them, what they call:
+    """Return the graph as text: callers and, indented below them, what they call:
 
         Answer       ready, cpu, 1 replica
         ├─ Embedder  ready, cpu, 1 replica
         └─ Writer    ready, cuda:0, 2 replicas (streams)
 
-    What several call is told of once.
+    A service that several others call is described once.
     """
     if not statuses:
         return EMPTY
@@ -109,7 +109,7 @@ def tree(statuses: Sequence[Status], streams: Collection[str] = ()) -> str:
 
 
 def table_html(statuses: Sequence[Status], streams: Collection[str] = ()) -> str:
-    """A row for each service, with what it calls and what calls it."""
+    """Return a table with a row for each service, what it calls and what calls it."""
     links = edges(statuses, streams)
     shown = {node.key: node for node in nodes(statuses)}
     head = "".join(f'<th scope="col">{c}</th>' for c in ("service", "state", "place", "calls", "called by"))
@@ -120,7 +120,7 @@ def table_html(statuses: Sequence[Status], streams: Collection[str] = ()) -> str
 def _lines(shown: Mapping[str, Node], links: Sequence[Edge]) -> Iterator[tuple[str, str]]:
     called = {link.callee for link in links}
     told: set[str] = set()
-    for key in reversed(list(shown)):  # those that others depend on come first there
+    for key in reversed(list(shown)):  # dependencies come first in `shown`
         if key not in called:
             yield from _branch(key, shown, links, told)
 
@@ -148,7 +148,7 @@ def _words(node: Node, stream: bool) -> str:
 
 
 def _state_text(node: Node) -> str:
-    """Without how far a service has come, which differs from run to run."""
+    """Return the state without progress, which differs from run to run."""
     return node.words if node.state != "starting" else "starting"
 
 
@@ -159,38 +159,38 @@ def _row(node: Node, shown: Mapping[str, Node], links: Sequence[Edge]) -> str:
     return f'<tr><th scope="row">{escape(node.name)}</th>' + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>"
 
 
-PAGE = 960  # pixels: a wider picture would be made small
+PAGE = 960  # pixels: a wider picture would be scaled down
 _HEIGHT = 70  # of a card without numbers
 _ROWS = {"name": 19, "words": 17, "place": 16, "numbers": 15}  # heights of its lines
-_TEXT, _MARGIN = 46, 16  # where a card's text begins; the room to the right of it
+_TEXT, _MARGIN = 46, 16  # x of a card's text; space to the right of it
 _NARROW, _WIDE = 150, 300
-_BOLD = 1.1  # how much wider bold text is
+_BOLD = 1.1  # width of bold text, relative to normal text
 
 
 def svg(statuses: Sequence[Status], streams: Collection[str] = (), numbers: Mapping[str, str] | None = None) -> str:
-    """The picture, to be put into a page. `streams`: services all of whose apis are streams.
+    """Return the picture, for use inline in a page. `streams`: services whose apis are all streams.
 
-    `numbers`: a last line on the cards of these services; a front end may write something else into it, up to the same
-    length. Elements have the ids of `element_id` and classes: `nbc-node` with `nbc-ready` and so on, `nbc-edge` and
+    `numbers`: a last line on the cards of these services; a front end may replace it by text of up to the same length.
+    Elements have the ids of `element_id` and classes: `nbc-node` with `nbc-ready` and so on, `nbc-edge` and
     `nbc-stream`; the lines of a card are `nbc-name`, `nbc-words`, `nbc-place` and `nbc-numbers`.
     """
     return _drawn(tuple(nodes(statuses)), tuple(edges(statuses, streams)), tuple((numbers or {}).items()))
 
 
 def data_url(picture: str) -> str:
-    """A picture as the source of an `<img>`, where it stands alone."""
+    """Return a picture as source of an `<img>`, with its own dark colours."""
     alone = picture.replace("</style>", f"\n{DARK_RULES}</style>", 1)
     return "data:image/svg+xml;base64," + base64.b64encode(alone.encode()).decode()
 
 
 def size(picture: str) -> tuple[int, int]:
-    """Width and height in pixels."""
+    """Return width and height in pixels."""
     found = re.search(r'width="(\d+)" height="(\d+)"', picture)
     assert found is not None
     return int(found[1]), int(found[2])
 
 
-@lru_cache(maxsize=64)  # several displays show the same graph, and it changes seldom
+@lru_cache(maxsize=64)  # several displays show the same graph, and it changes rarely
 def _drawn(shown: tuple[Node, ...], links: tuple[Edge, ...], numbers: tuple[tuple[str, str], ...]) -> str:
     known = dict(numbers)
     names = {node.key: node.name for node in shown}
@@ -252,19 +252,19 @@ def _texts(node: Node, numbers: str, middle: float) -> list[str]:
 
 
 def _radius(node: Node, box: Box) -> float:
-    """What is not ours, or does not answer, has another outline."""
+    """Return the corner radius: services outside this process and those that do not answer have another outline."""
     return {"elsewhere": box.height / 2, "failed": 4, "stopped": 4}.get(node.state, 10)
 
 
 def _badge(width: float) -> str:
-    """A warning sign on the upper right corner."""
+    """Return a warning sign for the upper right corner."""
     return (
         f'<g class="nbc-badge" transform="translate({width - 5:g} 5)">'
         '<path d="M0,-10 L10.5,8 H-10.5 Z"/><path d="M0,-3.5 V1.6 M0,4.8 V4.9"/></g>'
     )
 
 
-# -- room for text
+# -- text widths
 
 
 def _card_size(shown: Sequence[Node], numbers: Mapping[str, str]) -> Size:
@@ -277,7 +277,7 @@ def _card_size(shown: Sequence[Node], numbers: Mapping[str, str]) -> Size:
 
 
 def _fitting(text: str, size: float) -> str:
-    """As much of it as a card has room for."""
+    """Return as much of the text as fits on a card."""
     room = _WIDE - _TEXT - _MARGIN
     if _width(text, size) <= room:
         return text
@@ -287,7 +287,7 @@ def _fitting(text: str, size: float) -> str:
 
 
 def _width(text: str, size: float) -> float:
-    """How wide text is, about, in a wide font such as DejaVu Sans. The larger lines of a card are bold."""
+    """Return the approximate width of text in a wide font such as DejaVu Sans. The larger lines of a card are bold."""
     return size * sum(map(_character, text)) * (_BOLD if size > 11 else 1)
 
 

@@ -1,7 +1,7 @@
 """The live graph widget: state to the browser, messages from it.
 
-Its front end (static/src) finds the picture by the id of its element. It is told the state while somebody looks,
-and sends what its user asks for as messages; everything is handled on the registry's loop, and nothing is printed.
+The front end (static/src) finds the picture by the id of its element. State is sent only while the picture is visible
+to someone; user actions arrive as messages. Everything is handled on the registry's loop, and nothing is printed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _open: dict[OutputAnchor, LiveGraph] = {}
 
 
 class LiveGraph(anywidget.AnyWidget):
-    """Made by `attach`. Its traits are set on the background loop only."""
+    """The widget of one graph, made by `attach`. Its traits are set on the background loop only."""
 
     _esm = assets.module()
     _css = assets.style()
@@ -52,7 +52,7 @@ class LiveGraph(anywidget.AnyWidget):
         self._session = session
         self._names = names
         self._meter = model.Meter()
-        self._looks: dict[str, float] = {}  # until when, by front end
+        self._looks: dict[str, float] = {}  # end of the lease (monotonic time), by front end
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._updated = 0.0
@@ -68,19 +68,19 @@ class LiveGraph(anywidget.AnyWidget):
         self._unsubscribe = registry.subscribe(self._on_change)
 
     def leave(self) -> None:
-        """Stop being live: the picture stays as it was. From any thread but the loop's."""
+        """Stop being live: the picture stays as it was. Callable from any thread except the loop's."""
         self._closed = True
         self._unsubscribe()
         self._calls.close()
         self.close()
 
-    # -- what front ends are told
+    # -- messages to front ends
 
     def _on_change(self, status: Status) -> None:
         self._schedule(0.0)
 
     def _schedule(self, delay: float) -> None:
-        """See to an update; the first that is due is the one that is made."""
+        """Schedule an update in `delay` seconds, unless an earlier one is scheduled."""
         if self._closed or not self._is_looked_at():
             return
         loop = background().loop
@@ -89,7 +89,7 @@ class LiveGraph(anywidget.AnyWidget):
             if self._due <= at:
                 return
             self._timer.cancel()
-        self._due = at  # uvloop's handle of what is due now does not know when
+        self._due = at  # kept here: for what is due now, uvloop returns a handle without `when()`
         self._timer = loop.call_at(at, self._update)
 
     def _update(self) -> None:
@@ -121,7 +121,7 @@ class LiveGraph(anywidget.AnyWidget):
         if not self._closed:
             self.send(message)
 
-    # -- what they ask for
+    # -- messages from front ends
 
     def _on_message(self, _: Any, message: Any, buffers: Any) -> None:
         if isinstance(message, dict):
@@ -196,10 +196,10 @@ class LiveGraph(anywidget.AnyWidget):
 
 
 def attach(element: str, registry: Registry, session: Session, names: Collection[str] | None = None) -> LiveGraph:
-    """Make the picture in `element` live; on the thread of the cell that shows it. `names`: with what is below them.
-    Without an element it is to be displayed itself.
+    """Make the picture in `element` live. Called on the thread of the cell that shows it.
 
-    The widgets that the same cell had before it ran again are left.
+    `names`: the services to show, with their dependencies; None: all. Without an element the widget is displayed
+    itself. Closes the widgets of earlier runs of the same cell.
     """
     place = OutputAnchor.of(session, element or uuid4().hex)
     for before in [p for p in _open if place.overtakes(p)]:
@@ -211,13 +211,13 @@ def attach(element: str, registry: Registry, session: Session, names: Collection
 
 
 def leave_all() -> None:
-    """When the extension is unloaded."""
+    """Close all widgets, when the extension is unloaded."""
     while _open:
         _open.popitem()[1].leave()
 
 
 def _results(session: Session) -> Results:
-    """The notebook's `_graph`."""
+    """Return the notebook's `_graph`, created if necessary."""
     space = session.shell.user_ns
     if not isinstance(space.get("_graph"), Results):
         space["_graph"] = Results()
