@@ -95,7 +95,7 @@ class Generation:
         return [m.route for m in self.members.values() if m.state == "up" and m.halted is None]
 
     async def start(self, count: int) -> None:
-        """Start `count` replicas at once, and wait for all of them. Raises the first `LaunchError`; stop it then."""
+        """Start `count` replicas at once and wait for all. Raises the first `LaunchError`; the caller then stops it."""
         self.shortage = memory.check(self.spec)
         await self.resize(count)
 

@@ -320,7 +320,7 @@ class Branches(Binder):
         self.scope.block.bound = set.intersection(*ways) if ways else before
         self._all(node.finalbody)
 
-    visit_TryStar = visit_Try  # the two nodes have the same fields
+    visit_TryStar = visit_Try  # type: ignore[assignment]  # the two nodes have the same fields
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
         if node.type is not None:

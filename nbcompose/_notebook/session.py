@@ -68,7 +68,7 @@ class Session:
             future.cancel()
 
     def connect(self, service: Any) -> NotebookHandle:
-        """How `Answer.ask(...)` finds the service that runs. Raises `UnknownService`."""
+        """Return the handle by which `Answer.ask(...)` reaches the running service. Raises `UnknownService`."""
         return NotebookHandle(self.registry, service.name, self.shell, self.recording)
 
 

@@ -1,7 +1,7 @@
-"""Where a process answers calls: private Unix sockets. Linux: abstract names, which leave no file behind.
+"""Addresses of processes: private Unix sockets, on Linux with abstract names, which leave no file behind.
 
-An address is text: `@name` for an abstract socket, a path otherwise. Only the same user may connect, whatever the
-permissions of a file say: both ends ask the kernel who the peer is.
+An address is a text: `@name` for an abstract socket, else a path. Only processes of the same user may connect, whatever
+the permissions of the file: both ends ask the kernel for the peer's user id.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ ABSTRACT = sys.platform == "linux"
 
 
 def fresh(prefix: str) -> str:
-    """An address nobody can guess, whose name begins with `prefix`."""
+    """Return a new, unguessable address whose name begins with `prefix`."""
     name = f"{prefix}.{secrets.token_hex(8)}"
     return f"@{name}" if ABSTRACT else str(socket_folder() / name)
 
 
 def socket_folder() -> Path:
-    """This user's private folder for socket files, where there are no abstract sockets.
+    """Return this user's private folder for socket files, for systems without abstract sockets.
 
-    Kept short: macOS allows a socket's path 104 bytes. Raises `PermissionError` when somebody else made the folder.
+    The path is short: macOS limits a socket's path to 104 bytes. Raises `PermissionError` when the folder belongs to
+    another user or is accessible to others.
     """
     folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"nbcompose-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -39,7 +40,7 @@ def socket_folder() -> Path:
 
 
 def listen(address: str) -> socket.socket:
-    """A bound and listening socket at `address`."""
+    """Return a listening, non-blocking socket bound to `address`."""
     sock = keep_from_children(socket.socket(socket.AF_UNIX))
     try:
         sock.bind(_native(address))
@@ -52,10 +53,10 @@ def listen(address: str) -> socket.socket:
 
 
 def connect(address: str) -> socket.socket:
-    """A connected socket; never waits.
+    """Return a connected, non-blocking socket; never waits.
 
-    Raises `ConnectionError` when nobody listens or too many wait to be let in, `PermissionError` when it is not this
-    user's process that listens.
+    Raises `ConnectionError` when no process listens or its accept queue is full, `PermissionError` when the listening
+    process belongs to another user.
     """
     sock = keep_from_children(socket.socket(socket.AF_UNIX))
     try:
@@ -75,7 +76,7 @@ def connect(address: str) -> socket.socket:
 
 
 def remove(address: str) -> None:
-    """Clean up after a listening socket has been closed."""
+    """Remove the socket file, if any, after the listening socket has been closed."""
     if not address.startswith("@"):
         Path(address).unlink(missing_ok=True)
 

@@ -1,6 +1,6 @@
-"""What a call gives that is still to be awaited, or iterated over with `async for`.
+"""Objects that an asynchronous call returns: an awaitable, or an async iterator for an api that yields.
 
-As a coroutine, it begins when it is awaited, or as a task: until then nothing has been sent.
+As with a coroutine, the call starts when it is awaited or becomes a task: until then nothing is sent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nbcompose.errors import BlockingCall, NotAwaited, NotAwaitedWarning, Unknow
 
 
 class Target:
-    """An api as user code calls it: `holder` is what it calls the service by, `form` is ".to_async" or ""."""
+    """The api that a call is for. `holder`: the user's expression for the service; `form`: ".to_async" or ""."""
 
     __slots__ = ("caller", "form", "holder", "name")
 
@@ -42,7 +42,7 @@ class Target:
         return f"{self.holder}.to_sync.{self.name}(...)"
 
     def blocking(self, api: ApiSpec | None) -> BlockingCall:
-        """The error of a call that would wait on the event loop."""
+        """Return the error for a call that would block the event loop."""
         to_async = f"{self.holder}.to_async.{self.name}(...)"
         ways = f"`await {to_async}`", f"`async for item in {to_async}`"
         way = f"{ways[0]}, or {ways[1]} where it yields" if api is None else ways[api.stream]
@@ -53,9 +53,9 @@ class Target:
 
 
 class UnawaitedCall(Unawaited, Coroutine[Any, Any, Any]):
-    """A call to be awaited, once. `code` and `at` say where it was made, see `CallSite.of`.
+    """Awaitable of one call, to be awaited once. `code` and `at` say where it was made, see `CallSite.of`.
 
-    One that is dropped without that is told of in a warning, once for each place.
+    One that is dropped without being awaited causes a warning, once for each place.
     """
 
     __slots__ = ("__weakref__", "_args", "_at", "_code", "_context", "_is_told", "_kwargs", "_running", "_target")
@@ -64,7 +64,7 @@ class UnawaitedCall(Unawaited, Coroutine[Any, Any, Any]):
         self, target: Target, args: Args, kwargs: Kwargs, context: CallContext, code: CodeType, at: int
     ) -> None:
         self._target = target
-        self._args: Args | None = args  # None: it has begun
+        self._args: Args | None = args  # None: it has started
         self._kwargs = kwargs
         self._context = context
         self._code = code
@@ -75,7 +75,7 @@ class UnawaitedCall(Unawaited, Coroutine[Any, Any, Any]):
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._begin().__await__()
 
-    # For tasks, and whatever else runs coroutines by hand.
+    # The coroutine protocol, for tasks and other code that runs coroutines.
 
     def send(self, value: Any) -> Any:
         __tracebackhide__ = True
@@ -129,17 +129,17 @@ class UnawaitedCall(Unawaited, Coroutine[Any, Any, Any]):
         )
 
     def __bool__(self) -> bool:
-        # From 3.12 on asyncio asks whether a task has a coroutine before it shows the task.
+        # Since Python 3.12 asyncio tests a task's coroutine for truth when it formats the task.
         if sys._getframe(1).f_globals.get("__name__") == "asyncio.base_tasks":
             return True
         raise self.misused()
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("__name__", "__qualname__"):  # for those who show tasks
+        if name in ("__name__", "__qualname__"):  # read where tasks are shown
             return self._target.label
-        if name.startswith("_"):  # what others look for in anything
+        if name.startswith("_"):  # libraries probe any object for such names
             raise AttributeError(name)
-        raise self._error()  # to some that says only that there is no such attribute, so they are still to be told
+        raise self._error()  # not `misused`: `hasattr` may swallow this error, so the warning must still come
 
     def __repr__(self) -> str:
         state = "not awaited" if self._args is not None else "awaited"
@@ -149,7 +149,7 @@ class UnawaitedCall(Unawaited, Coroutine[Any, Any, Any]):
 class LateCall(UnawaitedCall):
     """A call of an api that is not known yet (its service does not exist): await it, or iterate over it.
 
-    `as_declared`: what turns out to be a plain method or generator must not be awaited.
+    `as_declared`: raise `BlockingCall` if the api turns out to be a plain method or generator.
     """
 
     __slots__ = ("_as_declared",)
@@ -199,7 +199,7 @@ class LateCall(UnawaitedCall):
 
 
 class AsyncItems(Unawaited, AsyncGenerator[Any, None]):
-    """The items of an api that yields, for `async for`. It begins at the first of them."""
+    """Async iterator over the items of an api that yields. The call starts when the first item is requested."""
 
     __slots__ = ("__weakref__", "_args", "_at", "_code", "_context", "_items", "_kwargs", "_target")
 
@@ -219,7 +219,7 @@ class AsyncItems(Unawaited, AsyncGenerator[Any, None]):
             target = self._target
             self._items = target.caller.stream(target.name, self._args, self._kwargs, self._context)
             self._args = ()
-        return self._items  # so that iterating costs what it costs without this object
+        return self._items  # so that this object adds no cost to each item
 
     def __anext__(self) -> Coroutine[Any, Any, Any]:
         return self.__aiter__().__anext__()
@@ -245,7 +245,7 @@ class AsyncItems(Unawaited, AsyncGenerator[Any, None]):
 
 
 def declared(api: ApiSpec, kwargs: Kwargs, label: str, code: CodeType, at: int) -> Kwargs:
-    """`kwargs` without those that the api does not declare; says so, once for each place that makes such a call."""
+    """Return `kwargs` without those that the api does not declare; warn about these once for each calling place."""
     names = {p.name for p in api.params}
     if kwargs.keys() <= names or any(p.kind == "var_keyword" for p in api.params):
         return kwargs
@@ -256,20 +256,20 @@ def declared(api: ApiSpec, kwargs: Kwargs, label: str, code: CodeType, at: int) 
 
 
 def warn_once(site: CallSite, label: str, message: str, category: type[Warning]) -> None:
-    """Warn of a call, once for each place that makes such a call."""
+    """Warn about a call, once for each place and message."""
     key = site, label, message
     ours = object()
-    if _warned.setdefault(key, ours) is not ours:  # another thread may be at the same place
+    if _warned.setdefault(key, ours) is not ours:  # atomic: another thread may be at the same place
         return
     try:
         warnings.warn_explicit(message, category, site.file, site.line)
-    except BaseException:  # where warnings are errors, each is one
+    except BaseException:  # where warnings are errors, every one is raised
         del _warned[key]
         raise
 
 
-# Where a call has been warned of. Not left to Python's own registry of warnings, which forgets all when anybody changes
-# a filter, as many libraries do.
+# Warnings that have been given. Not left to Python's own registry, which is reset whenever a warning filter changes, as
+# many libraries do.
 _warned: dict[tuple[CallSite, str, str], object] = {}
 
 

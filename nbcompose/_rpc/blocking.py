@@ -1,6 +1,6 @@
-"""Synchronous code that waits for the event loop: interruptible, and cancelled with its caller.
+"""Blocking calls from synchronous code to a background event loop: interruptible, cancelled together with their caller.
 
-Everything is written async once; sync calls are this façade over the process's one loop.
+Everything is implemented once as async code; synchronous calls are a façade over the process's one background loop.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ T = TypeVar("T")
 
 
 class Over(Exception):
-    """The end of what yields: StopAsyncIteration may not leave a coroutine."""
+    """The end of an async generator; a coroutine must not raise StopAsyncIteration."""
 
 
 async def step(items: AsyncGenerator[T, None]) -> T:
-    """The next item. Raises `Over`."""
+    """Return the next item. Raises `Over` at the end."""
     try:
         return await anext(items)
     except StopAsyncIteration:
@@ -39,8 +39,8 @@ async def step(items: AsyncGenerator[T, None]) -> T:
 async def with_cancel(context: CallContext, call: Coroutine[Any, Any, T]) -> T:
     """Await `call`, and cancel it when the api that makes it is cancelled.
 
-    For sync apis: their thread cannot be stopped, but what it waits for can. Async ones are cancelled as tasks.
-    On the loop where the api's context is cancelled.
+    For synchronous apis: their thread cannot be stopped, but the call that it waits for can. Async apis are cancelled
+    as tasks. Runs on the loop on which the api's context is cancelled.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -52,7 +52,7 @@ async def with_cancel(context: CallContext, call: Coroutine[Any, Any, T]) -> T:
 
 
 async def cancellable_items(context: CallContext, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-    """As `with_cancel`, for what yields."""
+    """As `with_cancel`, for an async generator."""
     async with contextlib.aclosing(items):
         while True:
             try:
@@ -60,16 +60,16 @@ async def cancellable_items(context: CallContext, items: AsyncGenerator[T, None]
             except Over:
                 return
             yield item
-            del item  # it may be large, and the next one may be long in coming
+            del item  # it may be large, and the next one may take long to arrive
 
 
 GAVE_UP = "the caller gave up, or the connection was closed"
 
 
 class BlockedThread(Generic[T]):
-    """A thread that waits for one result from the loop. One lock: at a third of what a concurrent future costs.
+    """One result from the loop that a thread waits for. A single lock: a third of the cost of a concurrent future.
 
-    `give_up` ends the work that it waits for. All but `result` is for the loop.
+    `give_up` cancels the work that it waits for. All methods except `result` are called on the loop.
     """
 
     __slots__ = ("_error", "_is_done", "_over", "_value", "give_up")
@@ -104,7 +104,7 @@ class BlockedThread(Generic[T]):
                 self.set_exception(CallCancelled(GAVE_UP))
 
     def follow(self, task: asyncio.Task[T]) -> None:
-        """Wait for the end of `task`."""
+        """Settle with the outcome of `task`; `cancel` then cancels the task."""
         self.give_up = task.cancel
         task.add_done_callback(self._take)
 
@@ -119,7 +119,7 @@ class BlockedThread(Generic[T]):
             self.set_exception(error)
 
     def result(self) -> T:
-        """In the thread: what it has waited for, returned or raised."""
+        """Wait in the thread, and return or raise the outcome."""
         __tracebackhide__ = True
         self._over.acquire()
         if self._error is not None:
@@ -129,12 +129,12 @@ class BlockedThread(Generic[T]):
 
 _portals: weakref.WeakSet[Portal] = weakref.WeakSet()
 
-SLICE = 0.05  # seconds; a signal that another thread takes is seen by the main thread after at most this
+SLICE = 0.05  # seconds; a signal received by another thread is handled by the main thread after at most this
 STOPPED = "nbcompose has been stopped in this process"
 
 
 class Portal:
-    """Runs coroutines on a loop that belongs to another thread. A forked child of the process must not, and cannot."""
+    """Runs coroutines on an event loop of another thread. A forked child of the process cannot use it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
         self.loop = loop
@@ -144,15 +144,15 @@ class Portal:
 
     @property
     def inside(self) -> bool:
-        """Whether the calling thread is the loop's own, where waiting would stop everything."""
+        """Whether the calling thread is the loop's own, where waiting would block the loop."""
         return threading.get_ident() == self._thread
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Wait for `coroutine` from another thread. An interrupt (■, Ctrl-C) cancels it at once.
+        """Run `coroutine` on the loop and wait for it in another thread. An interrupt (■, Ctrl-C) cancels it at once.
 
-        Raises `TimeoutError` after `timeout` seconds, and then cancels it too; `CallCancelled` when it was cancelled
-        from elsewhere; `BlockingCall` on the loop's own thread; `ServiceUnavailable` when the loop has ended, or
-        belongs to the process that this one was forked from.
+        Raises `TimeoutError` after `timeout` seconds, which cancels it too; `CallCancelled` when it was cancelled
+        elsewhere; `BlockingCall` on the loop's own thread; `ServiceUnavailable` when the loop has ended or belongs to
+        the process from which this one was forked.
         """
         __tracebackhide__ = True
         if self.inside:
@@ -163,7 +163,7 @@ class Portal:
             try:
                 return self.wait(waiter, lambda: waiter.follow(self.loop.create_task(coroutine)))
             except ServiceUnavailable:
-                coroutine.close()  # where it never began
+                coroutine.close()  # it never started
                 raise
         future = self._submit(coroutine)
         try:
@@ -173,20 +173,20 @@ class Portal:
             raise CallCancelled(GAVE_UP) from None
         except KeyboardInterrupt:
             future.cancel()
-            raise KeyboardInterrupt from None  # without the frames of the waiting
+            raise KeyboardInterrupt from None  # without the frames of this wait
         except BaseException:
             future.cancel()
             raise
 
     @property
     def interruptible(self) -> bool:
-        """Whether the calling thread is the one that ■ and Ctrl-C interrupt, which has to wait in slices."""
+        """Whether the calling thread is the one that ■ and Ctrl-C interrupt, which must wait in slices."""
         return threading.get_ident() == threading.main_thread().ident
 
     def wait(self, waiter: BlockedThread[T], begin: Callable[[], object]) -> T:
-        """Call `begin` on the loop, and wait for what it sees to that `waiter` gets; in a thread not `interruptible`.
+        """Call `begin` on the loop and wait for the outcome of `waiter`, which `begin` arranges.
 
-        Raises as `run`, and what `begin` raises.
+        For threads that are not `interruptible`. Raises `ServiceUnavailable` as `run` does, and what `begin` raises.
         """
         __tracebackhide__ = True
 
@@ -204,7 +204,7 @@ class Portal:
         return waiter.result()
 
     def iterate(self, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
-        """The items of an async generator; leaving the iteration early closes it, which cancels what feeds it."""
+        """Yield the items of an async generator; leaving the iteration early closes it, which cancels its work."""
         try:
             while True:
                 try:
@@ -212,12 +212,12 @@ class Portal:
                 except Over:
                     return
                 yield item
-                del item  # it may be large, and the next one may be long in coming
+                del item  # it may be large, and the next one may take long to arrive
         finally:
             self._close(items)
 
     async def join(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """`coroutine`, awaited from whatever event loop; a caller that is cancelled cancels it."""
+        """Run `coroutine` on this portal's loop and await it from any loop; cancelling the caller cancels it."""
         if self.inside:
             return await coroutine
         future = self._submit(coroutine)
@@ -231,7 +231,7 @@ class Portal:
             raise CallCancelled(GAVE_UP) from None
 
     async def join_items(self, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-        """The items of an async generator that belongs to this loop, for whatever event loop."""
+        """Yield the items of an async generator that runs on this portal's loop, on any event loop."""
         try:
             while True:
                 try:
@@ -244,10 +244,10 @@ class Portal:
             self._close(items)
 
     def _submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[asyncio.Task[T]]:
-        """The task, when it has ended; to cancel the future is to cancel the task.
+        """Start `coroutine` as a task; the future's result is the task when it has ended.
 
-        `asyncio.run_coroutine_threadsafe` copies the task's error from future to future, and so makes of a TimeoutError
-        another one: without its cause, which has the frames of the replica.
+        Cancelling the future cancels the task. `asyncio.run_coroutine_threadsafe` is not used: it copies the task's
+        error from future to future, and a copied TimeoutError loses its cause, which has the frames of the replica.
         """
         ended: concurrent.futures.Future[asyncio.Task[T]] = concurrent.futures.Future()
 
@@ -279,13 +279,13 @@ class Portal:
             )
 
     def _cancel(self, task: asyncio.Task[Any]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and everything with it
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the task with it
             self.loop.call_soon_threadsafe(task.cancel)
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a coroutine function there without waiting; from anywhere, also in a garbage collection."""
+        """Run a coroutine function on the loop without waiting; from any thread, even during a garbage collection."""
         if os.getpid() == self._process:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and everything with it
+            with contextlib.suppress(RuntimeError):  # the loop has ended
                 self.loop.call_soon_threadsafe(_create_task, self.loop, function)
 
     def _close(self, items: AsyncGenerator[Any, None]) -> None:
@@ -302,7 +302,7 @@ def _wait(future: concurrent.futures.Future[Any], timeout: float | None) -> None
 
 @contextlib.contextmanager
 def _awake() -> Iterator[None]:
-    """Wake the running loop now and then: ipykernel 7 notes ■ in a callback that does not wake the loop by itself."""
+    """Wake the running loop periodically: ipykernel 7 handles ■ in a callback that does not wake the loop by itself."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -321,7 +321,7 @@ def _awake() -> Iterator[None]:
 
 
 async def _closed(items: AsyncGenerator[Any, None]) -> None:
-    with contextlib.suppress(RuntimeError):  # it is running: its step has been cancelled, and closes it
+    with contextlib.suppress(RuntimeError):  # it is running: its step has been cancelled, which closes it
         await items.aclose()
 
 
@@ -336,7 +336,7 @@ def _create_task(loop: asyncio.AbstractEventLoop, function: Callable[[], Corouti
 
 
 class LoopThread(Portal):
-    """An event loop in a daemon thread of its own. `start` and `stop` are called from outside it."""
+    """An event loop in its own daemon thread. `start` and `stop` are called from other threads."""
 
     def __init__(self, name: str) -> None:
         super().__init__(uvloop.new_event_loop(), 0)
@@ -346,13 +346,13 @@ class LoopThread(Portal):
         self._worker.start()
 
     def stop(self) -> None:
-        """End the loop and wait for its thread; what still ran there is cancelled."""
+        """Stop the loop and wait up to 5 s for its thread; tasks that are still running are cancelled."""
         if self._worker.is_alive() and not self.inside:
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._worker.join(5)
 
     def _run_on(self) -> None:
-        """Run the loop until it is stopped: SystemExit in a task, which passes through it, ends nothing else."""
+        """Run the loop until it is stopped; resume it after a SystemExit in a task, which asyncio re-raises from it."""
         while True:
             try:
                 self.loop.run_forever()
@@ -362,7 +362,7 @@ class LoopThread(Portal):
 
     def _main(self) -> None:
         self._thread = threading.get_ident()
-        # What a child that ends, or collects garbage, does to its copy of the loop must not reach this one.
+        # A forked child that exits, or collects garbage, must not affect this loop through its copy.
         backend: int = cast(Any, self.loop)._get_backend_id()
         keep_numbers_from_children([backend])
         asyncio.set_event_loop(self.loop)
@@ -383,7 +383,7 @@ _lock = threading.Lock()
 
 
 def background() -> LoopThread:
-    """The process's one background loop, started at its first use."""
+    """Return the process's one background loop, started on first use."""
     global _background
     with _lock:
         if _background is None:
@@ -393,11 +393,11 @@ def background() -> LoopThread:
 
 
 def _start_afresh() -> None:
-    """In a forked child, which has the memory of the loop's thread and not the thread."""
+    """Reset the state in a forked child, which has a copy of the loop's memory but not its thread."""
     global _background, _lock
     _background, _lock = None, threading.Lock()
     for portal in _portals:
-        portal._thread = 0  # a child that was forked on the loop's own thread is not inside any more
+        portal._thread = 0  # a child that was forked on the loop's own thread is no longer inside
 
 
 if hasattr(os, "register_at_fork"):

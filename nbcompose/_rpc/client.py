@@ -1,6 +1,6 @@
-"""Calls to services, wherever their replicas are: routes, the choice of a replica, connections.
+"""Client side of calls to services: routes, load balancing over replicas, connections, retries.
 
-One client serves a process and lives on its event loop. What user code holds in its hands is proxy.py's.
+Each process has one client, on its event loop. User code calls services through `_rpc/proxy.py`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext
 from nbcompose.errors import DeadlineExceeded, NbcomposeError, ReplicaDied, ServiceUnavailable
 
-DECLINED_WAIT = 0.01  # seconds: a replica that declines calls is about to be off the route
-RESENDS = 2  # of an idempotent call: one that itself ends its replica must not end one after the other
+DECLINED_WAIT = 0.01  # seconds: a replica that declines calls is about to be removed from the route
+RESENDS = 2  # retries of an idempotent call: a call that kills its replica must not kill one after the other
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaRoute:
-    """Where one replica answers, and its slot on the load board."""
+    """Address of one replica, and its slot in the load table."""
 
     index: int
     address: str
@@ -37,9 +37,9 @@ class ReplicaRoute:
 
 @dataclass(frozen=True, slots=True)
 class ServiceRoute:
-    """What a caller knows of a service. `reason` says in words why it cannot answer now, "" when it can.
+    """What a caller knows about a service. `reason`: why it cannot answer now, "" when it can.
 
-    `gone`: it is not coming back by itself (stopped or failed), so calls fail at once instead of waiting.
+    `gone`: it is stopped or failed and will not come back by itself, so calls fail at once instead of waiting.
     """
 
     service: str
@@ -55,7 +55,7 @@ class ServiceRoute:
 
 
 class Client:
-    """Every service that this process calls. Used on one event loop only."""
+    """Calls the services of a graph on behalf of this process. Used on one event loop only."""
 
     def __init__(self, board: LoadTable | None = None) -> None:
         self._board = board
@@ -65,12 +65,12 @@ class Client:
         self._connecting: dict[str, asyncio.Task[Connection]] = {}
         self._waiting: Counter[str] = Counter()  # calls that wait for a connection, by address
         self._services: dict[Connection, str] = {}
-        self._past: dict[str, ConnectionCounts] = {}  # of connections that are closed
+        self._past: dict[str, ConnectionCounts] = {}  # totals of closed connections, by service
 
     # -- routes
 
     def update(self, route: ServiceRoute) -> None:
-        """Take in a service's present route; calls that wait for it go on."""
+        """Set a service's current route and wake the calls that wait for it."""
         old = self._routes.get(route.service)
         self._routes[route.service] = route
         event = self._changed.pop(route.service, None)
@@ -93,7 +93,7 @@ class Client:
         await self._changed.setdefault(service, asyncio.Event()).wait()
 
     def traffic(self) -> dict[str, ConnectionCounts]:
-        """The calls that this process has made, by service."""
+        """Return the counts of the calls that this process has made, by service."""
         found = dict(self._past)
         for connection, service in self._services.items():
             found[service] = found.get(service, ConnectionCounts()).plus(connection.traffic)
@@ -104,9 +104,9 @@ class Client:
     async def call(self, service: str, api: str, arguments: Any, context: CallContext) -> Any:
         """Call `api` of some replica of `service` with `arguments` = (args, kwargs).
 
-        A call is sent again when it never left this process, or the replica that had it goes and had not begun with
-        it; where its api is idempotent, also when that replica has gone. Raises `ServiceUnavailable`,
-        `DeadlineExceeded`, `ReplicaDied`, or what the api raised.
+        A call is retried when it never left this process, or when its replica is leaving and had not started it; if
+        the api is idempotent, also when the replica died. Raises `ServiceUnavailable`, `DeadlineExceeded`,
+        `ReplicaDied`, or what the api raised.
         """
         deadline = self._deadline(service, context)
         resends = RESENDS
@@ -125,8 +125,8 @@ class Client:
                 resends -= 1
 
     def may_resend(self, service: str, api: str, error: BaseException) -> bool:
-        """Whether a call that ended so may be made once more: its own replica has gone, and it is idempotent."""
-        if not isinstance(error, ReplicaDied) or error.__cause__ is not None:  # one below that one has gone
+        """Whether a call that failed with `error` may be retried: its own replica died, and the api is idempotent."""
+        if not isinstance(error, ReplicaDied) or error.__cause__ is not None:  # a replica further down died
             return False
         route = self._routes.get(service)
         spec = route.api(api) if route is not None else None
@@ -135,10 +135,10 @@ class Client:
     def begin(
         self, service: str, api: str, arguments: Any, context: CallContext, result: Settled
     ) -> Callable[[], object] | None:
-        """As `call`, for a thread that waits for `result`. Returns what gives the call up.
+        """As `call`, for a thread that waits for `result`. Returns a function that cancels the call.
 
-        None where no connection is at hand: there `call` has to wait for one. `result` may be set to
-        `ConnectionClosed`: then the call was never sent, or declined.
+        Returns None if no connection is open: `call` must be used, which waits for one. `result` may be set to
+        `ConnectionClosed`: then the call was never sent, or it was declined.
         """
         connection = self._idle_choice(service)
         if connection is None:
@@ -158,7 +158,7 @@ class Client:
             try:
                 async with contextlib.aclosing(connection.stream(api, arguments, context, deadline)) as items:
                     async for item in items:
-                        resends = 0  # from here on it cannot begin anew
+                        resends = 0  # a stream whose first item was delivered cannot be restarted
                         yield item
                 return
             except ConnectionClosed as error:  # only before the first item
@@ -169,19 +169,22 @@ class Client:
                 resends -= 1
 
     async def known_apis(self, service: str, context: CallContext) -> tuple[ApiSpec, ...]:
-        """What `service` offers, once that is known. Raises `ServiceUnavailable` when it stays unknown."""
+        """Return the apis of `service`; wait until they are known.
+
+        Raises `ServiceUnavailable` when the deadline of `context` passes first.
+        """
         while (route := self._routes.get(service)) is None or not route.apis:
             await self._wait(service, context.deadline)
         return route.apis
 
     async def replica(self, replica: ReplicaRoute, name: str) -> Connection:
-        """A connection to this very replica. Raises `ConnectionError` when it has gone, or leaves its service."""
+        """Return a connection to this replica. Raises `ConnectionError` when it is gone or no longer on a route."""
         connection = self._connections.get(replica.address)
         if connection is not None and not connection.closed:
             return connection
         task = self._connecting.get(replica.address)
         if task is None:
-            # In a context of its own: a connection outlives the call that opens it.
+            # An empty context: a connection outlives the call that opens it.
             opening = self._open(replica.address, name)
             task = asyncio.get_running_loop().create_task(opening, context=contextvars.Context())
             self._connecting[replica.address] = task
@@ -192,7 +195,7 @@ class Client:
         connection = await open_connection(address, name, None, self._lost)
         service = next((r.service for r in self._routes.values() if address in (a.address for a in r.replicas)), None)
         if service is None:
-            connection.close()  # it has left its route meanwhile
+            connection.close()  # the replica has left its route in the meantime
             raise ConnectionRefusedError(f"{name} takes no more calls")
         self._services[connection] = service
         self._connections[address] = connection
@@ -206,16 +209,16 @@ class Client:
             connection.close()
         self._connections.clear()
 
-    # -- the choice
+    # -- choosing a replica
 
     def load(self, replica: ReplicaRoute) -> int:
-        """What `replica` has to do: what it says on the load board, or at least the calls that we have for it."""
+        """Return the load of `replica`: its entry in the load table, but at least this process's calls to it."""
         connection = self._connections.get(replica.address)
         own = connection.in_flight if connection is not None else self._waiting[replica.address]
         return max(own, self._board[replica.slot]) if self._board is not None else own
 
     def _idle_choice(self, service: str) -> Connection | None:
-        """A connection to the less busy of two random replicas, when there is one already: the usual case."""
+        """Return a connection to the less loaded of two random replicas if one is open (the usual case), else None."""
         route = self._routes.get(service)
         if route is None or not route.replicas:
             return None
@@ -227,7 +230,7 @@ class Client:
             return replicas[0]
         a, b = random.sample(replicas, 2)
         load_a, load_b = self.load(a), self.load(b)
-        if load_a >= HELD <= load_b:  # no worker is free there: is there one anywhere?
+        if load_a >= HELD <= load_b:  # neither has a free worker thread: look at all replicas
             return min(replicas, key=self.load)
         return a if load_a <= load_b else b
 
@@ -247,7 +250,7 @@ class Client:
             try:
                 return await self.replica(replica, f"{service}, replica {replica.index}")
             except ConnectionError:
-                dead.add(replica.address)  # the supervisor will say so too, soon
+                dead.add(replica.address)  # the supervisor will soon remove it from the route
             finally:
                 self._waiting[replica.address] -= 1
                 if not self._waiting[replica.address]:
@@ -270,7 +273,7 @@ class Client:
         return deadline
 
     def _leave(self, address: str) -> None:
-        """Drop a replica that is no longer on the route, once what it has in hand is done."""
+        """Close the connection to a replica that is no longer on the route, once its calls are done."""
         connection = self._connections.pop(address, None)
         if connection is not None:
             connection.close_when_idle()

@@ -1,6 +1,6 @@
-"""The calls made from this end of a connection: sent, awaited, streamed, cancelled, timed out.
+"""Client side of a connection: sends calls, receives results and streams, handles cancellation and deadlines.
 
-Which connection a call goes to is client.py's business; the calls that come in are server_calls.py's.
+See `_rpc/client.py` for the choice of a connection, `_rpc/server_calls.py` for incoming calls.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from nbcompose.errors import DeadlineExceeded, ReplicaDied
 
 
 class Deadlines:
-    """Work that must not last beyond its deadline, by id. Deadlines are on `time.monotonic()`'s clock, in seconds."""
+    """Deadlines of pending work, by id, with one timer. In seconds on `time.monotonic()`'s clock."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._open: dict[int, tuple[float, Callable[[], object]]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._at = 0.0  # when the timer looks: never later than the first of the deadlines
+        self._at = 0.0  # when the timer fires: never later than the earliest deadline
 
     def add(self, key: int, deadline: float, expire: Callable[[], object]) -> None:
         """Call `expire` at `deadline`, unless `key` was removed before."""
@@ -35,7 +35,7 @@ class Deadlines:
             self._look_at(deadline)
 
     def remove(self, key: int) -> None:
-        # The timer stays: in most graphs the next call has a later deadline, and needs none of its own.
+        # The timer is kept: usually the next call has a later deadline, and then needs no new timer.
         self._open.pop(key, None)
 
     def close(self) -> None:
@@ -52,7 +52,7 @@ class Deadlines:
 
     def _look(self) -> None:
         self._timer = None
-        now = max(time.monotonic(), self._at)  # the loop's clock may be a little ahead
+        now = max(time.monotonic(), self._at)  # the loop's clock may be slightly ahead
         late = [(key, expire) for key, (deadline, expire) in self._open.items() if deadline <= now]
         for key, expire in late:
             if self._open.pop(key, None) is not None:
@@ -65,15 +65,15 @@ LOW = 2**64 - 1
 
 
 class ConnectionClosed(ConnectionError):
-    """The connection was closed before this call was sent: nothing has happened, it may be sent elsewhere."""
+    """The connection was closed before this call was sent, so the call can safely be sent to another replica."""
 
 
 class Declined(ConnectionClosed):
-    """The peer is about to go, and has not begun with this call: the same, once it is known who is there instead."""
+    """The peer is leaving and has not started this call: it can be sent again once the route has changed."""
 
 
 class Settled(Protocol):
-    """What takes the result of a call, once: a future, or the thread that waits for it. Called on the loop."""
+    """Takes the outcome of a call, once: a future, or a waiting thread. Its methods are called on the loop."""
 
     def done(self) -> bool: ...
 
@@ -88,7 +88,7 @@ def _fail(result: Settled, error: BaseException) -> None:
 
 
 class _Stream:
-    """Items on their way to a consumer. Once it is `over`, by its end or an error, nothing is added."""
+    """Received items of a stream that the consumer has not taken. `over`: it has ended or failed; no more are added."""
 
     __slots__ = ("consumed", "error", "items", "over", "waiter")
 
@@ -114,17 +114,17 @@ class _Stream:
 
 
 class Outgoing:
-    """Every call from this end that is under way. `on_idle` is called whenever the last of them has ended."""
+    """The calls from this end that are under way. `on_idle` is called whenever the last of them has ended."""
 
     def __init__(self, line: FramedProtocol, on_idle: Callable[[], None]) -> None:
         self.in_flight = 0
-        self.begun = 0  # calls so far
+        self.begun = 0  # calls started so far
         self._line = line
         self._on_idle = on_idle
         self._last_id = 0
-        self._left = 0.0  # seconds that the call which was sent last has, where it has a deadline
+        self._left = 0.0  # seconds until the deadline of the last call sent that has one
         self._deadlines = Deadlines(line.loop)
-        # What the peer has not answered to the end.
+        # Calls and streams that the peer has not completed.
         self._pending: dict[int, Settled] = {}
         self._streams: dict[int, _Stream] = {}
 
@@ -175,7 +175,7 @@ class Outgoing:
                     item = stream.items.popleft()
                     self._credit(call_id, stream)
                     yield item
-                    del item  # it may be large, and the next one may be long in coming
+                    del item  # it may be large, and the next one may take long to arrive
                 if stream.over:
                     if stream.error is not None:
                         raise stream.error
@@ -234,12 +234,12 @@ class Outgoing:
 
     def take_result(self, call_id: int, body: Body) -> None:
         result = self._pending.pop(call_id, None)
-        if result is None or result.done():  # cancelled, and not yet abandoned
+        if result is None or result.done():  # done: its future was cancelled, but `abandon` has not been called yet
             self._line.decoder.discard(body)
         else:
             try:
                 result.set_result(self._line.decoder.decode(body))
-            except BaseException as error:  # code of the classes of what came may raise anything
+            except BaseException as error:  # user code in the received value's classes may raise anything
                 result.set_exception(unreadable(self._line.name, error))
         if result is not None:
             self._ended(call_id)
@@ -287,18 +287,18 @@ class Outgoing:
             self._ended(call_id)
 
     def lost(self, reason: str) -> None:
-        """The connection has gone, and with it whoever worked on these calls."""
+        """Fail all calls: the connection is lost."""
         because = f" ({reason})" if reason else ""
         for result in self._pending.values():
             _fail(result, self._lost_error(f"while it worked on this call{because}"))
         for stream in self._streams.values():
             stream.finish(self._lost_error(f"in the middle of a stream{because}"))
-        self.in_flight -= len(self._pending)  # a stream ends when its consumer has seen so
+        self.in_flight -= len(self._pending)  # a stream is counted until its consumer has seen the end
         self._pending.clear()
         self._streams.clear()
         self._deadlines.close()
 
     def _lost_error(self, when: str) -> ConnectionError:
-        if not self._line.greeted:  # a process that is being killed still takes connections, and accepts none
+        if not self._line.greeted:  # the kernel still queues connections to a process being killed; none is accepted
             return ConnectionClosed(f"{self._line.name} went away before it accepted the connection")
         return ReplicaDied(f"{self._line.name} went away {when}")

@@ -1,11 +1,10 @@
-"""Python objects to frame bodies and back: pickle 5, large buffers through shared memory.
+"""Encode Python objects as frame bodies and decode them: pickle protocol 5, large buffers through shared memory.
 
-`Encoder` and `Decoder` are the two ends of one direction of a connection. How an object is taken apart is in
-pickling.py (notebook_classes.py, pickling.py), the memory in shared_memory.py, the layout of a body in framing.py;
-sockets are protocol.py's.
+`Encoder` and `Decoder` are the two ends of one direction of a connection. See `_rpc/pickling.py` for how objects are
+reduced, `_rpc/shared_memory.py` for segments and `_rpc/framing.py` for the layout of a body.
 
-Only processes of one user exchange bodies (connection.py and protocol.py check the peer), so unpickling is as safe as
-running their code.
+Only processes of one user exchange bodies (`_rpc/address.py` checks the peer), so unpickling is as safe as running
+their code.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from nbcompose._rpc.shared_memory import Mappings, Segment, SegmentPool
 from nbcompose._user_exceptions import said, text_of, users_frames
 from nbcompose.errors import CallError, InvalidArgument, InvalidResult, NbcomposeError, NotAwaited
 
-MAX_OBJECTS = 10_000  # other than numbers, texts and containers, in what `dumps_within` takes
+MAX_OBJECTS = 10_000  # in a value for `dumps_within`; numbers, strings and containers do not count
 
 
 def dumps_within(obj: Any, limit: int) -> bytes:
-    """As `codec.dumps`. Raises ValueError as soon as there are more than `limit` bytes, or MAX_OBJECTS objects."""
+    """As `dumps`. Raises ValueError as soon as there are more than `limit` bytes, or `MAX_OBJECTS` objects."""
     draft = _Limited(limit)
     _LimitedPickler(draft, draft, draft.take_buffer).dump(obj)
     if not draft.buffers and not draft.definitions:
@@ -36,7 +35,7 @@ def dumps_within(obj: Any, limit: int) -> bytes:
 
 
 class _Limited(Draft):
-    """A draft of so many bytes at most, in one piece."""
+    """A draft limited to `room` bytes, without shared memory."""
 
     __slots__ = ("_room",)
 
@@ -50,7 +49,7 @@ class _Limited(Draft):
 
     def take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
         size = buffer.raw().nbytes
-        if size >= THRESHOLD:  # it will not be written
+        if size >= THRESHOLD:  # it goes out of band and does not pass through `write`
             self._spend(size)
         return super().take_buffer(buffer)
 
@@ -70,35 +69,35 @@ class _LimitedPickler(BodyPickler):
         return super().reducer_override(obj)
 
 
-THRESHOLD = 256 * 1024  # bytes: memory of this size and more leaves the pickle
-MAX_REASON = 2_000  # characters of what another error says, in one of ours
+THRESHOLD = 256 * 1024  # bytes: buffers of this size or more are kept out of the pickle
+MAX_REASON = 2_000  # characters of another error's text that are quoted in a message
 
-_NAMELESS = ("builtins", "__main__")  # modules that a message need not name
+_NAMELESS = ("builtins", "__main__")  # modules that messages leave out
 
 Role = Literal["arguments", "result", "item"]
 
 
 class Encoder:
-    """Makes the bodies that one connection sends.
+    """Encodes the bodies that one connection sends.
 
-    `encode` is for one thread at a time, and bodies are sent in the order they were made: a class is defined in the
-    first that needs it. `pool` None: nothing goes through shared memory.
+    `encode` must be called by one thread at a time, and bodies must be sent in the order in which they were encoded: a
+    class is defined in the first body that needs it. `pool` None: nothing goes through shared memory.
     """
 
     def __init__(self, pool: SegmentPool | None, threshold: int = THRESHOLD) -> None:
         self._pool = pool
         self._threshold = threshold
-        self._defined: set[str] = set()  # classes that the peer knows
+        self._defined: set[str] = set()  # keys of the classes that the peer knows
         self._lent: set[int] = set()
         self._shown: set[int] = set()  # segments that the peer may have mapped
         self._closures = pool.closures if pool is not None else 0
         self.shared = 0  # bytes that went through shared memory
 
     def encode(self, obj: Any, role: Role = "arguments") -> list[bytes | memoryview]:
-        """The chunks of a body, in order; a single one unless the object is large. They share no memory with it.
+        """Return the chunks of a body, in order; a single one unless the object is large. They share no memory with it.
 
-        Raises `InvalidArgument` (for a result or an item `InvalidResult`) when it cannot be pickled, or
-        `NotAwaited`, and `CallError` where there is no memory for it.
+        Raises `InvalidArgument` (for a result or an item `InvalidResult`) when the object cannot be pickled,
+        `NotAwaited` when it contains an unawaited call, and `CallError` when there is not enough memory.
         """
         if is_plain(obj, 3):
             return [pickle.dumps(obj, 5)]
@@ -121,13 +120,13 @@ class Encoder:
         return pack(draft.stream, draft.buffers, draft.definitions)
 
     def released(self, segment_id: int) -> None:
-        """The peer has let go of the segment. One that this encoder did not lend is ignored."""
+        """Take back a segment that the peer no longer uses. One that this encoder did not lend is ignored."""
         if segment_id in self._lent and self._pool is not None:
             self._lent.discard(segment_id)
             self._pool.give_back(segment_id)
 
     def forgotten(self) -> list[int]:
-        """Segments that the peer may have mapped and that were closed since the last call: to be told to the peer."""
+        """Return the segments closed since the last call that the peer may have mapped, to be reported to the peer."""
         if self._pool is None or self._pool.closures == self._closures:
             return []
         self._closures = self._pool.closures
@@ -136,13 +135,13 @@ class Encoder:
         return gone
 
     def close(self) -> None:
-        """The connection is gone. What was lent on it is closed, not lent again: the peer may still be using it."""
+        """Close lent segments after the connection is lost. They are not reused: the peer may still be reading them."""
         pool, self._pool = self._pool, None
         while self._lent and pool is not None:
             pool.discard(self._lent.pop())
 
     def _unsendable(self, obj: Any, role: Role, error: Exception) -> NbcomposeError:
-        if isinstance(error, MemoryError):  # to look for the part would take as much memory again
+        if isinstance(error, MemoryError):  # searching for the offending part would need as much memory again
             return CallError(
                 f"this process has not the memory to send the {role} to another ({said(error, MAX_REASON)}): send less "
                 "at once, or in parts"
@@ -170,7 +169,7 @@ _FEW = 16  # elements
 
 
 def is_plain(obj: Any, depth: int) -> bool:
-    """Whether plain pickle does for a small object: most arguments and results, at half of what the Pickler takes."""
+    """Whether plain pickle suffices for a small object: most arguments and results, in half the Pickler's time."""
     kind = type(obj)
     if kind in _ATOMS:
         return True
@@ -185,10 +184,10 @@ def is_plain(obj: Any, depth: int) -> bool:
 
 
 class Decoder:
-    """Reads the bodies that one connection receives, in the order they were sent.
+    """Decodes the bodies that one connection receives, in the order in which they were sent.
 
-    `on_release(segment_id)` is called from any thread when nothing here refers to a segment any more, for the peer's
-    `Encoder.released`.
+    `on_release(segment_id)` is called from any thread when nothing here refers to a segment any more; it must reach
+    the peer's `Encoder.released`.
     """
 
     def __init__(self, on_release: Callable[[int], None]) -> None:
@@ -198,10 +197,10 @@ class Decoder:
         self.shared = 0  # bytes that came through shared memory
 
     def decode(self, body: bytes | bytearray | memoryview) -> Any:
-        """The object. Arrays in it may keep referring to a body that is writable: leave that to them.
+        """Return the object. Arrays in it may refer to the memory of a writable body: do not reuse that.
 
         Raises `CodecError` when the body is malformed or the object cannot be rebuilt in this process, and
-        `InvalidArgument` when an instance does not fit the class that has been re-run here since.
+        `InvalidArgument` when an instance does not fit its class, whose cell has been run again here.
         """
         previous = self._classes.activate()
         try:
@@ -210,13 +209,13 @@ class Decoder:
             return self._decode_parts(parse(memoryview(body)))
         except (CodecError, NbcomposeError):
             raise
-        except BaseException as error:  # code of its classes may raise anything, and mean nothing by it
+        except BaseException as error:  # user code in the value's classes may raise anything
             raise CodecError(f"the value cannot be rebuilt here: {said(error, MAX_REASON)}") from error
         finally:
             ClassTable.restore(previous)
 
     def discard(self, body: bytes | bytearray | memoryview) -> None:
-        """Let go of a body that nobody waits for, without unpickling it. A malformed one is ignored."""
+        """Drop a body that is no longer wanted, without unpickling it. A malformed one is ignored."""
         if not len(body) or body[0] == PLAIN:
             return
         try:
@@ -228,11 +227,11 @@ class Decoder:
             self._on_release(segment.segment_id)
 
     def forget(self, segment_id: int) -> None:
-        """The peer has closed the segment."""
+        """Unmap a segment that the peer has closed."""
         self._mappings.forget(segment_id)
 
     def close(self) -> None:
-        """The connection is gone. What has been decoded stays valid."""
+        """Unmap all segments after the connection is lost. Decoded objects stay valid."""
         self._mappings.close()
 
     def _decode_parts(self, parsed: Parsed) -> Any:
@@ -255,23 +254,23 @@ class Decoder:
 
 
 def dumps(obj: Any) -> bytes:
-    """The object as bytes for `loads` in any process of this user. Raises `InvalidArgument`."""
+    """Return the object as bytes for `loads` in any process of this user. Raises `InvalidArgument`."""
     return b"".join(Encoder(None).encode(obj))
 
 
 def loads(data: bytes) -> Any:
-    """What `dumps` made. Raises `CodecError`, `InvalidArgument`."""
+    """Return the object from the output of `dumps`. Raises `CodecError`, `InvalidArgument`."""
     return Decoder(lambda _: None).decode(data)
 
 
 def _of_users(error: Exception) -> Exception | None:
-    """`error` as code of users has raised it, which its frames point to; what pickle itself says is in the message."""
+    """Return `error` with its traceback starting at user code; None if pickle itself raised it (see the message)."""
     theirs = next(users_frames(error.__traceback__), None)
     return error.with_traceback(theirs) if theirs is not None else None
 
 
 class _Joined:
-    """A file over the parts of a pickle. Large values are read straight into place."""
+    """A file over the parts of a pickle. Large values are read directly into their memory."""
 
     def __init__(self, parts: Iterable[memoryview]) -> None:
         self._parts = [part for part in parts if len(part)]
@@ -302,7 +301,7 @@ class _Joined:
 
 
 def _own(part: memoryview) -> memoryview:
-    """A buffer that came in the body itself, writable and aligned: in place where the body allows it."""
+    """Return a buffer that lies in the body as a writable, aligned one: without a copy if the body allows it."""
     array = np.frombuffer(part, np.uint8)
     if part.readonly or array.__array_interface__["data"][0] % ALIGNMENT:
         array = array.copy()

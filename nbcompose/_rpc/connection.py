@@ -1,10 +1,7 @@
-"""A connection between two processes: many calls at once, in both directions, unary and streaming. `connect`, `adopt`,
-`serve`.
+"""Connections between processes: many concurrent calls in both directions, unary and streaming.
 
-Both ends run this class; whoever has a `handler` answers calls. It puts together a line (frames), the outgoing and the
-incoming calls. What is in a body is codec.py's business; how connections come about, connection.py's.
-
-What a connection does is connection.py's; where processes answer, address.py's.
+A `Connection` combines frames (`_rpc/protocol.py`), outgoing calls (`_rpc/client_calls.py`) and incoming calls
+(`_rpc/server_calls.py`). `open_connection`, `adopt` and `serve` create one.
 """
 
 from __future__ import annotations
@@ -25,7 +22,7 @@ from nbcompose._tracing import CallContext
 
 
 class ConnectionCounts(NamedTuple):
-    """The calls made over connections: so far, under way, those of them that are streams; bytes sent and received."""
+    """Counts of the calls made over connections: in total, under way, streams under way; bytes sent and received."""
 
     calls: int = 0
     in_flight: int = 0
@@ -38,9 +35,10 @@ class ConnectionCounts(NamedTuple):
 
 
 class Connection(FramedProtocol):
-    """Both ends of a connection. `name` says who is at the other end, for messages.
+    """One end of a connection; both ends use this class. The end that has a `handler` answers calls.
 
-    `on_closed` is called once, when the connection has gone, whichever end closed it.
+    `name` identifies the peer in messages. `on_closed` is called once, when the connection is lost, whichever end
+    closed it.
     """
 
     def __init__(
@@ -59,7 +57,7 @@ class Connection(FramedProtocol):
 
     @property
     def traffic(self) -> ConnectionCounts:
-        """What has gone through it from this end's point of view."""
+        """Counts of the calls made from this end, and of the bytes of all frames."""
         outgoing = self._outgoing
         return ConnectionCounts(outgoing.begun, outgoing.in_flight, outgoing.streaming, self.sent, self.received)
 
@@ -68,35 +66,34 @@ class Connection(FramedProtocol):
     ) -> Coroutine[Any, Any, Any]:
         """Call `api` at the other end and wait for its result.
 
-        `deadline` is on `time.monotonic()`'s clock. Raises `ConnectionClosed` when the call was never sent, `Declined`
-        when the peer had not begun with it and goes, `ReplicaDied` when the connection was lost while it was under way,
-        `DeadlineExceeded`, or the remote error.
-        Cancelling the task that waits cancels the call.
+        `deadline` is in seconds on `time.monotonic()`'s clock. Raises `ConnectionClosed` when the call was never sent,
+        `Declined` when the peer is leaving and had not started it, `ReplicaDied` when the connection was lost while it
+        was under way, `DeadlineExceeded`, or the remote error. Cancelling the waiting task cancels the call.
         """
         return self._outgoing.call(api, arguments, context, deadline)
 
     def begin(self, api: str, arguments: Any, context: CallContext, deadline: float | None, result: Settled) -> int:
-        """As `call`, without a task that waits: `result` takes what comes. Returns the call's id, for `abandon`.
+        """As `call`, without a waiting task: the outcome is set in `result`. Returns the call's id, for `abandon`.
 
-        Raises what is wrong before the call is sent; what goes wrong later is set in `result`.
+        Errors before the call is sent are raised; later ones are set in `result`.
         """
         return self._outgoing.begin(api, arguments, context, deadline, result)
 
     def abandon(self, call_id: int) -> None:
-        """Cancel a call that was begun, if it is still under way; nothing more is set in its result."""
+        """Cancel a call started with `begin` if it is still under way; nothing more is set in its result."""
         self._outgoing.abandon(call_id)
 
     def stream(
         self, api: str, arguments: Any, context: CallContext, deadline: float | None = None
     ) -> AsyncGenerator[Any, None]:
-        """Call `api` and yield its items as they come; closing the generator cancels the call.
+        """Call `api` and yield its items as they arrive; closing the generator cancels the call.
 
         Raises as `call` does; an error in mid-stream is raised after the items that came before it.
         """
         return self._outgoing.stream(api, arguments, context, deadline)
 
     def note(self, topic: str, value: Any) -> None:
-        """Send a one-way message; nothing happens when the connection has been closed."""
+        """Send a one-way message; no effect when the connection is closed."""
         if not self.closed:
             self.send(Kind.NOTE, 0, self.encoder.encode((topic, value)))
 
@@ -148,7 +145,7 @@ async def adopt(
     handler: CallHandler | None = None,
     on_closed: Callable[[Connection], None] | None = None,
 ) -> Connection:
-    """A connection over a socket that is connected already, and is the connection's from now on."""
+    """Return a connection over a socket that is already connected; the connection owns the socket from now on."""
     sock.setblocking(False)
     keep_from_children(sock)
     loop = asyncio.get_running_loop()
@@ -163,13 +160,13 @@ async def serve(
     on_opened: Callable[[Connection], None] | None = None,
     on_closed: Callable[[Connection], None] | None = None,
 ) -> asyncio.Server:
-    """Answer calls on a listening socket; peers that are not this user's are turned away, and nobody hears of them."""
+    """Answer calls on a listening socket. Peers of other users are refused without calling any callback."""
     loop = asyncio.get_running_loop()
     return await loop.create_unix_server(lambda: _Guarded(name, handler, on_opened, on_closed), sock=sock)
 
 
 class _Guarded(Connection):
-    """A connection that somebody else has opened."""
+    """An accepted connection: refuses peers of other users."""
 
     def __init__(
         self,

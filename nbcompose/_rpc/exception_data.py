@@ -1,7 +1,7 @@
-"""An exception as text: frames, causes and the members of groups, within bounds of depth, width and length.
+"""Format exceptions as text: frames, causes and group members, bounded in depth, width and length.
 
-remote_errors.py sends it, the HTTP server logs it. `aside` runs in a thread what may take long, or for ever, because it
-runs users' code (`is_tame` tells).
+`_rpc/remote_errors.py` sends the text, the HTTP server logs it. Formatting may run user code, which may never return:
+`is_tame` says whether it does, `aside` then runs it in a thread with a time limit.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from nbcompose.errors import NbcomposeError, RemoteTraceback
 
 T = TypeVar("T")
 
-MAX_CAUSES = 8  # told of a chain from each of its ends
-MAX_FRAMES = 30  # told of a traceback from each of its ends
-MAX_MEMBERS = 8  # told of a group
-MAX_GROUPS = 4  # in one another
-MAX_TOLD = 64  # exceptions, causes and members included
+MAX_CAUSES = 8  # shown from each end of a chain of causes
+MAX_FRAMES = 30  # shown from each end of a traceback
+MAX_MEMBERS = 8  # shown of an exception group
+MAX_GROUPS = 4  # nested in one another
+MAX_TOLD = 64  # exceptions shown in total, including causes and members
 MAX_LINE = 500  # characters of a line of code
 MAX_NOTES = 16
 MAX_SHORT = 2_000  # characters of a note, and of the message of a cause or a member
-TELL_WAIT = 1.0  # seconds that users' code has for the text of its error
+TELL_WAIT = 1.0  # seconds that user code may take for the text of its error
 UNTOLD = f"its text was not there after {TELL_WAIT:g} s"
 
 CAUSE = "The above exception was the direct cause of the following exception:"
@@ -52,7 +52,7 @@ CONTEXT = "During handling of the above exception, another exception occurred:"
 
 @dataclass(slots=True)
 class Bounds:
-    """How many exceptions may still be told of one and its own. (A clock would tell less on a busy day.)"""
+    """How many more exceptions may be shown for one error. (A time limit would show less on a loaded machine.)"""
 
     left: int = MAX_TOLD
 
@@ -62,14 +62,14 @@ class Bounds:
 
 
 def story(error: BaseException, hop: str, bounds: Bounds, level: int = 0) -> tuple[tuple[str, ...], str]:
-    """The hops of an exception and the text of its frames, those of its causes before them.
+    """Return the hops of an exception and the text of its frames, preceded by those of its causes.
 
-    Of a long chain both ends are told: what was raised in the end, and what began it. `level`: groups around it.
+    A long chain is shown at both ends: the last exceptions and the first ones. `level`: number of enclosing groups.
     """
     chain, links, hops, before = _chain(error, hop)
     told: dict[int, str] = {}
     ends = list(_ends(len(chain), MAX_CAUSES))
-    # What nbcompose raises on purpose says all in its message; of what it says of users' errors, those have the lines.
+    # The message of an nbcompose error is complete without frames; for other errors the user's frames suffice, if any.
     only_theirs = isinstance(error, NbcomposeError) or bool(before) or any(_is_of_users(chain[i]) for i in ends)
     for i in ends:
         if i and bounds.over:
@@ -92,7 +92,7 @@ def story(error: BaseException, hop: str, bounds: Bounds, level: int = 0) -> tup
 
 
 def summary(error: BaseException, bounds: Bounds, level: int = 0, room: int = MAX_TEXT) -> str:
-    """What follows the frames: type, message and notes, and the members of a group."""
+    """Return the text after the frames: type, message, notes, and the members of a group."""
     lines = [_headline(error, room)]
     members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     count = 0
@@ -109,7 +109,7 @@ def summary(error: BaseException, bounds: Bounds, level: int = 0, room: int = MA
 
 
 def notes(error: BaseException) -> tuple[str, ...]:
-    """The texts of `__notes__`, which may hold anything."""
+    """Return the texts of `__notes__`, which may hold anything."""
     try:
         found = getattr(error, "__notes__", ())
         if not isinstance(found, list | tuple):
@@ -119,28 +119,28 @@ def notes(error: BaseException) -> tuple[str, ...]:
         return (*texts, more(len(found) - MAX_NOTES, "note")) if len(found) > MAX_NOTES else texts
     except Enough:
         raise
-    except BaseException:  # a list of the user's own kind
+    except BaseException:  # raised by a user's subclass of list or tuple
         return ()
 
 
 def cause_of(error: BaseException) -> tuple[BaseException | None, str]:
-    """The exception that Python tells of before this one, and in which words."""
+    """Return the exception that Python shows before this one, and the sentence that it writes between them."""
     if error.__cause__ is not None:
         return error.__cause__, CAUSE
     return (None if error.__suppress_context__ else error.__context__), CONTEXT
 
 
-# -- one after the other
+# -- chains of causes
 
 
 def _chain(error: BaseException, hop: str) -> tuple[list[BaseException], list[str], tuple[str, ...], str]:
-    """An exception and its causes, how each came of the next, and the hops and the text of what came from afar."""
+    """Return an exception and its causes, the sentences that link them, the hops, and the text of remote frames."""
     chain, seen = [error], {id(error)}
     links: list[str] = []
     while len(chain) <= MAX_WALK:
         cause, link = cause_of(chain[-1])
         if isinstance(cause, RemoteTraceback):
-            detail: Any = cause.detail  # None where something else than remote_errors.py has rebuilt it
+            detail: Any = cause.detail  # None if it was not made by _rpc/remote_errors.py
             hops = getattr(detail, "hops", ())
             return chain, links, (hop, *hops), detail.frames if hops else cause.text
         if cause is None or id(cause) in seen:
@@ -157,7 +157,7 @@ def _ends(count: int, most: int) -> Iterator[int]:
 
 
 def more(count: int, what: str, *, at_least: bool = False) -> str:
-    """What is said in place of what is left out."""
+    """Return the text in place of omitted parts."""
     return f"… {'more than ' if at_least else ''}{count} more {what}{'' if count == 1 else 's'}"
 
 
@@ -173,12 +173,12 @@ def _section(error: BaseException, hop: str, only_theirs: bool) -> str:
 
 
 def _is_of_users(error: BaseException) -> bool:
-    """Whether one of its frames is of users' code."""
+    """Whether one of its frames is in user code."""
     return next(users_frames(error.__traceback__), None) is not None
 
 
 def _frames(tb: TracebackType | None, only_theirs: bool) -> tuple[list[TracebackType], list[TracebackType], int]:
-    """The first and the last frames of users' code, or of all where there may be none of theirs; how many there are."""
+    """Return the first and the last frames, and their total number; of user code only if `only_theirs`."""
     frames = users_frames(tb) if only_theirs else walk(tb)
     first = list(itertools.islice(frames, MAX_FRAMES))
     last: deque[TracebackType] = deque(maxlen=MAX_FRAMES)
@@ -191,13 +191,13 @@ def _frames(tb: TracebackType | None, only_theirs: bool) -> tuple[list[Traceback
 
 def _formatted(frames: list[TracebackType]) -> list[str]:
     found = traceback.StackSummary.extract((t.tb_frame, t.tb_lineno) for t in frames)
-    # Without column marks, which differ between versions of Python.
+    # Without column markers, which differ between versions of Python.
     plain = [(f.filename, f.lineno or 0, f.name, clipped(f.line or "", MAX_LINE)) for f in found]
     return traceback.StackSummary.from_list(plain).format()
 
 
 def _headline(error: BaseException, room: int) -> str:
-    """As Python has it, with a syntax error's line and its suggestions where nothing of the user's runs for that."""
+    """Return type, message and notes; as Python formats them (with the line of a syntax error) if no user code runs."""
     if cause_of(error)[0] is None and is_tame(error):
         return clipped("".join(traceback.format_exception_only(type(error), error)).rstrip(), room)
     kind = type(error)
@@ -208,7 +208,7 @@ def _headline(error: BaseException, room: int) -> str:
     return "\n".join([f"{name}: {text}" if text else name, *notes(error)])
 
 
-# -- users' code
+# -- user code
 
 
 _RUN = ("__str__", "__repr__", "__reduce__", "__reduce_ex__", "__getattribute__", "__getattr__")
@@ -216,10 +216,10 @@ _NATIVE = (type(object.__str__), type(object.__reduce__), type(None))
 
 
 def is_tame(error: BaseException) -> bool:
-    """Whether telling of `error` runs no code of the user's, and takes no time worth speaking of. Never raises."""
+    """Whether formatting `error` runs no user code and takes negligible time. Never raises."""
     try:
         return _is_tame(error)
-    except BaseException:  # code of its class has run
+    except BaseException:  # raised by code of its class
         return False
 
 
@@ -243,9 +243,9 @@ def _is_tame(error: BaseException) -> bool:
 
 
 async def aside(tell: Callable[[], T], instead: Callable[[], T]) -> T:
-    """What `tell` returns, in a thread of its own; `instead` where it raises, or takes too long. Never raises.
+    """Run `tell` in its own thread and return its result; that of `instead` if it raises or takes over `TELL_WAIT`.
 
-    A caller that is cancelled meanwhile gets `instead` too: somebody waits for what it has to say.
+    Never raises. A task that is cancelled meanwhile gets `instead` too, since the error must still be reported.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
@@ -255,7 +255,7 @@ async def aside(tell: Callable[[], T], instead: Callable[[], T]) -> T:
             done.set_result(told)
 
     def work() -> None:
-        with contextlib.suppress(Enough, RuntimeError):  # late; the loop has been closed
+        with contextlib.suppress(Enough, RuntimeError):  # too late; or the loop has been closed
             try:
                 told = tell()
             except Exception:
@@ -275,6 +275,6 @@ async def aside(tell: Callable[[], T], instead: Callable[[], T]) -> T:
 
 
 def _interrupt(thread: threading.Thread) -> None:
-    """Ends Python code that goes on and on; it is nothing but the user's `__str__`, or the like, that runs there."""
+    """Raise `Enough` in the thread to end Python code that runs too long (only the user's `__str__` etc. run there)."""
     if thread.ident is not None and thread.is_alive():
         thread_state.send(thread.ident, Enough)

@@ -1,17 +1,17 @@
-"""Frame layout: how a connection's bytes are cut into messages, and where the parts of a pickled value are in a body.
+"""Wire format: the frames that a connection consists of, and the layout of a pickled value in a frame's body.
 
 A frame is a header and a body. Header, little endian: body length (u32), call id (u32), kind (u8), channel (u8).
-Channel 0 carries a call and its result; higher channels are for streams as arguments, one for each parameter.
+Channel 0 carries a call and its result; higher channels are reserved for streams as arguments, one per parameter.
 A connection begins with one HELLO frame from each end, whose body is `PROTOCOL`.
 
-A plain body is a pickle and nothing else: protocol 5 begins with 0x80. Any other begins with `MAGIC`:
+A plain body is only a pickle: protocol 5 begins with 0x80. Any other body begins with `MAGIC`:
 
-    head       magic, number of entries, length of the definitions
-    entries    one for each part: kind, where it is, length
-    definitions  a pickled dict of class definitions (notebook_classes.py), which must outlive a body that nobody wants
-    parts      those that travel in the body, in the order of their entries; buffers begin at multiples of 16
+    head         magic, number of entries, length of the definitions
+    entries      one per part: kind, location, length
+    definitions  a pickled dict of class definitions (`_rpc/notebook_classes.py`), kept even if the body is discarded
+    parts        those inside the body, in the order of their entries; buffers are aligned to multiples of 16
 
-Stream parts, joined, are the pickle; buffers are its out-of-band buffers. What they hold is codec.py's business.
+The stream parts, joined, are the pickle; the buffers are its out-of-band buffers. See `_rpc/codec.py`.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ from nbcompose._rpc.shared_memory import Segment
 PROTOCOL = b"nbcompose/2"
 HEADER = struct.Struct("<IIBB")
 MAX_BODY = 2**31  # bytes; larger values travel in shared memory
-MAX_GREETING = 64  # bytes: the limit until the peer has said what it speaks
-JOINED = 65536  # bytes: a smaller body that is incomplete is kept with its header and joined with what comes
+MAX_GREETING = 64  # bytes: the limit of a body until the peer's HELLO has been accepted
+JOINED = 65536  # bytes: an incomplete body up to this size is kept with its header and joined with the next data
 
 
 class Kind(IntEnum):
     HELLO = 0
     CALL = 1  # context, api and arguments
-    RESULT = 2  # the call's result, and its end
-    ERROR = 3  # the call's error, and its end
+    RESULT = 2  # the call's result; ends the call
+    ERROR = 3  # the call's error; ends the call
     ITEM = 4  # one item of a stream
     END = 5  # the end of a stream
-    CREDIT = 6  # the consumer has room for more items: a count
+    CREDIT = 6  # the consumer has room for this many more items
     CANCEL = 7  # the caller gave up
     NOTE = 8  # a one-way message: topic and value
-    RELEASE = 9  # segments of shared memory that the receiver has let go
+    RELEASE = 9  # segments of shared memory that the receiver no longer uses
     FORGET = 10  # segments that the sender has closed
-    DECLINE = 11  # the call has not begun, and will not here; its end
+    DECLINE = 11  # the call has not started and will not be run here; ends the call
 
 
-Body = bytes | memoryview  # a view is writable, and nobody else's
+Body = bytes | memoryview  # a view is writable, and only the receiver refers to it
 
 
 class ProtocolError(ConnectionError):
-    """The peer does not speak this protocol; the connection is of no further use."""
+    """The peer violates this protocol; the connection cannot be used any more."""
 
 
 class FrameReader:
-    """Cuts what arrives into frames. A body that comes in many pieces is copied once, into its own buffer.
+    """Splits received data into frames. A large body that arrives in pieces is copied once, into its own buffer.
 
-    `limit`, in bytes, bounds a body; it may be changed between frames, also while `feed` yields.
+    `limit`: maximum size of a body, in bytes; it may be changed between frames, also while `feed` yields.
     """
 
     def __init__(self, limit: int = MAX_BODY) -> None:
@@ -71,7 +71,7 @@ class FrameReader:
     def feed(self, data: bytes) -> Iterator[tuple[int, int, int, Body]]:
         """Yield (kind, call id, channel, body) for each frame that `data` completes. Raises `ProtocolError`.
 
-        To be exhausted: what is left of `data` after the last frame is kept only then.
+        The iterator must be exhausted: only then is the rest of `data` after the last frame kept.
         """
         offset = 0
         if self._body is not None:
@@ -93,7 +93,7 @@ class FrameReader:
                 if length <= JOINED:
                     break
                 self._frame = (kind, call_id, channel)
-                # Not a bytearray, which is filled with zeros: that takes as long as to receive it.
+                # Not a bytearray: zeroing it takes as long as receiving the data.
                 self._body, self._filled = np.empty(length, np.uint8).data, 0
                 self._fill(data, start)
                 return
@@ -119,7 +119,7 @@ Part = bytes | Segment
 
 
 class CodecError(ValueError):
-    """A body that cannot be read: it is malformed, or this process cannot rebuild the value in it."""
+    """A body cannot be decoded: it is malformed, or this process cannot rebuild the value in it."""
 
 
 class Parsed(NamedTuple):
@@ -133,7 +133,7 @@ class Parsed(NamedTuple):
 
 
 def pack(stream: Sequence[Part], buffers: Sequence[Part], definitions: dict[str, bytes]) -> list[bytes | memoryview]:
-    """The chunks of a body, in order."""
+    """Return the chunks of a body, in order."""
     defined = pickle.dumps(definitions, 5) if definitions else b""
     entries = [*((0, part) for part in stream), *((1, part) for part in buffers)]
     chunks: list[bytes | memoryview] = []
@@ -153,7 +153,7 @@ def pack(stream: Sequence[Part], buffers: Sequence[Part], definitions: dict[str,
 
 
 def parse(body: memoryview) -> Parsed:
-    """Take a body that is not plain apart, copying nothing. Raises `CodecError`."""
+    """Split a body that is not plain into its parts, without copying. Raises `CodecError`."""
     if len(body) < HEAD.size or body[: len(MAGIC)] != MAGIC:
         raise CodecError(f"a body of {len(body)} bytes that begins with {bytes(body[:8])!r}")
     _, count, defined = HEAD.unpack_from(body)

@@ -1,7 +1,7 @@
-"""`depends(url="http://…")`: an nbcompose service elsewhere, called over HTTP with JSON.
+"""HTTP transport for `depends(url="http://…")`: an nbcompose service elsewhere, called over HTTP with JSON.
 
-Its apis are learned from its /openapi.json at the first call. Values are what JSON can say: arrays arrive as lists.
-What the other side sends is not trusted; remote_service.py reads it.
+Its apis are read from its /openapi.json at the first call. Values are limited to JSON: arrays arrive as lists.
+Responses are not trusted; `_rpc/remote_service.py` parses them.
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ from nbcompose.errors import (
     Unauthorized,
 )
 
-# Rather than NDJSON, where an item could be taken for an error, and a stream that was cut for one that is complete.
+# Instead of NDJSON, where an item could be mistaken for an error and a truncated stream for a complete one.
 EVENTS = "text/event-stream"
 DOCUMENT = "/openapi.json"
 DEFAULT_TIMEOUT = 60.0  # seconds, where the caller has no deadline
-MAX_PROBLEMS = 100  # of an argument that the other side refuses
+MAX_PROBLEMS = 100  # kept of those that the server reports about an argument
 
 
 class HttpTransport(RemoteCaller):
-    """A service over HTTP. Its client is made at the first call and lives on the portal's loop."""
+    """Transport to a service over HTTP. The HTTP client is created at the first call and runs on the portal's loop."""
 
     def __init__(self, url: str, token: str | None, portal: Portal) -> None:
         parts = urlsplit(url)
         super().__init__(parts.netloc.rpartition("@")[2], portal)
         self._url = url.rstrip("/")
-        self._shown = parts._replace(netloc=self.service).geturl().rstrip("/")  # a password is nobody's business
+        self._shown = parts._replace(netloc=self.service).geturl().rstrip("/")  # without user and password
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client: httpx.AsyncClient | None = None
         self._apis: tuple[ApiSpec, ...] | None = None
@@ -75,13 +75,13 @@ class HttpTransport(RemoteCaller):
         return self._apis
 
     async def aclose(self) -> None:
-        """Close what connections are kept; on the portal's loop. The next call opens new ones."""
+        """Close the kept connections; call on the portal's loop. The next call opens new ones."""
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
 
     async def _learn(self, api: str, context: CallContext) -> ApiSpec:
-        if self._apis is None:  # two calls may both ask: that costs less than a lock
+        if self._apis is None:  # two calls may both fetch the document: that costs less than a lock
             async with self._exchange("GET", DOCUMENT, context, None, JSON) as body:
                 document = await value_in(await whole(body, MAX_DOCUMENT, "a document"), "a document")
                 apis = apis_of(document)
@@ -90,28 +90,28 @@ class HttpTransport(RemoteCaller):
         return find_api(self.service, self._apis, api)
 
     def _check_origin(self, apis: tuple[ApiSpec, ...]) -> None:
-        """Raises `Unexpected` where a call would go to another server, whatever makes a url of its route."""
+        """Raise `Unexpected` if the url of an api would be on another server, however its route is written."""
         origin = _origin(self._url)
         for api in apis:
             if _origin(self._url + api.route) != origin:
                 raise Unexpected(f"a document whose api {api.name} is to be called at {shown(api.route)}")
 
     async def _call(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
-        """The result, as JSON gives it. Raises as a local service does, with the error's own type where it is ours."""
+        """Return the result as decoded JSON. Raises as a local service does: nbcompose's errors keep their type."""
         spec = await self._learn(api, context)
         body = self._body(spec, args, kwargs)
         async with self._exchange("POST", spec.route, context, body, JSON) as answer:
             return await value_in(await whole(answer, MAX_ANSWER, "an answer"), "an answer")
 
     async def _stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
-        """The items, as they come. An error in mid-stream is raised after the items before it."""
+        """Yield the items as they arrive. An error in mid-stream is raised after the items before it."""
         spec = await self._learn(api, context)
         body = self._body(spec, args, kwargs)
         deadline = _deadline(context)
         async with self._exchange("POST", spec.route, context, body, EVENTS, deadline) as answer:
             found = events(answer)
             while True:
-                # Only the waiting is under the deadline: a block of asyncio.timeout must not be left by a yield.
+                # The deadline covers only the waiting: asyncio.timeout must not be suspended by a yield.
                 async with self._translated(spec.route, deadline):
                     try:
                         event, data = await step(found)
@@ -123,10 +123,10 @@ class HttpTransport(RemoteCaller):
                         raise self._error(500, data)
                     item = await value_in(data, "an item")
                 yield item
-                del item  # it may be large, and the next one may be long in coming
+                del item  # it may be large, and the next one may take long to arrive
 
     def _body(self, api: ApiSpec, args: Args, kwargs: Kwargs) -> bytes:
-        """The arguments as a JSON object, or the root alone. Raises `InvalidArgument`, `NotAwaited`."""
+        """Return the arguments as a JSON object, or the root argument alone. Raises `InvalidArgument`, `NotAwaited`."""
         for value in (*args, *kwargs.values()):
             check_awaited(value)
         try:
@@ -150,7 +150,7 @@ class HttpTransport(RemoteCaller):
         accept: str,
         deadline: float | None = None,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """A request, and the body of its successful response, which is still to be read within the context."""
+        """Send a request and yield the body of its successful response, to be read within the context."""
         until = _deadline(context) if deadline is None else deadline
         left = max(0.0, until - asyncio.get_running_loop().time())
         headers = {"Accept": accept, "Accept-Encoding": ACCEPTED, "traceparent": context.traceparent}
@@ -181,14 +181,14 @@ class HttpTransport(RemoteCaller):
     def _connected(self) -> httpx.AsyncClient:
         if self._client is None:
             limits = httpx.Limits(max_connections=None)
-            nothing = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # what the other side would have us keep
+            nothing = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # cookies of the server are not kept
             self._client = httpx.AsyncClient(headers=self._headers, timeout=None, limits=limits, cookies=nothing)
             weakref.finalize(self, self._portal.spawn, self._client.aclose).atexit = False
         return self._client
 
     @contextlib.asynccontextmanager
     async def _translated(self, path: str, deadline: float) -> AsyncIterator[None]:
-        """The deadline; and what the HTTP client raises, and what came that is not as it should, as callers know it."""
+        """Apply the deadline, and translate errors of the HTTP client and of invalid responses to nbcompose's own."""
         try:
             async with asyncio.timeout_at(deadline):
                 yield
@@ -208,7 +208,7 @@ class HttpTransport(RemoteCaller):
             raise DeadlineExceeded(f"{self._shown}{path} did not answer in time") from None
 
     def _error(self, status: int, body: bytes) -> CallError:
-        """The error that an answer tells of. Raises `Unexpected` where it is of no shape of ours."""
+        """Return the error that a response describes; `ServiceUnavailable` if it is not in nbcompose's form."""
         try:
             document = value_of(body)
         except Unexpected:
@@ -238,7 +238,7 @@ def _origin(url: str) -> tuple[str, bytes, str, int | None]:
 
 
 def _check_type(media_type: str, accept: str) -> None:
-    """Raises `Unexpected` where an answer is of another type than was asked for."""
+    """Raise `Unexpected` if a response has another media type than was requested."""
     if media_type.partition(";")[0].strip().lower() != accept:
         raise Unexpected(f"{shown(media_type) if media_type else 'no Content-Type'}, not {accept}")
 
@@ -248,13 +248,13 @@ def _problems(value: Any) -> list[dict[str, object]]:
 
 
 def _deadline(context: CallContext) -> float:
-    """On the running loop's clock."""
+    """Return the deadline of a call, in seconds on the running loop's clock."""
     left = context.remaining()
     return asyncio.get_running_loop().time() + (DEFAULT_TIMEOUT if left is None else left)
 
 
 def _plain(value: Any) -> Any:
-    """For pydantic: arrays, tensors, series and scalars of other libraries as lists and numbers."""
+    """Return arrays, tensors, series and scalars of other libraries as lists and numbers (a fallback for pydantic)."""
     for method in ("tolist", "to_list"):
         convert = getattr(value, method, None)
         if callable(convert):
@@ -263,5 +263,5 @@ def _plain(value: Any) -> Any:
 
 
 def _printable(text: str) -> str:
-    """Without what would make a terminal do something."""
+    """Replace characters that a terminal would interpret."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,10 +1,10 @@
-"""The load board: how much each replica has to do, in memory that every process of a graph shares.
+"""Load table: the current load of each replica, in memory shared by all processes of a graph.
 
-A replica writes the number of calls that it has in hand, and of those that hold a worker thread although their caller
-has gone; where those hold all of its threads, `HELD` more, so that any other replica is preferred.
+A replica writes the number of its calls under way plus that of abandoned calls that still hold a worker thread; if
+those hold all of its threads, `HELD` more, so that any other replica is preferred.
 
-A caller that chooses between replicas looks here: it sees the load that *all* callers make, at the cost of a memory
-read. Each slot has one writer, the replica it was given to.
+A caller that chooses between replicas reads the load caused by *all* callers here, at the cost of a memory read. Each
+slot has one writer, the replica to which it was assigned.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import sys
 import tempfile
 
 SLOTS = 4096
-WIDTH = 4  # bytes of a slot: an unsigned count, in the machine's order
+WIDTH = 4  # bytes of a slot: an unsigned count in native byte order
 HELD = 1 << 20  # more than any number of calls
 
 
 class LoadTable:
-    """A view of the shared counts. The supervisor makes it; replicas get its file descriptor."""
+    """View of the shared counts. Created by the supervisor; replicas inherit its file descriptor."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd

@@ -1,29 +1,29 @@
-"""Classes that exist only in a notebook: how both ends of a connection know them as the same class. cloudpickle's
-private parts.
+"""Pickling of classes that exist only in a notebook, so that both ends of a connection identify them as the same class.
 
-Seen to hold from 3.1.0 to 3.1.3; tests/canaries/test_cloudpickle.py fails first where a release changes one of these.
+Such a class has cloudpickle's tracker id, which it keeps in every process that it is sent to. A connection sends the
+definition once and then only the id. The receiver searches its own classes first, so that an instance that returns to
+its process has the class it was made from. If the cell of that class has been run again in the meantime, values are
+fitted to the newest definition.
 
-- `Pickler` is C pickle's, asks `reducer_override` first, and can be extended there (public name, undocumented hook).
-- `_should_pickle_by_reference`: what another process could import.
-- A class that goes by value has a tracker id, which it keeps in every process (`_get_or_create_tracker_id`,
+This module is the only user of cloudpickle's private interfaces. They hold for 3.1.0 to 3.1.3;
+tests/canaries/test_cloudpickle.py fails first if a release changes one of them:
+
+- `Pickler` is C pickle's, calls `reducer_override` first, and can be extended there (public name, undocumented hook).
+- `_should_pickle_by_reference`: whether another process could import a class or function.
+- A class that is pickled by value has a tracker id, which it keeps in every process (`_get_or_create_tracker_id`,
   `_DYNAMIC_CLASS_TRACKER_BY_ID`, `_DYNAMIC_CLASS_TRACKER_BY_CLASS`): where that id is known, no second class is made.
 - Such a class is reduced (`_dynamic_class_reduce`) to `_make_skeleton_class` or `_make_skeleton_enum`, whose last two
   arguments are the id and None, and to a state of (members, slots), which `_class_setstate` sets.
 - A function is reduced (`Pickler._dynamic_function_reduce`) to `_make_function` with its code and its globals as the
-  first two arguments, and to a state of (attributes, slots); of the slots `__globals__` holds what its code names, and
-  `_cloudpickle_submodules` is of no meaning.
-- Functions that share their globals will share them again: a Pickler keeps in `globals_ref`, by the `id` of these, what
-  they will be, and takes what it finds there.
-- A module is named by `subimport`.
+  first two arguments, and to a state of (attributes, slots); of the slots, `__globals__` holds the globals that its
+  code names, and `_cloudpickle_submodules` can be ignored.
+- Functions that share their globals share them again after unpickling: a Pickler maps the `id` of a globals dict to the
+  future one in `globals_ref`, and uses an entry that is already there.
+- A module is pickled as a call of `subimport`.
 
-What is *not* left to cloudpickle is code: 3.1.3 writes `<dynamic-code>` in place of the file, and tracebacks lose
-their lines. Here code is what it was, to the last line number, whatever cloudpickle makes of it. And a class keeps its
-`__qualname__`, by which pickle looks for one that stands in another.
-
-Such a class has cloudpickle's tracker id, which it keeps in every process that it is sent to. Over a connection the
-definition goes once and the id after that; the receiver looks among its own classes first, so that an instance comes
-home as an instance of the very class it was made of. When that class has been re-run in its cell meanwhile, values are
-fitted to the newest one. Pickling itself is codec.py's.
+Code objects are *not* left to cloudpickle: 3.1.3 replaces their file by `<dynamic-code>`, and tracebacks lose their
+source lines. Here code keeps its file and line numbers. A class also keeps its `__qualname__`, by which pickle finds a
+nested class.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Reduced = tuple[Any, ...]
 
 # -- code
 
-# All that `CodeType.replace` takes, which is all that a code object is made of.
+# All arguments of `CodeType.replace`, which are all the fields of a code object.
 _CODE_FIELDS = (
     "co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_nlocals", "co_stacksize", "co_flags",
     "co_firstlineno", "co_code", "co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars", "co_filename",
@@ -59,7 +59,7 @@ _BLANK = compile("", "", "exec")
 
 
 def reduce_code(code: CodeType) -> Reduced:
-    """Code as it is, with its file, its names and its lines."""
+    """Reduce a code object with its file, names and line numbers unchanged."""
     return make_code, tuple(getattr(code, name) for name in _CODE_FIELDS)
 
 
@@ -72,7 +72,7 @@ def make_code(*fields: Any) -> CodeType:
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """cloudpickle's, with code as it is, and with the place of a class that stands in another."""
+    """cloudpickle's pickler, but it keeps code objects unchanged and the `__qualname__` of nested classes."""
 
     def reducer_override(self, value: Any) -> Any:
         if type(value) is CodeType:
@@ -84,35 +84,35 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         return reduced
 
     def share_globals(self, space: dict[str, Any], stand_in: Any) -> None:
-        """Functions whose globals are `space` will have what `stand_in` becomes."""
+        """Give functions whose globals are `space` the unpickled `stand_in` as their globals."""
         self.globals_ref[id(space)] = stand_in
 
     def reduce_function(self, function: FunctionType) -> Reduced:
-        """A function by value, wherever it is defined."""
+        """Reduce a function by value, wherever it is defined."""
         reduced: Reduced = self._dynamic_function_reduce(function)
         return reduced
 
 
 class Unpickler(pickle.Unpickler):
-    """Reads what a `Pickler` wrote; extend `set_class_state` to have a say in what becomes of classes."""
+    """Reads the output of a `Pickler`; override `set_class_state` to control how classes are filled."""
 
     def find_class(self, module: str, name: str) -> Any:
         mine = (module, name) == (cloudpickle.__name__, "_class_setstate")
         return self.set_class_state if mine else super().find_class(module, name)
 
     def set_class_state(self, cls: type[Any], state: Any) -> type[Any]:
-        """Fill a class, new or known, with what it had where it was pickled: `state` is (members, slots)."""
+        """Fill a class, new or known, with its pickled state of (members, slots), and return it."""
         made: type[Any] = cloudpickle._class_setstate(cls, state)
         return made
 
 
 def set_class_state(cls: type[Any], members: dict[str, Any]) -> None:
-    """Give a class that is known already other members."""
+    """Replace members of an existing class."""
     cloudpickle._class_setstate(cls, (members, {}))
 
 
 Kind = Literal["module", "class", "function", "other"]
-# By name: where a release has another, the canaries are to say so, and not an import that fails.
+# By name: if a release renames one, the canary tests must say so instead of a failing import.
 _KINDS: dict[str, Kind] = {
     "subimport": "module",
     "_make_skeleton_class": "class",
@@ -122,8 +122,8 @@ _KINDS: dict[str, Kind] = {
 
 
 def kind_of_global(module: str, name: str) -> Kind | None:
-    """What a global of a pickle stands for, if it is cloudpickle's: what makes a module, a class, a function, or
-    something else; None where it is not cloudpickle's.
+    """Return what a global in a pickle makes if it is one of cloudpickle's: a module, a class, a function, or something
+    else; None if it is not cloudpickle's.
     """
     if module.partition(".")[0] != "cloudpickle":
         return None
@@ -131,16 +131,16 @@ def kind_of_global(module: str, name: str) -> Kind | None:
 
 
 def untracked(arguments: Reduced) -> Reduced:
-    """The arguments that make a class, so that they make a new one also where its like is known."""
+    """Return the arguments that make a class without its tracker id: they make a new class even where it is known."""
     *described, _, extra = arguments
     return (*described, None, extra)
 
 
-# -- what pickling a class or function by value says
+# -- the parts of a class or function that is pickled by value
 
 
 class ClassParts(NamedTuple):
-    """A class as cloudpickle takes it apart. `make(*described)` makes an empty one, which nothing keeps track of."""
+    """A class as reduced by cloudpickle. `make(*described)` makes an empty class that is not tracked."""
 
     make: Any
     described: Reduced
@@ -151,7 +151,7 @@ class ClassParts(NamedTuple):
 
 
 class FunctionParts(NamedTuple):
-    """A function likewise. `slots`: its globals (`__globals__`, where its code names any), defaults, and the like."""
+    """A function as reduced by cloudpickle. `slots`: `__globals__` (those that its code names), defaults, etc."""
 
     make: Any
     described: Reduced
@@ -161,13 +161,13 @@ class FunctionParts(NamedTuple):
 
 
 def reduce_class(cls: type[Any]) -> Reduced:
-    """A class by value, wherever it is defined."""
+    """Reduce a class by value, wherever it is defined."""
     reduced: Reduced = cloudpickle._dynamic_class_reduce(cls)
     return reduced
 
 
 def class_parts(reduced: Any) -> ClassParts | None:
-    """The parts of a class that goes by value; None where it goes in another way."""
+    """Return the parts of a class that was reduced by value; None for any other reduction."""
     if _kind(reduced) != "class":
         return None
     make, arguments, (members, slots), *rest = reduced
@@ -175,7 +175,7 @@ def class_parts(reduced: Any) -> ClassParts | None:
 
 
 def function_parts(reduced: Any) -> FunctionParts | None:
-    """The parts of a function that goes by value, its module's names left out; None where it goes in another way."""
+    """Return the parts of a function that was reduced by value, without its module's names; None for any other."""
     if _kind(reduced) != "function":
         return None
     make, (code, _, *others), (attributes, slots), *rest = reduced
@@ -184,12 +184,12 @@ def function_parts(reduced: Any) -> FunctionParts | None:
 
 
 def _kind(reduced: Any) -> Kind | None:
-    """What a reduction makes, as `kind_of_global` calls it."""
+    """Return what a reduction makes, see `kind_of_global`."""
     made = reduced[0] if isinstance(reduced, tuple) else None
     return kind_of_global(getattr(made, "__module__", None) or "", getattr(made, "__name__", ""))
 
 
-# -- which classes are known, and as what
+# -- known classes and their keys
 
 
 def is_importable(cls: type) -> bool:
@@ -198,41 +198,44 @@ def is_importable(cls: type) -> bool:
 
 
 def class_key(cls: type) -> str:
-    """The id of a class that goes by value, the same in every process that has it; it gets one here if need be."""
+    """Return the tracker id of a class, the same in every process that has the class; created on first use."""
     return str(cloudpickle._get_or_create_tracker_id(cls))
 
 
 def find_class(key: str) -> type | None:
-    """The class of this process with that key."""
+    """Return this process's class with that key, or None."""
     cls: type | None = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(key)
     return cls
 
 
 def known_classes() -> set[type]:
-    """The classes of this process that have a key."""
+    """Return the classes of this process that have a key."""
     return set(cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS)
 
 
 def forget_class(cls: type) -> None:
-    """Have the class made anew when it comes again; without this, what comes would be put into the one that is here."""
+    """Drop the key of a class, so that unpickling makes a new class instead of filling the existing one."""
     key = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.pop(cls, None)
     if key is not None:
         cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.pop(key, None)
 
 
-_active = threading.local()  # .table: the ClassTable of the body that this thread is reading
+_active = threading.local()  # .table: the ClassTable of the body that this thread is decoding
 
 
-# -- the sender's side
+# -- sender
 
 
 def is_dynamic(cls: type) -> bool:
-    """Whether another process could not import `cls`."""
+    """Whether `cls` cannot be imported by another process."""
     return cls.__module__ != "builtins" and not is_importable(cls)
 
 
 def instance_reducer(cls: type) -> Callable[[Any], Any] | None:
-    """How to reduce instances of a dynamic class so that they can be fitted to a newer definition, where they can."""
+    """Return the function that reduces instances of a dynamic class so that they can be fitted to a newer definition.
+
+    None if the class is of another kind than an enum, named tuple, dataclass or pydantic model.
+    """
     if issubclass(cls, enum.Enum):
         return _reduce_member
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
@@ -254,13 +257,13 @@ def _reduce_record(value: Any) -> Any:
     reduced = value.__reduce_ex__(5)
     plain = isinstance(reduced, tuple) and reduced[0] is copyreg.__newobj__ and len(reduced[1]) == 1  # type: ignore[attr-defined]
     if not plain or any(part is not None for part in reduced[3:]):
-        return reduced  # a class with its own idea of pickling
-    # State is set after the instance is known to the pickle, so that instances may refer to one another.
+        return reduced  # the class customizes pickling
+    # The state is set after the pickle knows the instance, so that instances may refer to one another.
     cls = type(value)
     return _blank, (cls,), (cls, reduced[2]), None, None, _restore
 
 
-# -- the receiver's side
+# -- receiver
 
 
 class ClassTable:
@@ -274,7 +277,7 @@ class ClassTable:
         self._definitions.update(definitions)
 
     def resolve(self, key: str) -> type:
-        """The class: this process's own if it has it, else made from the definition. Raises `LookupError`."""
+        """Return the class: this process's own if it has it, else made from the definition. Raises `LookupError`."""
         cls = self._classes.get(key) or find_class(key)
         if cls is None:
             definition = self._definitions.get(key)
@@ -286,7 +289,7 @@ class ClassTable:
         return cls
 
     def activate(self) -> ClassTable | None:
-        """Make this the table of the bodies that this thread reads; returns the one before, for `restore`."""
+        """Use this table for the bodies that this thread decodes; return the previous one, for `restore`."""
         previous: ClassTable | None = getattr(_active, "table", None)
         _active.table = self
         return previous
@@ -297,7 +300,7 @@ class ClassTable:
 
 
 def resolve_class(key: str) -> type:
-    """What a class is pickled as: read with a `ClassTable` activated."""
+    """Return the class with that key; dynamic classes are pickled as a call of this. Needs an active `ClassTable`."""
     table: ClassTable | None = getattr(_active, "table", None)
     if table is None:
         raise LookupError("a class of a notebook can be read only where it was sent to")
@@ -305,12 +308,12 @@ def resolve_class(key: str) -> type:
 
 
 def is_record(cls: type) -> bool:
-    """Whether instances are what their fields say, so that they can be fitted to another definition."""
+    """Whether instances consist of their fields alone, so that they can be fitted to another definition."""
     return instance_reducer(cls) is not None
 
 
 def fitted(value: Any, target: type) -> Any:
-    """A record as one of another definition of its class. Raises `InvalidArgument` where it does not fit."""
+    """Convert a record to another definition of its class. Raises `InvalidArgument` if it does not fit."""
     if isinstance(value, enum.Enum):
         return _revive_member(type(value), value.name, value.value, target)
     fields = value._asdict() if isinstance(value, tuple) else _fields(value)  # type: ignore[attr-defined]
@@ -352,7 +355,7 @@ def _new(cls: Any) -> Any:
 
 
 def _set_state(value: Any, state: Any) -> None:
-    """What unpickling does with the state of an object."""
+    """Set the state of an object as unpickling does."""
     if hasattr(value, "__setstate__"):
         value.__setstate__(state)
         return
@@ -378,7 +381,7 @@ def _fit(target: type, fields: Any) -> Any:
         try:
             return _adapter(target).validate_python(fields, by_name=True, by_alias=False)
         except PydanticUserError:
-            # A field whose type pydantic does not know, or cannot find: the class itself is the judge.
+            # A field whose type pydantic does not support or cannot resolve: the class itself decides.
             return target(**fields)
     except Exception as error:
         raise InvalidArgument(
@@ -389,7 +392,7 @@ def _fit(target: type, fields: Any) -> Any:
 
 
 def _unknown(target: Any, fields: Any) -> list[str]:
-    """Fields that a record does not have: what is in them would be lost."""
+    """Return the fields that `target` does not have: their values would be lost."""
     if issubclass(target, BaseModel):
         known = fields if target.model_config.get("extra") == "allow" else target.model_fields
     elif dataclasses.is_dataclass(target):
@@ -400,7 +403,7 @@ def _unknown(target: Any, fields: Any) -> list[str]:
 
 
 def why(error: InvalidArgument) -> str:
-    """Why `fitted` could not do it."""
+    """Return the reason why `fitted` failed."""
     return _reason(error.__cause__ or error)
 
 

@@ -1,6 +1,7 @@
-"""What pickle knows by its name only, or not at all, though a notebook has made it: new types, aliases of types,
-functions that dispatch on a type or remember what they answered, cached properties. How each is taken apart, and made
-again in the process that it was sent to.
+"""Pickling of notebook objects that pickle handles only by name, or not at all.
+
+They are `NewType`, type aliases, type variables, `singledispatch` and `lru_cache` functions, and cached properties.
+Each is reduced here and rebuilt in the receiving process.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing_inspection.typing_objects import is_newtype, is_typealiastype
 from nbcompose._schema import of_alias
 from nbcompose._service import Service
 
-# Functions apart, which are known by their code.
+# Types of such objects; `singledispatch` functions are recognized by their code instead.
 KINDS = frozenset(
     {
         functools.cached_property,  # before Python 3.12 it has a lock
@@ -39,7 +40,7 @@ _DISPATCH = cast(Any, functools.singledispatch(len)).__code__
 
 
 def implementations(thing: Any) -> Mapping[Any, Any] | None:
-    """The functions of a `functools.singledispatch` function or method, by type; None for anything else."""
+    """Return the functions of a `functools.singledispatch` function or method by type; None for anything else."""
     if isinstance(thing, functools.singledispatchmethod):
         thing = thing.dispatcher
     if isinstance(thing, FunctionType) and thing.__code__ is _DISPATCH:
@@ -54,10 +55,11 @@ def is_notebooks(thing: Any) -> bool:
 
 
 def newest(thing: Any, current: Container[int] | None = None) -> Any:
-    """What `__main__` calls by the name of a class, a new type or an alias now: its cell may have been run again.
+    """Return the current definition of a class, `NewType` or alias of `__main__`: its cell may have been run again.
 
-    Itself where that is something else, or where it is still in use: under another name (`Old = Order`), or because the
-    newest extends it. `current`: the ids of what any name stands for, where many are looked up (`names_now`).
+    Returns `thing` itself if its name now refers to something of another kind, or if `thing` is still in use: under
+    another name (`Old = Order`), or as a base of the newest class. `current`: the ids of all values that have a name in
+    `__main__` (`names_now`), to be passed when many things are looked up.
     """
     if not (isinstance(thing, type) or is_newtype(thing) or is_typealiastype(thing)) or thing.__module__ != "__main__":
         return thing
@@ -73,7 +75,7 @@ def newest(thing: Any, current: Container[int] | None = None) -> Any:
 
 
 def names_now() -> dict[int, list[str]]:
-    """The names of `__main__` by the id of what they stand for; without those that IPython gives to what was run."""
+    """Return the names in `__main__` by the id of their value, without IPython's history names (`_`, `_i1`, …)."""
     found: dict[int, list[str]] = {}
     for name, value in list(vars(sys.modules["__main__"]).items()):
         if not _HISTORY.fullmatch(name):
@@ -82,21 +84,22 @@ def names_now() -> dict[int, list[str]]:
 
 
 def _inner(value: Any) -> Any:
-    """Once its cell has run, the name of the class stands for the service. (By the value's own type: a proxy may not
-    like to be asked what it is.)
+    """Return the class of a `Service`, which replaces the class under its name; any other value itself.
+
+    Uses `type(value)` instead of isinstance, since a proxy object may fail when its `__class__` is read.
     """
     return value.spec.cls if issubclass(type(value), Service) else value
 
 
 def is_named(thing: Any) -> bool:
-    """Whether it is of these kinds."""
+    """Whether this module pickles `thing`."""
     if isinstance(thing, FunctionType):
         return thing.__code__ is _DISPATCH
     return type(thing) in KINDS
 
 
 def reduced(thing: Any) -> Any:
-    """How a thing of these kinds is to be pickled: by its name where another process can import it."""
+    """Return the reduction of such an object; `NotImplemented` (pickle by name) if another process can import it."""
     if isinstance(thing, functools.cached_property):
         return _cached_property, (thing.func, thing.attrname)
     if isinstance(thing, functools._lru_cache_wrapper):
@@ -105,17 +108,17 @@ def reduced(thing: Any) -> Any:
         return NotImplemented
     if is_newtype(thing):
         return _new_type, (thing.__name__, thing.__module__, thing.__supertype__)
-    if is_typealiastype(thing):  # in two steps, as its value may name it
+    if is_typealiastype(thing):  # in two steps, since its value may refer to it
         state = (thing.__name__, of_alias(thing), thing.__type_params__)
         return _empty_alias, (thing.__module__,), state, None, None, _fill_alias
-    if isinstance(thing, FunctionType):  # in two steps, as it may call itself
+    if isinstance(thing, FunctionType):  # in two steps, since it may call itself
         registered = list(cast(Any, thing).registry.items())
         return _empty_dispatch, (thing.__name__,), registered, None, None, _fill_dispatch
     return _variable, (type(thing).__name__, thing.__name__, thing.__module__)
 
 
 def meant(thing: Any) -> tuple[Any, ...]:
-    """What a thing of these kinds says, for a digest: its name, and then all that may name the thing itself."""
+    """Return the content of such an object for a digest: its name, then everything that may refer to the object."""
     if isinstance(thing, functools.cached_property):
         return thing.attrname, thing.func
     if isinstance(thing, functools._lru_cache_wrapper):
@@ -127,7 +130,7 @@ def meant(thing: Any) -> tuple[Any, ...]:
     return thing.__name__, *(implementations(thing) or {}).items()
 
 
-# -- in the process that it was sent to
+# -- in the receiving process
 
 
 def _cached_property(function: Callable[..., Any], name: str | None) -> functools.cached_property[Any]:
@@ -137,19 +140,19 @@ def _cached_property(function: Callable[..., Any], name: str | None) -> functool
 
 
 def _remembering(function: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
-    """With a cache of its own."""
+    """Return a `lru_cache` function with a new cache."""
     return functools.lru_cache(**parameters)(function)
 
 
 def _new_type(name: str, module: str, supertype: Any) -> Any:
-    make: Any = typing.NewType  # a type checker wants its name in the text
+    make: Any = typing.NewType  # `Any`: a type checker requires a literal name
     made = make(name, supertype)
     made.__module__ = module
     return made
 
 
 def _variable(kind: str, name: str, module: str) -> Any:
-    """A ParamSpec or a TypeVarTuple."""
+    """Return a `ParamSpec` or a `TypeVarTuple`."""
     made = getattr(typing_extensions, kind)(name)
     made.__module__ = module
     return made
@@ -165,14 +168,14 @@ def _fill_alias(alias: Any, state: tuple[str, Any, tuple[Any, ...]]) -> None:
     name, value, parameters = state
     module = alias.__module__
     TypeAliasType.__init__(alias, name, value, type_params=parameters)
-    object.__setattr__(alias, "__module__", module)  # it has taken this one for its author's
+    object.__setattr__(alias, "__module__", module)  # `__init__` has set it to this module
 
 
 def _empty_dispatch(name: str) -> Any:
     def unknown(*args: Any) -> Any:
         raise NotImplementedError(name)
 
-    unknown.__name__ = name  # for what it says about a call without arguments
+    unknown.__name__ = name  # singledispatch shows it in the error of a call without arguments
     return functools.singledispatch(unknown)
 
 

@@ -1,10 +1,9 @@
-"""How one object is pickled: arrays, tensors and images without copies, notebook classes by definition, clear errors.
+"""Pickling of one object: arrays, tensors and images with out-of-band buffers, notebook classes by definition.
 
-What pickle does already (pandas, arrow: through their arrays) is left to it. Receivers may write to what they get.
-Optional libraries are recognized by name and imported only where such a value arrives.
-
-What is special about arrays is in pickling.py, about classes in notebook_classes.py; codec.py makes a body of the
-draft.
+What pickle handles well (pandas, arrow: through their arrays) is left to it. Receivers may write to the received data.
+Optional libraries are recognized by name, and imported only when such a value arrives. `locate` finds the part of a
+value that cannot be pickled. See `_rpc/notebook_classes.py` for classes, `_rpc/codec.py` for how a draft becomes a
+body.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _known: WeakKeyDictionary[type, Reducer | None] = WeakKeyDictionary()
 
 
 def reducer_for(kind: type) -> Reducer | None:
-    """How to reduce values of exactly this type; None: as cloudpickle does."""
+    """Return the function that reduces values of exactly this type; None: leave them to cloudpickle."""
     try:
         return _known[kind]
     except KeyError:
@@ -60,7 +59,7 @@ def _choose(kind: type) -> Reducer | None:
 
 
 def reduce_array(array: Array) -> Any:
-    """A numpy array; a memory-mapped one becomes an ordinary one."""
+    """Reduce a numpy array; a memory-mapped one arrives as an ordinary array."""
     dtype = array.dtype
     if dtype.hasobject:
         return array.view(np.ndarray).__reduce_ex__(5)
@@ -82,10 +81,10 @@ def rebuild_array(buffer: Any, dtype: Any, shape: tuple[int, ...], order: Any) -
 
 
 def reduce_tensor(tensor: Any) -> Any:
-    """A dense torch tensor of any dtype: detached, and on the CPU when it arrives."""
+    """Reduce a dense torch tensor of any dtype; it arrives detached and on the CPU."""
     torch = sys.modules["torch"]
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type == "meta":
-        return NotImplemented  # torch takes a sparse tensor apart into dense ones, and these come back here
+        return NotImplemented  # torch reduces a sparse tensor to dense ones, which are reduced here
     tensor = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
     data = _memory(tensor.reshape(-1).view(torch.uint8).numpy()) if tensor.numel() else b""
     return rebuild_tensor, (PickleBuffer(data), str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
@@ -100,7 +99,7 @@ def rebuild_tensor(buffer: Any, dtype: str, shape: tuple[int, ...]) -> Any:
 
 
 def reduce_image(image: Any) -> tuple[Any, ...]:
-    """A PIL image: its pixels as they are. One that was opened from a file becomes an ordinary one."""
+    """Reduce a PIL image to its raw pixels. One that was opened from a file arrives as an ordinary image."""
     image.load()
     palette = None
     if image.mode in ("P", "PA"):
@@ -128,20 +127,20 @@ def rebuild_image(
 
 
 def _dtype_text(dtype: np.dtype[Any]) -> str | None:
-    """The dtype as a short text, a tenth of its pickle, where that says it in full (not fields, metadata, bfloat16)."""
+    """Return the dtype as a short text, a tenth of its pickle; None if lossy (with fields, metadata, or bfloat16)."""
     text = dtype.str
     return text if dtype.metadata is None and np.dtype(text) == dtype else None
 
 
 def _memory(array: Array) -> memoryview | bytes:
-    """The memory of a contiguous array. (As bytes, because dates have no buffer of their own.)"""
+    """Return the memory of a contiguous array (viewed as bytes, because date arrays have no buffer interface)."""
     return array.reshape(-1).view(np.uint8).data if array.nbytes else b""
 
 
 def _writable(buffer: Any) -> npt.NDArray[np.uint8]:
-    """The bytes of a received buffer, writable, even where what was sent was not.
+    """Return the bytes of a received buffer, writable even if the original was read-only.
 
-    pickle marks the buffer of a read-only array as read-only; the memory behind it was received for this very value.
+    pickle marks the buffer of a read-only array as read-only; the received memory belongs to this value alone.
     """
     if isinstance(buffer, memoryview) and buffer.readonly and isinstance(buffer.obj, np.ndarray):
         buffer = buffer.obj
@@ -153,7 +152,7 @@ OWN_FUNCTIONS = frozenset({rebuild_array, rebuild_tensor, rebuild_image, resolve
 
 
 class Draft:
-    """A body in the making; also the file that the pickler writes to."""
+    """The parts of a body while it is being encoded; also the file that the pickler writes to."""
 
     __slots__ = ("_known", "_pool", "_threshold", "buffers", "definitions", "segments", "stream")
 
@@ -167,13 +166,13 @@ class Draft:
         self.definitions: dict[str, bytes] = {}
 
     def write(self, data: bytes | bytearray | memoryview | pickle.PickleBuffer) -> None:
-        # The pickler hands large bytes, bytearrays and strings over as they are, outside its frames.
+        # The pickler passes large bytes, bytearrays and strings on without copying them into its frames.
         if type(data) is not bytes:
             data = memoryview(data)
         self.stream.append(self._store(data) if len(data) >= self._threshold else bytes(data))
 
     def take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
-        """Whether the pickler shall keep this buffer in the pickle."""
+        """Return whether the pickler must keep this buffer in the pickle (pickle's `buffer_callback`)."""
         data = buffer.raw()
         if data.nbytes < self._threshold:
             return True
@@ -181,10 +180,10 @@ class Draft:
         return False
 
     def define(self, cls: type) -> str:
-        """The key of a dynamic class, which the peer knows or will know by this body."""
+        """Return the key of a dynamic class, and add its definition to this body if the peer does not know it."""
         key = class_key(cls)
         if key not in self._known and key not in self.definitions:
-            self.definitions[key] = b""  # on its way: classes may refer to one another
+            self.definitions[key] = b""  # marks it as being defined: classes may refer to one another
             sink: list[bytes] = []
             BodyPickler(_Sink(sink.append), self, None, cls).dump(cls)
             self.definitions[key] = b"".join(sink)
@@ -209,9 +208,9 @@ class _Sink:
 
 
 class BodyPickler(notebook_classes.Pickler):
-    """cloudpickle's, but for arrays and the like, and for dynamic classes, which go by key.
+    """cloudpickle's pickler, except for arrays, tensors, images, and dynamic classes, which are sent by key.
 
-    It holds the draft and the draft does not hold it: without a cycle a call leaves nothing to the garbage collector.
+    It refers to the draft, but the draft not to it: without a reference cycle a call creates no garbage to collect.
     """
 
     def __init__(
@@ -233,17 +232,17 @@ class BodyPickler(notebook_classes.Pickler):
             return super().reducer_override(obj)
         if kind is FunctionType:
             if obj in OWN_FUNCTIONS:
-                return NotImplemented  # importable for sure: spares cloudpickle a search
+                return NotImplemented  # known to be importable: saves cloudpickle a search
             return notebook_objects.reduced(obj) if notebook_objects.is_named(obj) else super().reducer_override(obj)
         reduce = reducer_for(kind)
         return super().reducer_override(obj) if reduce is None else reduce(obj)
 
 
-MAX_ATTEMPTS = 2000  # parts tried before the search is given up and the part found so far is named
+MAX_ATTEMPTS = 2000  # parts tried before the search ends with the part found so far
 
 
 def locate(value: Any, root: str, pickles: Callable[[Any], bool]) -> tuple[str, Any]:
-    """The path to the innermost part of `value` that does not pickle, and that part.
+    """Return the path to the innermost part of `value` that cannot be pickled, and that part.
 
     A pair of a tuple and a dict is shown as the arguments of a call: `root[0]`, `root['name']`.
     """

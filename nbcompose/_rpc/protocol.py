@@ -1,6 +1,6 @@
-"""One end of a connected socket: frames out and in, the greeting, and the shared memory that bodies refer to.
+"""asyncio protocol of one end of a connection: sends and receives frames, HELLO, and shared-memory bookkeeping.
 
-Knows nothing of calls: connection.py says who takes which kind of frame.
+Independent of calls: `_rpc/connection.py` maps each kind of frame to its receiver.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from nbcompose._rpc.shared_memory import SegmentPool
 from nbcompose._user_exceptions import text_of
 from nbcompose.errors import PayloadTooLarge
 
-COPIED = 65536  # bytes: the chunks of a smaller frame are joined, which is cheaper than to send them one by one
+COPIED = 65536  # bytes: the chunks of a smaller frame are joined, which is cheaper than sending them one by one
 
-Receiver = Callable[[int, Body], None]  # of a call's id, and a body
+Receiver = Callable[[int, Body], None]  # takes a call's id and a body
 
 _pool: SegmentPool | None = None
 
 
 def segment_pool() -> SegmentPool:
-    """This process's pool of shared memory, made at its first use."""
+    """Return this process's pool of shared memory, created on first use."""
     global _pool
     if _pool is None:
         _pool = SegmentPool()
@@ -33,10 +33,10 @@ def segment_pool() -> SegmentPool:
 
 
 class FramedProtocol(asyncio.Protocol):
-    """Used on one event loop. `name` says in messages who is at the other end.
+    """Frames over one socket, used on one event loop. `name` identifies the peer in messages.
 
-    `closed`: nothing can be sent any more. What arrives before the greeting, after an error, or of an unknown kind ends
-    the connection.
+    `closed`: nothing can be sent any more. A frame that arrives before HELLO, after an error, or is of an unknown kind
+    ends the connection.
     """
 
     def __init__(self, name: str) -> None:
@@ -49,33 +49,33 @@ class FramedProtocol(asyncio.Protocol):
         self._reader = FrameReader(MAX_GREETING)
         self._receivers: Mapping[int, Receiver] = {Kind.HELLO: self._take_hello}
         self._resume: asyncio.Future[None] | None = None
-        self.greeted = False  # the peer has accepted the connection: before that it has seen nothing of ours
+        self.greeted = False  # whether the peer has accepted the connection: before that it has read nothing from us
         self._is_lost = False
         self._sent = 0
         self._received = 0
 
     @property
     def sent(self) -> int:
-        """Bytes, those in shared memory included."""
+        """Bytes sent, including those in shared memory."""
         return self._sent + self.encoder.shared
 
     @property
     def received(self) -> int:
         return self._received + self.decoder.shared
 
-    # -- for the classes that extend this one
+    # -- for subclasses
 
     def receivers(self) -> Mapping[int, Receiver]:
-        """What takes which kind of frame, once the peer has said hello."""
+        """Return the receiver of each kind of frame, valid after the peer's HELLO."""
         return {Kind.RELEASE: self._take_release, Kind.FORGET: self._take_forget}
 
     def lost(self, reason: str) -> None:
-        """The connection has gone, for a reason in words or ""; called once."""
+        """Handle the loss of the connection; called once. `reason` is a text, or "" if unknown."""
 
-    # -- out
+    # -- sending
 
     def send(self, kind: Kind, call_id: int, chunks: list[bytes | memoryview]) -> None:
-        """Send a frame; nothing happens when the connection is closed. Raises `PayloadTooLarge`."""
+        """Send a frame; no effect when the connection is closed. Raises `PayloadTooLarge`."""
         transport = self._transport
         if self.closed or transport is None:
             return
@@ -96,22 +96,22 @@ class FramedProtocol(asyncio.Protocol):
             transport.writelines([HEADER.pack(length, call_id, kind, 0), *chunks])
 
     async def drained(self) -> None:
-        """Wait until the peer reads again, when it is behind."""
+        """Wait while the transport's write buffer is full because the peer reads too slowly."""
         while self._resume is not None and not self.closed:
             await asyncio.shield(self._resume)
 
     def close(self) -> None:
-        """Close once what has been sent is out; nothing more can be sent."""
+        """Close after the data already sent has been flushed; nothing more can be sent."""
         self.closed = True
         if self._transport is not None:
             self._transport.close()
 
     def refuse(self, transport: asyncio.BaseTransport) -> None:
-        """Hang up before anything has been said; `lost` is not called."""
+        """Abort a new connection before anything has been sent; `lost` is not called."""
         self._is_lost = self.closed = True
         transport.abort()  # type: ignore[attr-defined]
 
-    # -- in: asyncio's callbacks
+    # -- receiving: asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
@@ -125,7 +125,7 @@ class FramedProtocol(asyncio.Protocol):
                 if receive is None or channel:
                     raise ProtocolError(f"{self.name} sent a frame of kind {kind} on channel {channel}, unexpectedly")
                 receive(call_id, body)
-        except BaseException as error:  # whatever it was, what follows cannot be understood
+        except BaseException as error:  # after any error the rest of the data cannot be interpreted
             self._lose(error)
             if self._transport is not None:
                 self._transport.abort()
@@ -164,7 +164,7 @@ class FramedProtocol(asyncio.Protocol):
     # -- shared memory
 
     def _release_soon(self, segment_id: int) -> None:
-        # Called wherever the last reference died: any thread, even in the middle of a garbage collection.
+        # Called where the last reference was dropped: in any thread, possibly during a garbage collection.
         if not self.closed:
             with contextlib.suppress(RuntimeError):  # the loop has been closed
                 self.loop.call_soon_threadsafe(self._release, segment_id)

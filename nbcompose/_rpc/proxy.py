@@ -1,7 +1,7 @@
-"""What user code holds of another service: `self.other.f(x)`, `self.other.to_async.f(x)`, `Answer.ask(x)`.
+"""Service proxies: how user code calls a service (`self.other.f(x)`, `self.other.to_async.f(x)`, `Answer.ask(x)`).
 
-One class does it for each kind of caller: transport.py says how a call is made (over the wire, over HTTP, in this
-process), this module how it looks from Python, proxy.py what calling an api does.
+A proxy works with every `Transport` (sockets, HTTP, in this process; see `_rpc/transport.py`). The objects that an
+asynchronous call returns are in `_rpc/awaitables.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nbcompose._tracing import CallContext, current_call
 
 
 class Method(Described):
-    """Base of the ways to call one api. What the api is, is looked up at each call: its service may have changed."""
+    """Callable for one api of a service (base class). The api is looked up at each call: the service may change."""
 
     form = ""
 
@@ -53,7 +53,7 @@ class Method(Described):
     def _iterate(
         self, api: ApiSpec, items: Generator[Any, None, None], context: CallContext
     ) -> Generator[Any, None, None]:
-        """The items. Only iterating waits: what is made on the event loop may be iterated over elsewhere."""
+        """Yield the items. Only iterating blocks: an iterator made on the event loop may be consumed elsewhere."""
         __tracebackhide__ = True
         if self._caller.blocks(context):
             raise self._target.blocking(api)
@@ -70,7 +70,7 @@ class Method(Described):
 
 
 class SyncMethod(Method):
-    """Call it and wait; an api that yields gives an iterator."""
+    """Blocking call: returns the result, or an iterator if the api yields."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
@@ -84,7 +84,7 @@ class SyncMethod(Method):
 
 
 class AsyncMethod(Method):
-    """Call it and await what it gives, or iterate over that with `async for` where the api yields."""
+    """Asynchronous call: returns an awaitable, or an async iterator if the api yields."""
 
     form = ".to_async"
 
@@ -98,7 +98,7 @@ class AsyncMethod(Method):
 
 
 class DeclaredMethod(Method):
-    """Call it as it is declared: an `async def` is awaited, a plain method waits."""
+    """Call in the form that the api declares: asynchronous for an `async def`, blocking for a plain method."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
@@ -113,10 +113,10 @@ class DeclaredMethod(Method):
 
 
 def _outgoing() -> tuple[CallContext, FrameType]:
-    """The context of the api that makes a call, or a new one, the root of a trace; and the code that makes it."""
+    """Return the context of the calling api (or a new one, the root of a trace) and the frame of the calling code."""
     try:
         frame = sys._getframe(2)
-    except ValueError:  # a thread that has no other
+    except ValueError:  # the call is the outermost frame of its thread
         frame = sys._getframe(1)
     return current_call.get() or CallContext(), frame
 
@@ -126,9 +126,9 @@ def _find(caller: Transport, apis: tuple[ApiSpec, ...] | None, name: str) -> Api
 
 
 class Proxy:
-    """A service as user code sees it. `f(x)` waits (or iterates); `.to_async.f(x)` is awaited (or `async for`).
+    """A service as user code sees it. `f(x)` blocks (or iterates); `.to_async.f(x)` is awaited (or `async for`).
 
-    `holder` is what user code calls it by, for messages: the service's name, or `self.other`.
+    `holder` is the expression by which user code refers to it, for messages: the service's name, or `self.other`.
     """
 
     _method: type[Method] = SyncMethod
@@ -150,7 +150,7 @@ class Proxy:
             raise AttributeError(name)
         method = self._method(self._caller, name, self._holder)
         if method.is_known:
-            self.__dict__[name] = method  # found without this from now on
+            self.__dict__[name] = method  # the next lookup does not reach `__getattr__`
         return method
 
     def __dir__(self) -> list[str]:
@@ -161,7 +161,7 @@ class Proxy:
 
 
 class AsyncProxy(Proxy):
-    """The same service, awaited."""
+    """Proxy of the same service whose calls are asynchronous."""
 
     _method = AsyncMethod
 
@@ -170,6 +170,6 @@ class AsyncProxy(Proxy):
 
 
 class DeclaredProxy(Proxy):
-    """A dependency: each api is called as it is declared, so that an `async def` is awaited."""
+    """Proxy of a dependency: each api is called in the form that it declares, so an `async def` is awaited."""
 
     _method = DeclaredMethod

@@ -1,7 +1,7 @@
-"""Exceptions as plain data and back: their type, message, attributes, notes, and the frames of every service below.
+"""Serialize exceptions across processes: type, message, attributes, notes, and the frames of every service below.
 
-`describe` runs where the exception was raised, `rebuild` where it is raised again; sending what is between them is
-server_calls.py's and client_calls.py's. The text of a remote traceback (exception_data.py):
+`describe` runs in the process that raised the exception, `rebuild` in the one that raises it again. The text of a
+remote traceback (see `_rpc/exception_data.py`):
 
     Answer.ask → Writer.write
 
@@ -15,7 +15,7 @@ server_calls.py's and client_calls.py's. The text of a remote traceback (excepti
 
     ValueError: nothing to write about
 
-Frames are those of the users' code, the service that raised first. Causes and contexts are told as Python tells them.
+Frames are those of user code, beginning with the service that raised. Causes and contexts are shown as in Python.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from nbcompose._rpc.notebook_classes import class_key, find_class, is_dynamic
 from nbcompose._user_exceptions import ENDS, Enough, clipped, in_short, name_of, text_of
 from nbcompose.errors import CallCancelled, NbcomposeError, RemoteError, RemoteTraceback
 
-# An exception may hold a whole batch.
+# Bounded, since an exception may hold a whole batch.
 MAX_CONTENTS = 1024 * 1024  # bytes of arguments and attributes
 MAX_ATTRIBUTES = 64
 
@@ -45,15 +45,15 @@ _NAMES: tuple[Any, ...] = (AttributeError.name, NameError.name)  # fields that m
 
 @dataclass(frozen=True, slots=True)
 class RemoteErrorDetail:
-    """An exception, as plain data.
+    """An exception as plain data.
 
-    `hops` names the calls that it came through, the outermost first. `frames` is the text of their frames, `summary`
-    the lines that follow: type, message and notes. `contents` is what `rebuild` makes the exception from.
+    `hops` names the calls that it passed through, the outermost first. `frames` is the text of their frames, `summary`
+    the lines that follow: type, message and notes. `contents` is the pickle from which `rebuild` makes the exception.
     """
 
     type_module: str
     type_name: str
-    type_key: str | None  # of a class that exists only in a notebook or a function (notebook_classes.py)
+    type_key: str | None  # for a class that exists only in a notebook or a function (_rpc/notebook_classes.py)
     message: str
     status: int
     hops: tuple[str, ...]
@@ -61,7 +61,7 @@ class RemoteErrorDetail:
     summary: str
     contents: bytes
     notes: tuple[str, ...] = ()
-    members: tuple[RemoteErrorDetail, ...] = ()  # of an exception group: the first ones
+    members: tuple[RemoteErrorDetail, ...] = ()  # the first members of an exception group
 
     @property
     def text(self) -> str:
@@ -71,10 +71,11 @@ class RemoteErrorDetail:
 
 
 def describe(error: BaseException, *, hop: str) -> RemoteErrorDetail:
-    """Plain data about an exception that the call named `hop` (e.g. `Writer.write`) raised in this process.
+    """Return plain data about an exception that the call named `hop` (e.g. `Writer.write`) raised in this process.
 
-    An exception that came from another service keeps that one's frames and hops, and its type, even where this
-    process does not have it. Within bounds (exception_data.py), and never raises, whatever the exception holds or does.
+    An exception that came from another service keeps that service's frames and hops, and its type, even if this
+    process does not have that type. The size is bounded (see `_rpc/exception_data.py`). Never raises, whatever the
+    exception holds or does.
     """
     try:
         return _describe(error, hop, Bounds(), 0)
@@ -83,24 +84,28 @@ def describe(error: BaseException, *, hop: str) -> RemoteErrorDetail:
 
 
 async def describe_aside(error: BaseException, *, hop: str) -> RemoteErrorDetail:
-    """As `describe`, on a loop, of an error of users' code: what that runs to be told holds nobody up."""
+    """As `describe`, on an event loop, for an error of user code.
+
+    User code that must run for the description (e.g. `__str__`) runs in its own thread, for a limited time.
+    """
     if is_tame(error):
         return describe(error, hop=hop)
     return await aside(lambda: describe(error, hop=hop), lambda: nameless(error, hop, UNTOLD))
 
 
 def nameless(error: BaseException, hop: str, why: str) -> RemoteErrorDetail:
-    """What can be said of an exception without looking into it, and why there is no more."""
+    """Return a description with the type's name only; `why` says why there is no more."""
     name = name_of(type(error))
     return RemoteErrorDetail("", name, None, why, 500, (hop,), hop, f"{name}: {why}", b"")
 
 
 def rebuild(detail: RemoteErrorDetail) -> Exception:
-    """The exception, to be raised here; its `__cause__` is a `RemoteTraceback`.
+    """Return the exception, to be raised in this process; its `__cause__` is a `RemoteTraceback`.
 
-    Of its own type where this process can find that, made without calling its `__init__` (which may want other
-    arguments); else a `RemoteError`. What would end a process or a loop (`KeyboardInterrupt`, `SystemExit`,
-    `StopIteration`) is a `RemoteError` too, and `asyncio.CancelledError` is `CallCancelled`.
+    It has its original type if this process can find that, and is made without calling the class's Python `__init__`
+    (which may take other arguments); else it is a `RemoteError`. Exceptions that would end a process or a loop
+    (`KeyboardInterrupt`, `SystemExit`, `StopIteration`) become a `RemoteError` too, and `asyncio.CancelledError`
+    becomes `CallCancelled`.
     """
     cls = _find_type(detail)
     if cls is not None and issubclass(cls, asyncio.CancelledError):
@@ -108,7 +113,7 @@ def rebuild(detail: RemoteErrorDetail) -> Exception:
     if cls is not None and issubclass(cls, Exception) and not issubclass(cls, ENDS):
         try:
             return _completed(_revive(cls, detail), detail)
-        except BaseException:  # code of the class, which may raise anything
+        except BaseException:  # code of the user's class may raise anything
             pass
     name = detail.type_name
     if detail.type_module not in ("builtins", "__main__", ""):
@@ -123,7 +128,7 @@ def _completed(error: Exception, detail: RemoteErrorDetail) -> Exception:
     return error
 
 
-# -- what is told
+# -- describing an exception
 
 
 def _describe(error: BaseException, hop: str, bounds: Bounds, level: int) -> RemoteErrorDetail:
@@ -162,11 +167,11 @@ def _received(error: BaseException) -> RemoteErrorDetail | None:
     return detail if isinstance(detail, RemoteErrorDetail) else None
 
 
-# -- what it is made of
+# -- contents: what the exception is rebuilt from
 
 
 def _contents(error: BaseException) -> bytes:
-    """The pickled exception where its class says how that is done, else its arguments and attributes."""
+    """Return the pickled exception if its class customizes pickling, else its pickled arguments and attributes."""
     cls = type(error)
     state: Any = None
     try:
@@ -176,7 +181,7 @@ def _contents(error: BaseException) -> bytes:
         args, state = reduced[1], (reduced[2] if len(reduced) > 2 else None)
     except Enough:
         raise
-    except BaseException:  # the class's own code
+    except BaseException:  # raised by code of the class
         args, state = error.args, error.__dict__
     if isinstance(error, BaseExceptionGroup):
         args = args[:1]  # its members are described one by one
@@ -188,13 +193,13 @@ def _contents(error: BaseException) -> bytes:
             return dumps_within((tuple(args), state), MAX_CONTENTS)
         except Enough:
             raise
-        except BaseException:  # code of what it holds
+        except BaseException:  # raised by code of the values that it holds
             pass
     return _pieces(args, state)
 
 
 def _pieces(args: Any, state: dict[str, Any]) -> bytes:
-    """What of it can be sent, and is not too large: the rest of the arguments is shown, of the attributes left out."""
+    """Return the parts that can be pickled and are small enough: other arguments as text, without other attributes."""
     room = MAX_CONTENTS
 
     def fits(value: Any) -> bool:
@@ -230,7 +235,7 @@ def _find_type(detail: RemoteErrorDetail) -> type | None:
         found = sys.modules.get(detail.type_module) or importlib.import_module(detail.type_module)
         for name in detail.type_name.split("."):
             found = getattr(found, name)
-    except BaseException:  # whatever that module raises when it is imported
+    except BaseException:  # importing the module may raise anything
         found = None
     if found is None and detail.type_key is not None:
         found = find_class(detail.type_key)
@@ -238,7 +243,7 @@ def _find_type(detail: RemoteErrorDetail) -> type | None:
 
 
 def _revive(cls: type[Exception], detail: RemoteErrorDetail) -> Exception:
-    """Raises whatever it likes where it cannot be done."""
+    """Return the exception with its original type. May raise anything, since it runs code of the class."""
     contents = loads(detail.contents)
     if isinstance(contents, BaseException):
         if not isinstance(contents, Exception) or isinstance(contents, ENDS):
@@ -254,7 +259,7 @@ def _revive(cls: type[Exception], detail: RemoteErrorDetail) -> Exception:
 
 
 def _native_init(cls: type[Exception]) -> Callable[..., None]:
-    """The `__init__` of the nearest base written in C: only that fills the fields it keeps outside of `__dict__`."""
+    """Return the `__init__` of the nearest base written in C: it sets the fields that are not in `__dict__`."""
     own = (vars(base).get("__init__") for base in cls.__mro__)
     init: Callable[..., None] = next(i for i in own if i is not None and not isinstance(i, FunctionType))
     return init

@@ -1,7 +1,7 @@
-"""What a server behind a url sends, of which nothing is believed: bodies within bounds, JSON, events, its apis.
+"""Parsing of untrusted HTTP responses of a remote service: bounded bodies, JSON, server-sent events, its apis.
 
-Sending, deadlines and connections are http_transport.py's, and so is who sent what is `Unexpected` or
-`ResponseTooLarge`.
+Requests, deadlines and connections are in `_rpc/http_transport.py`, which also names the server in the messages of
+`Unexpected` and `ResponseTooLarge`.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from nbcompose._schema import DEPTH, SMALL, measured, uncollected
 from nbcompose._spec import ApiSpec, ParamKind, ParamSpec
 from nbcompose._user_exceptions import clipped, in_short
 
-# Bytes of what another server sends, unpacked.
+# Limits of a response in bytes, after decompression.
 MAX_DOCUMENT = 8 * 1024 * 1024  # its OpenAPI document
-MAX_ANSWER = 256 * 1024 * 1024  # a result; as many as a service takes by default
-MAX_ITEM = 64 * 1024 * 1024  # one item of a stream, comments and other fields included
+MAX_ANSWER = 256 * 1024 * 1024  # a result; as much as a service accepts by default
+MAX_ITEM = 64 * 1024 * 1024  # one item of a stream, including comments and other fields
 MAX_ERROR = 1024 * 1024  # an error
 
-MAX_VALUES = 5_000_000  # of JSON; ten times what a service takes by default, since it was asked for
+MAX_VALUES = 5_000_000  # JSON values; ten times what a service accepts by default, since the response was requested
 MAX_APIS = 10_000
 MAX_NAME = 200  # characters
 MAX_TEXT = 10_000  # characters of documentation
-SHOWN = 80  # characters of what came, in a message
+SHOWN = 80  # characters of the response that a message quotes
 
 ACCEPTED = "gzip, deflate"
-PIECE = 64 * 1024  # bytes that are unpacked at once
+PIECE = 64 * 1024  # bytes that are decompressed at once
 
 JSON = "application/json"
-# What a route of ours may be, and a path of one server whatever stands before it: a second slash would begin a host.
+# A valid route, which is a path on the same server whatever url it is appended to: `//` would start a host name.
 _PATH = re.compile(r"/(?!/)[^\s\x00-\x1f\x7f?#{}\\\ud800-\udfff]*")
 _DOTS = re.compile(r"/(\.|%2e){1,2}(/|$)", re.IGNORECASE)
 _KINDS = get_args(ParamKind)
 
 
 class Unexpected(Exception):
-    """What came is not what was asked for; the message says what it is."""
+    """The response is not what was requested; the message says what it is."""
 
 
 class ResponseTooLarge(Exception):
-    """More came than is read; the message says of what, and how much is."""
+    """The response exceeds a limit; the message names the part and the limit."""
 
 
 # -- bodies
 
 
 async def unpacked(chunks: AsyncIterator[bytes], coding: str) -> AsyncGenerator[bytes, None]:
-    """The chunks of a body before it was compressed, in small pieces. Raises `Unexpected`."""
+    """Yield the decompressed chunks of a body, in small pieces. Raises `Unexpected`."""
     coding = coding.strip().lower()
     if coding in ("", "identity"):
         async for chunk in chunks:
@@ -69,7 +69,7 @@ async def unpacked(chunks: AsyncIterator[bytes], coding: str) -> AsyncGenerator[
                 if piece:
                     yield piece
                 chunk = inflater.unconsumed_tail
-                if not chunk and len(piece) < PIECE:  # what is left may be inside
+                if not chunk and len(piece) < PIECE:  # a full piece: the decompressor may hold more output
                     break
     except zlib.error as error:
         raise Unexpected(f"a body that is not {coding}: {error}") from None
@@ -78,7 +78,7 @@ async def unpacked(chunks: AsyncIterator[bytes], coding: str) -> AsyncGenerator[
 
 
 async def whole(chunks: AsyncIterator[bytes], limit: int, what: str) -> bytes:
-    """All of a body. Raises `ResponseTooLarge` as soon as it is more than `limit` bytes."""
+    """Return the whole body. Raises `ResponseTooLarge` as soon as it is larger than `limit` bytes."""
     parts: list[bytes] = []
     size = 0
     async for chunk in chunks:
@@ -94,8 +94,9 @@ def too_large(limit: int, what: str) -> ResponseTooLarge:
 
 
 async def value_in(body: bytes, what: str) -> Any:
-    """As `value_of`. A large one is looked at before it is decoded, and in a thread: others have their turn, and the
-    deadline holds. Raises `ResponseTooLarge` too.
+    """As `value_of`, but a large body is measured first and decoded in a thread, so as not to block the event loop.
+
+    Raises `ResponseTooLarge` too.
     """
     return value_of(body) if len(body) <= SMALL else await asyncio.to_thread(_large_value_of, body, what)
 
@@ -111,7 +112,7 @@ def _large_value_of(body: bytes, what: str) -> Any:
 
 
 def value_of(body: bytes) -> Any:
-    """What a body of JSON says. Raises `Unexpected`."""
+    """Return the value of a JSON body. Raises `Unexpected`."""
     try:
         return json.loads(str(body, "utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -120,7 +121,7 @@ def value_of(body: bytes) -> Any:
 
 
 def shown(came: str | bytes) -> str:
-    """The beginning of what came, harmless in a message."""
+    """Return the beginning of a text, escaped for use in a message."""
     if isinstance(came, bytes):
         came = came[: 4 * SHOWN].decode(errors="replace")
     return in_short(came[:SHOWN], 10 * SHOWN) + ("…" if len(came) > SHOWN else "")
@@ -130,10 +131,10 @@ def shown(came: str | bytes) -> str:
 
 
 async def events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[tuple[str, bytes], None]:
-    """(event, data) of each server-sent event that has data.
+    """Yield (event, data) of each server-sent event that has data.
 
-    Parsed as https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation has it: lines
-    end with CRLF, CR or LF, comments are left out, lines of data are joined, an event without its blank line is none.
+    Follows https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation: lines end with
+    CRLF, CR or LF, comments are skipped, data lines are joined, an event without its final blank line is dropped.
     Raises `ResponseTooLarge`.
     """
     lines = _Lines()
@@ -159,7 +160,7 @@ async def events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[tuple[str, byte
 
 
 class _Lines:
-    """Cuts what arrives into lines, without what ends them. `waiting`: bytes of one that is not complete."""
+    """Splits received data into lines, without their line ends. `waiting`: bytes of an incomplete line."""
 
     def __init__(self) -> None:
         self.waiting = 0
@@ -169,9 +170,9 @@ class _Lines:
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         if self._after_cr and chunk:
-            chunk = chunk.removeprefix(b"\n")  # of a CRLF that came in two pieces
+            chunk = chunk.removeprefix(b"\n")  # a CRLF split between two chunks
             self._after_cr = False
-        for line in chunk.splitlines(keepends=True):  # of bytes: CRLF, CR and LF, and no others
+        for line in chunk.splitlines(keepends=True):  # bytes are split only at CRLF, CR and LF
             text = line.rstrip(b"\r\n")
             self._parts.append(text)
             self.waiting += len(text)
@@ -192,7 +193,7 @@ class _Lines:
 
 
 def apis_of(document: Any) -> tuple[ApiSpec, ...]:
-    """The apis that an OpenAPI document of ours describes. Raises `Unexpected`."""
+    """Return the apis that the OpenAPI document of an nbcompose service describes. Raises `Unexpected`."""
     paths = document.get("paths") if isinstance(document, dict) else None
     found = []
     for route, methods in paths.items() if isinstance(paths, dict) else ():
@@ -223,7 +224,7 @@ def _api_of(route: str, operation: dict[str, Any]) -> ApiSpec:
         route=route,
         params=tuple(_param_of(name, p) for p in params),
         stream=operation.get("x-nbcompose-stream") is True,
-        is_async=operation.get("x-nbcompose-async") is True,  # a server from before it told does what it did then
+        is_async=operation.get("x-nbcompose-async") is True,  # older servers do not send it
         doc=f"{_text(operation.get('summary'))}\n\n{_text(operation.get('description'))}".strip(),
     )
 

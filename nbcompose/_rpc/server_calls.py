@@ -1,6 +1,6 @@
-"""The calls that the peer of a connection makes: from their frames to a handler, and its answers back.
+"""Server side of a connection: decodes incoming calls, passes them to a `CallHandler`, sends its answers.
 
-What the handler does is not known here; the calls made from this end are client_calls.py's.
+See `_rpc/client_calls.py` for the calls made from this end.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from nbcompose._tracing import CallContext
 from nbcompose._user_exceptions import contained, name_of, text_of
 from nbcompose.errors import CallCancelled, CallError, PayloadTooLarge
 
-# Seconds left (negative: no limit), trace id (high, low), parent span id, trace flags, lengths of the api's name and of
-# the trace's state, which follow.
+# Header of a call: seconds left (negative: no limit), trace id (high, low), parent span id, trace flags, lengths of the
+# api's name and of the trace state, which follow.
 CALL_HEAD = struct.Struct("<dQQQBHH")
 COUNT = struct.Struct("<I")
-WINDOW = 32  # items of a stream that may be under way and not yet consumed
+WINDOW = 32  # items of a stream that may be sent before the consumer has taken them
 
 logger = logging.getLogger("nbcompose.rpc")
 
 
 class IncomingCall:
-    """A call to answer: exactly one of `reply`, `fail`, `decline` or `end` ends it; `send` yields an item.
+    """One call to answer: exactly one of `reply`, `fail`, `decline` or `end` ends it; `send` sends an item of a stream.
 
-    `done`: it has been answered, or the caller gave up; answers are ignored from then on.
+    `done`: it has been answered, or the caller cancelled it; answers are ignored from then on.
     """
 
     __slots__ = ("_credit", "_incoming", "_line", "_waiter", "api", "arguments", "call_id", "context", "done")
@@ -47,7 +47,7 @@ class IncomingCall:
         self._waiter: asyncio.Future[None] | None = None
 
     def reply(self, value: Any) -> None:
-        """Send the result. Raises `InvalidResult` or `PayloadTooLarge` where it cannot be sent."""
+        """Send the result. Raises `InvalidResult` or `PayloadTooLarge` if it cannot be sent."""
         if not self.done:
             self._send(Kind.RESULT, value, "result")
             self._finish()
@@ -58,13 +58,13 @@ class IncomingCall:
             self._send_error(describe(error, hop=hop or self.api), error)
 
     async def fail_aside(self, error: BaseException, hop: str) -> None:
-        """As `fail`, of an error of users' code: what that runs to be told holds nobody up."""
+        """As `fail`, for an error of user code: code that describes it (e.g. `__str__`) runs in a thread."""
         if self.done:
             return
         self._send_error(await describe_aside(error, hop=hop), error)
 
     def _send_error(self, detail: RemoteErrorDetail, error: BaseException) -> None:
-        """The last that can go wrong with a call: then the connection is closed, which its caller hears of too."""
+        """Send an error; if even a minimal description cannot be sent, close the connection so the caller notices."""
         if self.done:
             return
         line = self._line
@@ -80,21 +80,21 @@ class IncomingCall:
         self._finish()
 
     def decline(self) -> None:
-        """It has not begun, and will not here: its caller makes it elsewhere."""
+        """Reject a call that has not started; its caller retries it on another replica."""
         if not self.done:
             self._line.send(Kind.DECLINE, self.call_id, [b""])
             self._finish()
 
     def end(self) -> None:
-        """A stream is complete."""
+        """Report that the stream is complete."""
         if not self.done:
             self._line.send(Kind.END, self.call_id, [b""])
             self._finish()
 
     async def send(self, item: Any) -> None:
-        """Send an item of a stream, once the consumer has room.
+        """Send an item of a stream; wait until the consumer has room.
 
-        Raises `CallCancelled` when the consumer has gone, `InvalidResult` or `PayloadTooLarge` where the item cannot be
+        Raises `CallCancelled` when the consumer is gone, `InvalidResult` or `PayloadTooLarge` if the item cannot be
         sent.
         """
         while self._credit <= 0 and not self.done:
@@ -110,14 +110,14 @@ class IncomingCall:
         try:
             self._line.send(kind, self.call_id, self._line.encoder.encode(value, what))
         except PayloadTooLarge as error:
-            raise error.from_below()  # noqa: B904  it is the same error; whoever called did not make it too large
+            raise error.from_below()  # noqa: B904  it is the same error; user code did not raise it
 
     def add_credit(self, count: int) -> None:
         self._credit += count
         self._wake()
 
     def cancel(self) -> None:
-        """The caller gave up, or has gone."""
+        """Cancel the call: its caller cancelled it, or the connection is lost."""
         self.done = True
         self.context.cancel()
         self._wake()
@@ -132,7 +132,7 @@ class IncomingCall:
 
 
 class CallHandler(Protocol):
-    """What answers on a connection. Both are called on the loop and must return at once."""
+    """Handles the calls and notes of a connection. Both methods are called on the loop and must return at once."""
 
     def on_call(self, call: IncomingCall) -> None: ...
 
@@ -140,7 +140,7 @@ class CallHandler(Protocol):
 
 
 class Incoming:
-    """Every call of the peer that is not answered yet."""
+    """The unanswered calls of the peer."""
 
     def __init__(self, line: FramedProtocol, handler: CallHandler | None) -> None:
         self._line = line
@@ -166,7 +166,7 @@ class Incoming:
         try:
             call.arguments = self._line.decoder.decode(arguments)
             self._handler.on_call(call)
-        except BaseException as error:  # code of the classes of what came may raise anything
+        except BaseException as error:  # user code in the received value's classes may raise anything
             call.fail(unreadable(self._line.name, error) if type(error) is CodecError else contained(error))
 
     def take_credit(self, call_id: int, body: Body) -> None:
@@ -186,15 +186,15 @@ class Incoming:
         try:
             topic, value = self._line.decoder.decode(body)
             self._handler.on_note(topic, value)
-        except BaseException:  # nobody waits for an answer, and the calls on this connection must go on
+        except BaseException:  # a note has no answer, and the calls on this connection must go on
             logger.exception("a note from %s was not understood", self._line.name)
 
     def forget(self, call_id: int) -> None:
-        """The call has been answered."""
+        """Remove a call that has been answered."""
         self._open.pop(call_id, None)
 
     def lost(self) -> None:
-        """The peer has gone: what it called for is of no more use."""
+        """Cancel all calls: the peer is gone."""
         calls = list(self._open.values())
         self._open.clear()
         for call in calls:
@@ -202,7 +202,7 @@ class Incoming:
 
 
 def unreadable(name: str, error: BaseException) -> CallError:
-    """For whoever waits for a value that cannot be rebuilt here."""
+    """Return the error for a received value that cannot be rebuilt in this process."""
     if isinstance(error, CallError):
         return error
     failure = CallError(f"what {name} sent cannot be read here: {text_of(error)}")

@@ -1,8 +1,8 @@
-"""Pooled shared memory between processes of one user: who lends, who reads, and when a segment may be used again.
+"""Pooled shared memory between processes of one user: lending, reading and reusing segments.
 
-Linux only (memfd, reached through /proc); elsewhere nothing is lent and values travel in the socket. Anonymous
-memory, so nothing is left behind by a process that is killed. What the bytes mean is codec.py's business; that a
-reader has let go, or that a segment is gone for good, is told over the connection, by protocol.py.
+Linux only (memfd, opened through /proc); on other systems nothing is lent and values are sent through the socket. The
+memory is anonymous, so a process that is killed leaves nothing behind. `_rpc/protocol.py` sends the messages that a
+reader has released a segment, or that a segment has been closed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ AVAILABLE = hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd")
 SMALLEST = 256 * 1024  # bytes: below this a segment costs more than it saves
 MAX_SEGMENTS = 64  # each holds a file descriptor here and one in every process that reads it
 
-# Linux 5.14: fault a range in with one call, 4 to 10 times faster than page by page. Not named in Python 3.11.
+# Linux 5.14: populate a range with one call, 4 to 10 times faster than page by page. Not named in Python 3.11.
 MADV_POPULATE_READ = 22
 MADV_POPULATE_WRITE = 23
 
 
 class Segment(NamedTuple):
-    """Where a reader finds a buffer: the lender's process and descriptor, and how many bytes are `used` of `size`."""
+    """Location of a buffer for its reader: the lender's process and descriptor; `used` of `size` bytes hold data."""
 
     pid: int
     fd: int
@@ -41,18 +41,18 @@ class Segment(NamedTuple):
 
 
 class SegmentError(ValueError):
-    """A segment cannot be read: its lender has gone, or the description of it is wrong."""
+    """A segment cannot be read: its lender is gone, or its description is wrong."""
 
 
 class _Block:
-    """One segment as its lender sees it."""
+    """One segment in the process that lends it."""
 
     __slots__ = ("fd", "mapping", "reserved", "segment_id", "size")
 
     def __init__(self, segment_id: int, size: int) -> None:
         self.segment_id = segment_id
         self.size = size
-        self.reserved = 0  # bytes that have memory behind them
+        self.reserved = 0  # bytes for which memory has been allocated
         self.fd = os.memfd_create(f"{NAME}{segment_id}")
         try:
             os.ftruncate(self.fd, size)
@@ -62,14 +62,14 @@ class _Block:
             raise
 
     def fill(self, data: memoryview) -> None:
-        """Copy `data` in. Raises `OSError` when there is no memory for it (writing to it would be a SIGBUS)."""
+        """Copy `data` in. Raises `OSError` when memory cannot be allocated (writing would then cause a SIGBUS)."""
         length = data.nbytes
         if length > self.reserved:
             end = min(self.size, -(-length // mmap.PAGESIZE) * mmap.PAGESIZE)
             os.posix_fallocate(self.fd, self.reserved, end - self.reserved)
             _populate(self.mapping, MADV_POPULATE_WRITE, self.reserved, end)
             self.reserved = end
-        # numpy lets other threads run while it copies; a memoryview does not.
+        # numpy releases the GIL while it copies; a memoryview does not.
         np.copyto(np.frombuffer(self.mapping, np.uint8, length), np.frombuffer(data, np.uint8))
 
     def close(self) -> None:
@@ -77,17 +77,17 @@ class _Block:
 
 
 class SegmentPool:
-    """The segments that this process lends; one for each process. Thread-safe.
+    """The segments that this process lends; one pool per process. Thread-safe.
 
-    Segments that nobody reads are kept for the next buffer of about their size, because fresh memory costs ten times
-    the copy; `idle_limit` bounds them, in bytes, and the ones unused for longest go first.
+    Segments without a reader are kept for the next buffer of the same size class, because fresh memory costs ten times
+    the copy. `idle_limit` bounds them, in bytes; those unused for longest are closed first.
     """
 
     def __init__(self, idle_limit: int = 512 * 1024 * 1024) -> None:
         self.closures = 0  # how many segments have been closed, ever
         self._idle_limit = idle_limit
         self._pid = os.getpid()
-        # Reentrant: a garbage collection inside these methods may run the finalizer of a buffer lent to ourselves.
+        # Reentrant: a garbage collection inside these methods may run the finalizer of a buffer lent to this process.
         self._lock = threading.RLock()
         self._ids = itertools.count(1)
         self._lent: dict[int, _Block] = {}
@@ -96,10 +96,10 @@ class SegmentPool:
         self._closed = False
 
     def lend(self, data: memoryview) -> Segment | None:
-        """Copy `data`, contiguous bytes, into a segment of its own until `give_back` or `discard`.
+        """Copy `data`, contiguous bytes, into a segment that is reserved for it until `give_back` or `discard`.
 
-        None where that is not possible (no memfd, no memory, no descriptors, too many lent already): the caller then
-        sends the bytes themselves. Also in a forked child, whose writes would reach its parent's readers.
+        Returns None if that is not possible (no memfd, no memory, no descriptors, too many lent already): the caller
+        then sends the bytes themselves. Also None in a forked child, whose writes would reach its parent's readers.
         """
         if not AVAILABLE or os.getpid() != self._pid or not data.nbytes:
             return None
@@ -116,7 +116,7 @@ class SegmentPool:
         return Segment(self._pid, block.fd, block.segment_id, block.size, data.nbytes)
 
     def give_back(self, segment_id: int) -> None:
-        """Nobody reads the segment any more: it may be lent again. Unknown ids are ignored."""
+        """Make a segment that is no longer read available for reuse. Unknown ids are ignored."""
         with self._lock:
             block = self._lent.pop(segment_id, None)
             if block is None:
@@ -127,14 +127,14 @@ class SegmentPool:
                 self._close_oldest()
 
     def discard(self, segment_id: int) -> None:
-        """Close a lent segment instead of lending it again: its reader may still be using it."""
+        """Close a lent segment instead of reusing it: its reader may still be using it."""
         with self._lock:
             block = self._lent.pop(segment_id, None)
             if block is not None:
                 self._close(block)
 
     def has(self, segment_id: int) -> bool:
-        """Whether the segment exists: lent, or waiting to be lent."""
+        """Whether the segment exists: lent or idle."""
         return segment_id in self._lent or segment_id in self._idle
 
     def close(self) -> None:
@@ -174,10 +174,10 @@ class SegmentPool:
 
 
 class Mappings:
-    """The segments of one peer that this process reads. `view` is for one thread at a time.
+    """The segments of one peer that this process reads. `view` must be called by one thread at a time.
 
-    `on_release(segment_id)` is called, in whichever thread drops it, when the last reference to what `view` returned
-    has gone; never after `close`, nor while the interpreter exits.
+    `on_release(segment_id)` is called when the last reference to the result of `view` is dropped, in the thread that
+    drops it; never after `close`, nor while the interpreter exits.
     """
 
     def __init__(self, on_release: Callable[[int], None]) -> None:
@@ -186,24 +186,24 @@ class Mappings:
         self._closed = False
 
     def view(self, segment: Segment) -> memoryview:
-        """The segment's bytes, writable. Raises `SegmentError`."""
+        """Return the segment's bytes, writable. Raises `SegmentError`."""
         mapping = self._open.get(segment.segment_id)
         if mapping is None:
             mapping = self._open[segment.segment_id] = _open(segment)
         if not 0 < segment.used <= len(mapping):
             raise SegmentError(f"{segment.used} bytes in a segment of {len(mapping)}")
-        # The object that every memoryview and array made from this one keeps alive. Its own base must not be an
-        # array: numpy would let views refer to that and skip this one.
+        # Every memoryview and array made from the result keeps this object alive. Its own base must not be an array:
+        # numpy would let views refer to that base instead.
         exporter = np.frombuffer(mapping, np.uint8, segment.used)
         weakref.finalize(exporter, self._released, segment.segment_id).atexit = False
         return exporter.data
 
     def forget(self, segment_id: int) -> None:
-        """The lender has closed the segment: unmap it once nothing here refers to it."""
+        """Unmap a segment that its lender has closed, once nothing here refers to it."""
         self._open.pop(segment_id, None)
 
     def close(self) -> None:
-        """The connection is gone. What has been viewed stays valid for as long as it is referred to."""
+        """Drop all mappings after the connection is lost. Existing views stay valid as long as they are referenced."""
         self._closed = True
         self._open.clear()
 
@@ -213,14 +213,14 @@ class Mappings:
 
 
 def size_class(length: int) -> int:
-    """The size of the segment for `length` bytes: a power of two. Only the part that is used takes memory."""
+    """Return the segment size for `length` bytes: a power of two. Only the used part takes memory."""
     return max(SMALLEST, 1 << (length - 1).bit_length())
 
 
 def _open(segment: Segment) -> mmap.mmap:
     path = f"/proc/{segment.pid}/fd/{segment.fd}"
     try:
-        # By its name we know that the descriptor is still that segment (and that opening it cannot block).
+        # The name proves that the descriptor still is that segment (and that opening it cannot block).
         target = os.readlink(path)
         if target.split(" ")[0] != f"/memfd:{NAME}{segment.segment_id}":
             raise SegmentError(f"{path} is {target}, not shared memory segment {segment.segment_id}")
@@ -239,6 +239,6 @@ def _open(segment: Segment) -> mmap.mmap:
 
 
 def _populate(mapping: mmap.mmap, advice: int, start: int, end: int) -> None:
-    # Only a hint: an older kernel refuses it, and pages then come in one by one.
+    # Only a hint: an older kernel rejects it, and pages are then faulted in one by one.
     with contextlib.suppress(OSError, ValueError):
         mapping.madvise(advice, start, end - start)

@@ -1,6 +1,6 @@
-"""How a service is reached: the contract that proxies call by, and what is common to services in other processes.
+"""Transport interface: how a proxy reaches a service; base class for services in other processes; socket transport.
 
-How it looks from Python is proxy.py's; which replica answers, client.py's.
+See `_rpc/proxy.py` for the callers, `_rpc/client.py` for the choice of a replica.
 """
 
 from __future__ import annotations
@@ -21,41 +21,44 @@ Kwargs = dict[str, Any]
 
 
 class Transport(Protocol):
-    """One way to reach a service. `context` is that of the api that makes the call."""
+    """One way to reach a service. `context` belongs to the api that makes the call."""
 
     service: str
 
     def apis(self) -> tuple[ApiSpec, ...] | None:
-        """What the service offers; None while that is not known."""
+        """Return the apis of the service; None while they are not known."""
         ...
 
     def learn(self, api: str, context: CallContext) -> Coroutine[Any, Any, ApiSpec]:
-        """The api of that name, once the service is known. Raises `UnknownApi`, `ServiceUnavailable`."""
+        """Return the api of that name; wait until the service is known. Raises `UnknownApi`, `ServiceUnavailable`."""
         ...
 
     def learn_sync(self, api: str, context: CallContext) -> ApiSpec:
-        """As `learn`, for sync code."""
+        """As `learn`, for synchronous code."""
         ...
 
     def call(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Coroutine[Any, Any, Any]:
-        """The result, for any event loop."""
+        """Return the result; may be awaited on any event loop."""
         ...
 
     def stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
-        """The items, for any event loop."""
+        """Yield the items; may be iterated over on any event loop."""
         ...
 
     def call_sync(self, api: ApiSpec, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
-        """The result, or an iterator over the items, for sync code."""
+        """Return the result, or an iterator over the items, for synchronous code."""
         ...
 
     def blocks(self, context: CallContext) -> bool:
-        """Whether sync code that waits here would stop the event loop that is to answer it."""
+        """Whether synchronous code that waits here would block the event loop that must answer the call."""
         ...
 
 
 class RemoteCaller(ABC):
-    """A service in another process. What subclasses add runs on the portal's loop; this may be used from anywhere."""
+    """Transport to a service in another process (base class).
+
+    Public methods may be used from any thread and loop; `_learn`, `_call` and `_stream` run on the portal's loop.
+    """
 
     def __init__(self, service: str, portal: Portal) -> None:
         self.service = service
@@ -103,7 +106,7 @@ class RemoteCaller(ABC):
         return self._portal.inside
 
     def _from_here(self, work: Coroutine[Any, Any, Any], context: CallContext) -> Coroutine[Any, Any, Any]:
-        # The notebook's own loop is not the portal's; nor is one that a sync api runs in its thread.
+        # The kernel's loop is not the portal's, nor is a loop that a synchronous api runs in its thread.
         return work if self._portal.inside else self._portal.join(with_cancel(context, work))
 
     def _iterate(self, items: AsyncGenerator[Any, None], context: CallContext) -> Generator[Any, None, None]:
@@ -115,7 +118,7 @@ class RemoteCaller(ABC):
 
 
 class SocketTransport(RemoteCaller):
-    """A service of the same graph, over the wire."""
+    """Transport to a service of the same graph, over Unix sockets."""
 
     def __init__(self, service: str, client: Client, portal: Portal) -> None:
         super().__init__(service, portal)
@@ -160,7 +163,7 @@ class SocketTransport(RemoteCaller):
 
 
 def find_api(service: str, apis: tuple[ApiSpec, ...], name: str) -> ApiSpec:
-    """The api of that name. Raises `UnknownApi` (an AttributeError too) that lists those there are."""
+    """Return the api of that name. Raises `UnknownApi` (also an AttributeError), which lists the known ones."""
     for api in apis:
         if api.name == name:
             return api
@@ -168,7 +171,7 @@ def find_api(service: str, apis: tuple[ApiSpec, ...], name: str) -> ApiSpec:
 
 
 def _from_elsewhere(error: Exception) -> Exception:
-    """The error without the way that it took through nbcompose, which helps nobody; its cause has the remote frames."""
+    """Return the error without nbcompose's own frames; the remote frames are in its `__cause__`."""
     if isinstance(error, NbcomposeError):
         error.from_below()
     if isinstance(error, CallError) or isinstance(error.__cause__, RemoteTraceback):

@@ -81,12 +81,12 @@ def show(session: Session, name: str | None = None, *, live: bool = False) -> No
 
 
 def _key(place: OutputAnchor) -> str:
-    """Of an output, among what lingers."""
+    """Return the key of an output in `Session.lingering`."""
     return _KEY + " ".join(place)
 
 
 def _followed(session: Session) -> list[OutputAnchor]:
-    """The outputs that stay true, the oldest first."""
+    """Return the outputs that are kept up to date, oldest first."""
     return [OutputAnchor(*key.removeprefix(_KEY).rsplit(" ", 2)) for key in session.lingering if key.startswith(_KEY)]
 
 
