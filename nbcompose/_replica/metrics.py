@@ -371,7 +371,7 @@ class Siblings:
         self._client = client
 
     def _others(self) -> list[ReplicaRoute]:
-        route = self._client.route(self._service)
+        route = self._client.routes.get(self._service)
         return [r for r in route.replicas if r.index != self._index] if route is not None else []
 
     async def less_busy(self, load: int) -> Connection | None:

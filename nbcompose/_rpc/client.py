@@ -59,7 +59,7 @@ class Client:
 
     def __init__(self, board: LoadTable | None = None) -> None:
         self._board = board
-        self._routes: dict[str, ServiceRoute] = {}
+        self.routes: dict[str, ServiceRoute] = {}  # by service; `update` and `remove` change it
         self._changed: dict[str, asyncio.Event] = {}
         self._connections: dict[str, Connection] = {}
         self._connecting: dict[str, asyncio.Task[Connection]] = {}
@@ -71,8 +71,8 @@ class Client:
 
     def update(self, route: ServiceRoute) -> None:
         """Set a service's current route and wake the calls that wait for it."""
-        old = self._routes.get(route.service)
-        self._routes[route.service] = route
+        old = self.routes.get(route.service)
+        self.routes[route.service] = route
         event = self._changed.pop(route.service, None)
         if event is not None:
             event.set()
@@ -81,12 +81,9 @@ class Client:
                 self._leave(address)
 
     def remove(self, service: str) -> None:
-        route = self._routes.pop(service, None)
+        route = self.routes.pop(service, None)
         for replica in route.replicas if route else ():
             self._leave(replica.address)
-
-    def route(self, service: str) -> ServiceRoute | None:
-        return self._routes.get(service)
 
     async def changed(self, service: str) -> None:
         """Wait for the next change of a service's route."""
@@ -128,7 +125,7 @@ class Client:
         """Whether a call that failed with `error` may be retried: its own replica died, and the api is idempotent."""
         if not isinstance(error, ReplicaDied) or error.__cause__ is not None:  # a replica further down died
             return False
-        route = self._routes.get(service)
+        route = self.routes.get(service)
         spec = route.api(api) if route is not None else None
         return spec is not None and spec.idempotent
 
@@ -173,7 +170,7 @@ class Client:
 
         Raises `ServiceUnavailable` when the deadline of `context` passes first.
         """
-        while (route := self._routes.get(service)) is None or not route.apis:
+        while (route := self.routes.get(service)) is None or not route.apis:
             await self._wait(service, context.deadline)
         return route.apis
 
@@ -193,7 +190,7 @@ class Client:
 
     async def _open(self, address: str, name: str) -> Connection:
         connection = await open_connection(address, name, None, self._lost)
-        service = next((r.service for r in self._routes.values() if address in (a.address for a in r.replicas)), None)
+        service = next((r.service for r in self.routes.values() if address in (a.address for a in r.replicas)), None)
         if service is None:
             connection.close()  # the replica has left its route in the meantime
             raise ConnectionRefusedError(f"{name} takes no more calls")
@@ -219,10 +216,12 @@ class Client:
 
     def _idle_choice(self, service: str) -> Connection | None:
         """Return a connection to the less loaded of two random replicas if one is open (the usual case), else None."""
-        route = self._routes.get(service)
+        route = self.routes.get(service)
         if route is None or not route.replicas:
             return None
-        connection = self._connections.get(self._choose(route.replicas).address)
+        replicas = route.replicas
+        replica = replicas[0] if len(replicas) == 1 else self._choose(replicas)
+        connection = self._connections.get(replica.address)
         return connection if connection is not None and not connection.closed else None
 
     def _choose(self, replicas: tuple[ReplicaRoute, ...]) -> ReplicaRoute:
@@ -237,7 +236,7 @@ class Client:
     async def _connect(self, service: str, deadline: float | None) -> Connection:
         dead: set[str] = set()
         while True:
-            route = self._routes.get(service)
+            route = self.routes.get(service)
             if route is not None and route.gone:
                 raise ServiceUnavailable(f"{service} does not run: {route.reason}")
             alive = tuple(r for r in route.replicas if r.address not in dead) if route else ()
@@ -261,12 +260,12 @@ class Client:
         try:
             await asyncio.wait_for(self.changed(service), left)
         except TimeoutError:
-            route = self._routes.get(service)
+            route = self.routes.get(service)
             reason = route.reason if route and route.reason else "no service of that name has been started"
             raise ServiceUnavailable(f"{service} was not ready in time: {reason}") from None
 
     def _deadline(self, service: str, context: CallContext) -> float | None:
-        route = self._routes.get(service)
+        route = self.routes.get(service)
         deadline = context.limited(route.timeout if route is not None else None)
         if deadline is not None and deadline <= time.monotonic():
             raise DeadlineExceeded(f"{service}: the caller's time was up before the call was sent")

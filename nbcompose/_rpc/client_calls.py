@@ -114,13 +114,13 @@ class _Stream:
 
 
 class Outgoing:
-    """The calls from this end that are under way. `on_idle` is called whenever the last of them has ended."""
+    """The calls from this end that are under way."""
 
-    def __init__(self, line: FramedProtocol, on_idle: Callable[[], None]) -> None:
+    def __init__(self, line: FramedProtocol) -> None:
         self.in_flight = 0
         self.begun = 0  # calls started so far
         self._line = line
-        self._on_idle = on_idle
+        self._is_leaving = False  # the connection closes once there is no call
         self._last_id = 0
         self._left = 0.0  # seconds until the deadline of the last call sent that has one
         self._deadlines = Deadlines(line.loop)
@@ -133,8 +133,13 @@ class Outgoing:
         """Streams that have not ended."""
         return len(self._streams)
 
-    async def call(self, api: str, arguments: Any, context: CallContext, deadline: float | None) -> Any:
-        """See `Connection.call`."""
+    async def call(self, api: str, arguments: Any, context: CallContext, deadline: float | None = None) -> Any:
+        """Call `api` at the other end and wait for its result.
+
+        `deadline` is in seconds on `time.monotonic()`'s clock. Raises `ConnectionClosed` when the call was never sent,
+        `Declined` when the peer is leaving and had not started it, `ReplicaDied` when the connection was lost while it
+        was under way, `DeadlineExceeded`, or the remote error. Cancelling the waiting task cancels the call.
+        """
         future: asyncio.Future[Any] = self._line.loop.create_future()
         call_id = self.begin(api, arguments, context, deadline, future)
         try:
@@ -144,7 +149,10 @@ class Outgoing:
             raise
 
     def begin(self, api: str, arguments: Any, context: CallContext, deadline: float | None, result: Settled) -> int:
-        """See `Connection.begin`."""
+        """As `call`, without a waiting task: the outcome is set in `result`. Returns the call's id, for `abandon`.
+
+        Errors before the call is sent are raised; later ones are set in `result`.
+        """
         call_id = self._start(api, arguments, context, deadline)
         self._pending[call_id] = result
         self.in_flight += 1
@@ -154,15 +162,18 @@ class Outgoing:
         return call_id
 
     def abandon(self, call_id: int) -> None:
-        """See `Connection.abandon`."""
+        """Cancel a call started with `begin` if it is still under way; nothing more is set in its result."""
         if self._pending.pop(call_id, None) is not None:
             self._give_up(call_id)
             self._ended(call_id)
 
     async def stream(
-        self, api: str, arguments: Any, context: CallContext, deadline: float | None
+        self, api: str, arguments: Any, context: CallContext, deadline: float | None = None
     ) -> AsyncGenerator[Any, None]:
-        """See `Connection.stream`."""
+        """Call `api` and yield its items as they arrive; closing the generator cancels the call.
+
+        Raises as `call` does; an error in mid-stream is raised after the items that came before it.
+        """
         call_id = self._start(api, arguments, context, deadline)
         stream = self._streams[call_id] = _Stream()
         self.in_flight += 1
@@ -207,8 +218,14 @@ class Outgoing:
     def _ended(self, call_id: int) -> None:
         self.in_flight -= 1
         self._deadlines.remove(call_id)
+        if self.in_flight == 0 and self._is_leaving:
+            self._line.close()
+
+    def close_when_idle(self) -> None:
+        """Close the connection once these calls are done."""
+        self._is_leaving = True
         if self.in_flight == 0:
-            self._on_idle()
+            self._line.close()
 
     def _expire(self, call_id: int, api: str, left: float) -> None:
         result = self._pending[call_id]

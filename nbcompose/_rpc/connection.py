@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from nbcompose._host import keep_from_children
 from nbcompose._rpc import address
-from nbcompose._rpc.client_calls import Outgoing, Settled
+from nbcompose._rpc.client_calls import Outgoing
 from nbcompose._rpc.framing import Kind
 from nbcompose._rpc.protocol import FramedProtocol, Receiver
 from nbcompose._rpc.server_calls import CallHandler, Incoming
-from nbcompose._tracing import CallContext
 
 
 class ConnectionCounts(NamedTuple):
@@ -45,10 +44,12 @@ class Connection(FramedProtocol):
         self, name: str, handler: CallHandler | None = None, on_closed: Callable[[Connection], None] | None = None
     ) -> None:
         super().__init__(name)
-        self._outgoing = Outgoing(self, self._idle)
+        outgoing = self._outgoing = Outgoing(self)
+        # Not methods of its own, which each call would pass through.
+        self.call, self.begin, self.stream = outgoing.call, outgoing.begin, outgoing.stream
+        self.abandon = outgoing.abandon
         self._incoming = Incoming(self, handler)
         self._on_closed = on_closed
-        self._is_leaving = False
 
     @property
     def in_flight(self) -> int:
@@ -61,37 +62,6 @@ class Connection(FramedProtocol):
         outgoing = self._outgoing
         return ConnectionCounts(outgoing.begun, outgoing.in_flight, outgoing.streaming, self.sent, self.received)
 
-    def call(
-        self, api: str, arguments: Any, context: CallContext, deadline: float | None = None
-    ) -> Coroutine[Any, Any, Any]:
-        """Call `api` at the other end and wait for its result.
-
-        `deadline` is in seconds on `time.monotonic()`'s clock. Raises `ConnectionClosed` when the call was never sent,
-        `Declined` when the peer is leaving and had not started it, `ReplicaDied` when the connection was lost while it
-        was under way, `DeadlineExceeded`, or the remote error. Cancelling the waiting task cancels the call.
-        """
-        return self._outgoing.call(api, arguments, context, deadline)
-
-    def begin(self, api: str, arguments: Any, context: CallContext, deadline: float | None, result: Settled) -> int:
-        """As `call`, without a waiting task: the outcome is set in `result`. Returns the call's id, for `abandon`.
-
-        Errors before the call is sent are raised; later ones are set in `result`.
-        """
-        return self._outgoing.begin(api, arguments, context, deadline, result)
-
-    def abandon(self, call_id: int) -> None:
-        """Cancel a call started with `begin` if it is still under way; nothing more is set in its result."""
-        self._outgoing.abandon(call_id)
-
-    def stream(
-        self, api: str, arguments: Any, context: CallContext, deadline: float | None = None
-    ) -> AsyncGenerator[Any, None]:
-        """Call `api` and yield its items as they arrive; closing the generator cancels the call.
-
-        Raises as `call` does; an error in mid-stream is raised after the items that came before it.
-        """
-        return self._outgoing.stream(api, arguments, context, deadline)
-
     def note(self, topic: str, value: Any) -> None:
         """Send a one-way message; no effect when the connection is closed."""
         if not self.closed:
@@ -99,9 +69,7 @@ class Connection(FramedProtocol):
 
     def close_when_idle(self) -> None:
         """Close once the calls made from this end are done."""
-        self._is_leaving = True
-        if self.in_flight == 0:
-            self.close()
+        self._outgoing.close_when_idle()
 
     def receivers(self) -> Mapping[int, Receiver]:
         outgoing, incoming = self._outgoing, self._incoming
@@ -123,10 +91,6 @@ class Connection(FramedProtocol):
         self._incoming.lost()
         if self._on_closed is not None:
             self._on_closed(self)
-
-    def _idle(self) -> None:
-        if self._is_leaving:
-            self.close()
 
 
 async def open_connection(

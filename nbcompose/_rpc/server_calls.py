@@ -33,10 +33,12 @@ class IncomingCall:
     `done`: it has been answered, or the caller cancelled it; answers are ignored from then on.
     """
 
-    __slots__ = ("_credit", "_incoming", "_line", "_waiter", "api", "arguments", "call_id", "context", "done")
+    __slots__ = ("_credit", "_line", "_open", "_waiter", "api", "arguments", "call_id", "context", "done")
 
-    def __init__(self, incoming: Incoming, line: FramedProtocol, call_id: int, api: str, context: CallContext) -> None:
-        self._incoming = incoming
+    def __init__(
+        self, unanswered: dict[int, IncomingCall], line: FramedProtocol, call_id: int, api: str, context: CallContext
+    ) -> None:
+        self._open = unanswered
         self._line = line
         self.call_id = call_id
         self.api = api
@@ -128,7 +130,7 @@ class IncomingCall:
 
     def _finish(self) -> None:
         self.done = True
-        self._incoming.forget(self.call_id)
+        self._open.pop(self.call_id, None)
 
 
 class CallHandler(Protocol):
@@ -157,7 +159,7 @@ class Incoming:
             raise ProtocolError(f"{self._line.name} sent a call that is malformed, or has the id of another")
         deadline = None if left < 0 else time.monotonic() + left
         context = CallContext(deadline, high << 64 | low, span_id, flags, state)
-        call = self._open[call_id] = IncomingCall(self, self._line, call_id, api, context)
+        call = self._open[call_id] = IncomingCall(self._open, self._line, call_id, api, context)
         arguments = memoryview(body)[start:]
         if self._handler is None:
             self._line.decoder.discard(arguments)
@@ -188,10 +190,6 @@ class Incoming:
             self._handler.on_note(topic, value)
         except BaseException:  # a note has no answer, and the calls on this connection must go on
             logger.exception("a note from %s was not understood", self._line.name)
-
-    def forget(self, call_id: int) -> None:
-        """Remove a call that has been answered."""
-        self._open.pop(call_id, None)
 
     def lost(self) -> None:
         """Cancel all calls: the peer is gone."""

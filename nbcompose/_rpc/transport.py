@@ -77,13 +77,16 @@ class RemoteCaller(ABC):
     def _stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]: ...
 
     def learn(self, api: str, context: CallContext) -> Coroutine[Any, Any, ApiSpec]:
-        return self._from_here(self._learn(api, context), context)
+        work = self._learn(api, context)
+        return work if self._portal.inside else self._portal.join(with_cancel(context, work))
 
     def learn_sync(self, api: str, context: CallContext) -> ApiSpec:
         return self._portal.run(with_cancel(context, self._learn(api, context)))
 
     def call(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Coroutine[Any, Any, Any]:
-        return self._from_here(self._call(api, args, kwargs, context), context)
+        # The kernel's loop is not the portal's, nor is a loop that a synchronous api runs in its thread.
+        work = self._call(api, args, kwargs, context)
+        return work if self._portal.inside else self._portal.join(with_cancel(context, work))
 
     def stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
         items = self._stream(api, args, kwargs, context)
@@ -105,10 +108,6 @@ class RemoteCaller(ABC):
     def blocks(self, context: CallContext) -> bool:
         return self._portal.inside
 
-    def _from_here(self, work: Coroutine[Any, Any, Any], context: CallContext) -> Coroutine[Any, Any, Any]:
-        # The kernel's loop is not the portal's, nor is a loop that a synchronous api runs in its thread.
-        return work if self._portal.inside else self._portal.join(with_cancel(context, work))
-
     def _iterate(self, items: AsyncGenerator[Any, None], context: CallContext) -> Generator[Any, None, None]:
         __tracebackhide__ = True
         try:
@@ -125,7 +124,7 @@ class SocketTransport(RemoteCaller):
         self._client = client
 
     def apis(self) -> tuple[ApiSpec, ...] | None:
-        route = self._client.route(self.service)
+        route = self._client.routes.get(self.service)
         return route.apis if route is not None and route.apis else None
 
     async def _learn(self, api: str, context: CallContext) -> ApiSpec:

@@ -134,9 +134,9 @@ def test_each_state_has_its_words_and_the_one_that_failed_its_traceback(notebook
 
 
 def test_without_widgets_there_is_a_picture_that_changes(notebook: Notebook) -> None:
-    without = "from nbcompose._notebook.graph import show\nkept, show.attach = show.attach, None"
+    without = "from nbcompose._notebook.graph import display as shown\nkept, shown.attach = shown.attach, None"
     notebook.run_new(SCRATCH, f"%services stop --all\n{without}")
-    shown = notebook.run_new(SCRATCH, "%graph\nshow.attach = kept")
+    shown = notebook.run_new(SCRATCH, "%graph\nshown.attach = kept")
     expect(shown).to_contain_text("No service runs.")
     notebook.run(CARD)
     expect(shown.locator("img")).to_be_visible()

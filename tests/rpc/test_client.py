@@ -114,8 +114,8 @@ async def test_a_call_goes_to_the_replica_of_the_route() -> None:
     async with running(replica) as client:
         client.update(route(replica))
         assert await call(client) == 3
-        assert client.route("Answer") == route(replica)
-        assert client.route("Other") is None
+        assert client.routes.get("Answer") == route(replica)
+        assert client.routes.get("Other") is None
 
 
 async def test_a_call_waits_for_a_service_that_does_not_exist_yet() -> None:
@@ -196,7 +196,7 @@ async def test_a_removed_service() -> None:
         await call(client)
         client.remove("Answer")
         client.remove("Answer")
-        assert client.route("Answer") is None
+        assert client.routes.get("Answer") is None
         await until(lambda: replica.calls[0]._line.closed)
 
 

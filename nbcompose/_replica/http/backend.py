@@ -124,7 +124,7 @@ class HttpBackend:
         for dependency in self.spec.dependencies:
             if dependency.url is not None:
                 continue
-            route = self._client.route(dependency.service)
+            route = self._client.routes.get(dependency.service)
             if route is None or not route.ready:
                 reasons.append(f"{dependency.service}: {route.reason if route else 'not started'}")
         return reasons
