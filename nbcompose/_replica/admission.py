@@ -218,20 +218,18 @@ class Admission:
         place = f"{limit} {'place' if limit == 1 else 'places'} (max_concurrency={limit})"
         self.queue = Queue(service, place, WAYS_OUT, self._holders)
 
-    @property
-    def free(self) -> bool:
-        return self._limit is None or self._running < self._limit
-
     async def enter(self, call: Admitted) -> None:
         """Wait for a place; pair it with `leave`. Raises `Overloaded` when too many wait already, and
         `DeadlineExceeded` when there was none in time.
         """
-        if not self.free:
-            await self._wait(call)
-        else:
+        if self._limit is None:
             self._running += 1
-        if self._limit is not None:
-            self._inside.add(call)
+            return
+        if self._running < self._limit:
+            self._running += 1
+        else:
+            await self._wait(call)
+        self._inside.add(call)
 
     async def _wait(self, call: Admitted) -> None:
         if self._queue_limit is not None and len(self._waiting) >= self._queue_limit:
@@ -256,7 +254,10 @@ class Admission:
 
     def leave(self, call: Admitted) -> None:
         self._inside.discard(call)
-        self._pass_on()
+        if self._waiting:
+            self._pass_on()
+        else:
+            self._running -= 1
 
     def _pass_on(self) -> None:
         while self._waiting:

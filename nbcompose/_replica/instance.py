@@ -44,6 +44,7 @@ class Runtime:
     def __init__(
         self, spec: ServiceSpec, index: int, slot: int, board: LoadTable, torch_threads: int | None = None
     ) -> None:
+        self.name = spec.name
         self.index = index
         self.code = Code(spec)
         self.metrics = ServiceMetrics(spec.name, index, self.code.apis)
@@ -230,7 +231,7 @@ class Runtime:
         call.context.on_cancel(task.cancel)
 
     async def _serve(self, call: IncomingCall) -> None:
-        hop = f"{self.spec.name}.{call.api}"
+        hop = f"{self.name}.{call.api}"
         try:
             if call.api == METRICS:
                 call.reply(await self.metric_families())
@@ -238,7 +239,9 @@ class Runtime:
             if self._dismissing:
                 call.decline()
                 return
-            api = self._find(call.api)
+            api = self.code.apis.get(call.api)
+            if api is None:
+                raise self._unknown(call.api)
             args, kwargs = call.arguments
             call.arguments = None
             arguments = self._valid(api, args, kwargs)
@@ -270,11 +273,8 @@ class Runtime:
             self.metrics.refused(api.spec.name, InvalidArgument.__name__)
             raise
 
-    def _find(self, name: str) -> Api:
-        api = self.code.apis.get(name)
-        if api is None:
-            raise UnknownApi(f"{self.spec.name} has no api {name!r}; it has: {', '.join(self.code.apis)}")
-        return api
+    def _unknown(self, name: str) -> UnknownApi:
+        return UnknownApi(f"{self.name} has no api {name!r}; it has: {', '.join(self.code.apis)}")
 
     def _of(self, spec: ApiSpec) -> Api:
         """The api that arguments were checked for: that of the version before, where they differ."""

@@ -51,7 +51,8 @@ class TimedCall:
     """A call of an api of a runtime. `job`: where a thread does it."""
 
     __slots__ = (
-        "_arrived", "_first_item", "_last_item", "_parent", "_queued", "_runtime", "_start", "api", "context", "job",
+        "_arrived", "_counts", "_first_item", "_last_item", "_parent", "_queued", "_runtime", "_start", "api",
+        "context", "job",
     )  # fmt: skip
 
     def __init__(self, runtime: Runtime, api: str, context: CallContext) -> None:
@@ -66,8 +67,9 @@ class TimedCall:
         self._queued = 0.0
         self._first_item: float | None = None
         self._last_item: float | None = None
+        self._counts = runtime.metrics.apis[api]
+        self._counts.in_progress += 1
         runtime.begin()
-        runtime.metrics.started(api)
 
     @property
     def holder(self) -> Holder:
@@ -84,7 +86,7 @@ class TimedCall:
         self._last_item = time.perf_counter() - self._arrived
         if self._first_item is None:
             self._first_item = self._last_item
-        self._runtime.metrics.streamed(self.api)
+        self._counts.items += 1
 
     def ended(self, error: str = "") -> None:
         seconds = time.perf_counter() - self._arrived
@@ -92,10 +94,10 @@ class TimedCall:
             self._queued = self.job.started - self._arrived if self.job.started else seconds
         runtime = self._runtime
         runtime.end()
-        runtime.metrics.finished(self.api, seconds, self._queued, error)
+        self._counts.finished(seconds, self._queued, error)
         runtime.spans.add(
             Span(
-                self.context.trace_id, self.context.span_id, self._parent, runtime.spec.name, self.api,
+                self.context.trace_id, self.context.span_id, self._parent, runtime.name, self.api,
                 runtime.index, self._start, seconds, self._queued, error, self._first_item, self._last_item,
             )
         )  # fmt: skip
@@ -149,15 +151,13 @@ class _Histogram:
         self.counts = [0] * len(_BUCKET_NAMES)
         self.sum = 0.0
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(BUCKETS, seconds)] += 1
-        self.sum += seconds
-
     def buckets(self) -> list[tuple[str, float]]:
         return list(zip(_BUCKET_NAMES, map(float, accumulate(self.counts)), strict=True))
 
 
-class _ApiCounts:
+class ApiCounts:
+    """Counts and times of one api's calls. Used on the replica's loop only; `finished` takes about a microsecond."""
+
     __slots__ = ("in_progress", "items", "outcomes", "queued", "recent", "seconds")
 
     def __init__(self) -> None:
@@ -168,49 +168,43 @@ class _ApiCounts:
         self.queued = _Histogram()
         self.recent: deque[float] = deque(maxlen=RECENT_CALLS)
 
-    def ended(self, outcome: str) -> None:
+    def finished(self, seconds: float, queued: float = 0.0, error_type: str = "") -> None:
+        """A call has ended after `seconds`, `queued` of which it waited; `error_type` names its exception, if any."""
+        self.in_progress -= 1
+        for histogram, value in ((self.seconds, seconds), (self.queued, queued)):
+            histogram.counts[bisect_left(BUCKETS, value)] += 1
+            histogram.sum += value
+        self.recent.append(seconds)
+        outcome = error_type or OK
+        if outcome in self.outcomes:
+            self.outcomes[outcome] += 1
+        else:
+            self.count(outcome)
+
+    def count(self, outcome: str) -> None:
+        """One more of this outcome, but for its times."""
         if outcome not in self.outcomes and len(self.outcomes) >= MAX_OUTCOMES:
             outcome = OTHER
         self.outcomes[outcome] += 1
 
 
 class ServiceMetrics:
-    """What one replica has done. Used on the replica's loop only; each call here costs about a microsecond.
-
-    `service` and `replica` label every sample.
-    """
+    """What one replica has done, by api in `apis`. `service` and `replica` label every sample."""
 
     def __init__(self, service: str, replica: int, apis: Iterable[str]) -> None:
         self._labels = (service, str(replica))
         self._process = psutil.Process()
-        self._apis = {api: _ApiCounts() for api in apis}
+        self.apis = {api: ApiCounts() for api in apis}
         self._answers: Counter[tuple[str, int]] = Counter()
 
     def know(self, apis: Iterable[str]) -> None:
         """Count for these too: the service has new code."""
         for api in apis:
-            self._apis.setdefault(api, _ApiCounts())
-
-    def started(self, api: str) -> None:
-        """A call has arrived; `finished` follows once for each."""
-        self._apis[api].in_progress += 1
-
-    def streamed(self, api: str) -> None:
-        """A stream has given one item."""
-        self._apis[api].items += 1
-
-    def finished(self, api: str, seconds: float, queued: float = 0.0, error_type: str = "") -> None:
-        """A call has ended after `seconds`, `queued` of which it waited; `error_type` names its exception, if any."""
-        counts = self._apis[api]
-        counts.in_progress -= 1
-        counts.ended(error_type or OK)
-        counts.seconds.observe(seconds)
-        counts.queued.observe(queued)
-        counts.recent.append(seconds)
+            self.apis.setdefault(api, ApiCounts())
 
     def refused(self, api: str, error_type: str) -> None:
         """A call was not made, since something was wrong with its arguments or its request: it has no times."""
-        self._apis[api].ended(error_type)
+        self.apis[api].count(error_type)
 
     def answered(self, route: str, status: int) -> None:
         """An answer went out over HTTP. `route` is one of the service's own, or ""."""
@@ -227,7 +221,7 @@ class ServiceMetrics:
                 errors=c.outcomes.total() - c.outcomes[OK] - c.outcomes[CANCELLED],
                 p50_seconds=median(c.recent) if c.recent else None,
             )
-            for api, c in self._apis.items()
+            for api, c in self.apis.items()
         }
 
     def families(self) -> list[Metric]:
@@ -245,7 +239,7 @@ class ServiceMetrics:
             "nbcompose_call_seconds", "From arrival to end, waiting included.", labels=labels
         )
         queued = HistogramMetricFamily("nbcompose_queue_seconds", "From arrival until a place was free.", labels=labels)
-        for api, counts in self._apis.items():
+        for api, counts in self.apis.items():
             key = [*self._labels, api]
             for outcome, count in counts.outcomes.items():
                 calls.add_metric([*key, outcome], count)

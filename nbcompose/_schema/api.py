@@ -38,7 +38,9 @@ class ApiSchema:
         self._max_values = max_values
         self._declared = declared
         self._label = declared.label
-        self._binding = Binding(declared.label, spec, declared.defaults)
+        binding = Binding(declared.label, spec, declared.defaults)
+        self.bind = binding.bind
+        self.call_arguments = binding.call_arguments
         self._validate = self._arguments(self._adapted(over_http=False)).validator.validate_python
         self._check: Callable[[Any], Any] | None = None
         if declared.result is not Any:
@@ -59,13 +61,6 @@ class ApiSchema:
             return cls(spec, declared, max_values)
         except UNUSABLE as error:
             raise declared.explain(error) from error
-
-    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments of a call by parameter name. Raises InvalidArgument for what does not fit the signature.
-
-        Extra positional arguments are under the name of `*args`, extra keywords under that of `**kwargs`.
-        """
-        return self._binding.bind(args, kwargs)
 
     def validate(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """The same arguments as the annotations want them, from Python values. Raises InvalidArgument."""
@@ -107,19 +102,25 @@ class ApiSchema:
         except ValidationError as error:
             raise errors.invalid_argument(self._label, self.spec.signature, error) from None
 
-    def call_arguments(self, arguments: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """`(args, kwargs)` to call the method with, whatever the kinds of its parameters."""
-        return self._binding.call_arguments(arguments)
-
     def check_result(self, value: Any) -> Any:
         """The result as its annotation wants it. Raises InvalidResult, NotAwaited."""
         check_awaited(value)
-        return value if self._check is None else self._checked(value, "returned")
+        if self._check is None:
+            return value
+        try:
+            return self._check(value)
+        except ValidationError as error:
+            raise self._invalid("returned", value, error) from None
 
     def check_item(self, value: Any) -> Any:
         """One item of a stream as `T` of its `Iterator[T]` wants it. Raises InvalidResult, NotAwaited."""
         check_awaited(value)
-        return value if self._check is None else self._checked(value, "yielded")
+        if self._check is None:
+            return value
+        try:
+            return self._check(value)
+        except ValidationError as error:
+            raise self._invalid("yielded", value, error) from None
 
     def dump(self, value: Any) -> Any:
         """A checked result or item as what `json.dumps` takes. Raises InvalidResult where it has no JSON form."""
@@ -225,15 +226,11 @@ class ApiSchema:
         """The value of one part, still to be validated. Raises UnsupportedMediaType, InvalidArgument."""
         return self._form.field(param).value(data, media_type, filename, Reader(self._max_values))
 
-    def _checked(self, value: Any, verb: str) -> Any:
-        assert self._check is not None
-        try:
-            return self._check(value)
-        except ValidationError as error:
-            for detail in error.errors(include_url=False, include_context=False):
-                check_awaited(detail["input"])
-            annotation = self.spec.returns or repr(self._declared.result)
-            raise errors.invalid_result(self._label, verb, annotation, value, error) from None
+    def _invalid(self, verb: str, value: Any, error: ValidationError) -> InvalidResult:
+        for detail in error.errors(include_url=False, include_context=False):
+            check_awaited(detail["input"])
+        annotation = self.spec.returns or repr(self._declared.result)
+        return errors.invalid_result(self._label, verb, annotation, value, error)
 
     def _as_object(self, value: Any) -> dict[str, Any]:
         """A body that is not an object, as the one it stands for."""

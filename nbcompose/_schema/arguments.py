@@ -139,7 +139,10 @@ class Binding:
         )
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments by name. Raises InvalidArgument for what does not fit the signature."""
+        """The arguments of a call by parameter name. Raises InvalidArgument for what does not fit the signature.
+
+        Extra positional arguments are under the name of `*args`, extra keywords under that of `**kwargs`.
+        """
         if len(args) <= len(self._positional) and kwargs.keys() <= self._by_keyword:
             bound = dict(zip(self._positional, args, strict=False))
             if kwargs:
@@ -175,7 +178,7 @@ class Binding:
         return [p.name for p in self._spec.params if p.name in self._required]
 
     def call_arguments(self, arguments: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What to call the method with, `(args, kwargs)`."""
+        """`(args, kwargs)` to call the method with, whatever the kinds of its parameters."""
         if self._is_plain:
             return (), arguments
         rest = dict(arguments)

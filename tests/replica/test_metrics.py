@@ -42,11 +42,11 @@ def metrics() -> ServiceMetrics:
 
 def test_calls_are_counted_by_outcome(metrics: ServiceMetrics) -> None:
     for error in ("", "", "ValueError"):
-        metrics.started("ask")
-        metrics.finished("ask", 0.2, 0.1, error)
-    metrics.started("tell")
-    metrics.streamed("tell")
-    metrics.streamed("tell")
+        metrics.apis["ask"].in_progress += 1
+        metrics.apis["ask"].finished(0.2, 0.1, error)
+    metrics.apis["tell"].in_progress += 1
+    metrics.apis["tell"].items += 1
+    metrics.apis["tell"].items += 1
     read = samples(metrics.families())
     assert read["nbcompose_calls_total", labels(api="ask", outcome="ok")] == 2
     assert read["nbcompose_calls_total", labels(api="ask", outcome="ValueError")] == 1
@@ -57,8 +57,8 @@ def test_calls_are_counted_by_outcome(metrics: ServiceMetrics) -> None:
 
 def test_histograms_are_cumulative(metrics: ServiceMetrics) -> None:
     for seconds in (0.0001, 0.001, 0.3, 1000.0):
-        metrics.started("ask")
-        metrics.finished("ask", seconds, seconds / 2)
+        metrics.apis["ask"].in_progress += 1
+        metrics.apis["ask"].finished(seconds, seconds / 2)
     read = samples(metrics.families())
     assert [read["nbcompose_call_seconds_bucket", labels(api="ask", le=str(b))] for b in BUCKETS] == [
         *[1.0] * 1, *[2.0] * 8, *[3.0] * (len(BUCKETS) - 9),
@@ -71,8 +71,8 @@ def test_histograms_are_cumulative(metrics: ServiceMetrics) -> None:
 
 def test_outcomes_do_not_grow_without_end(metrics: ServiceMetrics) -> None:
     for i in range(100):
-        metrics.started("ask")
-        metrics.finished("ask", 0.0, 0.0, f"Error{i}")
+        metrics.apis["ask"].in_progress += 1
+        metrics.apis["ask"].finished(0.0, 0.0, f"Error{i}")
     read = samples(metrics.families())
     outcomes = {key[1]: value for key, value in read.items() if key[0] == "nbcompose_calls_total"}
     assert len(outcomes) == MAX_OUTCOMES + 1
@@ -81,8 +81,8 @@ def test_outcomes_do_not_grow_without_end(metrics: ServiceMetrics) -> None:
 
 def test_the_summary_has_the_median_of_the_latest(metrics: ServiceMetrics) -> None:
     for seconds in (*[100.0] * 50, *[1.0] * (RECENT_CALLS // 2), *[3.0] * (RECENT_CALLS // 2)):
-        metrics.started("ask")
-        metrics.finished("ask", seconds, error_type="" if seconds < 100 else "DeadlineExceeded")
+        metrics.apis["ask"].in_progress += 1
+        metrics.apis["ask"].finished(seconds, error_type="" if seconds < 100 else "DeadlineExceeded")
     assert metrics.summary() == {
         "ask": ApiSummary(calls=RECENT_CALLS + 50, errors=50, p50_seconds=2.0),
         "tell": ApiSummary(calls=0, errors=0, p50_seconds=None),
@@ -100,8 +100,8 @@ def test_the_process_is_measured(metrics: ServiceMetrics) -> None:
 def test_replicas_are_merged_under_one_name() -> None:
     replicas = [ServiceMetrics("Answer", i, ["ask"]) for i in (0, 1)]
     for metrics in replicas:
-        metrics.started("ask")
-        metrics.finished("ask", 0.1)
+        metrics.apis["ask"].in_progress += 1
+        metrics.apis["ask"].finished(0.1)
     # As they travel between replicas.
     families = merge(pickle.loads(pickle.dumps([metrics.families() for metrics in replicas])))
     names = [family.name for family in families]
