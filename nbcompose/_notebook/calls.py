@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose._control import Handle, Registry
-from nbcompose._export.check import RecordedCaller, Recording
+from nbcompose._export.check import RecordedTransport, Recording
 from nbcompose._notebook.tracebacks import from_the_caller
-from nbcompose._rpc import Args, Kwargs, Transport
+from nbcompose._rpc import Args, Intercepted, Kwargs, Transport
 from nbcompose._spec import ApiSpec, ParamSpec
-from nbcompose._tracing import CallContext
 from nbcompose.errors import UnknownService
 
 _LITERALS: dict[str, Any] = {"str": "...", "int": 1, "float": 0.5, "bool": True, "dict": {}, "list": []}
@@ -74,52 +73,23 @@ class NotebookHandle(Handle):
                 ),
                 shell,
             )
-        super().__init__(registry, name, NotebookCaller(RecordedCaller(registry.caller(name), recording), shell))
+        super().__init__(registry, name, NotebookTransport(RecordedTransport(registry.caller(name), recording), shell))
 
 
-class NotebookCaller:
-    """A `Transport` around another one that shortens the tracebacks of errors. See `_rpc/transport.py`."""
+class NotebookTransport(Intercepted):
+    """A `Transport` around another one that shortens the tracebacks of errors."""
 
-    def __init__(self, caller: Transport, shell: InteractiveShell) -> None:
-        self.service = caller.service
-        self._caller = caller
+    def __init__(self, transport: Transport, shell: InteractiveShell) -> None:
+        super().__init__(transport)
         self._shell = shell
 
-    def apis(self) -> tuple[ApiSpec, ...] | None:
-        return self._caller.apis()
-
-    async def learn(self, api: str, context: CallContext) -> ApiSpec:
-        with self._briefly():
-            return await self._caller.learn(api, context)
-
-    def learn_sync(self, api: str, context: CallContext) -> ApiSpec:
-        with self._briefly():
-            return self._caller.learn_sync(api, context)
-
-    async def call(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
-        with self._briefly():
-            return await self._caller.call(api, args, kwargs, context)
-
-    async def stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
-        with self._briefly():
-            async with contextlib.aclosing(self._caller.stream(api, args, kwargs, context)) as items:
-                async for item in items:
-                    yield item
-
-    def call_sync(self, api: ApiSpec, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
-        with self._briefly():
-            result = self._caller.call_sync(api, args, kwargs, context)
-        return self._iterate(result) if api.stream else result
-
-    def blocks(self, context: CallContext) -> bool:
-        return self._caller.blocks(context)
-
-    def _iterate(self, items: Generator[Any, None, None]) -> Generator[Any, None, None]:
-        with self._briefly():
-            yield from items
+    @contextlib.contextmanager
+    def calling(self, api: str, args: Args, kwargs: Kwargs) -> Iterator[Callable[[], None]]:
+        with self.learning():
+            yield lambda: None
 
     @contextlib.contextmanager
-    def _briefly(self) -> Iterator[None]:
+    def learning(self) -> Iterator[None]:
         try:
             yield
         except (Exception, KeyboardInterrupt, asyncio.CancelledError) as error:

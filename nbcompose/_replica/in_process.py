@@ -197,10 +197,10 @@ def build(service: Service, find: Find | None = None) -> Any:
     """
     services = collect(service, find)
     dependency_graph.check_acyclic([s.spec for s in services.values()])
-    built: dict[str, InProcessCaller] = {}
+    built: dict[str, InProcessTransport] = {}
     for name in dependency_graph.order(dependency_graph.edges(s.spec for s in services.values())):
         spec = services[name].spec
-        built[name] = InProcessCaller(name, spec.apis, _instance(spec, built))
+        built[name] = InProcessTransport(name, spec.apis, _instance(spec, built))
     return built[service.name].instance
 
 
@@ -256,7 +256,7 @@ def _beside(service: Service) -> Find:
     return known.get
 
 
-def _instance(spec: ServiceSpec, built: dict[str, InProcessCaller]) -> Any:
+def _instance(spec: ServiceSpec, built: dict[str, InProcessTransport]) -> Any:
     """An object of a subclass whose apis validate and whose dependencies are the instances in `built`."""
     members: dict[str, Any] = {"__module__": spec.cls.__module__, "__qualname__": spec.cls.__qualname__}
     for dependency in spec.dependencies:
@@ -279,14 +279,14 @@ def _instance(spec: ServiceSpec, built: dict[str, InProcessCaller]) -> Any:
 
 
 def _caller(
-    cls: type[Any], dependency: DependencySpec, built: dict[str, InProcessCaller]
-) -> InProcessCaller | HttpTransport:
+    cls: type[Any], dependency: DependencySpec, built: dict[str, InProcessTransport]
+) -> InProcessTransport | HttpTransport:
     if dependency.url is None:
         return built[dependency.service]
     return HttpTransport(dependency.url, _declared(cls, dependency.attribute).token, background())
 
 
-class InProcessCaller:
+class InProcessTransport:
     """A `Caller` (see transport.py) of an instance in this process."""
 
     def __init__(self, service: str, apis: tuple[ApiSpec, ...], instance: Any) -> None:

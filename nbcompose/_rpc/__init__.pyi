@@ -50,6 +50,7 @@ from .remote_errors import rebuild as rebuild
 from .server_calls import CallHandler as CallHandler
 from .server_calls import IncomingCall as IncomingCall
 from .transport import Args as Args
+from .transport import Intercepted as Intercepted
 from .transport import Kwargs as Kwargs
 from .transport import SocketTransport as SocketTransport
 from .transport import Transport as Transport

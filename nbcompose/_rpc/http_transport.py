@@ -36,7 +36,7 @@ from nbcompose._rpc.remote_service import (
     value_of,
     whole,
 )
-from nbcompose._rpc.transport import Args, Kwargs, RemoteCaller, find_api
+from nbcompose._rpc.transport import Args, Kwargs, RemoteTransport, find_api
 from nbcompose._schema import Binding, check_awaited
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext
@@ -59,7 +59,7 @@ DEFAULT_TIMEOUT = 60.0  # seconds, where the caller has no deadline
 MAX_PROBLEMS = 100  # kept of those that the server reports about an argument
 
 
-class HttpTransport(RemoteCaller):
+class HttpTransport(RemoteTransport):
     """Transport to a service over HTTP. The HTTP client is created at the first call and runs on the portal's loop."""
 
     def __init__(self, url: str, token: str | None, portal: Portal) -> None:

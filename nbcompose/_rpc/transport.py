@@ -5,8 +5,10 @@ See `_rpc/proxy.py` for the callers, `_rpc/client.py` for the choice of a replic
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from nbcompose._rpc.blocking import BlockedThread, Portal, cancellable_items, with_cancel
@@ -54,7 +56,7 @@ class Transport(Protocol):
         ...
 
 
-class RemoteCaller(ABC):
+class RemoteTransport(ABC):
     """Transport to a service in another process (base class).
 
     Public methods may be used from any thread and loop; `_learn`, `_call` and `_stream` run on the portal's loop.
@@ -116,7 +118,7 @@ class RemoteCaller(ABC):
             raise _from_elsewhere(error)  # noqa: B904  it is the same error
 
 
-class SocketTransport(RemoteCaller):
+class SocketTransport(RemoteTransport):
     """Transport to a service of the same graph, over Unix sockets."""
 
     def __init__(self, service: str, client: Client, portal: Portal) -> None:
@@ -159,6 +161,66 @@ class SocketTransport(RemoteCaller):
 
     def _stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
         return self._client.stream(self.service, api, (args, kwargs), context)
+
+
+class Intercepted:
+    """A `Transport` around another one. Subclasses say in which context its calls run."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.service = transport.service
+        self._transport = transport
+
+    def calling(self, api: str, args: Args, kwargs: Kwargs) -> AbstractContextManager[Callable[[], None]]:
+        """The context of one call, on the thread or task that makes it. Its value is called for each item of a stream,
+        before that is handed out.
+        """
+        raise NotImplementedError
+
+    def learning(self) -> AbstractContextManager[None]:
+        """The context of a look-up of an api."""
+        return contextlib.nullcontext()
+
+    def apis(self) -> tuple[ApiSpec, ...] | None:
+        return self._transport.apis()
+
+    async def learn(self, api: str, context: CallContext) -> ApiSpec:
+        with self.learning():
+            return await self._transport.learn(api, context)
+
+    def learn_sync(self, api: str, context: CallContext) -> ApiSpec:
+        with self.learning():
+            return self._transport.learn_sync(api, context)
+
+    async def call(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
+        with self.calling(api, args, kwargs):
+            return await self._transport.call(api, args, kwargs, context)
+
+    async def stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
+        with self.calling(api, args, kwargs) as item_comes:
+            async with contextlib.aclosing(self._transport.stream(api, args, kwargs, context)) as items:
+                async for item in items:
+                    item_comes()
+                    yield item
+
+    def call_sync(self, api: ApiSpec, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
+        __tracebackhide__ = True
+        if api.stream:
+            return self._iterate(api, args, kwargs, context)
+        with self.calling(api.name, args, kwargs):
+            return self._transport.call_sync(api, args, kwargs, context)
+
+    def blocks(self, context: CallContext) -> bool:
+        return self._transport.blocks(context)
+
+    def _iterate(self, api: ApiSpec, args: Args, kwargs: Kwargs, context: CallContext) -> Generator[Any, None, None]:
+        __tracebackhide__ = True
+        with (
+            self.calling(api.name, args, kwargs) as item_comes,
+            contextlib.closing(self._transport.call_sync(api, args, kwargs, context)) as items,
+        ):
+            for item in items:
+                item_comes()
+                yield item
 
 
 def find_api(service: str, apis: tuple[ApiSpec, ...], name: str) -> ApiSpec:

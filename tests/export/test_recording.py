@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from chain_services import Leaf
 
-from nbcompose._export.check.recording import RecordedCall, RecordedCaller, Recording, encode, recorded
+from nbcompose._export.check.recording import RecordedCall, RecordedTransport, Recording, encode, recorded
 from nbcompose._rpc.codec import loads
 from nbcompose._rpc.pickling import Draft
 from nbcompose._rpc.proxy import Proxy
@@ -132,8 +132,8 @@ async def test_calls_of_every_kind_are_recorded(running: Running) -> None:
     running.up(Leaf)
     recording = Recording()
     registry = running.registry
-    leaf = Proxy(RecordedCaller(registry.caller("Leaf"), recording))
-    streams = Proxy(RecordedCaller(registry.caller("Words"), recording))
+    leaf = Proxy(RecordedTransport(registry.caller("Leaf"), recording))
+    streams = Proxy(RecordedTransport(registry.caller("Words"), recording))
     assert await asyncio.to_thread(leaf.add, 2) == 3
     assert await leaf.to_async.add(a=3) == 4
     assert await asyncio.to_thread(lambda: list(streams.count(3))) == [0, 1, 2]

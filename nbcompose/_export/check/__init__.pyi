@@ -2,5 +2,5 @@ from .checking import Report as Report
 from .checking import check as check
 from .checking import words as words
 from .recording import LARGEST as LARGEST
-from .recording import RecordedCaller as RecordedCaller
+from .recording import RecordedTransport as RecordedTransport
 from .recording import Recording as Recording

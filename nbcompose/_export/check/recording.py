@@ -9,14 +9,12 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from nbcompose._rpc import Args, BodyPickler, Draft, Kwargs, Transport, class_key, pack
-from nbcompose._spec import ApiSpec
-from nbcompose._tracing import CallContext
+from nbcompose._rpc import Args, BodyPickler, Draft, Intercepted, Kwargs, Transport, class_key, pack
 from nbcompose.errors import CallCancelled, DeadlineExceeded, Overloaded, ReplicaDied, ServiceUnavailable
 
 MOST_CALLS = 5  # per api
@@ -97,52 +95,17 @@ class Recording:
             self._large.clear()
 
 
-class RecordedCaller:
-    """A `Transport` around another one that records the calls. See `_rpc/transport.py`."""
+class RecordedTransport(Intercepted):
+    """A `Transport` around another one that records the calls."""
 
-    def __init__(self, caller: Transport, recording: Recording) -> None:
-        self.service = caller.service
-        self._caller = caller
+    def __init__(self, transport: Transport, recording: Recording) -> None:
+        super().__init__(transport)
         self._recording = recording
 
-    def apis(self) -> tuple[ApiSpec, ...] | None:
-        return self._caller.apis()
-
-    async def learn(self, api: str, context: CallContext) -> ApiSpec:
-        return await self._caller.learn(api, context)
-
-    def learn_sync(self, api: str, context: CallContext) -> ApiSpec:
-        return self._caller.learn_sync(api, context)
-
-    async def call(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
-        with recorded(self._recording, self.service, api, args, kwargs):
-            return await self._caller.call(api, args, kwargs, context)
-
-    async def stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
-        items = self._caller.stream(api, args, kwargs, context)
-        async with contextlib.aclosing(counted(self._recording, self.service, api, args, kwargs, items)) as told:
-            async for item in told:
-                yield item
-
-    def call_sync(self, api: ApiSpec, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
-        __tracebackhide__ = True
-        if api.stream:
-            return self._iterate(api, args, kwargs, context)
-        with recorded(self._recording, self.service, api.name, args, kwargs):
-            return self._caller.call_sync(api, args, kwargs, context)
-
-    def blocks(self, context: CallContext) -> bool:
-        return self._caller.blocks(context)
-
-    def _iterate(self, api: ApiSpec, args: Args, kwargs: Kwargs, context: CallContext) -> Generator[Any, None, None]:
-        __tracebackhide__ = True
-        with (
-            recorded(self._recording, self.service, api.name, args, kwargs) as taken,
-            contextlib.closing(self._caller.call_sync(api, args, kwargs, context)) as items,
-        ):
-            for item in items:
-                taken.count += 1
-                yield item
+    @contextlib.contextmanager
+    def calling(self, api: str, args: Args, kwargs: Kwargs) -> Iterator[Callable[[], None]]:
+        with recorded(self._recording, self.service, api, args, kwargs) as taken:
+            yield taken.add
 
 
 @dataclass(slots=True)
@@ -150,6 +113,9 @@ class Taken:
     """Counts the items of a stream that have been taken so far."""
 
     count: int = 0
+
+    def add(self) -> None:
+        self.count += 1
 
 
 @contextlib.contextmanager
@@ -176,17 +142,6 @@ def recorded(recording: Recording, service: str, api: str, args: Args, kwargs: K
         raise
     if call is not None:
         recording.keep(call)
-
-
-async def counted(
-    recording: Recording, service: str, api: str, args: Args, kwargs: Kwargs, items: AsyncIterator[Any]
-) -> AsyncGenerator[Any, None]:
-    """Yield the items of a stream, and record its call when it ends."""
-    with recorded(recording, service, api, args, kwargs) as taken:
-        async with contextlib.aclosing(items) as open_items:  # type: ignore[type-var]  # streams can be closed
-            async for item in open_items:
-                taken.count += 1
-                yield item
 
 
 def encode(value: Any, largest: int) -> bytes | None:

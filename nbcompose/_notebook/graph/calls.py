@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbcompose._code import Deployment
-from nbcompose._export.check import RecordedCaller
+from nbcompose._export.check import RecordedTransport
 from nbcompose._notebook import Session, cell_names
 from nbcompose._notebook.graph import forms
 from nbcompose._notebook.graph.rendering import Renderer
@@ -132,7 +132,7 @@ class Calls:
         args, kwargs = schema.call_arguments(arguments)
         caller: Transport = self._session.registry.caller(service)
         if not TempFiles.current().used:  # files are temporary: such a call cannot be replayed
-            caller = RecordedCaller(caller, self._session.recording)
+            caller = RecordedTransport(caller, self._session.recording)
         label = f"{spec.name}.{found.name}"
         if found.stream:
             items = caller.stream(api, args, kwargs, CallContext())
