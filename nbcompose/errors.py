@@ -48,7 +48,7 @@ An exception that user code raises in a replica reaches the caller as itself whe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -164,6 +164,11 @@ class UnknownApi(CallError, AttributeError):
 
 class UnknownService(CallError, LookupError):
     status = 404
+
+    @classmethod
+    def among(cls, name: str, known: Iterable[str]) -> Self:
+        """The error of a name that is none of `known`."""
+        return cls(f"no service is called {name!r}; there are: {', '.join(known) or 'none runs'}")
 
 
 class MethodNotAllowed(CallError):

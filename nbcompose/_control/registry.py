@@ -318,8 +318,7 @@ class Registry:
     def _supervisor(self, name: str) -> Supervisor:
         supervisor = self._supervisors.get(name)
         if supervisor is None:
-            known = ", ".join(self._supervisors) or "none runs"
-            raise UnknownService(f"no service is called {name!r}; there are: {known}")
+            raise UnknownService.among(name, self._supervisors)
         return supervisor
 
     # -- operations for other processes of this user (_control/discovery.py)

@@ -168,8 +168,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         running = self._session.registry.names()
         for name in names:
             if name not in running:
-                known = ", ".join(running) or "none runs"
-                raise UnknownService(f"no service is called {name!r}; there are: {known}")
+                raise UnknownService.among(name, running)
         return list(dict.fromkeys(names))
 
 

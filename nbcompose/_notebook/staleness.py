@@ -131,7 +131,7 @@ def _others(session: Session, specs: Mapping[str, ServiceSpec]) -> list[ServiceS
 def _running(session: Session, name: str) -> Started:
     deployment = session.registry.deployment(name)
     if deployment is None:
-        raise UnknownService(f"no service is called {name!r}")
+        raise UnknownService.among(name, session.registry.names())
     known = session.started.get(name)
     return Started(deployment, known.variable if known is not None else name)
 

@@ -64,7 +64,7 @@ def show(session: Session, name: str | None = None, *, live: bool = False) -> No
     """Create the output, on the cell's thread. It follows its services until its cell runs again."""
     known = session.registry.names()
     if name is not None and name not in known:
-        raise UnknownService(f"no service is called {name!r}; there are: {', '.join(known) or 'none runs'}")
+        raise UnknownService.among(name, known)
     if live:
         _show_widget(session, name)
         return
@@ -143,7 +143,7 @@ class ShownGraph:
             self._display.update(self._bundle(statuses))
 
     def _below(self, statuses: Sequence[Status]) -> Sequence[Status]:
-        return statuses if self._name is None else below(statuses, self._name)
+        return below(statuses, None if self._name is None else [self._name])
 
     def _bundle(self, statuses: Sequence[Status]) -> Bundle:
         deployments = [self._registry.deployment(s.name) for s in statuses]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -75,9 +75,12 @@ def streaming(specs: Sequence[ServiceSpec]) -> frozenset[str]:
     return frozenset(s.name for s in specs if s.apis and all(a.stream for a in s.apis))
 
 
-def below(statuses: Sequence[Status], name: str) -> list[Status]:
-    """Return the statuses of a service and of all that it depends on, in the given order."""
-    wanted = {name} | dependency_graph.below({s.name: s.dependencies for s in statuses}, name)
+def below(statuses: Sequence[Status], names: Iterable[str] | None) -> list[Status]:
+    """Return the statuses of the named services and of all that they depend on, in the given order; None: all."""
+    if names is None:
+        return list(statuses)
+    graph = {s.name: s.dependencies for s in statuses}
+    wanted = {found for name in names for found in (name, *dependency_graph.below(graph, name))}
     return [s for s in statuses if s.name in wanted]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nbcompose._control import Status
@@ -56,19 +56,6 @@ def snapshot(
         "edges": [_edge(s, dependency) for s in statuses for dependency in dict.fromkeys(s.dependencies)],
         "svg": svg,
     }
-
-
-def below(statuses: Sequence[Status], names: Collection[str] | None) -> list[Status]:
-    """Return the named services and what they depend on; None: all."""
-    if names is None:
-        return list(statuses)
-    found, known = set(names), {s.name: s for s in statuses}
-    left = [n for n in names if n in known]
-    while left:
-        new = [d for d in known[left.pop()].dependencies if d not in found]
-        found.update(new)
-        left += [d for d in new if d in known]
-    return [s for s in statuses if s.name in found]
 
 
 def _service(status: Status, spec: ServiceSpec | None, rate: float) -> dict[str, Any]:

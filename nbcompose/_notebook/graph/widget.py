@@ -22,7 +22,7 @@ from nbcompose._notebook import Session, cell_names
 from nbcompose._notebook.graph import assets, model, svg
 from nbcompose._notebook.graph.anchor import OutputAnchor
 from nbcompose._notebook.graph.calls import Calls, Message, Results, Schemas
-from nbcompose._notebook.graph.layout import streaming
+from nbcompose._notebook.graph.layout import below, streaming
 from nbcompose._rpc import background
 from nbcompose._tracing import summaries, waterfall
 from nbcompose.errors import UnknownService
@@ -108,7 +108,7 @@ class LiveGraph(anywidget.AnyWidget):
         return any(until > time.monotonic() for until in self._looks.values())
 
     def _shown(self, statuses: Sequence[Status]) -> list[Status]:
-        shown = model.below(statuses, self._names)
+        shown = below(statuses, self._names)
         return [replace(s, error=cell_names(s.error, self._session.shell)) if s.error else s for s in shown]
 
     def _state(self, statuses: Sequence[Status]) -> dict[str, Any]:
