@@ -124,7 +124,7 @@ def _stream(method: Any, api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
                     item = next(items, _END)
                 if item is _END:
                     return
-                yield schema.check_item(item)
+                yield schema.check_result(item, "yielded")
         finally:
             close = getattr(items, "close", None)
             if close is not None:
@@ -145,7 +145,7 @@ def _stream_async(method: Any, api: ApiSpec, schema: ApiSchema) -> Callable[...,
                     item = await anext(items, _END)
                 if item is _END:
                     return
-                yield schema.check_item(item)
+                yield schema.check_result(item, "yielded")
         finally:
             with within(self, context):
                 await items.aclose()

@@ -343,7 +343,7 @@ class Runtime:
                 call.admitted()
                 async with contextlib.aclosing(self._items(api, arguments, context, call)) as items:
                     async for item in items:
-                        item = api.schema.check_item(item)
+                        item = api.schema.check_result(item, "yielded")
                         call.streamed()
                         given = True
                         yield item

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Annotated, Any, NotRequired, Required
+from typing import Annotated, Any, Literal, NotRequired, Required
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic_core import PydanticSerializationError, ValidationError, from_json, to_jsonable_python
@@ -102,25 +102,15 @@ class ApiSchema:
         except ValidationError as error:
             raise errors.invalid_argument(self._label, self.spec.signature, error) from None
 
-    def check_result(self, value: Any) -> Any:
-        """The result as its annotation wants it. Raises InvalidResult, NotAwaited."""
+    def check_result(self, value: Any, verb: Literal["returned", "yielded"] = "returned") -> Any:
+        """The result, or an item of a stream ("yielded"), as its annotation wants it. Raises InvalidResult, NotAwaited."""
         check_awaited(value)
         if self._check is None:
             return value
         try:
             return self._check(value)
         except ValidationError as error:
-            raise self._invalid("returned", value, error) from None
-
-    def check_item(self, value: Any) -> Any:
-        """One item of a stream as `T` of its `Iterator[T]` wants it. Raises InvalidResult, NotAwaited."""
-        check_awaited(value)
-        if self._check is None:
-            return value
-        try:
-            return self._check(value)
-        except ValidationError as error:
-            raise self._invalid("yielded", value, error) from None
+            raise self._invalid(verb, value, error) from None
 
     def dump(self, value: Any) -> Any:
         """A checked result or item as what `json.dumps` takes. Raises InvalidResult where it has no JSON form."""

@@ -233,9 +233,9 @@ def test_items_of_a_stream_are_checked(schema_of, annotation):
 
     Svc.f.__annotations__ = {"return": annotation}
     schema = schema_of(Svc, stream=True, returns="Iterator[int]")
-    assert schema.check_item("3") == 3
+    assert schema.check_result("3", "yielded") == 3
     with pytest.raises(InvalidResult, match=r"Svc.f yielded str, which its annotation Iterator\[int\] rules out"):
-        schema.check_item("x")
+        schema.check_result("x", "yielded")
     assert schema.output_schema == {"type": "integer"}
     assert schema.media_types() == ("application/json",)
 
@@ -247,7 +247,7 @@ def test_items_of_an_open_stream_are_left_alone(schema_of, annotation):
 
     Svc.f.__annotations__ = {"return": annotation}
     item = object()
-    assert schema_of(Svc, stream=True).check_item(item) is item
+    assert schema_of(Svc, stream=True).check_result(item, "yielded") is item
 
 
 class Engine:
