@@ -6,11 +6,13 @@ asynchronous call returns are in `_rpc/awaitables.py`.
 
 from __future__ import annotations
 
+import copy
+import math
 import sys
 from collections.abc import Generator
 from functools import cached_property
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, Self
 
 from nbcompose._rpc.awaitables import AsyncItems, LateCall, Target, UnawaitedCall, declared
 from nbcompose._rpc.transport import Args, Kwargs, Transport, find_api
@@ -23,6 +25,7 @@ class Method(Described):
     """Callable for one api of a service (base class). The api is looked up at each call: the service may change."""
 
     form = ""
+    _timeout: float | None = None  # of each call, in place of the service's; see `options`
 
     def __init__(self, caller: Transport, name: str, holder: str) -> None:
         self._apis = caller.apis()
@@ -33,6 +36,22 @@ class Method(Described):
     @property
     def is_known(self) -> bool:
         return self._api is not None
+
+    def options(self, *, timeout: float) -> Self:
+        """The same api with other limits: `Answer.ask.options(timeout=5)("…")`.
+
+        Args:
+            timeout: Seconds that each call may take, in place of the service's `--timeout`, shorter or longer. The
+                deadline of the api that makes the call still holds.
+
+        Raises:
+            ValueError: It is not a number of seconds above 0.
+        """
+        if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 < timeout < math.inf:
+            raise ValueError(f"timeout={timeout!r} must be a number of seconds above 0")
+        other = copy.copy(self)
+        other._timeout = timeout
+        return other
 
     def _known(self) -> ApiSpec | None:
         apis = self._caller.apis()
@@ -74,7 +93,7 @@ class SyncMethod(Method):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        context, frame = _outgoing()
+        context, frame = _outgoing(self._timeout)
         api = self._known()
         if api is None:
             if self._caller.blocks(context):
@@ -90,7 +109,7 @@ class AsyncMethod(Method):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        context, frame = _outgoing()
+        context, frame = _outgoing(self._timeout)
         api = self._known()
         if api is None:
             return LateCall(self._target, args, kwargs, context, frame.f_code, frame.f_lasti, as_declared=False)
@@ -102,7 +121,7 @@ class DeclaredMethod(Method):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        context, frame = _outgoing()
+        context, frame = _outgoing(self._timeout)
         api = self._known()
         if api is None:
             if self._caller.blocks(context):
@@ -112,13 +131,14 @@ class DeclaredMethod(Method):
         return call(api, args, kwargs, context, frame.f_code, frame.f_lasti)
 
 
-def _outgoing() -> tuple[CallContext, FrameType]:
+def _outgoing(timeout: float | None) -> tuple[CallContext, FrameType]:
     """Return the context of the calling api (or a new one, the root of a trace) and the frame of the calling code."""
     try:
         frame = sys._getframe(2)
     except ValueError:  # the call is the outermost frame of its thread
         frame = sys._getframe(1)
-    return current_call.get() or CallContext(), frame
+    context = current_call.get() or CallContext()
+    return context if timeout is None else context.within(timeout), frame
 
 
 def _find(caller: Transport, apis: tuple[ApiSpec, ...] | None, name: str) -> ApiSpec | None:

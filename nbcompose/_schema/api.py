@@ -103,7 +103,7 @@ class ApiSchema:
             raise errors.invalid_argument(self._label, self.spec.signature, error) from None
 
     def check_result(self, value: Any, verb: Literal["returned", "yielded"] = "returned") -> Any:
-        """The result, or an item of a stream ("yielded"), as its annotation wants it. Raises InvalidResult, NotAwaited."""
+        """The result, or an item of a stream ("yielded"), as annotated. Raises InvalidResult, NotAwaited."""
         check_awaited(value)
         if self._check is None:
             return value

@@ -184,6 +184,9 @@ class UnconnectedApi(Described):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return getattr(self._service._handle(), self.__name__)(*args, **kwargs)
 
+    def options(self, **options: Any) -> Any:
+        return getattr(self._service._handle(), self.__name__).options(**options)
+
 
 def settle_bases(cls: type) -> None:
     """Where a class extends a service, have it name the class in that: what a service takes along is no class."""

@@ -89,6 +89,10 @@ class CallContext:
         """Seconds until the deadline, possibly negative; None without one."""
         return None if self.deadline is None else self.deadline - time.monotonic()
 
+    def within(self, timeout: float) -> CallContext:
+        """This context for one call that may take `timeout` seconds, whatever its service allows."""
+        return _WithTimeout(self, timeout)
+
     def limited(self, timeout: float | None) -> float | None:
         """The deadline of a call made now that may take `timeout` seconds, within this one's."""
         if timeout is None:
@@ -119,6 +123,34 @@ class CallContext:
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
             callback()
+
+
+class _WithTimeout(CallContext):
+    """The context of an api, for one of the calls that it makes: with a deadline of its own, and cancelled with it."""
+
+    __slots__ = ("_outer",)
+
+    def __init__(self, outer: CallContext, timeout: float) -> None:
+        super().__init__(outer.limited(timeout), outer.trace_id, outer.span_id, outer.trace_flags, outer.trace_state)
+        self.on_loop = outer.on_loop
+        self._outer = outer
+
+    def limited(self, timeout: float | None) -> float | None:
+        return self.deadline
+
+    @property
+    def cancelled(self) -> bool:
+        return self._outer.cancelled
+
+    @cancelled.setter
+    def cancelled(self, value: bool) -> None:
+        """It has none of its own."""
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        self._outer.on_cancel(callback)
+
+    def forget(self, callback: Callable[[], object]) -> None:
+        self._outer.forget(callback)
 
 
 current_call: ContextVar[CallContext | None] = ContextVar("nbcompose_current_call", default=None)
