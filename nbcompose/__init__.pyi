@@ -1,5 +1,6 @@
 from . import errors as errors
 from . import models as models
+from . import settings as settings
 from ._control import run as run
 from ._control import serve as serve
 from ._host import device as device

@@ -6,11 +6,12 @@ import argparse
 import asyncio
 import contextlib
 import math
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from nbcompose import __version__
+from nbcompose import __version__, settings
 from nbcompose._control import Listing, RunningProcess, Status, Watched, ask, find_entries, listings, serve, told
 from nbcompose._export import command
 from nbcompose._host import human
@@ -97,6 +98,12 @@ def _serve_parser(commands: Any) -> None:
         help="end sync code that runs on so long after its caller has gone (0: never), in services that do not say so "
         "themselves",
     )
+    parser.add_argument(
+        "--log-level",
+        choices=settings.LEVELS,
+        help="write log lines of nbcompose and of the services from this level on (or NBCOMPOSE_LOG_LEVEL); without "
+        "it, logging is left as it is",
+    )
     parser.set_defaults(run=_serve)
 
 
@@ -145,6 +152,9 @@ def _positive(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    if options.log_level is not None:
+        os.environ[settings.LOG_LEVEL] = options.log_level  # replicas read it too
+    settings.start_logging()
     watched = Watched(options.target) if options.reload else None
     try:
         entries = [watched.load()] if watched is not None else find_entries(options.target)

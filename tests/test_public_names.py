@@ -28,6 +28,7 @@ PUBLIC = [
     "run",
     "serve",
     "service",
+    "settings",
     "trace",
     "traces",
     "unload_ipython_extension",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 import signal
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from nbcompose import settings
 from nbcompose._code import Deployment, deployment_of
 from nbcompose._control.registry import Registry
 from nbcompose._control.reload import Reloader, Watched
@@ -27,7 +27,6 @@ from nbcompose._replica.http import is_loopback
 from nbcompose._service import Service, dependency_graph, service
 from nbcompose.errors import DeclarationError, LaunchError, NbcomposeError
 
-TOKEN_VARIABLE = "NBCOMPOSE_TOKEN"
 DEFAULT_PORT = 3000
 
 
@@ -70,10 +69,10 @@ def serve(
     if not entries:
         raise TypeError("serve() takes the service to serve, or several: nbcompose.serve(Answer)")
     services = [e if isinstance(e, Service) else service(e) for e in entries]
-    token = checked_token(os.environ.get(TOKEN_VARIABLE) if token is None else token)
+    token = checked_token(settings.token() if token is None else token)
     if not is_loopback(host) and token is None:
         raise NbcomposeError(
-            f"{host} can be reached from other machines: give a token ({TOKEN_VARIABLE}, or --token-file), "
+            f"{host} can be reached from other machines: give a token ({settings.TOKEN}, or --token-file), "
             "or --host 127.0.0.1"
         )
 
@@ -101,7 +100,7 @@ def checked_token(token: str | None) -> str | None:
         return None
     token = token.strip()
     if not token:
-        raise NbcomposeError(f"the token is empty: give another one, or unset {TOKEN_VARIABLE}")
+        raise NbcomposeError(f"the token is empty: give another one, or unset {settings.TOKEN}")
     if not re.fullmatch(r"[!-~]+", token):
         raise NbcomposeError("the token has a space, an end of line or a letter beyond ASCII: no header can carry it")
     return token

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from nbcompose import settings
 from nbcompose._host import apply_threads, environment
 from nbcompose._replica.sources import ModuleSource, find_source, know_lines, use_sources
 from nbcompose._rpc import ServiceRoute, Unpickler
@@ -212,6 +213,7 @@ def prepare_process(launch: Launch) -> None:
     if os.path.isdir(launch.folder):
         os.chdir(launch.folder)
     sys.path[:] = launch.python_path
+    settings.start_logging()
     if launch.torch_threads is not None:
         apply_threads(launch.torch_threads)
 

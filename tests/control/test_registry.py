@@ -94,7 +94,8 @@ def test_a_device_that_is_not_there_lists_those_that_are(running: Running) -> No
 
 def test_memory_that_is_not_there_is_a_note_or_with_strict_an_error(running: Running) -> None:
     running.up(nbcompose.service(resources={"memory": "900TiB"})(Leaf.inner))
-    assert any("asks for 900.0 TiB" in n for n in running.registry.status("Leaf").notes)
+    status = running.registry.status("Leaf")
+    assert any("asks for 900.0 TiB" in note for note in status.all_notes)
 
     deployment = deployment_of(nbcompose.service(name="Strict", resources={"memory": "900TiB"})(Leaf.inner))
     running.registry.deploy(replace(deployment, spec=replace(deployment.spec, strict=True)))

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from nbcompose import settings
 from nbcompose._control import read_lines
 from nbcompose._control.engines.base import NOT_WARM
 from nbcompose._control.engines.zygote_client import Zygote, differing
@@ -154,7 +155,7 @@ class LocalEngine:
     async def start(self) -> None:
         self._owner = open_owner_fd()
         self._sweeping = asyncio.ensure_future(_sweep(_temporary({})))  # uploads of processes whose owner was killed
-        if hasattr(os, "fork") and os.environ.get("NBCOMPOSE_ZYGOTE", "1") != "0":
+        if hasattr(os, "fork") and settings.zygote():
             self._new_zygote()
 
     async def stop(self) -> None:

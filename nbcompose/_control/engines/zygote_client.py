@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from nbcompose import settings
 from nbcompose._control import read_lines
 from nbcompose._host import environment, keep_from_children, owner_environment
 from nbcompose._replica import PRELOAD, REQUEST, InheritedFds
@@ -29,7 +30,7 @@ IGNORED = frozenset({
     "_", "PWD", "OLDPWD", "SHLVL", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "JPY_PARENT_PID", "JPY_SESSION_NAME",
     "JPY_INTERRUPT_EVENT", "IPY_INTERRUPT_EVENT", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "PAGER", "GIT_PAGER",
     "MPLBACKEND", "TERM", "PYDEVD_USE_FRAME_EVAL", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER",
-    "NBCOMPOSE_DEVICE", "NBCOMPOSE_OWNER_PID", "NBCOMPOSE_TOKEN",
+    "NBCOMPOSE_DEVICE", "NBCOMPOSE_OWNER_PID", *settings.VARIABLES,
 })  # fmt: skip
 
 
@@ -70,8 +71,6 @@ class Readers:
         return f"which {library} may have read when it was loaded" if library else ""
 
 
-PRELOAD_VARIABLE = "NBCOMPOSE_PRELOAD"  # module names, separated by commas, instead of PRELOAD
-
 # Imports are watched from the first one on.
 START = (
     "from nbcompose._host import environment, random_state; environment.watch(); random_state.watch(); "
@@ -90,9 +89,9 @@ class Zygote:
     def __init__(
         self, owner_fd: int, preload: tuple[str, ...] | None, on_end: Callable[[Zygote], None] = lambda _: None
     ) -> None:
-        named = os.environ.get(PRELOAD_VARIABLE)
-        usual = tuple(named.split(",")) if named is not None else PRELOAD
-        self.imports = tuple(filter(None, preload if preload is not None else usual))
+        named = settings.preload()
+        usual = PRELOAD if named is None else named
+        self.imports = usual if preload is None else preload
         self._owner_fd = owner_fd
         self._on_end = on_end
         self.environment: dict[str, str] = dict(os.environ)

@@ -1,0 +1,106 @@
+"""Settings from environment variables, and the level of logging in the owner and its replicas."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from nbcompose import settings
+from nbcompose.errors import NbcomposeError
+from tests.conftest import Running
+from tests.patience import wait_until
+from tests.serve_process import run, serving
+
+APP = """
+import logging
+from nbcompose import api, service
+
+logger = logging.getLogger("app")
+
+@service
+class Answer:
+    @api
+    def ask(self) -> int:
+        logger.debug("asked, in detail")
+        logger.info("asked")
+        return 42
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(None, None), ("", None), (" ", None), ("debug", logging.DEBUG), ("INFO", logging.INFO), ("critical", 50)],
+)
+def test_the_level(text: str | None, expected: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(settings.LOG_LEVEL, raising=False)
+    if text is not None:
+        monkeypatch.setenv(settings.LOG_LEVEL, text)
+    assert settings.log_level() == expected
+
+
+def test_what_is_no_level_names_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(settings.LOG_LEVEL, "loud")
+    with pytest.raises(NbcomposeError, match="NBCOMPOSE_LOG_LEVEL='loud' is no level: debug, info, warning"):
+        settings.start_logging()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [(None, None), ("", ()), ("json", ("json",)), (" json, torch ,", ("json", "torch"))]
+)
+def test_what_the_zygote_imports(
+    text: str | None, expected: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(settings.PRELOAD, raising=False)
+    if text is not None:
+        monkeypatch.setenv(settings.PRELOAD, text)
+    assert settings.preload() == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [(None, True), ("1", True), ("0", False)])
+def test_whether_there_is_a_zygote(text: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(settings.ZYGOTE, raising=False)
+    if text is not None:
+        monkeypatch.setenv(settings.ZYGOTE, text)
+    assert settings.zygote() is expected
+
+
+@pytest.mark.system
+def test_nbcompose_serve_with_a_level(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(APP, encoding="utf-8")
+    with serving(str(app), "--port", "0", "--log-level", "info") as served:
+        assert httpx.post(f"{served.url}/ask").json() == 42
+
+        def logs() -> str:
+            return run("logs", "Answer", "--pid", str(served.process.pid)).stdout
+
+        wait_until(lambda: "INFO app: asked\n" in logs(), "the line is in the log")
+        assert "in detail" not in logs()
+
+
+@pytest.mark.system
+def test_a_replica_that_is_forked_has_the_level_of_its_kernel(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(settings.LOG_LEVEL, "debug")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "logging_app.py").write_text(APP, encoding="utf-8")
+    import logging_app
+
+    assert running.up(logging_app.Answer).ask() == 42
+    assert running.registry.status("Answer").replicas[0].cold == ""
+    ends = "DEBUG app: asked, in detail"
+    wait_until(lambda: any(line.endswith(ends) for line in running.registry.logs("Answer")), "the line is in the log")
+
+
+@pytest.mark.system
+def test_a_wrong_level_is_said_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "nbcompose.cli", "serve", "json", "--log-level", "loud"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "invalid choice: 'loud'" in done.stderr
