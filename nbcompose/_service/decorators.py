@@ -7,20 +7,25 @@ Marks on methods are decorators.py's, dependencies dependency.py's, a class is r
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Concatenate, TypeVar, overload
 
 from nbcompose._host import in_replica
 from nbcompose._service.handle import Service, UnreadService
 from nbcompose._service.introspect import API, HOOK, declare
 from nbcompose._service.options import ApiOptions
+from nbcompose._service.typed import Api, ApiDecorator, P, T
 from nbcompose.errors import DeclarationError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @overload
-def api(function: F, /) -> F: ...
+def api(function: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], /) -> Api[P, T, Coroutine[Any, Any, T]]: ...
+@overload
+def api(function: Callable[Concatenate[Any, P], AsyncIterator[T]], /) -> Api[P, Iterator[T], AsyncIterator[T]]: ...
+@overload
+def api(function: Callable[Concatenate[Any, P], T], /) -> Api[P, T, T]: ...
 @overload
 def api(
     *,
@@ -32,7 +37,7 @@ def api(
     max_latency_ms: float | None = None,
     idempotent: bool = False,
     interruptible: bool = True,
-) -> Callable[[F], F]: ...
+) -> ApiDecorator: ...
 def api(function: Any = None, /, **options: Any) -> Any:
     """Make a method one that others may call: over HTTP, from other services, from the notebook.
 
