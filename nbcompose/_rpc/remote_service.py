@@ -176,8 +176,8 @@ class _Lines:
             text = line.rstrip(b"\r\n")
             self._parts.append(text)
             self.waiting += len(text)
+            self._after_cr = line.endswith(b"\r")
             if len(text) < len(line):
-                self._after_cr = line.endswith(b"\r")
                 yield self._complete()
 
     def _complete(self) -> bytes:

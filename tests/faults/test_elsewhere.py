@@ -443,6 +443,11 @@ async def test_events_as_the_standard_has_them(stream: bytes, expected: list[tup
     assert await parsed(*(stream[i : i + 1] for i in range(len(stream)))) == expected
 
 
+async def test_a_line_end_after_a_line_that_came_in_two_parts() -> None:
+    stream = b"data: 1\n\n\rdatax\ndata: 1\n\n"
+    assert await parsed(stream[:15], stream[15:]) == await parsed(stream) == [("message", b"1")] * 2
+
+
 PARTS = [b"data: 1", b"\n", b"\r", b"\r\n", b": c", b"event: e", b"data", b"\xef\xbb\xbf", b"x"]
 
 
