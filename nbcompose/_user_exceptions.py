@@ -99,7 +99,7 @@ def text_of(error: BaseException, room: int = MAX_TEXT) -> str:
     except Enough:
         raise
     except BaseException as failure:
-        return f"<its text cannot be had: {name_of(type(failure))}>"
+        return f"<its text is not available: {name_of(type(failure))}>"
 
 
 def said(error: BaseException, room: int = MAX_TEXT) -> str:

@@ -197,7 +197,7 @@ def _on_gpus(chosen: Sequence[Device], spec: ServiceSpec) -> Placement:
 
 def _no_such_device(spec: ServiceSpec, available: Sequence[Device]) -> str:
     there = ["cpu", *(["mps"] if _has_mps() else []), *(f"cuda:{d.index} ({d.name})" for d in available)]
-    message = f"{spec.name}: there is no device {spec.device!r} here. There is: {', '.join(there)}"
+    message = f"{spec.name}: there is no device {spec.device!r} here. Available: {', '.join(there)}"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None:
         message += f" (CUDA_VISIBLE_DEVICES={hidden!r} may hide others)"

@@ -89,7 +89,7 @@ def test_a_device_that_is_not_there_lists_those_that_are(running: Running) -> No
     running.deploy(nbcompose.service(device="cuda:63")(Leaf.inner))
     status = running.registry.wait("Leaf")
     assert status.state == "failed"
-    assert "there is no device 'cuda:63' here. There is: cpu" in status.error
+    assert "there is no device 'cuda:63' here. Available: cpu" in status.error
 
 
 def test_memory_that_is_not_there_is_a_note_or_with_strict_an_error(running: Running) -> None:

@@ -253,7 +253,7 @@ class Unsendable:
         (ValueError(), "cannot be sent to another process (ValueError): pass plain data instead"),
         (OSError(28, "No space"), "(OSError: [Errno 28] No space)"),
         (TypeError("cannot pickle it"), "(cannot pickle it): pass plain data instead"),
-        (raising_services.TextRaises(), "(TextRaises: <its text cannot be had: RuntimeError>)"),
+        (raising_services.TextRaises(), "(TextRaises: <its text is not available: RuntimeError>)"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -190,14 +190,14 @@ def test_an_explicit_device_that_is_not_there_lists_those_that_are(wanted: str) 
     with pytest.raises(DeviceError) as caught:
         place(service(wanted), ALL)
     assert str(caught.value) == (
-        f"Writer: there is no device '{wanted}' here. There is: cpu, cuda:0 (T4), cuda:1 (H100), cuda:2 (H100). "
+        f"Writer: there is no device '{wanted}' here. Available: cpu, cuda:0 (T4), cuda:1 (H100), cuda:2 (H100). "
         'resources={"gpu": 1} takes a GPU where there is one and the CPU elsewhere'
     )
 
 
 def test_the_error_says_when_devices_may_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(DeviceError, match=r"There is: cpu \(CUDA_VISIBLE_DEVICES='' may hide others\)"):
+    with pytest.raises(DeviceError, match=r"Available: cpu \(CUDA_VISIBLE_DEVICES='' may hide others\)"):
         place(service("cuda"), [])
 
 

@@ -370,7 +370,7 @@ def test_a_value_that_cannot_be_sent_is_named(clean: Notebook) -> None:
 
 def test_an_unknown_device_lists_those_there_are(clean: Notebook) -> None:
     ran = clean.run(ECHO.replace("%%service", "%%service --device cuda:77"))
-    assert "there is no device 'cuda:77' here. There is: cpu" in ran.error
+    assert "there is no device 'cuda:77' here. Available: cpu" in ran.error
     assert ran.plain == "Echo failed to start"
 
 
