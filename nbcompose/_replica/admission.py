@@ -1,10 +1,10 @@
-"""Concurrency limits of a replica, and the queues of calls that wait for a place.
+"""Concurrency limit of a replica, and queues of calls that wait for a place.
 
-Used on the replica's loop. What a place is, and who gets it next, is the business of whoever has the queue:
-admission.py, workers.py, a batcher.
+Used on the replica's loop. `Queue` tracks waiting calls, their deadlines and messages; its user decides who is next:
+`Admission` for `max_concurrency`, `_replica/workers.py` for threads, a batcher for batches.
 
-One asyncio loop; knows nothing of apis. A stream has its place from before its first item until it has ended, also
-while it waits for its consumer: the limit is for what calls hold (memory, above all), and a paused one holds it still.
+A stream has its place from before its first item until it has ended, even while it waits for its consumer: the limit
+bounds the resources that calls hold (mainly memory), which a paused stream still holds.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import NamedTuple, Protocol
 from nbcompose._tracing import CallContext
 from nbcompose.errors import DeadlineExceeded, NotBegun, Overloaded
 
-# A call that waits still when so little of its time is left (a part of it, seconds at most) is told what it waits
-# for: in time to be heard, also through services in between, before the timers of callers go off, which know nothing.
+# A call fails early if it still waits when only this part of its time is left (and at most this many seconds): its
+# error says what it waited for, and must arrive, even through other services, before its callers' own timers expire.
 EARLY_PART, EARLY_MOST = 0.05, 0.2
-SWEEP = 0.02  # seconds between looks at who waits
-NAMED = 3  # so many of those that have the places are named
+SWEEP = 0.02  # seconds between checks of the waiting calls
+NAMED = 3  # holders of places that a message names at most
 
 
 class Holder(NamedTuple):
-    """A call that has a place: since when, in Unix time, and whether its caller has gone. `paused`: it yields, and
-    waits for its consumer.
+    """A call that has a place. `since`: Unix time. `abandoned`: its caller is gone. `paused`: a stream that waits for
+    its consumer.
     """
 
     api: str
@@ -37,32 +37,32 @@ class Holder(NamedTuple):
 
     @property
     def words(self) -> str:
-        """E.g. "loop (for 40 s, its caller has gone)"."""
+        """Text for messages, e.g. "loop (for 40 s, its caller has gone)"."""
         more = ", its caller has gone" if self.abandoned else ", waits for its consumer" if self.paused else ""
         return f"{self.api} (for {seconds(time.time() - self.since)}{more})"
 
 
 class QueuedCall(Protocol):
-    """A call in a queue. `since` is on `time.monotonic()`'s clock."""
+    """A call in a queue. `since`: seconds on `time.monotonic()`'s clock."""
 
     since: float
     context: CallContext
 
     @property
     def waits(self) -> bool:
-        """Whether it has no place yet, and wants one."""
+        """Whether it has no place yet and still wants one."""
         ...
 
     def give_up(self, error: Exception) -> None:
-        """Wait no more, and raise this, unless it has got its place meanwhile."""
+        """Stop waiting and raise `error`, unless the call has got its place meanwhile."""
         ...
 
 
 class Queue:
-    """Those who wait for a place of one kind, in the order in which they came.
+    """Calls that wait for a place of one kind, in order of arrival.
 
-    `name` is that of whatever has the queue: a service, or an api of it. `place` says what they wait for, `ways_out`
-    which options change that, `holders` who has the places.
+    `name`: the service, or an api of it, to which the queue belongs. `place`: what they wait for; `ways_out`: the
+    options that change that (both for messages). `holders` returns the calls that have the places.
     """
 
     def __init__(self, name: str, place: str, ways_out: str, holders: Callable[[], Iterable[Holder]]) -> None:
@@ -70,12 +70,12 @@ class Queue:
         self._place = place
         self._ways_out = ways_out
         self._holders = holders
-        self._waiters: dict[QueuedCall, tuple[str, int]] = {}  # what they call, and how many were there when they came
+        self._waiters: dict[QueuedCall, tuple[str, int]] = {}  # the api called, and how many were ahead on arrival
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, waiter: QueuedCall, api: str = "") -> None:
-        """Put it at the end; `api` is what it calls. `leave` follows in any case."""
+        """Add a call at the end; `api` is the one called. `leave` must follow in any case."""
         self._waiters[waiter] = (api, len(self._waiters))
         if self._timer is None:
             self._timer = self._loop.call_later(SWEEP, self._sweep)
@@ -84,7 +84,10 @@ class Queue:
         self._waiters.pop(waiter, None)
 
     def _sweep(self) -> None:
-        """One timer for all: most wait for less than a millisecond, and one for each costs as much as a call."""
+        """Fail calls whose time is nearly up.
+
+        One timer for all calls: most wait for less than a millisecond, and a timer for each costs as much as a call.
+        """
         now = time.monotonic()
         for waiter, (api, _) in list(self._waiters.items()):
             deadline = waiter.context.deadline
@@ -96,7 +99,7 @@ class Queue:
         self._timer = self._loop.call_later(SWEEP, self._sweep) if self._waiters else None
 
     def dismiss(self) -> None:
-        """All of them wait in vain: the replica goes."""
+        """Fail all waiting calls with `NotBegun`: the replica is leaving."""
         for waiter, api in list(self._waiters.items()):
             if waiter.waits:
                 hop = f"{self._name}.{api}" if api else self._name
@@ -104,22 +107,22 @@ class Queue:
 
     @property
     def waiting(self) -> list[QueuedCall]:
-        """Those who wait now, the first first."""
+        """The calls that are waiting now, the oldest first."""
         return [w for w in self._waiters if w.waits]
 
     def waited(self, waiter: QueuedCall) -> str:
-        """How long, for what and behind what, in words."""
+        """Return how long a call has waited, for what and behind which calls, as a text."""
         waited, limit = time.monotonic() - waiter.since, ""
         if waiter.context.deadline is not None:
             allowed = waiter.context.deadline - waiter.since
             limit = f" of {seconds(allowed)}"
-            waited = allowed if allowed - waited <= max(_early(allowed), SWEEP) else waited  # no more comes of the rest
-        _, before = self._waiters.get(waiter, ("", 0))  # also those that have had their turn: it has waited for them
+            waited = allowed if allowed - waited <= max(_early(allowed), SWEEP) else waited  # the rest goes unused
+        _, before = self._waiters.get(waiter, ("", 0))  # includes calls that have run since: it waited for them too
         behind = self.behind(before)
         return f"waited {seconds(waited)}{limit} in the queue for {self._place}{behind}"
 
     def behind(self, before: int = 0) -> str:
-        """What has the places, and how many came before; "" where that is nothing."""
+        """Return a text on the calls that have the places and the number ahead in the queue; "" if there are none."""
         named = [h.words for h in self._holders()]
         hidden = len(named) - NAMED
         parts = [*named[:NAMED], *([f"{hidden} more that run"] if hidden > 0 else [])]
@@ -132,17 +135,17 @@ def _early(allowed: float) -> float:
     return min(allowed * EARLY_PART, EARLY_MOST)
 
 
-# From `time.monotonic()` to Unix time: one number, so that what it is added to stays the same.
+# Offset from `time.monotonic()` to Unix time: computed once, so that converted times do not vary.
 _EPOCH = time.time() - time.monotonic()
 
 
 def unix_time(moment: float) -> float:
-    """That of a moment on `time.monotonic()`'s clock."""
+    """Convert a time on `time.monotonic()`'s clock to Unix time."""
     return moment + _EPOCH
 
 
 def seconds(count: float) -> str:
-    """E.g. "0.05 s", "4.2 s", "40 s", "12 min"."""
+    """Format a duration, e.g. "0.05 s", "4.2 s", "40 s", "12 min"."""
     if count < 0.95:
         return f"{max(count, 0.0):.1g} s"
     if count < 9.95:
@@ -155,11 +158,11 @@ def listed(parts: Sequence[str]) -> str:
 
 
 class Work(NamedTuple):
-    """What the calls of a replica wait for. Times are in Unix time; None where there is nothing.
+    """What the calls of a replica wait for. Times are Unix times; None if not applicable.
 
-    `waiting`: calls that wait for a place, the first of them since `waiting_since`. `held`: what holds the worker
-    threads: calls whose caller has gone, and all others where somebody waits. `held_since`: since when all threads have
-    been held by those whose caller has gone. `paused`: streams that wait for their consumers.
+    `waiting`: number of calls that wait for a place, the first of them since `waiting_since`. `held`: calls that hold
+    worker threads: abandoned ones, and if any call waits all others too. `held_since`: since when abandoned calls have
+    held all threads. `paused`: number of streams that wait for their consumers.
     """
 
     waiting: int = 0
@@ -176,19 +179,19 @@ WAYS_OUT = "--max-concurrency, --replicas, --timeout"
 
 
 class Admitted(Protocol):
-    """A call that wants in."""
+    """A call that requests admission."""
 
     api: str
     context: CallContext
 
     @property
     def holder(self) -> Holder:
-        """As those who wait for its place see it."""
+        """Describes the call to those that wait for its place."""
         ...
 
 
 class Turn:
-    """A call that waits for its turn; see `queueing.Waiter`."""
+    """A call that waits for admission (a `QueuedCall`)."""
 
     __slots__ = ("context", "place", "since")
 
@@ -206,21 +209,22 @@ class Turn:
 
 
 class Admission:
-    """First come, first served. `limit` None: no limit; `queue_limit` None: as many as like may wait."""
+    """Concurrency limit, first come, first served. `limit` None: no limit; `queue_limit` None: an unbounded queue."""
 
     def __init__(self, service: str, limit: int | None, queue_limit: int | None) -> None:
         self._service = service
         self._limit = limit
         self._queue_limit = queue_limit
         self._running = 0
-        self._inside: set[Admitted] = set()  # where there is a limit
+        self._inside: set[Admitted] = set()  # only filled if there is a limit
         self._waiting: deque[Turn] = deque()
         place = f"{limit} {'place' if limit == 1 else 'places'} (max_concurrency={limit})"
         self.queue = Queue(service, place, WAYS_OUT, self._holders)
 
     async def enter(self, call: Admitted) -> None:
-        """Wait for a place; pair it with `leave`. Raises `Overloaded` when too many wait already, and
-        `DeadlineExceeded` when there was none in time.
+        """Wait for a place, to be released with `leave`.
+
+        Raises `Overloaded` when too many calls wait already, `DeadlineExceeded` when no place was free in time.
         """
         if self._limit is None:
             self._running += 1
@@ -242,11 +246,11 @@ class Admission:
         self.queue.enter(turn, call.api)
         self._waiting.append(turn)
         try:
-            await turn.place  # `leave` hands its place over, so it is counted already
+            await turn.place  # `leave` passes its place on, so this call is already counted in `_running`
         except BaseException:
             if turn.place.done() and not turn.place.cancelled() and turn.place.exception() is None:
                 self._pass_on()
-            elif turn in self._waiting:  # `_pass_on` may have passed it over already
+            elif turn in self._waiting:  # `_pass_on` may have removed it already
                 self._waiting.remove(turn)
             raise
         finally:

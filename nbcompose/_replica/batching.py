@@ -1,20 +1,18 @@
-"""Dynamic batching: which concurrent calls of an api make a batch, and how results go back to them.
+"""Dynamic batching: groups concurrent calls of an api into batches, and returns the results to their callers.
 
-Which calls make a batch, and when, is decided in `batching.py`.
+Used on one event loop. One batch runs at a time; more replicas run more batches at once.
 
-Used on one event loop; one batch runs at a time, as more at once comes from more replicas.
+A batch takes the queued calls, oldest first, up to `max_batch_size` items. With `max_latency_ms` it may wait for more
+calls before it starts, by these rules:
 
-A batch takes the calls that have queued up, oldest first, up to `max_batch_size` items. With `max_latency_ms` it may
-wait for more before it starts, by this rule:
-
-- Company is expected while calls overlap, that is, while they come before the earlier ones have their answer. The
-  mean gap between such arrivals is kept. A batch waits until nothing has come for `PATIENCE` such gaps.
-- It does not wait where the gap is longer than a run takes, nor once its oldest call has waited as long as a run
-  takes: what comes later is joined by the next batch, which is as soon.
-- A wait that brings nobody ends the waiting until calls overlap again. So a caller that sends one call after another
-  is answered at once, whatever `max_latency_ms` says.
-- A batch starts so early that its oldest call is answered `max_latency_ms` after it came, and each before its
-  deadline, if a run takes as long as runs have taken.
+- More calls are expected while calls overlap, i.e. arrive before earlier ones have been answered. The mean gap between
+  such arrivals is tracked. A batch waits until no call has arrived for `PATIENCE` such gaps.
+- It does not wait if the gap is longer than the run time of a batch, nor once its oldest call has waited for one run
+  time: later calls join the next batch, which starts just as soon.
+- If a wait attracts no further call, batches stop waiting until calls overlap again. So a caller that makes one call
+  after another is answered at once, regardless of `max_latency_ms`.
+- A batch starts early enough that its oldest call is answered within `max_latency_ms` of its arrival, and every call
+  before its deadline, assuming the mean run time so far.
 """
 
 from __future__ import annotations
@@ -35,12 +33,12 @@ from nbcompose._tracing import CallContext
 from nbcompose._user_exceptions import text_of
 from nbcompose.errors import CallCancelled, DeadlineExceeded, InvalidArgument, InvalidResult
 
-# Computes one batch: the joined items, the api's other arguments, the batch's own context.
+# Computes one batch from the joined items, the api's other arguments, and the batch's own context.
 Run = Callable[[Any, Mapping[str, Any], CallContext], Awaitable[Any]]
 
 
 class FailedResult:
-    """An exception as a value: a future refuses to carry some of them (StopIteration)."""
+    """An exception as a value: a future rejects some exceptions (StopIteration)."""
 
     __slots__ = ("error",)
 
@@ -49,9 +47,9 @@ class FailedResult:
 
 
 class BatchedCall:
-    """One call, or one piece of a call that is larger than a batch; `done` gets its result or a Failure.
+    """One call, or one piece of a call that is larger than a batch. `done` gets its result or a `FailedResult`.
 
-    `since` is when it came, on the batcher's clock.
+    `since`: its arrival, in seconds on the batcher's clock.
     """
 
     __slots__ = ("_settled", "batch", "context", "done", "items", "on_start", "others", "since", "size")
@@ -77,27 +75,27 @@ class BatchedCall:
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody still waits for it."""
+        """Whether its caller still waits for it."""
         return not self._settled
 
     @property
     def waits(self) -> bool:
-        """Whether its batch has not begun."""
+        """Whether its batch has not started."""
         return self.batch is None and not self._settled
 
     def give_up(self, error: Exception) -> None:
-        """Wait no more, and raise this."""
+        """Stop waiting and raise `error`."""
         self.settle(FailedResult(error))
 
     def settle(self, outcome: Any) -> None:
         if self._settled:
             return
         self._settled = True
-        if not self.done.done():  # it is when the task that waits for it was cancelled
+        if not self.done.done():  # it is done if the waiting task was cancelled
             self.done.set_result(outcome)
 
     def leave(self) -> None:
-        """The caller has gone: out of the queue, or out of its batch, which others may still want."""
+        """Remove the call, whose caller is gone, from the queue or from its batch, which others may still want."""
         if self._settled:
             return
         self.settle(FailedResult(CallCancelled("the caller gave up")))
@@ -105,7 +103,7 @@ class BatchedCall:
             self.batch.leave()
 
     def refusal(self) -> Exception | None:
-        """Why it must not be computed, if there is a reason."""
+        """Return the error that prevents its computation (cancelled, deadline passed), or None."""
         if self.context.cancelled:
             return CallCancelled("the caller gave up")
         remaining = self.context.remaining()
@@ -117,8 +115,8 @@ class BatchedCall:
 class Batch:
     """Calls that are computed together.
 
-    `context` has the latest of their deadlines and the trace of the oldest; it is cancelled when all of them are
-    gone. The computation goes on even then: nothing stops a thread.
+    `context` has the latest of their deadlines and the trace of the oldest call; it is cancelled when the callers of
+    all of them are gone. The computation continues even then, since a thread cannot be stopped.
     """
 
     def __init__(self, calls: Sequence[BatchedCall], name: str, dims: tuple[int, int]) -> None:
@@ -137,7 +135,7 @@ class Batch:
             self.context.cancel()
 
     async def compute(self, run: Run) -> None:
-        """Every call gets its part of the result, or an exception."""
+        """Run the batch; every call gets its part of the result, or an exception."""
         for call in self._calls:
             call.batch = self
             if call.on_start is not None:
@@ -176,18 +174,18 @@ class Batch:
 
 
 def _twin(error: BaseException) -> BaseException:
-    """A copy for one caller, so that tracebacks do not grow into one another's; the error itself if that fails.
+    """Return a copy of an error for one caller, so that callers do not extend the same traceback.
 
-    Made without `__init__`, whose arguments are unknown here.
+    Returns the error itself if it cannot be copied. The copy is made without `__init__`, whose arguments are unknown.
     """
     try:
-        if isinstance(type(error).__str__, FunctionType):  # it may do anything, and take its time
+        if isinstance(type(error).__str__, FunctionType):  # user code, which may be slow
             return error
         twin = type(error).__new__(type(error), *error.args)
         twin.__dict__.update(error.__dict__)
         if text_of(twin) != text_of(error):
             return error
-    except BaseException:  # code of its class, which may raise anything
+    except BaseException:  # code of the user's class may raise anything
         return error
     twin.__context__, twin.__cause__ = error.__context__, error.__cause__
     twin.__suppress_context__ = error.__suppress_context__
@@ -195,12 +193,12 @@ def _twin(error: BaseException) -> BaseException:
 
 
 PATIENCE = 3.0
-# The weight of the newest sample in the mean gap and the mean time of a run.
+# The weight of the newest sample in the mean gap and the mean run time.
 _WEIGHT = 0.25
 
 
 class Rhythm:
-    """How calls have come and how long runs have taken; says how long to wait. All times are seconds."""
+    """Statistics of arrivals and run times, from which the wait of a batch is computed. All times are in seconds."""
 
     def __init__(self, max_latency: float | None) -> None:
         self._max_latency = max_latency
@@ -220,7 +218,7 @@ class Rhythm:
         self._gap = None
 
     def pause(self, now: float, calls: Iterable[BatchedCall]) -> float:
-        """How long a batch of `calls`, the oldest first, waits from `now` unless another comes; 0 or less: start."""
+        """Return how long a batch of `calls` (oldest first) waits from `now` for another call; 0 or less: start now."""
         waiting = [c for c in calls if c.wanted]
         if self._max_latency is None or self._gap is None or self._run is None or not waiting:
             return 0.0
@@ -235,7 +233,7 @@ class Rhythm:
 
 
 class WaitingLine(Protocol):
-    """Where calls wait for their batch: it may have one give up."""
+    """Tracks calls that wait for a batch, and may call their `give_up` (see `admission.Queue`)."""
 
     def enter(self, call: BatchedCall) -> None: ...
 
@@ -243,13 +241,13 @@ class WaitingLine(Protocol):
 
 
 class Batcher:
-    """The batches of one api in one replica.
+    """Forms and runs the batches of one api in one replica.
 
-    `run(items, others, context)` computes one batch; `name` says in messages whose; `context` (contextvars) is what
-    each batch begins with. `line` hears of calls that come while others are ahead of them. `since`: when the batch that
-    is being computed began, on the clock; None where none is. A batch has a context of its own,
-    with the latest deadline of its calls; when all its callers are gone that context is cancelled, and the next batch
-    starts when `run` has returned.
+    `run(items, others, context)` computes one batch. `name` identifies the api in messages. `context` (contextvars) is
+    copied for the task that runs the batches. `line` is notified of calls that arrive while others are ahead of them.
+    `since`: when the running batch started, in seconds on `clock`; None if none is running. Each batch has its own
+    call context with the latest deadline of its calls; it is cancelled when all its callers are gone, but the next
+    batch starts only after `run` has returned.
     """
 
     def __init__(
@@ -257,7 +255,7 @@ class Batcher:
         run: Run,
         policy: BatchPolicy,
         name: str,
-        clock: Callable[[], float] = time.monotonic,  # uvloop's own counts whole milliseconds
+        clock: Callable[[], float] = time.monotonic,  # uvloop's clock has a resolution of 1 ms
         context: contextvars.Context | None = None,
         line: WaitingLine | None = None,
     ) -> None:
@@ -267,7 +265,7 @@ class Batcher:
         self._name = name
         self._clock = clock
         self._context = context if context is not None else contextvars.Context()
-        # Only calls with the same key can be joined; the group whose turn it is comes first.
+        # Only calls with the same key can be joined; the group that is next comes first.
         self._groups: OrderedDict[Hashable, deque[BatchedCall]] = OrderedDict()
         self._rhythm = Rhythm(None if policy.max_latency_ms is None else policy.max_latency_ms / 1000)
         self._line = line
@@ -282,14 +280,14 @@ class Batcher:
         context: CallContext,
         on_start: Callable[[], None] | None = None,
     ) -> Any:
-        """The results for `items` (see `joining.FORMS`), as many as there are items.
+        """Return the results for `items` (see `joining.FORMS`), as many as there are items.
 
-        `others` are the api's further arguments: only calls whose others are equal are joined. `on_start` is called
-        when the (first) batch with these items starts. No items are a call like any other: when it is alone, the
-        method is run with none.
+        `others` are the api's other arguments: only calls with equal ones are joined. `on_start` is called when the
+        (first) batch with these items starts. A call without items is treated like any other: if it is alone in its
+        batch, the method runs with no items.
 
-        Raises what the method raised, or the exception that stands in the place of one of the results; InvalidArgument
-        and InvalidResult for what is no batch; CallCancelled and DeadlineExceeded.
+        Raises what the method raised, or the exception in place of one of the results; InvalidArgument and
+        InvalidResult if the items or the results are not a batch; CallCancelled and DeadlineExceeded.
         """
         dim_in, dim_out = self._policy.batch_dim
         try:
@@ -336,12 +334,12 @@ class Batcher:
         self._groups.setdefault(key, deque()).append(call)
         self._arrival.set()
         if self._worker is None:
-            # In a context of its own: a batch does not belong to the call that happened to come first.
+            # In a separate context: a batch does not belong to the call that happened to arrive first.
             loop = asyncio.get_running_loop()
             self._worker = loop.create_task(self._work(), context=self._context.copy())
 
     async def _work(self) -> None:
-        """Computes batches until the queue is empty."""
+        """Compute batches until the queue is empty."""
         try:
             while self._groups:
                 key, group = next(iter(self._groups.items()))
@@ -359,7 +357,7 @@ class Batcher:
                     self._rhythm.ran(self._clock() - began)
         finally:
             self._worker = self.since = None
-            # Something is left only where the loop is being shut down.
+            # Calls are left only if the loop is being shut down.
             for call in [c for group in self._groups.values() for c in group]:
                 call.settle(FailedResult(CallCancelled(f"{self._name} is stopping")))
             self._groups.clear()
@@ -381,7 +379,7 @@ class Batcher:
             self._rhythm.nobody_came()
 
     def _take(self, group: deque[BatchedCall]) -> list[BatchedCall]:
-        """The oldest calls that fit in a batch, out of the queue; those that nobody waits for any more are dropped."""
+        """Remove the oldest calls that fit in a batch from the queue, and return them without abandoned ones."""
         taken: list[BatchedCall] = []
         room = self._policy.max_batch_size
         while group and (not group[0].wanted or self._fits(group[0], taken, room)):
@@ -403,11 +401,11 @@ def _mean(mean: float | None, sample: float) -> float:
 
 
 def _fingerprint(others: Mapping[str, Any]) -> Hashable:
-    """Equal for equal arguments. What cannot be compared this way (a stream, a lambda) is equal to nothing."""
+    """Return a key that is equal for equal arguments; unique for arguments that cannot be pickled (stream, lambda)."""
     if not others:
         return b""
     try:
-        # By bytes, not by `==`: 1, 1.0 and True are equal and not the same, and arrays have no one answer.
+        # By bytes, not by `==`: 1, 1.0 and True are equal but different, and `==` of arrays is not a bool.
         return pickle.dumps(dict(others), protocol=5)
     except Exception:
         return object()

@@ -1,9 +1,8 @@
-"""What a replica is started with: inherited files, its `__main__` module, the launch message, and how its class is
-loaded.
+"""Start of a replica: inherited file descriptors, launch message, its `__main__` module, loading of the service class.
 
-In the notebook these classes and functions are `__main__`'s; here they are found under the same name, where pickle
-looks for them, and processes that the service starts (pools, workers that load data): those that are forked have the
-module, and those that are started anew run its `__file__`.
+Classes and functions of a notebook belong to `__main__` there. A replica has them under the same name, where pickle
+looks for them, and so have processes that the service starts (pools, data loader workers): forked ones inherit the
+module, spawned ones run its `__file__`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from nbcompose._service import Service
 from nbcompose._spec import ServiceSpec
 from nbcompose.errors import LaunchError
 
-# What replicas of transformers services import; whatever is not installed is left out.
+# Modules that replicas of transformers services import; those that are not installed are skipped.
 PRELOAD = (
     "torch",
     "transformers",
@@ -42,14 +41,14 @@ PRELOAD = (
     "transformers.models.roberta.modeling_roberta",
     "transformers.generation",
 )
-REQUEST = b"F"  # to the zygote, with the files
+REQUEST = b"F"  # fork request to the zygote, sent together with the files
 
 
 class InheritedFds(NamedTuple):
-    """Open file descriptors that a replica is born with.
+    """File descriptors that a replica inherits.
 
-    `control`: a socket to the supervisor. `output`: where stdout and stderr go. `owner`: tells when the kernel has
-    ended (see lifetime.py). `board`: the load board. `http`: the listening socket of the service, or /dev/null.
+    `control`: a socket to the supervisor. `output`: for stdout and stderr. `owner`: signals the end of the owner
+    process (see `_host/lifetime.py`). `board`: the load table. `http`: the service's listening socket, or /dev/null.
     """
 
     control: int
@@ -66,8 +65,9 @@ fill(globals(), {payload!r})
 
 
 class MainModule(ModuleType):
-    """What functions of the notebook have as their globals. `origin`: the name of the module that a service is imported
-    from, where it is not of a notebook; what this one does not have is looked up there.
+    """`__main__` of a replica: its namespace is the globals of the notebook's functions.
+
+    `origin`: for a service that is imported, the name of its module, in which missing names are looked up.
     """
 
     __slots__ = ("_files", "_origin", "_taken")
@@ -87,19 +87,19 @@ class MainModule(ModuleType):
         raise AttributeError(f"{self!r} has no {name!r}")
 
     def __repr__(self) -> str:
-        # pickle shows it where it does not find a name.
+        # pickle shows it in the error about a missing name.
         if self._origin:
             return f"<module '__main__' of a replica, which has what {self._origin} has>"
         return "<module '__main__' of a replica, which has only what the service's code names: name it there>"
 
     def _written(self, payload: bytes, sources: Mapping[str, str]) -> str:
-        """A program that makes this module again: files without a name, which end with this process."""
+        """Return the path of a program that recreates this module, in anonymous files that end with this process."""
         taken = self._file(pickle.dumps((payload, dict(sources))))
         return self._file(_PROGRAM.format(payload=taken).encode())
 
     def _file(self, data: bytes) -> str:
         if not hasattr(os, "memfd_create"):
-            raise AttributeError("__file__")  # as in a notebook, whose __main__ has none
+            raise AttributeError("__file__")  # as in a notebook, whose `__main__` has no `__file__`
         number = os.memfd_create("nbcompose-main")
         self._files.append(number)
         with open(number, "wb", closefd=False) as file:
@@ -108,19 +108,19 @@ class MainModule(ModuleType):
 
 
 class MainGlobals:
-    """Stands in a pickle for the globals of the notebook: a function that names them has those of the `MainModule`."""
+    """Placeholder in a pickle for the notebook's globals; unpickled functions get the `MainModule`'s instead."""
 
     def __reduce__(self) -> Any:
         return main_globals, ()
 
 
 def main_globals() -> dict[str, Any]:
-    """What `MainGlobals` is pickled as; read by `MainUnpickler` only."""
+    """The function as which `MainGlobals` is pickled; only `MainUnpickler` can read it."""
     raise pickle.UnpicklingError("the globals of a notebook are read by a MainUnpickler")
 
 
 class MainUnpickler(Unpickler):
-    """Reads what a service took along into a module."""
+    """Loads the pickled class of a service, and the notebook values that it needs, into a module."""
 
     def __init__(self, payload: bytes, main: MainModule) -> None:
         super().__init__(io.BytesIO(payload))
@@ -132,8 +132,9 @@ class MainUnpickler(Unpickler):
         return super().find_class(module, name)
 
     def load_all(self) -> type[Any]:
-        """The service's class; what goes by a name of the notebook is then in the module. (Its code has the say about
-        what a name stands for: a class that is a service by now is one there, too.)
+        """Load the service's class and return it; named values of the notebook are then in the module.
+
+        A name that the code itself has set takes precedence: a class that has become a service is one there, too.
         """
         cls: type[Any] = self.load()
         for name, value in self.load().items():
@@ -142,19 +143,19 @@ class MainUnpickler(Unpickler):
 
 
 def stand_in(module: str) -> None:
-    """Have what was pickled by a script that was run, or by a notebook, be found in the module of that name."""
+    """Set `__main__` so that objects pickled by a script that was run, or a notebook, are found in `module`."""
     sys.modules["__main__"] = MainModule(origin=module)
 
 
 def take(payload: bytes, sources: Mapping[str, str]) -> type[Any]:
-    """Make this process's `__main__` of what a service took along; returns the service's class. Runs imports."""
+    """Create this process's `__main__` from a service's payload; return the service's class. Runs imports."""
     know_lines(sources)
     sys.modules["__main__"] = main = MainModule((payload, sources))
     return MainUnpickler(payload, main).load_all()
 
 
 def fill(space: dict[str, Any], file: str) -> None:
-    """Fill the `__main__` of a process that the service has started, from a file of the replica's."""
+    """Fill the `__main__` of a process that the service has started, from a file of the replica."""
     with open(file, "rb") as opened:
         payload, sources = pickle.load(opened)
     take(payload, sources)
@@ -164,7 +165,7 @@ def fill(space: dict[str, Any], file: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ByValue:
-    """A class of a notebook: its pickle (cloudpickle), and the source of the cells, for tracebacks."""
+    """A class of a notebook: its pickle (cloudpickle), and the sources of the cells, for tracebacks."""
 
     payload: bytes
     sources: Mapping[str, str]
@@ -172,9 +173,9 @@ class ByValue:
 
 @dataclass(frozen=True, slots=True)
 class ByImport:
-    """A class of a module: imported in the replica. `file` where the module is a script, which has no import name.
+    """A class of a module, imported in the replica. `file`: set if the module is a script, which has no import name.
 
-    `sources`: the user's modules by name, where they are to be imported as they were when this was made.
+    `sources`: the user's modules by name, if they must be imported as they were when this was created.
     """
 
     module: str
@@ -185,10 +186,11 @@ class ByImport:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Everything a replica needs, as plain data. `spec.cls` is empty: it comes through `origin`.
+    """Launch message: everything a replica needs, as plain data. `spec.cls` is empty: it comes through `origin`.
 
-    `environment` is all of the process's, `torch_threads` is applied to what is loaded already. `exposed`: it has an
-    HTTP server. `heavy`: see `Deployment`; it is for the engine. `gpus`: see `devices.Placement`.
+    `environment`: the complete environment of the process. `torch_threads`: applied to libraries already loaded.
+    `exposed`: it has an HTTP server. `heavy`: for the engine, see `Deployment` in `_code/packing.py`. `gpus`: see
+    `Placement` in `_host/devices.py`.
     """
 
     spec: ServiceSpec
@@ -208,7 +210,7 @@ class Launch:
 
 
 def prepare_process(launch: Launch) -> None:
-    """Environment, folder, import path, threads: before anything of the user's is imported."""
+    """Set environment, working directory, import path and thread counts, before user code is imported."""
     environment.take(launch.environment)
     if os.path.isdir(launch.folder):
         os.chdir(launch.folder)
@@ -219,7 +221,7 @@ def prepare_process(launch: Launch) -> None:
 
 
 def load_spec(launch: Launch) -> ServiceSpec:
-    """The spec with the class in it. Runs user code (imports). Raises what that raises."""
+    """Return the spec including the class. Runs user code (imports), and raises what that raises."""
     return replace(launch.spec, cls=_load_class(launch.origin))
 
 
@@ -254,7 +256,7 @@ def load_module(name: str, file: str | None) -> Any:
 
 
 def class_of(module: Any, attribute: str) -> type[Any]:
-    """The class behind `attribute` (dotted) of a module, decorated or not. Raises `LaunchError`."""
+    """Return the class under `attribute` (dotted) of a module, decorated or not. Raises `LaunchError`."""
     found = module
     for part in attribute.split("."):
         found = getattr(found, part, None)

@@ -1,11 +1,11 @@
-"""A replica's end of the control channel: notes to its supervisor, and the operations that the supervisor asks for.
+"""Replica side of the control channel: notes to the supervisor, and operations that the supervisor requests.
 
 Notes to the supervisor: phase, waiting, progress, up, failed, leaving, cut, stats, spans. Notes from it: launch, route,
 stop. Calls from it (`Operation`s), once the replica is up: prepare, commit and discard new code, suspend, resume,
 report. A closed channel tells each side that the other has gone.
 
-New code is made ready first, and taken when every replica of the service has got so far. One that has stepped aside
-keeps what it has loaded, in case its version is wanted back.
+A hot swap has two phases: new code is prepared first, and committed when every replica of the service has prepared it.
+A suspended replica keeps its loaded state, so that its version can be resumed.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from nbcompose._replica.metrics import ApiSummary
 from nbcompose._rpc import Client, Connection, ConnectionCounts, IncomingCall
 from nbcompose._user_exceptions import contained
 
-# What the supervisor may ask of a replica, by name: a coroutine function.
+# An operation that the supervisor may request by name: a coroutine function.
 Operation = Callable[..., Coroutine[Any, Any, Any]]
 
 PERIOD = 0.25  # seconds between reports to the supervisor
-LEAVE_WAIT = 2.0  # seconds for the last notes to leave
+LEAVE_WAIT = 2.0  # seconds for the last notes to be sent
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How a replica does. `threads_busy` counts also threads whose caller has gone; `traffic` is by dependency.
+    """Statistics of a replica. `threads_busy` includes threads of abandoned calls; `traffic` is by dependency.
 
     `work`: what its calls wait for.
     """
@@ -49,7 +49,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """The replica can be called, at this address. `device` is what the service runs on."""
+    """The replica answers calls at this address. `device`: the device that the service runs on."""
 
     address: str
     device: str
@@ -67,16 +67,16 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StartFailure:
-    """Why the replica could not start: the error, as _rpc/remote_errors.py describes it."""
+    """Why the replica could not start: the phase, and the error as a `RemoteErrorDetail` (`_rpc/remote_errors.py`)."""
 
     phase: Phase
     detail: Any
 
 
 class ControlLink:
-    """Speaks with the supervisor. `launch` and `stop` are what it says; `stop` holds seconds of grace.
+    """Connection to the supervisor. `launch` and `stop` are set by its notes; `stop` holds the grace period in seconds.
 
-    `orphaned`: the supervisor has gone, and nobody tidies up after this process.
+    `orphaned`: the supervisor is gone, so this process must clean up after itself.
     """
 
     def __init__(self, client: Client) -> None:
@@ -102,12 +102,12 @@ class ControlLink:
     async def _answer(self, operation: Operation, call: IncomingCall) -> None:
         try:
             call.reply(await operation(*call.arguments))
-        except BaseException as error:  # of users' code, which is imported anew
+        except BaseException as error:  # raised by user code, which is imported again
             await call.fail_aside(contained(error), call.api)
 
     def on_note(self, topic: str, value: Any) -> None:
         if topic == "launch" and not self.launch.done():
-            for route in value.routes:  # now: newer ones may be right behind
+            for route in value.routes:  # at once: newer routes may follow directly
                 self._client.update(route)
             self.launch.set_result(value)
         elif topic == "route":
@@ -116,12 +116,12 @@ class ControlLink:
             self.stop.set_result(value)
 
     def tell(self, topic: str, value: Any) -> None:
-        """Send a note; nothing happens when the supervisor has gone."""
+        """Send a note; no effect when the supervisor is gone."""
         if self.connection is not None:
             self.connection.note(topic, value)
 
     async def leave(self) -> None:
-        """Hang up, once what was told is out."""
+        """Close the connection after all notes have been sent; waits at most `LEAVE_WAIT`."""
         self._leaving = True
         if self.connection is not None:
             self.connection.close()
@@ -129,7 +129,7 @@ class ControlLink:
                 await asyncio.wait_for(self._closed.wait(), LEAVE_WAIT)
 
     def on_closed(self, _: Connection) -> None:
-        """The supervisor has gone: so do we, at once. (Or we have left ourselves.)"""
+        """Stop at once, because the supervisor is gone (or this replica has closed the connection itself)."""
         self._closed.set()
         self.orphaned = not self._leaving
         if not self.launch.done():
@@ -139,7 +139,7 @@ class ControlLink:
 
 
 class Reporter:
-    """Tells the supervisor what happened; nothing when nothing did."""
+    """Reports statistics and spans to the supervisor; sends nothing when nothing has changed."""
 
     def __init__(self, link: ControlLink, runtime: Runtime, client: Client) -> None:
         self._link = link
@@ -148,7 +148,7 @@ class Reporter:
         self._last: Stats | None = None
 
     async def run(self) -> None:
-        """Now and then while calls come, until cancelled. A replica that nobody calls does not wake up."""
+        """Report every `PERIOD` while there are calls, until cancelled. An idle replica does not wake up."""
         while True:
             self.report()
             if self._last is not None and not (self._last.in_flight or self._last.threads_busy):
@@ -156,7 +156,7 @@ class Reporter:
             await asyncio.sleep(PERIOD)
 
     async def report_now(self) -> None:
-        """An `Operation`: its answer comes after what is told."""
+        """Report now (an `Operation`); its answer arrives after the report."""
         self.report()
 
     def report(self) -> None:
@@ -174,7 +174,7 @@ class Reporter:
 
 
 class Renewal:
-    """The operations of `runtime`, whose callers from outside come through `door`."""
+    """Operations for hot swap and standby of `runtime`; `door` is its HTTP listener."""
 
     def __init__(self, runtime: Runtime, door: HttpDoor) -> None:
         self._runtime = runtime
@@ -191,11 +191,11 @@ class Renewal:
         }
 
     async def prepare(self, swap: Swap) -> None:
-        """Make the new code ready; the old one serves on. Raises `CannotSwap`, or what making it raises."""
+        """Prepare the new code while the old code serves. Raises `CannotSwap`, or what user code raises."""
         self._ready = await self._runtime.renewed(swap)
 
     async def commit(self) -> None:
-        """Take it: no call that comes after this sees the old code."""
+        """Switch to the prepared code: no call that arrives after this uses the old code."""
         code, self._ready = self._ready, None
         if code is not None:
             self._runtime.take(code)
@@ -205,7 +205,7 @@ class Renewal:
         self._ready = None
 
     async def suspend(self, grace: float) -> None:
-        """Let nobody in any more; what is in hand has `grace` seconds. Other services stay away by their routes."""
+        """Stop HTTP; requests under way have `grace` seconds. Other services are kept away by their routes."""
         await self._door.shut(grace)
 
     async def resume(self) -> None:

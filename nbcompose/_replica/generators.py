@@ -1,8 +1,8 @@
-"""The items of sync generators, which yield in a worker thread, for the replica's loop.
+"""Synchronous generators in worker threads, as async iterators on the replica's loop.
 
-One that is `WINDOW` items ahead of its consumer pauses: it gives its slot up, stays in its thread, and goes on there
-when half of them have been consumed and a slot is free. One that is closed while it pauses takes a slot, too: its code
-runs then. (From another thread it cannot be closed: "generator already executing".)
+A generator that is `WINDOW` items ahead of its consumer pauses: it releases its slot, stays in its thread, and resumes
+there when half of the items have been consumed and a slot is free. Closing a paused generator needs a slot too, because
+its code runs then. (It cannot be closed from another thread: "generator already executing".)
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from nbcompose._tracing import CallContext, current_call
 from nbcompose.errors import Overloaded
 
 WINDOW = 32  # items that a sync generator may be ahead of its consumer
-MOST_PAUSED = 256  # threads: what a stream costs that is not read
+MOST_PAUSED = 256  # paused streams at most: each that is not read costs a thread
 
 _END = object()
 
 
 class ThreadItems:
-    """An async iterator over a sync generator's items, to be closed. `job` is done when the generator has ended.
+    """Async iterator over the items of a synchronous generator; must be closed.
 
-    Closing this asks the generator to stop: at its next item, or where it pauses.
+    `job` is done when the generator has ended. Closing asks the generator to stop: at its next item, or where it is
+    paused.
     """
 
     def __init__(
@@ -41,16 +42,16 @@ class ThreadItems:
         self._threads = threads
         self._loop = asyncio.get_running_loop()
         self._items: asyncio.Queue[Any] = asyncio.Queue()
-        self._sent = 0  # items, by the thread
-        self._consumed = 0  # and by the loop
+        self._sent = 0  # items; set by the thread
+        self._consumed = 0  # items; set on the loop
         self._gone = False
-        self._lock = threading.Lock()  # of the next one
+        self._lock = threading.Lock()  # guards `_paused`
         self._paused: Worker | None = None
         self._name = api.name
         self._context = context
         context.on_cancel(self._leave)
         self.job: Job = threads.call(api, context, self._pump, function, args, kwargs)
-        # Also where no thread ever takes it. What it has yielded comes before.
+        # Called even if no thread ever takes the job. Items yielded before are already in the queue.
         self.job.future.add_done_callback(lambda _: self._items.put_nowait(_END))
 
     def __aiter__(self) -> ThreadItems:
@@ -91,7 +92,7 @@ class ThreadItems:
         try:
             self._forward(generator)
         finally:
-            close = getattr(generator, "close", None)  # a decorator may have made another iterator of it
+            close = getattr(generator, "close", None)  # a decorator may have replaced it by another iterator
             if close is not None:
                 close()
 
@@ -113,7 +114,7 @@ class ThreadItems:
             self._loop.call_soon_threadsafe(self._items.put_nowait, item)
 
     def _pause(self) -> None:
-        """Until there is room, and a slot, or nobody listens any more."""
+        """Wait until there is room and a slot, or the consumer is gone."""
         worker = self._threads.pause()
         with self._lock:
             waits = not self._gone and self._sent - self._consumed >= WINDOW

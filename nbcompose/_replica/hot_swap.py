@@ -1,6 +1,7 @@
-"""The code that a replica runs: a class, what its apis take and give, and the instance that they are methods of.
+"""Hot swap: the code version that a replica runs, and how new code is built around the existing state.
 
-A swap makes another one of these around the same state: the new class's methods, the old instance's `__dict__`.
+A version has a class, the schemas of its apis, and the instance. A swap makes a new version with the new class's
+methods and the old instance's `__dict__`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from nbcompose.errors import CannotSwap
 
 
 class Api:
-    """An api of the instance, with what its calls need."""
+    """One api of the instance: spec, schema, bound method, batcher."""
 
     __slots__ = ("batcher", "hop", "method", "schema", "spec")
 
@@ -37,8 +38,9 @@ class Api:
 
 
 class Code:
-    """One version. `bind` gives it its instance. `renewal`: what else changes in this process when it is taken, where
-    it comes after another.
+    """One version of the service's code. `bind` sets its instance.
+
+    `renewal`: what else changes in this process when a hot swap to this version is committed; None for the first one.
     """
 
     def __init__(self, spec: ServiceSpec, renewal: Renewed | None = None) -> None:
@@ -60,10 +62,10 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """What a replica is sent when its service gets new code, as plain data. `spec.cls` comes through `origin`.
+    """New code for a replica, as plain data. `spec.cls` comes through `origin`.
 
-    `changed`: the values of the notebook that the new code is to see as they are there now; others stay as they have
-    become here. `affected`: its functions and classes whose code may reach what has changed. `stores`: globals that the
+    `changed`: names of the notebook values that the new code takes from the notebook; others keep their present value
+    in the replica. `affected`: functions and classes whose code may reach a changed value. `stores`: globals that the
     service's code sets itself.
     """
 
@@ -76,10 +78,10 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """What changes in this process, besides the instance, when new code is taken. `sources`: its lines, by file.
+    """Changes in this process, besides the instance, when a hot swap is committed.
 
-    `main`: what the names of its notebook stand for, if it has one. `classes`: classes that both versions share, since
-    there are instances of them, and the members that they are to have.
+    `sources`: source lines, by file. `main`: the new `__main__`, if the code is from a notebook. `classes`: classes
+    that both versions share, since instances of them exist, with their new members.
     """
 
     sources: Mapping[str, str]
@@ -95,12 +97,12 @@ class Renewed:
 
 
 def renew(old: Code, swap: Swap) -> Code:
-    """New code around the state of the old. Runs user code (imports). Changes nothing of the old code's.
+    """Return the new code with the state of the old. Runs user code (imports). The old code is not changed.
 
-    Raises `CannotSwap` where the state holds on to the old code, and whatever making the class raises.
+    Raises `CannotSwap` if the state refers to the old code, and whatever creating the class raises.
     """
     _check_state(old.instance)
-    for base in old.spec.cls.__mro__:  # the class is made anew, also where its cell was not run again
+    for base in old.spec.cls.__mro__:  # a new class is made, even if its cell was not run again
         forget_class(base)
     main = MainModule((swap.origin.payload, swap.origin.sources))
     reader = _Unpickler(swap, main)
@@ -115,9 +117,10 @@ def renew(old: Code, swap: Swap) -> Code:
 
 
 class _Unpickler(MainUnpickler):
-    """Leaves alone the notebook's classes that are here already: others have instances of them, they may have state of
-    their own, and the old code uses them until the new is taken. (cloudpickle would set all that they had in the
-    notebook.) `shared`: these, and the members that they are to get then.
+    """Does not change notebook classes that exist here already, although cloudpickle would set all their members.
+
+    There may be instances of them, they may have their own state, and the old code uses them until the swap is
+    committed. `shared`: these classes, and the members that they get at commit.
     """
 
     def __init__(self, swap: Swap, main: MainModule) -> None:
@@ -134,8 +137,10 @@ class _Unpickler(MainUnpickler):
         return cls
 
     def _is_new(self, cls: str, name: str, member: Any) -> bool:
-        """Whether a member of a class that is here has to come from the notebook. Its code has to see the new globals,
-        and what Python, pydantic or a cache has made of code that may give other answers now is made anew.
+        """Whether a member of an existing class must be replaced by the notebook's.
+
+        True for functions, which must use the new globals, and for caches and pydantic's generated members of affected
+        classes, whose results may differ now.
         """
         if cls in self._swap.changed or any(True for _ in _functions(member)):
             return True
@@ -144,7 +149,7 @@ class _Unpickler(MainUnpickler):
 
 
 def _check_state(instance: Any) -> None:
-    """A bound method that was stored while the service ran would go on with the old code."""
+    """Raise `CannotSwap` if the instance stores one of its bound methods, which would keep running the old code."""
     for name, value in vars(instance).items():
         for part in _parts(value):
             while isinstance(part, partial):
@@ -162,9 +167,9 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def _keep_attributes(old: type[Any], new: type[Any]) -> None:
-    """Class attributes have not changed in the notebook, or this would be no swap: here they may have.
+    """Copy class attributes of the old class to the new one: unchanged in the notebook, but possibly changed here.
 
-    With them come the dependencies, which are connected here.
+    This includes the dependencies, which are connected here.
     """
     known = {base.__qualname__: base for base in old.__mro__}
     for cls in new.__mro__:
@@ -177,7 +182,7 @@ def _keep_attributes(old: type[Any], new: type[Any]) -> None:
 
 
 def _keep_globals(old: type[Any], new: type[Any], swap: Swap) -> None:
-    """What has not changed in the notebook is as it has become here: a model that was loaded into a global, say."""
+    """Keep the present values of globals that have not changed in the notebook, e.g. a model loaded into a global."""
     here: dict[str, Any] = {}
     for space in _spaces(old):
         here.update(space)
@@ -192,7 +197,7 @@ def _keep_globals(old: type[Any], new: type[Any], swap: Swap) -> None:
 
 
 def _spaces(cls: type[Any]) -> list[dict[str, Any]]:
-    """The globals of the functions in a class, and in those that it extends and travels with."""
+    """Return the globals of the functions in a class, and in its bases from the same module."""
     found: dict[int, dict[str, Any]] = {}
     for base in cls.__mro__:
         if base.__module__ == cls.__module__:
@@ -203,12 +208,12 @@ def _spaces(cls: type[Any]) -> list[dict[str, Any]]:
 
 
 def _is_code(value: Any) -> bool:
-    """Whether it belongs to the version, not to the state."""
+    """Whether a value belongs to the code version, not to the state."""
     return isinstance(value, type | ModuleType | Service) or any(True for _ in _functions(value))
 
 
 def _functions(member: Any) -> Iterator[FunctionType]:
-    """The functions in a member of a class."""
+    """Yield the functions in a member of a class (method, property, …)."""
     parts = [member, *(getattr(member, name, None) for name in ("__func__", "fget", "fset", "fdel", "func"))]
     for part in parts:
         if isinstance(part, FunctionType):

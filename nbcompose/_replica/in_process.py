@@ -1,10 +1,8 @@
-"""`Answer()`: a service and its dependencies in this process, for unit tests.
+"""In-process services: `Answer()` creates a service and its dependencies in this process, for unit tests.
 
-What the instance itself calls of its own methods is left alone, as it is in a replica.
-
-Arguments and results go through the same schema as those of a served one, dependencies are called the same way and
-raise the same errors (in_process.py). What belongs to a server is left out: time-outs, limits on concurrency, joining
-of batches.
+Arguments and results are validated by the same schemas as in a replica; dependencies are called in the same way and
+raise the same errors. Calls of the instance to its own methods are not validated, as in a replica. Features of a server
+are left out: timeouts, concurrency limits, joining of batches.
 """
 
 from __future__ import annotations
@@ -29,13 +27,13 @@ from nbcompose._tracing import CallContext, current_call
 from nbcompose._user_exceptions import contained, passes
 from nbcompose.errors import DeclarationError, InvalidArgument, InvalidResult, NbcomposeError
 
-# The instance whose code runs; weakly, because a context lives as long as the connections that were opened in it.
+# The instance whose code is running. Weak, because a context lives as long as the connections that were opened in it.
 _inside: ContextVar[weakref.ref[Any] | None] = ContextVar("nbcompose_inside", default=None)
 
 
 @contextlib.contextmanager
 def within(instance: Any, context: CallContext | None = None) -> Iterator[None]:
-    """The code of `instance` runs, as part of a call or while it is made."""
+    """Mark that code of `instance` is running, as part of a call or during its creation."""
     inside = _inside.set(weakref.ref(instance))
     call = current_call.set(context) if context is not None else None
     try:
@@ -48,8 +46,8 @@ def within(instance: Any, context: CallContext | None = None) -> Iterator[None]:
             current_call.reset(call)
 
 
-class _contained:  # noqa: N801  as those of contextlib
-    """What would end more than a call is an error of the call, as in a replica. An interrupt is the user's."""
+class _contained:  # noqa: N801  named like those of contextlib
+    """Converts exceptions that would end more than a call to errors of the call, as a replica does; not interrupts."""
 
     def __init__(self, *, on_loop: bool) -> None:
         self._on_loop = on_loop
@@ -65,7 +63,7 @@ class _contained:  # noqa: N801  as those of contextlib
 
 
 def checked(method: Callable[..., Any], api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
-    """`method` with the validation that it has in a replica, and the errors."""
+    """Return `method` wrapped with the validation and the errors that it has in a replica."""
     wrap = _STREAMS[api.is_async] if api.stream else _UNARY[api.is_async]
     wrapped = wrap(method, api, schema)
 
@@ -74,7 +72,7 @@ def checked(method: Callable[..., Any], api: ApiSpec, schema: ApiSchema) -> Call
         inside = _inside.get()
         if inside is not None and inside() is self:
             return method(self, *args, **kwargs)
-        for value in (*args, *kwargs.values()):  # on the wire pickle finds them
+        for value in (*args, *kwargs.values()):  # between processes, pickling raises this error
             check_awaited(value)
         try:
             args, kwargs = schema.call_arguments(schema.validate(schema.bind(args, kwargs)))
@@ -119,7 +117,7 @@ def _stream(method: Any, api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
             items = iter(method(self, *args, **kwargs))
         try:
             while True:
-                # Not around the yield: what the consumer does meanwhile is no part of this call.
+                # Not around the yield: code of the consumer is not part of this call.
                 with within(self, context), _contained(on_loop=False):
                     item = next(items, _END)
                 if item is _END:
@@ -163,7 +161,7 @@ def _result(api: ApiSpec, schema: ApiSchema, args: tuple[Any, ...], kwargs: dict
 
 
 def _check_batch(api: ApiSpec, items: Any, result: Any) -> None:
-    """As many results as items, and none of them an exception, which would be its caller's (see batching.py)."""
+    """Check that there are as many results as items; raise a result that is an exception (see `batching.py`)."""
     assert api.batch is not None
     dim_in, dim_out = api.batch.batch_dim
     try:
@@ -190,10 +188,10 @@ Find = Callable[[str], Service | None]
 
 
 def build(service: Service, find: Find | None = None) -> Any:
-    """An instance of `service`, connected to instances of what it depends on.
+    """Return an instance of `service`, connected to instances of its dependencies.
 
-    `find` looks up services that are named by text: in the modules of the classes that name them by default. Raises
-    `DeclarationError` where one is not found, and `CycleError`.
+    `find` looks up dependencies given by name; by default in the module of the class that names them. Raises
+    `DeclarationError` if one is not found, and `CycleError`.
     """
     services = collect(service, find)
     dependency_graph.check_acyclic([s.spec for s in services.values()])
@@ -205,9 +203,9 @@ def build(service: Service, find: Find | None = None) -> Any:
 
 
 def collect(service: Service, find: Find | None = None) -> dict[str, Service]:
-    """`service` and every service below it in this process, by name.
+    """Return `service` and all its direct and indirect dependencies in this process, by name.
 
-    Raises `DeclarationError` for a name that is not known, or that two services have.
+    Raises `DeclarationError` for a name that is unknown, or that two services have.
     """
     found = {service.name: service}
     todo = [service]
@@ -250,7 +248,7 @@ def _target(service: Service, spec: DependencySpec, find: Find | None) -> Servic
 
 
 def _beside(service: Service) -> Find:
-    """Services of the module, or the notebook, where `service` was written."""
+    """Return a lookup in the module, or the notebook, in which `service` is defined."""
     module = sys.modules.get(service.inner.__module__)
     known = {s.name: s for s in vars(module).values() if isinstance(s, Service)} if module is not None else {}
     return known.get
@@ -304,7 +302,7 @@ class InProcessTransport:
         return find_api(self.service, self._apis, api)
 
     def blocks(self, context: CallContext) -> bool:
-        """As in a replica, where an async api runs on the event loop; here that may be anybody's."""
+        """Whether waiting would block an event loop: as in a replica for an async api, but on any running loop."""
         return context.on_loop and _on_a_loop()
 
     async def call(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
@@ -325,14 +323,14 @@ class InProcessTransport:
             while (item := await _in_thread(next, generator, _END)) is not _END:
                 yield item
         finally:
-            with contextlib.suppress(ValueError):  # it runs, in a thread that cannot be stopped
+            with contextlib.suppress(ValueError):  # it is running, in a thread that cannot be stopped
                 generator.close()
 
     def call_sync(self, api: ApiSpec, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
         method = getattr(self.instance, api.method)
         if not api.is_async:
             return method(*args, **kwargs)
-        portal = background()  # an async api, called by sync code: on the process's own loop
+        portal = background()  # an async api called by synchronous code runs on the process's background loop
         if api.stream:
             return portal.iterate(method(*args, **kwargs))
         return portal.run(method(*args, **kwargs))
@@ -343,8 +341,8 @@ class InProcessTransport:
 
 
 async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """As `asyncio.to_thread`, which copies an error from future to future, and so makes of a TimeoutError another one,
-    without its frames.
+    """As `asyncio.to_thread`, but keeps the error object: `to_thread` copies it from future to future, and a copied
+    TimeoutError loses its frames.
     """
 
     def work() -> Any:

@@ -1,7 +1,7 @@
-"""A replica's service instance and every call to it: admission, batching, threads, deadlines, spans.
+"""Service instance of a replica and its calls: admission, batching, worker threads, deadlines, spans.
 
-The path of a call: wire, or HTTP → backend.py → `Runtime` → the method. Runs on the replica's event loop; sync apis
-run in workers.py's workers. How the class got here is bootstrap.py's business, who may call server.py's and main.py's.
+Path of a call: connection, or HTTP → `_replica/http/backend.py` → `Runtime` → the method. Runs on the replica's event
+loop; synchronous apis run in worker threads (`_replica/workers.py`).
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from nbcompose._tracing import CallContext, SpanBuffer, current_call
 from nbcompose._user_exceptions import contained, passes
 from nbcompose.errors import CallCancelled, InvalidArgument, NotBegun, ServiceUnavailable, UnknownApi
 
-INTERRUPT_AFTER = 10.0  # seconds, where nothing else is said
-CUT_WAIT = 1.0  # seconds for the calls that are cut off to be told so
-MOST_TOLD = 8  # of the calls that hold threads
+INTERRUPT_AFTER = 10.0  # seconds; the default for `Traffic.interrupt_after`
+CUT_WAIT = 1.0  # seconds for cancelled calls to report that at shutdown
+MOST_TOLD = 8  # calls holding threads that are reported at most
 
 logger = logging.getLogger("nbcompose.replica")
 
 
 class Runtime:
-    """One instance of one service, through all versions of its code. `torch_threads`: see `devices.Placement`."""
+    """One instance of one service, across hot swaps of its code. `torch_threads`: see `Placement`."""
 
     def __init__(
         self, spec: ServiceSpec, index: int, slot: int, board: LoadTable, torch_threads: int | None = None
@@ -54,7 +54,7 @@ class Runtime:
         self._slot = slot
         self._board = board
         self._loop = asyncio.get_running_loop()
-        # Codes before this one. Never let go of: an instance that was would run its `__del__`, on state that is in use.
+        # Earlier versions are kept: dropping an old instance would run its `__del__` on state that is still in use.
         self._former: list[Code] = []
         self._torch_threads = torch_threads
         after = spec.traffic.interrupt_after
@@ -66,13 +66,13 @@ class Runtime:
             interrupt_after=INTERRUPT_AFTER if after is None else after,
             on_held=self._note_held,
         )
-        self._held = 0  # what threads whose caller has gone add to the load
-        # What `__init__` and the start-up hooks have set for their thread, and what that needs to hold.
+        self._held = 0  # load due to abandoned calls that still hold threads
+        # Thread modes set by `__init__` and the start-up hooks, and the objects that keep them active.
         self._modes: thread_state.Modes = {}
         self._holding: list[Any] = []
         self._context = contextvars.Context()
         self._admission = Admission(spec.name, spec.traffic.max_concurrency, spec.traffic.max_queue)
-        self._lines: dict[str, Queue] = {}  # of batches, by api
+        self._lines: dict[str, Queue] = {}  # queues for batches, by api
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -87,13 +87,13 @@ class Runtime:
     def schemas(self) -> Mapping[str, ApiSchema]:
         return self.code.schemas
 
-    # -- life
+    # -- lifecycle
 
     async def start(self) -> None:
-        """Make the instance: `__init__` and the start-up hooks, in a worker thread. Raises what they raise.
+        """Create the instance: run `__init__` and the start-up hooks, in a worker thread. Raises what they raise.
 
-        Modes of their thread, and variables of their context, that they set hold in all calls: in those whose tasks
-        are made in the context of this one, or below it.
+        Thread modes and context variables that they set apply to all calls whose tasks are created in the context of
+        this one, or below it.
         """
         self._threads.start(1)
         self.code.instance = await self._set_up(self.spec.cls)
@@ -120,7 +120,7 @@ class Runtime:
         return result
 
     def _take(self, found: thread_state.Modes) -> None:
-        """In the first thread or on the loop, which the other one has set the modes for."""
+        """Apply modes set on the other side: on the loop those set in the first thread, or vice versa."""
         self._modes.update(found)
         self._holding += thread_state.take(found)
 
@@ -130,13 +130,13 @@ class Runtime:
         self._holding += thread_state.take(self._modes)
 
     async def renewed(self, swap: Swap) -> Code:
-        """The code that `swap` would bring, ready to be taken. Raises `CannotSwap`, or what making it raises."""
+        """Return the new code of `swap`, ready for `take`. Raises `CannotSwap`, or what user code raises."""
         code = await asyncio.to_thread(renew, self.code, swap)
         code.bind(code.instance, self._batcher)
         return code
 
     def take(self, code: Code) -> None:
-        """New calls go to `code`; those in hand finish on the one before."""
+        """Switch to `code`: new calls use it, calls under way finish on the previous code."""
         self._former.append(self.code)
         self.code = code
         if code.renewal is not None:
@@ -144,16 +144,16 @@ class Runtime:
         self.metrics.know(code.apis)
 
     async def idle(self) -> None:
-        """Wait until no call is in hand."""
+        """Wait until no call is under way."""
         await self._idle.wait()
 
     async def called(self) -> None:
-        """Wait until a call has begun since the end of the wait before."""
+        """Wait until a call has started since the last wait ended."""
         await self._called.wait()
         self._called.clear()
 
     def leave(self) -> None:
-        """This replica is to go: calls that wait for threads which never come free are not kept waiting."""
+        """Prepare to leave: if abandoned calls hold all threads, reject the calls that wait for one."""
         if self._threads.all_abandoned is not None:
             self._dismiss()
 
@@ -166,9 +166,9 @@ class Runtime:
         return self._admission.queue, self._threads.queue, *self._lines.values()
 
     async def stop(self) -> int:
-        """Cut off what is still in hand, and run the shutdown hooks. Returns how many calls were cut off."""
+        """Cancel the calls still under way, and run the shutdown hooks. Return how many calls were cancelled."""
         self._dismiss()
-        await asyncio.sleep(0)  # they are answered before the others are cut off
+        await asyncio.sleep(0)  # waiting calls are answered before the others are cancelled
         left, self._cutting = self.in_flight, True
         tasks = list(self._tasks)
         for task in tasks:
@@ -192,7 +192,7 @@ class Runtime:
 
     async def _await_hook(self, hook: Callable[[], Awaitable[None]]) -> None:
         context = CallContext()
-        context.on_loop = True  # a sync call of a dependency must say so, and not wait for itself
+        context.on_loop = True  # a blocking call of a dependency must raise instead of blocking the loop
         token = current_call.set(context)
         try:
             await hook()
@@ -221,10 +221,10 @@ class Runtime:
         batcher = Batcher(run, policy, api.hop, context=self._context, line=line)
         return batcher
 
-    # -- calls that come over the wire
+    # -- calls from connections
 
     def on_call(self, call: IncomingCall) -> None:
-        """Begin to answer a call; returns at once."""
+        """Start to answer a call; returns at once."""
         task = self._loop.create_task(self._serve(call))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -256,10 +256,10 @@ class Runtime:
                 call.reply(await self._invoke(api, arguments, call.context))
         except NotBegun:
             call.decline()
-        except BaseException as error:  # whatever it is, there is an answer, and the loop goes on
-            if not issubclass(type(error), asyncio.CancelledError):  # not isinstance, which asks the object
+        except BaseException as error:  # every error must be answered, and the loop must go on
+            if not issubclass(type(error), asyncio.CancelledError):  # not isinstance, which may run the object's code
                 await call.fail_aside(contained(error), hop)
-            elif self._cutting:  # where the caller has gone, too, nobody hears of it
+            elif self._cutting:  # if the caller is gone as well, `fail` has no effect
                 call.fail(ServiceUnavailable(f"{hop}: the service was stopped before this call was done"), hop)
             elif call.context.cancelled:
                 call.fail(CallCancelled(f"{hop} was cancelled"), hop)
@@ -277,17 +277,17 @@ class Runtime:
         return UnknownApi(f"{self.name} has no api {name!r}; it has: {', '.join(self.code.apis)}")
 
     def _of(self, spec: ApiSpec) -> Api:
-        """The api that arguments were checked for: that of the version before, where they differ."""
+        """Return the api that the arguments were validated for: of an earlier version if it has changed since."""
         for code in (self.code, *reversed(self._former)):
             api = code.apis.get(spec.name)
             if api is not None and api.spec == spec:
                 return api
         raise UnknownApi(f"{self.spec.name} has no api {spec.signature}")
 
-    # -- the call itself, whoever made it
+    # -- calls from connections and HTTP
 
     async def invoke(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
-        """Call with valid arguments; the result is checked. Raises `Overloaded`, or what the api raises."""
+        """Call with valid arguments; the result is validated. Raises `Overloaded`, or what the api raises."""
         return await self._invoke(self._of(spec), arguments, context)
 
     async def _invoke(self, api: Api, arguments: dict[str, Any], context: CallContext) -> Any:
@@ -326,17 +326,17 @@ class Runtime:
         job = self._threads.call(api.spec, context, api.method, *args, **kwargs)
         if call is not None:
             call.job = job
-        else:  # of a batch: its callers come and go
+        else:  # a batch, which no single call owns
             context.on_cancel(lambda: job.when_off(_nothing))
         return await job.future
 
     def stream(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
-        """As `invoke`, for an api that yields; each item is checked."""
+        """As `invoke`, for an api that yields; each item is validated."""
         return self._stream(self._of(spec), arguments, context)
 
     async def _stream(self, api: Api, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
         call = TimedCall(self, api.spec.name, context)
-        given = False  # an item is with the consumer, who may not want another
+        given = False  # the consumer has an item: an exception then comes from closing the generator
         try:
             await self._admission.enter(call)
             try:
@@ -370,14 +370,14 @@ class Runtime:
         return items
 
     def _leave(self, call: TimedCall) -> None:
-        """Give the call's place to the next: once its thread is off it, which may be long after the caller has left."""
+        """Release the call's place once its thread has finished, which may be long after the caller has left."""
         if call.job is not None:
             call.job.when_off(lambda: self._admission.leave(call))
         else:
             self._admission.leave(call)
 
     async def metric_families(self) -> list[Metric]:
-        """What this replica has counted, and what its own code has."""
+        """Return this replica's metrics: nbcompose's own, and those that the service's code defines."""
         work = self.metrics.work_families(self.work(), self._threads.busy)
         return [*self.metrics.families(), *work, *await self._own_metrics.families()]
 
@@ -395,7 +395,7 @@ class Runtime:
 
     @property
     def load(self) -> int:
-        """As on the load board: calls in hand, and what is left of those whose caller has gone."""
+        """The value in the load table: calls under way, plus the load of abandoned ones that hold threads."""
         return self.in_flight + self._held
 
     def _note_held(self) -> None:
@@ -408,7 +408,7 @@ class Runtime:
         return job is not None and self._threads.pauses(job)
 
     def work(self) -> Work:
-        """What calls wait for now."""
+        """Return what calls currently wait for."""
         threads = self._threads
         waiting = [waiter for queue in self._queues() for waiter in queue.waiting]
         holders = threads.holders()
@@ -426,7 +426,7 @@ class Runtime:
 
 
 def _and_modes(function: Callable[[], Any]) -> tuple[Any, thread_state.Modes]:
-    """What a function returns, and the modes that it has set in this thread."""
+    """Call a function; return its result and the modes that it has set in this thread."""
     before = thread_state.read()
     return function(), thread_state.changed(before, thread_state.read())
 

@@ -1,11 +1,11 @@
-"""The inputs of several calls as one, and one result as several: lists, arrays, tensors, DataFrames.
+"""Joining the inputs of several calls to one batch, and splitting its result: lists, arrays, tensors, DataFrames.
 
-When calls are joined is decided in `batching.py`. The libraries are looked up in `sys.modules`: a value of theirs
-cannot be here unless they have been imported.
+`_replica/batching.py` decides which calls are joined. The libraries are looked up in `sys.modules`: their values cannot
+occur unless they have been imported.
 
-Rows of pandas have labels, their index, and joining must not show in them. Rows that are merely *numbered* (from 0, by
-pandas itself) are numbered through when they are joined, and each caller's from 0 when they are split. Rows that have
-labels keep them, and are joined only where no label would be there twice.
+Joining must not be visible in the row labels (index) of pandas objects. Rows that are merely *numbered* (from 0, by
+pandas itself) are renumbered consecutively when joined, and from 0 for each caller when split. Rows with other labels
+keep them, and are joined only if no label would occur twice.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FORMS = "a list, tuple, numpy array, torch tensor, DataFrame or Series"
 
 
 def length(batch: Any, dim: int) -> int:
-    """How many items `batch` holds along `dim`. Raises TypeError for what cannot be split into items."""
+    """Return the number of items in `batch` along `dim`. Raises TypeError if it cannot be split into items."""
     if isinstance(batch, list | tuple) or _is(batch, "pandas", "DataFrame", "Series"):
         if dim != 0:
             raise TypeError(f"a {type(batch).__name__} has only dimension 0, not {dim}")
@@ -33,7 +33,7 @@ def length(batch: Any, dim: int) -> int:
 
 
 def kind(batch: Any, dim: int) -> Hashable:
-    """Equal for batches that can be joined without changing any of them: one type, dtype, and shape of an item."""
+    """Return a key that is equal for batches that can be joined unchanged: same type, dtype and item shape."""
     form: Hashable = None
     if _is(batch, "numpy", "ndarray"):
         form = (batch.dtype.str, _item_shape(batch, dim))
@@ -47,14 +47,14 @@ def kind(batch: Any, dim: int) -> Hashable:
 
 
 def clashes(batch: Any, others: Sequence[Any]) -> bool:
-    """Whether a label of these rows is among those of `others`, of the same kind: joined, they would be there twice."""
+    """Whether a row label of `batch` also occurs in `others` (of the same kind), so that it would be duplicated."""
     if not _is(batch, "pandas", "DataFrame", "Series") or _is_numbered(batch.index):
         return False
     return any(bool(other.index.isin(batch.index).any()) for other in others)
 
 
 def join(batches: Sequence[Any], dim: int) -> Any:
-    """One batch of all items, in order. One batch alone is passed on as it is."""
+    """Return one batch of all items, in order. A single batch is returned as it is."""
     first = batches[0]
     if len(batches) == 1:
         return first
@@ -71,24 +71,26 @@ def join(batches: Sequence[Any], dim: int) -> Any:
 
 
 def split(batch: Any, lengths: Sequence[int], dim: int) -> list[Any]:
-    """Consecutive parts of `batch`, of these lengths. One part is the batch itself; arrays and tensors are views."""
+    """Return consecutive parts of `batch`, of these lengths. A single part is the batch itself; parts of arrays and
+    tensors are views.
+    """
     if len(lengths) == 1:
         return [batch]
     return [_part(batch, start, stop, dim) for start, stop in _spans(lengths)]
 
 
 def labelled(result: Any, items: Any) -> Any:
-    """The result for `items` with their index, where both are pandas: as an api that keeps to its rows returns it.
+    """Return `result` with the index of `items` if both are pandas objects and the api has set no labels itself.
 
-    So are rows that the api has merely numbered: their numbers are those of the batch, and say nothing to a caller.
-    Labels that the api has set itself are kept.
+    Rows that the api has merely numbered get the index of `items` too: their numbers refer to the batch and mean
+    nothing to a caller. Labels that the api has set itself are kept.
     """
     if not (_is(result, "pandas", "DataFrame", "Series") and _is(items, "pandas", "DataFrame", "Series")):
         return result
     index, wanted = result.index, items.index
     if index is wanted or not (_is_numbered(index) or (index.names == wanted.names and index.equals(wanted))):
         return result
-    result = result.copy(deep=False)  # the api may have kept it
+    result = result.copy(deep=False)  # the api may have kept a reference to it
     result.index = wanted
     return result
 
@@ -114,7 +116,7 @@ def _is_numbered(index: Any) -> bool:
 
 
 def _labels(index: Any) -> Hashable:
-    """Equal for indices that become one without changing."""
+    """Return a key that is equal for indices that can be concatenated unchanged."""
     if _is_numbered(index):
         return None
     types = tuple(index.dtypes) if index.nlevels > 1 else index.dtype

@@ -1,7 +1,7 @@
-"""Entry point of a replica process, from its first instruction to its exit.
+"""Entry point of a replica process: start-up, serving, shutdown.
 
-The zygote forks it, or it starts cold (`_control/engines/local.py`). It is handed five open files (`InheritedFds`),
-says in notes how it gets on, serves until it is told to stop, and ends when the kernel that owns it does.
+The zygote forks it, or it is started cold (`_control/engines/local.py`). It inherits five open files (`InheritedFds`),
+reports its progress in notes to the supervisor, serves until it is told to stop, and ends when its owner process ends.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ from nbcompose._user_exceptions import said
 from nbcompose.errors import NbcomposeError
 from nbcompose.models import models_of, prefetch
 
-LINGER = 1.0  # seconds that a caller who asks nothing has to hang up
+LINGER = 1.0  # seconds that idle callers have to close their connections
 
 
 class Callers:
-    """Hands their calls to `runtime`. Used on the replica's loop."""
+    """Listens for calls from other processes and passes them to `runtime`. Used on the replica's loop."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.on_call = runtime.on_call
@@ -63,16 +63,16 @@ class Callers:
         self._server: asyncio.Server | None = None
 
     async def listen(self) -> str:
-        """Begin to answer; returns the address."""
+        """Start to answer calls; return the address."""
         where = address.fresh(f"nbcompose.call.{os.getpid()}")
         self._server = await serve(address.listen(where), "a caller", self, self._opened, self._closed)
         return where
 
     async def left(self) -> None:
-        """Wait until every caller has hung up, which it does when it hears of a route without this replica.
+        """Wait until every caller has disconnected, which it does when it receives a route without this replica.
 
-        Calls are answered meanwhile: none is lost that was on its way. One who stays on and asks nothing is not waited
-        for.
+        Calls are answered meanwhile, so none that was on its way is lost. A caller that stays connected without making
+        calls is not waited for.
         """
         while True:
             await self._runtime.idle()
@@ -85,7 +85,7 @@ class Callers:
                 return
 
     def on_note(self, topic: str, value: Any) -> None:
-        """Callers send no notes."""
+        """Do nothing: callers send no notes."""
 
     def _opened(self, connection: Connection) -> None:
         self._connections.add(connection)
@@ -100,7 +100,7 @@ logger = logging.getLogger("nbcompose.replica")
 
 
 def run(files: InheritedFds) -> None:
-    """Be a replica. Never returns: the process ends here, without the caller's clean-up."""
+    """Run the replica. Never returns: the process exits here, without the caller's clean-up."""
     code = 1
     try:
         _redirect_output(files.output)
@@ -118,9 +118,9 @@ def run(files: InheritedFds) -> None:
 
 
 def _run_to_its_end(files: InheritedFds) -> int:
-    """Run the loop until the replica has done what it was told, and nobody else ends it."""
+    """Run the loop until the replica has ended by itself; user code cannot stop it. Returns the exit status."""
     others = forking.open_files()
-    # Never closed: that would wait for threads, of which one may be deep in C code, and for tasks that do not end.
+    # Never closed: that would wait for threads, which may be in C code, and for tasks that do not end.
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     main = loop.create_task(_main(files, others))
@@ -129,7 +129,7 @@ def _run_to_its_end(files: InheritedFds) -> int:
             code: int = loop.run_until_complete(main)
             return code
         except (SystemExit, KeyboardInterrupt) as error:
-            # Of a task that an api has made, or a callback. The loop has to go on for the others.
+            # Raised by a task that an api has created, or by a callback. The loop must go on for the other calls.
             if main.done() or not _Replica.serving:
                 raise
             logger.error("a task, or a callback, of an api has raised %s: the replica goes on", said(error))
@@ -138,7 +138,7 @@ def _run_to_its_end(files: InheritedFds) -> int:
 def _redirect_output(output: int) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
-    # New objects: those of the zygote were made for another kind of file.
+    # New objects: those inherited from the zygote were made for another kind of file.
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     faulthandler.enable(file=2)  # a crash in C code leaves Python's stack in the log
@@ -147,19 +147,19 @@ def _redirect_output(output: int) -> None:
 def _part_from_parent(files: InheritedFds) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     forking.keep_handlers_from_children()
-    # ■ and Ctrl-C reach a replica as cancelled calls. Not SIG_IGN: programs that it starts would ignore it too.
+    # ■ and Ctrl-C reach a replica as cancelled calls. Not SIG_IGN: programs that it starts would inherit that.
     signal.signal(signal.SIGINT, lambda *_: None)
     for fd in files:
-        os.set_inheritable(fd, False)  # programs that the user's code starts have no use for them
+        os.set_inheritable(fd, False)  # not for programs that user code starts
     forking.keep_numbers_from_children(files)
     random_state.renew()
 
 
 def _watch_owner(owner: int) -> None:
-    """End this process, and what it has started, when the kernel ends, however that happens.
+    """End this process, and the processes it has started, when the owner process ends, however that happens.
 
-    Not by a pipe's end alone: any forked child of the kernel keeps that open. Not by PR_SET_PDEATHSIG: a replica's
-    parent is the zygote.
+    The end of a pipe alone does not suffice: a forked child of the owner keeps it open. Neither does
+    PR_SET_PDEATHSIG: a replica's parent is the zygote.
     """
 
     def wait() -> None:
@@ -170,14 +170,14 @@ def _watch_owner(owner: int) -> None:
 
 
 def end_now() -> None:
-    """SIGKILL to this process and its children, which share its process group."""
+    """Kill (SIGKILL) this process and its children, which share its process group."""
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)
 
 
 async def _main(files: InheritedFds, others: set[int]) -> int:
-    forking.keep_numbers_from_children(forking.open_files() - others)  # the loop's own
+    forking.keep_numbers_from_children(forking.open_files() - others)  # files of the event loop
     client = _StartClient(LoadTable(files.board))
     link = ControlLink(client)
     control = socket.socket(fileno=files.control)
@@ -194,9 +194,9 @@ async def _main(files: InheritedFds, others: set[int]) -> int:
 
 
 class _Replica:
-    """The life of this process once it knows what it is."""
+    """The replica from its launch message to its exit: start, serve, stop."""
 
-    serving = False  # it is up: what users' code raises from here on is no end of the process
+    serving = False  # it is up: from now on exceptions of user code do not end the process
 
     def __init__(self, files: InheritedFds, client: _StartClient, link: ControlLink, launch: Launch) -> None:
         self._files = files
@@ -206,12 +206,12 @@ class _Replica:
         self._phase = Phase.IMPORT
 
     async def live(self) -> int:
-        """Returns the exit status."""
+        """Start, serve and stop; return the exit status."""
         starting: asyncio.Future[tuple[Runtime, Callers, HttpDoor]] = asyncio.ensure_future(self._start())
         ends: list[asyncio.Future[Any]] = [starting, self._link.stop]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
-            # Given up while it starts: no hook has anything to clean up, and user code may be deep in C code.
+            # Stopped during start: no hook has anything to clean up, and user code may be in C code.
             return 0
         error = starting.exception()
         if error is not None:
@@ -219,7 +219,7 @@ class _Replica:
             self._link.tell("failed", StartFailure(self._phase, detail))
             if is_tame(error):
                 traceback.print_exception(error)
-            else:  # Python would write all of it
+            else:  # Python would print it without limits
                 print(detail.text, file=sys.stderr)
             await self._link.leave()
             return 3
@@ -228,13 +228,13 @@ class _Replica:
         return 0
 
     async def _serve(self, runtime: Runtime, callers: Callers, door: HttpDoor) -> None:
-        """Until told to stop, and then until what is in hand is done, within the grace given."""
+        """Serve until told to stop, then until the calls under way are done, within the given grace period."""
         _Replica.serving = True
         reporter = Reporter(self._link, runtime, self._client)
         self._link.operations["report"] = reporter.report_now
         reporting = asyncio.ensure_future(reporter.run())
         grace = await self._link.stop
-        self._link.tell("leaving", None)  # SIGTERM comes from elsewhere: callers must hear of it too
+        self._link.tell("leaving", None)  # after a SIGTERM the supervisor does not know yet, nor do callers
         runtime.leave()
         async with asyncio.TaskGroup() as leaving:
             leaving.create_task(_within(grace, callers.left()))
@@ -260,7 +260,7 @@ class _Replica:
         runtime = Runtime(spec, launch.index, launch.slot, board, launch.torch_threads)
         with self._client.telling(functools.partial(link.tell, "waiting")):
             await runtime.start()
-        # What is loaded stays: the collector need not walk through it in the middle of calls.
+        # Loaded objects stay: exclude them from garbage collections during calls.
         gc.collect()
         gc.freeze()
         callers = Callers(runtime)
@@ -276,10 +276,10 @@ class _Replica:
     async def _enter(self, phase: Phase) -> None:
         self._phase = phase
         self._link.tell("phase", phase)
-        await asyncio.sleep(0)  # the note leaves before user code may hold the loop
+        await asyncio.sleep(0)  # send the note before user code may block the loop
 
     async def _download(self, spec: ServiceSpec) -> None:
-        """Have every model on this machine before `__init__` asks for its path: a download is shown and stopped."""
+        """Download all models before `__init__` asks for their paths: with progress, and stopped when told to stop."""
         if not models_of(spec.cls):
             return
         await self._enter(Phase.DOWNLOAD)
@@ -297,7 +297,7 @@ async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
 
 
 class _StartClient(Client):
-    """A client that says what it waits for while the service starts: `__init__` may call what does not exist yet."""
+    """A client that reports which service it waits for during the start: `__init__` may call one that is not up yet."""
 
     def __init__(self, board: LoadTable) -> None:
         super().__init__(board)
@@ -346,5 +346,5 @@ def _refuse_direct_calls(cls: type[Any], service: Service) -> Any:
 
 
 def start() -> None:
-    """From the command line, for a cold start: the files. See `zygote.start` for why with `python -c`."""
+    """Cold start from the command line; argv[1]: the inherited files. `zygote.start` says why with `python -c`."""
     run(InheritedFds(*map(int, sys.argv[1].split(","))))

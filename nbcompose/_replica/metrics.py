@@ -1,11 +1,7 @@
-"""Metrics of a replica: calls timed, counts, the service's own Prometheus metrics, and those of sibling replicas.
+"""Metrics of a replica: timed calls, counters, the service's own Prometheus metrics, and those of sibling replicas.
 
-Counting is plain Python on the replica's loop; how families travel between replicas and are served is not known here.
-
-They are those of the default registry of the replica's process. Used on the replica's loop; they are collected in a
-thread, since a collector may do anything.
-
-Used on the replica's loop. How routes get here is client.py's.
+Used on the replica's loop; counting is plain Python. The service's own metrics come from the process's default
+Prometheus registry, and are collected in a thread, since a collector may run any code.
 """
 
 from __future__ import annotations
@@ -36,11 +32,11 @@ if TYPE_CHECKING:
     from nbcompose._replica.instance import Runtime
 
 
-EARLY = 0.01  # seconds before a deadline at which the caller's timer may have gone off
+EARLY = 0.01  # seconds before a deadline at which the caller's timer may already have expired
 
 
 def outcome(error: BaseException, context: CallContext) -> str:
-    """What a span and the counts say of a call that raised: the error's type, or why the caller did not wait for it."""
+    """Return the outcome of a failed call for spans and counters: the error's type, or why it was cancelled."""
     if not issubclass(type(error), asyncio.CancelledError | GeneratorExit):
         return name_of(type(error))
     left = context.remaining()
@@ -48,7 +44,7 @@ def outcome(error: BaseException, context: CallContext) -> str:
 
 
 class TimedCall:
-    """A call of an api of a runtime. `job`: where a thread does it."""
+    """Measures one call of an api: times, counters, span. `job`: its work in a thread, if any."""
 
     __slots__ = (
         "_arrived", "_counts", "_first_item", "_last_item", "_parent", "_queued", "_runtime", "_start", "api",
@@ -73,7 +69,7 @@ class TimedCall:
 
     @property
     def holder(self) -> Holder:
-        """As those who wait for its place see it."""
+        """Describes the call to those that wait for its place."""
         paused = self._runtime.pauses(self.job)
         left = self.context.cancelled or (self.job is not None and self.job.left is not None)
         return Holder(self.api, self._start, left, paused)
@@ -82,7 +78,7 @@ class TimedCall:
         self._queued = time.perf_counter() - self._arrived
 
     def streamed(self) -> None:
-        """An item is about to go out."""
+        """Record that an item is about to be sent."""
         self._last_item = time.perf_counter() - self._arrived
         if self._first_item is None:
             self._first_item = self._last_item
@@ -103,7 +99,7 @@ class TimedCall:
         )  # fmt: skip
 
 
-# Seconds. From a cached lookup to a long generation: 2.5 steps to a decade.
+# Seconds, from a cached lookup to a long generation; 2.5 steps per decade.
 BUCKETS = (
     0.0005,
     0.001,
@@ -128,14 +124,14 @@ _BUCKET_NAMES = (*map(str, BUCKETS), "+Inf")
 
 RECENT_CALLS = 256
 
-# Every outcome is a time series of its own, for ever: classes that user code makes on the fly must not add up.
+# Every outcome is a separate time series that never ends, so exception classes created at run time must be bounded.
 MAX_OUTCOMES = 32
 OK = "ok"
 OTHER = "other"
 
 
 class ApiSummary(NamedTuple):
-    """Calls that have ended, those of them that failed, and the median seconds of the latest (None before any)."""
+    """Number of ended calls, number of those that failed, median duration in seconds of the latest (None if none)."""
 
     calls: int
     errors: int
@@ -143,7 +139,7 @@ class ApiSummary(NamedTuple):
 
 
 class _Histogram:
-    """How many observations fell into each of BUCKETS, and their sum."""
+    """Number of observations in each of `BUCKETS`, and their sum."""
 
     __slots__ = ("counts", "sum")
 
@@ -198,7 +194,7 @@ class ServiceMetrics:
         self._answers: Counter[tuple[str, int]] = Counter()
 
     def know(self, apis: Iterable[str]) -> None:
-        """Count for these too: the service has new code."""
+        """Add counters for the apis of new code."""
         for api in apis:
             self.apis.setdefault(api, ApiCounts())
 
@@ -207,13 +203,13 @@ class ServiceMetrics:
         self.apis[api].count(error_type)
 
     def answered(self, route: str, status: int) -> None:
-        """An answer went out over HTTP. `route` is one of the service's own, or ""."""
+        """Record an HTTP response. `route` is one of the service's own, or ""."""
         self._answers[route, status] += 1
 
     def summary(self) -> dict[str, ApiSummary]:
-        """For each api: calls, errors, and the median of the last RECENT_CALLS calls' seconds.
+        """Return for each api: calls, errors, and the median seconds of the last `RECENT_CALLS` calls.
 
-        A call that its caller gave up is no error.
+        A call that its caller cancelled does not count as an error.
         """
         return {
             api: ApiSummary(
@@ -225,7 +221,7 @@ class ServiceMetrics:
         }
 
     def families(self) -> list[Metric]:
-        """Everything as Prometheus families, as it is now. They can be pickled."""
+        """Return the current values as Prometheus families, which can be pickled."""
         return [*self._call_families(), self._http_family(), *self._process_families()]
 
     def _call_families(self) -> list[Metric]:
@@ -250,7 +246,7 @@ class ServiceMetrics:
         return [calls, progress, items, seconds, queued]
 
     def work_families(self, work: Work, busy: int) -> list[Metric]:
-        """What calls wait for, as gauges. `busy`: worker threads at work."""
+        """Return gauges of what calls wait for. `busy`: number of busy worker threads."""
         now = time.time()
         longest = 0.0 if work.waiting_since is None else max(0.0, now - work.waiting_since)
         abandoned = sum(h.abandoned for h in work.held)
@@ -292,10 +288,10 @@ class ServiceMetrics:
 
 
 def merge(replicas: Iterable[Iterable[Metric]]) -> list[Metric]:
-    """One family for each name, with the samples of all replicas.
+    """Return one family for each name, with the samples of all replicas.
 
-    An exposition may show a name only once, and each replica gives families of the same names. (Where a name is of
-    another type in one, whose code is of another version, the first of them counts.)
+    An exposition may contain a name only once, and every replica has families of the same names. If a replica with
+    another code version has another type for a name, the first one is kept.
     """
     merged: dict[str, Metric] = {}
     for family in (family for families in replicas for family in families):
@@ -306,7 +302,7 @@ def merge(replicas: Iterable[Iterable[Metric]]) -> list[Metric]:
     return list(merged.values())
 
 
-WITHIN = 1.0  # seconds; a sibling that asks waits longer
+WITHIN = 1.0  # seconds for collecting the service's own metrics; a sibling waits longer (METRICS_WAIT)
 
 RESERVED = "nbcompose_"
 
@@ -314,7 +310,7 @@ logger = logging.getLogger("nbcompose.replica")
 
 
 class OwnMetrics:
-    """Of replica `replica` of `service`, which label every sample."""
+    """Metrics that the service's code defines. `service` and `replica` label every sample."""
 
     def __init__(self, service: str, replica: int) -> None:
         self._labels = {"service": service, "replica": str(replica)}
@@ -322,8 +318,8 @@ class OwnMetrics:
         self._left_out: set[str] = set()
 
     async def families(self) -> list[Metric]:
-        """What there is now; nothing of it, and a line in the log, where that fails or takes too long."""
-        if self._collecting is None or self._collecting.done():  # one that hangs is not joined by more
+        """Return the current families; an empty list, and a log message, if collecting fails or takes too long."""
+        if self._collecting is None or self._collecting.done():  # do not start another while one hangs
             self._collecting = asyncio.ensure_future(asyncio.to_thread(self._collect))
         try:
             return await asyncio.wait_for(asyncio.shield(self._collecting), WITHIN)
@@ -347,17 +343,17 @@ class OwnMetrics:
         return families
 
     def _labelled(self, sample: Sample) -> Sample:
-        # Labels of these names become `exported_…`, as they do where Prometheus itself labels what it reads.
+        # Existing labels with these names become `exported_…`, as when Prometheus adds labels to scraped samples.
         own = {f"exported_{name}" if name in self._labels else name: value for name, value in sample.labels.items()}
         return sample._replace(labels=self._labels | own)
 
 
-METRICS = "__metrics__"  # a call that replicas make of one another
-METRICS_WAIT = 2.0  # seconds
+METRICS = "__metrics__"  # api by which replicas request one another's metrics
+METRICS_WAIT = 2.0  # seconds for a sibling's metrics
 
 
 class Siblings:
-    """Of replica `index` of `service`."""
+    """The other replicas of `service`, seen from replica `index`."""
 
     def __init__(self, service: str, index: int, client: Client) -> None:
         self._service = service
@@ -369,9 +365,10 @@ class Siblings:
         return [r for r in route.replicas if r.index != self._index] if route is not None else []
 
     async def less_busy(self, load: int) -> Connection | None:
-        """One with less than this `load` (see the load board); None when there is none, or it has just gone.
+        """Return a connection to the sibling with the lowest load if that is below `load` (see `_rpc/load_table.py`).
 
-        Kernels give all requests of a kept connection to one process.
+        Returns None if there is none, or it is just gone. Needed because all requests of a kept HTTP connection reach
+        the same process.
         """
         if load == 0:
             return None
@@ -384,7 +381,7 @@ class Siblings:
             return None
 
     async def metrics(self) -> list[list[Metric]]:
-        """What each has counted; one that does not answer in time is left out."""
+        """Return the metrics of each sibling, without those that do not answer in time."""
         answers = await asyncio.gather(*map(self._ask_metrics, self._others()), return_exceptions=True)
         return [a for a in answers if not isinstance(a, BaseException)]
 

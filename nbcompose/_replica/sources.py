@@ -1,8 +1,8 @@
-"""Modules of the user's as they were at one moment, under `nbcompose serve --reload`.
+"""Import of user modules from a snapshot of their source text, for `nbcompose serve --reload`.
 
-A version of a service is the text that it was made from: a replica imports that, also when it starts again after a
-crash, whatever has been saved since. Compiled files are left alone: they tell texts apart by the second, and people
-save faster.
+A version of a service is the source text that it was made from: a replica imports that text, even when it restarts
+after a crash, regardless of later changes on disk. Compiled files are not used: they distinguish sources by a time
+stamp in seconds, and a file may be saved twice within one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ModuleSource:
-    """A module's file, and what stood in it."""
+    """A module's file and its content."""
 
     file: str
     text: bytes
@@ -40,7 +40,7 @@ class _Loader(SourceFileLoader):
 
 
 class SourceFinder(MetaPathFinder):
-    """Finds the modules of `sources`, by their names."""
+    """Import hook for the modules in `sources`, by name."""
 
     def __init__(self, sources: Mapping[str, ModuleSource]) -> None:
         self.sources = sources
@@ -53,7 +53,7 @@ class SourceFinder(MetaPathFinder):
 
 
 def spec_of(name: str, source: ModuleSource) -> ModuleSpec | None:
-    """How to import a module from this text."""
+    """Return the import spec of a module with this source text."""
     folder, file = os.path.split(source.file)
     inside = [folder] if file == "__init__.py" else None
     loader = _Loader(name, source)
@@ -61,20 +61,20 @@ def spec_of(name: str, source: ModuleSource) -> ModuleSpec | None:
 
 
 def use_sources(sources: Mapping[str, ModuleSource]) -> None:
-    """Import these modules from their texts in this process from now on, and show their lines in tracebacks."""
+    """Import these modules from their source texts from now on, and show their lines in tracebacks."""
     if sources:
         sys.meta_path.insert(0, SourceFinder(sources))
     know_lines({source.file: lines_of(source) for source in sources.values()})
 
 
 def know_lines(texts: Mapping[str, str]) -> None:
-    """Show these texts in tracebacks, by file, whatever is on disk."""
+    """Use these texts (by file) for tracebacks instead of the files on disk."""
     for file, text in texts.items():
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
 
 
 def find_source(name: str, file: str) -> ModuleSpec | None:
-    """How to import the module `name` where its text is known here; None where it is not."""
+    """Return the import spec of the module `name` if its source text is known here, else None."""
     for finder in sys.meta_path:
         spec = finder.find_spec(name, None) if isinstance(finder, SourceFinder) else None
         if spec is not None and spec.origin == file:
@@ -90,5 +90,5 @@ def lines_of(source: ModuleSource) -> str:
 
 
 def from_module(module: str, name: str) -> Any:
-    """What stands for a class or value that new code shares with the module which was imported here."""
+    """Return a class or value of a module imported here; new code that shares it is pickled as a call of this."""
     return getattr(sys.modules[module], name)

@@ -1,15 +1,16 @@
-"""Worker threads of a replica: run sync apis and generators; interrupt code that runs on after its caller has gone.
+"""Worker threads of a replica: run synchronous apis and generators, and interrupt calls whose caller is gone.
 
-It comes between two instructions of its thread, whichever they are, so all that is here is about where it must *not*
-come up: in code of ours, in the next call of the thread, in an import. Code that is deep in C is not reached before it
-returns.
+An interrupt is an exception raised between any two instructions of a thread. `Interruptible` prevents it where it must
+*not* be raised: in nbcompose's own code, in the next call of the thread, in an import. Code in C is not interrupted
+before it returns.
 
-So many may run at once as there are *slots*. A thread that runs has one; one whose generator waits for its consumer
-(generators.py) gives it up to another thread, keeps what it has on its stack, and queues for a slot before it goes on.
-So a stream that nobody reads holds up nobody, and what a generator has set for its thread is not seen by other calls.
+The number of *slots* limits how many threads run at once. A running thread has a slot. A thread whose generator waits
+for its consumer (`_replica/generators.py`) passes its slot to another thread, keeps its stack, and queues for a slot
+before it continues. So a stream that is not read blocks no other call, and thread state set by a generator is not
+visible to other calls.
 
-A call whose caller has gone keeps its thread until it ends by itself, or is interrupted (workers.py). `__init__`
-runs here too, so that it may call dependencies; its thread is the first one, which is taken wherever it is free.
+An abandoned call, whose caller is gone, keeps its thread until it ends by itself or is interrupted. `__init__` runs
+here too, so that it may call dependencies; it runs in the first thread, which is preferred whenever it is free.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ _IMPORT = "<frozen importlib"
 
 
 class Interruptible(Generic[T]):
-    """A thread, and the work that it is at. `paused`: it waits, in the middle of its work, in code of ours.
+    """A thread and its current work, which can be interrupted. `paused`: it waits in nbcompose's code during its work.
 
-    The guard is held for moments only, and never while the work runs.
+    The guard is held only briefly, and never while the work runs.
     """
 
     __slots__ = ("_guard", "_pending", "job", "paused", "thread")
@@ -56,13 +57,13 @@ class Interruptible(Generic[T]):
     # -- in the thread
 
     def enter(self) -> None:
-        """This is the thread."""
+        """Register the calling thread as the one to interrupt."""
         self.thread = threading.get_ident()
 
     def end(self) -> None:
-        """The work has ended: no exception comes up any more once this has returned.
+        """End the work: after this has returned, no interrupt is raised any more.
 
-        Raises `CallInterrupted` where one does meanwhile; call it again then.
+        Raises `CallInterrupted` if an interrupt arrives meanwhile; it must then be called again.
         """
         with self._guard:
             self.job = None
@@ -71,7 +72,7 @@ class Interruptible(Generic[T]):
                 self._withdraw()
 
     def pause(self) -> None:
-        """As `end`, until `go_on`."""
+        """Prevent interrupts as `end` does, until `go_on`."""
         with self._guard:
             self.paused = True
             if self._pending:
@@ -84,16 +85,16 @@ class Interruptible(Generic[T]):
         self._pending = False
         thread_state.withdraw(self.thread)
 
-    # -- in another one
+    # -- in another thread
 
     def interrupt(self, job: T) -> bool:
-        """Raise `CallInterrupted` in the thread if it is at this work, and not in an import; whether that was done."""
+        """Raise `CallInterrupted` in the thread if it does this work and is not in an import. Return whether it did."""
         with self._guard:
             if self.job is not job or self.paused or self._imports():
                 return False
             self._pending = True
             thread_state.send(self.thread, CallInterrupted)
-            if self._imports():  # it has got there meanwhile
+            if self._imports():  # it has started one meanwhile
                 self._withdraw()
                 return False
         return True
@@ -107,19 +108,19 @@ class Interruptible(Generic[T]):
         return False
 
 
-SPARE = 4  # threads that are kept, besides one for each slot, for when another stream waits
+SPARE = 4  # idle threads kept besides one for each slot, for further streams that pause
 WAYS_OUT = "--threads, --replicas, --timeout"
 NO_CALL = CallContext()
-LOOK_AGAIN = 0.2  # seconds; a call that is in an import, or waits for a slot, is not interrupted there
+LOOK_AGAIN = 0.2  # seconds until the next attempt, for a call that is in an import or waits for a slot
 
 logger = logging.getLogger("nbcompose.replica")
 
-# From `time.perf_counter()` to Unix time: one number, so that what it is added to stays the same.
+# Offset from `time.perf_counter()` to Unix time: computed once, so that converted times do not vary.
 _EPOCH = time.time() - time.perf_counter()
 
 
 class Worker(Interruptible["Job"]):
-    """One of the threads. `paused`: without a slot, and with a generator that is to go on."""
+    """One of the worker threads. `paused`: it has no slot, and a generator that is to be continued."""
 
     __slots__ = ("_wake", "keeps_slot", "number")
 
@@ -131,7 +132,7 @@ class Worker(Interruptible["Job"]):
         self._wake.acquire()
 
     def sleep(self) -> None:
-        """In its thread: until it is given a slot."""
+        """Wait, in its thread, until it is given a slot."""
         self._wake.acquire()
 
     def wake(self) -> None:
@@ -140,10 +141,10 @@ class Worker(Interruptible["Job"]):
 
 
 class WorkerThreads:
-    """`slots` threads at a time that run sync code for one event loop. Each calls `prepare` first.
+    """Pool of threads that run synchronous code for one event loop, at most `slots` of them at a time.
 
-    `interrupt_after`: seconds, see `spec.Traffic`; 0: never. `on_held` is called on the loop when the number of calls
-    that are `abandoned` has changed.
+    Each thread calls `prepare` first. `interrupt_after`: seconds, see `Traffic` in `_spec.py`; 0: never. `on_held` is
+    called on the loop when the number of `abandoned` calls has changed.
     """
 
     def __init__(
@@ -163,31 +164,31 @@ class WorkerThreads:
         self._service = service
         self._interrupt_after = interrupt_after
         self._on_held = on_held
-        # What a thread with a slot does next: a job, a thread that is to have the slot, or None: it ends.
+        # What a thread with a slot does next: run a job, pass the slot to a paused thread, or (None) end.
         self._turns: queue.SimpleQueue[Job | Worker | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._workers: list[Worker] = []
-        self._spare: list[Worker] = []  # they sleep, and have nothing to do
+        self._spare: list[Worker] = []  # idle threads without a slot
         self._stopped = False
         self._open = 0  # jobs that have not ended
         place = f"{slots} worker thread{'' if slots == 1 else 's'}"
         self.queue = Queue(service, place, WAYS_OUT, self.holders)
 
-    # -- what there is to see; from any thread
+    # -- state, from any thread
 
     @property
     def busy(self) -> int:
-        """Slots that are taken, also by calls whose caller has gone."""
+        """Number of slots in use, including those of abandoned calls."""
         return sum(w.job is not None and not w.paused for w in list(self._workers))
 
     @property
     def paused(self) -> int:
-        """Threads whose generator waits for its consumer, or for a slot to go on."""
+        """Number of threads whose generator waits for its consumer, or for a slot to continue."""
         return sum(w.paused for w in list(self._workers))
 
     @property
     def all_abandoned(self) -> float | None:
-        """Since when (Unix time) all slots have been held by calls whose caller has gone; None where they are not."""
+        """Since when (Unix time) abandoned calls have held all slots; None if they do not."""
         held = [job for w in list(self._workers) if (job := w.job) is not None and not w.paused]
         left = [job.left for job in held if job.left is not None]
         return None if len(left) < self.slots else max(left) + _EPOCH
@@ -196,7 +197,7 @@ class WorkerThreads:
         return any(w.job is job and w.paused for w in list(self._workers))
 
     def holders(self) -> list[Holder]:
-        """The calls that have a slot, those that have had it longest first."""
+        """Return the calls that have a slot, the longest-running first."""
         jobs = [job for w in list(self._workers) if (job := w.job) is not None and not w.paused]
         return [
             Holder(job.api, job.started + _EPOCH, job.left is not None)
@@ -207,13 +208,13 @@ class WorkerThreads:
     # -- on the loop
 
     def start(self, most: int | None = None) -> None:
-        """Start threads until there is one for each slot, at most so many of them."""
+        """Start threads until there is one for each slot, at most `most` new ones."""
         missing = self.slots - len(self._workers)
         for _ in range(missing if most is None else min(most, missing)):
             self._start(self._new())
 
     def stop(self) -> None:
-        """Let the threads end once they are idle; does not wait."""
+        """End the threads once they are idle; does not wait."""
         for _ in range(self.slots):
             self._turns.put(None)
         with self._lock:
@@ -232,7 +233,7 @@ class WorkerThreads:
     def call(
         self, api: ApiSpec, context: CallContext, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Job:
-        """As `run`, for a call of an api: it is shown, has a deadline for its turn, and may be interrupted."""
+        """As `run`, for a call of an api: visible in the queue, with a deadline for getting a slot, interruptible."""
         job = Job(self, function, args, kwargs, api, context)
         if self._open >= self.slots:
             job.queued = True
@@ -242,14 +243,14 @@ class WorkerThreads:
         return job
 
     def resume(self, worker: Worker) -> None:
-        """Let a worker that has paused go on as soon as there is a slot for it. From any thread."""
+        """Continue a paused worker as soon as there is a slot for it. From any thread."""
         if worker.keeps_slot:
             worker.wake()
         else:
             self._turns.put(worker)
 
     def left(self, job: Job) -> None:
-        """The caller of a job has gone while a thread is at it."""
+        """Record that the caller of a running job is gone, and schedule its interrupt."""
         if job.left is None:
             job.left = time.perf_counter()
             self.abandoned += 1
@@ -258,7 +259,7 @@ class WorkerThreads:
                 self._loop.call_later(self._interrupt_after, self._interrupt, job)
 
     def _interrupt(self, job: Job) -> None:
-        """End a job that runs on for nobody, once it is where that can be done, and again if that is not heeded."""
+        """Interrupt an abandoned job as soon as it can be interrupted, and again if it keeps running."""
         worker = next((w for w in list(self._workers) if w.job is job), None)
         if worker is None:
             return  # it has ended
@@ -272,7 +273,7 @@ class WorkerThreads:
         self._loop.call_later(wait, self._interrupt, job)
 
     def _settle(self, job: Job, result: Any, failure: BaseException | None) -> None:
-        """A thread has done the job."""
+        """Take the outcome of a job from its thread."""
         self._open -= 1
         if job.queued:
             self.queue.leave(job)
@@ -282,7 +283,7 @@ class WorkerThreads:
         job.settle(result, failure)
 
     def _drop(self, job: Job) -> None:
-        """Its caller had left before a thread was free."""
+        """Discard a job whose caller had left before a thread was free."""
         self._open -= 1
         self.queue.leave(job)
 
@@ -327,19 +328,20 @@ class WorkerThreads:
             try:
                 worker.end()
                 break
-            except CallInterrupted:  # it came when the call had ended, and ends here
+            except CallInterrupted:  # it arrived after the call had ended, and is dropped
                 pass
         self._tell(self._settle, job, result, failure)
 
     def _tell(self, function: Callable[..., object], *args: Any) -> None:
-        try:  # noqa: SIM105  a context manager costs a hundredth of a call
+        try:  # noqa: SIM105  a context manager takes a hundredth of the time of a call
             self._loop.call_soon_threadsafe(function, *args)
-        except RuntimeError:  # the loop has been closed: the process ends
+        except RuntimeError:  # the loop has been closed: the process is ending
             pass
 
     def pause(self) -> Worker:
-        """In the middle of a job: give the slot up, or keep it where no other thread can have it. `resume` and `sleep`
-        follow.
+        """Release the slot in the middle of a job, or keep it if no other thread can take it. Return the worker.
+
+        `resume` and `sleep` must follow.
         """
         worker = next(w for w in list(self._workers) if w.thread == threading.get_ident())
         assert worker.job is not None
@@ -364,7 +366,7 @@ class WorkerThreads:
         return True
 
     def _make_way(self, worker: Worker) -> bool:
-        """Give the slot to a thread of a lower number, where one is spare; returns when it has one again."""
+        """Pass the slot to an idle thread with a lower number, if any, and `_rest`. Return False if it must end."""
         with self._lock:
             if not self._spare or self._spare[0].number > worker.number:
                 return True
@@ -373,7 +375,7 @@ class WorkerThreads:
         return self._rest(worker)
 
     def _rest(self, worker: Worker) -> bool:
-        """Without a slot, until there is one again. False: this thread is one too many."""
+        """Wait without a slot until there is one again. Return False if this thread is surplus and must end."""
         with self._lock:
             enough = len(self._spare) >= self.slots + SPARE and worker.number >= self.slots
             if self._stopped or enough:
@@ -386,10 +388,10 @@ class WorkerThreads:
 
 
 class Job:
-    """Sync work for a thread. `started` is `time.perf_counter()` when a thread took it, 0.0 before; `left`, when its
-    caller went away meanwhile.
+    """Synchronous work for a thread.
 
-    `api` and `context` are those of a call; "" and `NO_CALL` for what is none.
+    `started`: `time.perf_counter()` when a thread took it, 0.0 before. `left`: the same clock when its caller left
+    while it ran, else None. `api` and `context` are those of a call of an api; "" and `NO_CALL` for other work.
     """
 
     __slots__ = (
@@ -420,16 +422,16 @@ class Job:
         self.has_paused = False
         self.queued = False
         self._threads = threads
-        self._ticket = [None]  # whoever takes it has the job: a thread, or the caller that gives up
+        self._ticket = [None]  # popped by the first to claim the job: a thread, or the caller that cancels it
         self._on_end: Callable[[], object] | None = None
 
     @property
     def waits(self) -> bool:
-        """Whether it is in the queue: no thread has it, and somebody wants it."""
+        """Whether it is in the queue: no thread has taken it, and it has not been cancelled."""
         return bool(self._ticket)
 
     def claim(self) -> bool:
-        """Whether the caller of this, and nobody before, has got the job. Any thread."""
+        """Claim the job; return False if it has been claimed before. From any thread."""
         try:
             self._ticket.pop()
         except IndexError:
@@ -437,12 +439,12 @@ class Job:
         return True
 
     def give_up(self, error: Exception) -> None:
-        """On the loop: raise this instead, unless a thread has it."""
+        """Fail the job with `error` unless a thread has taken it. On the loop."""
         if self.claim() and not self.future.done():
             self.future.set_exception(error)
 
     def when_off(self, callback: Callable[[], object]) -> None:
-        """Call `callback` on the loop once no thread is, or will be, at this job: now, where that is so already."""
+        """Call `callback` on the loop once no thread runs, or will run, this job; at once if that is already so."""
         if self.future.done() and not self.future.cancelled():
             callback()
         elif self.claim():
@@ -453,11 +455,11 @@ class Job:
             self._threads.left(self)
 
     def settle(self, result: Any, error: BaseException | None) -> None:
-        """On the loop: a thread has done it."""
+        """Set the outcome, on the loop, after a thread has run the job."""
         if not self.future.done():
             self._tell(result, error)
         if self.left is not None and not self.future.cancelled():
-            self.future.exception()  # nobody waits for it
+            self.future.exception()  # marks it as retrieved, since no caller waits for it
         if self._on_end is not None:
             self._on_end()
 

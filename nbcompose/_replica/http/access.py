@@ -1,6 +1,6 @@
-"""Who may call a service over HTTP: the token, and the `Host`, `Origin` and `Sec-Fetch-Site` of a request.
+"""Access control of the HTTP server: the token, and the `Host`, `Origin` and `Sec-Fetch-Site` of a request.
 
-Knows nothing of sockets, routes or replies; `exchange.py` asks before it reads a body.
+Independent of sockets, routes and replies. Checked before the body of a request is read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nbcompose.errors import BadRequest, Forbidden, Unauthorized
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# What a page of an allowed origin may send, and what it may read of the answer.
+# Headers that a page of an allowed origin may send, and response headers that it may read.
 CORS_REQUEST_HEADERS = (
     "Authorization, Content-Type, Content-Encoding, Accept, X-Request-Timeout, traceparent, tracestate"
 )
@@ -25,10 +25,10 @@ CORS_RESPONSE_HEADERS = "traceparent, Retry-After, Allow, Accept-Encoding, Conte
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The rules of one HTTP server.
+    """Access rules of one HTTP server.
 
-    `token`: what `Authorization: Bearer` must carry; None: no token is wanted. `loopback`: the server is bound to this
-    machine only. `allowed_hosts`: names that `Host` may carry besides this machine's own, for a proxy in front.
+    `token`: required in `Authorization: Bearer`; None: no token is required. `loopback`: the server is bound to this
+    machine only. `allowed_hosts`: names that `Host` may contain besides this machine's own, for a proxy in front.
     `cors_origins`: origins whose pages may call, such as "https://app.example.com"; "*" allows all of them.
     """
 
@@ -39,7 +39,7 @@ class Access:
 
     @classmethod
     def of(cls, http: Http, token: str | None = None, allowed_hosts: Iterable[str] = ()) -> Access:
-        """The rules for a server that is bound where `http` says."""
+        """Return the rules for a server bound to the host of `http`."""
         return cls(
             token=token,
             loopback=is_loopback(http.host),
@@ -49,26 +49,28 @@ class Access:
 
     @property
     def trusted(self) -> bool:
-        """Whether whoever gets an answer has shown to be a user of this machine, or to hold the token."""
+        """Whether every client is on this machine or has presented the token."""
         return self.loopback or self.token is not None
 
     def check(self, headers: Mapping[str, str], *, token: bool = True, page: bool = False) -> None:
-        """Let a request through, or raise.
+        """Check a request; raise if it is not allowed.
 
-        `token=False`: the resource is open to those who have none. `page=True`: it is a page without secrets, which a
-        link on another site may open.
-        Raises BadRequest (400), Forbidden (403) or Unauthorized (401).
+        `token=False`: the resource needs no token. `page=True`: it is a page without secrets, which a link on another
+        site may open. Raises BadRequest (400), Forbidden (403) or Unauthorized (401).
         """
         host = header(headers, "Host")
         self.check_host(host)
-        # Without these two headers it is no browser, or one that loads a page of this very server.
+        # Without these two headers the client is not a browser, or a browser that loads a page of this server.
         if "Origin" in headers or "Sec-Fetch-Site" in headers:
             self._check_site(headers, host, page)
         if token and self.token is not None:
             self._check_token(header(headers, "Authorization"), self.token)
 
     def cors_headers(self, origin: str | None) -> dict[str, str]:
-        """What a reply must carry so that a page of `origin` may read it; empty where it may not, or need not."""
+        """Return the headers with which a page of `origin` may read a reply; empty if there are no CORS rules.
+
+        Only `Vary` if the origin is not allowed.
+        """
         if not self.cors_origins:
             return {}
         if origin is None or not self._allows(origin):
@@ -80,7 +82,7 @@ class Access:
         }
 
     def preflight_headers(self, headers: Mapping[str, str], methods: str) -> dict[str, str]:
-        """What answers the question (`OPTIONS`) that a browser asks before a page of another origin calls.
+        """Return the headers of the reply to a preflight request (`OPTIONS`).
 
         Raises Forbidden when the page's origin may not call.
         """
@@ -100,8 +102,8 @@ class Access:
         return reply
 
     def check_host(self, host: str | None) -> None:
-        # A page whose own name has been pointed at 127.0.0.1 (DNS rebinding) is same-origin for the browser; only
-        # the name in `Host` gives it away. With a token it cannot call anyway.
+        # A page whose own host name has been pointed at 127.0.0.1 (DNS rebinding) is same-origin for the browser; only
+        # the name in `Host` reveals it. If a token is required it cannot call anyway.
         if host is None or self.token is not None or not self.loopback:
             return
         name = host_name(host)
@@ -130,7 +132,7 @@ class Access:
     def _check_token(self, authorization: str | None, token: str) -> None:
         scheme, _, text = (authorization or "").partition(" ")
         given = text.strip().encode("latin-1", "replace")
-        # The comparison takes as long for a near miss as for any other.
+        # Compared in constant time.
         if scheme.lower() == "bearer" and hmac.compare_digest(given, token.encode()):
             return
         what = "the token is wrong" if authorization else "this service wants a token"
@@ -138,18 +140,18 @@ class Access:
 
 
 def header(headers: Mapping[str, str], name: str) -> str | None:
-    """The header's value; None when it is not there. `get` of tornado's headers raises and catches a KeyError then."""
+    """Return the header's value, or None. Faster than `get` of tornado's headers, which raises and catches KeyError."""
     return headers[name] if name in headers else None  # noqa: SIM401
 
 
 def host_name(host: str) -> str:
-    """The name in a `Host` header, in lower case, without port and the brackets of an IPv6 address.
+    """Return the name in a `Host` header in lower case, without port and the brackets of an IPv6 address.
 
     Raises BadRequest when it is not a host.
     """
     try:
         parts = urlsplit(f"//{host}")
-        parts.port  # noqa: B018  raises when it is not a number
+        parts.port  # noqa: B018  raises ValueError if it is not a number
     except ValueError:
         parts = None
     if parts is None or not parts.hostname or parts.netloc != host or "@" in host or "," in host:
@@ -170,7 +172,7 @@ def is_loopback(name: str) -> bool:
 
 
 def _same_origin(origin: str, host: str | None) -> bool:
-    """Whether `origin` is the server that `host` names; a port that is left out is that of the origin's scheme."""
+    """Whether `origin` is the server named by `host`; a missing port is the default of the origin's scheme."""
     try:
         given, own = urlsplit(origin), urlsplit(f"//{host}")
         default = DEFAULT_PORTS.get(given.scheme)

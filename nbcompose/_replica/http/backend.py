@@ -1,6 +1,6 @@
-"""A replica as callers from outside see it: their deadline, a sibling that is less busy, the whole service's health.
+"""Backend of the HTTP server: calls with a deadline, load balancing to sibling replicas, readiness, merged metrics.
 
-What an HTTP server asks of a replica (`endpoints.RuntimeLike`). HTTP itself is server.py's, the call instance.py's.
+Implements `endpoints.RuntimeLike`. The calls themselves run in `_replica/instance.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nbcompose.errors import CallCancelled, DeadlineExceeded, ReplicaDied
 
 
 class HttpBackend:
-    """Calls of `runtime`, which may be made by a sibling: `client` knows them, and what is below."""
+    """Calls `runtime`, or a less loaded sibling replica. `client` has the routes of siblings and dependencies."""
 
     def __init__(self, runtime: Runtime, client: Client) -> None:
         self._runtime = runtime
@@ -38,21 +38,21 @@ class HttpBackend:
         return self._runtime.schemas
 
     def context(self, parent: Parent | None, timeout: float | None) -> CallContext:
-        """The context of a call from outside, which may take `timeout` seconds, the service's own limit at most."""
+        """Return the context of a call over HTTP; its limit is `timeout` seconds, but at most the service's own."""
         limit = self.spec.traffic.timeout if timeout is None else min(timeout, self.spec.traffic.timeout)
         context = CallContext(time.monotonic() + limit, *(parent or ()))
         context.allowed = limit
         return context
 
     async def invoke(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
-        """Call with valid arguments, here or at a sibling that is less busy; the result is checked.
+        """Call with valid arguments, here or at a less loaded sibling; the result is validated.
 
         Raises `DeadlineExceeded`, `CallCancelled` (when `context` is), `Overloaded`, or what the api raises.
         """
         return await self._within_deadline(self._invoke_somewhere(api, arguments, context), context, api)
 
     async def stream(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
-        """As `invoke`, for an api that yields; each item is checked."""
+        """As `invoke`, for an api that yields; each item is validated."""
         items = self._stream_somewhere(api, arguments, context)
         async with contextlib.aclosing(items):
             while True:
@@ -71,9 +71,9 @@ class HttpBackend:
             async with asyncio.timeout(context.remaining()) as limit:
                 return await work
         except TimeoutError as error:
-            # What is below has the same deadline, and may be the first to notice: it is told as the cause.
+            # A service further down has the same deadline and may notice first: its error becomes the cause.
             from_below = isinstance(error, DeadlineExceeded)
-            if not limit.expired() and not (from_below and (context.remaining() or 0.0) <= EARLY):  # the api's own
+            if not limit.expired() and not (from_below and (context.remaining() or 0.0) <= EARLY):  # raised by the api
                 raise
             cause = error if from_below else None
             raise DeadlineExceeded(f"{hop} took longer than the {context.allowed:g} s that it had") from cause
@@ -90,7 +90,7 @@ class HttpBackend:
             packed = self.schemas[api.name].call_arguments(arguments)
             try:
                 return await sibling.call(api.name, packed, context, context.deadline)
-            except ConnectionClosed:  # the call has not left
+            except ConnectionClosed:  # the call was not sent, or declined
                 pass
             except ReplicaDied as error:
                 if not self._client.may_resend(self.spec.name, api.name, error):
@@ -111,15 +111,15 @@ class HttpBackend:
                 yield item
 
     def refused(self, api: ApiSpec, error: Exception) -> None:
-        """Count a call that is not made, since something is wrong with its request."""
+        """Count a call rejected because of its request."""
         self._runtime.metrics.refused(api.name, type(error).__name__)
 
     def answered(self, route: str, status: int) -> None:
-        """Count an answer over HTTP; `route` is "" for a path that there is not."""
+        """Count an HTTP response; `route` is "" for an unknown path."""
         self._runtime.metrics.answered(route, status)
 
     async def ready(self) -> list[str]:
-        """Why this service cannot answer now: what is wrong below it. Empty when all is well."""
+        """Return why this service cannot answer now: its dependencies that are not ready. Empty if all are ready."""
         reasons = []
         for dependency in self.spec.dependencies:
             if dependency.url is not None:
@@ -130,6 +130,6 @@ class HttpBackend:
         return reasons
 
     async def metric_families(self) -> list[Metric]:
-        """The metrics of all replicas of this service; one that does not answer within 2 s is left out."""
+        """Return the metrics of all replicas of this service; one that does not answer within 2 s is left out."""
         own, others = await asyncio.gather(self._runtime.metric_families(), self._siblings.metrics())
         return merge([own, *others])

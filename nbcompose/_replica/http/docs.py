@@ -1,10 +1,8 @@
-"""How to call a service, for people: the page at `/docs`, and a curl line.
+"""Documentation page at `/docs`, and curl commands for apis.
 
-The page asks `/openapi.json` for all it shows.
-
-The page is our own, about 17 kB, and needs nothing from elsewhere. Swagger UI was weighed: the PyPI packages that ship
-its files pull in a web framework or have stood still for years, it is 100 times as large, wants inline styles, and
-shows a stream only when the stream has ended.
+The page reads everything that it shows from `/openapi.json`. It is nbcompose's own, about 17 kB, and loads nothing from
+other servers. Swagger UI was considered: the PyPI packages with its files depend on a web framework or have not been
+updated for years; it is 100 times as large, needs inline styles, and shows a stream only after the stream has ended.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from typing import Any
 
 from nbcompose._replica.http.responses import Reply
 
-# The page is open to those without a token, so it must not be a way in: no foreign script, frame or address.
+# The page is served without a token, so it must not be a way to attack: no foreign scripts, frames or addresses.
 CONTENT_SECURITY_POLICY = "; ".join(
     [
         "default-src 'none'",
@@ -32,7 +30,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
     ]
 )
 
-# Path below the server's root: (file, media type).
+# Path on the server: (file, media type).
 ASSETS = {
     "/docs": ("docs.html", "text/html; charset=utf-8"),
     "/docs/docs.css": ("docs.css", "text/css; charset=utf-8"),
@@ -42,7 +40,7 @@ ASSETS = {
 
 
 def asset(path: str) -> Reply:
-    """The page, or one of its files. Raises KeyError for a path that is not in ASSETS."""
+    """Return the page, or one of its files. Raises KeyError for a path that is not in `ASSETS`."""
     name, media_type = ASSETS[path]
     headers = {
         "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -58,9 +56,10 @@ def _read(name: str) -> bytes:
 
 
 def curl_line(url: str, schema: Mapping[str, Any], *, needs_token: bool, saves: bool = False) -> str:
-    """A command that calls an api. `schema`: that of its body; what is required is in the command, empty.
+    """Return a curl command that calls an api.
 
-    `saves`: the answer is a file, which no terminal can show.
+    `schema`: the schema of its body; required properties are included with empty values. `saves`: the response is a
+    file, which is written to disk instead of to the terminal.
     """
     target = schema.get("$defs", {}).get(str(schema.get("$ref", "")).removeprefix("#/$defs/"), schema)
     body = _EMPTY.get(target.get("type"))

@@ -1,13 +1,13 @@
 """Handlers of the HTTP routes: calls of apis, streams, health, metrics, documentation.
 
-Each handler gets an exchange that has been let in, with its whole body, and sends one reply on it. Connections,
-access and routing are not known here.
+Each handler gets an admitted exchange with its whole body, and sends one reply on it. Access control and routing are
+done before. Formats of streams:
 
-NDJSON: one JSON value a line; an error in mid-stream is a last line {"error": {…}}.
-Plain text, of items that are texts: nothing but they; after an error the connection is closed in mid-reply, since no
-text could tell of one.
-Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): each item is the `data` of a
-message; `event: end` is the last one of a complete stream, `event: error` of one that failed.
+- NDJSON: one JSON value per line; an error in mid-stream is a last line {"error": {…}}.
+- Plain text, for items that are texts: only the items; after an error the connection is closed in mid-reply, since the
+  text could not be distinguished from an item.
+- Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): each item is the `data` of a
+  message; a complete stream ends with `event: end`, a failed one with `event: error`.
 """
 
 from __future__ import annotations
@@ -49,39 +49,39 @@ TIMEOUT_HEADER = "X-Request-Timeout"
 
 
 class RuntimeLike(Protocol):
-    """What an HTTP server needs of the replica that it serves."""
+    """Replica interface that the HTTP server uses."""
 
     @property
     def spec(self) -> ServiceSpec: ...
 
     @property
     def schemas(self) -> Mapping[str, ApiSchema]:
-        """By the api's name."""
+        """Schemas by name of the api."""
 
     def context(self, parent: Parent | None, timeout: float | None) -> CallContext:
-        """The context of a call from outside: what it comes from, and seconds, where the caller told them."""
+        """Return the context of a call over HTTP. `parent`: its trace; `timeout`: in seconds (None: not given)."""
 
     async def invoke(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
-        """Call a unary api with validated arguments; the result is checked. Raises what the call raises."""
+        """Call a unary api with validated arguments; the result is validated. Raises what the call raises."""
 
     def stream(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
-        """Call a streaming api; the items are checked."""
+        """Call a streaming api; the items are validated."""
 
     def refused(self, api: ApiSpec, error: Exception) -> None:
-        """Count a call that is not made, since something is wrong with its request."""
+        """Count a call rejected because of its request."""
 
     def answered(self, route: str, status: int) -> None:
-        """Count an answer; `route` is "" for a path that there is not."""
+        """Count a response; `route` is "" for an unknown path."""
 
     async def ready(self) -> list[str]:
-        """Why the service, or one below it, cannot answer; empty when all can."""
+        """Return why the service, or one of its dependencies, cannot answer; empty if all can."""
 
     async def metric_families(self) -> list[Metric]:
-        """Those of all replicas of the service."""
+        """Return the metrics of all replicas of the service."""
 
 
 class ApiEndpoint:
-    """Calls one api."""
+    """Handler of one api's route."""
 
     def __init__(self, runtime: RuntimeLike, api: ApiSpec) -> None:
         self._runtime = runtime
@@ -89,7 +89,7 @@ class ApiEndpoint:
         self._schema = runtime.schemas[api.name]
         types = self._schema.media_types()
         self._offers = offers(types) if api.stream else types
-        self._encoding = asyncio.Lock()  # of one result at a time, which may be the same image
+        self._encoding = asyncio.Lock()  # encode one result at a time: several may be the same image object
 
     async def __call__(self, exchange: Exchange) -> None:
         accept = header(exchange.headers, "Accept")
@@ -107,9 +107,9 @@ class ApiEndpoint:
                 await self._stream(exchange, FORMS[form], arguments, context)
                 return
             value = await self._runtime.invoke(self._api, arguments, context)
-            if len(self._offers) > 1:  # which of them depends on the result
+            if len(self._offers) > 1:  # the possible forms depend on the result
                 form = choose(accept, self._schema.forms(value))
-            if self._schema.gives_file:  # to read one, or to encode an image, may take long
+            if self._schema.gives_file:  # reading a file, or encoding an image, may take long
                 async with self._encoding:
                     data = await asyncio.to_thread(self._schema.encode, value, form)
             else:
@@ -127,7 +127,7 @@ class ApiEndpoint:
         kind = header(exchange.headers, "Content-Type")
         if not takes_long(self._schema, kind, len(body)):
             return read_arguments(self._schema, kind, body)
-        async with exchange.site.reading:  # one at a time: each holds the interpreter's lock for most of it
+        async with exchange.site.reading:  # one at a time: each holds the GIL most of the time
             return await asyncio.to_thread(read_arguments, self._schema, kind, body)
 
     async def _stream(self, exchange: Exchange, form: StreamForm, arguments: Any, context: CallContext) -> None:
@@ -144,7 +144,7 @@ class ApiEndpoint:
 
 
 class ServiceEndpoints:
-    """What is known about the service: health, metrics, the OpenAPI document and its page."""
+    """Handlers of the routes about the service: health, metrics, the OpenAPI document and its page."""
 
     def __init__(self, runtime: RuntimeLike, *, needs_token: bool) -> None:
         self._runtime = runtime
@@ -152,11 +152,11 @@ class ServiceEndpoints:
         self._openapi: bytes | None = None
 
     async def healthz(self, exchange: Exchange) -> None:
-        """The process is alive and its loop turns."""
+        """Liveness: the process is alive and its event loop runs."""
         exchange.send(json_reply({"status": "ok"}))
 
     async def readyz(self, exchange: Exchange) -> None:
-        """The service and everything below it can answer."""
+        """Readiness: the service and its dependencies can answer (200), or not (503)."""
         reasons = await self._runtime.ready()
         if reasons:
             exchange.send(json_reply({"status": "not ready", "reasons": reasons}, 503))
@@ -164,7 +164,7 @@ class ServiceEndpoints:
             exchange.send(json_reply({"status": "ready"}))
 
     async def metrics(self, exchange: Exchange) -> None:
-        """Prometheus text, or OpenMetrics where `Accept` asks for it."""
+        """Metrics as Prometheus text, or OpenMetrics if `Accept` asks for it."""
         encode, media_type = choose_encoder(header(exchange.headers, "Accept") or "")
         exchange.send(Reply(200, encode(_Collected(await self._runtime.metric_families())), media_type))
 
@@ -178,12 +178,12 @@ class ServiceEndpoints:
         exchange.send(asset(exchange.path))
 
     async def root(self, exchange: Exchange) -> None:
-        # Relative, so that it holds behind a proxy that serves this below a path of its own.
+        # Relative, so that it works behind a proxy that adds a path prefix.
         exchange.send(Reply(302, media_type="", headers={"Location": "docs"}))
 
 
 class _Collected:
-    """Families as the collector that prometheus_client's encoders ask."""
+    """Metric families as a collector for prometheus_client's encoders."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
@@ -212,10 +212,10 @@ SSE = "text/event-stream"
 
 @dataclass(frozen=True, slots=True)
 class StreamForm:
-    """How items, errors and the end look on the line.
+    """Format of a stream: how items, errors and the end are written.
 
-    `of`: what an item itself is written as. `before_error`: None where an error cannot be told. `idle`: what says
-    "still here" without being an item.
+    `of`: media type of an item. `before`, `after`: bytes around an item. `before_error`: bytes before an error; None if
+    errors cannot be written. `idle`: a keep-alive message that is not an item.
     """
 
     media_type: str
@@ -234,7 +234,7 @@ FORMS = {
         before=b"data: ",
         after=b"\n\n",
         before_error=b"event: error\ndata: ",
-        # A message without data is not dispatched by browsers, so the end has some.
+        # Browsers do not dispatch a message without data, so the end has some.
         end=b"event: end\ndata: {}\n\n",
         idle=b": still here\n\n",
     ),
@@ -243,25 +243,25 @@ FORMS = {
 
 
 def offers(item_types: Collection[str]) -> tuple[str, ...]:
-    """The forms of a stream whose items may be written as `item_types`, the default first."""
+    """Return the formats of a stream whose items may be written as `item_types`, the default first."""
     return tuple(media_type for media_type, form in FORMS.items() if form.of in item_types)
 
 
 class ItemStream:
-    """Sends one stream on one exchange. `dump` makes bytes of an item, as what the form says an item is."""
+    """Sends one stream on one exchange. `dump` encodes an item as the media type that the format specifies (`of`)."""
 
     def __init__(self, exchange: Exchange, form: StreamForm, dump: Callable[[Any], bytes]) -> None:
         self._exchange = exchange
         self._form = form
         self._dump = dump
         self._loop = asyncio.get_running_loop()
-        self._since = self._loop.time()  # when a flush, or the quiet after the last one, began
+        self._since = self._loop.time()  # when the current write, or the pause after the last one, started
         self._timer: asyncio.TimerHandle | None = None
 
     async def send(self, items: AsyncGenerator[Any, None]) -> None:
-        """Send all of `items` and the end, or the error that they end in; then close them, also when nobody listens.
+        """Send all `items` and the end, or the error that they raise; then close them, even if the client is gone.
 
-        An error before anything was sent is raised, for a reply with a status of its own.
+        An error before anything was sent is raised, so that the reply can have the error's status.
         """
         form = self._form
         self._beat()
@@ -272,7 +272,7 @@ class ItemStream:
                     return
             await self._write(form.end)
             self._exchange.end()
-        except BaseException as error:  # a CancelledError of the api's own too
+        except BaseException as error:  # including a CancelledError raised by the api itself
             if not self._exchange.replied:
                 raise
             await self._tell(error)
@@ -308,7 +308,7 @@ class ItemStream:
         return self._exchange.begin(self._form.media_type, chunk)
 
     def _beat(self) -> None:
-        """Say "still here" after a quiet while, and hang up on a reader that takes nothing."""
+        """Send a keep-alive message after a pause without items, and disconnect a reader that takes no data."""
         limits = self._exchange.site.limits
         quiet = self._loop.time() - self._since
         delay = limits.heartbeat

@@ -1,7 +1,7 @@
-"""One request and its reply on a connection: limits while reading, one reply, and notice when the client goes away.
+"""One HTTP request and its reply: limits while reading, sending one reply, detection of a client that disconnects.
 
-Runs on the replica's loop, driven by tornado's HTTP/1 connection, which does framing, keep-alive and pipelining (one
-exchange at a time). What a path means is the site's business (`server.py`).
+Runs on the replica's loop, driven by tornado's HTTP/1 connection, which handles framing, keep-alive and pipelining (one
+exchange at a time). See `server.py` for routing.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from nbcompose.errors import CallError, DeadlineExceeded, PayloadTooLarge, Servi
 
 logger = logging.getLogger("nbcompose.http")
 
-OVERTIME = 0.25  # seconds after its deadline until a call that refuses to end is answered without it
+OVERTIME = 0.25  # seconds after the deadline at which a call that does not end is answered with an error
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a slow or endless client may cost. Times in seconds, sizes in bytes.
+    """Limits on slow or endless clients. Times in seconds, sizes in bytes.
 
-    `idle` bounds the wait for a request and its headers, `body_seconds` the time that the body may take. `drain`: a
-    client that is refused in the middle of its body may send that much more, so that it gets to read why.
-    `connections`: so many clients may be connected to a replica at once; where that is too few, those that have no
-    request in hand make room, also one whose body has not gone on for `pause`.
-    `heartbeat`: a stream without items says that it is alive that often. `stall`: how long a reader of a stream may
-    take nothing before it is hung up on. `linger`: how long a kept connection may bring one more request to a server
-    that stops.
+    `idle`: maximum wait for a request and its headers. `body_seconds`: maximum time for the body. `drain`: a client
+    that is refused in the middle of its body may send that much more, so that it can read the reply.
+    `connections`: maximum number of clients connected to a replica at once; beyond it, connections without a request
+    are closed, also one whose body has made no progress for `pause`.
+    `heartbeat`: interval of keep-alive messages in a stream without items. `stall`: time after which a stream's reader
+    that takes no data is disconnected. `linger`: time in which a kept connection may send one more request to a server
+    that is stopping.
     """
 
     idle: float = 75.0
@@ -57,13 +57,13 @@ class Limits:
     linger: float = 0.5
 
 
-JOINED = 4 * 1024 * 1024  # bytes: to copy so many takes a millisecond
+JOINED = 4 * 1024 * 1024  # bytes: copying that many takes a millisecond
 
 Handler = Callable[["Exchange"], Awaitable[None]]
 
 
 class Site(Protocol):
-    """What an exchange needs to know of its server."""
+    """Server interface that an exchange uses."""
 
     access: Access
     limits: Limits
@@ -73,20 +73,20 @@ class Site(Protocol):
     reading: asyncio.Lock
 
     def admit(self, exchange: Exchange) -> Handler:
-        """What answers the request, whose headers are there and whose body is not. Raises CallError."""
+        """Return the handler of a request whose headers have been read, but not its body. Raises CallError."""
 
     def answered(self, route: str, status: int) -> None:
-        """A reply goes out."""
+        """Record that a reply is sent."""
 
 
 class Exchange(HTTPMessageDelegate):
     """One request and its reply.
 
-    The whole body is there when the handler runs, which may ask for it once. `reply_headers` go out with whatever reply
-    it will be. A handler that makes a call leaves its `context` here: it is cancelled when the client goes away, and
-    its trace is named in the reply. `writing`: the next step is the reader's, not the call's.
-    `route` is the path, where there is something. `authority` is the host that the target names, where it is a whole
-    url. `follows`: it is not the first one on its connection.
+    The whole body has been read when the handler runs, which may get it once. `reply_headers` are sent with any reply.
+    A handler that makes a call sets `context`: it is cancelled when the client disconnects, and its trace is named in
+    the reply. `writing`: a write waits for the reader, not for the call.
+    `route`: the path of the matched route, else "". `authority`: the host in the request target, if that is an absolute
+    url. `follows`: it is not the first exchange on its connection.
     """
 
     def __init__(self, site: Site, connection: HTTP1Connection, *, follows: bool = False) -> None:
@@ -107,20 +107,20 @@ class Exchange(HTTPMessageDelegate):
         self._chunks: list[bytes] = []
         self._size = 0
         self._received = False
-        self._heard = 0.0  # when something of the body came last
+        self._heard = 0.0  # when data of the body last arrived, on `time.monotonic()`'s clock
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
     def idle(self) -> bool:
-        """Whether it may be given up for others: there is no request, or one that was refused before it was read, or
-        whose body does not come.
+        """Whether the connection may be closed to make room: there is no request, or it was refused before it was read,
+        or its body makes no progress.
         """
         if not self.busy or self._received:
             return not self.busy
         return self.replied or time.monotonic() - self._heard > self.site.limits.pause
 
-    # -- tornado calls these, in this order ------------------------------------------------------------------------
+    # -- called by tornado, in this order ----------------------------------------------------------------------------
 
     def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:
         self.busy = True
@@ -134,7 +134,7 @@ class Exchange(HTTPMessageDelegate):
         length = header(headers, "Content-Length") or "0"
         try:
             self._handler = self.site.admit(self)
-            # More than 18 digits are too many bytes, and Python reads no number of thousands of digits.
+            # More than 18 digits are too large in any case, and `int` rejects numbers of thousands of digits.
             if length.isdecimal() and (len(length) > 18 or int(length) > self.site.max_body):
                 raise self._too_large()
         except Exception as error:
@@ -167,10 +167,10 @@ class Exchange(HTTPMessageDelegate):
     def on_connection_close(self) -> None:
         self.connection_lost()
 
-    # -- the server calls these --------------------------------------------------------------------------------------
+    # -- called by the server ----------------------------------------------------------------------------------------
 
     def connection_lost(self) -> None:
-        """The client is gone, or has been sent away: nobody will read a reply."""
+        """Handle the end of the connection, closed by either side: no reply can be sent any more."""
         if self.closed:
             return
         self.closed = self._finished = True
@@ -181,13 +181,15 @@ class Exchange(HTTPMessageDelegate):
             self.context.cancel()
 
     def abandon(self) -> None:
-        """The server stops and cannot wait for this exchange: say so where it is not too late, and cancel the call."""
+        """End the exchange because the server stops: reply with an error if still possible, and cancel the call."""
         if self._received:
             self.fail(ServiceUnavailable("the service is stopping"))
         self.connection_lost()
 
     def refusal(self, error: CallError) -> bytes:
-        """A whole reply to bytes that are no request, for the connection to end with; nothing where there was one."""
+        """Return the bytes of a complete reply to invalid data; the connection is then closed. Empty if there was a
+        reply already.
+        """
         if self.closed or self.replied:
             return b""
         self.replied = True
@@ -204,17 +206,17 @@ class Exchange(HTTPMessageDelegate):
         ]
         return "\r\n".join(lines).encode("latin-1") + reply.body
 
-    # -- handlers call these ------------------------------------------------------------------------------------------
+    # -- called by handlers -------------------------------------------------------------------------------------------
 
     async def body(self) -> bytes:
-        """The body, once."""
+        """Return the body; it can be read only once."""
         chunks, self._chunks = self._chunks, []
         if len(chunks) == 1:
             return chunks[0]
         return b"".join(chunks) if self._size <= JOINED else await asyncio.to_thread(_joined, chunks)
 
     def send(self, reply: Reply) -> None:
-        """Send the one and whole reply."""
+        """Send the complete reply."""
         if self.closed or self.replied:
             return
         headers = self._headers(reply.media_type, reply.headers)
@@ -222,24 +224,24 @@ class Exchange(HTTPMessageDelegate):
             headers["Content-Length"] = str(len(reply.body))
         body = b"" if self.method == "HEAD" else reply.body
         self._connection.write_headers(_start_line(reply.status), headers, body)
-        self.replied = True  # from here on: headers that cannot be written leave room for an error
+        self.replied = True  # only now: if the headers cannot be written, an error reply is still possible
         self.site.answered(self.route, reply.status)
-        # Finishing before the whole body is read closes the connection; with bytes still on their way that is a reset,
-        # which may take the reply with it. A client that waits for "100 Continue" has not begun to send.
+        # Finishing before the whole body is read closes the connection; while the client still sends that causes a
+        # reset, which may discard the reply. A client that waits for "100 Continue" has not started to send.
         if self._received or "Expect" in self.headers:
             self._finish()
 
     def due(self, deadline: float) -> None:
-        """There is to be an answer at `deadline` (`time.monotonic()`), whatever the call does then."""
+        """Ensure an answer shortly after `deadline` (seconds, `time.monotonic()`), even if the call does not end."""
         self.site.deadlines.add(id(self), deadline + OVERTIME, self._overdue)
 
     def fail(self, error: BaseException) -> None:
-        """Send the reply that tells of `error`, unless the client is gone or has its reply."""
+        """Send an error reply, unless the client is gone or has its reply."""
         if not self.closed and not self.replied:
             self.send(error_reply(error, trusted=self.site.access.trusted))
 
     def begin(self, media_type: str, chunk: bytes = b"") -> Future[None]:
-        """Send the head of a reply that goes on, with its first bytes; see `write`."""
+        """Send the head and the first bytes of a streaming reply; see `write`."""
         send_at_once(self._connection)
         written = self._connection.write_headers(_start_line(200), self._headers(media_type, {}), chunk)
         self.replied = True
@@ -247,15 +249,15 @@ class Exchange(HTTPMessageDelegate):
         return written
 
     def write(self, chunk: bytes) -> Future[None]:
-        """Send more of a reply that has begun.
+        """Send more bytes of a streaming reply.
 
-        Done when the system has taken the bytes, so that awaiting it keeps pace with the reader. Raises tornado's
+        The future is done when the system has accepted the bytes, so awaiting it applies backpressure. Raises tornado's
         StreamClosedError when the client is gone.
         """
         return self._connection.write(chunk)
 
     def end(self) -> None:
-        """Close a reply that has begun."""
+        """Complete a streaming reply."""
         if not self.closed:
             self._finish()
 
@@ -264,10 +266,10 @@ class Exchange(HTTPMessageDelegate):
         hang_up(self._connection)
         self.connection_lost()
 
-    # -- the inside ---------------------------------------------------------------------------------------------------
+    # -- internals ----------------------------------------------------------------------------------------------------
 
     async def _answer(self) -> None:
-        """Whatever a handler does, there is an answer, or the connection is closed; and the loop goes on."""
+        """Run the handler; in any case send an answer or close the connection, without stopping the loop."""
         if self.closed:
             return
         try:
@@ -311,7 +313,7 @@ class Exchange(HTTPMessageDelegate):
         self._finish()
 
     def _overdue(self) -> None:
-        """The call goes on though it was cancelled, as a coroutine may. (A stream may be with its reader.)"""
+        """Answer with an error for a call that goes on although it was cancelled. Wait on if a write is under way."""
         if self.writing:
             self.due(time.monotonic())
         elif self.replied:
@@ -338,7 +340,7 @@ _NO_HEADERS = HTTPHeaders()
 
 
 def _absolute(target: str) -> tuple[str | None, str]:
-    """The authority and the rest of a target that is a whole url, as proxies are sent it."""
+    """Return the authority and the rest of a request target in absolute form, as sent to proxies."""
     scheme, mark, rest = target.partition("://")
     if not mark or scheme.lower() not in ("http", "https"):
         return None, target
@@ -348,7 +350,7 @@ def _absolute(target: str) -> tuple[str | None, str]:
 
 
 def _joined(chunks: list[bytes]) -> bytes:
-    """Others have their turn while they are copied, and none of this memory is given back on the loop."""
+    """Join chunks, in a thread: the copy does not block the loop, nor does freeing the chunks' memory."""
     body = b"".join(chunks)
     chunks.clear()
     return body

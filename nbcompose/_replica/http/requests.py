@@ -1,6 +1,6 @@
-"""Request bodies to arguments, by content type; decompression within bounds.
+"""Parsing of request bodies to arguments, by content type, with bounded decompression.
 
-Which types a parameter takes, and what their bytes mean, is the schema's matter.
+See `_schema` for the media types that a parameter accepts.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from nbcompose._replica.http.responses import JSON
 from nbcompose._schema import SMALL, ApiSchema, Part, uncollected
 from nbcompose.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
 
-ACCEPTED = "gzip, deflate"  # as `Accept-Encoding` says it; others would need a library, and gain little on this machine
+ACCEPTED = "gzip, deflate"  # value of `Accept-Encoding`; others need a library, and gain little on this machine
 MAX_CODINGS = 2
-MAX_MEMBERS = 10_000  # of a gzip file; one may be as short as 20 bytes, and hold nothing
-INFLATED_PIECE = 64 * 1024  # bytes that are inflated at once
-ON_LOOP = 4 * 1024  # bytes that may become a thousand times as many before anybody else has to wait for that
+MAX_MEMBERS = 10_000  # of a gzip file; an empty member can be as short as 20 bytes
+INFLATED_PIECE = 64 * 1024  # bytes that are decompressed at once
+ON_LOOP = 4 * 1024  # bytes; a body up to this size is decompressed on the loop, though it may grow a thousandfold
 
 
 async def decoded(body: bytes, content_encoding: str, limit: int) -> bytes:
-    """The body before it was compressed.
+    """Return the decompressed body.
 
-    Raises UnsupportedMediaType (415) for codings that are not read, BadRequest (400) for bytes that are none of theirs,
-    PayloadTooLarge (413) where it would be more than `limit` bytes.
+    Raises UnsupportedMediaType (415) for unsupported codings, BadRequest (400) for invalid data, PayloadTooLarge (413)
+    if the result would be more than `limit` bytes.
     """
     codings = [c.strip().lower() for c in content_encoding.split(",") if c.strip()]
     inflates = [_INFLATES[c] for c in codings if c in _INFLATES]
@@ -43,7 +43,7 @@ async def decoded(body: bytes, content_encoding: str, limit: int) -> bytes:
             break
         if len(body) <= ON_LOOP:
             body = inflate(body, limit)
-        else:  # zlib lets go of the interpreter's lock
+        else:  # zlib releases the GIL
             body = await asyncio.to_thread(inflate, body, limit)
     return body
 
@@ -53,7 +53,7 @@ def _gzip(body: bytes, limit: int) -> bytes:
 
 
 def _deflate(body: bytes, limit: int) -> bytes:
-    """A zlib stream (RFC 9110, section 8.4.1.2), or the bare deflate that some clients mean."""
+    """Decompress a zlib stream (RFC 9110, section 8.4.1.2), or the raw deflate data that some clients send instead."""
     is_zlib = len(body) > 1 and body[0] & 0x0F == zlib.DEFLATED and (body[0] << 8 | body[1]) % 31 == 0
     return _inflated(body, limit, "deflate", zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS)
 
@@ -97,21 +97,21 @@ _INFLATES: dict[str, Callable[[bytes, int], bytes]] = {
 
 MULTIPART = "multipart/form-data"
 URLENCODED = "application/x-www-form-urlencoded"
-MAX_FIELDS = 1000  # of a form; of files, tornado itself would take 100
-MAX_URLENCODED = 4 * 1024 * 1024  # bytes: to decode them is slow, and what is longer is better sent in parts
-MAX_BOUNDARY = 70  # characters (RFC 2046, section 5.1.1): to search for a long one may take its length times the body's
-PIECE = 1024 * 1024  # bytes that are looked at, or copied, at a time
-MAX_HEADERS = 10 * 1024  # bytes of those of a part
-LARGE = 4 * 1024 * 1024  # bytes of a file or an array: up to here they are copied in a millisecond
+MAX_FIELDS = 1000  # of a form; tornado's own default is 100
+MAX_URLENCODED = 4 * 1024 * 1024  # bytes: decoding is slow, and longer bodies are better sent as multipart
+MAX_BOUNDARY = 70  # characters (RFC 2046, section 5.1.1): a search may take the boundary's length times the body's
+PIECE = 1024 * 1024  # bytes that are searched, or copied, at a time
+MAX_HEADERS = 10 * 1024  # bytes of a part's headers
+LARGE = 4 * 1024 * 1024  # bytes of a file or an array: up to this size they are copied within a millisecond
 _LIMITS = ParseMultipartConfig(
     max_parts=MAX_FIELDS + 1, max_part_header_size=MAX_HEADERS
-)  # what is before the first counts
+)  # + 1: the data before the first part counts
 
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
 
 
 def takes_long(schema: ApiSchema, content_type: str | None, size: int) -> bool:
-    """Whether to read a body may take so long that others should have their turn meanwhile, in a thread of its own."""
+    """Whether parsing a body may take so long that it should run in a thread instead of on the loop."""
     if size <= SMALL:
         return size > 0 and schema.takes_images  # a small file may be a large image
     return (
@@ -120,10 +120,10 @@ def takes_long(schema: ApiSchema, content_type: str | None, size: int) -> bool:
 
 
 def read_arguments(schema: ApiSchema, content_type: str | None, body: bytes) -> dict[str, Any]:
-    """Validated arguments. JSON is meant where no content type is given; no body at all is no arguments.
+    """Return the validated arguments. Without a content type the body is JSON; an empty body means no arguments.
 
-    A file in it needs an open `TempFiles`. Raises BadRequest (400) for bytes that are not what the content type says,
-    UnsupportedMediaType (415), InvalidArgument (422), PayloadTooLarge (413) for more than is read.
+    Files in the body need an open `TempFiles`. Raises BadRequest (400) if the body does not match its content type,
+    UnsupportedMediaType (415), InvalidArgument (422), PayloadTooLarge (413) if a limit is exceeded.
     """
     if len(body) > SMALL:
         with uncollected():
@@ -133,7 +133,7 @@ def read_arguments(schema: ApiSchema, content_type: str | None, body: bytes) -> 
 
 def _read_arguments(schema: ApiSchema, content_type: str | None, body: bytes) -> dict[str, Any]:
     large = len(body) > SMALL
-    if not content_type or content_type == JSON:  # the common cases, which need no parsing
+    if not content_type or content_type == JSON:  # the common cases, without parsing the header
         return schema.validate_json(_json(schema, body) if body else {}, large=large)
     media_type = _kind(content_type)
     if media_type == JSON:
@@ -163,7 +163,7 @@ def _boundary(content_type: str) -> bytes:
     header["Content-Type"] = content_type
     try:
         boundary = (header.get_boundary() or "").encode("latin-1")
-    except (ValueError, LookupError):  # of an encoded parameter (RFC 2231)
+    except (ValueError, LookupError):  # an invalid encoded parameter (RFC 2231)
         boundary = b""
     if not boundary:
         raise BadRequest(f"Content-Type: {MULTIPART} has no boundary that can be read")
@@ -187,16 +187,16 @@ def _parts(boundary: bytes, body: bytes) -> Iterator[Part]:
             yield name, large.get(data, data), None, None
     for name, uploads in files.items():
         for upload in uploads:
-            # tornado's word for a part that does not say what it is.
+            # Set by tornado for a part without a content type.
             known = upload.content_type != "application/unknown"
             data = large.get(upload.body, upload.body)
             yield name, data, upload.content_type if known else None, upload.filename
 
 
 def _without_large(delimiter: bytes, body: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """A form with something short in the place of what is large, and what that stands for.
+    """Return a form with large parts replaced by short tokens, and the large parts by token.
 
-    tornado copies the body as a whole, three times, and nothing else runs meanwhile.
+    tornado copies the whole body three times while it holds the GIL.
     """
     begins = list(islice(_finds(delimiter + b"\r\n", body), MAX_FIELDS + 2))
     end = _last(delimiter + b"--", body)
@@ -206,7 +206,7 @@ def _without_large(delimiter: bytes, body: bytes) -> tuple[bytes, dict[bytes, by
         first, last = body.find(b"\r\n\r\n", headers, headers + MAX_HEADERS) + 4, following - 2
         if first > headers and last - first > LARGE:
             name = secrets.token_bytes(16)
-            # Slices of bytes, for which `join` lets other threads run.
+            # Slices, so that other threads can run in between; of type bytes, for which `join` releases the GIL.
             large[name] = b"".join(body[at : min(at + PIECE, last)] for at in range(first, last, PIECE))
             kept += [body[done:first], name]
             done = last
@@ -214,7 +214,7 @@ def _without_large(delimiter: bytes, body: bytes) -> tuple[bytes, dict[bytes, by
 
 
 def _finds(wanted: bytes, body: bytes) -> Iterator[int]:
-    """Where it is, looked for in pieces, between which other threads run."""
+    """Yield the positions of `wanted`, searching piece by piece, so that other threads can run in between."""
     done = 0
     for start in range(0, len(body), PIECE):
         end = start + PIECE + len(wanted) - 1
@@ -232,7 +232,7 @@ def _last(wanted: bytes, body: bytes) -> int:
 
 
 def _fields(body: bytes) -> Iterator[Part]:
-    # curl calls everything so by default; no form begins as JSON does.
+    # curl's default content type for any data; a form never begins like JSON.
     hint = f"for JSON, with curl, add -H 'Content-Type: {JSON}'"
     if body.lstrip()[:1] in (b"{", b"[", b'"'):
         raise UnsupportedMediaType(f"the body says that it is {URLENCODED}, and is not; {hint}")

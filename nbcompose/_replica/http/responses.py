@@ -1,6 +1,6 @@
-"""What goes back over HTTP: a whole reply, the one shape of errors, and which of several forms `Accept` asks for.
+"""HTTP replies: complete replies, the JSON form of errors, and content negotiation by `Accept`.
 
-Knows nothing of connections; streams have their own forms in `endpoints.py`.
+Independent of connections; the formats of streams are in `endpoints.py`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ JSON = "application/json"
 TEXT = "text/plain"
 ANYTHING = "*/*"
 
-# 499 is nginx's code for a client that went away; the standard has none.
+# 499 is nginx's code for a client that closed the connection; the standard has none.
 PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
 
-# A full or restarting service is worth another try soon: queues drain, and replicas come back, within seconds.
+# An overloaded or restarting service should be retried soon: queues drain, and replicas restart, within seconds.
 RETRY_AFTER = {429: "1", 503: "1"}
 
 STRANGERS = {"type": "InternalError", "message": "the api failed; the server's log says more under this id"}
@@ -38,7 +38,7 @@ STRANGERS = {"type": "InternalError", "message": "the api failed; the server's l
 
 @dataclass(slots=True)
 class Reply:
-    """A whole answer."""
+    """A complete reply."""
 
     status: int = 200
     body: bytes = b""
@@ -47,12 +47,12 @@ class Reply:
 
 
 def content_type(media_type: str) -> str:
-    """The header of what is sent as `media_type`: our texts are UTF-8, which a browser would not guess."""
+    """Return the Content-Type header for `media_type`: texts are UTF-8, which a browser would not assume."""
     return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
 
 
 def file_name(name: str) -> str:
-    """A Content-Disposition (RFC 6266): a file to be kept under this name, never a page of this server's."""
+    """Return a Content-Disposition header (RFC 6266): save under this name, never show as a page of this server."""
     plain = "".join(c if " " <= c <= "~" and c not in '"\\%' else "_" for c in name)
     encoded = "" if plain == name else f"; filename*=UTF-8''{quote(name.encode(errors='replace'), safe='')}"
     return f'attachment; filename="{plain}"{encoded}'
@@ -63,7 +63,7 @@ def json_reply(document: Any, status: int = 200) -> Reply:
 
 
 def json_of(document: Any) -> bytes:
-    """A document of ours as JSON, which has no surrogates that are alone: they are shown."""
+    """Return a document as JSON; lone surrogates, which JSON cannot encode, are written as escapes."""
     try:
         return to_json(document, fallback=str)
     except Exception:
@@ -79,12 +79,12 @@ def _shown(value: Any) -> Any:
 
 
 def printable(text: str) -> str:
-    """`text`, in which each surrogate that is alone is shown as Python writes it."""
+    """Return `text` with each lone surrogate replaced by its Python escape."""
     return text.encode(errors="backslashreplace").decode()
 
 
 async def reply_aside(error: BaseException, *, trusted: bool) -> Reply:
-    """As `error_reply`, of an error of users' code: what that runs to be told holds nobody up."""
+    """As `error_reply`, for an error of user code: code that describes it (e.g. `__str__`) runs in a thread."""
     if is_tame(error):
         return error_reply(error, trusted=trusted)
     return await aside(
@@ -93,7 +93,7 @@ async def reply_aside(error: BaseException, *, trusted: bool) -> Reply:
 
 
 def error_reply(error: BaseException, *, trusted: bool) -> Reply:
-    """The reply that tells of an error, and a line in the log under the same id; see `error_document`. Never raises."""
+    """Return the reply for an error, and log the error under the same id; see `error_document`. Never raises."""
     try:
         return _error_reply(error, trusted=trusted)
     except BaseException as failure:
@@ -101,7 +101,7 @@ def error_reply(error: BaseException, *, trusted: bool) -> Reply:
 
 
 def _plain_reply(error: BaseException, why: str, *, trusted: bool) -> Reply:
-    """What can be said of an exception without looking into it."""
+    """Return a reply with the exception's type name only; `why` says why there is no more."""
     error_id, name = secrets.token_hex(6), name_of(type(error))
     logger.error("error %s: %s: %s", error_id, name, why)
     shown = {"type": name, "message": why} if trusted else STRANGERS
@@ -120,10 +120,10 @@ def _error_reply(error: BaseException, *, trusted: bool) -> Reply:
 
 
 def error_document(error: BaseException, *, trusted: bool) -> tuple[int, dict[str, Any]]:
-    """(status, the one JSON shape of errors): {"error": {"type", "message", "id", "problems"?}}.
+    """Return (status, JSON form of an error): {"error": {"type", "message", "id", "problems"?}}.
 
-    Type and message of an exception of the user's own code, or of a call that it made wrongly, are shown to whoever is
-    `trusted`, and to nobody else; the traceback goes to the log only, under the same id.
+    Type and message of an exception raised by user code, or of a wrong call that it made, are shown only to `trusted`
+    clients; the traceback is only written to the log, under the same id.
     """
     status = status_of(error)
     own = isinstance(error, NbcomposeError) and not isinstance(error, RemoteError) and status in (error.status, 503)
@@ -141,10 +141,14 @@ def error_document(error: BaseException, *, trusted: bool) -> tuple[int, dict[st
 
 
 def status_of(error: BaseException) -> int:
-    """Of an error in the request itself, its own; else 500. One that says to come back later says so from below too."""
+    """Return the HTTP status of an error.
+
+    An nbcompose error has its own status. If it was raised inside the service (`internal`), a client error becomes 500,
+    except `Overloaded`, which becomes 503. Any other exception is 500.
+    """
     if not isinstance(error, NbcomposeError):
         return 500
-    status: Any = error.status  # a class of the user's may say anything
+    status: Any = error.status  # a user's subclass may set anything
     if not isinstance(status, int) or status not in PHRASES or status < HTTPStatus.BAD_REQUEST:
         return 500
     if error.internal and status < HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -164,19 +168,19 @@ def _log(error: BaseException, status: int, error_id: str) -> None:
     if status != HTTPStatus.INTERNAL_SERVER_ERROR:
         level = logging.WARNING if status > HTTPStatus.INTERNAL_SERVER_ERROR else logging.DEBUG
         logger.log(level, "error %s: %s: %s", error_id, _type_name(error), text)
-    elif is_tame(error) and text == said:  # what writes the log may not be able to write the other
+    elif is_tame(error) and text == said:  # log handlers may not be able to encode lone surrogates
         logger.error("error %s: %s: %s", error_id, _type_name(error), text, exc_info=error)
-    else:  # logging would write all of it, as it is
+    else:  # logging would write the whole traceback, unbounded and unescaped
         told = printable(describe(error, hop="").text.strip())
         logger.error("error %s: %s: %s\n%s", error_id, _type_name(error), text, told)
 
 
 @lru_cache(maxsize=256)
 def choose(accept: str | None, offers: tuple[str, ...]) -> str:
-    """The media type of `offers` that an `Accept` header likes best (RFC 9110, section 12.5.1).
+    """Return the media type of `offers` that an `Accept` header prefers (RFC 9110, section 12.5.1).
 
-    Among equal weights the one that is named more exactly wins, then the one that is offered first: `*/*` gets the
-    default. Raises NotAcceptable, which lists the offers. An offer of `*/*` is one of a type that is not known yet.
+    Among equal weights the more specific match wins, then the earlier offer: `*/*` gets the default. Raises
+    NotAcceptable, which lists the offers. An offer of `*/*` stands for a type that is not known yet.
     """
     if accept is None or not accept.strip():
         return offers[0]
@@ -189,7 +193,7 @@ def choose(accept: str | None, offers: tuple[str, ...]) -> str:
 
 
 def _media_range(text: str) -> tuple[str, float]:
-    """("type/subtype", q) of one part of an `Accept` header. An unreadable q counts as 1, as if it were not there."""
+    """Return ("type/subtype", q) of one part of an `Accept` header. An invalid q counts as 1, like a missing one."""
     media_type, *parameters = (piece.strip().lower() for piece in text.split(";"))
     for parameter in parameters:
         name, _, value = parameter.partition("=")
@@ -202,7 +206,7 @@ def _media_range(text: str) -> tuple[str, float]:
 
 
 def _weight(ranges: Sequence[tuple[str, float]], offer: str) -> tuple[float, int]:
-    """(q, how exactly: 0 to 3) that the most exact of `ranges` gives to `offer`; (0, 0) when none names it."""
+    """Return (q, specificity from 0 to 3) of the most specific of `ranges` that matches `offer`; (0, 0) if none."""
     if offer == ANYTHING:
         return max((quality for _, quality in ranges), default=0.0), 0
     exactness = {"*/*": 1, offer.partition("/")[0] + "/*": 2, offer: 3}

@@ -1,10 +1,8 @@
-"""The HTTP server of a replica: listens, accepts connections, routes requests.
+"""HTTP server of a replica: listens, accepts connections, routes requests.
 
-Used on the replica's loop. What is done on a connection is server.py's.
-
-Runs on the replica's loop. tornado's HTTP/1 connection does the protocol; its `Application` is left out because it
-costs a third more CPU time a request (125 against 92 µs here). What a request may cost is in `exchange.py`, who may
-send one in `access.py`, what is done for it in `endpoints.py`.
+Runs on the replica's loop. tornado's HTTP/1 connection implements the protocol; its `Application` is not used because
+it costs a third more CPU time per request (125 instead of 92 µs, measured). See `exchange.py` for limits, `access.py`
+for access control, `endpoints.py` for the handlers.
 """
 
 from __future__ import annotations
@@ -36,7 +34,10 @@ from nbcompose.errors import BadRequest, HeadersTooLarge, MethodNotAllowed, Unkn
 
 
 class HttpDoor:
-    """Where callers from outside come in. `sock` listens; `make` makes a server. None of both: nobody comes."""
+    """Opens and closes the HTTP server of a replica.
+
+    `sock`: a listening socket; None: the replica is not exposed over HTTP. `make` creates a server.
+    """
 
     def __init__(self, sock: socket.socket | None, make: Callable[[], HttpServer]) -> None:
         self._sock = sock
@@ -49,54 +50,55 @@ class HttpDoor:
             self._server.listen(self._sock.dup())
 
     async def shut(self, grace: float) -> None:
-        """Accept no more; requests in flight have `grace` seconds."""
+        """Stop accepting; requests in flight have `grace` seconds."""
         server, self._server = self._server, None
         if server is not None:
             await server.stop(grace)
 
     def renew(self) -> None:
-        """The service has new code."""
+        """Use the service's new code."""
         if self._server is not None:
             self._server.renew()
 
 
-AT_ONCE = 128  # connections that are accepted before others have their turn
-RETRY = 1.0  # seconds after which there may be files again, where no connection tells
-COUNTING = 1.0  # seconds for which the number of files that are no connections is taken for what it was
+AT_ONCE = 128  # connections accepted in one event loop callback
+RETRY = 1.0  # seconds until the next attempt to accept, if no connection is closed before
+COUNTING = 1.0  # seconds for which the count of open files other than connections is reused
 
 logger = logging.getLogger("nbcompose.http")
 
 
 class Connections(Protocol):
-    """What a listener needs to know of those that it has let in."""
+    """Accepted connections, as a listener uses them."""
 
     @property
     def count(self) -> int:
-        """How many are open."""
+        """Number of open connections."""
 
     def connected(self, sock: socket.socket, address: Any) -> None:
-        """One more; it is the newest."""
+        """Add an accepted connection, as the newest."""
 
     def make_room(self) -> bool:
-        """Close one that has no request in hand, other than the newest; whether there was one."""
+        """Close a connection without a request, other than the newest; return whether there was one."""
 
 
 class Listener:
-    """`sock` is bound and listens; it is this one's from here on. `most` bounds the connections.
+    """Accepts connections on `sock`, which is bound, listens, and is owned by the listener from now on.
 
-    A client that is not let in waits in the system's queue, where a sibling that shares the socket may take it.
+    `most` limits the number of connections. A client that is not accepted waits in the system's queue, from which a
+    sibling that shares the socket may accept it.
     """
 
     def __init__(self, sock: socket.socket, connections: Connections, most: int) -> None:
         self._sock = sock
         self._connections = connections
         self._most = most
-        self._others = 0  # files that are no connections
-        self._counted = -math.inf  # when
+        self._others = 0  # open files that are not connections
+        self._counted = -math.inf  # when they were counted, on the loop's clock
         self._loop = asyncio.get_running_loop()
         self._accepting = False
         self._retry: asyncio.TimerHandle | None = None
-        self._short = False  # of room, which the log has been told
+        self._short = False  # there is no room, and that has been logged
 
     def start(self) -> None:
         self._sock.setblocking(False)
@@ -108,7 +110,7 @@ class Listener:
         self._sock.close()
 
     def closed(self) -> None:
-        """A connection has been closed: there may be room again."""
+        """Accept again after a connection has been closed, since there may be room."""
         if not self._accepting and self._sock.fileno() != -1:
             self._resume()
 
@@ -121,7 +123,7 @@ class Listener:
                 return
             except ConnectionAbortedError:
                 continue
-            except OSError as error:  # no files, here or on the whole machine; or no memory
+            except OSError as error:  # no free files in this process or on the machine; or no memory
                 self._tell(str(error))
                 self._counted = -math.inf
                 if not self._connections.make_room():
@@ -130,7 +132,7 @@ class Listener:
                 continue
             self._connections.connected(sock, address)
             if self._connections.count <= bound:
-                # Not at the first that is closed: whoever is at the bound would fill the log.
+                # Not as soon as one is closed: a service at its limit would fill the log.
                 self._short = self._short and self._connections.count > 0.75 * bound
                 continue
             self._tell(f"at most {bound:,} are kept")
@@ -139,7 +141,7 @@ class Listener:
                 return
 
     def _bound(self) -> int:
-        """How many connections there may be now."""
+        """Return how many connections are currently allowed."""
         now = self._loop.time()
         if now >= self._counted + COUNTING:
             self._others, self._counted = forking.count() - self._connections.count, now
@@ -177,7 +179,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class HttpRoute:
-    """Who answers a path. `open`: without a token; `page`: a link on another site may lead here."""
+    """Handler of a path. `open`: needs no token; `page`: a link on another site may open it."""
 
     path: str
     handler: Handler
@@ -195,10 +197,7 @@ class HttpRoute:
 
 
 class HttpServer(HTTPServerConnectionDelegate):
-    """Serves one replica over HTTP.
-
-    `listen` and `stop` are called on the loop that serves.
-    """
+    """HTTP server of one replica. `listen` and `stop` are called on the loop that serves."""
 
     def __init__(self, runtime: RuntimeLike, access: Access, limits: Limits | None = None) -> None:
         self.access = access
@@ -210,34 +209,34 @@ class HttpServer(HTTPServerConnectionDelegate):
         self._runtime = runtime
         self._routes = _routes(runtime, access)
         self._listener: Listener | None = None
-        # Bodies are limited by the exchange, whose refusal says why; tornado's own limit would only hang up.
+        # Bodies are limited by the exchange, whose reply says why; tornado's own limit would only disconnect.
         self.answered = runtime.answered
         self._parameters = HTTP1ConnectionParameters(
             max_header_size=self.limits.header_bytes, header_timeout=self.limits.idle, max_body_size=2**63
         )
         self.deadlines = Deadlines(asyncio.get_running_loop())
-        # In the order in which they have begun to wait for a request; None: tornado has not begun to read.
+        # In the order in which they started to wait for a request; None: tornado has not started to read.
         self._connections: dict[HTTP1ServerConnection, Exchange | None] = {}
-        self._leaving: set[HTTP1ServerConnection] = set()  # closed, and tornado has not said so yet
+        self._leaving: set[HTTP1ServerConnection] = set()  # closed, but `on_close` has not been called yet
         self._empty = asyncio.Event()
 
     def listen(self, sock: socket.socket) -> None:
-        """Accept connections on a socket that is bound and listens, and may be shared with sibling replicas.
+        """Accept connections on a bound, listening socket, which may be shared with sibling replicas.
 
-        The socket belongs to the server from here on.
+        The server owns the socket from now on.
         """
         self._listener = Listener(sock, self, self.limits.connections)
         self._listener.start()
 
     def renew(self) -> None:
-        """The service has new code: its apis may be others."""
+        """Rebuild the routes for the service's new code, whose apis may differ."""
         self._routes = _routes(self._runtime, self.access)
 
     async def stop(self, grace: float) -> None:
-        """Accept no more, give requests in flight `grace` seconds, then cancel them and close all connections.
+        """Stop accepting, give requests in flight `grace` seconds, then cancel them and close all connections.
 
-        A kept connection may have a request on its way: it is answered, and told to close. One that brings none for a
-        moment is closed.
+        A kept connection may have a request on its way, which is answered with `Connection: close`. One on which none
+        arrives within `Limits.linger` is closed.
         """
         self.stopping = True
         if self._listener is not None:
@@ -257,7 +256,7 @@ class HttpServer(HTTPServerConnectionDelegate):
         self.deadlines.close()
 
     async def _drained(self, within: float | None) -> bool:
-        """Wait until all connections are closed; whether they are."""
+        """Wait up to `within` seconds until all connections are closed; return whether they are."""
         try:
             async with asyncio.timeout(within):
                 while self._connections:
@@ -271,7 +270,7 @@ class HttpServer(HTTPServerConnectionDelegate):
 
     @property
     def count(self) -> int:
-        """Connections that are open."""
+        """Number of open connections."""
         return len(self._connections) - len(self._leaving)
 
     def connected(self, sock: socket.socket, address: Any) -> None:
@@ -282,9 +281,9 @@ class HttpServer(HTTPServerConnectionDelegate):
         connection.start_serving(self)
 
     def make_room(self) -> bool:
-        """Close the one that has been without a request for longest: of those that never had one, where there are some.
+        """Close the connection that has been without a request for longest, preferably one that never had a request.
 
-        Never the newest, which nobody could call on where it alone is idle. Returns whether there was one.
+        Never the newest: if only that is idle, it could not be used at all. Returns whether a connection was closed.
         """
         found = None
         for connection, exchange in islice(self._connections.items(), len(self._connections) - 1):
@@ -304,7 +303,7 @@ class HttpServer(HTTPServerConnectionDelegate):
         assert isinstance(server_conn, HTTP1ServerConnection)
         previous = self._connections.pop(server_conn, None)
         if previous is not None and not previous.replied:
-            # The client left just before tornado began to watch for that.
+            # The client disconnected just before tornado started to watch for that.
             previous.connection_lost()
         exchange = self._connections[server_conn] = Exchange(self, request_conn, follows=previous is not None)
         if self.stopping and not self._lingering:
@@ -323,7 +322,7 @@ class HttpServer(HTTPServerConnectionDelegate):
             self._listener.closed()
 
     def _refusal(self, connection: HTTP1ServerConnection, error: HTTPInputError | None) -> bytes:
-        """What is told a client whose bytes are no request; see `Stream`."""
+        """Return the reply to a client that sent an invalid request; see `Stream`."""
         exchange = self._connections.get(connection)
         if exchange is None:
             return b""
@@ -337,13 +336,13 @@ class HttpServer(HTTPServerConnectionDelegate):
     # -- requests ----------------------------------------------------------------------------------------------------
 
     def admit(self, exchange: Exchange) -> Handler:
-        """Who answers a request, of which the body has not been read. Raises CallError when it may not be asked."""
+        """Return the handler of a request whose body has not been read. Raises CallError if it is not allowed."""
         headers, method = exchange.headers, exchange.method
         if self.access.cors_origins:
             exchange.reply_headers.update(self.access.cors_headers(headers.get("Origin")))
         if "Host" not in headers and exchange.version == "HTTP/1.1":
             raise BadRequest("HTTP/1.1 wants a Host header")
-        if exchange.authority is not None:  # it counts, and Host does not (RFC 9112, section 3.2.2)
+        if exchange.authority is not None:  # it takes precedence over Host (RFC 9112, section 3.2.2)
             self.access.check_host(header(headers, "Host"))
             headers["Host"] = exchange.authority
         route = self._find(exchange.path)
@@ -391,7 +390,7 @@ def _routes(runtime: RuntimeLike, access: Access) -> dict[str, HttpRoute]:
         HttpRoute("/openapi.json", about.openapi),
         *(HttpRoute(path, about.docs, open=True, page=True) for path in ASSETS),
     ]
-    return {route.path: route for route in routes}  # our own last: no api takes their place
+    return {route.path: route for route in routes}  # built-in routes are last, so that no api can replace them
 
 
 async def _nothing(exchange: Exchange) -> None:

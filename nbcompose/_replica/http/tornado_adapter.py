@@ -1,15 +1,16 @@
-"""tornado's HTTP/1 connections, where more of them is used than is documented: the one module that knows.
+"""Adapter for undocumented behaviour of tornado's HTTP/1 connections.
 
-Seen to hold from 6.5 to 6.6.1; tests/canaries/test_tornado.py fails first where a release changes one of these.
+Only this module depends on it. It holds for 6.5 to 6.6.1; tests/canaries/test_tornado.py fails first if a release
+changes one of these:
 
 - `HTTP1Connection` and `HTTP1ServerConnection` have their socket's `IOStream` as `stream`.
-- Closing the stream ends a write that somebody awaits, once the request has been read, and the next write raises
-  `StreamClosedError`; the connection's own `close` would forget the write.
+- Closing the stream ends an awaited write, once the request has been read, and the next write raises
+  `StreamClosedError`; the connection's own `close` would never complete the write.
 - `finish` of a reply before the whole body of its request was read closes the connection.
-- What is no HTTP is answered with `BARE_REFUSAL`, written while the `HTTPInputError` is being handled, and the stream
-  is closed. Headers, or a line with the size of a chunk, that are too long close it with an `UnsatisfiableReadError`.
-- `parse_multipart_form_data` says `application/unknown` of a part that does not say what it is.
-- `HTTPHeaders.get` raises and catches a KeyError for a header that is not there; `in` is cheap.
+- Data that is not HTTP is answered with `BARE_REFUSAL`, written while the `HTTPInputError` is being handled, and the
+  stream is closed. Headers, or a chunk size line, that are too long close it with an `UnsatisfiableReadError`.
+- `parse_multipart_form_data` sets `application/unknown` for a part without a content type.
+- `HTTPHeaders.get` raises and catches a KeyError for a missing header; `in` is cheap.
 """
 
 from __future__ import annotations
@@ -26,17 +27,18 @@ from tornado.httputil import HTTPInputError
 from tornado.iostream import IOStream, UnsatisfiableReadError
 
 BARE_REFUSAL = b"HTTP/1.1 400 Bad Request\r\n\r\n"
-DRAIN = 1024 * 1024  # bytes that a client may still send after its last reply, so that it gets to read that
-DRAIN_TIME = 2.0  # seconds
-PARTINGS = 64  # that many clients at once are given that time
+DRAIN = 1024 * 1024  # bytes that a client may still send after its last reply, so that it can read the reply
+DRAIN_TIME = 2.0  # seconds for that
+PARTINGS = 64  # clients that get that time at once, at most
 
 _partings: set[asyncio.Task[None]] = set()
 
 
 class Stream(IOStream):
-    """A client's socket. Where tornado would hang up without a word, or nearly so, `refusal` says what to tell.
+    """A client's socket. If tornado would close the connection with no or a bare reply, `refusal` gives a proper one.
 
-    It gets None where a line is too long, and returns the bytes of a reply; none where there is nothing to say.
+    `refusal` gets the error, or None if the headers or a line are too long, and returns the bytes of a reply, which may
+    be empty.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -56,8 +58,8 @@ class Stream(IOStream):
         super().close(exc_info)
 
     def _part(self, error: HTTPInputError | None) -> None:
-        """Say the last word on a hold of our own on the socket: a close with bytes still on their way is a reset, which
-        may take the word with it.
+        """Send the last reply on a duplicate of the socket: closing while the client still sends causes a reset, which
+        may discard the reply.
         """
         with contextlib.suppress(OSError):
             task = asyncio.ensure_future(_say_and_close(self.socket.dup(), self.refusal(error)))
@@ -77,14 +79,14 @@ async def _say_and_close(sock: socket.socket, word: bytes) -> None:
 
 
 def hang_up(connection: HTTP1Connection | HTTP1ServerConnection) -> None:
-    """Close a connection at once, whatever is under way on it."""
+    """Close a connection at once, even in the middle of a request or reply."""
     connection.stream.close()
 
 
 def is_quiet(connection: HTTP1ServerConnection, *, begun: bool) -> bool:
-    """Whether a connection is open and nothing has come on it that nobody has seen; `begun`: tornado reads from it."""
+    """Whether a connection is open and has no unprocessed data; `begun`: tornado has started to read from it."""
     stream = connection.stream
-    if stream.closed() or (begun and not stream.reading()):  # what was read is on its way to the exchange
+    if stream.closed() or (begun and not stream.reading()):  # data has been read and is on its way to the exchange
         return False
     try:
         return not stream.socket.recv(1, socket.MSG_PEEK)
@@ -95,5 +97,5 @@ def is_quiet(connection: HTTP1ServerConnection, *, begun: bool) -> bool:
 
 
 def send_at_once(connection: HTTP1Connection) -> None:
-    """Have what is written go out without waiting for more (TCP_NODELAY)."""
+    """Send written data without waiting for more (TCP_NODELAY)."""
     connection.stream.set_nodelay(True)
