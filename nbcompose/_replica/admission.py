@@ -100,7 +100,7 @@ class Queue:
 
     def dismiss(self) -> None:
         """Fail all waiting calls with `NotBegun`: the replica is leaving."""
-        for waiter, api in list(self._waiters.items()):
+        for waiter, (api, _) in list(self._waiters.items()):
             if waiter.waits:
                 hop = f"{self._name}.{api}" if api else self._name
                 waiter.give_up(NotBegun(f"{hop}: its replica has to go, and had not begun with this call: try again"))

@@ -255,7 +255,7 @@ def _beside(service: Service) -> Find:
 
 
 def _instance(spec: ServiceSpec, built: dict[str, InProcessTransport]) -> Any:
-    """An object of a subclass whose apis validate and whose dependencies are the instances in `built`."""
+    """Return an instance of a subclass whose apis validate and whose dependencies are the instances in `built`."""
     members: dict[str, Any] = {"__module__": spec.cls.__module__, "__qualname__": spec.cls.__qualname__}
     for dependency in spec.dependencies:
         caller = _caller(spec.cls, dependency, built)

@@ -199,7 +199,7 @@ class ServiceMetrics:
             self.apis.setdefault(api, ApiCounts())
 
     def refused(self, api: str, error_type: str) -> None:
-        """A call was not made, since something was wrong with its arguments or its request: it has no times."""
+        """Record a call rejected because of its arguments or request; it has no times."""
         self.apis[api].count(error_type)
 
     def answered(self, route: str, status: int) -> None:

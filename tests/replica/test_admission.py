@@ -9,7 +9,7 @@ import pytest
 
 from nbcompose._replica.admission import Admission, Holder, seconds
 from nbcompose._tracing.spans import CallContext
-from nbcompose.errors import DeadlineExceeded, Overloaded
+from nbcompose.errors import DeadlineExceeded, NotBegun, Overloaded
 
 
 class Call:
@@ -54,6 +54,16 @@ async def test_first_come_first_served_within_the_limit() -> None:
     admission.leave(CALL)
     admission.leave(CALL)
     assert is_free(admission)
+
+
+async def test_who_waits_in_a_replica_that_goes_is_told_of_which_api() -> None:
+    admission = Admission("Writer", 1, None)
+    await admission.enter(CALL)
+    waiting = entering(admission)
+    await asyncio.sleep(0)
+    admission.queue.dismiss()
+    with pytest.raises(NotBegun, match=rf"^Writer\.{CALL.api}: its replica has to go"):
+        await waiting
 
 
 async def test_who_finds_the_queue_full_is_turned_away() -> None:
