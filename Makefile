@@ -21,7 +21,7 @@ alone = mkdir -p build && JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab test test-oldest test-pythons test-newest check parts unit system browser notebooks \
-	save-notebooks pictures models bench bench-edit bench-widget bench-shapes soak bench-compare bench-peers lock dist clean
+	frontend save-notebooks pictures models bench bench-edit bench-widget bench-shapes soak bench-compare bench-peers lock dist clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -32,7 +32,7 @@ demo: $(MODELS)  ## run the quickstart notebook and print its questions and answ
 lab: $(MODELS)  ## open JupyterLab on the notebooks
 	$(PY) -m jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
-test: check parts  ## check, and every test: unit, system, browser, notebooks
+test: check frontend parts  ## check, frontend, and every test: unit, system, browser, notebooks
 	@echo "==> everything passed"
 
 # The longest parts, side by side where somebody waits for them.
@@ -58,6 +58,9 @@ check: $(INSTALLED)  ## lint, format check, spelling and types
 	@$(PY) -m ruff format --check .
 	@$(PY) -m codespell_lib
 	@$(PY) -m mypy
+
+frontend:  ## types, lint, format and tests of the JavaScript, where there is Node 20 (FIX=1: format it first)
+	@scripts/check_frontend.sh $(if $(FIX),--fix)
 
 # Processes that run the unit tests side by side; 0: in this one, in which a debugger works.
 WORKERS = $(shell n=$$(getconf _NPROCESSORS_ONLN) && echo $$((n > 8 ? 8 : n)))
@@ -116,7 +119,7 @@ dist: $(INSTALLED)  ## build the sdist and the wheel into dist/, and have the wh
 	@PYTHON=$(PY) scripts/set_up.sh .venv-dist core && scripts/try_wheel.sh .venv-dist
 
 clean:  ## remove everything that git ignores and these targets made
-	rm -rf .venv .venv-* build dist models .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* build dist models frontend/node_modules .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): $(PINS)

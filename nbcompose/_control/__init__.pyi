@@ -15,4 +15,5 @@ from .serving import preload as preload
 from .serving import serve as serve
 from .status import HALTED as HALTED
 from .status import ReplicaStatus as ReplicaStatus
+from .status import ServiceState as ServiceState
 from .status import Status as Status

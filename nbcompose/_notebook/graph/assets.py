@@ -18,6 +18,7 @@ ENTRY = "index.js"
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
 _DECLARED = re.compile(r"^(export )?(?:async )?(?:function\*?|const|let|class) ([\w$]+)", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|let|class)\b)", re.MULTILINE)
+_DOC = re.compile(r"^ */\*\*(?:(?!\*/).)*\*/\n", re.MULTILINE | re.DOTALL)  # types, for checkers
 _LEFT = re.compile(r"^(?:import\b.*|export\b(?! default\b).*|(?:const|let|var) [\[{].*|var .*)", re.MULTILINE)
 
 
@@ -74,7 +75,7 @@ def _check_imports(file: str, text: str, texts: dict[str, str]) -> None:
 
 
 def _bare(file: str, text: str, is_entry: bool) -> str:
-    bare = _EXPORT.sub("", _IMPORT.sub("", text))
+    bare = _EXPORT.sub("", _IMPORT.sub("", _DOC.sub("", text)))
     left = _LEFT.search(bare)
     if left is not None or (not is_entry and "\nexport default" in bare):
         raise ValueError(f"{file}: this cannot be joined: {left[0] if left else 'export default'}")

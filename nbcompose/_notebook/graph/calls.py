@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nbcompose._code import Deployment
 from nbcompose._export.check import RecordedTransport
 from nbcompose._notebook import Session, cell_names
 from nbcompose._notebook.graph import forms
+from nbcompose._notebook.graph.messages import Begun, Bundle, CallMessage, Failure, FormContent, Item
 from nbcompose._notebook.graph.rendering import Renderer
 from nbcompose._rpc import Transport, background
 from nbcompose._schema import ApiSchema, TempFiles
@@ -22,8 +23,7 @@ from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose._tracing import CallContext
 from nbcompose.errors import InvalidArgument, RemoteTraceback, UnknownApi, UnknownService
 
-Message = dict[str, Any]
-Send = Callable[[Message], None]
+Send = Callable[[CallMessage], None]
 
 BEGUN = 0.1  # seconds until a call without a result yet sends "begun"
 PACE = 0.05  # seconds between messages of one stream: more would overload servers and browsers
@@ -68,7 +68,7 @@ class Schemas:
             self._made[service, api] = (deployment, schema)
         return spec, found, schema
 
-    def form(self, service: str, api: str) -> Message:
+    def form(self, service: str, api: str) -> FormContent:
         """Return the form of an api. See `forms.describe`."""
         spec, found, schema = self.find(service, api)
         started = self._session.started.get(service)
@@ -92,11 +92,11 @@ class Calls:
             return
         task = asyncio.ensure_future(self._run(call, service, api, arguments))
         self._tasks[call] = task
-        begun: Message = {"type": "begun", "id": call}
+        begun: Begun = {"type": "begun", "id": call}
         self._silent[call] = asyncio.get_running_loop().call_later(BEGUN, self._tell, begun)
         task.add_done_callback(lambda _: self._tasks.pop(call, None))
 
-    def _tell(self, message: Message) -> None:
+    def _tell(self, message: CallMessage) -> None:
         if (timer := self._silent.pop(message["id"], None)) is not None:
             timer.cancel()
         self._send(message)
@@ -118,15 +118,20 @@ class Calls:
         begun = time.monotonic()
         try:
             with TempFiles():
-                end = await self._made(call, service, api, arguments)
+                bundle = await self._made(call, service, api, arguments)
         except asyncio.CancelledError:
             self._tell({"type": "cancelled", "id": call, "seconds": time.monotonic() - begun})
         except Exception as error:
             self._tell({"type": "failed", "id": call, "seconds": time.monotonic() - begun, **self._described(error)})
         else:
-            self._tell({"id": call, "seconds": time.monotonic() - begun, **end})
+            seconds = time.monotonic() - begun
+            if bundle is None:
+                self._tell({"type": "end", "id": call, "seconds": seconds})
+            else:
+                self._tell({"type": "result", "id": call, "seconds": seconds, "bundle": bundle})
 
-    async def _made(self, call: str, service: str, api: str, document: Any) -> Message:
+    async def _made(self, call: str, service: str, api: str, document: Any) -> Bundle | None:
+        """Return the result as a mime bundle; None at the end of a stream."""
         spec, found, schema = await asyncio.to_thread(self._schemas.find, service, api)
         arguments = await asyncio.to_thread(forms.read, schema, document)
         args, kwargs = schema.call_arguments(arguments)
@@ -137,10 +142,10 @@ class Calls:
         if found.stream:
             items = caller.stream(api, args, kwargs, CallContext())
             self._results.put(label, await self._streamed(call, items, schema))
-            return {"type": "end"}
+            return None
         result = await caller.call(api, args, kwargs, CallContext())
         self._results.put(label, result)
-        return {"type": "result", "bundle": await self._renderer.bundle(result, schema)}
+        return await self._renderer.bundle(result, schema)
 
     async def _streamed(self, call: str, items: Any, schema: ApiSchema) -> list[Any]:
         """Send the items as they arrive; return the first `MOST_ITEMS`."""
@@ -158,10 +163,10 @@ class Calls:
             outlet.close()
         return kept
 
-    def _described(self, error: Exception) -> Message:
+    def _described(self, error: Exception) -> Failure:
         cause = error.__cause__
         remote = cause.text if isinstance(cause, RemoteTraceback) else ""
-        problems = error.problems if isinstance(error, InvalidArgument) else []
+        problems: Sequence[Mapping[str, Any]] = error.problems if isinstance(error, InvalidArgument) else []
         return {
             "name": type(error).__name__,
             "message": cell_names(str(error), self._session.shell),
@@ -178,10 +183,10 @@ class _Outlet:
     def __init__(self, call: str, send: Send) -> None:
         self._call = call
         self._send = send
-        self._waiting: list[Message] = []
+        self._waiting: list[Item] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def put(self, n: int, bundle: Message) -> None:
+    def put(self, n: int, bundle: Bundle) -> None:
         self._waiting.append({"type": "item", "id": self._call, "n": n, "bundle": bundle})
         if self._timer is None:
             self._flush()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from nbcompose._control import Status
 from nbcompose._notebook import progress
 from nbcompose._notebook.graph.layout import element_id
+from nbcompose._notebook.graph.messages import Api, Edge, Service, State
 from nbcompose._rpc import ConnectionCounts
 from nbcompose._spec import ApiSpec, ServiceSpec
 
@@ -48,7 +48,7 @@ def snapshot(
     specs: Mapping[str, ServiceSpec],
     rates: Mapping[str, float] | None = None,
     svg: str = "",
-) -> dict[str, Any]:
+) -> State:
     """Return the state that the front end shows; `specs`: the specs of the versions that serve, by name."""
     return {
         "version": VERSION,
@@ -58,7 +58,7 @@ def snapshot(
     }
 
 
-def _service(status: Status, spec: ServiceSpec | None, rate: float) -> dict[str, Any]:
+def _service(status: Status, spec: ServiceSpec | None, rate: float) -> Service:
     return {
         "name": status.name,
         "id": element_id("node", status.name),
@@ -86,11 +86,20 @@ def _service(status: Status, spec: ServiceSpec | None, rate: float) -> dict[str,
     }
 
 
-def _api(api: ApiSpec) -> dict[str, Any]:
+def _api(api: ApiSpec) -> Api:
     return {"name": api.name, "signature": api.signature, "doc": api.doc, "stream": api.stream}
 
 
-def _edge(status: Status, dependency: str) -> dict[str, Any]:
+def _edge(status: Status, dependency: str) -> Edge:
     traffic = status.traffic.get(dependency, ConnectionCounts())
     name = element_id("edge", status.name, dependency)
-    return {"from": status.name, "to": dependency, "id": name, **traffic._asdict()}
+    return {
+        "from": status.name,
+        "to": dependency,
+        "id": name,
+        "calls": traffic.calls,
+        "in_flight": traffic.in_flight,
+        "streaming": traffic.streaming,
+        "sent": traffic.sent,
+        "received": traffic.received,
+    }

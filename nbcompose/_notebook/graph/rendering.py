@@ -8,15 +8,14 @@ import contextlib
 import math
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.lib.pretty import pretty
 
 from nbcompose._ipython_adapter import main_loop
+from nbcompose._notebook.graph.messages import Bundle
 from nbcompose._schema import ApiSchema
-
-Bundle = dict[str, Any]
 
 PATIENCE = 0.5  # seconds until the main thread must have started; it may be busy with a cell
 MOST_JSON = 200_000  # bytes of a JSON tree; larger values are shown as text only
@@ -122,19 +121,21 @@ def _plain(value: Any) -> Bundle:
     """
     if isinstance(value, str):
         return {"text/plain": _shortened(value)}
-    finite = not isinstance(value, float) or math.isfinite(value)
-    return {"text/plain": repr(value), **({"application/json": value} if finite else {})}
+    bundle: Bundle = {"text/plain": repr(value)}
+    if not isinstance(value, float) or math.isfinite(value):
+        bundle["application/json"] = value
+    return bundle
 
 
 def _json_able(data: Mapping[str, Any]) -> Bundle:
     """Return the data as JSON: images as base64, long texts shortened."""
-    bundle: Bundle = {}
+    bundle: dict[str, str] = {}
     for kind, value in data.items():
         if isinstance(value, bytes):
             bundle[kind] = base64.b64encode(value).decode()
         elif isinstance(value, str):
             bundle[kind] = _shortened(value) if kind == "text/plain" else value
-    return bundle
+    return cast(Bundle, bundle)  # of the kinds in _KEPT
 
 
 def _shortened(text: str) -> str:

@@ -19,9 +19,9 @@ from traitlets import Dict, Unicode
 from nbcompose._control import Registry, Status
 from nbcompose._ipython_adapter import receive_where_asked
 from nbcompose._notebook import Session, cell_names
-from nbcompose._notebook.graph import assets, model, svg
+from nbcompose._notebook.graph import assets, messages, model, svg
 from nbcompose._notebook.graph.anchor import OutputAnchor
-from nbcompose._notebook.graph.calls import Calls, Message, Results, Schemas
+from nbcompose._notebook.graph.calls import Calls, Results, Schemas
 from nbcompose._notebook.graph.layout import below, streaming
 from nbcompose._rpc import background
 from nbcompose._tracing import summaries, waterfall
@@ -34,7 +34,7 @@ ROOM = "888.8/s · p50 88.8 ms · 888 MB"  # what the numbers of a service may l
 TRACES = 100  # that are listed
 MOST = 16  # widgets that are open at once, where front ends do not say which cell runs
 
-Answer = Callable[[Message], Awaitable[Message | None]]
+Answer = Callable[[Any], Awaitable[messages.Reply | None]]
 
 _open: dict[OutputAnchor, LiveGraph] = {}
 
@@ -100,7 +100,7 @@ class LiveGraph(anywidget.AnyWidget):
         statuses = self._shown(self._registry.snapshot())
         state = self._state(statuses)
         if state != self.state:
-            self.state = state
+            self.state = dict(state)
         if any(s["rate"] or s["state"] == "stopped" for s in state["services"]):
             self._schedule(LATER)
 
@@ -111,13 +111,13 @@ class LiveGraph(anywidget.AnyWidget):
         shown = below(statuses, self._names)
         return [replace(s, error=cell_names(s.error, self._session.shell)) if s.error else s for s in shown]
 
-    def _state(self, statuses: Sequence[Status]) -> dict[str, Any]:
+    def _state(self, statuses: Sequence[Status]) -> messages.State:
         deployments = {s.name: self._registry.deployment(s.name) for s in statuses}
         specs = {name: d.spec for name, d in deployments.items() if d is not None}
         drawn = svg.svg(statuses, streaming(list(specs.values())), dict.fromkeys(specs, ROOM))
         return model.snapshot(statuses, specs, self._meter.rates(statuses, time.monotonic()), drawn)
 
-    def _tell(self, message: Message) -> None:
+    def _tell(self, message: messages.Message) -> None:
         if not self._closed:
             self.send(message)
 
@@ -127,7 +127,7 @@ class LiveGraph(anywidget.AnyWidget):
         if isinstance(message, dict):
             background().spawn(lambda: self._answer(message))
 
-    async def _answer(self, message: Message) -> None:
+    async def _answer(self, message: dict[str, Any]) -> None:
         answers: dict[str, Answer] = {
             "look": self._look, "form": self._form, "call": self._call, "cancel": self._cancel, "logs": self._logs,
             "traces": self._traces, "trace": self._trace, "restart": self._act, "stop": self._act, "scale": self._act,
@@ -140,12 +140,11 @@ class LiveGraph(anywidget.AnyWidget):
         try:
             reply = await answer(message)
         except Exception as error:
-            asked: Message = {key: message[key] for key in ("service", "api", "trace") if key in message}
-            reply = {"type": "refused", "action": kind, "message": str(error) or repr(error), **asked}
+            reply = _refused(kind, message, error)
         if reply is not None:
             self._tell(reply)
 
-    async def _look(self, message: Message) -> Message:
+    async def _look(self, message: messages.Look) -> messages.Here:
         client = str(message.get("client", ""))
         if message.get("on"):
             self.seen = True
@@ -155,44 +154,52 @@ class LiveGraph(anywidget.AnyWidget):
             self._looks.pop(client, None)
         return {"type": "here"}
 
-    async def _form(self, message: Message) -> Message:
+    async def _form(self, message: messages.FormRequest) -> messages.Form:
         form = await asyncio.to_thread(self._schemas.form, str(message["service"]), str(message["api"]))
         return {"type": "form", **form}
 
-    async def _call(self, message: Message) -> None:
+    async def _call(self, message: messages.Call) -> None:
         arguments = message.get("arguments", {})
         self._calls.start(str(message["id"]), str(message["service"]), str(message["api"]), arguments)
 
-    async def _cancel(self, message: Message) -> None:
+    async def _cancel(self, message: messages.Cancel) -> None:
         self._calls.cancel(str(message["id"]))
 
-    async def _logs(self, message: Message) -> Message:
+    async def _logs(self, message: messages.LogsRequest) -> messages.Logs:
         service = str(message["service"])
         lines = self._registry.log_lines(service, min(int(message.get("lines", 200)), 5000))
         return {"type": "logs", "service": service, "lines": lines}
 
-    async def _act(self, message: Message) -> Message:
-        action, service = str(message["type"]), str(message["service"])
+    async def _act(self, message: messages.Act | messages.Scale) -> messages.Done:
+        service = str(message["service"])
         if service not in self._registry.names():
             raise UnknownService(f"{service} does not run")
-        if action == "stop":
+        if message["type"] == "stop":
             await self._registry.remove_async(service)
             self._session.started.pop(service, None)
-        elif action == "scale":
+        elif message["type"] == "scale":
             await asyncio.to_thread(self._registry.scale, service, message["replicas"])
         else:
-            act = self._registry.restart if action == "restart" else self._registry.roll_back
+            act = self._registry.restart if message["type"] == "restart" else self._registry.roll_back
             await asyncio.to_thread(act, service)
         self._schedule(0.0)
-        return {"type": "done", "action": action, "service": service}
+        return {"type": "done", "action": message["type"], "service": service}
 
-    async def _traces(self, message: Message) -> Message:
+    async def _traces(self, message: messages.TracesRequest) -> messages.Traces:
         log = await asyncio.to_thread(self._registry.collect_traces)
         return {"type": "traces", "traces": summaries(log)[:TRACES]}
 
-    async def _trace(self, message: Message) -> Message:
+    async def _trace(self, message: messages.TraceRequest) -> messages.Trace:
         spans = self._registry.traces.trace(int(str(message["trace"]), 16))
         return {"type": "trace", "trace": message["trace"], "rows": waterfall(spans)["rows"]}
+
+
+def _refused(kind: str, message: dict[str, Any], error: Exception) -> messages.Refused:
+    refused: messages.Refused = {"type": "refused", "action": kind, "message": str(error) or repr(error)}
+    for key in ("service", "api", "trace"):
+        if key in message:
+            refused[key] = message[key]
+    return refused
 
 
 def attach(element: str, registry: Registry, session: Session, names: Collection[str] | None = None) -> LiveGraph:

@@ -58,10 +58,11 @@ def test_joining(tmp_path: Path) -> None:
     source = folder(
         tmp_path,
         index='// Entry.\n\nimport {\n  one,\n  two,\n} from "./numbers.js";\n\nexport default { sum: one + two() };\n',
-        numbers="export const one = 1;\nexport async function two() {}\nconst own = 3;\n",
+        numbers="/**\n * One.\n *\n * @type {number}\n */\nexport const one = 1;\nexport async function two() {}\n"
+        "const own = /** @type {any} */ (3);\n",
     )
     assert assets.joined(source) == (
-        "// numbers.js\nconst one = 1;\nasync function two() {}\nconst own = 3;\n\n"
+        "// numbers.js\nconst one = 1;\nasync function two() {}\nconst own = /** @type {any} */ (3);\n\n"
         "// index.js\n// Entry.\n\n\nexport default { sum: one + two() };\n"
     )
 

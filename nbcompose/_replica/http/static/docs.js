@@ -1,17 +1,28 @@
 // Shows the service that serves this page, from its OpenAPI document, and calls its apis.
 
+/** @import { Schema } from "./examples.js" */
+/** @typedef {Record<string, {schema: Schema}>} Contents by media type */
+/** @typedef {{summary?: string, description?: string, operationId?: string, requestBody?: {content: Contents},
+ *   responses: Record<string, {content?: Contents}>,
+ *   "x-nbcompose-params"?: {name: string, kind: string, text: string}[]}} Operation */
+/** @typedef {{info: {title: string, summary?: string, description?: string},
+ *   paths: Record<string, {post?: Operation}>}} OpenApi */
+/** @typedef {{error: {type: string, message: string, id: string}}} Problem */
+
 import { example, resolve, typeName } from "./examples.js";
 
 const JSON_TYPE = "application/json";
 const NDJSON = "application/x-ndjson";
+/** What docs.html has, which this page knows. @param {string} selector @param {ParentNode} within @returns {any} */
 const $ = (selector, within = document) => within.querySelector(selector);
 
+/** @returns {Record<string, string>} */
 function authorization() {
   const token = $("#token").value.trim();
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
-// Addresses are relative, so that the page works behind a proxy that puts a path in front.
+/** Relative, so that the page works behind a proxy that puts a path in front. @param {string} route */
 const address = (route) => new URL(route.replace(/^\//, ""), document.baseURI);
 
 async function load() {
@@ -22,7 +33,7 @@ async function load() {
     show(await response.json());
     status.textContent = "";
   } catch (error) {
-    status.textContent = String(error.message);
+    status.textContent = messageOf(error);
     status.classList.add("error");
     $("#token").focus();
     return;
@@ -30,15 +41,20 @@ async function load() {
   status.classList.remove("error");
 }
 
+/** @param {unknown} error */
+const messageOf = (error) => (error instanceof Error ? error.message : String(error));
+
+/** @param {OpenApi} openapi */
 function show(openapi) {
   $("#title").textContent = document.title = openapi.info.title;
   $("#about").textContent = docstring(openapi.info);
   const sections = Object.entries(openapi.paths)
-    .filter(([, item]) => item.post)
-    .map(([route, item]) => apiSection(route, item.post, openapi));
+    .map(([route, { post }]) => post && apiSection(route, post, openapi))
+    .filter((section) => section !== undefined);
   $("#apis").replaceChildren(...sections);
 }
 
+/** @param {string} route @param {Operation} operation @param {OpenApi} root @returns {HTMLElement} */
 function apiSection(route, operation, root) {
   const section = $("#api").content.firstElementChild.cloneNode(true);
   const inputs = operation.requestBody?.content || {};
@@ -56,38 +72,45 @@ function apiSection(route, operation, root) {
   editor.rows = Math.min(16, editor.value.split("\n").length + 1);
   addFiles($(".files", section), inputs, root);
   fillAccept($(".accept", section), Object.keys(results));
-  const curl = () => ($(".curl", section).textContent = curlLine(route, editor.value, givesFile(results)));
+  const curl = () => {
+    $(".curl", section).textContent = curlLine(route, editor.value, givesFile(results));
+  };
   editor.addEventListener("input", curl);
   curl();
-  $("form", section).addEventListener("submit", (event) => {
+  $("form", section).addEventListener("submit", (/** @type {Event} */ event) => {
     event.preventDefault();
     call(route, section);
   });
   return section;
 }
 
+/** @param {{summary?: string, description?: string}} about */
 const docstring = ({ summary, description }) => [summary, description].filter(Boolean).join("\n\n");
 
+/** @param {Operation} operation */
 function signature(operation) {
   const params = operation["x-nbcompose-params"];
   return params ? `(${params.map((p) => p.text).join(", ")})` : "";
 }
 
-// The body is the only argument itself, as the body of a form is not.
+/** The body is the only argument itself, as the body of a form is not. @param {Operation} operation */
 function hasRoot(operation) {
   const params = operation["x-nbcompose-params"] || [];
   return params.length === 1 && params[0].kind === "positional_only";
 }
 
-// The body as a whole may have a default ("nothing"), which would hide the parameters.
+/** The body as a whole may have a default ("nothing"), which would hide the parameters. @param {Schema} schema */
 function withoutDefault(schema) {
   const { default: _, ...rest } = schema;
   return rest;
 }
 
+/** @param {HTMLTableElement} table @param {Schema} schema @param {OpenApi} root */
 function fillTable(table, schema, root) {
   const required = new Set(schema.required || []);
-  const rows = Object.entries(schema.properties || {}).map(([name, property]) => {
+  /** @type {[string, Schema][]} */
+  const properties = Object.entries(schema.properties || {});
+  const rows = properties.map(([name, property]) => {
     const p = resolve(property, root);
     const shown = p.default === undefined ? (required.has(name) ? "required" : "") : JSON.stringify(p.default);
     const row = document.createElement("tr");
@@ -100,12 +123,14 @@ function fillTable(table, schema, root) {
   table.hidden = rows.length === 0;
 }
 
+/** @template {"th" | "td" | "label"} T @param {T} tag @param {string} text */
 function cell(tag, text) {
   const element = document.createElement(tag);
   element.textContent = text;
   return element;
 }
 
+/** @param {Contents} results @param {OpenApi} root */
 function returned(results, root) {
   const mediaTypes = Object.keys(results);
   if (!mediaTypes.length) return "nothing";
@@ -114,12 +139,15 @@ function returned(results, root) {
   return mediaTypes[0] === JSON_TYPE ? type : `${type}, as ${mediaTypes.join(" or ")}`;
 }
 
-// The default comes first.
-const givesFile = (results) => ![undefined, JSON_TYPE, NDJSON].includes(Object.keys(results)[0]);
+/** The default comes first. @param {Contents} results */
+const givesFile = (results) => ![JSON_TYPE, NDJSON].includes(Object.keys(results)[0] ?? JSON_TYPE);
 
+/** @param {HTMLElement} container @param {Contents} inputs @param {OpenApi} root */
 function addFiles(container, inputs, root) {
   const form = resolve(inputs["multipart/form-data"]?.schema, root);
-  for (const [name, property] of Object.entries(form.properties || {})) {
+  /** @type {[string, Schema][]} */
+  const properties = Object.entries(form.properties || {});
+  for (const [name, property] of properties) {
     const p = resolve(property, root);
     if (!p.contentMediaType && p.format !== "binary") continue;
     const label = cell("label", `${name}, from a file `);
@@ -131,11 +159,13 @@ function addFiles(container, inputs, root) {
   }
 }
 
+/** @param {HTMLElement} label @param {string[]} mediaTypes */
 function fillAccept(label, mediaTypes) {
   label.hidden = mediaTypes.length < 2;
   $("select", label).replaceChildren(...mediaTypes.map((type) => new Option(type)));
 }
 
+/** @param {string} route @param {string} body @param {boolean} saves whether the answer is a file */
 function curlLine(route, body, saves) {
   const token = authorization().Authorization ? ` \\\n  -H "Authorization: Bearer $NBCOMPOSE_TOKEN"` : "";
   const quoted = body.replaceAll("'", `'\\''`);
@@ -143,6 +173,7 @@ function curlLine(route, body, saves) {
   return `curl ${address(route)}${output}${token} \\\n  -H 'Content-Type: ${JSON_TYPE}' \\\n  -d '${quoted}'`;
 }
 
+/** @param {string} route @param {HTMLElement} section */
 async function call(route, section) {
   const [button, stop, output] = [$("[type=submit]", section), $(".stop", section), $(".result", section)];
   const controller = new AbortController();
@@ -159,7 +190,7 @@ async function call(route, section) {
     await display(response, output);
   } catch (error) {
     output.classList.add("error");
-    output.append(error.name === "AbortError" ? "stopped" : error.message);
+    output.append(error instanceof Error && error.name === "AbortError" ? "stopped" : messageOf(error));
   } finally {
     clock();
     button.disabled = false;
@@ -167,28 +198,38 @@ async function call(route, section) {
   }
 }
 
+/** @param {string} route @param {HTMLElement} section @param {AbortSignal} signal */
 function send(route, section, signal) {
+  /** @type {Record<string, string>} */
   const headers = { ...authorization(), Accept: $("select", section).value || "*/*" };
   const text = $("textarea", section).value;
-  const files = [...section.querySelectorAll("input[type=file]")].filter((input) => input.files.length);
+  /** @type {NodeListOf<HTMLInputElement>} */
+  const inputs = section.querySelectorAll("input[type=file]");
+  const files = [...inputs].flatMap(({ name, files }) =>
+    [...(files ?? [])].slice(0, 1).map((file) => ({ name, file })),
+  );
+  /** @type {string | FormData} */
   let body = text;
   if (files.length) {
-    const chosen = new Set(files.map((input) => input.name));
+    const chosen = new Set(files.map(({ name }) => name));
     body = new FormData();
     for (const [name, value] of Object.entries(section.dataset.root ? {} : JSON.parse(text || "{}"))) {
       // A part for text holds the text itself.
       if (!chosen.has(name)) body.append(name, typeof value === "string" ? value : JSON.stringify(value));
     }
-    for (const input of files) body.append(input.name, input.files[0]);
+    for (const { name, file } of files) body.append(name, file);
   } else {
     headers["Content-Type"] = JSON_TYPE;
   }
   return fetch(address(route), { method: "POST", headers, body, signal });
 }
 
+/** @param {HTMLElement} element */
 function startClock(element) {
   const start = performance.now();
-  const tick = () => (element.textContent = `${((performance.now() - start) / 1000).toFixed(2)} s`);
+  const tick = () => {
+    element.textContent = `${((performance.now() - start) / 1000).toFixed(2)} s`;
+  };
   const timer = setInterval(tick, 100);
   return () => {
     clearInterval(timer);
@@ -196,8 +237,10 @@ function startClock(element) {
   };
 }
 
+/** @param {Problem} problem */
 const describe = ({ error }) => `${error.type}: ${error.message}\n(id ${error.id})`;
 
+/** @param {Response} response @param {HTMLElement} output */
 async function display(response, output) {
   const mediaType = response.headers.get("Content-Type") || "";
   if (mediaType.startsWith(JSON_TYPE)) {
@@ -209,11 +252,12 @@ async function display(response, output) {
   }
 }
 
+/** @param {Response} response @param {HTMLElement} output @param {boolean} isNdjson */
 async function displayStream(response, output, isNdjson) {
   let rest = "";
-  for await (const text of chunks(response.body.pipeThrough(new TextDecoderStream()))) {
+  for await (const text of chunks(/** @type {ReadableStream} */ (response.body).pipeThrough(new TextDecoderStream()))) {
     const lines = (rest + text).split("\n");
-    rest = isNdjson ? lines.pop() : "";
+    rest = (isNdjson && lines.pop()) || "";
     // One by one: those before a line that tells of an error are shown.
     if (isNdjson) lines.forEach((line) => output.append(itemText(line)));
     else output.append(text);
@@ -221,12 +265,13 @@ async function displayStream(response, output, isNdjson) {
   }
 }
 
-// Safari cannot iterate a ReadableStream.
+/** Safari cannot iterate a ReadableStream. @param {ReadableStream<string>} stream */
 async function* chunks(stream) {
   const reader = stream.getReader();
   for (let part = await reader.read(); !part.done; part = await reader.read()) yield part.value;
 }
 
+/** @param {string} line */
 function itemText(line) {
   const item = JSON.parse(line);
   if (typeof item === "string") return item;
@@ -234,12 +279,14 @@ function itemText(line) {
   return `${line}\n`;
 }
 
+/** @param {Response} response */
 function fileName(response) {
   const disposition = response.headers.get("Content-Disposition") || "";
   const encoded = disposition.match(/filename\*=UTF-8''([^;]+)/);
   return encoded ? decodeURIComponent(encoded[1]) : disposition.match(/filename="([^"]*)"/)?.[1] || "result";
 }
 
+/** @param {Blob} blob @param {string} name @param {HTMLElement} output */
 async function displayBytes(blob, name, output) {
   const url = URL.createObjectURL(blob);
   if (blob.type.startsWith("image/")) {
@@ -256,7 +303,7 @@ async function displayBytes(blob, name, output) {
   }
 }
 
-$("#access").addEventListener("submit", (event) => {
+$("#access").addEventListener("submit", (/** @type {Event} */ event) => {
   event.preventDefault();
   load();
 });

@@ -1,27 +1,37 @@
 // The Call tab of a service: one of its apis, chosen from a list. What was filled in and called stays for each of them.
 
+/** @import { Api, Service } from "./messages.d.ts" */
+/** @import { Kernel, Tab } from "./types.d.ts" */
+
 import { caller } from "./caller.js";
 import { h } from "./elements.js";
 
+/** @param {Kernel} kernel @param {string} name @returns {Tab} */
 export function callTab(kernel, name) {
   const choices = h("select.nbc-input.nbc-api", { "aria-label": "api" });
   const place = h("div.nbc-caller");
-  const element = h("div.nbc-tab-body", {}, h("div.nbc-choose", {}, choices), place);
-  const callers = new Map(); // by api
+  const chooser = h("div.nbc-choose", {}, choices);
+  const element = h("div.nbc-tab-body", {}, chooser, place);
+  /** @type {Map<string, ReturnType<typeof caller>>} by api */
+  const callers = new Map();
   let apis = "";
 
   function show() {
     const api = choices.value;
-    if (!callers.has(api)) callers.set(api, caller(kernel, name, api));
-    place.replaceChildren(callers.get(api).element);
+    const made = callers.get(api) ?? caller(kernel, name, api);
+    callers.set(api, made);
+    place.replaceChildren(made.element);
   }
 
+  /** @param {Service} service */
   function renew(service) {
     const before = choices.value;
+    /** @param {Api} a */
     const option = (a) => h("option", { value: a.name }, a.stream ? `${a.name} (stream)` : a.name);
     choices.replaceChildren(...service.apis.map(option));
     if (service.apis.some((a) => a.name === before)) choices.value = before;
-    choices.hidden = choices.parentElement.hidden = service.apis.length === 1;
+    choices.hidden = service.apis.length === 1;
+    chooser.hidden = choices.hidden;
     for (const [api, made] of callers) {
       if (service.apis.some((a) => a.name === api)) made.renew();
       else {

@@ -1,13 +1,18 @@
 // One api: its form, its buttons, and the outcome of its last call.
 
-import { copied, toClipboard } from "./copying.js";
+/** @import { CallMessage, Copies, Form } from "./messages.d.ts" */
+/** @import { Field, Heard, Kernel } from "./types.d.ts" */
+
+import { copied } from "./copying.js";
 import { button, fresh, h } from "./elements.js";
 import { fieldsOf, valuesOf } from "./form.js";
 import { outcome } from "./outcome.js";
 import { failure, shown } from "./result.js";
 
+/** @type {Record<keyof Copies, string>} */
 const KINDS = { python: "Python", httpx: "httpx", curl: "curl" };
 
+/** @param {Kernel} kernel @param {string} name @param {string} api */
 export function caller(kernel, name, api) {
   const about = h("div.nbc-signature");
   const area = h("form.nbc-form", { novalidate: true }, h("div.nbc-dim", {}, "…"));
@@ -15,18 +20,23 @@ export function caller(kernel, name, api) {
   const cancel = button("Cancel", () => current && kernel.send({ type: "cancel", id: current }), { hidden: true });
   const note = h("span.nbc-note", { role: "status" });
   const result = outcome(`${name}.${api}`);
+  /** @param {keyof Copies} kind */
   const quiet = (kind) => ({ class: "nbc-button nbc-quiet", "data-copy": kind });
-  const copies = Object.entries(KINDS).map(([kind, text]) => button(text, () => copy(kind), quiet(kind)));
+  const kinds = /** @type {(keyof Copies)[]} */ (Object.keys(KINDS));
+  const copies = kinds.map((kind) => button(KINDS[kind], () => copy(kind), quiet(kind)));
   const copyAs = [h("span.nbc-space"), h("span.nbc-dim", {}, "Copy as"), ...copies];
   const foot = h("div.nbc-foot", {}, call, cancel, ...copyAs, note);
   const element = h("div", {}, about, area, result.element);
+  /** @type {Form | null} */
   let form = null;
   let known = "";
+  /** @type {Record<string, Field>} */
   let fields = {};
   let current = "";
 
   const renew = () => kernel.send({ type: "form", service: name, api });
 
+  /** @param {Form} message */
   function build(message) {
     const now = JSON.stringify(message);
     if (now === known) return;
@@ -43,16 +53,19 @@ export function caller(kernel, name, api) {
 
   /** The values, or null where something is wrong, which is shown and focused. */
   function filled() {
+    /** @type {Field | null} */
     let first = null;
     for (const f of Object.values(fields)) {
       const problem = f.used() ? f.check() : "";
       f.problem(problem);
       if (problem) first ??= f;
     }
-    first?.focus();
-    return first ? null : valuesOf(fields);
+    if (!first) return valuesOf(fields);
+    first.focus();
+    return null;
   }
 
+  /** @param {Event} event */
   function begin(event) {
     event.preventDefault();
     const values = form && !current && kernel.condition() !== "gone" ? filled() : null;
@@ -66,32 +79,38 @@ export function caller(kernel, name, api) {
     kernel.send({ type: "call", id: current, service: name, api, arguments: values });
   }
 
+  /** @param {boolean} on */
   function busy(on) {
     call.disabled = on;
     cancel.hidden = !on;
     if (!on) current = "";
   }
 
+  /** @param {keyof Copies} kind */
   async function copy(kind) {
     const values = form ? filled() : null;
-    if (!values) return;
+    if (!form || !values) return;
     await toClipboard(copied(form, kind, values));
     note.textContent = "copied";
-    setTimeout(() => { note.textContent = ""; }, 2000);
+    setTimeout(() => {
+      note.textContent = "";
+    }, 2000);
   }
 
+  /** @param {CallMessage} message */
   function settle(message) {
     result.begun();
+    if (message.type === "begun") return;
     if (message.type === "item") return result.items([message.bundle]);
     if (message.type === "items") return result.items(message.items.map((m) => m.bundle));
     const { seconds } = message;
     if (message.type === "result") result.end("done", "done in", seconds, shown(message.bundle));
     else if (message.type === "end") result.end("done", "", seconds);
     else if (message.type === "cancelled") result.end("cancelled", "cancelled after", seconds);
-    else if (message.type === "failed") {
+    else {
       result.end("failed", "failed after", seconds, ...failure(message));
-      for (const p of message.problems ?? []) fields[p.loc[0]]?.problem(p.msg);
-    } else return;
+      for (const p of message.problems) fields[p.loc[0]]?.problem(p.msg);
+    }
     rest();
   }
 
@@ -110,8 +129,9 @@ export function caller(kernel, name, api) {
   return {
     element,
     renew,
+    /** @param {Heard} message */
     hear(message) {
-      const mine = message.service === name && message.api === api;
+      const mine = "api" in message && message.service === name && message.api === api;
       if (message.type === "form" && mine) build(message);
       else if (message.type === "refused" && message.action === "form" && mine) {
         area.replaceChildren(h("div.nbc-error", {}, message.message));
@@ -121,8 +141,24 @@ export function caller(kernel, name, api) {
           result.end("failed", "the kernel is gone");
           rest();
         }
-      } else if (message.id && message.id === current) settle(message);
+      } else if ("id" in message && message.id === current) settle(message);
     },
-    close() { if (current) kernel.send({ type: "cancel", id: current }); },
+    close() {
+      if (current) kernel.send({ type: "cancel", id: current });
+    },
   };
+}
+
+/** @param {string} text */
+async function toClipboard(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = h("textarea", { style: "position:fixed;opacity:0" });
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
 }

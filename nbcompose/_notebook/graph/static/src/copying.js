@@ -1,8 +1,8 @@
 // What has been filled in, as text for a cell of the notebook.
 
-import { h } from "./elements.js";
+/** @import { Copies, Form, Param } from "./messages.d.ts" */
 
-/** A JSON value as Python. */
+/** A JSON value as Python. @param {any} value @returns {string} */
 function python(value) {
   if (value === null) return "None";
   if (value === true) return "True";
@@ -16,13 +16,27 @@ function python(value) {
   return JSON.stringify(value);
 }
 
-/** Text as one word of a line that starts with "!": braces and dollars are IPython's, single quotes the shell's. */
+/**
+ * Text as one word of a line that starts with "!": braces and dollars are IPython's, single quotes the shell's.
+ *
+ * @param {string} text
+ */
 function shell(text) {
-  const doubled = text.replaceAll("{", "{{").replaceAll("}", "}}").replace(/\$(?=[\w.])/g, "$$$$");
+  const doubled = text
+    .replaceAll("{", "{{")
+    .replaceAll("}", "}}")
+    .replace(/\$(?=[\w.])/g, "$$$$");
   return `'${doubled.replaceAll("'", "'\\''")}'`;
 }
 
-/** `many`: there are `*args`, and Python takes no names before these. */
+/**
+ * An argument of a call. `many`: there are `*args`, and Python takes no names before these.
+ *
+ * @param {string} name
+ * @param {any} value
+ * @param {Param["kind"]} kind
+ * @param {boolean} many
+ */
 function argument(name, value, kind, many) {
   if (kind === "var_positional") return `*${python(value)}`;
   if (kind === "var_keyword") return `**${python(value)}`;
@@ -30,30 +44,26 @@ function argument(name, value, kind, many) {
   return bare ? python(value) : `${name}=${python(value)}`;
 }
 
-/** `form.copies` with what has been filled in. */
+/**
+ * One of `form.copies`, with what has been filled in.
+ *
+ * @param {Pick<Form, "params" | "root" | "copies">} form
+ * @param {keyof Copies} kind
+ * @param {Record<string, any>} values by parameter
+ */
 export function copied(form, kind, values) {
   const plain = JSON.parse(JSON.stringify(values), (_, v) => (v?.$upload ? v.$upload.data : v));
   const kinds = Object.fromEntries(form.params.map((p) => [p.name, p.kind]));
   const many = Object.keys(values).some((name) => kinds[name] === "var_positional");
   const body = form.root ? (plain[form.root] ?? null) : plain;
-  const args = Object.entries(values).map(([name, value]) => argument(name, value, kinds[name], many)).join(", ");
+  const args = Object.entries(values)
+    .map(([name, value]) => argument(name, value, kinds[name], many))
+    .join(", ");
+  /** @type {Record<string, () => string>} */
   const parts = {
     "%(arguments)s": () => args,
     "%(dict)s": () => python(body),
     "%(json)s": () => shell(JSON.stringify(body)),
   };
   return form.copies[kind].replace(/%\((arguments|dict|json)\)s/g, (found) => parts[found]());
-}
-
-export async function toClipboard(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    const area = h("textarea", { style: "position:fixed;opacity:0" });
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
 }

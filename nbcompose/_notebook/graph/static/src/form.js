@@ -1,47 +1,44 @@
 // Forms: which field a JSON schema gets, and fields within fields.
 
+/** @import { Field, FieldOptions, Schema, Schemas } from "./types.d.ts" */
+
 import { fresh, h } from "./elements.js";
 import { arrayField, checkField, choiceField, fileField, jsonField, numberField, textField } from "./fields.js";
+import { fieldKind, fieldSchema } from "./schema.js";
 
-const isNull = (schema) => schema?.type === "null" || (schema && "const" in schema && schema.const === null);
-
-/** A schema without references; what stands beside a reference counts. */
-function resolved(schema, defs) {
-  let found = schema ?? {};
-  for (let depth = 0; depth < 20; depth += 1) {
-    const single = found.allOf?.length === 1 ? found.allOf[0] : null;
-    const target = found.$ref ? defs[found.$ref.replace("#/$defs/", "")] : single;
-    if (!target) return found;
-    const { $ref, allOf, ...beside } = found;
-    found = { ...target, ...beside };
-  }
-  return found;
+/** @param {string} label @param {Schema} schema @param {Schemas} defs @param {FieldOptions} options @returns {Field} */
+function field(label, schema, defs, options) {
+  const found = fieldSchema(schema, defs);
+  const make = found.optional ? optionalField : concreteField;
+  return make(label, found.schema, defs, options);
 }
 
-/** @returns {Field} */
-function field(label, schema, defs, { required = false, depth = 0 } = {}) {
-  const whole = resolved(schema, defs);
-  const others = (whole.anyOf ?? []).filter((option) => !isNull(resolved(option, defs)));
-  if (whole.anyOf && others.length === 1 && others.length < whole.anyOf.length) {
-    const { anyOf, ...beside } = whole;
-    return optionalField(label, { ...resolved(others[0], defs), ...beside }, defs, { required, depth });
-  }
-  return concreteField(label, whole, defs, { required, depth });
-}
-
+/** @param {string} label @param {Schema} schema @param {Schemas} defs @param {FieldOptions} options @returns {Field} */
 function concreteField(label, schema, defs, options) {
-  const kind = schema["x-form"]?.kind;
+  const kind = fieldKind(schema, options.depth);
   if (kind === "image" || kind === "file") return fileField(label, schema, options, kind);
-  if (kind === "array" && !schema["x-form"].many && !options.depth) return arrayField(label, schema, options);
-  if (schema.enum || "const" in schema) return choiceField(label, schema, options);
-  if (schema.type === "boolean") return checkField(label, schema, options);
-  if (schema.type === "integer" || schema.type === "number") return numberField(label, schema, options);
-  if (schema.type === "string") return textField(label, schema, options);
-  if (schema.type === "object" && schema.properties && options.depth < 6) return groupField(label, schema, defs, options);
-  return jsonField(label, schema, options);
+  if (kind === "group") return groupField(label, schema, defs, options);
+  return SIMPLE[kind](label, schema, options);
 }
 
-/** `T | None`: a box beside the field says None. */
+const SIMPLE = {
+  array: arrayField,
+  choice: choiceField,
+  check: checkField,
+  number: numberField,
+  text: textField,
+  json: jsonField,
+};
+
+/**
+ * `T | None`: a box beside the field says None.
+ *
+ * @param {string} label
+ * @param {Schema} schema
+ * @param {Schemas} defs
+ * @param {FieldOptions} options
+ * @returns {Field}
+ */
 function optionalField(label, schema, defs, options) {
   const none = h("input", { type: "checkbox", id: fresh() });
   const bare = schema.default === null ? { ...schema, default: undefined } : schema;
@@ -74,39 +71,84 @@ function optionalField(label, schema, defs, options) {
   };
 }
 
-/** Nested models: a field set. */
+/**
+ * Nested models: a field set.
+ *
+ * @param {string} label
+ * @param {Schema} schema
+ * @param {Schemas} defs
+ * @param {FieldOptions} options
+ * @returns {Field}
+ */
 function groupField(label, schema, defs, options) {
   const fields = fieldsOf(schema, defs, options.depth + 1, schema.default);
   const problem = h("div.nbc-problem", { role: "alert" });
-  const legend = h("legend.nbc-label", {}, label, options.required ? h("span.nbc-required", { "aria-hidden": "true" }, " *") : null);
+  const legend = h(
+    "legend.nbc-label",
+    {},
+    label,
+    options.required ? h("span.nbc-required", { "aria-hidden": "true" }, " *") : null,
+  );
   const about = schema.description ? h("div.nbc-about", {}, schema.description) : null;
-  const element = h("fieldset.nbc-group", { "data-field": label }, legend, about, ...Object.values(fields).map((f) => f.element), problem);
+  const element = h(
+    "fieldset.nbc-group",
+    { "data-field": label },
+    legend,
+    about,
+    ...Object.values(fields).map((f) => f.element),
+    problem,
+  );
   let touched = false;
-  const onInput = () => { touched = true; };
+  const onInput = () => {
+    touched = true;
+  };
   element.addEventListener("input", onInput);
   element.addEventListener("change", onInput);
   return {
     element,
     get: () => ({ ...schema.default, ...valuesOf(fields) }),
-    check: () => Object.entries(fields).map(([n, f]) => (f.used() && f.check() ? `${n}: ${f.check()}` : "")).find(Boolean) ?? "",
+    check: () =>
+      Object.entries(fields)
+        .map(([n, f]) => (f.used() && f.check() ? `${n}: ${f.check()}` : ""))
+        .find(Boolean) ?? "",
     focus: () => Object.values(fields)[0]?.focus(),
-    used: () => touched || Boolean(options.required),
-    problem: (text) => { problem.textContent = text; },
-    fields,
+    used: () => touched || options.required,
+    problem: (text) => {
+      problem.textContent = text;
+    },
   };
 }
 
-/** @returns {Record<string, Field>} */
+/**
+ * The fields of an object's properties. `defaults`: those of the object as a whole.
+ *
+ * @param {Schema} schema
+ * @param {Schemas} defs
+ * @param {number} depth
+ * @param {Record<string, any>} defaults
+ * @returns {Record<string, Field>}
+ */
 export function fieldsOf(schema, defs, depth = 0, defaults = {}) {
   const required = new Set(schema.required ?? []);
   const entries = Object.entries(schema.properties ?? {});
-  return Object.fromEntries(entries.map(([name, s]) => {
-    const own = name in (defaults ?? {}) ? { ...s, default: defaults[name] } : s;
-    return [name, field(name, own, defs, { required: required.has(name), depth })];
-  }));
+  return Object.fromEntries(
+    entries.map(([name, s]) => {
+      const own = name in (defaults ?? {}) ? { ...s, default: defaults[name] } : s;
+      return [name, field(name, own, defs, { required: required.has(name), depth })];
+    }),
+  );
 }
 
-/** What is left as it was is left out: its default stays Python's own. */
+/**
+ * What is left as it was is left out: its default stays Python's own.
+ *
+ * @param {Record<string, Field>} fields
+ * @returns {Record<string, any>}
+ */
 export function valuesOf(fields) {
-  return Object.fromEntries(Object.entries(fields).filter(([, f]) => f.used()).map(([name, f]) => [name, f.get()]));
+  return Object.fromEntries(
+    Object.entries(fields)
+      .filter(([, f]) => f.used())
+      .map(([name, f]) => [name, f.get()]),
+  );
 }

@@ -1,56 +1,63 @@
 // The numbers beside the edges of the picture: where they stand, and which are shown where there is little room.
 
-import { SVG } from "./elements.js";
+/** @import { Box } from "./types.d.ts" */
+
+import { part, parts, SVG } from "./elements.js";
+import { chosenSpots } from "./spots.js";
 
 const WIDTH = 68; // that a label may have: "999K · 9.9 MB"
 const HEIGHT = 12;
 const ALONG = [0.46, 0.36, 0.56, 0.27, 0.66, 0.18, 0.75];
 
-const overlaps = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
-
-/** What gives each edge of a picture an empty label, in a place where it covers no card, line, head or other label;
- *  those for which there is no such place show only while their service is chosen (`nbc-crowded`). */
+/**
+ * What gives each edge of a picture an empty label, in a place where it covers no card, line, head or other label;
+ * those for which there is no such place show only while their service is chosen (`nbc-crowded`).
+ */
 export function labeller() {
   let known = "";
+  /** @type {ReturnType<typeof placesOf>} */
   let places = [];
+  /** @param {Element} svg */
   return (svg) => {
-    const edges = [...svg.querySelectorAll(".nbc-edge")];
-    const nodes = [...svg.querySelectorAll(".nbc-node")];
+    /** @type {SVGElement[]} */
+    const edges = parts(svg, ".nbc-edge");
+    /** @type {SVGElement[]} */
+    const nodes = parts(svg, ".nbc-node");
     // Looking for places is most of the work of a drawing, and things seldom move.
-    const paths = edges.map((e) => e.querySelector("path").getAttribute("d"));
+    const paths = edges.map((e) => lineOf(e).getAttribute("d"));
     const now = [...nodes.map((n) => n.getAttribute("transform")), ...paths].join();
     if (now !== known) [known, places] = [now, placesOf(edges, nodes)];
     edges.forEach((edge, i) => edge.append(label(places[i])));
   };
 }
 
-/** @returns {{x: number, y: number, width: number, height: number, crowded: boolean}[]} one for each edge */
+/** @param {SVGElement[]} edges @param {SVGElement[]} nodes */
 function placesOf(edges, nodes) {
-  const taken = nodes.map(cardBox);
-  taken.push(...edges.map((edge) => edge.querySelector(".nbc-head").getBBox()));
-  const lines = new Map(edges.map((edge) => [edge, dots(edge.querySelector("path"))]));
-  return edges.map((edge) => {
-    const all = candidates(edge.querySelector("path"));
-    const spots = all.filter((spot) => !taken.some((box) => overlaps(box, spot)));
-    const crossed = (spot) => edges.some((other) => other !== edge && lines.get(other).some((dot) => overlaps(dot, spot)));
-    const free = spots.find((spot) => !crossed(spot));
-    if (free) taken.push(free);
-    return { ...(free ?? spots[0] ?? all[0]), crowded: !free };
-  });
+  const heads = edges.map((edge) => /** @type {SVGGraphicsElement} */ (part(edge, ".nbc-head")).getBBox());
+  const lines = edges.map(lineOf);
+  return chosenSpots(
+    [...nodes.map(cardBox), ...heads],
+    lines.map((line) => ({ line: dots(line), wanted: candidates(line) })),
+  );
 }
 
+/** @param {SVGElement} edge @returns {SVGPathElement} */
+const lineOf = (edge) => part(edge, "path");
+
+/** @param {Element} edge @param {string} words */
 export function writeLabel(edge, words) {
   const text = edge.querySelector(":scope > text.nbc-amount");
   if (text && text.textContent !== words) text.textContent = words;
 }
 
+/** @param {SVGElement} node */
 function cardBox(node) {
-  const [x, y] = node.getAttribute("transform").match(/-?[\d.]+/g).map(Number);
-  const card = node.querySelector(".nbc-card");
+  const [x, y] = (node.getAttribute("transform") ?? "").match(/-?[\d.]+/g)?.map(Number) ?? [0, 0];
+  const card = part(node, ".nbc-card");
   return { x, y, width: Number(card.getAttribute("width")), height: Number(card.getAttribute("height")) };
 }
 
-/** Where a line goes. */
+/** Where a line goes. @param {SVGPathElement} path */
 function dots(path) {
   const length = path.getTotalLength();
   return Array.from({ length: 16 }, (_, i) => {
@@ -59,7 +66,7 @@ function dots(path) {
   });
 }
 
-/** On the line where it is steep, above and below it where it is not. */
+/** On the line where it is steep, above and below it where it is not. @param {SVGPathElement} path */
 function candidates(path) {
   const length = path.getTotalLength();
   return ALONG.flatMap((part) => {
@@ -71,11 +78,12 @@ function candidates(path) {
   });
 }
 
+/** @param {Box & {crowded: boolean}} box */
 function label(box) {
   const text = document.createElementNS(SVG, "text");
   text.setAttribute("class", box.crowded ? "nbc-amount nbc-crowded" : "nbc-amount");
   text.setAttribute("text-anchor", "middle");
-  text.setAttribute("x", box.x + box.width / 2);
-  text.setAttribute("y", box.y + box.height - 3);
+  text.setAttribute("x", String(box.x + box.width / 2));
+  text.setAttribute("y", String(box.y + box.height - 3));
   return text;
 }

@@ -1,50 +1,72 @@
 // The link to the kernel: one for each model, shared by its views.
 
-/** @typedef {{name: string, state: string, reason: string, phase: string, coming: string, reversible: boolean,
- *   device: string, up: number, wanted: number, in_flight: number, calls: number, errors: number, rate: number,
- *   p50_ms: ?number, memory: ?number, error: string, behind: string, stale: string[], notes: string[], serving: number,
- *   id: string, dependencies: string[],
- *   apis: {name: string, signature: string, doc: string, stream: boolean}[]}} Service */
-/** @typedef {{from: string, to: string, id: string, calls: number, in_flight: number, streaming: number, sent: number,
- *   received: number}} Edge */
-/** @typedef {{services: Service[], edges: Edge[], svg: string}} State */
+/** @import { Message, Request } from "./messages.d.ts" */
+/** @import { Condition, Heard, Kernel, Model } from "./types.d.ts" */
 
 import { fresh } from "./elements.js";
 
 const PATIENCE = 800; // ms until an answer that has not come means that the kernel is busy
+/** @type {Set<Message["type"]>} */
 const ANSWERS = new Set([
-  "here", "begun", "item", "items", "result", "end", "failed", "form", "logs", "traces", "trace", "done", "refused",
+  "here",
+  "begun",
+  "item",
+  "items",
+  "result",
+  "end",
+  "failed",
+  "form",
+  "logs",
+  "traces",
+  "trace",
+  "done",
+  "refused",
 ]);
-const SLOW = new Set(["cancel", "restart", "stop", "scale", "rollback"]); // whose answer is their end
+/** @type {Set<Request["type"]>} whose answer is their end */
+const SLOW = new Set(["cancel", "restart", "stop", "scale", "rollback"]);
 
-/** What a view needs to ask the kernel and to hear from it. */
-export function link(model) {
+/**
+ * What a view needs to ask the kernel and to hear from it.
+ *
+ * @param {Model} model
+ * @param {Pick<Document, "hidden" | "addEventListener" | "removeEventListener">} page
+ * @returns {Kernel}
+ */
+export function link(model, page = document) {
+  /** @type {Set<(message: Heard) => void>} */
   const listeners = new Set();
   const client = fresh();
+  /** @type {Set<Element>} */
   const visible = new Set();
+  /** @type {Condition} */
   let condition = "";
-  let waiting = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let waiting;
+  /** @param {Heard} message */
   const tell = (message) => [...listeners].forEach((listener) => listener(message));
   const onState = () => tell({ type: "state" });
-  const tellLook = () => send({ type: "look", client, on: visible.size > 0 && !document.hidden });
+  const tellLook = () => send({ type: "look", client, on: visible.size > 0 && !page.hidden });
   const renew = setInterval(() => visible.size && tellLook(), 10000);
 
+  /** @param {Condition} now */
   function become(now) {
     if (condition === now || condition === "gone") return;
     condition = now;
     tell({ type: "link" });
   }
 
+  /** @param {Request} message */
   function send(message) {
     if (condition === "gone") return;
     model.send(message);
     if (!SLOW.has(message.type)) waiting ||= setTimeout(() => become("busy"), PATIENCE);
   }
 
+  /** @param {Message} message */
   function onMessage(message) {
     if (ANSWERS.has(message.type)) {
       clearTimeout(waiting);
-      waiting = 0;
+      waiting = undefined;
       become("");
     }
     tell(message);
@@ -60,11 +82,9 @@ export function link(model) {
   model.on("msg:custom", onMessage);
   model.on("change:state", onState);
   model.on("comm_live_update", lose);
-  document.addEventListener("visibilitychange", tellLook);
+  page.addEventListener("visibilitychange", tellLook);
   return {
-    /** @returns {State} */
     state: () => model.get("state"),
-    /** @returns {"" | "busy" | "gone"} */
     condition: () => condition,
     send,
     listen(listener) {
@@ -82,7 +102,7 @@ export function link(model) {
       model.off("msg:custom", onMessage);
       model.off("change:state", onState);
       model.off("comm_live_update", lose);
-      document.removeEventListener("visibilitychange", tellLook);
+      page.removeEventListener("visibilitychange", tellLook);
     },
   };
 }

@@ -1,10 +1,15 @@
+// The Logs tab of a service.
+
+/** @import { Kernel, Tab } from "./types.d.ts" */
+
 import { h } from "./elements.js";
 
-/** The Logs tab: the last lines, followed; a filter. */
+/** The last lines, followed; a filter. @param {Kernel} kernel @param {string} name @returns {Tab} */
 export function logsTab(kernel, name) {
   const filter = h("input.nbc-input", { type: "search", placeholder: "filter", "aria-label": "filter the lines" });
   const text = h("pre.nbc-logs", { tabindex: "0", "aria-label": `what ${name} wrote` });
   const element = h("div.nbc-tab-body", {}, filter, text);
+  /** @type {string[]} */
   let lines = [];
   const ask = () => kernel.send({ type: "logs", service: name, lines: 500 });
 

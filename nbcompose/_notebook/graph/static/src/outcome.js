@@ -1,11 +1,14 @@
 // Where the outcome of a call comes: its items, result or error, with its clock.
 
-import { h, plural, time } from "./elements.js";
+/** @import { Bundle } from "./messages.d.ts" */
+
+import { h } from "./elements.js";
 import { shown } from "./result.js";
+import { plural, time } from "./words.js";
 
 const ROOM = 10000; // for items of a stream; a page with more of them is slow. Texts of 100 characters take two.
 
-/** `of`: what is called, for those who hear the page. */
+/** `of`: what is called, for those who hear the page. @param {string} of */
 export function outcome(of) {
   const clock = h("span.nbc-clock");
   const status = h("span.nbc-status");
@@ -15,13 +18,20 @@ export function outcome(of) {
   const element = h("div.nbc-outcome", { hidden: true }, progress, said, body);
   const full = h("div.nbc-dim", {}, "… the items after this are counted and not shown");
   let started = 0;
-  let timer = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
   let count = 0;
   let room = ROOM;
   let known = false; // to the kernel
-  const tick = () => { clock.textContent = time((performance.now() - started) / 1000); };
+  const tick = () => {
+    clock.textContent = time((performance.now() - started) / 1000);
+  };
 
-  /** All that came at once: looking where the page stands is what costs, and it is done once for them. */
+  /**
+   * All that came at once: looking where the page stands is what costs, and it is done once for them.
+   *
+   * @param {Bundle[]} bundles
+   */
   function items(bundles) {
     const follows = body.scrollTop + body.clientHeight >= body.scrollHeight - 8;
     bundles.forEach(item);
@@ -29,10 +39,11 @@ export function outcome(of) {
     if (follows) body.scrollTop = body.scrollHeight;
   }
 
+  /** @param {Bundle} bundle */
   function item(bundle) {
     count += 1;
     const inline = Object.keys(bundle).every((kind) => kind === "text/plain");
-    const words = inline ? bundle["text/plain"] : "";
+    const words = (inline && bundle["text/plain"]) || "";
     room -= 1 + words.length / 100;
     if (room < 0) {
       body.append(full);
@@ -40,10 +51,11 @@ export function outcome(of) {
     }
     const last = body.lastElementChild;
     if (!inline) body.append(h("div.nbc-item", {}, shown(bundle)));
-    else if (last?.classList.contains("nbc-flow")) last.firstChild.appendData(words);
+    else if (last?.classList.contains("nbc-flow")) /** @type {Text} */ (last.firstChild).appendData(words);
     else body.append(h("pre.nbc-text.nbc-flow", {}, document.createTextNode(words)));
   }
 
+  /** @param {string} words */
   function run(words) {
     clearInterval(timer);
     started = performance.now();
@@ -65,21 +77,27 @@ export function outcome(of) {
     /** The kernel has the call, at last. */
     begun() {
       known = true;
-      if (timer === 0) run("calling");
+      if (timer === undefined) run("calling");
     },
     /** The kernel does not answer: no clock runs for what has not begun. */
     wait() {
       if (known) return;
       clearInterval(timer);
-      timer = 0;
+      timer = undefined;
       clock.textContent = "";
       status.textContent = "the kernel is busy: the call starts when the cell has ended";
       said.textContent = status.textContent;
     },
     items,
+    /**
+     * @param {"done" | "cancelled" | "failed"} kind
+     * @param {string} words
+     * @param {number} [seconds]
+     * @param {Node[]} content
+     */
     end(kind, words, seconds, ...content) {
       clearInterval(timer);
-      timer = 0;
+      timer = undefined;
       clock.textContent = seconds === undefined ? "" : time(seconds);
       element.className = `nbc-outcome nbc-${kind}`;
       status.textContent = words || (count ? plural(count, "item") : "no items");

@@ -1,21 +1,33 @@
 // The picture: inline SVG, kept true to the state.
 
-import { SVG, byId, bytes, compact, h, plural, setAll, time } from "./elements.js";
+/** @import { Edge, Service, State } from "./messages.d.ts" */
+/** @import { Choose } from "./types.d.ts" */
+
+import { byId, h, parts, SVG, setAll } from "./elements.js";
 import { labeller, writeLabel } from "./labels.js";
+import { edgeWords, nodeWords } from "./sentences.js";
+import { bytes, compact } from "./words.js";
 
 const LEAST = 0.9; // of its size; a picture that is wider than its place scrolls, since small text cannot be read
+/** @type {Record<string, [number, number]>} */
 const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-/** The inline SVG: kept true to the state; `choose(name)` is called when the user picks a node. */
+/**
+ * The inline SVG: kept true to the state; `choose(name)` is called when the user picks a node.
+ *
+ * @param {Choose} choose
+ */
 export function picture(choose) {
   const element = h("div.nbc-canvas", { role: "group", "aria-label": "Services: choose one to call it" });
   const label = labeller();
   let drawn = "";
   let chosen = "";
+  /** @type {Service[]} */
   let known = [];
 
+  /** @param {string} svg */
   function draw(svg) {
-    const focused = element.contains(document.activeElement) ? document.activeElement.id : "";
+    const focused = element.contains(document.activeElement) ? document.activeElement?.id : "";
     const parsed = new DOMParser().parseFromString(svg, "image/svg+xml").documentElement;
     if (parsed.tagName !== "svg") return;
     parsed.querySelectorAll("script").forEach((script) => script.remove());
@@ -40,7 +52,9 @@ export function picture(choose) {
       role: "button",
       "data-service": service.name,
       "aria-pressed": String(service.name === chosen),
-      "aria-label": [service.name, service.state, service.phase, service.coming, service.reason, words].filter(Boolean).join(", "),
+      "aria-label": [service.name, service.state, service.phase, service.coming, service.reason, words]
+        .filter(Boolean)
+        .join(", "),
     });
     liveText(group, words || (service.state === "ready" ? "no calls yet" : ""));
     liveState(group, service);
@@ -53,17 +67,20 @@ export function picture(choose) {
     group.classList.toggle("nbc-active", edge.in_flight > 0);
     group.classList.toggle("nbc-flowing", edge.streaming > 0);
     const title = group.querySelector("title") ?? group.appendChild(document.createElementNS(SVG, "title"));
-    const words = `${edge.from} → ${edge.to}: ${plural(edge.calls, "call")}, ${edge.in_flight} under way, `
-      + `${bytes(edge.sent)} sent, ${bytes(edge.received)} received`;
+    const words = edgeWords(edge);
     if (title.textContent !== words) title.textContent = words;
     group.classList.toggle("nbc-near", edge.from === chosen || edge.to === chosen);
     writeLabel(group, edge.calls ? `${compact(edge.calls)} · ${bytes(edge.sent + edge.received)}` : "");
   }
 
+  /** The node that an event is about. @param {Event} event @returns {SVGElement | null} */
+  const nodeOf = (event) => (event.target instanceof Element ? event.target.closest("[data-service]") : null);
+
+  /** @param {KeyboardEvent} event */
   function onKey(event) {
-    const group = event.target.closest?.("[data-service]");
+    const group = nodeOf(event);
     if (!group) return;
-    if (event.key === "Enter" || event.key === " ") choose(group.dataset.service, { focus: true });
+    if (event.key === "Enter" || event.key === " ") choose(group.dataset.service ?? "", { focus: true });
     else if (DIRECTIONS[event.key]) neighbour(element, group, DIRECTIONS[event.key])?.focus();
     else return;
     event.preventDefault();
@@ -71,11 +88,12 @@ export function picture(choose) {
 
   element.addEventListener("keydown", onKey);
   element.addEventListener("click", (event) => {
-    const group = event.target.closest?.("[data-service]");
-    if (group) choose(group.dataset.service);
+    const name = nodeOf(event)?.dataset.service;
+    if (name) choose(name);
   });
   return {
     element,
+    /** @param {State} state @param {string} name the chosen one, or "" */
     paint(state, name) {
       chosen = name;
       known = state.services;
@@ -83,45 +101,39 @@ export function picture(choose) {
       known.forEach(paintService);
       state.edges.forEach(paintEdge);
     },
-    focus: (name) => element.querySelector(`[data-service="${CSS.escape(name)}"]`)?.focus(),
+    /** @param {string} name */
+    focus: (name) => parts(element, `[data-service="${CSS.escape(name)}"]`)[0]?.focus(),
   };
 }
 
-/** @param {Service} service */
-export function nodeWords(service) {
-  const parts = [];
-  if (service.rate > 0) parts.push(`${service.rate}/s`);
-  else if (service.calls) parts.push(plural(service.calls, "call"));
-  if (service.p50_ms !== null) parts.push(`p50 ${time(service.p50_ms / 1000)}`);
-  if (service.memory) parts.push(bytes(service.memory));
-  return parts.join(" · ");
-}
-
-/** The line of a card that changes all the time. */
+/** The line of a card that changes all the time. @param {Element} group @param {string} words */
 function liveText(group, words) {
   const text = group.querySelector(":scope > text.nbc-numbers");
   if (text && text.textContent !== words) text.textContent = words;
 }
 
-/** A service that works says so in words, too. */
+/** A service that works says so in words, too. @param {Element} group @param {Service} service */
 function liveState(group, service) {
-  const text = group.querySelector(":scope > text.nbc-words");
+  const [text] = parts(group, ":scope > text.nbc-words");
   if (!text) return;
-  text.dataset.idle ??= text.textContent;
-  const words = service.in_flight > 0 ? `${text.dataset.idle} · ${service.in_flight} under way` : text.dataset.idle;
+  text.dataset.idle ??= text.textContent ?? "";
+  const { idle } = text.dataset;
+  const words = service.in_flight > 0 ? `${idle} · ${service.in_flight} under way` : idle;
   if (text.textContent !== words) text.textContent = words;
 }
 
-/** The nearest node in a direction. */
+/** The nearest node in a direction. @param {Element} root @param {Element} from @param {[number, number]} direction */
 function neighbour(root, from, [dx, dy]) {
+  /** @param {Element} node */
   const center = (node) => {
     const box = node.getBoundingClientRect();
     return [box.x + box.width / 2, box.y + box.height / 2];
   };
   const [x, y] = center(from);
+  /** @type {HTMLElement | null} */
   let best = null;
   let least = Infinity;
-  for (const node of root.querySelectorAll("[data-service]")) {
+  for (const node of parts(root, "[data-service]")) {
     const [nx, ny] = center(node);
     const along = (nx - x) * dx + (ny - y) * dy;
     const aside = Math.abs((nx - x) * dy) + Math.abs((ny - y) * dx);

@@ -1,9 +1,13 @@
 // A view: the picture and the panel, in an element that shows the picture.
 
-import { h } from "./elements.js";
+/** @import { Condition, Choose, Heard, Kernel } from "./types.d.ts" */
+/** @import { State } from "./messages.d.ts" */
+
+import { h, parts } from "./elements.js";
 import { panel } from "./panel.js";
 import { picture } from "./picture.js";
 
+/** @type {Record<Condition, string>} */
 const CONDITIONS = {
   "": "",
   busy: "The kernel is busy with a cell: what you ask for comes when it has ended.",
@@ -12,26 +16,32 @@ const CONDITIONS = {
 
 const OWN_KEYS = "data-lm-suppress-shortcuts";
 
+/** @param {HTMLElement} root @param {Kernel} kernel */
 export function view(root, kernel) {
   const drawing = picture(choose);
   const condition = h("div.nbc-condition", { role: "status" });
   const side = h("div.nbc-side");
   const app = h("div.nbc-app", {}, drawing.element, condition, side);
-  const panels = new Map(); // by service: what is typed, called and shown stays while another one is looked at
+  /** @type {Map<string, ReturnType<typeof panel>>} by service: what is typed and shown stays while another is chosen */
+  const panels = new Map();
+  /** @type {HTMLImageElement[]} */
   let images = [];
+  /** @type {ReturnType<typeof panel> | null} */
   let current = null;
   let seen = true;
-  let held = null; // what has the focus, and lost it only if its output was taken away
+  /** @type {HTMLElement | SVGElement | null} what has the focus, and lost it only if its output was taken away */
+  let held = null;
 
+  /** @type {Choose} */
   function choose(name, { tab, trace, focus = false } = {}) {
-    if (!panels.has(name)) panels.set(name, panel(kernel, name, choose, leave));
-    const other = panels.get(name);
+    const other = panels.get(name) ?? panel(kernel, name, choose, leave);
+    panels.set(name, other);
     const changed = other !== current;
     current = other;
-    if (changed || tab) current.open(tab, trace);
-    if (changed) side.replaceChildren(current.element);
+    if (changed || tab) other.open(tab, trace);
+    if (changed) side.replaceChildren(other.element);
     paint();
-    if (focus) current.focus();
+    if (focus) other.focus();
   }
 
   function leave() {
@@ -44,16 +54,17 @@ export function view(root, kernel) {
 
   function paint() {
     const state = kernel.state();
-    drawing.paint(state, current?.name ?? "");
+    const name = current?.name ?? "";
+    drawing.paint(state, name);
     if (current) {
-      const needed = state.services.filter((s) => s.dependencies.includes(current.name)).map((s) => s.name);
+      const needed = state.services.filter((s) => s.dependencies.includes(name)).map((s) => s.name);
       const alive = kernel.condition() !== "gone";
-      current.update((alive && state.services.find((s) => s.name === current.name)) || null, needed);
+      current.update((alive && state.services.find((s) => s.name === name)) || null, needed);
     }
     forget(state);
   }
 
-  /** Panels of services that are gone. */
+  /** Panels of services that are gone. @param {State} state */
   function forget(state) {
     for (const [name, made] of panels) {
       if (made === current || state.services.some((s) => s.name === name)) continue;
@@ -62,6 +73,7 @@ export function view(root, kernel) {
     }
   }
 
+  /** @param {Heard} message */
   function hear(message) {
     if (message.type === "state") {
       if (seen) paint();
@@ -77,24 +89,27 @@ export function view(root, kernel) {
 
   // JupyterLab takes plain keys for commands ("d d" deletes a cell); Ctrl-S and the like stay its own. It asks the element
   // with the focus first: a command for `:focus` would not get as far as an element around it.
+  /** @param {KeyboardEvent} event */
   const onKey = (event) => {
     const own = event.key === "Enter" || !(event.ctrlKey || event.metaKey);
-    if (app.contains(event.target)) event.target.toggleAttribute(OWN_KEYS, own);
+    if (event.target instanceof Element && app.contains(event.target)) event.target.toggleAttribute(OWN_KEYS, own);
   };
   window.addEventListener("keydown", onKey, true);
 
   const deaf = kernel.listen(hear);
   const ticking = setInterval(() => seen && !document.hidden && current?.tick(), 1000);
   const watching = new IntersectionObserver((entries) => {
-    seen = entries.at(-1).isIntersecting;
+    seen = Boolean(entries.at(-1)?.isIntersecting);
     kernel.look(app, seen);
     if (seen) paint();
   });
 
-  /** Stand in an element, in the place of its picture. */
+  /** Stand in an element, in the place of its picture. @param {HTMLElement} element */
   function enter(element) {
-    images = [...element.querySelectorAll("img")];
-    images.forEach((image) => { image.style.display = "none"; });
+    images = parts(element, "img");
+    images.forEach((image) => {
+      image.style.display = "none";
+    });
     element.classList.add("nbc-live");
     element.append(app);
     if (!held || document.activeElement !== document.body) return;
@@ -103,12 +118,18 @@ export function view(root, kernel) {
   }
 
   enter(root);
-  app.addEventListener("focusin", (event) => { held = event.target; });
+  app.addEventListener("focusin", (event) => {
+    held = event.target instanceof HTMLElement || event.target instanceof SVGElement ? event.target : null;
+  });
   app.addEventListener("focusout", () => {
     // Not at once: while an output is taken away it seems to be there.
-    setTimeout(() => { if (app.isConnected && !app.contains(document.activeElement)) held = null; });
+    setTimeout(() => {
+      if (app.isConnected && !app.contains(document.activeElement)) held = null;
+    });
   });
-  app.addEventListener("keydown", (event) => event.target.hasAttribute(OWN_KEYS) && event.stopPropagation());
+  app.addEventListener("keydown", (event) => {
+    if (event.target instanceof Element && event.target.hasAttribute(OWN_KEYS)) event.stopPropagation();
+  });
   paint();
   watching.observe(app);
   kernel.look(app, true);
@@ -123,7 +144,9 @@ export function view(root, kernel) {
       panels.forEach((made) => made.close());
       panels.clear();
       app.remove();
-      images.forEach((image) => { image.style.display = ""; });
+      images.forEach((image) => {
+        image.style.display = "";
+      });
     },
   };
 }

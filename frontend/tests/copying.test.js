@@ -1,0 +1,44 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { copied } from "../../nbcompose/_notebook/graph/static/src/copying.js";
+
+// What Python and shells make of it is tested by tests/notebook/graph/test_copying.py.
+
+/** @import { Param } from "../../nbcompose/_notebook/graph/static/src/messages.d.ts" */
+
+/** @param {Record<string, Param["kind"]>} kinds @param {string | null} root */
+function form(kinds, root = null) {
+  const params = Object.entries(kinds).map(([name, kind]) => ({ name, kind, required: true, text: name }));
+  return { params, root, copies: { python: "f(%(arguments)s)", httpx: "post(%(dict)s)", curl: "-d %(json)s" } };
+}
+
+const UPLOAD = { $upload: { name: "a.png", type: "image/png", data: "QQ==" } };
+
+test("arguments are named, where Python takes names", () => {
+  const kinds = form({ a: "positional_only", b: "positional_or_keyword", c: "keyword_only" });
+  assert.equal(copied(kinds, "python", { a: 1, b: "x", c: [true, null] }), 'f(1, b="x", c=[True, None])');
+  const many = form({ b: "positional_or_keyword", rest: "var_positional", more: "var_keyword" });
+  assert.equal(copied(many, "python", { b: 1, rest: [2], more: { k: 3 } }), 'f(1, *[2], **{"k": 3})');
+});
+
+test("a body that is one argument is that argument", () => {
+  const whole = form({ item: "positional_only" }, "item");
+  assert.equal(copied(whole, "httpx", { item: { a: 1.5 } }), 'post({"a": 1.5})');
+  assert.equal(copied(whole, "httpx", {}), "post(None)");
+});
+
+test("a file is left out in Python, and its base64 elsewhere", () => {
+  const file = form({ image: "keyword_only" });
+  assert.equal(copied(file, "python", { image: UPLOAD }), "f(image=...)");
+  assert.equal(copied(file, "httpx", { image: [UPLOAD] }), 'post({"image": ["QQ=="]})');
+});
+
+test("what IPython and the shell would read is written so that they do not", () => {
+  const text = form({ text: "keyword_only" });
+  assert.equal(copied(text, "curl", { text: "it's {x} $HOME $" }), `-d '{{"text":"it'\\''s {{x}} $$HOME $"}}'`);
+});
+
+test("what is filled in is not read as a placeholder", () => {
+  const text = form({ text: "keyword_only" });
+  assert.equal(copied(text, "python", { text: "%(json)s $& $1" }), 'f(text="%(json)s $& $1")');
+});

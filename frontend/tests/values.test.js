@@ -1,0 +1,51 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { jsonFrom, messageOf, numberFrom, textFrom } from "../../nbcompose/_notebook/graph/static/src/values.js";
+
+/** @typedef {import("../../nbcompose/_notebook/graph/static/src/types.d.ts").Schema} Schema */
+
+/** @type {[(schema: Schema, text: string) => unknown, Schema, string, unknown][]} */
+const GOOD = [
+  [textFrom, {}, "", ""],
+  [textFrom, { minLength: 2, maxLength: 2 }, "ab", "ab"],
+  [numberFrom, {}, "-1.5e3", -1500],
+  [numberFrom, { type: "integer", minimum: 3, maximum: 3 }, "3", 3],
+  [numberFrom, { exclusiveMinimum: 0 }, "0.1", 0.1],
+  [jsonFrom, { type: "array" }, " [1, null] ", [1, null]],
+  [jsonFrom, { type: "object" }, "{}", {}],
+  [jsonFrom, {}, "null", null],
+];
+for (const [read, schema, text, value] of GOOD) {
+  test(`${read.name} of ${JSON.stringify(text)} with ${JSON.stringify(schema)}`, () => {
+    assert.deepEqual(read(schema, text), value);
+  });
+}
+
+/** @type {[(schema: Schema, text: string) => unknown, Schema, string, RegExp][]} */
+const BAD = [
+  [textFrom, { minLength: 1 }, "", /^at least 1 character$/],
+  [textFrom, { maxLength: 1 }, "ab", /^at most 1 character$/],
+  [numberFrom, {}, "", /^a number, please$/],
+  [numberFrom, {}, "one", /^a number, please$/],
+  [numberFrom, {}, "1e999", /^a number, please$/],
+  [numberFrom, { type: "integer" }, "1.5", /^a whole number, please$/],
+  [numberFrom, { minimum: 0 }, "-1", /^at least 0$/],
+  [numberFrom, { maximum: 0 }, "1", /^at most 0$/],
+  [numberFrom, { exclusiveMinimum: 0 }, "0", /^more than 0$/],
+  [numberFrom, { exclusiveMaximum: 0 }, "0", /^less than 0$/],
+  [jsonFrom, { type: "array" }, " ", /^JSON, please, e\.g\. \[1, 2\]$/],
+  [jsonFrom, {}, "{", /^not JSON yet: /],
+  [jsonFrom, { type: "array" }, "{}", /^a JSON list, please/],
+  [jsonFrom, { type: "object" }, "[]", /^a JSON object, please/],
+  [jsonFrom, { type: "object" }, "null", /^a JSON object, please/],
+];
+for (const [read, schema, text, message] of BAD) {
+  test(`${read.name} refuses ${JSON.stringify(text)} with ${JSON.stringify(schema)}`, () => {
+    assert.throws(() => read(schema, text), { message });
+  });
+}
+
+test("whatever is thrown has a message", () => {
+  assert.equal(messageOf(new TypeError("no")), "no");
+  assert.equal(messageOf("no"), "no");
+});

@@ -1,0 +1,45 @@
+// What is said of services and edges.
+
+/** @import { Edge, Service } from "./messages.d.ts" */
+
+import { bytes, plural, time } from "./words.js";
+
+/** @param {Service} service */
+export function nodeWords(service) {
+  const parts = [];
+  if (service.rate > 0) parts.push(`${service.rate}/s`);
+  else if (service.calls) parts.push(plural(service.calls, "call"));
+  if (service.p50_ms !== null) parts.push(`p50 ${time(service.p50_ms / 1000)}`);
+  if (service.memory) parts.push(bytes(service.memory));
+  return parts.join(" · ");
+}
+
+/** @param {Edge} edge */
+export function edgeWords(edge) {
+  const calls = `${plural(edge.calls, "call")}, ${edge.in_flight} under way`;
+  return `${edge.from} → ${edge.to}: ${calls}, ${bytes(edge.sent)} sent, ${bytes(edge.received)} received`;
+}
+
+/** @param {Service | null} service */
+export function factWords(service) {
+  if (!service) return "";
+  const errors = service.errors ? plural(service.errors, "error") : "";
+  return [service.device, `${service.up}/${service.wanted} up`, nodeWords(service), errors].filter(Boolean).join(" · ");
+}
+
+/** @param {Service | null} service */
+export function noteLines(service) {
+  if (!service) return [];
+  const lines = [...service.notes];
+  if (service.stale.length) lines.unshift(`stale: ${service.stale.join(", ")} changed in the notebook since`);
+  if (service.behind) lines.unshift(`the version before serves: ${service.behind}`);
+  return lines;
+}
+
+/** What is asked before a service is stopped. @param {string} name @param {string[]} needed those that need it */
+export function stopWords(name, needed) {
+  if (!needed.length) return `Stop ${name}? No service needs it.`;
+  const many = `${needed.slice(0, 2).join(", ")} and ${needed.length - 2} more`;
+  const who = needed.length > 3 ? many : needed.join(" and ");
+  return `Stop ${name}? ${who} cannot answer without it.`;
+}

@@ -1,0 +1,119 @@
+// What modules hand each other. What kernel and browser tell each other is in messages.d.ts.
+
+import type { Message, Request, Service, State } from "./messages.d.ts";
+
+/** What is used of a widget's model. */
+export interface Model {
+  get(name: "element"): string;
+  get(name: "state"): State;
+  send(message: Request): void;
+  on(event: string, listener: (message: any) => void): void;
+  off(event: string, listener: (message: any) => void): void;
+}
+
+/** Of the link to the kernel. */
+export type Condition = "" | "busy" | "gone";
+
+/** What views hear: the kernel's messages, and that the state or the condition of the link is another one. */
+export type Heard = Message | { type: "state" } | { type: "link" };
+
+export interface Kernel {
+  state(): State;
+  condition(): Condition;
+  send(message: Request): void;
+  /** Returns what ends it. */
+  listen(listener: (message: Heard) => void): () => void;
+  /** Tell whether a view can be seen. */
+  look(view: Element, on: boolean): void;
+  close(): void;
+}
+
+export type TabName = "Call" | "Trace" | "Logs";
+
+/** Show the panel of a service; "" as trace: the one that is chosen there. */
+export type Choose = (name: string, options?: { tab?: TabName; trace?: string; focus?: boolean }) => void;
+
+/** Do `then` when the question has been answered by `yes`. */
+export type Ask = (words: string, yes: string, then: () => void) => void;
+
+/** A tab of a panel. */
+export interface Tab {
+  element: HTMLElement;
+  update(service: Service): void;
+  hear(message: Heard): void;
+  /** Called each second, and when the tab comes to be seen. */
+  tick(): void;
+  close(): void;
+  /** Show a trace, where the tab can. */
+  show?(trace: string): void;
+}
+
+/** What is read of the JSON schema of an input. */
+export interface Schema {
+  type?: string;
+  format?: string;
+  pattern?: string;
+  description?: string;
+  default?: any;
+  enum?: any[];
+  const?: any;
+  minimum?: number;
+  maximum?: number;
+  exclusiveMinimum?: number;
+  exclusiveMaximum?: number;
+  multipleOf?: number;
+  minLength?: number;
+  maxLength?: number;
+  items?: Schema;
+  properties?: Record<string, Schema>;
+  required?: string[];
+  anyOf?: Schema[];
+  allOf?: Schema[];
+  $ref?: string;
+  $defs?: Schemas;
+  "x-form"?: { kind: "image" | "file" | "array"; many: boolean };
+}
+
+export type Schemas = Record<string, Schema>;
+
+/** A field of a form. */
+export interface Field {
+  element: HTMLElement;
+  /** The value; throws where there is none yet. */
+  get(): any;
+  /** What is wrong, or "". */
+  check(): string;
+  focus(): void;
+  /** Whether it counts: it is required, or its user has changed it. */
+  used(): boolean;
+  /** Show what is wrong. */
+  problem(text: string): void;
+}
+
+/** `depth`: how many field sets a field is in. */
+export interface FieldOptions {
+  required: boolean;
+  depth: number;
+}
+
+export interface Upload {
+  name: string;
+  type: string;
+  data: string;
+}
+
+export interface Box {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+
+/** A null attribute, and a false one, is left out; `on…` are listeners. */
+export type Attributes = Record<string, string | number | boolean | null | undefined | ((event: any) => void)>;
+
+type TagName<T extends string> = T extends `${infer Name}.${string}` ? Name : T;
+
+/** The element that a tag such as "input.class" makes. */
+export type ElementOf<T extends string> =
+  TagName<T> extends keyof HTMLElementTagNameMap ? HTMLElementTagNameMap[TagName<T>] : HTMLElement;

@@ -1,0 +1,45 @@
+// Values from what was typed. Each throws what is wrong, in words for whoever typed it.
+
+/** @import { Schema } from "./types.d.ts" */
+
+import { jsonHint } from "./schema.js";
+import { plural } from "./words.js";
+
+/** @param {Schema} schema @param {string} text */
+export function textFrom(schema, text) {
+  const [least, most] = [schema.minLength ?? 0, schema.maxLength ?? Infinity];
+  if (text.length < least) throw new Error(`at least ${plural(least, "character")}`);
+  if (text.length > most) throw new Error(`at most ${plural(most, "character")}`);
+  return text;
+}
+
+/** @param {Schema} schema @param {string} text */
+export function numberFrom(schema, text) {
+  const number = Number(text);
+  if (text === "" || !Number.isFinite(number)) throw new Error("a number, please");
+  if (schema.type === "integer" && !Number.isInteger(number)) throw new Error("a whole number, please");
+  if (number < (schema.minimum ?? -Infinity)) throw new Error(`at least ${schema.minimum}`);
+  if (number > (schema.maximum ?? Infinity)) throw new Error(`at most ${schema.maximum}`);
+  if (number <= (schema.exclusiveMinimum ?? -Infinity)) throw new Error(`more than ${schema.exclusiveMinimum}`);
+  if (number >= (schema.exclusiveMaximum ?? Infinity)) throw new Error(`less than ${schema.exclusiveMaximum}`);
+  return number;
+}
+
+/** @param {Schema} schema @param {string} text */
+export function jsonFrom(schema, text) {
+  if (text.trim() === "") throw new Error(`JSON, please, e.g. ${jsonHint(schema)}`);
+  let value;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new Error(`not JSON yet: ${messageOf(error)}`);
+  }
+  if (schema.type === "array" && !Array.isArray(value)) throw new Error("a JSON list, please: [ … ]");
+  if (schema.type === "object" && (value === null || typeof value !== "object" || Array.isArray(value))) {
+    throw new Error("a JSON object, please: { … }");
+  }
+  return value;
+}
+
+/** @param {unknown} error */
+export const messageOf = (error) => (error instanceof Error ? error.message : String(error));
