@@ -21,7 +21,8 @@ alone = mkdir -p build && JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab test test-oldest test-pythons test-newest check parts unit system browser notebooks \
-	frontend save-notebooks pictures models bench bench-edit bench-widget bench-shapes soak bench-compare bench-peers lock dist clean
+	frontend docs save-notebooks pictures models bench bench-edit bench-widget bench-shapes soak bench-compare \
+	bench-peers lock dist clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -89,6 +90,11 @@ save-notebooks: $(MODELS)  ## run every notebook and save it with its outputs
 pictures: $(MODELS)  ## take the README's picture of the quickstart notebook again
 	@$(alone) $(PY) scripts/take_pictures.py
 
+docs: $(INSTALLED)  ## build the documentation site into build/docs/html; a warning is an error
+	@echo "==> the documentation"
+	@$(PY) -m sphinx -b html -W --keep-going -n -q -d build/docs/trees docs build/docs/html
+	@echo "==> open build/docs/html/index.html"
+
 models: $(MODELS)  ## lay out the models in models/, a Hugging Face cache
 	@echo "==> the models are in models/; to use them elsewhere: HF_HOME=$(HF_HOME) HF_HUB_OFFLINE=1"
 
@@ -119,7 +125,7 @@ dist: $(INSTALLED)  ## build the sdist and the wheel into dist/, and have the wh
 	@PYTHON=$(PY) scripts/set_up.sh .venv-dist core && scripts/try_wheel.sh .venv-dist
 
 clean:  ## remove everything that git ignores and these targets made
-	rm -rf .venv .venv-* build dist models frontend/node_modules .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* build dist models frontend/node_modules docs/notebooks .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): $(PINS)

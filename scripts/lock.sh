@@ -38,9 +38,9 @@ compile() {
     rm -f "$body"
 }
 
-extras="--extra notebook --extra transformers --extra demo --extra test"
+extras="--extra notebook --extra transformers --extra demo --extra test --extra docs"
 # shellcheck disable=SC2086
-compile dev "what demo, lab, tests and benchmarks run with" \
+compile dev "what demo, lab, tests, benchmarks and the documentation run with" \
     --python-version 3.11 $extras pyproject.toml locks/build.in
 compile core "nbcompose alone, as an exported script has it" \
     --python-version 3.11 --constraint locks/dev.txt pyproject.toml locks/build.in

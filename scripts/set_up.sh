@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the virtual environment $1 with the project and everything that demo, tests and notebooks need.
+# Makes the virtual environment $1 with the project and everything that demo, tests, notebooks and documentation need.
 #
 #   scripts/set_up.sh VENV [LOCK]     LOCK is dev (the default), core, oldest, bentoml or ray: locks/LOCK.txt; or newest:
 #                                     no lock at all. The peers get no nbcompose, and core gets no torch.
@@ -47,7 +47,7 @@ if [ "$lock" = newest ]; then
     pip install --quiet packaging
     "$venv/bin/python" scripts/install_torch.py
     # Without a torch, what depends on one would bring a CUDA build. (It cannot be imported yet: it has come alone.)
-    extras=notebook,demo,test
+    extras=notebook,demo,test,docs
     if pip show --quiet torch 2>/dev/null; then extras=$extras,transformers; fi
     pip install --quiet --upgrade --constraint locks/torch.txt --editable ".[$extras]"
 else
