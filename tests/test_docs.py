@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PACKAGE = ROOT / "nbcompose"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PAGES = [DOCS / "tutorial.md", *sorted((DOCS / "how-to").glob("*.md"))]
+PAGES = [DOCS / "index.md", DOCS / "tutorial.md", *sorted((DOCS / "how-to").glob("*.md"))]
 # Set by nbcompose for its own processes.
 INTERNAL = {"NBCOMPOSE_OWNER_PID"}
 
@@ -93,8 +93,8 @@ def test_the_examples_run(tmp_path: Path) -> None:
     cells = [
         nbformat.v4.new_code_cell(source)
         for page in PAGES
-        for source in [*BLOCK.findall(page.read_text(encoding="utf-8")), "%services stop --all"]
-        if page.name != "index.md"
+        if (blocks := BLOCK.findall(page.read_text(encoding="utf-8")))
+        for source in [*blocks, "%services stop --all"]
     ]
     notebook = nbformat.v4.new_notebook(cells=cells)
     where = {"metadata": {"path": str(tmp_path)}}
@@ -108,6 +108,7 @@ def test_the_examples_run(tmp_path: Path) -> None:
 
 # What examples print, by how they begin.
 SHOWN = {
+    "Writer.write(": "Once upon a time",
     "Embedder.embed(": "[[0, 1, 0, 1, 0], [0, 0, 0, 1, 0]]",
     'print(Answer.find("where did': "the cat sat on the mat\n",
     "%export app.py --check": "and its services are ready",
