@@ -1,4 +1,4 @@
-"""What this machine and this process have: memory, devices, the environment, forks, threads."""
+"""The machine and this process: memory, devices, environment variables, forking, thread state."""
 
 from lazy_loader import attach_stub
 

@@ -1,7 +1,7 @@
-"""Which devices there are, and which of them a service gets. Applying the answer is left to whoever starts replicas.
+"""Discover the devices of this machine and choose those of a replica.
 
-Runs in the supervisor's process: GPUs are counted with NVML, so no CUDA context is opened and torch is not imported.
-`apply_threads` and `device` are for the replica.
+Runs in the owner process, which applies the choice when it starts the replica: GPUs are counted with NVML, so no CUDA
+context is opened and torch is not imported. `apply_threads` and `device` are for the replica.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from nbcompose._host import memory
 from nbcompose._spec import ServiceSpec
 from nbcompose.errors import DeviceError
 
-# Says to `device()`, inside a replica, what to put a model on.
+# Tells `device()` in a replica which device to use.
 DEVICE_VARIABLE = "NBCOMPOSE_DEVICE"
 
-# Read by the libraries when they are imported; what is loaded already is told by `apply_threads`.
+# Read by libraries at import; `apply_threads` sets the limits of those that are loaded already.
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -37,9 +37,9 @@ _THREAD_VARIABLES = (
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One GPU (or one slice of it, when it is a MIG device). `free` and `total` are bytes of its memory.
+    """One GPU, or one MIG device of it. `free` and `total` are bytes of its memory.
 
-    `index` is the number that `nvidia-smi` shows, which is that of the PCI bus; a MIG slice has its parent's.
+    `index` is the number that `nvidia-smi` shows, in PCI bus order; a MIG device has its parent's.
     """
 
     index: int
@@ -50,17 +50,19 @@ class Device:
 
     @property
     def selector(self) -> str:
-        """What CUDA_VISIBLE_DEVICES calls it. Some libraries read that as numbers: ids only where there is none."""
+        """Its name in CUDA_VISIBLE_DEVICES: the index, since some libraries read only numbers; the uuid for a MIG
+        device.
+        """
         return self.uuid if self.uuid.startswith("MIG-") else str(self.index)
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one replica runs.
+    """The devices and threads of one replica.
 
-    `device` is for people: "cpu", "mps", "cuda:1", "cuda:0,1". `env` must be in the replica's environment before
-    anything touches CUDA. `gpus` are the selectors of those that it may use. `torch_threads`: for `apply_threads`;
-    None: leave the libraries' own choice. `note`: what the card should say about it, or "".
+    `device` is for display: "cpu", "mps", "cuda:1", "cuda:0,1". `env` must be in the replica's environment before
+    anything uses CUDA. `gpus` are the selectors of the GPUs that it may use. `torch_threads`: for `apply_threads`;
+    None: keep the libraries' defaults. `note`: a remark for the card, or "".
     """
 
     device: str
@@ -71,9 +73,9 @@ class Placement:
 
 
 def discover() -> tuple[Device, ...]:
-    """The GPUs that this process may use, in PCI bus order. Never raises: without a driver there are none.
+    """Return the GPUs that this process may use, in PCI bus order. Never raises: without a driver there are none.
 
-    An inherited CUDA_VISIBLE_DEVICES is obeyed; its numbers are taken in PCI bus order.
+    An inherited CUDA_VISIBLE_DEVICES is respected; its numbers are taken as PCI bus order.
     """
     try:
         pynvml.nvmlInit()
@@ -89,7 +91,7 @@ def discover() -> tuple[Device, ...]:
 
 
 def _cards(index: int) -> list[Device]:
-    """GPU `index`, or its slices when it is cut into some; empty when it does not answer (it fell off the bus)."""
+    """Return GPU `index`, or its MIG devices if it has any; empty if it does not respond (it fell off the bus)."""
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         slices = _slices(handle)
@@ -99,7 +101,7 @@ def _cards(index: int) -> list[Device]:
 
 
 def _slices(handle: object) -> list[object]:
-    """The MIG devices of a GPU; once it has some, CUDA cannot use it as a whole."""
+    """Return the MIG devices of a GPU. Once it has any, CUDA cannot use it as a whole."""
     found: list[object] = []
     try:
         if pynvml.nvmlDeviceGetMigMode(handle)[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
@@ -107,7 +109,7 @@ def _slices(handle: object) -> list[object]:
         for i in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
             found.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, i))
     except pynvml.NVMLError:
-        pass  # no MIG on this model, or no slice in this place
+        pass  # no MIG on this model, or no MIG device at this index
     return found
 
 
@@ -116,16 +118,16 @@ def _read(index: int, handle: object) -> Device:
         info = pynvml.nvmlDeviceGetMemoryInfo(handle)
         free, total = int(info.free), int(info.total)
     except pynvml.NVMLError_NotSupported:
-        # A GPU without memory of its own uses the host's.
+        # A GPU without dedicated memory uses the host's.
         host = psutil.virtual_memory()
         free, total = int(host.available), int(host.total)
     return Device(index, str(pynvml.nvmlDeviceGetUUID(handle)), str(pynvml.nvmlDeviceGetName(handle)), free, total)
 
 
 def visible(devices: Sequence[Device], variable: str | None) -> tuple[Device, ...]:
-    """Those of `devices` that CUDA_VISIBLE_DEVICES=`variable` leaves; all of them when it is None (unset).
+    """Return those of `devices` that CUDA_VISIBLE_DEVICES=`variable` leaves; all of them if it is None (unset).
 
-    As CUDA reads it: numbers, or ids that may be cut short, up to the first that matches no device.
+    As CUDA does: numbers, or ids that may be abbreviated, up to the first that matches no device.
     https://docs.nvidia.com/cuda/cuda-c-programming-guide/#cuda-environment-variables
     """
     if variable is None:
@@ -143,20 +145,21 @@ def visible(devices: Sequence[Device], variable: str | None) -> tuple[Device, ..
 
 
 def is_for_host(spec: ServiceSpec) -> bool:
-    """Whether a service runs on the CPU, whatever else there is: `place` needs to know of no device then."""
+    """Whether a service runs on the CPU regardless of the devices, so that `place` needs no list of them."""
     return spec.device == "cpu" or (spec.device is None and spec.resources.gpu == 0)
 
 
 def place(
     spec: ServiceSpec, available: Sequence[Device] = (), busy: Mapping[str, int] = MappingProxyType({})
 ) -> Placement:
-    """Decide where one replica of `spec` runs, given the devices of `discover()`.
+    """Choose where one replica of `spec` runs, given the devices of `discover()`.
 
-    `busy` says how many bytes of a device (by its selector) are promised to replicas that have not taken them yet; one
-    byte for each replica that is starting is enough to spread replicas over equal devices.
+    `busy`: bytes of a device (by its selector) that are reserved for replicas that have not allocated them yet. One
+    byte for each starting replica is enough to spread replicas over equal devices.
 
-    `device=` is an order: raises DeviceError, which lists what there is, when it cannot be obeyed.
-    `resources={"gpu": n}` is a wish: with fewer GPUs the replica gets those, without any the CPU, and a note says so.
+    `device=` is required: raises DeviceError, which lists the devices, if it cannot be satisfied. `resources={"gpu":
+    n}` is a preference: if there are fewer GPUs the replica gets those, if there are none it gets the CPU, and a note
+    says so.
     """
     wanted = spec.device
     count = spec.resources.gpu
@@ -187,7 +190,7 @@ def _on_gpus(chosen: Sequence[Device], spec: ServiceSpec) -> Placement:
     env = {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": ",".join(gpus),
-        DEVICE_VARIABLE: "cuda:0",  # the others are hidden, so CUDA counts from the chosen one
+        DEVICE_VARIABLE: "cuda:0",  # the others are hidden, so CUDA numbers the chosen ones from 0
     }
     asked = spec.resources.gpu
     short = len(chosen) < asked and spec.device in (None, "cuda")
@@ -210,7 +213,7 @@ def _has_mps() -> bool:
 
 
 def usable_cores() -> int:
-    """CPU cores that this process may use: its affinity, within the control group's quota. At least 1."""
+    """Return the number of CPU cores that this process may use: its affinity, within the cgroup's quota. At least 1."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     quota = memory.cpu_quota()
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
@@ -219,16 +222,19 @@ def usable_cores() -> int:
 def _threads(spec: ServiceSpec) -> int | None:
     if spec.resources.cpu is not None:
         return max(1, min(math.ceil(spec.resources.cpu), usable_cores()))
-    # Libraries look at the affinity but not at the quota: in a small container on a large host they would start a
-    # thread for each core of the host.
+    # Libraries respect the affinity but not the quota: in a small container on a large host they would start a thread
+    # for each core of the host.
     return usable_cores() if memory.cpu_quota() is not None else None
 
 
 def device() -> str:
-    """What to put a model on: "cuda:0", "mps" or "cpu".
+    """Return the device for a model: "cuda:0", "mps" or "cpu".
 
-    Inside a replica, the device that the service was given. Elsewhere a guess: the first GPU that this process may
-    use, if there is one. Does not import torch.
+    In a replica, this is the device that the service was given. Elsewhere it is a guess: the first GPU that this
+    process may use, if there is one. Does not import torch.
+
+    Returns:
+        The device, as `torch.device` takes it.
     """
     given = os.environ.get(DEVICE_VARIABLE)
     if given:
@@ -239,13 +245,13 @@ def device() -> str:
 
 
 def apply_threads(n: int) -> None:
-    """In a replica: compute with `n` threads, whatever is loaded already and whatever comes later.
+    """In a replica: limit computations to `n` threads, for libraries that are loaded already and those loaded later.
 
-    OpenMP keeps its limit for each thread that calls it, so a worker thread calls this again for itself.
+    OpenMP keeps its limit per calling thread, so each worker thread calls this again.
     """
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(n)
-    # OMP_NUM_THREADS is read at import, too late for what the zygote has imported.
+    # OMP_NUM_THREADS is read at import: too late for libraries that the zygote has imported.
     threadpoolctl.threadpool_limits(limits=n)
     torch = sys.modules.get("torch")
     if torch is not None:

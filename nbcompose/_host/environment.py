@@ -1,11 +1,11 @@
-"""Environment variables of a process that will be forked: who has read them, and how a child gets its own. Memory given
-back.
+"""Environment variables of a process that will be forked: which were read, and how a child gets its own.
 
-The zygote `watch`es from its first instruction on; `read` says who looked at what. A replica that it forks `take`s the
-environment that it would have been started with.
+The zygote calls `watch` as its first instruction, and `read` returns which module read which variable. A replica that
+it forks calls `take` to get the environment that it would have been started with. `let_go_of_code` releases memory in
+the zygote.
 
-When they read it cannot be seen from outside, but they must have its name: it stands among their constants, as C keeps
-strings. (The ELF format: https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.sheader.html.)
+Native libraries read variables unnoticed, but they must contain the name among their constants, as a C string, which
+`knows` looks for. (ELF format: https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.sheader.html.)
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from collections.abc import Iterator, Mapping
 from types import CodeType
 from typing import Any
 
-# Those that look at all variables, and the ones that they look for among them.
+# Modules that iterate over all variables, and the names that they look for.
 _LOOK_FOR = {"tqdm.utils": "TQDM_*", "wsgiref.handlers": ""}
-# Modules that stand between a reader and the variables.
+# Modules that may be on the stack between the reader and this module.
 _BETWEEN = ("os", "collections.abc", "_collections_abc", __name__)
 
-_began: dict[str, str] | None = None  # what this process was started with, where it is watched
+_began: dict[str, str] | None = None  # the environment this process was started with, if it is watched
 
 
 class _Watched(dict[bytes, bytes]):
-    """What `os.environ` and `os.environb` keep their variables in."""
+    """The dict in which `os.environ` and `os.environb` keep their variables, recording reads."""
 
     def __init__(self, variables: Mapping[bytes, bytes]) -> None:
         super().__init__(variables)
         self.began = dict(variables)
         self.readers: dict[str, str] = {}
-        self._walks: set[tuple[CodeType, int]] = set()  # where all are gone through: each is read there as well
+        self._walks: set[tuple[CodeType, int]] = set()  # places that iterate over all variables, and also read each
 
     def __getitem__(self, key: bytes) -> bytes:
         self._note(key)
@@ -59,7 +59,7 @@ class _Watched(dict[bytes, bytes]):
         return super().__iter__()
 
     def _note(self, key: object) -> None:
-        # One that was set since is not what whoever started this process has given.
+        # A variable that was set since does not have the value that this process was started with.
         if isinstance(key, bytes) and dict.get(self, key) == self.began.get(key):
             module, place = _reader()
             if place not in self._walks:
@@ -67,7 +67,7 @@ class _Watched(dict[bytes, bytes]):
 
 
 def _reader() -> tuple[str, tuple[CodeType, int]]:
-    """The module whose code is asking, and the place in it."""
+    """Return the module whose code reads, and the place in it."""
     frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_globals.get("__name__") in _BETWEEN:
         frame = frame.f_back
@@ -75,32 +75,34 @@ def _reader() -> tuple[str, tuple[CodeType, int]]:
 
 
 def watch() -> None:
-    """Note from now on who reads which variable."""
+    """Record from now on which module reads which variable."""
     global _began
     _began = dict(os.environ)
     _put(_Watched(_variables()))
 
 
 def read() -> dict[str, str]:
-    """Stop watching: the names that were read (or patterns, as "TQDM_*"), each with the module that did so first."""
+    """Stop watching. Return the names that were read (or patterns, such as "TQDM_*"), each with the first module to do
+    so.
+    """
     watched = _variables()
     assert isinstance(watched, _Watched)
-    readers = dict(watched.readers)  # now: making a copy of the variables reads them
+    readers = dict(watched.readers)  # before the next line, in which copying the variables reads them
     _put(dict(watched))
     return readers
 
 
 def changed() -> dict[str, str]:
-    """The variables that this process has set since it is watched: some libraries do so when they are imported."""
+    """Return the variables that this process has set since `watch`: some libraries do so at import."""
     assert _began is not None
     return {name: value for name, value in os.environ.items() if _began.get(name) != value}
 
 
 def take(wanted: Mapping[str, str]) -> None:
-    """In a forked process: have the variables that it would have been started with.
+    """In a forked process: set the environment variables that it would have been started with.
 
-    What a library has set when it was imported stays: it would have done so here too. Nothing to do in a process that
-    was started by itself.
+    What a library has set at import is kept, since it would have set it here, too. Does nothing in a process that was
+    not forked.
     """
     if _began is None:
         return
@@ -124,13 +126,13 @@ def _put(variables: dict[bytes, bytes]) -> None:
         vars(view)["_data"] = variables
 
 
-PROGBITS, ALLOCATED, EXECUTABLE = 1, 2, 4  # of a section: its bytes are in the file; in memory too; are code
+PROGBITS, ALLOCATED, EXECUTABLE = 1, 2, 4  # of a section: has bytes in the file; is loaded into memory; is code
 
 
 def knows(pid: int, name: str) -> str:
-    """The file name of a library of process `pid` that has `name`; "" when there is none.
+    """Return the file name of a library of process `pid` that contains `name`; "" if there is none.
 
-    Where that cannot be looked up, the answer is "a native library": it may.
+    On systems where that cannot be determined, returns "a native library".
     """
     if sys.platform != "linux":
         return "a native library"
@@ -139,7 +141,7 @@ def knows(pid: int, name: str) -> str:
 
 
 def _libraries(pid: int) -> list[str]:
-    """The files that the process runs code of; empty when it has ended."""
+    """Return the files whose code the process has mapped; empty if it has ended."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
         lines = [line.rstrip("\n").split(maxsplit=5) for line in maps]
         return sorted({line[5] for line in lines if len(line) == 6 and "x" in line[1] and line[5].startswith("/")})
@@ -157,7 +159,7 @@ def _has(path: str, word: bytes) -> bool:
 
 
 def _constants(content: mmap.mmap) -> Iterator[tuple[int, int]]:
-    """Where the data of a library is, without its code and its tables: a tenth of torch's."""
+    """Yield the ranges of a library's data, without its code and tables: a tenth of torch's."""
     if content[:5] != b"\x7fELF\x02":
         yield 0, len(content)
         return
@@ -169,16 +171,16 @@ def _constants(content: mmap.mmap) -> Iterator[tuple[int, int]]:
             yield offset, offset + length
 
 
-MADV_PAGEOUT = 21  # since Linux 5.4; clean pages of files are only unmapped, and come back from the page cache
+MADV_PAGEOUT = 21  # since Linux 5.4; clean file pages are only unmapped, and come back from the page cache
 
 _CODE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) r-xp \S+ \S+ \S+ +/")
 
 
 def let_go_of_code() -> None:
-    """Unmap the code of libraries that has been read in so far.
+    """Unmap the pages of libraries' code that have been loaded so far.
 
-    Importing torch runs through 46 MB of its code once. In a process that from then on only forks, that is dead weight;
-    replicas map what they run themselves, and share it.
+    Importing torch executes 46 MB of code once. A process that afterwards only forks does not need it in memory;
+    replicas map the code that they run themselves, and share it.
     """
     if sys.platform != "linux":
         return

@@ -1,10 +1,9 @@
-"""What a forked child must not inherit: open files, signal handlers, the wake-up of the event loop. How many files are
-open.
+"""Keep open files, signal handlers and the event loop's wake-up fd from forked children. Limits of open files.
 
-A forked child has its own hold on every open file. A worker that a notebook or an api forks may live on when its maker
-has ended, and would keep our ports, connections and addresses open, with nobody to answer. And a signal that is meant
-for it would be told to the event loop of its maker, whose wake-up it shares. Programs that are started (`exec`) have
-nothing of it: files of ours are closed by that, and handlers of signals are undone.
+A forked child holds every open file. A worker that a notebook or an api forks may outlive its parent, and would keep
+our ports, connections and addresses open without serving them. And a signal for the child would be delivered to the
+parent's event loop, whose wake-up fd it shares. Programs started with `exec` are not affected: `exec` closes our files
+and resets signal handlers.
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ from typing import IO, Any, TypeVar
 File = TypeVar("File", bound="socket.socket | IO[bytes]")
 
 _objects: weakref.WeakSet[socket.socket | IO[bytes]] = weakref.WeakSet()
-_files: dict[int, int] = {}  # their numbers, each with its inode: a number may come to be another file's
+_files: dict[int, int] = {}  # fds with their inodes: a number may be reused for another file
 _handlers: dict[int, Any] = {}  # of signals, as they were before ours
 _held = threading.local()
 
 
 def keep_from_children(file: File) -> File:
-    """Have `file` closed in whatever this process forks while it is open here; returns it.
+    """Close `file` in every child that this process forks while it is open here; return it.
 
-    With a socket that listens, so are its duplicates and the connections that are made to it, whoever holds them.
+    For a listening socket, its duplicates and the connections made to it are closed as well, whatever holds them.
     """
     _objects.add(file)
     return file
 
 
 def keep_numbers_from_children(fds: Iterable[int]) -> None:
-    """The same for files that no object stands for. Other than sockets, to be `forget`-ed before they are closed."""
+    """As `keep_from_children`, for fds without a file object. Except for sockets, call `forget` before closing them."""
     _files.update((fd, status.st_ino) for fd in fds if (status := _status(fd)))
 
 
@@ -48,8 +47,8 @@ def forget(fd: int) -> None:
 
 
 def open_files() -> set[int]:
-    """The numbers of all files that this process has open."""
-    return {fd for fd in map(int, os.listdir("/dev/fd")) if _status(fd)}  # without that of the folder
+    """Return the fds of all files that this process has open."""
+    return {fd for fd in map(int, os.listdir("/dev/fd")) if _status(fd)}  # without the fd of the directory
 
 
 def _status(fd: int) -> os.stat_result | None:
@@ -59,13 +58,14 @@ def _status(fd: int) -> os.stat_result | None:
 
 
 def keep_handlers_from_children() -> None:
-    """Have children begin with the signal handlers that are set now: those set later are this process's own."""
+    """Reset signal handlers in children to those that are set now."""
     _handlers.update((number, signal.getsignal(number)) for number in signal.valid_signals())
 
 
 @contextlib.contextmanager
 def handling(handler: Callable[..., object], *numbers: int) -> Iterator[None]:
-    """Have `handler` called for these signals meanwhile, in this process and not in its children. Main thread only."""
+    """Handle these signals with `handler` inside the context, in this process only, not in children. Main thread only.
+    """
     before = {number: signal.signal(number, handler) for number in numbers}
     added = before.keys() - _handlers.keys()
     _handlers.update((number, before[number]) for number in added)
@@ -75,11 +75,11 @@ def handling(handler: Callable[..., object], *numbers: int) -> Iterator[None]:
         for number, was in before.items():
             signal.signal(number, was)
         for number in added:
-            _handlers.pop(number, None)  # a child that leaves here has none
+            _handlers.pop(number, None)  # empty in a forked child that leaves this context
 
 
 def _hold_signals() -> None:
-    """Before a fork, for the thread that forks: a signal may reach the child before its handlers are its own."""
+    """Before a fork: block signals in the forking thread, until the child has restored its handlers."""
     if _handlers:
         _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _handlers)
 
@@ -91,25 +91,25 @@ def _let_signals_in() -> None:
 
 
 def _leave_behind() -> None:
-    """In the child, before anything else runs in it."""
+    """Runs first in the child."""
     if _handlers:
         _restore_handlers()
     _let_signals_in()
     if _files or _objects:
         nothing = os.open(os.devnull, os.O_RDWR)
         for fd in set(_of_ours()):
-            # Not closed: objects of the parent's would close the number once more, whatever has it by then.
+            # Not closed: the parent's objects would close the fd again, when it may belong to another file.
             os.dup2(nothing, fd, inheritable=False)
         os.close(nothing)
     for inherited in (_handlers, _files, _objects):
-        inherited.clear()  # what the child makes from here on is its own, and its children's
+        inherited.clear()  # what the child opens from here on is for itself and its children
 
 
 def _restore_handlers() -> None:
-    with contextlib.suppress(ValueError):  # not in an interpreter of its own
+    with contextlib.suppress(ValueError):  # not the main interpreter
         signal.set_wakeup_fd(-1)
         for number, handler in _handlers.items():
-            # The event loop has C code answer SIGCHLD when it starts programs, and Python does not know.
+            # uvloop handles SIGCHLD in C when it starts programs, which `signal.getsignal` does not show.
             if handler is not None and (number == signal.SIGCHLD or signal.getsignal(number) != handler):
                 signal.signal(number, handler)
 
@@ -126,12 +126,12 @@ def _of_ours() -> Iterator[int]:
     names.discard(None)
     if not names:
         return
-    # What was accepted has the name of the socket that listened. It may be held by C code, or by nobody yet.
+    # Accepted connections have the listening socket's name. C code may hold them, or no object yet.
     yield from (fd for fd in open_files() if _name(fd) in names)
 
 
 def _name(fd: int) -> object:
-    """The name of a socket, or its port; None when it has none, or is no socket."""
+    """Return a socket's name, or its port; None if it has none, or the fd is no socket."""
     status = _status(fd)
     if status is None or not stat.S_ISSOCK(status.st_mode):
         return None
@@ -149,33 +149,33 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_in, after_in_child=_leave_behind)
 
 
-# Programs that this process starts inherit the limit, and some go through all the numbers below it.
+# Programs that this process starts inherit the limit, and some iterate over all fds below it.
 MOST = 65_536
 
 
 def raise_limit() -> None:
-    """Take as many as the system lets this user have (the hard limit), `MOST` at most."""
+    """Raise the limit of open files to the hard limit of this user, but at most to `MOST`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):  # macOS has another bound besides
+        with contextlib.suppress(OSError, ValueError):  # macOS has a second limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def count() -> int:
-    """How many there are; `limit` where there are too many to look."""
+    """Return the number of open files; `limit()` if they cannot be counted because no more can be opened."""
     try:
-        return len(os.listdir("/dev/fd")) - 1  # without that of the folder
+        return len(os.listdir("/dev/fd")) - 1  # without the fd of the directory
     except OSError:
         return limit()
 
 
 def limit() -> int:
-    """How many there may be."""
+    """Return the limit of open files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST if soft == resource.RLIM_INFINITY else soft
 
 
 def reserve() -> int:
-    """How many of them clients leave free: for calls between services, shared memory, and the user's own code."""
+    """Return how many open files clients must leave free: for calls between services, shared memory, and user code."""
     return min(256, limit() // 4)

@@ -1,9 +1,8 @@
-"""The process that owns all replicas (a kernel, or `nbcompose serve`): how they notice its end; which processes are
-stopped.
+"""Lifetime of the owner process (a kernel, or `nbcompose serve`): replicas notice its end. Detect stopped processes.
 
-On Linux a pidfd, opened by the owner itself and inherited: no number that could be reused, and it does not depend on
-who holds which pipe open. Elsewhere the inherited file is a pipe, and kqueue watches the pid that the environment
-names.
+On Linux replicas inherit a pidfd opened by the owner: unlike a pid it cannot be reused, and unlike a pipe it does not
+depend on which processes hold it open. Elsewhere the inherited file is a pipe, and kqueue watches the pid given in the
+environment.
 """
 
 from __future__ import annotations
@@ -24,17 +23,18 @@ _replica_of = ""
 
 
 def enter_replica(service: str) -> None:
-    """In a replica: remember what this process is."""
+    """In a replica: remember that this process is one, and of which service."""
     global _replica_of
     _replica_of = service
 
 
 def in_replica() -> bool:
+    """Whether this process is a replica."""
     return bool(_replica_of)
 
 
 def forbid_in_replica() -> None:
-    """Raise `LaunchError` in a replica: what starts services must not run when a replica imports their module."""
+    """Raise `LaunchError` in a replica: code that starts services must not run when a replica imports its module."""
     if _replica_of:
         raise LaunchError(
             f"the module of {_replica_of} starts services when it is imported, and each replica imports it: put what "
@@ -43,11 +43,11 @@ def forbid_in_replica() -> None:
 
 
 def open_owner_fd() -> int:
-    """In the owner: a file descriptor that tells its heirs when this process has ended."""
+    """In the owner: open a file descriptor that tells the processes that inherit it when this one has ended."""
     if sys.platform == "linux":
         fd = os.pidfd_open(os.getpid())
     else:
-        fd, writable = os.pipe()  # which stays open as long as this process lives
+        fd, writable = os.pipe()  # stays open as long as this process lives
         keep_numbers_from_children([writable])
     keep_numbers_from_children([fd])
     return fd
@@ -59,12 +59,12 @@ def close_owner_fd(fd: int) -> None:
 
 
 def owner_environment() -> dict[str, str]:
-    """What heirs need in their environment besides the file."""
+    """Return the environment variables that replicas need besides the file descriptor."""
     return {PID_VARIABLE: str(os.getpid())}
 
 
 def wait_for_end(owner_fd: int) -> None:
-    """In an heir: block until the owner has ended."""
+    """In a replica: block until the owner process has ended."""
     if sys.platform == "linux":
         poll = select.poll()
         poll.register(owner_fd, select.POLLIN)
@@ -79,8 +79,8 @@ def wait_for_end(owner_fd: int) -> None:
 
 
 def is_halted(pid: int) -> bool:
-    """Whether a process is stopped until it gets SIGCONT. One that a debugger holds, that is frozen with its container,
-    or that is busy, is not.
+    """Whether a process is stopped until it gets SIGCONT. False if a debugger holds it, it is frozen with its
+    container, or it is busy.
     """
     if sys.platform != "linux":
         try:
@@ -92,5 +92,5 @@ def is_halted(pid: int) -> bool:
             stat = file.read()
     except OSError:
         return False
-    # The name before it is the process's own choice, and may hold anything.
+    # The process name in front is arbitrary and may contain anything.
     return stat[stat.rindex(b")") + 2 :].startswith(b"T ")

@@ -1,9 +1,8 @@
-"""How much memory is free within the control groups' limits, how much a process uses, whether a service fits; CPU
-quotas.
+"""Free memory and CPU quota within cgroup limits, the memory usage of a process, and whether a service fits.
 
-Reads both versions of the kernel's interface (https://docs.kernel.org/admin-guide/cgroup-v2.html and
-https://docs.kernel.org/admin-guide/cgroup-v1/memory.html). A limit of a parent group counts as much as one's own, so
-every level up to the mount is looked at. Where there are no control groups (macOS), nothing is limited.
+Supports both cgroup versions (https://docs.kernel.org/admin-guide/cgroup-v2.html and
+https://docs.kernel.org/admin-guide/cgroup-v1/memory.html). A limit of a parent group applies as well, so every level up
+to the mount is read. Without cgroups (macOS) nothing is limited.
 """
 
 from __future__ import annotations
@@ -21,34 +20,34 @@ from nbcompose.errors import MemoryShortage
 _PROC = Path("/proc/self/cgroup")
 _MOUNT = Path("/sys/fs/cgroup")
 
-# Version 1 says "no limit" with the largest multiple of a page; nothing real comes near.
+# Version 1 represents "no limit" as the largest multiple of a page, far above real limits.
 _NO_LIMIT = 1 << 62
 
 
 def cpu_quota(proc: Path = _PROC, mount: Path = _MOUNT) -> float | None:
-    """CPU cores that this process may keep busy; None: no quota."""
+    """Return the CPU cores that this process may keep busy; None if there is no quota."""
     quotas = [q for folder in _folders("cpu", proc, mount) if (q := _cores(folder)) is not None]
     return min(quotas, default=None)
 
 
 def memory_left(proc: Path = _PROC, mount: Path = _MOUNT) -> int | None:
-    """Bytes until the nearest memory limit, possibly negative; None: no limit.
+    """Return the bytes until the nearest memory limit, possibly negative; None if there is no limit.
 
-    File pages that the kernel can drop at once (`inactive_file`) count as free: after reading a model from disk they
-    are most of what a group "uses".
+    File pages that the kernel can drop at once (`inactive_file`) count as free: after a model was read from disk, they
+    are most of a group's usage.
     """
     rooms = [r for folder in _folders("memory", proc, mount) if (r := _room(folder)) is not None]
     return min(rooms, default=None)
 
 
 def _folders(controller: str, proc: Path, mount: Path) -> Iterator[Path]:
-    """The folders of this process's group and of the groups above it, in every hierarchy that has `controller`."""
+    """Yield the folders of this process's group and of its parent groups, in every hierarchy that has `controller`."""
     for line in _read(proc).splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
         base = mount / controller if controllers else mount
-        # In a container the path may name the host's tree ("/../.."), of which only the mount is visible.
+        # In a container the path may refer to the host's tree ("/../.."), of which only the mount is visible.
         parts = () if ".." in path else Path(path.strip("/")).parts
         for depth in range(len(parts), -1, -1):
             yield base.joinpath(*parts[:depth])
@@ -82,7 +81,7 @@ def _read(path: Path) -> str:
         return ""
 
 
-# Kubernetes' and BentoML's meaning: "Gi" is 1024 to a power, "G" is 1000.
+# As in Kubernetes and BentoML: "Gi" is a power of 1024, "G" of 1000.
 _FACTORS = {
     "": 1,
     **{unit: 1000**power for power, unit in enumerate("kmgt", 1)},
@@ -92,7 +91,7 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]i?)b?|b)?\s*", re.IGNORECASE
 
 
 def parse(size: str | int) -> int:
-    """Bytes of a size such as "4GiB", "4Gi", "512MB", "2G" or a plain number of bytes.
+    """Return the bytes of a size such as "4GiB", "4Gi", "512MB", "2G" or a plain number of bytes.
 
     Raises ValueError, with the accepted forms, for anything else and for zero.
     """
@@ -111,7 +110,7 @@ def parse(size: str | int) -> int:
 
 
 def human(count: int) -> str:
-    """A number of bytes as people read it: "512 B", "80.0 MiB", "5.1 GiB"."""
+    """Format a number of bytes: "512 B", "80.0 MiB", "5.1 GiB"."""
     if abs(count) < 1024:
         return f"{count} B"
     size = float(count)
@@ -123,7 +122,7 @@ def human(count: int) -> str:
 
 
 def available() -> int:
-    """Bytes that a new process of ours may use: what the machine has free, within the control group's limit."""
+    """Return the bytes that a new process may use: the machine's free memory, within the cgroup's limit."""
     free = int(psutil.virtual_memory().available)
     room = memory_left()
     return free if room is None else max(0, min(free, room))
@@ -147,7 +146,7 @@ class Shortage(NamedTuple):
 def check(spec: ServiceSpec) -> Shortage | None:
     """The shortage when one replica of `spec` asks for more memory than is free; None when it fits or asks for none.
 
-    Raises MemoryShortage instead when the service is strict.
+    Raises MemoryShortage instead if the service is strict.
     """
     asked = spec.resources.memory
     if asked is None or asked <= (free := available()):
@@ -162,10 +161,10 @@ def check(spec: ServiceSpec) -> Shortage | None:
 
 
 def usage(pid: int) -> int:
-    """Bytes of memory that process `pid` accounts for; 0 when it is gone.
+    """Return the bytes of memory that process `pid` accounts for; 0 if it has ended.
 
-    Its proportional share (PSS) where that may be read, so that pages shared with the zygote are counted once;
-    otherwise its resident set.
+    Its proportional share (PSS) if that may be read, so that pages shared with the zygote count once; otherwise its
+    resident set.
     """
     try:
         with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
@@ -173,7 +172,7 @@ def usage(pid: int) -> int:
                 if line.startswith("Pss:"):
                     return int(line.split()[1]) * 1024
     except OSError:
-        pass  # not Linux, or not ours to read
+        pass  # not Linux, or no permission
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:

@@ -1,8 +1,9 @@
-"""Random generators of a process that is to be forked: each child must draw for itself, as if it had imported all.
+"""Random generators of a process that will be forked: each child must draw its own numbers, as after a cold start.
 
-The zygote `watch`es while it imports and then `find`s what generators are alive, whoever holds them; a replica that it
-forks `renew`s them. One that a library has given a seed of its own choice is left as it is: it would be the same in
-every process. So are `rand`, `random` and `drand48` of the C library, which begin with the same seed in each.
+The zygote calls `watch` before it imports libraries, and then `find` to collect the generators of all libraries; a
+replica that it forks calls `renew` to reseed them. A generator that a library seeded with a fixed value is left as it
+is: it would be the same in every process. So are `rand`, `random` and `drand48` of the C library, which start with the
+same seed in each process.
 """
 
 from __future__ import annotations
@@ -19,43 +20,43 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
-_CHUNK = 20_000  # objects that the collector is asked about at once
+_CHUNK = 20_000  # objects whose references are looked up at once
 _DAY = 86_400.0  # seconds
 _SEED, _SETSTATE = random.Random.seed, random.Random.setstate
 
-_chosen: weakref.WeakSet[random.Random] = weakref.WeakSet()  # those whose seed somebody has written down
-_found: list[Callable[[], object]] = []  # what renews them, in this order
+_chosen: weakref.WeakSet[random.Random] = weakref.WeakSet()  # those with a fixed seed
+_found: list[Callable[[], object]] = []  # functions that reseed the generators, in this order
 
 
 def watch() -> None:
-    """Note from now on which of Python's generators are given a seed: nothing in them tells of it later."""
+    """Record from now on which of Python's generators are seeded, since they do not store the seed."""
     _put(_seed, _setstate)
 
 
 def _seed(self: random.Random, a: Any = None, version: int = 2) -> None:
     _SEED(self, a, version)
-    with contextlib.suppress(TypeError):  # a subclass that cannot be hashed: taken for one with the system's seed
+    with contextlib.suppress(TypeError):  # a subclass that is not hashable counts as seeded by the system
         _chosen.add(self) if is_chosen(a) else _chosen.discard(self)
 
 
 def _setstate(self: random.Random, state: Any) -> None:
-    _SETSTATE(self, state)  # mostly one that was put aside before a seed was given
+    _SETSTATE(self, state)  # usually one saved before a seed was given
     with contextlib.suppress(TypeError):
         _chosen.discard(self)
 
 
 def _put(seed: Any, setstate: Any) -> None:
-    """In `Random`, and in the module: its functions are methods of one generator, bound when it was imported."""
+    """Patch `Random` and the module, whose functions are methods of one generator, bound at import."""
     cls, module = cast(Any, random.Random), cast(Any, random)
     cls.seed, cls.setstate = seed, setstate
     module.seed, module.setstate = module._inst.seed, module._inst.setstate
 
 
 def is_chosen(seed: object) -> bool:
-    """Whether somebody wrote this seed down, or it came from the system, the clock or the number of the process.
+    """Whether a seed is a fixed value, rather than from the system, the clock or the process id.
 
-    A rule of thumb, since a number does not say where it comes from: what fits into 32 bits and is neither the
-    present time nor this process's number was written down.
+    A heuristic, since a number does not say where it comes from: it is fixed if it fits into 32 bits and is neither the
+    present time (within a day) nor this process's id.
     """
     if isinstance(seed, str):
         return True
@@ -69,23 +70,25 @@ def is_chosen(seed: object) -> bool:
 
 
 def find() -> None:
-    """Stop watching, and look for generators among all objects there are. They may be of any library, and anywhere."""
+    """Stop watching, and collect the generators among all objects. They may be of any library, and anywhere."""
     _put(_SEED, _SETSTATE)
     renewals = _renewals()
     kinds = {kind: renewal for base, renewal in renewals for kind in _with_subclasses(base)}
     alive = [thing for thing in _objects(kinds.keys()) if type(thing) in kinds]
-    # In the order of the list: a sequence of seeds comes before what draws its state from it.
+    # In the order of the list: a seed sequence is renewed before the generators that take their state from it.
     order = {base: place for place, (base, _) in enumerate(renewals)}
     alive.sort(key=lambda thing: next(place for base, place in order.items() if isinstance(thing, base)))
     _found.extend(renew for thing in alive if (renew := kinds[type(thing)](thing)) is not None)
 
 
 def renew() -> None:
-    """In a forked process: give what was found other states than its parent and its siblings have."""
+    """In a forked process: give the collected generators states that differ from those of the parent and its other
+    children.
+    """
     for one in _found:
         try:
             one()
-        except Exception as error:  # one that cannot be renewed must not keep a service from starting
+        except Exception as error:  # an error here must not keep a service from starting
             print(f"nbcompose: {one} has the random numbers of other replicas: {error!r}", file=sys.stderr)
     process = sys.modules.get("multiprocessing.process")
     if process is not None:
@@ -100,8 +103,9 @@ def _with_subclasses(cls: type) -> Iterator[type]:
 
 
 def _objects(kinds: Iterable[type]) -> Iterator[object]:
-    """All objects: those that the collector knows, and those of `kinds` that only these know, as in a dictionary of
-    numbers: the collector keeps no account of what cannot be part of a circle.
+    """Yield all objects that the garbage collector tracks, and untracked ones of `kinds` that these refer to.
+
+    The collector does not track what cannot be part of a reference cycle, such as a dictionary of numbers.
     """
     wanted = {*kinds, dict, tuple}
     seen: set[int] = set()
@@ -117,12 +121,12 @@ def _objects(kinds: Iterable[type]) -> Iterator[object]:
         seen.update(further)
 
 
-# What renews a generator; None for one whose seed was chosen.
+# Returns the function that reseeds a generator; None for one with a fixed seed.
 _Renewal = Callable[[Any], Callable[[], object] | None]
 
 
 def _renewals() -> list[tuple[type, _Renewal]]:
-    """The kinds of generators that can be around, with what makes one's renewal."""
+    """Return the types of generators that may exist, each with its `_Renewal`."""
     known: list[tuple[type, _Renewal]] = [(_random.Random, _python)]
     numpy: Any = sys.modules.get("numpy.random")
     if numpy is not None:
@@ -145,8 +149,8 @@ def _seeds(seeds: Any) -> Callable[[], object] | None:
 
 
 def _bits(bits: Any) -> Callable[[], object] | None:
-    seeds = bits.seed_seq if hasattr(bits, "seed_seq") else bits._seed_seq  # numpy 1.26: public since then
-    entropy = getattr(seeds, "entropy", 0)  # none: seeded by `numpy.random.seed`, or by a key
+    seeds = bits.seed_seq if hasattr(bits, "seed_seq") else bits._seed_seq  # numpy 1.26; public since then
+    entropy = getattr(seeds, "entropy", 0)  # none if seeded by `numpy.random.seed`, or by a key
     if is_chosen(entropy):
         return None
 
@@ -157,13 +161,13 @@ def _bits(bits: Any) -> Callable[[], object] | None:
 
 
 def _legacy(generator: Any) -> Callable[[], object] | None:
-    """The second half of a pair of normal numbers, which it keeps for the next time."""
+    """Discard the second half of a pair of normal numbers, which the generator keeps for its next draw."""
     if _bits(generator._bit_generator) is None:
         return None
     return lambda: generator.set_state({**generator.get_state(legacy=False), "has_gauss": 0, "gauss": 0.0})
 
 
 def _torch(generator: Any) -> Callable[[], object] | None:
-    untouched = type(generator)().initial_seed()  # of one that nobody has given a seed: the same in every process
+    untouched = type(generator)().initial_seed()  # the initial seed of an unseeded generator: the same in every process
     seed = generator.initial_seed()
     return None if seed == untouched or is_chosen(seed) else generator.seed

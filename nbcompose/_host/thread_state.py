@@ -1,12 +1,13 @@
-"""State of a thread: modes that libraries keep for each thread, and exceptions raised in one thread by another.
+"""Per-thread state: modes that libraries keep for each thread, and exceptions that one thread raises in another.
 
-Not here: what the process has once (a locale, torch's default dtype), and what is in contextvars (a decimal context,
-numpy's errstate), which travel with the context.
+State of the process (a locale, torch's default dtype), and state in contextvars (a decimal context, numpy's errstate),
+which is copied with the context, are not handled here.
 
-CPython up to 3.12 has one flag for all threads, "some thread has one to take", which only taking one clears: neither
-withdrawing it does, nor the end of its thread. While it is set, every thread looks at every step, and 3.11 never gets
-past the beginning of a function that is traced (by a debugger, by coverage). So whoever sends one clears the flag at
-once. The other thread takes what was sent all the same, when it is next asked to hand over the interpreter's lock.
+CPython up to 3.12 has one flag for all threads, "some thread has an asynchronous exception", which is cleared only by
+raising one: neither by withdrawing it nor by the end of its thread. While it is set, every thread checks at every step,
+and 3.11 never gets past the beginning of a function that is traced (by a debugger or coverage). So the sender clears
+the flag at once, by raising an exception in its own thread. The other thread still raises what was sent, when it is
+next asked to release the GIL.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ Modes = dict[str, Any]
 
 
 def read() -> Modes:
-    """The modes of this thread, of libraries that are loaded."""
+    """Return the modes of this thread, for libraries that are loaded."""
     torch = sys.modules.get("torch")
     return {} if torch is None else {name: get(torch) for name, (get, _) in _TORCH.items()}
 
 
 def changed(before: Modes, after: Modes) -> Modes:
-    """What a thread has set between two readings."""
+    """Return the modes that changed between two readings."""
     return {name: value for name, value in after.items() if name not in before or before[name] != value}
 
 
 def take(modes: Modes) -> list[Any]:
-    """Have these modes in this thread. Keep what is returned for as long as they are to hold."""
+    """Set these modes in this thread. They apply as long as the caller keeps the returned objects alive."""
     torch = sys.modules.get("torch")
     return [
         put(torch, modes[name]) for name, (get, put) in _TORCH.items() if name in modes and get(torch) != modes[name]
@@ -55,7 +56,7 @@ def _set_autocast(torch: Any, wanted: dict[str, Any]) -> None:
         torch.set_autocast_dtype(device, dtype)
 
 
-# Name: how it is read, and set. Inference mode sets that of gradients, too: it comes first.
+# Name: getter and setter. Inference mode also sets the mode of gradients, so it comes first.
 _TORCH: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
     "inference": (lambda torch: torch.is_inference_mode_enabled(), _enter_inference),
     "gradients": (lambda torch: torch.is_grad_enabled(), lambda torch, on: torch.set_grad_enabled(on)),
@@ -66,16 +67,16 @@ _TORCH: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
 
 
 class _Taken(BaseException):
-    """Raised and taken to clear the flag."""
+    """Raised and caught in this thread to clear the flag."""
 
 
 def send(thread: int, error: type[BaseException]) -> None:
-    """Raise `error` in the thread of this identifier, another one, as soon as it runs Python code."""
+    """Raise `error` in another thread, given by its identifier, as soon as it runs Python code."""
     _set(thread, ctypes.py_object(error))
 
 
 def withdraw(thread: int) -> None:
-    """Take back what was sent, unless it has been raised."""
+    """Withdraw what was sent, unless it has been raised."""
     _set(thread, None)
 
 
@@ -84,8 +85,8 @@ def _set(thread: int, error: ctypes.py_object[type[BaseException]] | None) -> No
     other, this, taken = ctypes.c_ulong(thread), ctypes.c_ulong(threading.get_ident()), ctypes.py_object(_Taken)
     try:
         set_exception(other, error)
-        set_exception(this, taken)  # no function of Python's begins in between: it might be traced
-        while True:  # it comes up at the latest when this jumps back
+        set_exception(this, taken)  # no Python function is called in between: it might be traced
+        while True:  # raised at the latest at this loop's backward jump
             pass
     except _Taken:
         return

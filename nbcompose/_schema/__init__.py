@@ -1,4 +1,4 @@
-"""What apis take and give: annotations to validation, JSON, other media types, and the OpenAPI document."""
+"""Types of arguments and results: annotations to validation, JSON, other media types, and the OpenAPI document."""
 
 from lazy_loader import attach_stub
 

@@ -1,7 +1,8 @@
-"""Annotations to types that pydantic validates. The one place that lists the custom types.
+"""Convert annotations to types that pydantic validates. The only module that lists the custom types.
 
-An annotation that needs nothing comes back as the same object. Foreign types get their `CustomType` (`adapters.py`),
-classes with fields get what `structs.py` has for them, and pydantic does everything else.
+An annotation that needs no change is returned as the same object. Types of numpy, torch, pandas and PIL get their
+`CustomType` (see `_schema/arrays.py` and `_schema/custom_types.py`), classes with fields get the handlers of
+`_schema/structs.py`, and pydantic handles everything else.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from nbcompose._schema import hints, structs
 from nbcompose._schema.arrays import Array, Frame, Interval, Moment, PandasValues, Scalar, Series, Tensor
 from nbcompose._schema.custom_types import Base64, CustomType, Image, Upload
 
-# Libraries that are looked up where they are loaded, never imported: a type of theirs exists only then.
+# Libraries that are never imported here: their types are looked up in `sys.modules`, so they exist only once the
+# library is loaded.
 _LIBRARIES: tuple[tuple[str, str, Callable[[type], CustomType]], ...] = (
     ("torch", "Tensor", Tensor),
     ("pandas", "DataFrame", Frame),
@@ -42,9 +44,9 @@ _LIBRARIES: tuple[tuple[str, str, Callable[[type], CustomType]], ...] = (
 
 
 def leaf_for(annotation: Any, *, over_http: bool) -> CustomType | None:
-    """The leaf for an annotation of one foreign type, or None where it is none (or stays pydantic's).
+    """Return the `CustomType` of an annotation, or None if it has none or pydantic handles it.
 
-    `over_http`: for JSON and uploads, where bytes and paths have forms of their own as well.
+    `over_http`: for JSON and uploads, where bytes and paths have custom types as well.
     """
     leaf = _leaf_for(annotation, over_http)
     if leaf is not None:
@@ -82,18 +84,18 @@ STREAMS = (
     collections.abc.AsyncIterable,
 )
 
-# What is written by mistake, e.g. `any` for `Any` or `[int]` for `list[int]`: pydantic would let everything through.
+# Likely mistakes, e.g. `any` for `Any` or `[int]` for `list[int]`, for which pydantic would accept any value.
 _NO_TYPES = (int, float, list, tuple, dict, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
 
-# Classes of these modules have no fields of ours in them, and pydantic knows what to do.
+# Classes of these modules have no fields for us to adapt: pydantic handles them.
 _PYDANTICS_OWN = frozenset(
     ("builtins", "collections", "collections.abc", "datetime", "decimal", "pathlib", "re", "types", "typing", "uuid")
 )
 
 
 def adapter_of(annotation: Any) -> TypeAdapter[Any]:
-    """pydantic's adapter for an adapted annotation. Raises pydantic's errors."""
-    # pydantic takes no config beside a class that could have its own; an alias is not a class.
+    """Return pydantic's adapter for an adapted annotation. Raises pydantic's errors."""
+    # pydantic accepts no config for a class that could have its own. A type alias is not a class.
     alias: Any = TypeAliasType("Value", annotation)
     adapter: TypeAdapter[Any] = TypeAdapter(alias, config=CONFIG)
     if not adapter.pydantic_complete:
@@ -102,7 +104,9 @@ def adapter_of(annotation: Any) -> TypeAdapter[Any]:
 
 
 def stream_item(annotation: Any) -> Any:
-    """T of `Iterator[T]` and its like, Any where they are bare; LookupError for what is no stream."""
+    """Return `T` of `Iterator[T]` and similar types, or Any if they have no argument. Raises LookupError for other
+    types.
+    """
     origin = get_origin(annotation) or annotation
     if annotation in (Any, object):
         return Any
@@ -114,17 +118,22 @@ def stream_item(annotation: Any) -> Any:
 
 
 class Adapter:
-    """Adapts annotations for one side: Python values on the wire, or (`over_http`) JSON documents and uploads."""
+    """Adapts annotations to one of two uses: calls between services (Python values), or HTTP (`over_http`: JSON,
+    uploads).
+    """
 
     def __init__(self, *, over_http: bool) -> None:
         self.over_http = over_http
-        # What is being walked, which may refer to itself, and what to put there; what did refer to itself.
+        # `_open`: the annotations being walked, each with what to insert where it refers to itself. `_met`: those that
+        # did refer to themselves.
         self._open: list[tuple[Any, Any]] = []
         self._met: list[Any] = []
         self._in_model = 0
 
     def adapt(self, annotation: Any) -> Any:
-        """`annotation` with our handlers in it, or itself where it needs none. Raises TypeError for what is no type."""
+        """Return `annotation` with our handlers inserted, or itself if it needs none. Raises TypeError for something
+        that is not a type.
+        """
         if isinstance(annotation, _NO_TYPES):
             raise TypeError(f"{getattr(annotation, '__name__', annotation)!r} is not a type")
         origin = get_origin(annotation)
@@ -132,7 +141,7 @@ class Adapter:
             return self._adapt_annotated(annotation)
         leaf = leaf_for(annotation, over_http=self.over_http)
         if leaf is not None:
-            # A model says itself how it writes bytes: they are left to it, both ways.
+            # A pydantic model configures itself how it reads and writes bytes.
             return annotation if isinstance(leaf, Base64) and self._in_model else Annotated[annotation, leaf]
         if _is_array_like(annotation):
             return Any
@@ -140,7 +149,7 @@ class Adapter:
             return self._adapt_iterable(annotation)
         if (origin or annotation) in STREAMS:
             return _generic(InstanceOf, origin or annotation)
-        if origin in (Literal, collections.abc.Callable, type):  # their arguments are no types of values
+        if origin in (Literal, collections.abc.Callable, type):  # their arguments are not types of values
             return annotation
         if is_typealiastype(origin or annotation) or is_newtype(annotation):
             return self._adapt_alias(annotation)
@@ -150,7 +159,7 @@ class Adapter:
         return self._rebuilt(annotation, origin, args) if args else annotation
 
     def _changed(self, annotations: Mapping[str, Any]) -> dict[str, Any]:
-        """The adapted ones of those annotations that need it."""
+        """Return the annotations that need a change, adapted."""
         adapted = {name: self.adapt(annotation) for name, annotation in annotations.items()}
         return {name: new for name, new in adapted.items() if new is not annotations[name]}
 
@@ -162,12 +171,14 @@ class Adapter:
         return Annotated[(new, *metadata)] if metadata else _generic(get_origin(annotation), new)
 
     def _adapt_iterable(self, annotation: Any) -> Any:
-        """A live iterator stays one; anything else becomes a list, where pydantic would make a one-time iterator."""
+        """Keep a live iterator; anything else becomes a list, where pydantic would make an iterator that can be read
+        once.
+        """
         items = _generic(list, self.adapt(next(iter(get_args(annotation)), Any)))
         return items if self.over_http else _generic(Union, (InstanceOf[collections.abc.Iterator[Any]], items))
 
     def _adapt_alias(self, annotation: Any) -> Any:
-        """An alias with its arguments, if it has some, or a NewType; an alias may refer to itself."""
+        """Adapt a NewType or a type alias (with arguments, if any). An alias may refer to itself."""
         for open_, late in self._open:
             if open_ == annotation:
                 self._met.append(annotation)
@@ -178,7 +189,7 @@ class Adapter:
             return annotation
         if annotation not in self._met:
             return new
-        late = structs.Late()  # it names itself, where what has changed has to be, too
+        late = structs.Late()  # the alias refers to itself: those references need the adapted type, too
         late.rebuilt = TypeAliasType(annotation.__name__, self._adapt_inside(annotation, inner, late))
         return late.rebuilt
 
@@ -196,7 +207,7 @@ class Adapter:
         return _generic(Union if origin is types.UnionType else origin, new)
 
     def _adapt_class(self, annotation: Any) -> Any:
-        """A class that somebody wrote: its fields are walked, unless that is going on already."""
+        """Adapt a user's class by its fields, unless its fields are being walked already (recursive class)."""
         cls = get_origin(annotation) or annotation
         if is_typeddict(cls):
             return self._adapt_typed_dict(annotation, cls)
@@ -213,8 +224,8 @@ class Adapter:
         return annotation if _is_known(annotation) else Annotated[Any, structs.Opaque(cls)]
 
     def _adapt_fields(self, annotation: Any, handler: structs.Struct) -> Any:
-        # On the wire a value may be of an old class at any depth. Over HTTP a class that refers to itself needs the
-        # handler there too only if one of its other fields does.
+        # Between services a value may be of an older version of the class at any depth. Over HTTP a class that refers
+        # to itself needs the handler there only if one of its other fields does.
         handler.changed = self._changed_fields(annotation, handler, None if self.over_http else handler)
         if self.over_http and handler.changed and annotation in self._met:
             handler.changed = self._changed_fields(annotation, handler, handler)
@@ -222,7 +233,9 @@ class Adapter:
         return Annotated[annotation, handler] if is_needed else annotation
 
     def _changed_fields(self, annotation: Any, handler: structs.Struct, for_itself: structs.Struct | None) -> Any:
-        """The fields that need a handler of ours, adapted; `for_itself` is put where the class refers to itself."""
+        """Return the fields that need a handler of ours, adapted; `for_itself` is inserted where the class refers to
+        itself.
+        """
         self._open.append((annotation, for_itself))
         self._in_model += handler.is_model
         try:
@@ -242,7 +255,8 @@ class Adapter:
             changed = self._changed(annotations)
         finally:
             self._open.pop()
-        # pydantic refuses typing's own before 3.12, which does not keep what pydantic needs.
+        # Before Python 3.12 pydantic refuses `typing.TypedDict`, which does not keep the information that pydantic
+        # needs.
         if not changed and (type(cls).__module__ != "typing" or sys.version_info >= (3, 12)):
             return annotation
         late.rebuilt = structs.typed_dict(cls, {**annotations, **changed})
@@ -250,7 +264,7 @@ class Adapter:
 
 
 def meaning(alias: Any) -> Any:
-    """What an alias or a NewType stands for: `list[int]` for `Many[int]` where `type Many[T] = list[T]`."""
+    """Resolve a type alias or NewType: `list[int]` for `Many[int]` where `type Many[T] = list[T]`."""
     if is_newtype(alias):
         return alias.__supertype__
     origin = get_origin(alias) or alias
@@ -258,12 +272,12 @@ def meaning(alias: Any) -> Any:
 
 
 def _generic(origin: Any, args: Any) -> Any:
-    """`origin[args]`, made from values."""
+    """`origin[args]` with arguments that are known only at run time."""
     return origin[args]
 
 
 def _is_known(annotation: Any) -> bool:
-    """Whether pydantic itself, or the class, says how it is validated."""
+    """Whether pydantic, or the class itself, defines how the type is validated."""
     try:
         TypeAdapter(annotation)
     except PydanticSchemaGenerationError:
@@ -272,13 +286,13 @@ def _is_known(annotation: Any) -> bool:
 
 
 def _is_array_like(annotation: Any) -> bool:
-    """Whether it is `numpy.typing.ArrayLike`, whose members are protocols that nothing can be checked against."""
+    """Whether the annotation is `numpy.typing.ArrayLike`, a union of protocols that no value can be checked against."""
     numpy_typing = sys.modules.get("numpy.typing")
     return numpy_typing is not None and annotation == numpy_typing.ArrayLike
 
 
 def strip(annotation: Any) -> tuple[Any, CustomType | None]:
-    """The bare type of an adapted annotation and its leaf, `Annotated` and `| None` taken off."""
+    """Return the type of an adapted annotation without `Annotated` and `| None`, and its custom type."""
     while True:
         origin = get_origin(annotation)
         if origin is Annotated:
@@ -295,12 +309,12 @@ def strip(annotation: Any) -> tuple[Any, CustomType | None]:
             return annotation, None
 
 
-# What objects have that describe a parameter or a field, in whatever framework.
+# Attributes of objects that describe a parameter or a field, in several frameworks.
 _TELLTALES = ("default", "default_factory", "dependency")
 
 
 def misused(default: Any, annotation: Any) -> str:
-    """Why a parameter cannot be declared so; "" where it can."""
+    """Return the reason why a parameter cannot be declared like this, or "" if it can."""
     for field in (default, *_metadata(annotation)):
         if isinstance(field, FieldInfo):
             if type(field) is not FieldInfo:
@@ -311,7 +325,7 @@ def misused(default: Any, annotation: Any) -> str:
 
 
 def _metadata(annotation: Any) -> tuple[Any, ...]:
-    """What `Annotated` says of the parameter and of the members of a union, as in `Annotated[int, Field()] | None`."""
+    """Return the metadata of `Annotated`, also of the members of a union, as in `Annotated[int, Field()] | None`."""
     found = getattr(annotation, "__metadata__", ())
     parts = get_args(annotation)[:1] if found else (get_args(annotation) if _is_union(annotation) else ())
     return (*found, *(m for part in parts for m in _metadata(part)))
@@ -322,20 +336,22 @@ def _is_union(annotation: Any) -> bool:
 
 
 def _describes(default: Any, annotation: Any) -> bool:
-    """Whether a default is no value of its parameter, and looks like something that describes one."""
+    """Whether a default describes the parameter (like another framework's field object) rather than being a value of
+    it.
+    """
     if isinstance(default, dataclasses.Field):
         return True
     if isinstance(default, type | FieldInfo) or not any(_has(default, name) for name in _TELLTALES):
         return False
     try:
         adapter_of(Adapter(over_http=False).adapt(annotation)).validate_python(default)
-    except Exception:  # it is of another type, or whatever its attributes raise
+    except Exception:  # a value of another type, or an error from one of its attributes
         return True
     return False
 
 
 def _has(value: Any, name: str) -> bool:
-    """Whether a class says so: some objects have an answer to any name."""
+    """Whether the instance or its class defines the attribute. Not `hasattr`: some objects have every attribute."""
     return name in getattr(value, "__dict__", {}) or any(name in vars(base) for base in type(value).__mro__)
 
 

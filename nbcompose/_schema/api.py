@@ -1,5 +1,7 @@
-"""`ApiSchema`: what one api takes and gives. It binds, validates, calls by, checks and writes; the rest of the package
-does the parts. Used on both ends of the wire (Python values) and by HTTP (JSON and other forms).
+"""Arguments and result of one api (`ApiSchema`): binding, validation, JSON and other media types, JSON schemas.
+
+Used on both ends of a call between services (Python values) and for HTTP (JSON and other media types). The other
+modules of this package do the parts.
 """
 
 from __future__ import annotations
@@ -26,11 +28,12 @@ from nbcompose.errors import InvalidArgument, InvalidResult, UnsupportedMediaTyp
 
 
 class ApiSchema:
-    """What one api takes and gives. Made with `of` in a process where the class lives; immutable, for any thread.
+    """Arguments and result of one api. Made with `of` in a process that has the class; immutable, usable from any
+    thread.
 
-    Validation is lax, as pydantic's is ("3" is an int where one is asked for). A parameter that a call leaves out is
-    left out everywhere: its default stays Python's own and is not validated. Validation puts in a default that a
-    `Field(...)` has, and that of the items of a batch, which have to be there to be joined.
+    Validation is lax, as pydantic's default is ("3" is accepted for an int). A parameter that a call leaves out stays
+    left out: Python applies its default, which is not validated. Validation inserts only the default of a `Field(...)`,
+    and that of the batched parameter, whose items must be present to be joined.
     """
 
     def __init__(self, spec: ApiSpec, declared: Declared, max_values: int) -> None:
@@ -49,12 +52,12 @@ class ApiSchema:
 
     @classmethod
     def of(cls, owner: type, spec: ApiSpec, max_values: int = MOST_VALUES) -> ApiSchema:
-        """The schema of an api of `owner`. JSON from outside may have `max_values`.
+        """Return the schema of an api of `owner`. JSON of a request may have up to `max_values` values.
 
-        Raises DeclarationError: every mistake, with file and line.
+        Raises DeclarationError with every mistake, each with file and line.
 
-        String annotations, also those of the classes that they name, are resolved in place, so that the class may
-        be sent to another process by value afterwards.
+        String annotations, also those of the classes that they name, are resolved in place, so that the class can be
+        sent to another process by value afterwards.
         """
         declared = Declared.read(owner, spec)
         try:
@@ -63,23 +66,24 @@ class ApiSchema:
             raise declared.explain(error) from error
 
     def validate(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The same arguments as the annotations want them, from Python values. Raises InvalidArgument."""
+        """Validate arguments given as Python values and convert them to their annotations. Raises InvalidArgument."""
         try:
             return self._validate(arguments)  # type: ignore[no-any-return]
         except ValidationError as error:
             raise errors.invalid_argument(self._label, self.spec.signature, error) from None
 
     def read(self, body: bytes) -> Any:
-        """A document for `validate_json` from a body of JSON. Raises ValueError where it is none, PayloadTooLarge."""
+        """Parse a JSON body into a document for `validate_json`. Raises ValueError if it is not JSON, and
+        PayloadTooLarge.
+        """
         return json_values.read(body, self._max_values)
 
     def validate_json(self, document: Any, *, large: bool = False) -> dict[str, Any]:
-        """Arguments from a request's body, as `json.loads` gave it: an object of the parameters, or the one required
-        argument itself. The body of an api with a root (`ApiSpec.root`) is always the argument itself.
+        """Validate the arguments of a request, given as a parsed JSON document: an object of the parameters, or the one
+        required argument itself. The body of an api with a root (`ApiSpec.root`) is always the argument itself.
 
-        An array, image, … that `decode_part` made may stand in the place of its JSON. A file in it needs an open
-        `TempFiles`. Raises InvalidArgument; of a `large` one, with the first that is wrong in each list only, and few
-        in each object.
+        An array, image, … made by `decode_part` may take the place of its JSON. A file in it needs an open `TempFiles`.
+        Raises InvalidArgument; if `large`, with only the first error of each list, and few of each object.
         """
         root = self.spec.root
         if root is None:
@@ -95,7 +99,7 @@ class ApiSchema:
             raise
 
     def validate_named(self, document: dict[str, Any], large: bool = False) -> dict[str, Any]:
-        """As `validate_json`, always from an object of the parameters."""
+        """As `validate_json`, but always from an object of the parameters."""
         try:
             validate = self._validate_large if large else self._validate_http
             return validate(document)  # type: ignore[no-any-return]
@@ -113,11 +117,13 @@ class ApiSchema:
             raise self._invalid(verb, value, error) from None
 
     def dump(self, value: Any) -> Any:
-        """A checked result or item as what `json.dumps` takes. Raises InvalidResult where it has no JSON form."""
+        """Convert a checked result or item to a value that `json.dumps` accepts. Raises InvalidResult if it has no JSON
+        form.
+        """
         return from_json(self.dump_json(value))
 
     def dump_json(self, value: Any) -> bytes:
-        """A checked result or item as JSON. NaN and infinities are null. Raises InvalidResult."""
+        """Serialize a checked result or item as JSON. NaN and infinities become null. Raises InvalidResult."""
         try:
             return json_values.dump_json(self._http_result, value)
         except ValueError as error:
@@ -125,13 +131,15 @@ class ApiSchema:
 
     @cached_property
     def input_schema(self) -> dict[str, Any]:
-        """JSON schema of the object of parameters, with defaults where JSON can say them, `$defs` inside."""
+        """JSON schema of the object of parameters, with `$defs` inside, and with those defaults that JSON can
+        represent.
+        """
         schema = json_values.json_schema(self._http_arguments, "validation")
         for name, default in self._declared.defaults.items():
             if strip(self._http_params[name])[1] is not None:
                 schema["properties"][name].pop("default", None)
-                continue  # a foreign type: Python's form of it is not that of the document
-            with contextlib.suppress(PydanticSerializationError):  # that it is optional shows all the same
+                continue  # a custom type: the default's Python form differs from its JSON form
+            with contextlib.suppress(PydanticSerializationError):  # the schema still shows that it is optional
                 schema["properties"][name]["default"] = to_jsonable_python(default, inf_nan_mode="strings")
         return schema
 
@@ -151,12 +159,12 @@ class ApiSchema:
 
     @cached_property
     def multipart_schema(self) -> dict[str, Any] | None:
-        """`input_schema` with files where a parameter may be one; None where none may."""
+        """`input_schema` with file fields for the parameters that may be files; None if there are none."""
         parts = {name: part for name, a in self._http_params.items() if (part := forms.part_schema(a)) is not None}
         return {**self.input_schema, "properties": {**self.input_schema["properties"], **parts}} if parts else None
 
     def media_types(self) -> tuple[str, ...]:
-        """What results, or the items of a stream, may be sent as, the default first.
+        """Return the media types of results, or of the items of a stream, the default first.
 
         A file may be of any type: `*/*`.
         """
@@ -167,35 +175,37 @@ class ApiSchema:
 
     @property
     def gives_file(self) -> bool:
-        """Whether results are files at heart, such as images: JSON is what they are to those who ask for it."""
+        """Whether results are files by nature, such as images, so that JSON is sent only on request."""
         return self._result_form is not None and self._result_form.is_file
 
     @cached_property
     def takes_images(self) -> bool:
-        """Whether a parameter is an image, or may be one: to decode one may take long."""
+        """Whether a parameter is or may be an image: decoding one may take long."""
         return any(isinstance(forms.file_form_of(a), Image) for a in self._http_params.values())
 
     def forms(self, value: Any) -> tuple[str, ...]:
-        """What this very result may be sent as, the default first."""
+        """Return the media types that this particular result may be sent as, the default first."""
         return forms.forms(self._result_form, value)
 
     def encode(self, value: Any, media_type: str) -> bytes:
-        """A checked result, or item, as one of its `forms`. Raises NotAcceptable for others, InvalidResult."""
+        """Encode a checked result or item as one of its `forms`. Raises NotAcceptable for other media types, and
+        InvalidResult.
+        """
         if media_type == forms.JSON:
             return self.dump_json(value)
         return forms.encode(self._label, self._result_form, value, media_type)
 
     def dump_text(self, item: Any) -> bytes:
-        """A checked item of a stream of texts as nothing but its text, which None has none of. Raises InvalidResult."""
+        """Encode a checked item of a stream of texts as its text alone; None is empty. Raises InvalidResult."""
         return b"" if item is None else self.encode(item, forms.TEXT)
 
     def body_types(self) -> tuple[str, ...]:
-        """The media types, some as `image/*`, of a raw body: it is the one required argument."""
+        """Return the media types, some as `image/*`, of a raw body, which is the one required argument."""
         leaf = self._body_form
         return leaf.takes if leaf else ()
 
     def decode_body(self, data: bytes, media_type: str, filename: str | None = None) -> Any:
-        """A document for `validate_json` from a raw body. Raises UnsupportedMediaType, InvalidArgument."""
+        """Decode a raw body into a document for `validate_json`. Raises UnsupportedMediaType, InvalidArgument."""
         leaf = self._body_form
         if self._body_param is None or leaf is None or not forms.accepts(leaf, forms.essence(media_type)):
             known = ", ".join((forms.JSON, *forms.FORMS, *self.body_types()))
@@ -204,16 +214,16 @@ class ApiSchema:
         return value if self.spec.root else {self._body_param: value}
 
     def decode_form(self, parts: Iterable[Part]) -> Any:
-        """A document for `validate_json` from the parts of a form; a name that repeats makes a list.
+        """Decode the parts of a form into a document for `validate_json`; a repeated name makes a list.
 
         Raises UnsupportedMediaType, InvalidArgument, PayloadTooLarge.
         """
         document = self._form.document(parts, self._max_values)
-        # A part has a name, also that of a root.
+        # Every part has a name, also that of a root parameter.
         return document.get(self.spec.root.name, {}) if self.spec.root else document
 
     def decode_part(self, param: str, data: bytes, media_type: str | None, filename: str | None) -> Any:
-        """The value of one part, still to be validated. Raises UnsupportedMediaType, InvalidArgument."""
+        """Decode one part; its value is not validated yet. Raises UnsupportedMediaType, InvalidArgument."""
         return self._form.field(param).value(data, media_type, filename, Reader(self._max_values))
 
     def _invalid(self, verb: str, value: Any, error: ValidationError) -> InvalidResult:
@@ -223,7 +233,7 @@ class ApiSchema:
         return errors.invalid_result(self._label, verb, annotation, value, error)
 
     def _as_object(self, value: Any) -> dict[str, Any]:
-        """A body that is not an object, as the one it stands for."""
+        """The object of parameters that a body of another type stands for. Raises InvalidArgument."""
         required = [p.name for p in self.spec.params if p.required]
         if len(required) == 1:
             return {required[0]: value}
@@ -234,7 +244,7 @@ class ApiSchema:
         raise InvalidArgument(message, [{"loc": [], "msg": "Input should be an object", "type": "dict_type"}])
 
     def _arguments(self, adapted: Mapping[str, Any]) -> TypeAdapter[Any]:
-        """One validator for all arguments: a TypedDict, since its keys may have any name."""
+        """Build one validator for all arguments: of a TypedDict, since its keys may have any name."""
         fields: dict[str, Any] = {}
         for p in self.spec.params:
             annotation = adapted[p.name]
@@ -244,7 +254,9 @@ class ApiSchema:
         return adapter_of(make_typed_dict(self.spec.name, fields, ConfigDict(**CONFIG, extra="forbid")))
 
     def _is_filled(self, name: str) -> bool:
-        """Whether validation is to put in the signature's default: over another one of a `Field(...)`, or as items."""
+        """Whether validation inserts the signature's default: instead of that of a `Field(...)`, or for the batched
+        parameter.
+        """
         is_items = self.spec.batch is not None and name == self.spec.params[0].name
         field = hints.field_of(self._declared.params[name])
         return name in self._declared.defaults and (is_items or (field is not None and not field.is_required()))
@@ -253,7 +265,7 @@ class ApiSchema:
         adapt = Adapter(over_http=over_http).adapt
         return {name: adapt(annotation) for name, annotation in self._declared.params.items()}
 
-    # What only HTTP needs is made when it is asked for first.
+    # Parts that only HTTP needs are built on first use.
 
     @cached_property
     def _http_params(self) -> dict[str, Any]:
@@ -265,12 +277,12 @@ class ApiSchema:
 
     @cached_property
     def _validate_http(self) -> Callable[[Any], Any]:
-        """Numbers are finite, as those of JSON are: "NaN" and 1e999 are none."""
+        """Accepts only finite numbers, as JSON has no others: neither "NaN" nor 1e999."""
         return finite_validator_of(self._http_arguments).validate_python
 
     @cached_property
     def _validate_large(self) -> Callable[[Any], Any]:
-        """A million errors would take a second to tell."""
+        """Reports few errors: collecting a million errors would take a second."""
         validator = finite_validator_of(self._http_arguments, fail_fast=True)
 
         def validate(document: Any) -> Any:
@@ -293,7 +305,7 @@ class ApiSchema:
     @cached_property
     def _result_form(self) -> CustomType | None:
         leaf = forms.form_of(self._http_result_type)
-        # Between the bytes of two items nothing would say where the one ends.
+        # In a stream of binary items nothing would mark where one ends.
         return leaf if not self.spec.stream or isinstance(leaf, Text) else None
 
     @cached_property
@@ -306,6 +318,6 @@ class ApiSchema:
 
     @cached_property
     def _body_param(self) -> str | None:
-        """The parameter that a raw body fills: the only required one, or the only one."""
+        """The parameter that a raw body fills: the only required one, or else the only one."""
         names = [p.name for p in self.spec.params if p.required] or [p.name for p in self.spec.params]
         return names[0] if len(names) == 1 else None

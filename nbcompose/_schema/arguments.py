@@ -1,5 +1,6 @@
-"""The signature of an api, resolved, with every mistake in it (`Declared`); arguments to parameters and back
-(`Binding`)."""
+"""The resolved signature of an api, with every mistake in it (`Declared`); arguments to parameters and back
+(`Binding`).
+"""
 
 from __future__ import annotations
 
@@ -18,16 +19,16 @@ from nbcompose._schema.hints import written_signature
 from nbcompose._spec import ApiSpec
 from nbcompose.errors import DeclarationError, Mistake
 
-# What pydantic, or an annotation that is evaluated only now, may raise for a type that cannot be handled.
+# Errors of pydantic, or of an annotation that is evaluated late, for a type that cannot be handled.
 UNUSABLE = (PydanticUserError, PydanticUndefinedAnnotation, SchemaError, NameError, TypeError)
 
 
 @dataclass(frozen=True)
 class Declared:
-    """The types of one api. `result` is that of an item where the api yields; a missing annotation is Any.
+    """The types of one api. `result` is that of an item if the api yields; a missing annotation is Any.
 
-    `defaults` are those of the signature, where a `Field(...)` with a default counts as one; those that are made anew
-    for each call are in the annotation only.
+    `defaults` are those of the signature, including that of a `Field(default)`. Default factories, called for each
+    call, are in the annotation only.
     """
 
     label: str
@@ -39,7 +40,7 @@ class Declared:
 
     @classmethod
     def read(cls, owner: type, spec: ApiSpec) -> Declared:
-        """What `owner.<method>` declares. Raises DeclarationError for names that cannot be found."""
+        """Resolve the annotations of `owner.<method>`. Raises DeclarationError for names that do not exist."""
         method = inspect.unwrap(getattr(owner, spec.method))
         found, errors = hints.of_function(method, owner)
         label, (file, line) = f"{owner.__name__}.{spec.name}", _where(method)
@@ -64,9 +65,9 @@ class Declared:
         return cls(label, params, result, defaults, file, line)
 
     def explain(self, error: Exception) -> DeclarationError:
-        """The error for types that were found but cannot be handled: each annotation is tried alone."""
+        """Return the error for types that were found but cannot be handled, by trying each annotation alone."""
         mistakes = [Mistake(message, self.file, self.line) for message in self._unusable()]
-        if not mistakes:  # each for itself is fine
+        if not mistakes:  # each annotation alone can be handled
             mistakes = [Mistake(_first_line(error), self.file, self.line)]
         return DeclarationError(f"{self.label} has annotations that cannot be used:", mistakes)
 
@@ -79,7 +80,7 @@ class Declared:
 
 
 def _collected(kind: str, annotation: Any) -> Any:
-    """The type of a parameter's argument as a whole: `*args: T` is a tuple, `**kwargs: T` a dict."""
+    """The type of a parameter as a whole: a tuple for `*args: T`, a dict for `**kwargs: T`."""
     if kind == "var_positional":
         return tuple[annotation, ...]
     return dict[str, annotation] if kind == "var_keyword" else annotation
@@ -105,7 +106,9 @@ def _where(method: Callable[..., Any]) -> tuple[str, int]:
 
 
 class Binding:
-    """Positional and keyword arguments of one api <-> a dict by parameter name. `*args` and `**kwargs` keep theirs."""
+    """Maps positional and keyword arguments of one api to a dict by parameter name, and back. `*args` and `**kwargs`
+    stay one entry each.
+    """
 
     __slots__ = (
         "_by_keyword",
@@ -132,7 +135,7 @@ class Binding:
         self._var_positional = next((n for n, k in kinds.items() if k == "var_positional"), None)
         self._var_keyword = next((n for n, k in kinds.items() if k == "var_keyword"), None)
         self._count = len(kinds)
-        # Whether every argument may be passed to the method by name.
+        # Whether every argument can be passed to the method by name.
         self._is_plain = len(self._by_keyword) == self._count
         self._passed_by_position = tuple(
             n for n in self._positional if self._var_positional or kinds[n] == "positional_only"
@@ -154,7 +157,7 @@ class Binding:
         return self._bind_rest(args, kwargs)
 
     def _bind_rest(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Everything that is not common: `*args`, `**kwargs`, and mistakes."""
+        """Handle the uncommon cases: `*args`, `**kwargs`, and mistakes."""
         signature, most = self._spec.signature, len(self._positional)
         if len(args) > most and self._var_positional is None:
             raise errors.too_many(self._label, len(args), most, signature)
@@ -185,7 +188,7 @@ class Binding:
         extra = rest.pop(self._var_positional, ()) if self._var_positional is not None else ()
         more = rest.pop(self._var_keyword, {}) if self._var_keyword is not None else {}
         given = [i for i, name in enumerate(self._passed_by_position) if name in rest]
-        # What is passed by position has no gaps: a gap is filled with the parameter's own default.
+        # Positional arguments cannot have gaps: fill a gap with the parameter's own default.
         upto = len(self._passed_by_position) if extra else (given[-1] + 1 if given else 0)
         args = [rest.pop(name) if name in rest else self._defaults[name] for name in self._passed_by_position[:upto]]
         return (*args, *extra), {**rest, **more}

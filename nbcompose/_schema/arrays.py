@@ -1,6 +1,6 @@
-"""Leaves for what computes: numpy arrays and scalars, torch tensors, pandas tables and series.
+"""Custom types for arrays and tables: numpy arrays and scalars, torch tensors, pandas objects.
 
-The conversions themselves are in `codecs.py`.
+The conversions themselves are in `_schema/codecs.py` and `_schema/times.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nbcompose._schema.custom_types import CustomType
 
 NPY = "application/x-npy"
 
-# What nested lists of numbers may be, each for itself: not every reader of schemas knows lists of types.
+# JSON types of a nested list of numbers, as separate schemas: not every schema reader supports a list of types.
 _NUMERIC = ("array", "number", "boolean", "null")
 
 _TIMES = (datetime.date, datetime.timedelta, np.datetime64, np.timedelta64)
@@ -37,7 +37,7 @@ _DEFAULT_OF_ABSTRACT: dict[type, type] = {
 
 
 class Array(CustomType):
-    """`np.ndarray`, `npt.NDArray[np.float32]`: any shape. A concrete dtype is cast to where no value is lost."""
+    """`np.ndarray` or `npt.NDArray[np.float32]`, of any shape. Values are cast to a concrete dtype if none is lost."""
 
     takes = gives = (NPY,)
 
@@ -70,7 +70,7 @@ class Array(CustomType):
         return codecs.array_from_npy(data)
 
     def forms(self, value: Any) -> tuple[str, ...]:
-        return () if value.dtype.hasobject else self.gives  # such a file would be a pickle
+        return () if value.dtype.hasobject else self.gives  # such a .npy file would contain a pickle
 
     def encode(self, value: Any, media_type: str) -> bytes:
         return codecs.array_to_npy(value)
@@ -88,7 +88,7 @@ class Array(CustomType):
 
 
 class Scalar(CustomType):
-    """A numpy scalar type, e.g. `np.float32`: made of a number that it can hold."""
+    """A numpy scalar type, e.g. `np.float32`: converted from a number that it can represent."""
 
     def __init__(self, cls: type) -> None:
         super().__init__(cls)
@@ -130,7 +130,7 @@ class Scalar(CustomType):
 
 
 class Tensor(CustomType):
-    """`torch.Tensor`, any dtype. JSON is nested lists; numbers with a point become torch's default dtype."""
+    """`torch.Tensor` of any dtype. JSON is nested lists; decimal numbers become torch's default dtype."""
 
     takes = gives = (NPY,)
 
@@ -166,9 +166,9 @@ class Tensor(CustomType):
 
 
 class Frame(CustomType):
-    """`pandas.DataFrame`. JSON is a list of rows; an object of columns is read too.
+    """`pandas.DataFrame`. JSON is a list of rows; an object of columns is accepted, too.
 
-    Labels of the index are sent as fields of the rows, under its name or "index"; see `codecs.frame_to_records`.
+    Index labels are sent as fields of the rows, under the index's name or "index"; see `codecs.frame_to_records`.
     """
 
     def accept(self, value: Any) -> Any:
@@ -192,7 +192,7 @@ class Frame(CustomType):
 
 
 class Series(CustomType):
-    """`pandas.Series`. JSON is a list of its values, or of rows where its index has labels, as for a DataFrame."""
+    """`pandas.Series`. JSON is a list of its values, or of rows if its index has labels, as for a DataFrame."""
 
     def accept(self, value: Any) -> Any:
         if isinstance(value, self.cls):
@@ -209,7 +209,7 @@ class Series(CustomType):
 
 
 class PandasValues(CustomType):
-    """`pandas.Index`, and the arrays of pandas, such as `Categorical`: results only, lists of their values."""
+    """`pandas.Index` and pandas arrays such as `Categorical`. Results only, as lists of their values."""
 
     def accept(self, value: Any) -> Any:
         if isinstance(value, self.cls):
@@ -224,7 +224,7 @@ class PandasValues(CustomType):
 
 
 class Moment(CustomType):
-    """`pandas.Timestamp`, `Timedelta` and `Period`: texts that pandas reads again. NaT is null."""
+    """`pandas.Timestamp`, `Timedelta` and `Period`. JSON is a text that pandas can parse; NaT is null."""
 
     def accept(self, value: Any) -> Any:
         if isinstance(value, self.cls) or codecs.is_missing(value):
@@ -247,7 +247,7 @@ class Moment(CustomType):
 
 
 class Interval(CustomType):
-    """`pandas.Interval`: an object of its ends, and of which of them belong to it."""
+    """`pandas.Interval`. JSON is an object of its ends and of which of them are closed."""
 
     def accept(self, value: Any) -> Any:
         if isinstance(value, self.cls):
@@ -269,7 +269,7 @@ class Interval(CustomType):
 
 
 def _scalar_types(annotation: Any) -> tuple[type, ...]:
-    """The scalar types that `np.ndarray[shape, np.dtype[...]]` allows; () where it allows any."""
+    """Return the scalar types that `np.ndarray[shape, np.dtype[...]]` allows; () if it allows any."""
     args = get_args(annotation)
     if len(args) < 2:
         return ()
@@ -283,5 +283,5 @@ def _scalar_types(annotation: Any) -> tuple[type, ...]:
 
 
 def _widens(array: np.ndarray[Any, Any], target: np.dtype[Any]) -> bool:
-    """Whether a scalar becomes text or a time, which `cast` leaves alone."""
+    """Whether a text is converted to a text or a time, for which `cast` is not used."""
     return target.kind in "USMm" and array.dtype.kind in "US"

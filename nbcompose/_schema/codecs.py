@@ -1,7 +1,7 @@
-"""Arrays, tensors, tables, images and bytes to and from JSON values, `.npy` files and image files: pure functions.
+"""Convert arrays, tensors, tables, images and bytes to and from JSON values, `.npy` files and image files.
 
-Bad data raises ValueError with a message for the caller. Which annotation uses which function is `adapters.py`'s
-matter. torch, pandas and PIL are never imported here: a value of such a type exists only where its library is loaded.
+Pure functions. Bad data raises ValueError with a message for the caller. torch, pandas and PIL are never imported here:
+a value of such a type exists only once its library is loaded. `_schema/adapters.py` selects the type of an annotation.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ IMAGE_FORMATS = {  # media type -> PIL's name; also the only formats that are op
     "image/tiff": "TIFF",
 }
 
-TOO_LARGE = "a number is too large"  # for a float, which it would be an infinity of
+TOO_LARGE = "a number is too large"  # for a float: it would become infinity
 
-# The modes that each encoder writes; others are converted to the first one.
+# The image modes that each encoder can write; others are converted to RGB or RGBA.
 _WRITABLE_MODES = {
     "PNG": ("RGB", "RGBA", "1", "L", "LA", "P", "I;16"),
     "JPEG": ("RGB", "L", "CMYK"),
@@ -40,7 +40,7 @@ _WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 
 
 def from_base64(text: str) -> bytes:
-    """The bytes of a base64 string, standard or URL-safe alphabet, or of a base64 `data:` URL."""
+    """Decode a base64 string (standard or URL-safe alphabet) or a base64 `data:` URL."""
     if text.startswith("data:"):
         header, comma, text = text.partition(",")
         if not comma or not header.endswith(";base64"):
@@ -56,14 +56,14 @@ def to_base64(data: bytes | bytearray | memoryview) -> str:
 
 
 def array_from_json(value: Any, dtype: np.dtype[Any] | None = None, *, finite: bool = False) -> npt.NDArray[Any]:
-    """An array of (nested lists of) numbers, booleans or strings; null is NaN in a float array.
+    """Make an array of (nested lists of) numbers, booleans or strings; null becomes NaN in a float array.
 
-    `finite`: there are no infinities.
+    `finite`: raise ValueError for infinities.
     """
     try:
         array = np.array(value)
         if array.dtype == object:
-            # Only nulls among numbers have a meaning here, and only as floats.
+            # Mixed values are accepted only if they are numbers and nulls, as floats.
             array = np.array(value, dtype=np.float64)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"not a regular array of numbers: {error}") from None
@@ -73,7 +73,7 @@ def array_from_json(value: Any, dtype: np.dtype[Any] | None = None, *, finite: b
 
 
 def cast(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """`array` as `dtype`: itself where it is that already. ValueError where values would be lost."""
+    """Return `array` as `dtype`; the same object if it has it already. Raises ValueError if values would be lost."""
     if array.dtype == dtype:
         return array
     integers = array.dtype.kind in "iu" and dtype.kind in "iu"
@@ -95,7 +95,7 @@ def cast(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 
 
 def array_to_json(array: npt.NDArray[Any]) -> Any:
-    """Nested lists of what JSON has forms for: times as ISO 8601 texts, records as objects of their fields."""
+    """Return nested lists of JSON values: times as ISO 8601 texts, records as objects of their fields."""
     if array.dtype.names is not None:
         flat = array.reshape(-1)
         columns = {name: array_to_json(flat[name]) for name in array.dtype.names}
@@ -104,22 +104,22 @@ def array_to_json(array: npt.NDArray[Any]) -> Any:
         return rows.reshape(array.shape).tolist()
     if array.dtype.kind in "Mm":
         return times.to_texts(array)
-    if array.dtype.char in "gG":  # longer than Python's own, as which they are written
+    if array.dtype.char in "gG":  # longdouble and clongdouble: written as Python's float and complex
         return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64).tolist()
     return array.tolist()
 
 
 def array_to_npy(array: npt.NDArray[Any]) -> bytes:
-    """The bytes of a `.npy` file. ValueError for an array of Python objects."""
+    """Return the bytes of a `.npy` file. Raises ValueError for an array of Python objects."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
 
 
 def array_from_npy(data: bytes) -> npt.NDArray[Any]:
-    """The array of a `.npy` file, versions 1 and 2; never one of objects, which would need pickle.
+    """Read a `.npy` file, versions 1 and 2; never an array of objects, which would need pickle.
 
-    The header's promise is compared with the bytes that are there before anything is allocated.
+    The header's shape is compared with the number of bytes present before anything is allocated.
     """
     stream = io.BytesIO(data)
     try:
@@ -132,7 +132,7 @@ def array_from_npy(data: bytes) -> npt.NDArray[Any]:
             raise ValueError("an array of Python objects is not accepted")
         have = len(data) - stream.tell()
         count = math.prod(shape)
-        # Items of no size would make any shape fit, and a copy of it take for ever.
+        # With items of size 0 any shape would fit, and copying it could take forever.
         if any(n < 0 for n in shape) or count * dtype.itemsize != have or (count and not dtype.itemsize):
             raise ValueError(f"shape {shape} of {dtype} does not fit the {have} bytes that follow")
         order: Literal["C", "F"] = "F" if fortran else "C"
@@ -143,7 +143,7 @@ def array_from_npy(data: bytes) -> npt.NDArray[Any]:
 
 
 def tensor_to_array(tensor: Any) -> npt.NDArray[Any]:
-    """A torch tensor's values on the CPU; dtypes that numpy lacks (bfloat16, float8) as float32."""
+    """Return a torch tensor's values as an array on the CPU; dtypes that numpy lacks (bfloat16, float8) as float32."""
     torch = sys.modules["torch"]
     values = tensor.detach()
     if values.layout != torch.strided:
@@ -156,7 +156,7 @@ def tensor_to_array(tensor: Any) -> npt.NDArray[Any]:
 
 
 def tensor_from_array(array: npt.NDArray[Any], *, default_float: bool = False) -> Any:
-    """A torch tensor of the same values; with `default_float`, float64 becomes torch's default dtype."""
+    """Return a torch tensor of the same values; with `default_float`, float64 becomes torch's default dtype."""
     torch = sys.modules["torch"]
     if not array.flags.writeable or any(step < 0 for step in array.strides):
         array = array.copy()
@@ -168,20 +168,20 @@ def tensor_from_array(array: npt.NDArray[Any], *, default_float: bool = False) -
 
 
 def is_missing(value: Any) -> bool:
-    """Whether it is one of pandas' own words for nothing, which JSON has null for."""
+    """Whether a value is `pandas.NA` or `pandas.NaT`, which are null in JSON."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and (value is pandas.NA or value is pandas.NaT)
 
 
 def frame_to_records(frame: Any) -> list[dict[Any, Any]]:
-    """The rows of a DataFrame, missing values as None, with the labels of its index as the first fields.
+    """Return the rows of a DataFrame, missing values as None, with the labels of its index as the first fields.
 
-    ValueError where two columns have one name.
+    Raises ValueError if two columns have the same name.
     """
     if not frame.columns.is_unique:
         raise ValueError("a DataFrame whose column names repeat has no JSON form")
     records: list[dict[Any, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    records = records or [{} for _ in range(len(frame))]  # pandas 2 has no rows where there are no columns
+    records = records or [{} for _ in range(len(frame))]  # pandas 2 returns no rows if there are no columns
     labels = _labels(frame.index, frame.columns)
     if not labels:
         return records
@@ -190,8 +190,10 @@ def frame_to_records(frame: Any) -> list[dict[Any, Any]]:
 
 
 def _labels(index: Any, taken: Any) -> dict[Any, list[Any]]:
-    """The labels of an index, by name. Those of an index without a name whose labels are whole numbers are none: they
-    are the numbers of the rows, or what a filter has left of them. Nor are those that a column has the name of.
+    """Return the labels of an index, by level name.
+
+    An unnamed index of integers counts as no labels: these are row numbers, or what a filter has left of them. A level
+    with the name of a column is left out.
     """
     if index.nlevels == 1 and index.name is None and (index.dtype.kind in "iu" or not len(index)):
         return {}
@@ -202,7 +204,7 @@ def _labels(index: Any, taken: Any) -> dict[Any, list[Any]]:
 
 
 def frame_from_json(value: Any) -> Any:
-    """A DataFrame of rows (a list of objects) or of columns (an object of lists)."""
+    """Make a DataFrame of rows (a list of objects) or of columns (an object of lists)."""
     rows = isinstance(value, list) and all(isinstance(row, dict) for row in value)
     columns = isinstance(value, dict) and all(isinstance(column, list) for column in value.values())
     if not rows and not columns:
@@ -211,23 +213,23 @@ def frame_from_json(value: Any) -> Any:
 
 
 def series_to_list(series: Any) -> list[Any]:
-    """The values of a Series, missing ones as None; as rows, where its index has labels."""
+    """Return the values of a Series, missing ones as None; rows if its index has labels."""
     name = "value" if series.name is None else series.name
     return frame_to_records(series.to_frame(name)) if _labels(series.index, ()) else values_of(series)
 
 
 def values_of(array: Any) -> list[Any]:
-    """The values of anything of pandas' that has one dimension, missing ones as None."""
+    """Return the values of a one-dimensional pandas object, missing ones as None."""
     found = list(array.astype(object))
     return [None if missing else value for value, missing in zip(found, array.isna(), strict=True)]
 
 
 def image_to_bytes(image: Any, media_type: str = "image/png") -> bytes:
-    """The bytes of an image file; modes that the format lacks are converted to RGB or RGBA."""
+    """Encode an image file; modes that the format does not support are converted to RGB or RGBA."""
     format_ = IMAGE_FORMATS[media_type]
     modes = _WRITABLE_MODES[format_]
     if image.mode == "I" and "I;16" in modes:
-        image = image.convert("I;16")  # grey of more than 8 bits: to RGB it would be cut off at 255
+        image = image.convert("I;16")  # grey of more than 8 bits: RGB would clip it at 255
     elif image.mode not in modes:
         has_alpha = image.mode in _WITH_ALPHA or "transparency" in image.info
         image = image.convert("RGBA" if has_alpha and "RGBA" in modes else "RGB")
@@ -237,7 +239,7 @@ def image_to_bytes(image: Any, media_type: str = "image/png") -> bytes:
 
 
 def image_from_bytes(data: bytes) -> Any:
-    """A decoded PIL image. Only `IMAGE_FORMATS` are tried, and PIL's `MAX_IMAGE_PIXELS` is a limit, not a warning."""
+    """Decode a PIL image. Only `IMAGE_FORMATS` are tried; more than PIL's `MAX_IMAGE_PIXELS` raises ValueError."""
     module = sys.modules["PIL.Image"]
     try:
         image = module.open(io.BytesIO(data), formats=tuple(IMAGE_FORMATS.values()))
@@ -256,5 +258,5 @@ def image_from_bytes(data: bytes) -> Any:
 
 
 def image_to_url(image: Any) -> str:
-    """A `data:image/png;base64,…` URL."""
+    """Return the image as a `data:image/png;base64,…` URL."""
     return "data:image/png;base64," + to_base64(image_to_bytes(image))

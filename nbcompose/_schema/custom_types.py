@@ -1,6 +1,6 @@
 """Base class of custom types (`CustomType`), and the custom types for files and texts: images, bytes, paths, strings.
 
-The conversions themselves are in `codecs.py`.
+The conversions themselves are in `_schema/codecs.py`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from nbcompose._schema.tempfiles import TempFiles
 
 
 class CustomType:
-    """How values of one foreign type are validated, written as JSON, and sent in other forms.
+    """How values of one type that pydantic does not know are validated, written as JSON, and sent as other media types.
 
     `accept` takes what a Python caller or a JSON document may give and returns an instance, or raises ValueError.
-    `json_value` is its inverse; what it returns may hold whatever else has a JSON form. `takes` and `gives` are the
-    media types that `decode` and `encode` understand. `is_file`: it is a file at heart, so that the file is its first
-    form, and the JSON the second; what is sent as one is read whatever type it says it has. `from_json`: numbers and
-    lists come from a document, in which there are no infinities.
+    `json_value` is its inverse; what it returns may contain anything that has a JSON form. `takes` and `gives` are the
+    media types that `decode` and `encode` support.
+
+    `is_file`: the value is a file by nature, so the file is its default form and JSON the second; an uploaded file is
+    read whatever its declared media type. `from_json`: values come from a JSON document, in which infinities are
+    refused.
     """
 
     is_file = False
@@ -41,26 +43,26 @@ class CustomType:
         raise NotImplementedError
 
     def decode(self, data: bytes, filename: str | None) -> Any:
-        """The value of a file of one of the types in `takes`. Raises ValueError."""
+        """Decode a file of one of the types in `takes`. Raises ValueError."""
         raise NotImplementedError
 
     def encode(self, value: Any, media_type: str) -> bytes:
-        """The file of one of the types in `gives`. Raises ValueError for a value that has no such form."""
+        """Encode a file of one of the types in `gives`. Raises ValueError for a value that has no such form."""
         raise NotImplementedError
 
     def forms(self, value: Any) -> tuple[str, ...]:
-        """Those of `gives` that this very value has, the default first."""
+        """Return those of `gives` that this particular value can be encoded as, the default first."""
         return self.gives
 
     def describe(self) -> dict[str, Any]:
-        """The JSON schema; it has a "description", which also completes "Input should be ..."."""
+        """Return the JSON schema; its "description" also completes the message "Input should be ..."."""
         raise NotImplementedError
 
     def mismatch(self, value: Any) -> ValueError:
         return ValueError(f"Input should be {self.describe()['description']} (got {type(value).__name__})")
 
     def _dump(self, value: Any) -> Any:
-        # In a union pydantic asks each member in turn: say "not mine" in its own way.
+        # In a union pydantic tries each member in turn: this error tells it that the value is not ours.
         if not isinstance(value, self.cls):
             raise PydanticSerializationUnexpectedValue(f"expected {self.cls.__name__}")
         return self.json_value(value)
@@ -80,7 +82,7 @@ ANY_FILE = (OCTETS, "*/*")
 
 
 class Image(CustomType):
-    """`PIL.Image.Image`. JSON is a base64 string or `data:` URL of an image file; results are PNG."""
+    """`PIL.Image.Image`. JSON is a base64 string or `data:` URL of an image file; results are PNG by default."""
 
     is_file = True
     takes = tuple(codecs.IMAGE_FORMATS)
@@ -107,7 +109,7 @@ class Image(CustomType):
 
 
 class Base64(CustomType):
-    """`bytes` over HTTP: base64 in JSON, both ways, whatever they hold."""
+    """`bytes` over HTTP: always base64 in JSON, for arguments and results."""
 
     is_file = True
     takes = ANY_FILE
@@ -134,7 +136,9 @@ class Base64(CustomType):
 
 
 class Upload(CustomType):
-    """`pathlib.Path` over HTTP: the file's contents, never its name, since a caller has no business with our disk."""
+    """`pathlib.Path` over HTTP: the file's contents, never its path, so that callers cannot reach files of this
+    machine.
+    """
 
     is_file = True
     takes = ANY_FILE
@@ -155,7 +159,7 @@ class Upload(CustomType):
 
     def forms(self, value: Any) -> tuple[str, ...]:
         guessed, coding = mimetypes.guess_type(str(value))
-        # As application/json an answer is JSON: there a file is base64, whatever is in it.
+        # With the media type application/json the response is JSON, in which a file is base64.
         is_told = guessed not in (None, OCTETS, "application/json") and coding is None
         return (str(guessed), OCTETS) if is_told else (OCTETS,)
 
@@ -167,7 +171,7 @@ class Upload(CustomType):
 
 
 class Text(CustomType):
-    """`str`: its plain-text form only; pydantic does the rest, and forms.py reads it, which knows of charsets."""
+    """`str`: its plain-text form only. pydantic validates it, and `_schema/forms.py` decodes it (charsets)."""
 
     takes = gives = ("text/plain",)
 

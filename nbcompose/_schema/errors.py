@@ -1,4 +1,4 @@
-"""pydantic's errors in our words: short, one line for each problem, bounded."""
+"""Convert pydantic's validation errors to nbcompose's: one short line for each problem, bounded in number."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from nbcompose._schema.pydantic_adapter import message, place
 from nbcompose.errors import InvalidArgument, InvalidResult
 
 SHOWN = 10  # lines in a message
-KEPT = 100  # entries in `problems`: a list of a million wrong numbers has a million
+KEPT = 100  # entries in `problems`: a list of a million wrong numbers has a million errors
 
-# These name what is missing or too much, not what came.
+# Errors without "(got <type>)": a missing or unknown name, or the message of a validator, which may contain it already.
 _WITHOUT_VALUE = {"missing", "extra_forbidden", "value_error", "assertion_error"}
 
 
 def invalid_argument(label: str, takes: str, error: ValidationError) -> InvalidArgument:
-    """`label` is `Service.api`, `takes` its signature, quoted where a name is missing or unknown."""
+    """Return the error for arguments. `label` is `Service.api`; `takes`, its signature, is quoted if a name is missing
+    or unknown.
+    """
     found = _problems(error)
     problems: list[dict[str, object]] = [{"loc": place(d["loc"]), "msg": _text(d), "type": d["type"]} for d in found]
     lines = [f"{label}: {_path(d)}{_text(d)}{_came(d)}" for d in found[:SHOWN]]
@@ -27,7 +29,7 @@ def invalid_argument(label: str, takes: str, error: ValidationError) -> InvalidA
 
 
 def invalid_result(label: str, verb: str, annotation: str, value: object, error: ValidationError) -> InvalidResult:
-    """`verb` is "returned" or "yielded"."""
+    """Return the error for a result or an item. `verb` is "returned" or "yielded"."""
     found = _problems(error)
     head = f"{label} {verb} {type(value).__name__}, which its annotation {annotation} rules out"
     lines = [f"{_path(d)}{_text(d)}{_came(d)}" for d in found[:SHOWN]]
@@ -35,7 +37,7 @@ def invalid_result(label: str, verb: str, annotation: str, value: object, error:
 
 
 def in_short(error: ValidationError) -> str:
-    """In a line."""
+    """Return a validation error as one line."""
     found = _problems(error)
     return "; ".join([*(f"{_path(d)}{_text(d)}" for d in found[:SHOWN]), *_more(error)])
 
@@ -67,14 +69,14 @@ def _more(error: ValidationError) -> list[str]:
 
 
 def missing(label: str, names: list[str], signature: str) -> InvalidArgument:
-    """Arguments that a call leaves out."""
+    """Return the error for arguments that a call leaves out."""
     return InvalidArgument(
         f"{label}: missing {_quoted(names)}; the signature is {signature}", [_entry(n, "missing") for n in names]
     )
 
 
 def unknown(label: str, names: list[str], signature: str) -> InvalidArgument:
-    """Keywords that the api does not declare."""
+    """Return the error for keywords that the api does not declare."""
     return InvalidArgument(
         f"{label}: unknown {_quoted(names)}; the signature is {signature}",
         [_entry(n, "extra_forbidden") for n in names],
@@ -82,7 +84,7 @@ def unknown(label: str, names: list[str], signature: str) -> InvalidArgument:
 
 
 def doubled(label: str, names: list[str], signature: str) -> InvalidArgument:
-    """Arguments that are given by position and by name."""
+    """Return the error for arguments given both by position and by name."""
     return InvalidArgument(
         f"{label}: {_quoted(names)} given twice, by position and by name; the signature is {signature}",
         [{"loc": [n], "msg": "is given twice", "type": "multiple_argument_values"} for n in names],
@@ -90,7 +92,7 @@ def doubled(label: str, names: list[str], signature: str) -> InvalidArgument:
 
 
 def too_many(label: str, count: int, most: int, signature: str) -> InvalidArgument:
-    """More positional arguments than there are parameters to take them."""
+    """Return the error for more positional arguments than there are parameters."""
     return InvalidArgument(
         f"{label}: {count} positional arguments, at most {most} are taken; the signature is {signature}",
         [{"loc": [most], "msg": "is one too many", "type": "unexpected_positional_argument"}],

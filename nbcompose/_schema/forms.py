@@ -1,10 +1,9 @@
 """Media types other than JSON: multipart and urlencoded forms, raw bodies, results as files.
 
-What the parts of a form mean is `forms.py`'s matter; HTTP itself, such as headers and how a body is cut into parts,
-that of `replica/`.
+A part with a file name, or with a type other than text, is a file. Any other part is a text: a parameter whose type
+accepts the text gets it as it is ("2024" may be a tag), and for every other type the text is parsed as JSON.
 
-A part with a file name, or with a type that is no text, is a file. Any other is a text: a type that takes text gets it
-as it is ("2024" may be a tag), every other type gets the JSON that it holds.
+HTTP itself, such as headers and splitting a body into parts, is in `_replica/http/`.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _SEQUENCES = (list, tuple, set, frozenset, collections.abc.Sequence, collections
 
 
 def bare(annotation: Any) -> tuple[Any, CustomType | None]:
-    """As `strip`, with names for types taken off too."""
+    """As `strip`, but type aliases and NewTypes are resolved, too."""
     while True:
         inner, leaf = strip(annotation)
         if leaf is None and (is_newtype(inner) or is_typealiastype(get_origin(inner) or inner)):
@@ -45,7 +44,9 @@ def bare(annotation: Any) -> tuple[Any, CustomType | None]:
 
 
 def form_of(annotation: Any) -> CustomType | None:
-    """The leaf of an adapted annotation, `| None` and `Annotated` aside; None where JSON is its only form."""
+    """Return the custom type of an adapted annotation, ignoring `| None` and `Annotated`; None if it has only a JSON
+    form.
+    """
     inner, leaf = bare(annotation)
     if inner is str:
         return Text(str)
@@ -53,13 +54,13 @@ def form_of(annotation: Any) -> CustomType | None:
 
 
 def is_list(annotation: Any) -> bool:
-    """Whether several parts of one name make one argument."""
+    """Whether several parts with the same name make one argument."""
     inner = bare(annotation)[0]
     return (get_origin(inner) or inner) in _SEQUENCES
 
 
 def members(annotation: Any) -> Iterator[Any]:
-    """The types that a value may have: those of a union, or the annotation itself."""
+    """Yield the types that a value may have: those of a union, or the annotation itself."""
     inner = bare(annotation)[0]
     if get_origin(inner) not in _UNIONS:
         yield annotation
@@ -69,7 +70,7 @@ def members(annotation: Any) -> Iterator[Any]:
 
 
 def item(annotation: Any, position: int = 0) -> Any:
-    """The annotation of the items of a list, or of the one in that place of a tuple; Any where it does not say."""
+    """Return the annotation of the items of a list, or of the item at `position` of a tuple; Any if there is none."""
     inner = bare(annotation)[0]
     args = [a for a in get_args(inner) if a is not ...]
     if get_origin(inner) is tuple and position < len(args):
@@ -78,7 +79,7 @@ def item(annotation: Any, position: int = 0) -> Any:
 
 
 def file_form_of(annotation: Any) -> CustomType | None:
-    """The leaf that reads a file for a parameter: its own, that of its items, or that of a member of a union."""
+    """Return the custom type that reads a file for a parameter: its own, that of its items, or of a union member."""
     for member in members(annotation):
         leaf = form_of(item(member) if is_list(member) else member)
         if leaf is not None and not isinstance(leaf, Text):
@@ -87,7 +88,7 @@ def file_form_of(annotation: Any) -> CustomType | None:
 
 
 def part_schema(annotation: Any) -> dict[str, Any] | None:
-    """How a multipart form shows a parameter that is a file or a list of files; None for others."""
+    """Return the schema in a multipart form of a parameter that is a file or a list of files; None for others."""
     leaf = form_of(annotation)
     if leaf is not None:
         return None if isinstance(leaf, Text) else _file_schema(leaf)
@@ -100,12 +101,12 @@ def _file_schema(leaf: CustomType) -> dict[str, Any]:
 
 
 def essence(media_type: str | None) -> str | None:
-    """The type without parameters such as a charset, in lower case."""
+    """Return the media type without parameters such as a charset, in lower case."""
     return media_type.partition(";")[0].strip().lower() or None if media_type else None
 
 
 def accepts(leaf: CustomType, media_type: str | None) -> bool:
-    """Whether the leaf reads files of that type."""
+    """Whether the custom type reads files of that media type."""
     if leaf.is_file:
         return True
     if isinstance(leaf, Text):
@@ -114,7 +115,7 @@ def accepts(leaf: CustomType, media_type: str | None) -> bool:
 
 
 def forms(leaf: CustomType | None, value: Any) -> tuple[str, ...]:
-    """What this very result may be sent as, the default first. None is something that only JSON can say."""
+    """Return the media types that this particular result may be sent as, the default first. None has only JSON."""
     if leaf is None or value is None:
         return (JSON,)
     found = leaf.forms(value)
@@ -122,7 +123,7 @@ def forms(leaf: CustomType | None, value: Any) -> tuple[str, ...]:
 
 
 def encode(label: str, leaf: CustomType | None, value: Any, media_type: str) -> bytes:
-    """The result as `media_type`. Raises NotAcceptable where it has no such form, InvalidResult."""
+    """Encode the result as `media_type`. Raises NotAcceptable if it has no such form, and InvalidResult."""
     known = forms(leaf, value)
     if leaf is None or media_type not in known:
         raise NotAcceptable(f"{label}: this result has no {media_type} form; there is {', '.join(known)}")
@@ -141,11 +142,11 @@ def decode(
     filename: str | None,
     read: Callable[[bytes], Any] = read,
 ) -> Any:
-    """The value of a file, which a part or a whole body is; it still has to be validated.
+    """Decode a file, which is a part of a form or a whole body; its value is not validated yet.
 
-    A file is its bytes, whatever type it says it has; an array may be a file of JSON too, which `read` reads. Raises
-    InvalidArgument for bytes that are not what they should be, UnsupportedMediaType for a type that `leaf` does not
-    read.
+    If the type is a file by nature, its bytes are read whatever the declared media type. An array may also be a JSON
+    file, which is parsed by `read`. Raises InvalidArgument for malformed bytes, and UnsupportedMediaType for a media
+    type that `leaf` does not read.
     """
     kind = essence(media_type)
     try:
@@ -159,18 +160,18 @@ def decode(
 
 
 def unreadable(label: str, param: str, reason: str) -> InvalidArgument:
-    """For bytes that are not what they should be."""
+    """Return the error for malformed bytes."""
     return InvalidArgument(f"{label}: {param}: {reason}", [{"loc": [param], "msg": reason, "type": "value_error"}])
 
 
-# Ways to write characters, by the beginnings of Python's names; it has codecs for more than that.
+# Charsets that are supported, by the beginnings of Python's codec names. Python has codecs that are not charsets.
 _CHARSETS = ("ascii", "utf-8", "utf-16", "utf-32", "iso8859", "cp125")
 
 
 def text_of(data: bytes, media_type: str | None) -> str:
-    """The text that `data` is, in the charset that its type names, else in UTF-8.
+    """Decode a text in the charset of its media type, by default UTF-8.
 
-    Raises ValueError for other bytes, UnsupportedMediaType for other charsets.
+    Raises ValueError for malformed bytes, and UnsupportedMediaType for other charsets.
     """
     charset = _charset(media_type) if media_type is not None and ";" in media_type else "utf-8"
     try:
@@ -195,12 +196,12 @@ def _charset(media_type: str) -> str:
 # One part of a form: name, data, media type, file name.
 Part = tuple[str, bytes, str | None, str | None]
 
-# An empty field of a type that no empty text can be: what a browser sends for one that was not filled in.
+# An empty field whose type has no empty text: browsers send it for a field that was not filled in.
 LEFT_OUT = object()
 
 
 class Form:
-    """The parameters of one api. `annotations` are adapted for HTTP; `label` and `signature` are for messages."""
+    """Decodes the form of one api. `annotations` are adapted for HTTP; `label` and `signature` are for messages."""
 
     def __init__(self, label: str, signature: str, annotations: Mapping[str, Any]) -> None:
         self._label = label
@@ -208,14 +209,15 @@ class Form:
         self._fields = {name: Field(label, name, annotation) for name, annotation in annotations.items()}
 
     def field(self, name: str) -> Field:
-        """Raises InvalidArgument."""
+        """Return the parameter of that name. Raises InvalidArgument if there is none."""
         if name not in self._fields:
             raise errors.unknown(self._label, [name], self._signature)
         return self._fields[name]
 
     def document(self, parts: Iterable[Part], most: int = MOST_VALUES) -> dict[str, Any]:
-        """The arguments, still to be validated; their JSON may have `most` values. Raises UnsupportedMediaType,
-        InvalidArgument, PayloadTooLarge.
+        """Return the arguments, not validated yet; their JSON may have up to `most` values.
+
+        Raises UnsupportedMediaType, InvalidArgument, PayloadTooLarge.
         """
         reader = Reader(most)
         by_name: dict[str, list[Part]] = {}
@@ -229,7 +231,7 @@ class Form:
 
 
 class Field:
-    """One parameter, or one place in a parameter that is a list."""
+    """Decodes one parameter of a form, or one position of a parameter that is a list."""
 
     def __init__(self, label: str, name: str, annotation: Any) -> None:
         self._label = label
@@ -240,21 +242,22 @@ class Field:
         self._places: list[Field] = []
 
     def joined(self, parts: list[Part], reader: Reader) -> Any:
-        """The value of all parts of this name, still to be validated: several make a list, and one may be a whole list.
+        """Return the value of all parts with this name, not validated yet. Several make a list; one may be a whole
+        list.
 
-        `LEFT_OUT` where there is nothing in them. Raises UnsupportedMediaType, InvalidArgument.
+        `LEFT_OUT` if they are empty. Raises UnsupportedMediaType, InvalidArgument.
         """
         if len(parts) == 1:
             value = self.value(*parts[0][1:], reader)
             if self._list is None or self._fits(value):
                 return value
         if self._list is None:
-            return [self.value(*part[1:], reader) for part in parts]  # which validation refuses, and names
+            return [self.value(*part[1:], reader) for part in parts]  # validation refuses it, with the parameter's name
         values = [self._place(i).value(*part[1:], reader) for i, part in enumerate(parts)]
         return [v for v in values if v is not LEFT_OUT] or LEFT_OUT
 
     def value(self, data: bytes, media_type: str | None, filename: str | None, reader: Reader) -> Any:
-        """The value of one part. Raises UnsupportedMediaType, InvalidArgument."""
+        """Return the value of one part. Raises UnsupportedMediaType, InvalidArgument."""
         kind = essence(media_type)
         if self._leaf is not None and (filename or kind not in (None, TEXT)):
             return decode(self._label, self._name, self._leaf, data, media_type, filename, reader.read)
@@ -265,7 +268,7 @@ class Field:
             raise unreadable(self._label, self._name, str(error)) from error
 
     def _meant(self, text: str, reader: Reader, *, is_json: bool) -> Any:
-        """What a text stands for. Raises ValueError where it should be JSON, and is not."""
+        """Return the value of a text field. Raises ValueError if it must be JSON and is not."""
         own = form_of(self._annotation)
         if own is not None and own.is_file:
             return text or LEFT_OUT  # base64
@@ -280,11 +283,11 @@ class Field:
             if is_json:
                 raise
             return text
-        is_part = isinstance(document, (dict, list))  # what is wrong in it is better said of it than of a text
+        is_part = isinstance(document, (dict, list))  # validation reports errors inside a document
         return document if takes_all or is_part or self._fits(document) else text
 
     def _place(self, position: int) -> Field:
-        """What the part in that place is for, where several make a list."""
+        """Return the decoder of the part at that position, if several parts make a list."""
         annotation = item(self._list, position)
         for place in self._places:
             if place._annotation is annotation:

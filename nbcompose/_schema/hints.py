@@ -1,10 +1,9 @@
-"""Reads annotations: strings become types, in place; `Field(...)` in the place of a default becomes the default.
+"""Resolve annotations: strings become types, in place, and a `Field(...)` as a default value becomes its default.
 
-What annotations mean is `hints.py`'s matter.
-
-`from __future__ import annotations` leaves strings, and a function that is sent to another process by value takes
-along only those globals that its code uses, not those that its annotations name. So names are looked up once, where
-the class was written, and what they mean is written back. Which type is validated how is `adapters.py`'s matter.
+`from __future__ import annotations` leaves strings, and a function that is pickled by value takes along only those
+globals that its code uses, not those that its annotations name. So names are resolved once, in the process where the
+class was written, and written back into the function or class. See `_schema/adapters.py` for how each type is
+validated.
 """
 
 from __future__ import annotations
@@ -28,27 +27,30 @@ _LENIENT: dict[str, Any] = {"annotation_format": Format.FORWARDREF} if sys.versi
 
 
 def annotations_of(thing: Any) -> dict[str, Any]:
-    """The annotations of a function, or those that a class itself has, by name."""
+    """Return the annotations of a function, or those of a class without its bases, by name."""
     found = get_annotations(thing, format=Format.FORWARDREF)
     return {name: a.__forward_arg__ if isinstance(a, ForwardRef) else a for name, a in found.items()}
 
 
 def written_signature(function: Callable[..., Any], *, follow_wrapped: bool = True) -> inspect.Signature:
-    """As `inspect.signature`, which would fail where a name does not exist."""
+    """As `inspect.signature`, but names in annotations need not exist (`inspect.signature` fails there from Python 3.14
+    on).
+    """
     return inspect.signature(function, follow_wrapped=follow_wrapped, **_LENIENT)
 
 
-# The mark of a field without a default is known by identity, which it loses when a dataclass is pickled by value: from
-# then on every field would have a default. A reducer that returns a name is looked up by that name.
+# A dataclass field without a default is recognized by the identity of MISSING, which is lost when a dataclass is
+# pickled by value: every field would then have a default. If a reducer returns a string, pickle looks the object up by
+# that name.
 copyreg.pickle(type(dataclasses.MISSING), lambda _: "MISSING")
 
 
 def of_function(function: Callable[..., Any], owner: type) -> tuple[dict[str, Any], dict[str, Exception]]:
-    """The annotations of a method, resolved, and the errors of those that cannot be, both by parameter.
+    """Return the resolved annotations of a method, and the errors of those that cannot be resolved, both by parameter.
 
-    The return annotation is "return". `x: int = None` means `int | None`, as its author meant it, and
-    `x: int = Field(3, ge=1)` means `x: Annotated[int, Field(ge=1)] = 3`. A variable of a generic class means what the
-    owner extends that class with.
+    The return annotation is under "return". `x: int = None` means `int | None`, and `x: int = Field(3, ge=1)` means `x:
+    Annotated[int, Field(ge=1)] = 3`. A type variable of a generic base class is replaced with the argument that `owner`
+    extends the base with.
     """
     inner = inspect.unwrap(function)
     scope = {**{name: value for name, value in vars(owner).items() if isinstance(value, type)}, owner.__name__: owner}
@@ -79,8 +81,8 @@ def of_function(function: Callable[..., Any], owner: type) -> tuple[dict[str, An
 
 
 def variables_of(function: Callable[..., Any], owner: type) -> dict[Any, Any]:
-    """What the type variables of the generic class that a method stands in are, in a class that extends it:
-    `class Words(Base[str])`.
+    """Return the arguments of a method's generic base class, by type variable, in a class that extends it: `class
+    Words(Base[str])`.
     """
     bound: dict[type, dict[Any, Any]] = {}
     for cls in owner.__mro__:
@@ -101,14 +103,14 @@ def _unwrapped(member: Any) -> Any:
 
 
 def field_of(annotation: Any) -> FieldInfo | None:
-    """The last `Field(...)` that describes the parameter as a whole."""
+    """Return the last `Field(...)` that describes the parameter as a whole."""
     if get_origin(annotation) is not Annotated:
         return None
     return next((m for m in reversed(annotation.__metadata__) if isinstance(m, FieldInfo)), None)
 
 
 def is_required(parameter: inspect.Parameter, annotation: Any) -> bool:
-    """Whether a call has to give an argument: neither the signature nor a `Field(...)` has a default."""
+    """Whether a call must pass the argument: neither the signature nor a `Field(...)` has a default."""
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         return False
     if isinstance(parameter.default, FieldInfo):
@@ -118,15 +120,16 @@ def is_required(parameter: inspect.Parameter, annotation: Any) -> bool:
 
 
 def _is_settled(annotation: Any) -> bool:
-    """Whether the parameter's `None` is that of a `Field(None)`, which has been given to its function already."""
+    """Whether the default `None` comes from a `Field(None)`, which `_settle` has already replaced."""
     field = field_of(annotation)
     return field is not None and field.default is None
 
 
 def _settle(function: Any, name: str, default: Any, annotation: Any) -> None:
-    """Give a function the default that a `Field(...)` in its place means, so that its class may call it as well.
+    """Replace a default `Field(...)` in a function with its value, so that the class may call the method directly as
+    well.
 
-    What is required, or made anew for each call, has no such value: it stays as it was written.
+    A required field, or one with a default factory, has no such value and stays as it was written.
     """
     if default is PydanticUndefined or not isinstance(function, FunctionType):
         return
@@ -141,7 +144,7 @@ def _settle(function: Any, name: str, default: Any, annotation: Any) -> None:
 
 
 def renew(function: Callable[..., Any], newest: Callable[[Any], Any]) -> None:
-    """Have the annotations of a method name the newest of the classes that they name."""
+    """Replace the classes that a method's annotations name with their newest versions."""
     inner = inspect.unwrap(function)
     written = annotations_of(inner)
     renewed = {name: _renewed(annotation, newest) for name, annotation in written.items()}
@@ -161,11 +164,13 @@ def _renewed(annotation: Any, newest: Callable[[Any], Any]) -> Any:
         return Callable[new[0] if new[0] is ... else list(new[:-1]), new[-1]]
     if isinstance(annotation, GenericAlias):
         return GenericAlias(cast(type, annotation.__origin__), new)
-    return annotation.copy_with(new)  # what typing makes
+    return annotation.copy_with(new)  # generic aliases of `typing`
 
 
 def of_class(cls: type) -> dict[str, Any]:
-    """The annotations of a dataclass, TypedDict or named tuple, bases included. Raises what an annotation raises."""
+    """Return the annotations of a dataclass, TypedDict or named tuple, bases included. Raises what an annotation
+    raises.
+    """
     for base in reversed(cls.__mro__[:-1]):
         own = annotations_of(base)
         if any(_is_unresolved(annotation) for annotation in own.values()):
@@ -179,7 +184,7 @@ def of_class(cls: type) -> dict[str, Any]:
 
 
 def of_alias(alias: Any) -> Any:
-    """What an alias of a type stands for; names in quotes are looked up where it was made. Raises what that raises."""
+    """Return the value of a type alias; strings are resolved in its module. Raises what resolving raises."""
     value = alias.__value__
     if not _is_unresolved(value):
         return value
@@ -190,7 +195,7 @@ def of_alias(alias: Any) -> Any:
 
 
 def substitute(hints: Mapping[str, Any], cls: Any, args: tuple[Any, ...]) -> dict[str, Any]:
-    """The hints of a generic class with the arguments of `Cls[args]` put in."""
+    """Return the hints of a generic class with the arguments of `Cls[args]` substituted."""
     parameters = getattr(cls, "__parameters__", ())
     if not args or len(parameters) != len(args):
         return dict(hints)
@@ -208,7 +213,7 @@ def _replace(hint: Any, by_variable: Mapping[Any, Any]) -> Any:
 
 
 def _write(thing: Any, annotations: Mapping[str, Any]) -> None:
-    """Write annotations back. What has the same dict (`__new__` of a named tuple) has them, too."""
+    """Write annotations back. They also reach an object with the same dict (`__new__` of a named tuple)."""
     own = vars(thing).get("__annotations__") if isinstance(thing, type) else None
     if own is not None:
         own.update(annotations)
@@ -222,7 +227,7 @@ def _resolve(cls: type, own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_unresolved(annotation: Any) -> bool:
-    """Whether a name is still to be looked up somewhere inside."""
+    """Whether the annotation still contains a name to be resolved."""
     if isinstance(annotation, (str, ForwardRef)):
         return True
     return any(_is_unresolved(part) for part in getattr(annotation, "__args__", ()))

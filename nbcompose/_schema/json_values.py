@@ -1,12 +1,12 @@
-"""Values to JSON and types to JSON schemas; JSON from outside, read within bounds.
+"""Serialize values as JSON, describe types as JSON schemas, and parse JSON of requests within bounds.
 
-What an annotation names is written by its own serializer. Values that are found without one, inside `dict` or `Any`,
-are written as their type is: arrays as nested lists, images as data URLs, NaN and infinities as null, bytes as text
-where they are UTF-8 and as base64 where they are not.
+A value is written by the serializer of its annotation. Values inside `dict` or `Any` are written by their own type:
+arrays as nested lists, images as data URLs, NaN and infinities as null, bytes as text if they are UTF-8 and as base64
+otherwise.
 
-A text of two bytes for each value becomes forty times as much memory, and whoever makes that holds the interpreter's
-lock. So the values of a large text are counted first, in slices between which other threads have their turn. The bounds
-are such that to decode what is let in takes less than a tenth of a second.
+A text with two bytes per value takes forty times as much memory once parsed, and parsing holds the GIL. So the values
+of a large text are counted first, in slices between which other threads can run. The bounds are chosen such that
+decoding an accepted text takes less than a tenth of a second.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from nbcompose.errors import PayloadTooLarge
 
 
 def dump_json(adapter: TypeAdapter[Any], value: Any) -> bytes:
-    """JSON of a checked value. Raises ValueError for a value without a JSON form."""
+    """Serialize a checked value as JSON. Raises ValueError for a value without a JSON form."""
     try:
         return adapter.serializer.to_json(value, fallback=fallback, warnings=False)
     except PydanticSerializationError as error:
@@ -48,7 +48,7 @@ def dump_json(adapter: TypeAdapter[Any], value: Any) -> bytes:
 
 
 def fallback(value: Any) -> Any:
-    """For pydantic: another form of a value of an unknown type."""
+    """Convert a value of a type that pydantic does not know; a callback of pydantic's serializer."""
     check_awaited(value)
     if codecs.is_missing(value):
         return None
@@ -59,7 +59,9 @@ def fallback(value: Any) -> Any:
 
 
 def without_missing(value: Any) -> Any:
-    """A copy in which pandas' NaT, which is a datetime and no date, is None; `value` itself where there is none."""
+    """Return a copy in which pandas' NaT, which pydantic takes for a datetime, is None; `value` itself if there is
+    none.
+    """
     if codecs.is_missing(value):
         return None
     if isinstance(value, dict):
@@ -80,7 +82,9 @@ def without_missing(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """The slow way: everything as dicts, lists and scalars. For what pydantic gave up on, e.g. bytes in a model."""
+    """Convert a value to dicts, lists and scalars. Slow: only for what pydantic cannot serialize, e.g. bytes in a
+    model.
+    """
     if codecs.is_missing(value):
         return None
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -107,8 +111,8 @@ def _bytes(data: bytes) -> str:
 
 
 class _Generator(GenerateJsonSchema):
-    """pydantic's, except that it says no more than what `dump_json` keeps, and that a type without a JSON form is
-    described instead of refused.
+    """pydantic's schema generator, adapted to what `dump_json` writes. Types without a JSON form are described, not
+    refused.
     """
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default", "skipped-discriminator"}  # noqa: RUF012
@@ -132,17 +136,17 @@ class _Generator(GenerateJsonSchema):
         return self._closed(super().dataclass_schema(schema))
 
     def _closed(self, told: JsonSchemaValue) -> JsonSchemaValue:
-        """Arguments may have no other fields, and answers have none: one class is one schema, both ways."""
+        """Results never have extra fields; arguments may. So one class has one schema for both."""
         return {"additionalProperties": False, **told} if self.mode == "serialization" else told
 
     def _moment(self, told: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
-        """The formats of JSON Schema want an offset from UTC, which only some values have."""
+        """The formats of JSON Schema require an offset from UTC, which not every value has."""
         if self.mode == "validation" or schema.get("tz_constraint") == "aware":
             return told
         return {"type": "string", "description": f"an ISO 8601 {schema['type']}, without an offset where it has none"}
 
     def field_is_present(self, field: Any) -> bool:
-        # What a dataclass sets itself is in answers only.
+        # Fields with `init=False` occur in results only.
         return bool(super().field_is_present(field)) and (
             self.mode == "serialization" or field.get("init") is not False
         )
@@ -156,14 +160,14 @@ class _Generator(GenerateJsonSchema):
 
 
 def json_schema(adapter: TypeAdapter[Any], mode: JsonSchemaMode) -> dict[str, Any]:
-    """The JSON schema (2020-12) with its `$defs` in it; a type without a JSON form is described as such."""
+    """Return the JSON schema (2020-12), with its `$defs` inside; a type without a JSON form is described as such."""
     return adapter.json_schema(mode=mode, schema_generator=_Generator)
 
 
-SMALL = 64 * 1024  # bytes: a text up to here is read at once, in a millisecond
+SMALL = 64 * 1024  # bytes: a text up to this size is parsed at once, in a millisecond
 MOST_VALUES = Http().max_values
 MOST_BYTES = 128 * 1024 * 1024
-DEPTH = 200  # arrays and objects inside one another: what the parser reads
+DEPTH = 200  # nested arrays and objects: the limit of the parser
 SLICE = 256 * 1024  # bytes
 
 _QUOTE, _COMMA = ord('"'), ord(",")
@@ -172,8 +176,8 @@ _STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 
 
 def read(text: bytes | str, most: int = MOST_VALUES) -> Any:
-    """What a text says. Raises ValueError where it is no JSON, PayloadTooLarge."""
-    if isinstance(text, bytes) and text.startswith(BOM_UTF8):  # as some programs write; RFC 8259 lets us pass it over
+    """Parse JSON. Raises ValueError if it is malformed, and PayloadTooLarge."""
+    if isinstance(text, bytes) and text.startswith(BOM_UTF8):  # written by some programs; RFC 8259 allows ignoring it
         text = text[len(BOM_UTF8) :]
     if len(text) > SMALL:
         check(text, most)
@@ -181,12 +185,12 @@ def read(text: bytes | str, most: int = MOST_VALUES) -> Any:
     try:
         return from_json(text, allow_inf_nan=False)
     except ValueError:
-        check(text, max(most, 2 * SMALL))  # the parser bounds the depth too, and calls it bad JSON
+        check(text, max(most, 2 * SMALL))  # beyond its depth limit the parser only says "bad JSON"
         raise
 
 
 class Reader:
-    """Reads the texts of one form, which together may have so many values."""
+    """Parses the texts of one form, which together may have up to `most` values."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -194,7 +198,7 @@ class Reader:
         self._unseen = SMALL
 
     def read(self, text: str | bytes) -> Any:
-        """See `read`."""
+        """Parse one text. See `read`."""
         self._unseen -= len(text)
         if self._unseen < 0:
             self._left -= check(text, self._most, self._left)
@@ -202,13 +206,13 @@ class Reader:
 
 
 def _decoded(text: bytes | str) -> Any:
-    return from_json(text, allow_inf_nan=False, cache_strings="none")  # to look for them costs more than to make them
+    return from_json(text, allow_inf_nan=False, cache_strings="none")  # the cache costs more than it saves
 
 
 def check(text: bytes | str, most: int, left: int | None = None) -> int:
-    """How many values there are: commas and opening brackets, and one more. Raises PayloadTooLarge.
+    """Return how many values the text has: commas and opening brackets, plus one. Raises PayloadTooLarge.
 
-    `left`: how many there may be, where not `most`, because others have come before.
+    `left`: the limit, if less than `most` because earlier texts have used some of it.
     """
     if len(text) > MOST_BYTES:
         raise PayloadTooLarge(
@@ -227,15 +231,15 @@ def check(text: bytes | str, most: int, left: int | None = None) -> int:
 
 
 def measured(data: bytes, most: int) -> tuple[int, int]:
-    """How many values there are, see `check`, and how deep they lie; of what goes beyond `most` or `DEPTH` so much as
-    is needed to know.
+    """Return how many values there are, see `check`, and how deeply they are nested. Stops once `most` or `DEPTH` is
+    exceeded.
     """
     values, depth, deepest, inside, rest = 1, 0, 0, 0, b""
     for start in range(0, len(data), SLICE):
         piece = rest + data[start : start + SLICE]
-        whole = len(piece) - (len(piece) - len(piece.rstrip(b"\\"))) % 2  # an escape is not cut in two
+        whole = len(piece) - (len(piece) - len(piece.rstrip(b"\\"))) % 2  # do not split an escape sequence
         piece, rest = piece[:whole], piece[whole:]
-        if inside and b'"' not in piece:  # in the middle of a long text
+        if inside and b'"' not in piece:  # inside a long string
             continue
         symbols = np.frombuffer(piece.replace(b"\\\\", b"").replace(b'\\"', b""), np.uint8)
         in_text = np.cumsum(symbols == _QUOTE, dtype=np.uint8) + np.uint8(inside) & 1
@@ -253,7 +257,7 @@ def measured(data: bytes, most: int) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Without the garbage collector, which would go through all that is being made, again and again."""
+    """Turn the garbage collector off, which would scan the growing result again and again."""
     if not gc.isenabled():
         yield
         return

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of a service (https://spec.openapis.org/oas/v3.1.1), from its apis' JSON schemas."""
+"""Build the OpenAPI 3.1 document of a service (https://spec.openapis.org/oas/v3.1.1) from its apis' JSON schemas."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ _OWN_SCHEMAS: dict[str, Any] = {
 
 
 def openapi(spec: ServiceSpec, schemas: Mapping[str, ApiSchema], *, needs_token: bool) -> dict[str, Any]:
-    """The document: one POST path for each api, `schemas` being by api name; bearer security with `needs_token`."""
+    """Return the document: one POST path for each api, with bearer security if `needs_token`. `schemas` are by api
+    name.
+    """
     components = _Components()
     paths = {
         api.route: {"post": _operation(spec, api, schemas[api.name], components, needs_token)} for api in spec.apis
@@ -92,7 +94,7 @@ def _operation(
         "operationId": api.name,
         "tags": [service.name],
         **_filled(summary=summary or api.signature, description=description),
-        # What JSON Schema cannot say, for `depends(url=...)` and the page at /docs.
+        # Not expressible in JSON Schema; for `depends(url=...)` and the page at /docs.
         "x-nbcompose-params": [asdict(param) for param in api.params],
         "x-nbcompose-stream": api.stream,
         "x-nbcompose-async": api.is_async,
@@ -122,7 +124,7 @@ def _request_content(api: ApiSpec, schema: ApiSchema, components: _Components) -
 
 
 def _response_content(api: ApiSpec, schema: ApiSchema, components: _Components) -> dict[str, Any]:
-    """The default first; of others than JSON only texts have a schema."""
+    """Return the response bodies by media type, the default first. Besides JSON only texts have a schema."""
     item = components.add(schema.output_schema, api.name, "Output")
     types = schema.media_types()
     text: dict[str, Any] = {"schema": {"type": "string"}}
@@ -134,7 +136,7 @@ def _response_content(api: ApiSpec, schema: ApiSchema, components: _Components) 
 
 
 def _file(field: dict[str, Any]) -> dict[str, Any]:
-    """The field of a form; of a file also in the words of OpenAPI 3.0, which code generators know."""
+    """Return a form field's schema; for a file with OpenAPI 3.0's `format` as well, which code generators know."""
     if "contentMediaType" in field:
         return {**field, "format": "binary"}
     items = field.get("items")
@@ -142,7 +144,7 @@ def _file(field: dict[str, Any]) -> dict[str, Any]:
 
 
 def _typed(content: dict[str, Any]) -> dict[str, Any]:
-    """Bodies by media type, with the schema of those that have none: texts, and what is bytes."""
+    """Return bodies by media type; those without a schema get one: a text, or bytes."""
     plain: dict[str, Any] = {"type": "string"}
     return {
         media: body or {"schema": plain if media.startswith("text/") else {**plain, "format": "binary"}}
@@ -158,10 +160,10 @@ def _error_responses(needs_token: bool) -> dict[str, Any]:
 
 
 class _Components:
-    """`components.schemas`, filled from schemas that bring their own `$defs`; two definitions of one name get two.
+    """`components.schemas`, collected from schemas with their own `$defs`. Different definitions get different names.
 
-    Code generators make classes and files of the names, in words of their own case: names differ in their letters and
-    digits, whatever their case, and each schema has its name as its title.
+    Code generators derive class and file names from them and change the case, so names differ in their letters and
+    digits regardless of case. The title of each schema is its name.
     """
 
     def __init__(self) -> None:
@@ -169,9 +171,11 @@ class _Components:
         self._folded = {_folded(name): name for name in _OWN_SCHEMAS}
 
     def add(self, schema: Mapping[str, Any], api: str, side: str, name: str = "") -> dict[str, Any]:
-        """`schema` without its `$defs`, which are added here. `side`, Input or Output, and `api` tell names apart.
+        """Return `schema` without its `$defs`, which are added here. `side` (Input or Output) and `api` make names
+        unique.
 
-        A class becomes a component itself, to which there is a reference: an object of `name`, or what has its title.
+        A class becomes a component itself and is replaced with a reference: an object called `name`, or a schema whose
+        title names a class.
         """
         definitions = dict(schema.get("$defs", {}))
         rest = {key: value for key, value in schema.items() if key != "$defs"}
@@ -182,7 +186,8 @@ class _Components:
             rest = {"$ref": f"#/$defs/{key}"}
         candidates = {name: _candidates(name, api, side) for name in definitions}
         names = {name: next(candidates[name]) for name in definitions}
-        # A new name changes what refers to it, which may then be another definition too: until nothing changes.
+        # Renaming a definition changes those that refer to it, which may then clash as well: repeat until nothing
+        # changes.
         while clash := [name for name in definitions if self._clashes(names, name, definitions[name])]:
             names.update({name: next(candidates[name]) for name in clash})
         for key, body in definitions.items():
@@ -209,7 +214,7 @@ def _candidates(name: str, api: str, side: str) -> Iterator[str]:
 
 
 def _class_name(schema: Mapping[str, Any]) -> str:
-    """The name of the class that a schema is of, as pydantic names it elsewhere; "" for what is of none."""
+    """Return the name of the class that a schema describes, as pydantic names it elsewhere; "" if it describes none."""
     is_class = "properties" in schema or "enum" in schema
     return re.sub(r"[^\w.-]", "_", schema.get("title", "")) if is_class else ""
 
@@ -223,9 +228,9 @@ def _pascal(name: str) -> str:
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """A copy of a JSON schema in which `#/$defs/X` is `#/components/schemas/<names[X]>`.
+    """Return a copy of a JSON schema in which `#/$defs/X` is `#/components/schemas/<names[X]>`.
 
-    Titles that say no more than the names of fields are left out: generators would name classes after them.
+    Titles that only repeat a field's name are left out: code generators would name classes after them.
     """
     if isinstance(value, list):
         return [_renamed(item, names) for item in value]
@@ -248,7 +253,7 @@ def _component(reference: str, names: Mapping[str, str]) -> str:
 
 
 def _doc(text: str) -> tuple[str, str]:
-    """The first line of a docstring, and the rest."""
+    """Split a docstring into its first line and the rest."""
     first, _, rest = text.strip().partition("\n")
     return first.strip(), rest.strip()
 

@@ -1,22 +1,22 @@
-"""pydantic, where more of it is used than its documentation promises: the one module that knows.
+"""The only module that uses pydantic beyond its documented API.
 
-Seen to hold from 2.14.0 to 2.14.4; tests/canaries/test_pydantic.py fails first where a release changes one of these.
+Verified with 2.14.0 to 2.14.4; tests/canaries/test_pydantic.py fails first if a release changes one of these:
 
 - A model and a pydantic dataclass have `__pydantic_fields__`, `__pydantic_complete__` and `__pydantic_validator__`; an
   instance has `__pydantic_extra__`. (Documented for models only, whose `model_fields` is the public name of the first.)
 - In the schema of a dataclass or named tuple the fields are a list of dicts with `name` and `schema`, under `fields` or
-  `arguments_schema`, below whatever wraps that as `schema` or `arguments_schema`; a default wraps a field's schema in
-  one of the type `default`. It is made anew for each adapter, so that it may be changed.
-- Among the names that a class gets, `__pydantic_fields__` and `__pydantic_decorators__` hold what it was written with;
-  all other `__pydantic_…` follow from these. A decorator is a `Decorator` of `pydantic._internal._decorators`, with the
-  attributes `cls_var_name`, `func` and `info`, and with an address of its class in `cls_ref`.
-- A class has `__pydantic_core_schema__`, which is nested dicts and lists; a `SchemaValidator` that is made with
-  `_use_prebuilt=False` goes by what stands there for the classes inside it too. A node of the type `float` may have
-  `allow_inf_nan`, and so may the `config` of a node; lists, tuples, sets and dicts may have `fail_fast`. What becomes
-  of unknown keys stands in `extra_behavior`, or in the `config` of the node or of the class around it.
+  `arguments_schema`, possibly wrapped by other schemas as `schema` or `arguments_schema`; a default wraps a field's
+  schema in one of the type `default`. The schema is created for each adapter, so it may be modified.
+- Of the attributes that a class gets, `__pydantic_fields__` and `__pydantic_decorators__` hold what its author wrote;
+  all other `__pydantic_…` are derived from these. A decorator is a `Decorator` of `pydantic._internal._decorators`,
+  with the attributes `cls_var_name`, `func` and `info`, and with an address of its class in `cls_ref`.
+- A class has `__pydantic_core_schema__`, which is nested dicts and lists; a `SchemaValidator` created with
+  `_use_prebuilt=False` also uses this schema for the classes inside it. A node of the type `float` may have
+  `allow_inf_nan`, and so may the `config` of a node; lists, tuples, sets and dicts may have `fail_fast`. How unknown
+  keys are handled is in `extra_behavior`, or in the `config` of the node or of the class around it.
 - In an error's `loc` a member of a union that is validated by a function is called `function-…`.
 - The message of a ValueError that a validator raises begins with "Value error, ", of an AssertionError with "Assertion
-  failed, "; "utf-8" stands in that of a serialization error of bytes that are none.
+  failed, "; the message of a serialization error contains "utf-8" if bytes are not UTF-8.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pydantic_core.core_schema import no_info_before_validator_function
 
 
 def complete(cls: Any) -> None:
-    """Resolve names that did not exist when the class was made. Raises pydantic's errors."""
+    """Resolve names that did not exist when the class was created. Raises pydantic's errors."""
     if cls.__pydantic_complete__:
         return
     if is_pydantic_dataclass(cls):
@@ -45,19 +45,19 @@ def complete(cls: Any) -> None:
 
 
 def fields_of(cls: Any) -> Mapping[str, FieldInfo]:
-    """The fields of a complete class, by name."""
+    """Return the fields of a complete class, by name."""
     fields: Mapping[str, FieldInfo] = cls.__pydantic_fields__
     return fields
 
 
 def validator_of(cls: Any) -> SchemaValidator:
-    """What makes an instance of the class of a dict, or of JSON."""
+    """Return the validator that makes an instance of the class from a dict, or from JSON."""
     validator: SchemaValidator = cls.__pydantic_validator__
     return validator
 
 
 def extra_of(value: Any) -> Mapping[str, Any]:
-    """What an instance holds besides its fields."""
+    """Return the extra attributes of an instance, besides its fields."""
     return getattr(value, "__pydantic_extra__", None) or {}
 
 
@@ -65,7 +65,7 @@ def extra_of(value: Any) -> Mapping[str, Any]:
 
 
 def field_schemas(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The field entries inside the schema of a dataclass or named tuple, below whatever validators wrap them."""
+    """Return the field entries in the schema of a dataclass or named tuple, below any validators that wrap it."""
     while True:
         entries = schema.get("fields", schema.get("arguments_schema"))
         if isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries):
@@ -74,28 +74,28 @@ def field_schemas(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def replace_schema(field: dict[str, Any], schema: Any) -> None:
-    """Put another schema into an entry of `field_schemas`, which keeps its default."""
+    """Replace the schema in an entry of `field_schemas`; its default is kept."""
     holder = field
     while holder["schema"]["type"] == "default":
         holder = holder["schema"]
     holder["schema"] = schema
 
 
-# What is not made of schemas, or not validated.
+# Keys that hold no schemas, or schemas that do not validate.
 _OTHERS = frozenset(("cls", "config", "default", "metadata", "ref", "serialization"))
 
 
 def finite_validator(cls: Any, *, fail_fast: bool = False) -> SchemaValidator:
-    """As `validator_of`, but numbers are finite, unless a field or the class says otherwise (`allow_inf_nan`); with
-    `fail_fast`, of each list and dict only the first error.
+    """As `validator_of`, but numbers must be finite, unless a field or the class says otherwise (`allow_inf_nan`). With
+    `fail_fast`, only the first error of each list and dict is reported.
     """
     schema = _with_finite_numbers(cls.__pydantic_core_schema__, fail_fast)
     return _validator(schema, cls.__pydantic_core_schema__, cls.__pydantic_validator__)
 
 
 def finite_validator_of(adapter: TypeAdapter[Any], *, fail_fast: bool = False) -> SchemaValidator:
-    """The validator of an adapter, of Python values, with finite numbers; with `fail_fast`, of each list and dict only
-    the first error, and of unknown keys those of `MOST_UNKNOWN` at most.
+    """Return the validator of an adapter, for Python values, with finite numbers. With `fail_fast`, it reports only the
+    first error of each list and dict, and at most `MOST_UNKNOWN` unknown keys.
     """
     schema = _with_finite_numbers(adapter.core_schema, fail_fast)
     if fail_fast:
@@ -109,7 +109,7 @@ def _validator(schema: Any, before: Any, made: Any) -> SchemaValidator:
 
 
 def _with_finite_numbers(node: Any, fail_fast: bool) -> Any:
-    """A schema like this one; itself where there is nothing to change."""
+    """Return a copy of the schema that accepts only finite numbers; the same object if there is nothing to change."""
     if isinstance(node, list | tuple):
         parts = [_with_finite_numbers(part, fail_fast) for part in node]
         return parts if any(new is not old for new, old in zip(parts, node, strict=True)) else node
@@ -120,22 +120,22 @@ def _with_finite_numbers(node: Any, fail_fast: bool) -> Any:
         return {**node, "allow_inf_nan": False}
     if isinstance(config, dict) and config.get("allow_inf_nan"):
         return node
-    passed_by = _OTHERS if isinstance(kind, str) else ()  # else its keys are names of fields
+    passed_by = _OTHERS if isinstance(kind, str) else ()  # without a type, the keys are names of fields
     changed = {key: _with_finite_numbers(part, fail_fast) for key, part in node.items() if key not in passed_by}
     if fail_fast and kind in ("list", "tuple", "set", "frozenset", "dict"):
         changed["fail_fast"] = True
     return {**node, **changed} if any(node.get(key) is not new for key, new in changed.items()) else node
 
 
-# -- unknown keys: each is an error, and to make 250,000 takes half a second, in which nothing else runs
+# -- unknown keys: each is an error, and collecting 250,000 errors blocks the process for half a second
 
 MOST_UNKNOWN = 1000
 _OF_FIELDS = ("typed-dict", "model-fields", "dataclass-args")
 
 
 def unknown_cut_of(cls: Any) -> Callable[[Any], Any] | None:
-    """What leaves out most of the unknown keys, where a model, or a pydantic dataclass, refuses them and looks at them
-    in no other way.
+    """Return a function that drops most unknown keys; None unless the class is a model or pydantic dataclass that
+    refuses them and does not otherwise use them.
     """
     node = cls.__pydantic_core_schema__
     if node["type"] == "definitions":
@@ -146,7 +146,10 @@ def unknown_cut_of(cls: Any) -> Callable[[Any], Any] | None:
 
 
 def _with_few_unknown(node: Any, extra: str | None) -> Any:
-    """A schema like this one, for Python values. `extra`: what becomes of unknown keys. Models have their own."""
+    """Return a copy of a schema for Python values that drops most unknown keys. Models are left as they are.
+
+    `extra`: how the surrounding schema handles unknown keys.
+    """
     if isinstance(node, list | tuple):
         return [_with_few_unknown(part, extra) for part in node]
     kind = node.get("type") if isinstance(node, dict) else "model"
@@ -160,7 +163,7 @@ def _with_few_unknown(node: Any, extra: str | None) -> Any:
     new = {key: part if key in _OTHERS else _with_few_unknown(part, extra) for key, part in node.items()}
     if kind not in _OF_FIELDS or extra != "forbid":
         return new
-    reference = {"ref": new.pop("ref")} if "ref" in new else {}  # by it is found what is around it
+    reference = {"ref": new.pop("ref")} if "ref" in new else {}  # references resolve to the wrapping schema
     return {**no_info_before_validator_function(_unknown_cut(new["fields"]), new), **reference}
 
 
@@ -177,7 +180,7 @@ def _unknown_cut(fields: Any) -> Callable[[Any], Any]:
 
 
 def _names(fields: Any) -> frozenset[str]:
-    """By which fields may be called, and perhaps some more: their names, and all texts of their aliases."""
+    """Return the keys that may name a field (and perhaps some more): its name, and all strings of its aliases."""
     entries = [{"name": n, **f} for n, f in fields.items()] if isinstance(fields, dict) else fields
     rest: list[Any] = [part for entry in entries for part in (entry["name"], entry.get("validation_alias"))]
     names: set[str] = set()
@@ -190,16 +193,16 @@ def _names(fields: Any) -> frozenset[str]:
     return frozenset(names)
 
 
-# -- what was written
+# -- definitions of a class
 
 
 def is_derived(name: str) -> bool:
-    """Whether pydantic has put a member of this name into a class, and it follows from others."""
+    """Whether pydantic has added the attribute to a class, and can derive it from others."""
     return name.startswith("__pydantic_") and name not in ("__pydantic_fields__", "__pydantic_decorators__")
 
 
 def decorator_parts(value: Any) -> list[Any] | None:
-    """What a validator or serializer of a class says, without the address of its class; None for any other value."""
+    """Return the definition of a class's validator or serializer, without the class's address; None for others."""
     if type(value).__module__ != "pydantic._internal._decorators" or not hasattr(value, "cls_ref"):
         return None
     return [value.cls_var_name, value.func, value.info]
@@ -209,15 +212,15 @@ def decorator_parts(value: Any) -> list[Any] | None:
 
 
 def place(loc: Sequence[int | str]) -> list[int | str]:
-    """Where an error is, without the names by which pydantic tells the members of a union apart."""
+    """Return an error's location without the names that pydantic gives to the members of a union."""
     return [part for part in loc if not (isinstance(part, str) and part.startswith("function-"))]
 
 
 def message(text: str) -> str:
-    """What a validator has raised, without pydantic's words for that it did."""
+    """Return the message that a validator raised, without pydantic's prefix."""
     return text.removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 
 def is_about_utf8(error: Exception) -> bool:
-    """Whether a value cannot be written as JSON because it has bytes that are no text."""
+    """Whether a value cannot be written as JSON because it contains bytes that are not UTF-8."""
     return "utf-8" in str(error)

@@ -1,9 +1,8 @@
-"""Classes with fields: what pydantic is told so that foreign types work inside them, and so that an instance of a class
-that was run again in its cell is taken for one of the newest class.
+"""Handlers that make pydantic support custom types inside classes with fields, and instances of older class versions.
 
-The user's classes stay as they are: a validated value is an instance of the class that the annotation names. Each
-handler here is put beside its class in `Annotated[Cls, handler]` by `adapters.py`, which also finds the fields to
-change.
+An instance of a class whose cell was run again is converted to the newest version of the class. The user's classes are
+not changed: a validated value is an instance of the class that the annotation names. `_schema/adapters.py` puts each
+handler beside its class in `Annotated[Cls, handler]`, and finds the fields to change.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ from nbcompose._schema import hints, pydantic_adapter
 
 _LOOSE = ConfigDict(arbitrary_types_allowed=True, extra="allow")
 
-# Whether what is validated is large: then few of its errors are told.
+# Whether the value being validated is large: then only few of its errors are reported.
 of_large: ContextVar[bool] = ContextVar("nbcompose_of_large", default=False)
 
 
 def is_model(cls: type) -> bool:
-    """Whether it is a pydantic model or dataclass."""
+    """Whether the class is a pydantic model or dataclass."""
     return issubclass(cls, BaseModel) or is_pydantic_dataclass(cls)
 
 
 def has_fields(cls: type) -> bool:
-    """Whether it is a plain dataclass or a named tuple."""
+    """Whether the class is a plain dataclass or a named tuple."""
     return dataclasses.is_dataclass(cls) or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
 
 
 def is_stale(value: object, cls: type) -> bool:
-    """Whether `value` is of a class that had `cls`'s name before its cell was run again."""
+    """Whether `value` is an instance of an older version of `cls`, from before its cell was run again."""
     other = type(value)
     return (
         other is not cls
@@ -50,13 +49,13 @@ def is_stale(value: object, cls: type) -> bool:
 
 
 class StructHandler:
-    """Base: lets pydantic make the schema of `cls` and puts `before` in front of it."""
+    """Base class: uses the schema that pydantic makes for `cls`, and runs `before` ahead of its validation."""
 
     def __init__(self, cls: type) -> None:
         self.cls = cls
 
     def before(self, value: Any) -> Any:
-        """`value`, or what pydantic should look at in its place."""
+        """Return `value`, or a replacement for pydantic to validate."""
         raise NotImplementedError
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -64,7 +63,7 @@ class StructHandler:
 
 
 class Again(StructHandler):
-    """Stands for a class inside its own fields: only what comes before validation is done there."""
+    """Stands for a class inside its own fields: only runs the handler's `before`."""
 
     def __init__(self, handler: StructHandler) -> None:
         super().__init__(handler.cls)
@@ -72,7 +71,7 @@ class Again(StructHandler):
 
 
 class Struct(StructHandler):
-    """A class with fields. `changed` are the adapted annotations of those that need it, set once they are known."""
+    """A class with fields. `changed` are the adapted annotations of those fields that need it, set once known."""
 
     is_model = False
 
@@ -82,12 +81,12 @@ class Struct(StructHandler):
         self.changed: Mapping[str, Any] = {}
 
     def annotations(self, args: tuple[Any, ...]) -> Mapping[str, Any]:
-        """What the fields are annotated with; `args` are those of a generic class."""
+        """Return the annotations of the fields; `args` are the arguments of a generic class."""
         return hints.substitute(hints.of_class(self.cls), self.cls, args)
 
     @property
     def is_needed(self) -> bool:
-        """Whether pydantic alone would not do. On the wire a value of an old class may come."""
+        """Whether pydantic alone does not suffice. Between services an instance of an older class may arrive."""
         return not self.over_http or bool(self.changed)
 
     @property
@@ -96,15 +95,15 @@ class Struct(StructHandler):
 
 
 class Fields(Struct):
-    """A dataclass or named tuple: the schemas of `changed` fields are replaced in the one that pydantic makes.
+    """A dataclass or named tuple: the schemas of `changed` fields are replaced in the schema that pydantic makes.
 
-    pydantic leaves out what a dataclass sets itself (`field(init=False)`): it is put in, for what is written.
+    pydantic's schema lacks fields with `init=False` and without a default: they are added, for serialization.
     """
 
     def __init__(self, cls: type, *, over_http: bool) -> None:
         super().__init__(cls, over_http=over_http)
         fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
-        self._order = list(getattr(cls, "__dataclass_fields__", ()))  # with InitVars
+        self._order = list(getattr(cls, "__dataclass_fields__", ()))  # including InitVars
         self._own = {f.name for f in fields if not f.init}
         self._unset = {f.name for f in fields if not f.init and f.default is f.default_factory is dataclasses.MISSING}
         self._annotations: Mapping[str, Any] = {}
@@ -126,7 +125,7 @@ class Fields(Struct):
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = handler(source)
-        # pydantic makes this schema anew for each adapter, unlike a model's, so it is ours to change.
+        # Unlike a model's, this schema is created for each adapter, so it may be modified.
         fields = pydantic_adapter.field_schemas(handler.resolve_ref_schema(schema))
         for name in self._unset:
             own = handler.generate_schema(self.changed.get(name, self._annotations[name]))
@@ -141,15 +140,15 @@ class Fields(Struct):
         return schema if is_bare else core_schema.no_info_before_validator_function(before, schema)
 
     def _asked(self, value: Any) -> Any:
-        """A document without what the class sets itself, so that an answer may be an argument again."""
+        """Drop fields with `init=False` from a document, so that a result can be passed as an argument again."""
         if isinstance(value, dict) and not self._own.isdisjoint(value):
             return {name: part for name, part in value.items() if name not in self._own}
         return value
 
 
 class Model(Struct):
-    """A pydantic model or dataclass. Its own schema is cached in the class and stays as it is; `changed` fields of a
-    dict are validated first, so that what the model sees are instances that it accepts.
+    """A pydantic model or dataclass. Its own schema is cached in the class and not changed: `changed` fields of a dict
+    are validated first, so that the model receives instances that it accepts.
     """
 
     is_model = True
@@ -164,7 +163,7 @@ class Model(Struct):
 
     @property
     def is_needed_inside_model(self) -> bool:
-        return super().is_needed  # the outer one reads JSON as JSON already
+        return super().is_needed  # the outer model reads its content as JSON already
 
     @cached_property
     def _prepare(self) -> SchemaValidator:
@@ -195,7 +194,7 @@ class Model(Struct):
         if of_large.get():
             validator, cut = self._of_large
             values = values if cut is None else cut(values)
-        # A strict model takes a date from a string in JSON only, and JSON cannot hold what was prepared.
+        # A strict model accepts a string for a date in JSON only, and prepared values cannot be converted to JSON.
         return (
             validator.validate_python(values, strict=False)
             if self.changed
@@ -213,14 +212,14 @@ class Model(Struct):
 
 
 def _keys(cls: Any, name: str) -> set[str]:
-    """The keys under which a dict may give the field: its name and its aliases."""
+    """Return the keys under which a dict may contain the field: its name and its aliases."""
     field = pydantic_adapter.fields_of(cls)[name]
     aliases = (field.alias, field.validation_alias, *getattr(field.validation_alias, "choices", ()))
     return {name, *(alias for alias in aliases if isinstance(alias, str))}
 
 
 class EnumHandler(StructHandler):
-    """An enum: a member of the class as it was is the member of that name."""
+    """An enum: a member of an older version of the class is replaced with the member of the same name."""
 
     def before(self, value: Any) -> Any:
         if is_stale(value, self.cls) and isinstance(value, enum.Enum):
@@ -229,7 +228,7 @@ class EnumHandler(StructHandler):
 
 
 class Opaque(StructHandler):
-    """Any other class: instances pass between services; JSON has no form of them."""
+    """Any other class: instances pass between services, but have no JSON form."""
 
     def check(self, value: Any) -> Any:
         if isinstance(value, self.cls) or is_stale(value, self.cls):
@@ -246,7 +245,7 @@ class Opaque(StructHandler):
 
 
 class Late:
-    """Stands for a TypedDict that refers to itself while it is being rebuilt."""
+    """Stands for a TypedDict or type alias that refers to itself, while it is being rebuilt."""
 
     rebuilt: Any = None
 
@@ -255,7 +254,7 @@ class Late:
 
 
 def typed_dict(cls: Any, annotations: Mapping[str, Any]) -> Any:
-    """A TypedDict like `cls` with these annotations, made so that pydantic accepts it on every Python."""
+    """Return a TypedDict like `cls` with these annotations, which pydantic accepts on every Python version."""
     fields: dict[str, Any] = {}
     for name, annotation in annotations.items():
         required = name in cls.__required_keys__
@@ -270,7 +269,7 @@ def typed_dict(cls: Any, annotations: Mapping[str, Any]) -> Any:
 
 
 def make_typed_dict(name: str, fields: Mapping[str, Any], config: ConfigDict | None) -> Any:
-    """A TypedDict that is known only now. Its keys may have any name, unlike a model's."""
+    """Create a TypedDict at run time. Its keys may have any name, unlike a model's."""
     functional: Any = TypedDict
     made = functional(name, dict(fields))
     if config is not None:
@@ -279,5 +278,5 @@ def make_typed_dict(name: str, fields: Mapping[str, Any], config: ConfigDict | N
 
 
 def not_over_http(name: str) -> dict[str, Any]:
-    """The JSON schema of what has no JSON form."""
+    """Return the JSON schema of a type that has no JSON form."""
     return {"description": f"{name}: not available over HTTP, only between services", "not": {}}

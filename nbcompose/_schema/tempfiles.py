@@ -1,8 +1,8 @@
-"""`TempFiles`: uploaded files that live exactly as long as the call they came with, or as the process that has it.
+"""Temporary files of uploads (`TempFiles`), removed when the call that they came with, or its process, ends.
 
-A folder of uploads is locked (flock) by its process while the call lasts. A process that is killed leaves its folders
-behind, and nobody who locks them: `sweep` removes these. No number of a process is needed for that, which may be
-another's by then, or mean nothing in a container beside this one.
+During the call the upload folder is locked (flock) by the process. A process that is killed leaves its folders behind,
+without a lock: `sweep` removes them. No process id is used for that, since it may belong to another process by then, or
+mean nothing in another container.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from types import TracebackType
 
 from nbcompose._host import forget, keep_numbers_from_children
 
-# Not "nbcompose-upload-": folders of earlier versions have no lock, and may be in use.
+# Not "nbcompose-upload-": folders of earlier versions have no lock and may be in use.
 PREFIX = "nbcompose-uploads."
-_NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")  # as mkdtemp completes it
+_NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")  # the suffix that mkdtemp adds
 
 _current: ContextVar[TempFiles | None] = ContextVar("nbcompose_temp_files", default=None)
 
 
 class TempFiles:
-    """A context in which uploads become files; all of them are removed when it ends.
+    """A context in which uploads are written to files; all of them are removed when it ends.
 
-    The directory is private to the user and is made with the first file only. Open it around the decoding of a
+    The directory is private to the user and created with the first file. Open the context around both the decoding of a
     request *and* the call, in one task: `with TempFiles(): ...`. Contexts may nest; the innermost one is used.
     """
 
@@ -41,7 +41,7 @@ class TempFiles:
 
     @staticmethod
     def current() -> TempFiles:
-        """The innermost open context. RuntimeError where there is none."""
+        """Return the innermost open context. Raises RuntimeError if there is none."""
         files = _current.get()
         if files is None:
             raise RuntimeError("a file was sent, but no `with TempFiles():` is open that would remove it afterwards")
@@ -49,11 +49,11 @@ class TempFiles:
 
     @property
     def used(self) -> bool:
-        """Whether a file has been made."""
+        """Whether a file has been written."""
         return self._directory is not None
 
     def write(self, data: bytes, filename: str | None = None) -> Path:
-        """A new file with `data`; only the last part of `filename` is used, made safe."""
+        """Write `data` to a new file; only the last part of `filename` is used, with unsafe characters removed."""
         if self._directory is None:
             self._directory, self._lock = _locked_folder()
         folder = self._directory / str(self._count)
@@ -80,7 +80,7 @@ class TempFiles:
 
 
 def sweep(*places: str) -> None:
-    """Remove the folders of uploads in `places` that processes of this user have left behind. Raises nothing."""
+    """Remove upload folders in `places` that ended processes of this user have left behind. Raises nothing."""
     for place in set(places):
         with contextlib.suppress(OSError), os.scandir(place) as entries:
             for entry in entries:
@@ -89,7 +89,7 @@ def sweep(*places: str) -> None:
 
 
 def _locked_folder() -> tuple[Path, int]:
-    """A new folder, and the file that locks it. One that is swept before it is locked is made again."""
+    """Create a folder and lock it; return its path and the lock's fd. Retries if it is swept before it is locked."""
     while True:
         path = tempfile.mkdtemp(prefix=PREFIX)
         lock = _lock(path)
@@ -107,13 +107,13 @@ def _remove_if_left(path: str) -> None:
         return
     try:
         if os.fstat(lock).st_uid == os.getuid():
-            shutil.rmtree(path, ignore_errors=True)  # which follows no links
+            shutil.rmtree(path, ignore_errors=True)  # rmtree does not follow links
     finally:
         os.close(lock)
 
 
 def _lock(path: str) -> int | None:
-    """A file that locks the folder; None where another one does, or it is none, or has gone."""
+    """Lock the folder and return the lock's fd; None if another process has it, or it is gone or not a folder."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

@@ -1,6 +1,6 @@
-"""numpy's moments and durations to and from ISO 8601 texts, whatever their unit: pure functions.
+"""Convert numpy's datetime64 and timedelta64, of any unit, to and from ISO 8601 texts. Pure functions.
 
-Texts are those that `datetime` and `timedelta` have, with more digits where the unit is finer: `2026-01-02`,
+Texts are those of `datetime` and `timedelta`, with more digits if the unit is finer: `2026-01-02`,
 `2026-01-02T03:04:05.500000`, `P1DT2H`, `-PT0.000000001S`. NaT is None.
 """
 
@@ -15,13 +15,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Kind = Literal["M", "m"]  # of a dtype: moments, durations
+Kind = Literal["M", "m"]  # of a dtype: datetime64, timedelta64
 
 _NAT = np.iinfo(np.int64).min
 _DAY = 86400
 _SECONDS = {"W": 7 * _DAY, "D": _DAY, "h": 3600, "m": 60, "s": 1}
-_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9, "ps": 12, "fs": 15, "as": 18}  # after the point
-_WRITTEN_IN = dict.fromkeys("YMWD", "D") | dict.fromkeys("hm", "s")  # these alone make no text that others read
+_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9, "ps": 12, "fs": 15, "as": 18}  # after the decimal point
+_WRITTEN_IN = dict.fromkeys("YMWD", "D") | dict.fromkeys("hm", "s")  # else other parsers reject the texts
 
 _MOMENT = re.compile(r"[+-]?\d{4,}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,18})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
 _DURATION = re.compile(
@@ -29,11 +29,11 @@ _DURATION = re.compile(
     r"(T(?=\d)((?P<h>\d+)H)?((?P<m>\d+)M)?((?P<s>\d+)([.,](?P<digits>\d{1,18}))?S)?)?",
     re.ASCII,
 )
-_DAYS = {"Y": 365, "M": 30, "W": 7, "D": 1}  # as pydantic reads them
+_DAYS = {"Y": 365, "M": 30, "W": 7, "D": 1}  # the same as in pydantic
 
 
 def kind_of(scalars: tuple[type, ...]) -> Kind | None:
-    """Which of the two all of these scalar types are; None where they are neither."""
+    """Return the kind of these scalar types if all have the same; None if they are neither."""
     for cls, kind in ((np.datetime64, "M"), (np.timedelta64, "m")):
         if scalars and all(issubclass(s, cls) for s in scalars):
             return kind  # type: ignore[return-value]
@@ -41,7 +41,7 @@ def kind_of(scalars: tuple[type, ...]) -> Kind | None:
 
 
 def to_texts(array: npt.NDArray[Any]) -> Any:
-    """Nested lists of texts; of numbers, where durations have no unit."""
+    """Return nested lists of texts; of numbers, if durations have no unit."""
     flat = array.reshape(-1)
     unit, count = np.datetime_data(array.dtype)
     if array.dtype.kind == "M":
@@ -57,9 +57,10 @@ def to_texts(array: npt.NDArray[Any]) -> Any:
 
 
 def from_texts(value: Any, kind: Kind) -> npt.NDArray[Any]:
-    """An array of (nested lists of) texts, null and Python's own moments or durations, in the unit that holds them all.
+    """Make an array of (nested lists of) texts, None, and Python's own dates or durations, in a unit that represents
+    them all.
 
-    Moments with an offset are in UTC then, as numpy has no others. Raises ValueError for anything else.
+    Times with an offset are converted to UTC, as numpy has no time zones. Raises ValueError for other values.
     """
     try:
         cells = np.array(value, dtype=object)
@@ -70,9 +71,9 @@ def from_texts(value: Any, kind: Kind) -> npt.NDArray[Any]:
             if not (isinstance(cell, datetime.date | np.datetime64 | None) or _is(cell, _MOMENT)):
                 raise ValueError(f"{cell!r} is no ISO 8601 date or time")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # numpy's, where there is an offset
+            warnings.simplefilter("ignore", UserWarning)  # about an offset, in numpy
             found = np.array(flat, dtype="M8")
-            # numpy does not say when a unit does not reach as far as what it is to hold.
+            # numpy does not report an overflow of a unit whose range is too small.
             days = np.datetime_as_string(found, unit="D", casting="unsafe")
             if not np.array_equal(days, np.datetime_as_string(np.array(flat, "M8[D]"))):
                 raise ValueError(
@@ -93,7 +94,7 @@ def _with_digits(text: str) -> str:
 
 
 def _fraction(digits: str) -> str:
-    """None, six, nine ... digits after the point."""
+    """Format the digits after the decimal point: none, six, nine, ..."""
     digits = digits.rstrip("0")
     return "." + digits.ljust(max(6, -(-len(digits) // 3) * 3), "0") if digits else ""
 
@@ -115,7 +116,7 @@ def _duration(number: int, unit: str) -> Any:
 
 
 def _durations(cells: list[Any]) -> npt.NDArray[Any]:
-    """In the coarsest unit that holds them all."""
+    """Return the durations in the coarsest unit that represents them all."""
     own = [np.timedelta64(c) for c in cells if isinstance(c, datetime.timedelta | np.timedelta64)]
     texts = [_read_duration(c) for c in cells if not isinstance(c, datetime.timedelta | np.timedelta64 | None)]
     places = max((len(digits) for _, _, digits in texts), default=0)
@@ -129,16 +130,16 @@ def _durations(cells: list[Any]) -> npt.NDArray[Any]:
     missing = np.array("NaT", f"m8[{unit}]")[()]
     found = [missing if c is None else next(read) if isinstance(c, str) else next(given) for c in cells]
     common = functools.reduce(np.promote_types, {cell.dtype for cell in found}) if own else np.dtype(f"m8[{unit}]")
-    # Each for itself: numpy 1 makes 0 of a NaT that it brings to the unit of others.
+    # One by one: numpy 1 turns a NaT into 0 when it converts it to the unit of others.
     brought = [cell.astype(common) for cell in found]
-    # numpy does not say when a unit does not reach as far as what it is to hold.
+    # numpy does not report an overflow of a unit whose range is too small.
     if any(cell != new.astype(cell.dtype) and not np.isnat(cell) for cell, new in zip(found, brought, strict=True)):
         raise ValueError(f"durations that no one unit holds: {np.datetime_data(common)[0]} is the finest of them")
     return np.array(brought, dtype=common)
 
 
 def _read_duration(text: Any) -> tuple[int, int, str]:
-    """The sign, whole seconds, and digits of the rest."""
+    """Parse a duration into its sign, whole seconds, and the digits of the fraction."""
     match = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise ValueError(f"{text!r} is no ISO 8601 duration")

@@ -1,4 +1,4 @@
-"""What stands for an answer that is still to be awaited: whoever takes it for the answer is told, and how to get it."""
+"""Placeholder of a result that has not been awaited: using it raises an error that says where and how to await it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class CallSite(NamedTuple):
 
     @classmethod
     def of(cls, code: CodeType, at: int) -> CallSite:
-        """The line of the instruction at `at` (`f_lasti` of a frame). Apart from `f_lineno`, which costs every call."""
+        """Return the line of the instruction at `at` (`f_lasti` of a frame). `f_lineno` would slow down every call."""
         lines = (line for start, end, line in code.co_lines() if start <= at < end and line is not None)
         return cls(code.co_filename, next(lines, code.co_firstlineno))
 
@@ -26,22 +26,22 @@ class CallSite(NamedTuple):
 
 
 class Unawaited:
-    """Base of what a call gives that is to be awaited. All that one does with an answer raises `NotAwaited`.
+    """Base class of what a call returns before it is awaited. Any operation on it as a value raises `NotAwaited`.
 
-    Looking at it (`repr`, `type`, `id`) and keeping it, in a set too, are free.
+    `repr`, `type` and `id`, and storing it, even in a set, are allowed.
     """
 
     __slots__ = ()
 
     def misused(self) -> NotAwaited:
-        """The error that says which call it was, where it was made, and what to write there."""
+        """Return the error that names the call and its line, and says what to write there."""
         raise NotImplementedError
 
     __hash__ = object.__hash__
 
 
 def check_awaited(value: Any) -> None:
-    """Raises `NotAwaited` where `value` is still to be awaited."""
+    """Raise `NotAwaited` if `value` has not been awaited."""
     if isinstance(value, Unawaited):
         raise value.misused()
 
@@ -60,7 +60,7 @@ def _names(text: str, *prefixes: str) -> list[str]:
     return [f"__{prefix}{name}__" for name in text.split() for prefix in prefixes or ("",)]
 
 
-# No `__next__`: a task takes what has one for a generator. No `__call__`: `callable` is to say no.
+# No `__next__`: asyncio tasks would take the object for a generator. No `__call__`: `callable` must return False.
 for _name in (
     *_names("bool bytes complex float index int len round str format"),
     *_names("iter reversed contains getitem setitem delitem"),

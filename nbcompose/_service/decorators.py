@@ -1,8 +1,6 @@
 """The decorators of the declaration API: `@service`, `@api`, `@on_startup`, `@on_shutdown`.
 
-They only leave a mark; introspect.py reads it when the class becomes a service.
-
-Marks on methods are decorators.py's, dependencies dependency.py's, a class is read into a spec by introspect.py.
+`@api` and the hooks only mark a method; `_service/introspect.py` reads the marks when the class becomes a service.
 """
 
 from __future__ import annotations
@@ -39,20 +37,27 @@ def api(
     interruptible: bool = True,
 ) -> ApiDecorator: ...
 def api(function: Any = None, /, **options: Any) -> Any:
-    """Make a method one that others may call: over HTTP, from other services, from the notebook.
+    """Make a method callable over HTTP, from other services and from the notebook.
 
-    The method may be plain, `async`, a generator or an async generator. `name` is what callers say (the method's name
-    by default), `route` its HTTP path (`/name`). `batchable=True` joins concurrent calls along `batch_dim` (one
-    number, or one for the input and one for the result) into lists, arrays or tensors of at most `max_batch_size`
-    items; the first call waits at most `max_latency_ms` milliseconds for company, and not at all by default.
-    `idempotent=True`: to run twice does no harm, so a call whose replica dies before it answers is sent again.
+    The method may be plain, `async`, a generator or an async generator. A method that overrides an api is an api too,
+    with the same options. Mistakes are reported when the class becomes a service, all of them at once.
 
-    `interruptible=False`: a call that is not `async` is left alone when it runs on after its caller has gone (see the
-    option `--interrupt-after`), because it would leave something behind that is broken.
+    Args:
+        name: The name for callers; the method's name by default.
+        route: The HTTP path; `/name` by default.
+        batchable: Join concurrent calls into one.
+        batch_dim: The dimension along which calls are joined: one number, or one for the input and one for the result.
+        max_batch_size: The most items in a batch (a list, array or tensor).
+        max_latency_ms: Milliseconds that the first call of a batch waits at most for others; not at all by default.
+        idempotent: Running a call twice does no harm, so it is sent again if its replica dies before it answers.
+        interruptible: False: if a call that is not `async` runs on after its caller has gone, do not interrupt it (see
+            the option `--interrupt-after`), because it would leave something broken behind.
 
-    A method that overrides one with this mark is an api too, under the same options.
+    Returns:
+        The method itself, or a decorator if options are given.
 
-    Mistakes are reported when the class becomes a service, all of them at once.
+    Raises:
+        DeclarationError: It decorates something that is not a method.
     """
 
     def mark(method: Any) -> Any:
@@ -62,13 +67,33 @@ def api(function: Any = None, /, **options: Any) -> Any:
 
 
 def on_startup(method: F) -> F:
-    """Call this method (plain or `async`) in each replica after `__init__`, before the first call."""
+    """Call this method (plain or `async`) in each replica after `__init__`, before the first call.
+
+    Args:
+        method: A method that needs no arguments besides `self`.
+
+    Returns:
+        The method itself.
+
+    Raises:
+        DeclarationError: It decorates something that is not a method.
+    """
     marked: F = _mark(method, HOOK, "startup", "@on_startup")
     return marked
 
 
 def on_shutdown(method: F) -> F:
-    """Call this method (plain or `async`) in each replica after its last call, before it ends."""
+    """Call this method (plain or `async`) in each replica after its last call, before it ends.
+
+    Args:
+        method: A method that needs no arguments besides `self`.
+
+    Returns:
+        The method itself.
+
+    Raises:
+        DeclarationError: It decorates something that is not a method.
+    """
     marked: F = _mark(method, HOOK, "shutdown", "@on_shutdown")
     return marked
 
@@ -88,16 +113,27 @@ def service(**options: Any) -> Callable[[type[Any]], Service]: ...
 def service(cls: type[Any] | None = None, /, **options: Any) -> Any:
     """Make a class a service.
 
-    Options: `name`; `device` ("cpu", "cuda", "cuda:1", "mps"); `replicas` (also `workers`), processes; `threads`,
-    worker threads of each replica for apis that are not `async`; `resources` {"cpu", "gpu", "memory"};
-    `traffic` {"timeout" in seconds, "max_concurrency", "max_queue"}; `envs`, environment variables;
-    `http` {"port", "cors"}; `strict`, refuse to start where memory falls short.
+    Args:
+        name: The service's name; the class's by default.
+        device: "cpu", "cuda", "cuda:1" or "mps".
+        replicas: The number of processes; also called `workers`.
+        threads: Worker threads of each replica, for apis that are not `async`.
+        resources: A dict with some of "cpu", "gpu", "memory".
+        traffic: A dict with some of "timeout" (seconds), "max_concurrency", "max_queue", "interrupt_after" (seconds),
+            "replace_after" (seconds).
+        envs: Environment variables of the replicas.
+        http: A dict with some of "port", "host", "cors", "max_body", "max_values".
+        strict: Refuse to start if there is not enough memory.
 
-    Raises `DeclarationError` with every mistake, each with its file and line.
+    Returns:
+        The service, or a decorator if options are given.
+
+    Raises:
+        DeclarationError: With every mistake, each with its file and line.
     """
 
     def wrap(decorated: type[Any]) -> Service:
-        if in_replica() and isinstance(decorated, type):  # the owner has read it already
+        if in_replica() and isinstance(decorated, type):  # the owner process has validated it already
             return UnreadService(decorated, options.get("name"), lambda: declare(decorated, options))
         return Service(declare(decorated, options))
 

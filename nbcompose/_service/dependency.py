@@ -1,4 +1,7 @@
-"""`depends(...)`: another service as an attribute. How it is called is installed from above (`Dependency.bind`)."""
+"""Dependencies: `depends(...)` makes another service an attribute of a class.
+
+The process that calls it sets the proxy with `Dependency.bind`.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from nbcompose.errors import DeclarationError, NbcomposeError
 
 
 class Dependency:
-    """`attribute = depends(...)` of a service class; on an instance it is the other service, ready to be called.
+    """`attribute = depends(...)` of a service class; on an instance it is a proxy of the other service.
 
-    An api is called as it is declared: `await self.other.f(x)` of an `async def`, `self.other.f(x)` of one that is not.
-    `.to_async` and `.to_sync` are for the other way.
+    An api is called as it is declared: `await self.other.f(x)` if it is an `async def`, else `self.other.f(x)`. Use
+    `.to_async` and `.to_sync` to call it the other way.
     """
 
     def __init__(self, target: Any, url: str | None, token: str | None) -> None:
@@ -47,11 +50,11 @@ class Dependency:
         )
 
     def bind(self, handle: Any) -> None:
-        """Install how the other service is called in this process (a replica holds one instance)."""
+        """Set the proxy of the other service in this process (a replica holds one instance)."""
         self._handle = handle
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A dependent carries the name of what it depends on, never the other service's class and captures.
+        # Pickle only the other service's name, not its class and what that captures.
         return (_restore, (self.service or None, self.url, self.token, self._attribute))
 
     def __repr__(self) -> str:
@@ -59,7 +62,7 @@ class Dependency:
 
     @property
     def service(self) -> str:
-        """The other service's name; "" for one that is known by its url."""
+        """The other service's name; "" for one that is given by its url."""
         if self.target is None:
             return ""
         if isinstance(self.target, str):
@@ -73,7 +76,9 @@ class Dependency:
 
 
 def check_dependencies(instance: Any) -> None:
-    """Raises DeclarationError where `__init__` has made a dependency: what a class depends on must be known before."""
+    """Raise DeclarationError if `__init__` has created a dependency: dependencies must be known before the service
+    starts.
+    """
     cls = type(instance)
     names = [slot for base in cls.__mro__ for slot in vars(base).get("__slots__", ()) if hasattr(instance, slot)]
     state = {**getattr(instance, "__dict__", {}), **{name: getattr(instance, name) for name in names}}
@@ -102,9 +107,14 @@ def _restore(target: str | None, url: str | None, token: str | None, attribute: 
 
 
 def depends(target: Any = None, /, *, url: str | None = None, token: str | None = None) -> Any:
-    """Another service as an attribute of this one.
+    """Declare a dependency: another service as an attribute of this one.
 
-    `target` is a service (its class), or the name of one, so that cells may come in any order. `url` is the address
-    of an nbcompose service elsewhere, with `token` where it wants one.
+    Args:
+        target: A service (its class), or the name of one, so that cells may be in any order.
+        url: The address of an nbcompose service elsewhere, instead of `target`.
+        token: The bearer token of the service at `url`, if it requires one.
+
+    Returns:
+        A descriptor: an instance's attribute is a proxy of the other service.
     """
     return Dependency(target, url, token)

@@ -1,4 +1,4 @@
-"""The dependency graph of services: edges, cycles, order. Pure; names only."""
+"""The dependency graph of services: edges, cycles, order. Pure functions on names."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ Edges = Mapping[str, tuple[str, ...]]
 
 
 def targets(spec: ServiceSpec) -> tuple[str, ...]:
-    """The services that this one depends on here, in the order they were declared; those behind a url left out."""
+    """Return the services that this one depends on, in declaration order, without those given by a url."""
     return tuple(dict.fromkeys(d.service for d in spec.dependencies if d.url is None))
 
 
 def edges(specs: Iterable[ServiceSpec]) -> dict[str, tuple[str, ...]]:
-    """Service → its `targets`."""
+    """Return a dict from each service to its `targets`."""
     return {s.name: targets(s) for s in specs}
 
 
 def check_acyclic(specs: Iterable[ServiceSpec]) -> None:
-    """Raise `CycleError`, with a drawing of one circle, when services depend on one another in a circle."""
+    """Raise `CycleError`, with a drawing of one cycle, if services depend on one another in a cycle."""
     specs = list(specs)
     try:
         TopologicalSorter(edges(specs)).prepare()
     except _GraphCycle as error:
-        # graphlib lists a node before those that depend on it; people read the arrow the other way round.
+        # graphlib lists a node before those that depend on it; the drawing's arrows point the other way.
         circle = list(reversed(error.args[1]))
         places = {s.name: s.location for s in specs}
         mistakes = [
@@ -39,7 +39,7 @@ def check_acyclic(specs: Iterable[ServiceSpec]) -> None:
 
 
 def draw_cycle(circle: list[str]) -> str:
-    """A drawing of `[A, B, C, A]`:  a line `A ──▶ B ──▶ C` with an arrow that leads back to its beginning."""
+    """Draw the cycle `[A, B, C, A]`: a line `A ──▶ B ──▶ C` with an arrow back to its beginning."""
     names = circle[:-1]
     line = " ──▶ ".join(names)
     if len(names) == 1:
@@ -52,12 +52,12 @@ def draw_cycle(circle: list[str]) -> str:
 
 
 def order(graph: Edges) -> list[str]:
-    """Every service after those that it depends on. The graph must be acyclic."""
+    """Return the services in an order in which each comes after its dependencies. The graph must be acyclic."""
     return list(TopologicalSorter(graph).static_order())
 
 
 def below(graph: Edges, name: str) -> set[str]:
-    """Everything that `name` depends on, directly or not; itself left out."""
+    """Return the direct and indirect dependencies of `name`, without itself."""
     seen: set[str] = set()
     todo = list(graph.get(name, ()))
     while todo:
@@ -69,11 +69,11 @@ def below(graph: Edges, name: str) -> set[str]:
 
 
 def dependents(graph: Edges, name: str) -> list[str]:
-    """The services that depend directly on `name`."""
+    """Return the services that depend directly on `name`."""
     return [service for service, targets in graph.items() if name in targets]
 
 
 def entries(graph: Edges) -> list[str]:
-    """The services that nobody depends on."""
+    """Return the services that no other service depends on."""
     targets = {t for ts in graph.values() for t in ts}
     return [service for service in graph if service not in targets]

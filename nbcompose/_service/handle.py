@@ -1,4 +1,4 @@
-"""`Service`: what the name of a declared class stands for. `Answer.ask(...)` calls it where it runs.
+"""`Service`: the object that a declared class's name refers to. `Answer.ask(...)` calls the running service.
 
 How a service that runs is called is told by connectors (`add_connector`), so that this module knows of no process.
 """
@@ -18,7 +18,7 @@ from nbcompose.errors import NbcomposeError, UnknownApi
 # Builds a service in this process. Imported when one is first built, because it brings an HTTP client.
 BUILDER = "nbcompose._replica.in_process"
 
-# Shows a graph. Imported when one is wanted, because it needs a notebook.
+# Shows a graph. Imported on first use, because it needs a notebook.
 DRAWER = "nbcompose._notebook.graph.display"
 
 
@@ -44,11 +44,12 @@ def add_connector(connector: Connector) -> Callable[[], None]:
 
 
 class Service:
-    """A declared service: `Answer.ask(...)` calls it where it runs, `Answer()` builds an instance in this process."""
+    """A declared service: `Answer.ask(...)` calls the running service, `Answer()` makes an instance in this process."""
 
     def __init__(self, spec: ServiceSpec) -> None:
         if not isinstance(spec, ServiceSpec):
-            # `Base.__init__(self)` in a class that extends a service: `self` is no service's, but of the user's class.
+            # `Base.__init__(self)` in a class that extends a service: `self` is an instance of the user's class, not a
+            # `Service`.
             raise TypeError(f"{type(spec).__name__} extends a service: write `super().__init__()`")
         self.spec = spec
         self.__doc__ = spec.cls.__doc__
@@ -58,11 +59,16 @@ class Service:
 
     @property
     def name(self) -> str:
+        """The name under which the service is registered."""
         return self.spec.name
 
     @property
     def inner(self) -> type[Any]:
-        """The class as it was written. Raises `NbcomposeError` where only its name and apis have come along."""
+        """The class as it was written.
+
+        Raises:
+            NbcomposeError: The class is not in this process, only its name and apis.
+        """
         self._need_class()
         return self.spec.cls
 
@@ -75,9 +81,13 @@ class Service:
             )
 
     def __call__(self) -> Any:
-        """An instance in this process, for tests: dependencies too, with the validation of the served one.
+        """Make an instance in this process, for tests, with its dependencies and the validation of a served one.
 
-        Raises `NbcomposeError` where the class is not in this process, as in the replicas of another service.
+        Returns:
+            The instance.
+
+        Raises:
+            NbcomposeError: The class is not in this process, as in the replicas of another service.
         """
         self._need_class()
         return importlib.import_module(BUILDER).build(self)
@@ -94,16 +104,17 @@ class Service:
 
     @property
     def to_async(self) -> Any:
-        """The same service, whose apis are awaited (or iterated with `async for`)."""
+        """The same service with apis that are awaited (or iterated with `async for`)."""
         return self._handle().to_async
 
     @property
     def to_sync(self) -> Any:
+        """The same service with apis that block (or are iterated with `for`)."""
         return self._handle().to_sync
 
     @property
     def url(self) -> str:
-        """Where it answers over HTTP, e.g. `http://127.0.0.1:41233`."""
+        """The address at which it answers over HTTP, e.g. `http://127.0.0.1:41233`."""
         return str(self._handle().url)
 
     @property
@@ -112,8 +123,12 @@ class Service:
         return str(self._handle().token)
 
     def graph(self) -> None:
-        """Show what it calls, directly or not, as a live picture in the notebook."""
-        self._handle()  # says what to do where it does not run
+        """Show what it calls, directly or not, as a live picture in the notebook.
+
+        Raises:
+            NbcomposeError: The service does not run.
+        """
+        self._handle()  # raises an error with advice if the service does not run
         importlib.import_module(DRAWER).graph(self)
 
     def __getattr__(self, attribute: str) -> Any:
@@ -139,7 +154,7 @@ class Service:
         return (self.inner,)  # `class Better(Answer):` extends the class
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What captures a service captures its name and apis, not its class.
+        # Capturing a service captures its name and apis, not its class.
         return (_restore, (replace(self.spec, cls=object), self.__doc__, self.__module__, self.__qualname__))
 
     def __repr__(self) -> str:
@@ -147,9 +162,9 @@ class Service:
 
 
 class UnreadService(Service):
-    """A service whose class is read once somebody asks: a replica imports a whole module, and runs one class of it.
+    """A service whose class is read on first use: a replica imports a whole module, but runs only one of its classes.
 
-    Its name and its class are known without: reading one class would read all that it depends on, and so on down.
+    Its name and class are known without reading it: reading one class would read all its dependencies, recursively.
     """
 
     def __init__(self, cls: type[Any], name: str | None, read: Callable[[], ServiceSpec]) -> None:
@@ -175,7 +190,7 @@ class UnreadService(Service):
 
 
 class UnconnectedApi(Described):
-    """An api of a service that does not run: it can be looked at, and says when it is called what is missing."""
+    """An api of a service that does not run. It can be inspected; calling it raises an error that says what to do."""
 
     def __init__(self, service: Service, api: ApiSpec) -> None:
         super().__init__(service.name, api.name, api)
@@ -189,7 +204,7 @@ class UnconnectedApi(Described):
 
 
 def settle_bases(cls: type) -> None:
-    """Where a class extends a service, have it name the class in that: what a service takes along is no class."""
+    """Replace services with their classes in `__orig_bases__`: a pickled service does not contain its class."""
     for base in cls.__mro__:
         written = vars(base).get("__orig_bases__", ())
         if any(isinstance(b, Service) for b in written):
@@ -202,5 +217,5 @@ def _restore(spec: ServiceSpec, doc: str | None, module: str, qualname: str) -> 
     return service
 
 
-# What a `Service` itself answers to; an api of that name could not be reached.
+# Attributes of `Service` itself, which would hide an api of the same name.
 RESERVED_NAMES = frozenset({"spec", *(name for name in vars(Service) if not name.startswith("_"))})

@@ -1,6 +1,6 @@
-"""`declare`: a class and the options of its `@service` become a `ServiceSpec`, or a list of all that is wrong.
+"""Turn a class and its `@service` options into a `ServiceSpec`, or report every mistake (`declare`).
 
-Options are read by options.py, annotations by the schema; the methods of a class by this module.
+Options are read by `_service/options.py`, annotations by `_schema`, the class and its methods by this module.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nbcompose._service.signature import annotation_text, default_text
 from nbcompose._spec import ApiSpec, DependencySpec, Location, ParamSpec, ServiceSpec
 from nbcompose.errors import DeclarationError, Mistake
 
-# What `@api` and the hooks leave on a method.
+# Attributes that `@api` and the hooks set on a method.
 API = "__nbcompose_api__"
 HOOK = "__nbcompose_hook__"
 
@@ -41,7 +41,7 @@ _ASYNC_STREAMS = (collections.abc.AsyncIterator, collections.abc.AsyncGenerator)
 
 
 def declare(cls: type[Any], options: Mapping[str, Any]) -> ServiceSpec:
-    """The spec of a class with these `@service` options. Raises `DeclarationError` with all that is wrong."""
+    """Return the spec of a class with these `@service` options. Raises `DeclarationError` with every mistake."""
     if isinstance(cls, Service):
         raise DeclarationError(f"{cls.name} is a service already: use one @service, or one %%service")
     if not isinstance(cls, type):
@@ -101,10 +101,10 @@ def _check_construction(cls: type, problems: Problems) -> None:
 
 
 def _required(function: Any) -> list[str]:
-    """The parameters without a default, `self` included; none where a function does not say."""
+    """Return the parameters without a default, `self` included; none if the signature is unknown."""
     try:
         parameters = written_signature(function).parameters.values()
-    except (TypeError, ValueError):  # some that are written in C
+    except (TypeError, ValueError):  # some functions written in C
         return []
     return [p.name for p in parameters if p.default is p.empty and p.kind not in _STARS]
 
@@ -145,7 +145,7 @@ def _mistake_in(dependency: Dependency) -> str:
 
 
 def _has_secrets(url: Any) -> bool:
-    """Whether an address may hold what is not to be shown, whatever else is wrong with it."""
+    """Whether a url may contain secrets, even if it is invalid otherwise."""
     return isinstance(url, str) and any(c in url for c in "@?#")
 
 
@@ -220,9 +220,9 @@ def _api(cls: type, method: str, function: Any, options: ApiOptions, problems: P
 
 
 def _kind(cls: type, method: str, function: Any, problems: Problems, where: Location) -> tuple[bool, bool]:
-    """Whether an api yields, and whether it runs on the event loop.
+    """Return whether an api yields, and whether it runs on the event loop.
 
-    A plain method that is annotated `-> Iterator[...]` hands out a generator that it got elsewhere: it yields too.
+    A plain method annotated `-> Iterator[...]` returns a generator from elsewhere, so it yields, too.
     """
     plain = inspect.unwrap(function)
     if inspect.isasyncgenfunction(plain):
@@ -239,12 +239,12 @@ def _kind(cls: type, method: str, function: Any, problems: Problems, where: Loca
     return yields, returns in _ASYNC_STREAMS
 
 
-# What was written of each function: resolving annotations replaces them in it, and defaults that are a `Field(...)`.
+# Parameters and results as written: resolving annotations changes the function, as do defaults that are a `Field(...)`.
 _texts: WeakKeyDictionary[Any, tuple[tuple[ParamSpec, ...], str]] = WeakKeyDictionary()
 
 
 def _written(function: Any, cls: type) -> tuple[tuple[ParamSpec, ...], str]:
-    """The parameters of a method, without `self`, and the annotation of its result."""
+    """Return the parameters of a method, without `self`, and its return annotation, as written."""
     plain = inspect.unwrap(function)
     is_bound = bool(variables_of(plain, cls))
     if plain in _texts and not is_bound:
@@ -262,7 +262,7 @@ def _written(function: Any, cls: type) -> tuple[tuple[ParamSpec, ...], str]:
 
 
 def _param(p: inspect.Parameter, meant: Any) -> ParamSpec:
-    """`p` as it was written; `meant` is its annotation, resolved."""
+    """Return the spec of parameter `p` as written; `meant` is its resolved annotation."""
     required = is_required(p, meant)
     default = field_of(meant) if p.default is p.empty else p.default
     text = _text(p, None if required or p.kind in _STARS else default_text(default))
@@ -283,9 +283,9 @@ def _text(p: inspect.Parameter, default: str | None) -> str:
 
 
 def marks_of(cls: type, name: str) -> dict[str, tuple[Any, Any]]:
-    """The members of a class that bear a mark: (member, mark) by attribute, in the order they were written.
+    """Return the members of a class that have a mark: (member, mark) by attribute, in the order they were written.
 
-    An overriding method has the mark of the one that it overrides, unless it has one of its own.
+    An overriding method inherits the mark of the method that it overrides, unless it has its own.
     """
     found: dict[str, tuple[Any, Any]] = {}
     for base in reversed(cls.__mro__):
@@ -301,7 +301,7 @@ def marks_of(cls: type, name: str) -> dict[str, tuple[Any, Any]]:
 
 
 def _mark_of(member: Any, name: str) -> Any:
-    """Looked up in the member's own attributes: some objects have an answer to any name."""
+    """Return a member's mark from its `__dict__`. Not `getattr`: some objects have every attribute."""
     for holder in (
         member,
         getattr(member, "__func__", None) if isinstance(member, staticmethod | classmethod) else None,

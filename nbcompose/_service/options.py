@@ -1,4 +1,4 @@
-"""Options of `@service`, `@api` and `%%service`: raw values in, checked values out, every mistake collected."""
+"""Validate the options of `@service`, `@api` and `%%service`, and collect every mistake."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nbcompose.errors import DeclarationError, IgnoredOptionWarning, Mistake
 SERVICE_OPTIONS = (
     "name", "device", "replicas", "workers", "threads", "resources", "traffic", "envs", "http", "strict",
 )  # fmt: skip
-# BentoML's options for its cloud and its images: accepted, so that its examples run, and said to have no effect.
+# BentoML's options for its cloud and images: accepted with a warning, so that its examples run.
 WITHOUT_EFFECT = frozenset({
     "image", "labels", "annotations", "ssl", "logging", "metrics", "monitoring", "tracing", "runner_probe", "endpoints",
     "path_prefix", "description", "cmd", "extra_ports", "needs",
@@ -43,7 +43,7 @@ class Problems:
         self._mistakes.extend(mistakes)
 
     def ignored(self, option: str) -> None:
-        """Warn, at the class, of an option that is known and does nothing here."""
+        """Warn, at the class, about an option that is known but has no effect here."""
         where = self._location
         message = f"{option} has no effect here: it is for BentoML's cloud"
         warnings.warn_explicit(message, IgnoredOptionWarning, where.file or "<unknown>", where.line)
@@ -55,6 +55,8 @@ class Problems:
 
 @dataclass(frozen=True, slots=True)
 class ApiValues:
+    """The validated options of one api."""
+
     name: str
     route: str
     batch: BatchPolicy | None
@@ -63,7 +65,7 @@ class ApiValues:
 
 
 class ApiOptions:
-    """What was written in `@api(...)`, read when the class becomes a service."""
+    """The options of one `@api(...)`, read when the class becomes a service."""
 
     KNOWN = (
         "name", "route", "batchable", "batch_dim", "max_batch_size", "max_latency_ms", "idempotent", "interruptible",
@@ -119,7 +121,7 @@ class ApiOptions:
 
 
 def read_service_options(options: Mapping[str, Any], cls_name: str, problems: Problems) -> dict[str, Any]:
-    """The fields of a `ServiceSpec` that options set."""
+    """Return the fields of a `ServiceSpec` that options set."""
     given = {k: v for k, v in options.items() if v is not None}
     for unknown in [k for k in given if k not in SERVICE_OPTIONS]:
         if unknown in WITHOUT_EFFECT:
@@ -152,7 +154,7 @@ def read_service_options(options: Mapping[str, Any], cls_name: str, problems: Pr
 
 def _count(given: Mapping[str, Any], option: str, problems: Problems) -> int:
     value = given.get(option, 1)
-    if option == "workers" and value == "cpu_count":  # BentoML's word
+    if option == "workers" and value == "cpu_count":  # as in BentoML
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
@@ -193,7 +195,7 @@ def _resources(value: Any, problems: Problems) -> Resources:
     found = _mapping(value, "resources", ("cpu", "gpu", "memory"), problems, ignored=("gpu_type",))
     cpu = found.get("cpu")
     if cpu is not None:
-        millis = isinstance(cpu, str) and cpu.endswith("m")  # Kubernetes' millicores
+        millis = isinstance(cpu, str) and cpu.endswith("m")  # millicores, as in Kubernetes
         cpu = _number(cpu[:-1] if millis else cpu, "resources cpu", problems, least=0.001)
         cpu = cpu / 1000 if cpu is not None and millis else cpu
     gpu = _number(found.get("gpu") or 0, "resources gpu", problems, least=0, whole=True) or 0
@@ -229,7 +231,7 @@ def _traffic(value: Any, problems: Problems) -> Traffic:
 
 def _envs(value: Any, problems: Problems) -> dict[str, str]:
     if isinstance(value, list | tuple) and all(isinstance(e, Mapping) and "name" in e for e in value):
-        # BentoML's form; a variable without a value is the environment's own.
+        # BentoML's form. A variable without a value is left to the environment.
         value = {e["name"]: e["value"] for e in value if e.get("value") is not None}
     if not isinstance(value, Mapping):
         problems.add(f"envs must be a dict of environment variables, not a {type(value).__name__}")
@@ -264,7 +266,7 @@ def _http(value: Any, problems: Problems) -> Http:
 
 
 def _origins(cors: Any, problems: Problems) -> tuple[str, ...]:
-    """Whom a browser may call from: one origin, several, or BentoML's dict."""
+    """Return the origins from which browsers may call: given as one origin, several, or BentoML's dict."""
     if isinstance(cors, Mapping):
         known = ("enabled", "access_control_allow_origins")
         ignored = tuple(str(k) for k in cors if str(k).startswith("access_control_") and k not in known)
@@ -312,7 +314,9 @@ def add_service_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def service_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The given options in the form of `@service`'s. Raises `DeclarationError` with all that is wrong."""
+    """Return the options given on a command line in the form of `@service`'s. Raises `DeclarationError` with every
+    mistake.
+    """
     found: dict[str, Any] = {
         "name": args.name,
         "device": args.device,
@@ -335,7 +339,7 @@ def service_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a spec that these options stand for. Raises `DeclarationError`."""
+    """Return the fields of a `ServiceSpec` for these options. Raises `DeclarationError`."""
     problems = Problems(Location())
     fields = read_service_options(options, "Service", problems)
     problems.raise_if_any("")

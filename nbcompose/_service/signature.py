@@ -1,4 +1,4 @@
-"""Signatures, annotations and defaults as people write them; what `?`, completion and tooltips show of an api."""
+"""Signatures, annotations and defaults as text, as a person would write them: for `?`, completion and tooltips."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from nbcompose._spec import ApiSpec
 MAX_DEFAULT = 80  # characters of a default value that are shown
 
 _PREFIXES = {"numpy": "np.", "pandas": "pd.", "torch": "torch."}
-_ENUM = re.compile(r"<([\w.]+\.\w+): [^<>]*>")  # an enum's member in the repr of what holds it
+_ENUM = re.compile(r"<([\w.]+\.\w+): [^<>]*>")  # an enum member inside another value's repr
 _CODE = re.compile(r"\b(?:datetime|decimal|fractions|uuid|__main__)\.(?=\w+\()")
 
 
 def annotation_text(annotation: Any) -> str:
-    """E.g. `list[int] | None`; "" for what has no annotation. `Annotated` is left out: its type says what to give."""
+    """Return an annotation as text, e.g. `list[int] | None`; "" if there is none. Of `Annotated`, only the type is
+    shown.
+    """
     if annotation is inspect.Signature.empty:
         return ""
     if isinstance(annotation, ForwardRef):
@@ -47,7 +49,7 @@ def annotation_text(annotation: Any) -> str:
 
 
 def default_text(default: Any) -> str:
-    """A default value as text that is the same in every process: never with an address, and not too long."""
+    """Return a default value as text that is the same in every process: without addresses, and bounded in length."""
     if type(default).__name__ == "FieldInfo":
         if default.default_factory is not None:
             name = getattr(default.default_factory, "__name__", "...")
@@ -67,7 +69,7 @@ def _value(default: Any) -> str:
         return str(getattr(default, "__name__", "..."))
     try:
         text = repr(default)
-    except Exception:  # whatever a user's __repr__ raises
+    except Exception:  # a user's __repr__ may raise anything
         return "..."
     text = _CODE.sub("", _ENUM.sub(r"\1", text))
     return "..." if re.search(r" at 0x[0-9a-f]+", text) else text
@@ -86,7 +88,7 @@ def _name(of: Any) -> str:
 
 
 def _source(text: str) -> str:
-    """An annotation that was written as text, or is kept as text: it stays, but for `Annotated`."""
+    """Return an annotation that is a string unchanged, except for `Annotated`."""
     if "Annotated[" not in text:
         return text
     try:
@@ -96,7 +98,7 @@ def _source(text: str) -> str:
 
 
 class _Plain(ast.NodeTransformer):
-    """`Annotated[X, ...]` becomes `X`."""
+    """Replaces `Annotated[X, ...]` with `X`."""
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         self.generic_visit(node)
@@ -107,7 +109,7 @@ class _Plain(ast.NodeTransformer):
 
 
 class Described:
-    """Base of what stands for an api. `_api` None: nothing is known of it yet."""
+    """Base class of an api's proxy: name, docstring, signature. `_api` is None while nothing is known of the api."""
 
     def __init__(self, service: str, name: str, api: ApiSpec | None) -> None:
         self._api = api
@@ -127,7 +129,7 @@ class Described:
 
 
 class SourceText:
-    """An annotation or a default value of an api elsewhere, as its source text."""
+    """An annotation or default value of a remote api, as its source text."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -137,7 +139,7 @@ class SourceText:
 
 
 def signature_of(api: ApiSpec) -> inspect.Signature:
-    """The signature, whose annotations and defaults are `SourceText`: only their text is known here."""
+    """Return the signature; its annotations and defaults are `SourceText`, as only their text is known here."""
     try:
         tree = ast.parse(f"def api{_shape(api)}: ...").body[0]
         assert isinstance(tree, ast.FunctionDef)
@@ -156,7 +158,7 @@ def signature_of(api: ApiSpec) -> inspect.Signature:
 
 
 def _shape(api: ApiSpec) -> str:
-    """The signature without the name."""
+    """Return the signature without the name."""
     return api.signature[len(api.name) :]
 
 

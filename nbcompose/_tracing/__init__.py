@@ -1,4 +1,4 @@
-"""Spans of calls, and how traces are shown: tables, waterfalls, Chrome's trace format."""
+"""Spans of calls, and ways to show traces: tables, waterfalls, Chrome's trace format."""
 
 from lazy_loader import attach_stub
 

@@ -1,6 +1,6 @@
-"""`nbcompose.trace()` and `nbcompose.traces()`: what the services of this process have done, asked for by users.
+"""The public tracing functions: `nbcompose.trace()` and `nbcompose.traces()`, for calls of this process's services.
 
-Where the spans are kept is installed from above (`install`), so that this module knows of no registry.
+This module knows no registry: the function that returns the spans is set with `install`.
 """
 
 from __future__ import annotations
@@ -25,27 +25,42 @@ _find: Callable[[], TraceLog] | None = None
 
 
 def install(find: Callable[[], TraceLog] | None) -> None:
-    """Set from above, once for the process: what returns its log, up to date. None: there is none any more."""
+    """Set the function that returns this process's trace log, up to date; None: there is no log any more."""
     global _find
     _find = find
 
 
 def trace(trace: str | None = None) -> Trace:
-    """A call and all that it caused, as a picture of where the time went: that which began last, or that of the id.
+    """Return a call and all calls that it caused, as a picture of where the time went.
 
-    Raises `NbcomposeError` where it is not known.
+    Args:
+        trace: The trace's id, as hex text; by default the trace that began last.
+
+    Returns:
+        The trace, which a notebook draws.
+
+    Raises:
+        NbcomposeError: The id is unknown, or no call has been made.
     """
     return Trace(_one(trace))
 
 
 def traces(trace: str | None = None) -> pandas.DataFrame:
-    """The calls of this process's services, whoever made them, as a table: a row for each, the newest trace last.
+    """Return the calls of this process's services, from any caller, as a table with a row for each, the newest trace
+    last.
 
-    `trace` and `span` are W3C ids as hex text, `start` is UTC, and durations are seconds: `seconds` in all, `queued`
-    of these waiting for a place; `first_item` and `last_item` from the start to those of a stream. The last 1,000
-    traces are kept. `trace`: only the one of that id.
+    The columns `trace` and `span` are W3C ids as hex text, `start` is UTC, and durations are seconds: `seconds` is the
+    total, `queued` the part of it spent waiting in the queue; `first_item` and `last_item` are the times from the start
+    to those items of a stream. The last 1,000 traces are kept.
 
-    Raises `NbcomposeError` where pandas is not installed, and for an id that is not known.
+    Args:
+        trace: Only the trace of this id.
+
+    Returns:
+        A pandas DataFrame.
+
+    Raises:
+        NbcomposeError: pandas is not installed, or the id is unknown.
     """
     try:
         import pandas
@@ -75,12 +90,12 @@ def traces(trace: str | None = None) -> pandas.DataFrame:
 
 
 def chrome_trace(trace: str | None = None) -> dict[str, Any]:
-    """One trace, or all that are kept, in the Trace Event Format."""
+    """Return one trace, or all that are kept, in the Trace Event Format."""
     return trace_events(span for spans in _some(trace) for span in spans)
 
 
 def save_chrome_trace(path: str | os.PathLike[str], trace: str | None = None) -> None:
-    """Write a file that Perfetto and chrome://tracing open: one trace, or all that are kept."""
+    """Write one trace, or all that are kept, to a file for Perfetto or chrome://tracing."""
     Path(path).write_text(json.dumps(chrome_trace(trace)), encoding="utf-8")
 
 
@@ -110,7 +125,7 @@ def _one(trace: str | None) -> list[Span]:
 
 
 def _number(trace: str) -> int:
-    """The id that the text stands for; 0, which no trace has, where it is none."""
+    """Parse a trace id; 0, which no trace has, if it is malformed."""
     try:
         return int(trace, 16)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Spans as the Trace Event Format, which Perfetto (https://ui.perfetto.dev) and chrome://tracing open.
+"""Convert spans to the Trace Event Format of Perfetto (https://ui.perfetto.dev) and chrome://tracing.
 
-The format: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU. A service is a process
-and a replica a thread. Times are microseconds from the first span's start.
+The format: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU. A service is shown as a
+process and a replica as a thread. Times are microseconds from the first span's start.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from nbcompose._tracing.rows import span_hex, trace_hex
 from nbcompose._tracing.spans import CANCELLED, Span
 
 CATEGORY = "nbcompose"
-LANE = 1000  # added to a thread's number for each call more that a replica has in hand
+LANE = 1000  # added to a thread's number for each further concurrent call of a replica
 
 Event = dict[str, Any]
 
 
 class _Slice:
-    """A span where it is drawn: `at` is its process and thread, `begin` and `end` are microseconds."""
+    """A span with its position: `at` is its process and thread, `begin` and `end` are microseconds."""
 
     __slots__ = ("at", "begin", "end", "span")
 
@@ -31,12 +31,12 @@ class _Slice:
         self.at: dict[str, int] = {}
 
     def after(self, seconds: float) -> int:
-        """The moment `seconds` after its begin."""
+        """Return the time, in microseconds, `seconds` after its begin, but at most its end."""
         return min(self.begin + _micros(seconds), self.end)
 
 
 def trace_events(spans: Iterable[Span]) -> dict[str, Any]:
-    """The whole document, for `json.dump`."""
+    """Return the whole document, for `json.dump`."""
     ordered = sorted(spans, key=lambda s: s.start)
     origin = ordered[0].start if ordered else 0.0
     slices = {s.span_id: _Slice(s, origin) for s in ordered}
@@ -54,9 +54,9 @@ def trace_events(spans: Iterable[Span]) -> dict[str, Any]:
 
 
 def _place(slices: list[_Slice]) -> list[Event]:
-    """Choose their threads, and return the events that name these.
+    """Assign threads to the slices, and return the events that name the processes and threads.
 
-    Slices of one thread must not overlap, and a replica may have several calls in hand: each of these has a thread.
+    Slices of one thread must not overlap, so each concurrent call of a replica gets its own thread.
     """
     events: list[Event] = []
     processes: dict[str, int] = {}
@@ -81,7 +81,7 @@ def _name(kind: str, at: dict[str, int], name: str) -> Event:
 
 
 def _calls(piece: _Slice) -> list[Event]:
-    """The call, within it the time that it waited, and the marks of a stream."""
+    """Return the events of a call: the call itself, its time in the queue, and the marks of a stream."""
     span = piece.span
     events = [_slice(span.api, piece, piece.end, _details(span))]
     if waited := piece.after(span.queued) - piece.begin:
@@ -109,7 +109,7 @@ def _slice(name: str, piece: _Slice, end: int, args: dict[str, Any]) -> Event:
 
 
 def _arrow(caller: _Slice, called: _Slice) -> list[Event]:
-    """From the caller's slice to the beginning of the one that it called."""
+    """Return the events of an arrow from the caller's slice to the beginning of the slice of its call."""
     number = span_hex(called.span.span_id)
     begin = max(caller.begin, min(called.begin, caller.end))
     return [

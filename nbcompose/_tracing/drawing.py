@@ -1,4 +1,4 @@
-"""`Trace`: one trace as a notebook shows it, bars over time, the callers above what they called."""
+"""Draw one trace in a notebook (`Trace`), as HTML or text: bars over time, callers above their calls."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from nbcompose._tracing.rows import SpanRow, waterfall
 from nbcompose._tracing.spans import CANCELLED, Span
 
 WIDTH = 40  # characters of a bar
-SHOWN = 100  # rows; a loop of calls is a trace of a thousand
+SHOWN = 100  # rows; a loop of calls makes one trace with a thousand
 
-# Mid tones, which suit a light page and a dark one.
+# Mid tones, for light and dark pages.
 _WAITING, _WORKING, _STREAMING, _FAILED, _GIVEN_UP = "#9aa0a6", "#3b7dd8", "#2e9e5b", "#c9302c", "#8a6d3b"
 _LEGEND = (("░", _WAITING, "waiting"), ("█", _WORKING, "working"), ("▓", _STREAMING, "items coming"))
 
 
 class Trace:
-    """The spans of one trace; a notebook draws them. `save(path)` writes what Perfetto opens."""
+    """The spans of one trace; a notebook draws them. `save(path)` writes a file for Perfetto."""
 
     def __init__(self, spans: Sequence[Span]) -> None:
         self.spans = tuple(spans)
@@ -38,15 +38,15 @@ class Trace:
 
     @property
     def rows(self) -> list[SpanRow]:
-        """Every call, callers before what they called."""
+        """One row for each call, callers before their calls."""
         return self._waterfall["rows"]
 
     def chrome(self) -> dict[str, Any]:
-        """In the Trace Event Format."""
+        """Return the trace in the Trace Event Format."""
         return trace_events(self.spans)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a file that Perfetto and chrome://tracing open."""
+        """Write a file for Perfetto or chrome://tracing."""
         Path(path).write_text(json.dumps(self.chrome()), encoding="utf-8")
 
     def __repr__(self) -> str:
@@ -56,7 +56,7 @@ class Trace:
         return _html(self.rows, self.seconds) if self.rows else "<div>a trace without calls</div>"
 
 
-# -- what there is to say
+# -- texts
 
 
 def _title(rows: Sequence[SpanRow], total: float) -> str:
@@ -75,7 +75,7 @@ def _duration(seconds: float) -> str:
 
 
 def _notes(row: SpanRow) -> str:
-    """What a bar shows besides its length, in words."""
+    """Return, as text, what a bar shows besides its length."""
     notes = [row["error"]]
     if row["first_item"] is not None:
         notes.append(f"first item after {_duration(row['first_item'])}")
@@ -85,7 +85,7 @@ def _notes(row: SpanRow) -> str:
 
 
 def _parts(row: SpanRow) -> tuple[tuple[int, float], ...]:
-    """The parts of a bar: what of `_LEGEND` each is, and when it ends in seconds from the start of the trace."""
+    """Return the parts of a bar: the index of each in `_LEGEND`, and its end in seconds from the start of the trace."""
     end = row["start"] + row["seconds"]
     queued = min(row["start"] + row["queued"], end)
     if row["first_item"] is None or row["last_item"] is None:
@@ -115,7 +115,7 @@ def _plain(rows: Sequence[SpanRow], total: float) -> str:
 
 
 def _bar(row: SpanRow, total: float) -> str:
-    """At least one character, so that each call is seen."""
+    """Return a bar of at least one character, so that each call is visible."""
     scale = WIDTH / total if total > 0 else 0.0
     at = min(round(row["start"] * scale), WIDTH - 1)
     text = " " * at
@@ -124,7 +124,7 @@ def _bar(row: SpanRow, total: float) -> str:
     return text if len(text) > at else text + _LEGEND[1][0]
 
 
-# -- HTML: a table, so that what the bars show can be read too
+# -- HTML: a table, so that the bars are also readable as text
 
 
 def _html(rows: Sequence[SpanRow], total: float) -> str:
@@ -167,5 +167,5 @@ def _html_bar(row: SpanRow, total: float) -> str:
         color = _end(row) if kind == 1 and row["error"] else _LEGEND[kind][1]
         parts.append(f'<div style="width:{max(end - at, 0) * share:.2f}%;background:{color}"></div>')
         at = max(at, end)
-    parts[-1] = parts[-1].replace('style="', 'style="min-width:2px;')  # so that each call is seen
+    parts[-1] = parts[-1].replace('style="', 'style="min-width:2px;')  # so that each call is visible
     return f'<div aria-hidden="true" style="display:flex;height:0.8em">{"".join(parts)}</div>'

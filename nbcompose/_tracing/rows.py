@@ -1,4 +1,4 @@
-"""The spans of a trace as rows in the order of the call tree, ready for JSON. Pure: spans in, plain values out.
+"""Convert the spans of a trace to rows in the order of the call tree, ready for JSON. Pure functions.
 
 Ids are hex text, as in a `traceparent` header; times are seconds.
 """
@@ -12,9 +12,9 @@ from nbcompose._tracing.spans import Span, TraceLog
 
 
 class SpanRow(TypedDict):
-    """One call. `start` counts from the start of the trace; `queued`, `first_item` and `last_item` from this start.
+    """One call. `start` is relative to the start of the trace; `queued`, `first_item` and `last_item` to this start.
 
-    `parent` is "" for a call that none made, and names a row that is not there where somebody outside did.
+    `parent` is "" if the call has no caller; the row that it names is missing if the caller is outside nbcompose.
     """
 
     span: str
@@ -41,7 +41,7 @@ class Waterfall(TypedDict):
 
 
 class Summary(TypedDict):
-    """One trace in a line. `root` is e.g. "Answer.ask", `spans` the number of calls, `error` what the root raised."""
+    """One trace in one line. `root` is e.g. "Answer.ask", `spans` the number of calls, `error` the root's error."""
 
     trace: str
     root: str
@@ -60,9 +60,9 @@ def span_hex(span_id: int) -> str:
 
 
 def call_tree(spans: Iterable[Span]) -> list[tuple[Span, int]]:
-    """Every span with its depth: callers before what they called, siblings by their start.
+    """Return every span with its depth: callers before their calls, siblings by their start.
 
-    A span whose caller is not there is a root: it was called from outside, or its caller has not ended yet.
+    A span whose caller is missing is a root: it was called from outside, or its caller has not ended yet.
     """
     ordered = sorted(spans, key=lambda s: s.start)
     known = {s.span_id for s in ordered}
@@ -71,7 +71,7 @@ def call_tree(spans: Iterable[Span]) -> list[tuple[Span, int]]:
         below.setdefault(span.parent_id if span.parent_id in known else 0, []).append(span)
     found: list[tuple[Span, int]] = []
     todo = [(span, 0) for span in reversed(below.get(0, ()))]
-    while todo:  # a loop: a chain of calls may be longer than Python's stack
+    while todo:  # not recursive: a chain of calls may be longer than Python's stack
         span, depth = todo.pop()
         found.append((span, depth))
         todo += [(child, depth + 1) for child in reversed(below.get(span.span_id, ()))]
@@ -79,13 +79,13 @@ def call_tree(spans: Iterable[Span]) -> list[tuple[Span, int]]:
 
 
 def extent(spans: Sequence[Span]) -> tuple[float, float]:
-    """When the first of them began, and how many seconds later the last one ended; zeros without any."""
+    """Return when the first span began, and how many seconds later the last one ended; zeros if there are none."""
     start = min((s.start for s in spans), default=0.0)
     return start, max((s.start + s.duration for s in spans), default=0.0) - start
 
 
 def waterfall(spans: Sequence[Span]) -> Waterfall:
-    """What is drawn of one trace."""
+    """Return the data to draw one trace."""
     start, seconds = extent(spans)
     return {
         "trace": trace_hex(spans[0].trace_id) if spans else "",
@@ -113,12 +113,12 @@ def _row(span: Span, depth: int, origin: float) -> SpanRow:
 
 
 def newest_last(log: TraceLog) -> list[list[Span]]:
-    """Every trace that is kept, in the order of their starts; the log's own is that in which replicas told of them."""
+    """Return every trace that is kept, by its start. (The log is in the order in which replicas reported them.)"""
     return sorted(log.latest(), key=lambda spans: spans[0].start)
 
 
 def summaries(log: TraceLog) -> list[Summary]:
-    """Every trace that is kept, the newest first: a list to choose from."""
+    """Return every trace that is kept, the newest first, as a list to choose from."""
     return [_summary(spans) for spans in reversed(newest_last(log))]
 
 

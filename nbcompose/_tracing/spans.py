@@ -1,7 +1,8 @@
-"""One call, timed (`Span`), and what travels with it down the call tree (`CallContext`).
+"""Timed calls (`Span`), the context that travels down the call tree (`CallContext`), and the log of traces
+(`TraceLog`).
 
-Ids and the `traceparent` header are those of W3C Trace Context (https://www.w3.org/TR/trace-context/, version 00).
-Used in every process; knows nothing of processes or sockets.
+Ids and the `traceparent` header are those of W3C Trace Context (https://www.w3.org/TR/trace-context/, version 00). Used
+in every process; knows nothing of processes or sockets.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import NamedTuple
 
-# Ids need to differ, not to be secret: a seeded generator costs a third of os.urandom.
+# Ids must be unique, not secret: a seeded generator costs a third of os.urandom.
 _random = random.Random()
 
-CANCELLED = "CallCancelled"  # what a span has for an error when its caller gave up: nothing went wrong
+CANCELLED = "CallCancelled"  # the `error` of a span whose caller has cancelled: not a failure
 
 TRACEPARENT = re.compile(r"^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$")
 
 
 SAMPLED = 0x01
-KNOWN_FLAGS = 0x03  # sampled, and random, which says of the trace id how it was made
-MAX_STATE = 4096  # characters; 512 have to be passed on
+KNOWN_FLAGS = 0x03  # sampled, and random (how the trace id was generated)
+MAX_STATE = 4096  # characters; the standard requires passing on at least 512
 MAX_MEMBERS = 32
 
 
 class Parent(NamedTuple):
-    """The call elsewhere that a call comes from: ids, flags, and what tracing systems have to say of the trace."""
+    """The external call that caused a call: ids, flags, and the `tracestate` of tracing systems."""
 
     trace_id: int
     span_id: int
@@ -48,13 +49,13 @@ def new_span_id() -> int:
 
 
 class CallContext:
-    """What travels with a call: deadline, trace, parent span, and whether the caller has given up.
+    """The state that travels with a call: deadline, trace, parent span, and whether the caller has cancelled.
 
-    `deadline` is on `time.monotonic()`'s clock, in seconds; None: no limit. `allowed`: the seconds that a call from
-    outside was given. `span_id` is the caller's span until the call begins, then its own. `trace_flags` and
-    `trace_state` are passed on as they came: what is not sampled elsewhere is recorded here all the same. `on_loop`:
-    the api runs on an event loop, which a blocking call would stop. `on_cancel` callbacks run on the loop of the
-    process, once; `cancelled` may be read from any thread.
+    `deadline` is on `time.monotonic()`'s clock, in seconds; None: no limit. `allowed`: the timeout in seconds that a
+    call from outside was given. `span_id` is the caller's span until the call begins, then its own. `trace_flags` and
+    `trace_state` are passed on unchanged: a trace that is not sampled elsewhere is still recorded here. `on_loop`: the
+    api runs on an event loop, which a blocking call would stop. `on_cancel` callbacks run once, on the event loop of
+    the process; `cancelled` may be read from any thread.
     """
 
     __slots__ = (
@@ -82,11 +83,11 @@ class CallContext:
 
     @property
     def traceparent(self) -> str:
-        """The header that tells of this call."""
+        """The `traceparent` header of this call."""
         return format_traceparent(self.trace_id, self.span_id or new_span_id(), self.trace_flags)
 
     def remaining(self) -> float | None:
-        """Seconds until the deadline, possibly negative; None without one."""
+        """Return the seconds until the deadline, possibly negative; None if there is no deadline."""
         return None if self.deadline is None else self.deadline - time.monotonic()
 
     def within(self, timeout: float) -> CallContext:
@@ -94,14 +95,14 @@ class CallContext:
         return _WithTimeout(self, timeout)
 
     def limited(self, timeout: float | None) -> float | None:
-        """The deadline of a call made now that may take `timeout` seconds, within this one's."""
+        """Return the deadline of a nested call that may take `timeout` seconds: at most this call's deadline."""
         if timeout is None:
             return self.deadline
         own = time.monotonic() + timeout
         return own if self.deadline is None else min(own, self.deadline)
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
-        """Call `callback` when the caller gives up; at once when it has already."""
+        """Call `callback` when the caller cancels; at once if it already has."""
         if self.cancelled:
             callback()
         elif self._callbacks is None:
@@ -111,7 +112,7 @@ class CallContext:
 
     def forget(self, callback: Callable[[], object]) -> None:
         """Undo `on_cancel`. From any thread."""
-        callbacks = self._callbacks  # a thread may be here while the loop cancels
+        callbacks = self._callbacks  # another thread may be here while the loop cancels
         if callbacks is not None:
             with contextlib.suppress(ValueError):
                 callbacks.remove(callback)
@@ -157,10 +158,12 @@ current_call: ContextVar[CallContext | None] = ContextVar("nbcompose_current_cal
 
 
 def cancelled() -> bool:
-    """Whether the caller of the api that is running has given up.
+    """Return whether the caller of the running api has cancelled, or its deadline has passed.
 
-    Long sync code looks at this between steps and returns: a thread cannot be stopped from outside.
-    False outside a call.
+    Long sync code checks this between steps and returns: a thread cannot be stopped from outside.
+
+    Returns:
+        False outside a call.
     """
     context = current_call.get()
     if context is None:
@@ -169,7 +172,7 @@ def cancelled() -> bool:
 
 
 def parse_traceparent(header: str, state: str = "") -> Parent | None:
-    """What a `traceparent` header, and the `tracestate` beside it, tell; None when it is not a valid one."""
+    """Parse a `traceparent` header and its `tracestate`; None if it is invalid."""
     match = TRACEPARENT.match(header.strip())
     if match is None or match[1] == "ff" or (match[1] == "00" and match[5]):
         return None
@@ -187,8 +190,9 @@ def format_traceparent(trace_id: int, span_id: int, flags: int = SAMPLED) -> str
 class Span(NamedTuple):
     """One call at the replica that answered it. Times are `time.time()` seconds; durations are seconds.
 
-    `queued` is the part of `duration` that was spent waiting for a place, `error` the exception's type name or "".
-    `first_item` and `last_item` say how long after `start` a stream yielded them; None where it is none, or did not.
+    `queued` is the part of `duration` that was spent waiting in the queue, `error` the exception's type name or "".
+    `first_item` and `last_item` are the times from `start` until a stream yielded them; None if it is no stream or
+    yielded none.
     """
 
     trace_id: int
@@ -206,9 +210,9 @@ class Span(NamedTuple):
 
 
 class SpanBuffer:
-    """Spans on their way from a replica to the supervisor: bounded, so that a flood of calls costs what a burst costs.
+    """Spans to be sent from a replica to the owner process. Bounded, which limits the cost of many calls.
 
-    Used on the replica's loop only. `dropped` counts what did not fit since the last `take`.
+    Used on the replica's event loop only. `dropped` counts the spans that did not fit since the last `take`.
     """
 
     def __init__(self, limit: int = 512) -> None:
@@ -223,15 +227,16 @@ class SpanBuffer:
             self.dropped += 1
 
     def take(self) -> list[Span]:
+        """Return the spans and empty the buffer."""
         spans, self._spans, self.dropped = self._spans, [], 0
         return spans
 
 
 class TraceLog:
-    """The last traces that this kernel's services took part in. Thread-safe.
+    """The last traces that services of this owner process took part in. Thread-safe.
 
-    Bounded three times: `limit` traces, `spans_per_trace` spans each (an endless loop of calls is one trace), and
-    `spans` in all, which at some 350 bytes each bounds the memory. A trace that goes on counts as a late one.
+    Three bounds: `limit` traces, `spans_per_trace` spans in each (an endless loop of calls is one trace), and `spans`
+    in total, which limits the memory at about 350 bytes each. A trace that gets a new span counts as recent.
     """
 
     def __init__(self, limit: int = 1000, spans_per_trace: int = 1000, spans: int = 50_000) -> None:
@@ -256,11 +261,11 @@ class TraceLog:
                 self._count -= len(self._traces.popitem(last=False)[1])
 
     def trace(self, trace_id: int) -> list[Span]:
-        """The spans of one trace, by their start; empty when it is unknown or has been dropped."""
+        """Return the spans of one trace, by their start; empty if it is unknown or has been dropped."""
         with self._lock:
             return sorted(self._traces.get(trace_id, ()), key=lambda s: s.start)
 
     def latest(self) -> list[list[Span]]:
-        """Every trace that is kept, the oldest first."""
+        """Return every trace that is kept, the oldest first."""
         with self._lock:
             return [sorted(t, key=lambda s: s.start) for t in self._traces.values()]
