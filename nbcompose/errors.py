@@ -9,7 +9,7 @@
     │   ├── CaptureError          something that the class uses cannot be sent to its replica
     │   ├── DeviceError           the device asked for does not exist
     │   ├── Incompatible          a service that depends on it calls an api that the new class does not have
-    │   ├── ModelError            a model cannot be had from the hub
+    │   ├── ModelError            a model could not be loaded from the hub
     │   ├── MemoryShortage        the memory asked for is not there, and `--strict` was given
     │   └── PortInUse             the HTTP port belongs to another process
     └── CallError                 one call failed; the service goes on
@@ -21,11 +21,11 @@
         ├── MethodNotAllowed      405  an api is called with POST
         ├── NotAcceptable         406  no form of the result fits `Accept`
         ├── SlowRequest           408  the body did not arrive in time
-        ├── PayloadTooLarge       413
-        ├── UnsupportedMediaType  415
+        ├── PayloadTooLarge       413  a body, a form or a value beyond a limit, which the message names
+        ├── UnsupportedMediaType  415  the api takes no body of this type
         ├── InvalidArgument       422  an argument is missing, unknown or of the wrong type
         ├── Overloaded            429  `max_concurrency` and `max_queue` are both full
-        ├── HeadersTooLarge       431
+        ├── HeadersTooLarge       431  more header bytes than a request may have
         ├── CallCancelled         499  the caller gave up
         ├── InvalidResult         500  the api returned what its annotation rules out
         ├── RemoteError           500  an exception whose own type cannot be rebuilt here
@@ -131,7 +131,7 @@ class DeviceError(LaunchError):
 
 
 class ModelError(LaunchError):
-    """A model cannot be had: gated, missing, or no network and not in the cache."""
+    """A model could not be loaded: gated, missing, or no network and not in the cache."""
 
 
 class MemoryShortage(LaunchError):
@@ -163,6 +163,8 @@ class UnknownApi(CallError, AttributeError):
 
 
 class UnknownService(CallError, LookupError):
+    """No service is registered by that name."""
+
     status = 404
 
     @classmethod
@@ -172,6 +174,8 @@ class UnknownService(CallError, LookupError):
 
 
 class MethodNotAllowed(CallError):
+    """The path exists, for another HTTP method: an api is called with POST."""
+
     status = 405
 
 
@@ -184,10 +188,14 @@ class SlowRequest(CallError):
 
 
 class PayloadTooLarge(CallError):
+    """A body, a form or a value is beyond a limit; the message names the limit and how to change it."""
+
     status = 413
 
 
 class UnsupportedMediaType(CallError):
+    """The api takes no body of this content type; the message names those it takes."""
+
     status = 415
 
 
@@ -209,6 +217,8 @@ class Overloaded(CallError):
 
 
 class HeadersTooLarge(CallError):
+    """The headers of a request have more bytes than are read."""
+
     status = 431
 
 

@@ -92,7 +92,7 @@ def prefetch(
     """Have every model of `cls` on disk, one after another; returns the path of each attribute. Blocks.
 
     `progress` is called on this thread, at most five times a second, for downloads only. `cancelled` is asked as
-    often; once it is true the download stops. Raises ModelError, then and when a model cannot be had.
+    often; once it is true the download stops. Raises ModelError, then and when a model could not be loaded.
     """
     return {
         name: _resolve(model, lambda download: download.run(progress, cancelled))

@@ -25,19 +25,19 @@ for (const [read, schema, text, value] of GOOD) {
 const BAD = [
   [textFrom, { minLength: 1 }, "", /^at least 1 character$/],
   [textFrom, { maxLength: 1 }, "ab", /^at most 1 character$/],
-  [numberFrom, {}, "", /^a number, please$/],
-  [numberFrom, {}, "one", /^a number, please$/],
-  [numberFrom, {}, "1e999", /^a number, please$/],
-  [numberFrom, { type: "integer" }, "1.5", /^a whole number, please$/],
+  [numberFrom, {}, "", /^enter a number$/],
+  [numberFrom, {}, "one", /^enter a number$/],
+  [numberFrom, {}, "1e999", /^enter a number$/],
+  [numberFrom, { type: "integer" }, "1.5", /^enter a whole number$/],
   [numberFrom, { minimum: 0 }, "-1", /^at least 0$/],
   [numberFrom, { maximum: 0 }, "1", /^at most 0$/],
   [numberFrom, { exclusiveMinimum: 0 }, "0", /^more than 0$/],
   [numberFrom, { exclusiveMaximum: 0 }, "0", /^less than 0$/],
-  [jsonFrom, { type: "array" }, " ", /^JSON, please, e\.g\. \[1, 2\]$/],
+  [jsonFrom, { type: "array" }, " ", /^enter JSON, e\.g\. \[1, 2\]$/],
   [jsonFrom, {}, "{", /^not JSON yet: /],
-  [jsonFrom, { type: "array" }, "{}", /^a JSON list, please/],
-  [jsonFrom, { type: "object" }, "[]", /^a JSON object, please/],
-  [jsonFrom, { type: "object" }, "null", /^a JSON object, please/],
+  [jsonFrom, { type: "array" }, "{}", /^enter a JSON list/],
+  [jsonFrom, { type: "object" }, "[]", /^enter a JSON object/],
+  [jsonFrom, { type: "object" }, "null", /^enter a JSON object/],
 ];
 for (const [read, schema, text, message] of BAD) {
   test(`${read.name} refuses ${JSON.stringify(text)} with ${JSON.stringify(schema)}`, () => {

@@ -64,8 +64,7 @@ def keep_handlers_from_children() -> None:
 
 @contextlib.contextmanager
 def handling(handler: Callable[..., object], *numbers: int) -> Iterator[None]:
-    """Handle these signals with `handler` inside the context, in this process only, not in children. Main thread only.
-    """
+    """Handle these signals with `handler` inside the context, in this process and not in children. Main thread only."""
     before = {number: signal.signal(number, handler) for number in numbers}
     added = before.keys() - _handlers.keys()
     _handlers.update((number, before[number]) for number in added)

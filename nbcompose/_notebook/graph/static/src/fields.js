@@ -137,7 +137,7 @@ export function fileField(label, schema, options, kind) {
   // Its description says how files are written in JSON.
   const made = controlled(label, { ...schema, description: "" }, control, options, () => {
     if (reading) throw new Error("the file is still being read");
-    if (!files.length) throw new Error(kind === "image" ? "an image, please" : "a file, please");
+    if (!files.length) throw new Error(kind === "image" ? "choose an image" : "choose a file");
     const values = files.map((f) => (nested ? f.data : { $upload: f }));
     return many ? values : values[0];
   });

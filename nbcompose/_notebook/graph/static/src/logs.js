@@ -17,7 +17,7 @@ export function logsTab(kernel, name) {
     const wanted = filter.value.toLowerCase();
     const found = wanted ? lines.filter((line) => line.toLowerCase().includes(wanted)) : lines;
     const follows = text.scrollTop + text.clientHeight >= text.scrollHeight - 8;
-    const now = found.join("\n") || (lines.length ? "No line has it." : "It has written nothing.");
+    const now = found.join("\n") || (lines.length ? "No matching lines." : "It has written nothing.");
     if (text.textContent === now) return;
     text.textContent = now;
     if (follows) text.scrollTop = text.scrollHeight;

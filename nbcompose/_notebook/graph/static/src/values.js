@@ -16,8 +16,8 @@ export function textFrom(schema, text) {
 /** @param {Schema} schema @param {string} text */
 export function numberFrom(schema, text) {
   const number = Number(text);
-  if (text === "" || !Number.isFinite(number)) throw new Error("a number, please");
-  if (schema.type === "integer" && !Number.isInteger(number)) throw new Error("a whole number, please");
+  if (text === "" || !Number.isFinite(number)) throw new Error("enter a number");
+  if (schema.type === "integer" && !Number.isInteger(number)) throw new Error("enter a whole number");
   if (number < (schema.minimum ?? -Infinity)) throw new Error(`at least ${schema.minimum}`);
   if (number > (schema.maximum ?? Infinity)) throw new Error(`at most ${schema.maximum}`);
   if (number <= (schema.exclusiveMinimum ?? -Infinity)) throw new Error(`more than ${schema.exclusiveMinimum}`);
@@ -27,16 +27,16 @@ export function numberFrom(schema, text) {
 
 /** @param {Schema} schema @param {string} text */
 export function jsonFrom(schema, text) {
-  if (text.trim() === "") throw new Error(`JSON, please, e.g. ${jsonHint(schema)}`);
+  if (text.trim() === "") throw new Error(`enter JSON, e.g. ${jsonHint(schema)}`);
   let value;
   try {
     value = JSON.parse(text);
   } catch (error) {
     throw new Error(`not JSON yet: ${messageOf(error)}`);
   }
-  if (schema.type === "array" && !Array.isArray(value)) throw new Error("a JSON list, please: [ … ]");
+  if (schema.type === "array" && !Array.isArray(value)) throw new Error("enter a JSON list: [ … ]");
   if (schema.type === "object" && (value === null || typeof value !== "object" || Array.isArray(value))) {
-    throw new Error("a JSON object, please: { … }");
+    throw new Error("enter a JSON object: { … }");
   }
   return value;
 }
