@@ -115,6 +115,6 @@ def depends(target: Any = None, /, *, url: str | None = None, token: str | None 
         token: The bearer token of the service at `url`, if it requires one.
 
     Returns:
-        A descriptor: an instance's attribute is a proxy of the other service.
+        A descriptor. The attribute of an instance is a proxy of the other service.
     """
     return Dependency(target, url, token)
