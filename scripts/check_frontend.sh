@@ -10,7 +10,7 @@ if ! command -v npm >/dev/null 2>&1 || ! node -e 'process.exit(Number(parseInt(p
 fi
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
     echo "==> installing frontend/package-lock.json"
-    npm ci --no-audit --no-fund --loglevel=error
+    npm ci --prefer-offline --no-audit --no-fund --loglevel=error || npm ci --no-audit --no-fund --loglevel=error
 fi
 if [ "${1:-}" = --fix ]; then npm run --silent format; fi
 echo "==> tsc, biome and node --test"
