@@ -10,7 +10,7 @@ and fewer bytes are counted. tests/canaries/test_huggingface_hub.py fails first 
 - From 2.0 on the list of a repository's files is kept in `trees/<commit>.json` beside the folder of its snapshots, once
   it was asked for: a snapshot without one may be a part of what the repository has.
 
-Which snapshots a service needs is `models.py`'s business. Used in replicas, on any thread.
+`models.py` says which snapshots a service needs. Used in replicas, on any thread.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What users' code has raised, made harmless: bounded text, users' frames only, and an error that ends no more than its
 call.
 
-Exceptions are objects of the user's. `str` and `repr` of one run her code, which may raise, return anything, be slow,
+Exceptions are the user's objects. `str` and `repr` of one run users' code, which may raise, return anything, be slow,
 or never end; nothing here raises because of that.
 """
 

@@ -32,12 +32,14 @@
         ├── BlockingCall          500  a sync call on the event loop that would have to answer it
         ├── NotAwaited            500  what a call of an async api gave is taken for its answer
         ├── ServiceUnavailable    503  not ready, stopped or failed
+        │   └── NotBegun          503  the replica has to go, and had not begun with the call
         ├── ReplicaDied           503  the replica went away while it worked on the call
         └── DeadlineExceeded      504  the caller's timeout ran out
 
     CallInterrupted (a BaseException)     raised inside an api that runs on long after its caller has gone
 
-    UnknownArgumentWarning, NotAwaitedWarning, IgnoredOptionWarning, LargeCaptureWarning, ResourceShortageWarning
+    NbcomposeWarning
+    └── UnknownArgumentWarning, NotAwaitedWarning, IgnoredOptionWarning, LargeCaptureWarning, ResourceShortageWarning
 
 The status is that of an error in the very request: what a service's own calls raise is no mistake of its caller's, see
 `NbcomposeError.internal`.

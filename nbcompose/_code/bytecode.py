@@ -1,9 +1,8 @@
 """Bytecode in one form for every version of Python and every layout of the source; the names that it may reach.
 
-What they say is read by bytecode.py (names) and digests.py (meaning). Compilers join instructions, thread jumps and
-leave gaps as lines and versions have it; here, each instruction does one thing, and what does nothing is left out.
-
-Where instructions lie depends on lines, too: which part of a condition comes first, which jump leads to another one.
+Compilers combine instructions, thread jumps and leave gaps, depending on the Python version and on line breaks. Here,
+each instruction does one thing, instructions without effect are left out, and the order is that of execution, so that
+equal code gives equal steps. `_code/digests.py` compares them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What a class takes along when it is sent by value: values, globals, and the newest version of each notebook class.
 
-A class statement that runs again makes another class, and what was made before goes on with the one before:
-annotations, classes that extend it, values. Pickle finds the class of a module by its name; this is the same for a
-notebook. Where something was made *from* a class that says something else now, nothing can be put in its place: it is
-`Outdated`, and its own cell has to run again.
+A class statement that runs again makes a new class, while annotations, subclasses and values made before still refer to
+the old one. As pickle finds the class of a module by its name, this finds the newest class of that name in the
+notebook. Where something was made *from* a class whose definition has changed, no replacement exists: it is `Outdated`,
+and its cell has to run again.
 """
 
 from __future__ import annotations
@@ -138,7 +138,9 @@ class Versions:
         self._changed: dict[int, tuple[Any, bool]] = {}
 
     def newest(self, thing: Any) -> Any:
-        """The class, new type or alias that the notebook calls by this name now; see `named.newest`."""
+        """The class, new type or alias that the notebook calls by this name now; see `newest` in
+        `_rpc/notebook_objects.py`.
+        """
         if not isinstance(thing, type):
             return newest(thing, self._current)
         known = self._newest.get(id(thing))

@@ -1,9 +1,8 @@
 """Calls of dependencies in a service's source, and what is done with their value: awaited, iterated, used.
 
-Read from the source, for what can be told to whoever wrote it: where it cannot be known, it counts as handed on.
-
-Read from its source, so that a change of the callee's signature can be told to whoever calls it. A dependency that was
-put into a variable first is not followed.
+Used to warn when the signature of a called api changes, and when the value of an asynchronous api is used without
+`await`. A dependency that was assigned to a variable first is not followed; a value whose use is unknown counts as
+handed on.
 """
 
 from __future__ import annotations

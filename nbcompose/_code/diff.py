@@ -1,8 +1,8 @@
 """Compares two versions of a service: nothing to do, hot swap, or new replicas. Pure.
 
-A swap gives the instance that runs, with the weights that it has loaded, new methods. It is right only where the
-instance would be the same had it been made by the new code, so whatever cannot be shown to touch methods alone is a
-replacement. What a class means is worked out by _code/fingerprint.py, which makes these parts.
+A hot swap gives the running instance, with the weights that it has loaded, new methods. It is correct only if the new
+code would have made the same instance, so a change that cannot be shown to affect methods alone replaces the replicas.
+`_code/fingerprint.py` makes the parts that are compared.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def shell_of(member: Any) -> str:
 
 
 def text_of(thing: Any) -> str:
-    """What a person would write: equal for a class that was made anew."""
+    """The annotation as a person would write it: equal for a class that was defined again."""
     return re.sub(r" at 0x[0-9a-f]+", "", inspect.formatannotation(thing))
 
 

@@ -1,6 +1,7 @@
-"""Digests of code, and of what cloudpickle can send: equal for what means the same. Layout and places do not count.
+"""Digests of code and of values that cloudpickle can send. Equal for the same meaning; layout and line numbers do not
+count.
 
-Values are taken apart by pickle, so whatever can be sent to a replica can be compared.
+Values are decomposed by pickle, so whatever can be sent to a replica can be compared.
 """
 
 from __future__ import annotations

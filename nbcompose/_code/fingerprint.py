@@ -1,7 +1,7 @@
-"""What a service's class means, part by part: what _code/diff.py compares.
+"""Fingerprint of a service's class: digests of its parts, which `_code/diff.py` compares.
 
-Its methods, its class attributes and bases, and, followed through the notebook's own functions and classes, the helpers
-and values that its code uses. What is imported from elsewhere counts by its name.
+Parts are its methods, class attributes and bases, and the helpers and values of the notebook that its code uses,
+directly or not. What is imported from elsewhere counts by its name.
 """
 
 from __future__ import annotations

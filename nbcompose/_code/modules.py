@@ -1,10 +1,8 @@
 """User modules by their statements, so that a saved file is applied by the rules of a re-run cell.
 
-A module is run anew in each process, so a value of it (a lock, a time, a model) is what its statements say: it has
-changed when they have. Comments and places do not count.
-
-A service's own module is looked into, by fingerprint.py and by its statements; any other module of the user's that it
-uses counts as a whole.
+Each process runs a module again, so a value at module level (a lock, a time, a model) counts as changed when the
+statements that make it have changed. Comments and line numbers do not count. Only the service's own module is compared
+in parts; any other module of the user's that it uses counts as a whole.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Packs a service's class for a replica: by import where it has a module, by value (cloudpickle) otherwise.
 `Deployment`.
 
-By value means cloudpickle: the class, and the notebook globals that its code uses, as they are now (captured.py finds
-them, to name the one that is too large or cannot be sent).
+By value means the class and the notebook globals that its code uses, as they are now. `_code/captured.py` finds these
+globals, so that a message can name the one that is too large or cannot be sent.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Deployment:
 
     @property
     def code(self) -> ByValue | None:
-        """The class as replicas that run can take it; None where they can only import it anew."""
+        """The class as running replicas can take it; None where only new replicas can import it."""
         return self.swappable or (self.origin if isinstance(self.origin, ByValue) else None)
 
     def launch(self, index: int, slot: int, placement: Placement) -> Launch:
