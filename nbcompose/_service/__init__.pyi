@@ -10,7 +10,7 @@ from .handle import Service as Service
 from .handle import add_connector as add_connector
 from .introspect import API as API
 from .introspect import declare as declare
-from .location import locate as locate
+from .introspect import locate as locate
 from .options import add_service_arguments as add_service_arguments
 from .options import read_options as read_options
 from .options import service_options as service_options
