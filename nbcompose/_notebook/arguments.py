@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbcompose._service import add_service_arguments, read_options
+from nbcompose._service import add_service_arguments
 from nbcompose._service import service_options as decorator_options
-from nbcompose._spec import ServiceSpec
 from nbcompose.errors import DeclarationError
 
 SERVICE_HELP = """Run each class with an @api method in this cell as a server.
@@ -153,28 +149,7 @@ def _count(text: str) -> int:
 
 def service_options(args: argparse.Namespace) -> dict[str, Any]:
     """The given options in the form of `@service`'s. Raises `UsageError` with all that is wrong."""
-    with _mistakes_of_use():
-        return decorator_options(args)
-
-
-@contextmanager
-def _mistakes_of_use() -> Iterator[None]:
     try:
-        yield
+        return decorator_options(args)
     except DeclarationError as error:
         raise UsageError("; ".join(m.message for m in error.mistakes)) from None
-
-
-def override(spec: ServiceSpec, options: Mapping[str, Any]) -> ServiceSpec:
-    """`spec` with these options (see `service_options`) in place of its own."""
-    with _mistakes_of_use():
-        fields = read_options(options)
-    changes: dict[str, Any] = {}
-    for option in options:
-        value = fields[option]
-        if option == "envs":
-            value = {**spec.envs, **value}
-        elif isinstance(options[option], dict):
-            value = replace(getattr(spec, option), **{part: getattr(value, part) for part in options[option]})
-        changes[option] = value
-    return replace(spec, **changes)

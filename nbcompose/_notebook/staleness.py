@@ -17,10 +17,9 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose._code import Fingerprint, Versions, deployment_of, differing, fingerprint_of, functions_in
-from nbcompose._notebook.arguments import override
 from nbcompose._notebook.cell import Defined
 from nbcompose._notebook.session import Session, Started
-from nbcompose._service import Service, declare, dependency_graph
+from nbcompose._service import Service, declare, dependency_graph, override
 from nbcompose._spec import ServiceSpec
 from nbcompose.errors import CaptureError, DeclarationError, Mistake, UnknownService
 

@@ -12,6 +12,6 @@ from .introspect import API as API
 from .introspect import declare as declare
 from .introspect import locate as locate
 from .options import add_service_arguments as add_service_arguments
-from .options import read_options as read_options
+from .options import override as override
 from .options import service_options as service_options
 from .signature import Described as Described

@@ -11,7 +11,6 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar
 from nbcompose._host import in_replica
 from nbcompose._service.handle import Service, UnreadService
 from nbcompose._service.introspect import API, HOOK, declare
-from nbcompose._service.options import ApiOptions
 from nbcompose.errors import DeclarationError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -105,7 +104,7 @@ def api(function: Any = None, /, **options: Any) -> Any:
     """
 
     def mark(method: Any) -> Any:
-        return _mark(method, API, ApiOptions(options), "@api")
+        return _mark(method, API, options, "@api")
 
     return mark if function is None else mark(function)
 

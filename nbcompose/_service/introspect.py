@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from nbcompose._schema import ApiSchema, field_of, is_required, of_function, variables_of, written_signature
 from nbcompose._service.dependency import Dependency
 from nbcompose._service.handle import RESERVED_NAMES, Service, settle_bases
-from nbcompose._service.options import ApiOptions, Problems, read_service_options
+from nbcompose._service.options import Problems, read_api_options, read_service_options
 from nbcompose._service.signature import annotation_text, default_text
 from nbcompose._spec import ApiSpec, DependencySpec, Location, ParamSpec, ServiceSpec
 from nbcompose.errors import DeclarationError, Mistake
@@ -154,7 +154,7 @@ def _has_secrets(url: Any) -> bool:
 
 
 def _apis(cls: type, problems: Problems) -> list[ApiSpec]:
-    members: dict[str, tuple[Any, ApiOptions]] = marks_of(cls, API)
+    members: dict[str, tuple[Any, Mapping[str, Any]]] = marks_of(cls, API)
     if not members:
         problems.add(f"{cls.__name__} has no api: put @api on at least one method")
     apis: list[ApiSpec] = []
@@ -184,7 +184,7 @@ def _check_names(apis: list[ApiSpec], members: Mapping[str, Any], problems: Prob
                 problems.add(f"{other.method} and {spec.method} have the same name or route", where)
 
 
-def _api(cls: type, method: str, function: Any, options: ApiOptions, problems: Problems) -> ApiSpec | None:
+def _api(cls: type, method: str, function: Any, options: Mapping[str, Any], problems: Problems) -> ApiSpec | None:
     where = locate(function)
     parameters = list(written_signature(function).parameters.values())
     if not parameters or parameters[0].kind not in (
@@ -195,23 +195,19 @@ def _api(cls: type, method: str, function: Any, options: ApiOptions, problems: P
         return None
     params, returns = _written(function, cls)
     stream, is_async = _kind(cls, method, function, problems, where)
-    values = options.read(method, problems, where)
-    if values.batch is not None and stream:
+    values = read_api_options(options, method, problems, where)
+    if values["batch"] is not None and stream:
         problems.add(f"{method}: a batchable api returns one list of results; it cannot yield", where)
-    if values.batch is not None and (len(parameters) < 2 or parameters[1].kind in _STARS):
+    if values["batch"] is not None and (len(parameters) < 2 or parameters[1].kind in _STARS):
         problems.add(f"{method}: a batchable api takes the list of inputs as its first parameter", where)
     spec = ApiSpec(
-        name=values.name,
         method=method,
-        route=values.route,
         params=params,
         returns=returns,
         stream=stream,
         is_async=is_async,
-        batch=values.batch,
-        interruptible=values.interruptible,
         doc=inspect.getdoc(function) or "",
-        idempotent=values.idempotent,
+        **values,
     )
     try:
         ApiSchema.of(cls, spec)
