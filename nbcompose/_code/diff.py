@@ -166,6 +166,10 @@ class DependencyCall:
     is_async: bool = False
     on_loop: bool = False
 
+    @property
+    def where_called(self) -> str:
+        return f"{self.caller} calls self.{self.attribute}.{self.api} ({self.where})"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

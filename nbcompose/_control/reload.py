@@ -24,7 +24,7 @@ from types import ModuleType
 
 from watchfiles import watch
 
-from nbcompose._code import Deployment, Fingerprint, Plan, UserModules, comparable, compare, swappable
+from nbcompose._code import Deployment, Fingerprint, Plan, UserModules, comparable, swappable
 from nbcompose._control.entry import file_of, find_entry
 from nbcompose._control.registry import Registry
 from nbcompose._control.status import Status
@@ -270,7 +270,7 @@ class Reloader:
         """Start what one service needs. Returns whether that is anything."""
         name = deployment.spec.name
         coming = self._coming.get(name)
-        if coming is not None and _is_same(coming.deployment, deployment):
+        if coming is not None and deployment.is_same(coming.deployment):
             return True
         plan = self._registry.plan(deployment)
         if coming is not None:
@@ -412,12 +412,6 @@ class Outcome:
 
     line: str
     imported: bool = False
-
-
-def _is_same(one: Deployment, other: Deployment) -> bool:
-    if one.fingerprint is None or other.fingerprint is None:
-        return False
-    return compare((one.spec, one.fingerprint), (other.spec, other.fingerprint)).action == "nothing"
 
 
 def told(error: BaseException) -> str:

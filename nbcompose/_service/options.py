@@ -97,7 +97,7 @@ def _batch(options: Mapping[str, Any], wrong: Callable[[str], None]) -> BatchPol
     latency = options.get("max_latency_ms")
     if not (latency is None or (isinstance(latency, float) and 0 <= latency < math.inf) or _is_whole(latency, 0)):
         wrong(f"max_latency_ms={latency!r} must be a number of milliseconds, 0 or more")
-    return BatchPolicy(dims, size, latency)  # type: ignore[arg-type]  # where something is wrong, nothing is made of it
+    return BatchPolicy(dims, size, latency)
 
 
 def _is_whole(value: Any, least: int) -> bool:
