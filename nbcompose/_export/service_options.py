@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from nbcompose._export.naming import ScriptNames
-from nbcompose._export.statements import Statement
+from nbcompose._export.statements import Statement, first_line
 from nbcompose.errors import ExportRefused
 
 
@@ -104,9 +104,8 @@ class _Decorator:
 
     def _add(self, options: Mapping[str, Any]) -> None:
         service = self._names.member("nbcompose", "service")
-        line = min([self._cls.lineno, *(d.lineno for d in self._cls.decorator_list)])
         call = f"{service}({_arguments(options)})" if options else service
-        self._edits.above(line, f"{' ' * self._cls.col_offset}@{call}\n")
+        self._edits.above(first_line(self._cls), f"{' ' * self._cls.col_offset}@{call}\n")
 
     def _merge(self, decorator: ast.expr, options: Mapping[str, Any]) -> None:
         if not isinstance(decorator, ast.Call):
