@@ -129,7 +129,7 @@ class Digester:
             _Pickler(sink, self, flat).dump(value)
         except Exception:
             return None
-        return sink.hexdigest()
+        return sink.digest.hexdigest()
 
 
 def digest_of(value: Any) -> str:
@@ -141,21 +141,18 @@ class _Sink:
     """A file that only remembers a digest."""
 
     def __init__(self, budget: Budget | None) -> None:
-        self._digest = hashlib.sha256()
+        self.digest = hashlib.sha256()
         self._budget = budget
 
     def write(self, data: Any) -> int:
         size = memoryview(data).nbytes
         if self._budget is not None:
             self._budget.spend(size)
-        self._digest.update(data)
+        self.digest.update(data)
         return size
 
     def take_buffer(self, buffer: Any) -> None:
         self.write(buffer.raw())
-
-    def hexdigest(self) -> str:
-        return self._digest.hexdigest()
 
 
 class _Pickler(notebook_classes.Pickler):

@@ -85,7 +85,7 @@ class Publisher:
             news = {pid for pid, count in seen.items() if known.pop(pid, None) != count}
             known.update(seen)
             self._overview.memory = known
-            self.changed(*dict.fromkeys(m.service for m in members if m.state == "starting" or m.pid in news))
+            self.changed(*dict.fromkeys(m.launch.spec.name for m in members if m.state == "starting" or m.pid in news))
 
     # -- SupervisorContext
 

@@ -68,7 +68,7 @@ class Registry:
 
     def plan(self, deployment: Deployment) -> Plan:
         """Return what `deploy` would do."""
-        return self._portal.run(self._on_loop(lambda: self._plan(deployment)))
+        return self._portal.run(self._plan(deployment))
 
     def deploy(
         self, deployment: Deployment, *, stop_first: bool = False, together: Sequence[Deployment] = ()
@@ -96,7 +96,7 @@ class Registry:
         """Set what the status of a service shows (see `Status`). Returns whether it changed; False where no version
         serves.
         """
-        return self._portal.run(self._on_loop(lambda: self._mark(name, stale, out_of_date_reason)))
+        return self._portal.run(self._mark(name, stale, out_of_date_reason))
 
     def wait(self, name: str) -> Status:
         """Wait until the service is ready or failed, or waits for one that is missing or has failed; interruptible."""
@@ -141,7 +141,7 @@ class Registry:
         """
         if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 1:
             raise ValueError(f"replicas={replicas!r} must be a whole number from 1; `stop` ends a service")
-        self._portal.run(self._scale(name, replicas))
+        self._portal.run(self._supervisor(name).scale(replicas))
 
     def logs(self, name: str, lines: int = 100) -> list[str]:
         """Return the last lines that the service's replicas wrote."""
@@ -302,7 +302,7 @@ class Registry:
         self._publisher.changed(supervisor.name)
         return misfits
 
-    def _plan(self, deployment: Deployment) -> Plan:
+    async def _plan(self, deployment: Deployment) -> Plan:
         supervisor = self._supervisors.get(deployment.spec.name)
         return supervisor.plan(deployment) if supervisor is not None else Plan("replace")
 
@@ -332,20 +332,17 @@ class Registry:
             raise Incompatible("\n".join(missing))
         return tuple(dict.fromkeys(found))
 
-    def _mark(self, name: str, stale: tuple[str, ...] | None, out_of_date_reason: str | None) -> bool:
+    async def _mark(self, name: str, stale: tuple[str, ...] | None, out_of_date_reason: str | None) -> bool:
         supervisor = self._supervisors.get(name)
         if supervisor is None or supervisor.generation is None:
             return False
         before = supervisor.stale, supervisor.out_of_date_reason
-        supervisor.stale = supervisor.stale if stale is None else stale
-        supervisor.out_of_date_reason = (
-            supervisor.out_of_date_reason if out_of_date_reason is None else out_of_date_reason
-        )
+        if stale is not None:
+            supervisor.stale = stale
+        if out_of_date_reason is not None:
+            supervisor.out_of_date_reason = out_of_date_reason
         self._publisher.changed(name)
         return before != (supervisor.stale, supervisor.out_of_date_reason)
-
-    async def _scale(self, name: str, replicas: int) -> None:
-        await self._supervisor(name).scale(replicas)
 
     async def _on_loop(self, function: Callable[[], T]) -> T:
         return function()

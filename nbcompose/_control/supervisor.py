@@ -311,7 +311,11 @@ class Supervisor:
             self._context.changed(self.name)
             if stop_first:
                 await self._make_room()
-            await self._start(candidate)
+            count = self.wanted
+            await candidate.start(count)
+            while count != self.wanted:  # scaled meanwhile
+                count = self.wanted
+                await candidate.resize(count)
         except BaseException as error:
             if isinstance(error, Exception):
                 self._note_failure(error)
@@ -325,13 +329,6 @@ class Supervisor:
             if self.candidate is candidate:
                 self.candidate = None
             self._context.changed(self.name)
-
-    async def _start(self, candidate: Generation) -> None:
-        count = self.wanted
-        await candidate.start(count)
-        while count != self.wanted:  # scaled meanwhile
-            count = self.wanted
-            await candidate.resize(count)
 
     def _drain(self, old: Generation, grace: float = GRACE) -> None:
         """Stop a version that gets no more calls."""

@@ -88,15 +88,9 @@ def services_parser() -> MagicArgumentParser:
     parser = _Parser("services", description=SERVICES_HELP)
     parser.add_argument("--live", action="store_true", help="also numbers that change: calls, median time, memory")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", prog="%services", parser_class=_Parser)
-    stop = actions.add_parser("stop")
-    stop.add_argument("names", nargs="*", metavar="NAME")
-    stop.add_argument("--all", action="store_true")
-    restart = actions.add_parser("restart")
-    restart.add_argument("names", nargs="+", metavar="NAME")
-    refresh = actions.add_parser("refresh")
-    refresh.add_argument("names", nargs="*", metavar="NAME")
-    rollback = actions.add_parser("rollback")
-    rollback.add_argument("names", nargs="+", metavar="NAME")
+    for action, count in (("stop", "*"), ("restart", "+"), ("refresh", "*"), ("rollback", "+")):
+        actions.add_parser(action).add_argument("names", nargs=count, metavar="NAME")
+    actions.choices["stop"].add_argument("--all", action="store_true")
     logs = actions.add_parser("logs")
     logs.add_argument("name", metavar="NAME")
     logs.add_argument("-n", "--lines", type=_count, default=100, metavar="LINES")
@@ -121,20 +115,11 @@ def export_parser() -> MagicArgumentParser:
     add(
         "--entry", metavar="NAME", action="append", default=[], help="a service to be served over HTTP; may be repeated"
     )
-    add(
-        "--freeze",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="store the present value of a name in a file beside the script, and load it there; may be repeated",
-    )
-    add(
-        "--recompute",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="have the script work out a name that took long here; may be repeated",
-    )
+    for option, what in (
+        ("--freeze", "store the present value of a name in a file beside the script, and load it there"),
+        ("--recompute", "have the script work out a name that took long here"),
+    ):
+        add(option, metavar="NAME", action="append", default=[], help=f"{what}; may be repeated")
     add("--docker", action="store_true", help="also write a Dockerfile and a .dockerignore")
     add(
         "--check",

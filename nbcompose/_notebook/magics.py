@@ -11,6 +11,7 @@ import contextlib
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
@@ -33,7 +34,7 @@ from nbcompose._notebook.arguments import (
 from nbcompose._notebook.cell_run import Launching
 from nbcompose._notebook.display import ServicesTable
 from nbcompose._notebook.session import Session
-from nbcompose._notebook.staleness import behind_on_error, compare, declared, names_kept, refreshes, restarts, rollbacks
+from nbcompose._notebook.staleness import compare, declared, previous_on_error, refreshes, without_code
 from nbcompose._service import add_connector
 from nbcompose._tracing import install
 from nbcompose.errors import CaptureError, NbcomposeError, UnknownService
@@ -93,7 +94,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
     @cell_magic  # type: ignore[untyped-decorator]
     def service(self, line: str, cell_text: str) -> None:
         with briefly(self._session.shell):
-            with behind_on_error(self._session, cell_text), names_kept(self._session.shell):
+            with previous_on_error(self._session, cell_text):
                 args = service_parser().parse_argstring(line)
                 options = service_options(args)
                 defined = cell.run(self._session.shell, line, cell_text)
@@ -113,8 +114,8 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
             if args.action is None:
                 return ServicesTable(self._session.registry.statuses(), live=args.live)
             actions: dict[str, Callable[[Namespace], None]] = {
-                "stop": self._stop, "restart": self._restart, "refresh": self._refresh, "rollback": self._roll_back,
-                "logs": self._logs, "scale": self._scale,
+                "stop": self._stop, "restart": self._without_code, "rollback": self._without_code,
+                "refresh": self._refresh, "logs": self._logs, "scale": self._scale,
             }  # fmt: skip
             actions[args.action](args)
         return None
@@ -146,8 +147,9 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
             self._session.started.pop(name, None)
             print(f"{name} was stopped")
 
-    def _restart(self, args: Namespace) -> None:
-        Launching(self._session, restarts(self._session, self._known(args.names))).run()
+    def _without_code(self, args: Namespace) -> None:
+        action: Literal["restart", "roll back"] = "restart" if args.action == "restart" else "roll back"
+        Launching(self._session, without_code(self._session, self._known(args.names), action)).run()
 
     def _refresh(self, args: Namespace) -> None:
         registry = self._session.registry
@@ -166,9 +168,6 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
             Launching(self._session, changes).run()
         if failed:
             raise CaptureError("\n".join(map(str, failed)))
-
-    def _roll_back(self, args: Namespace) -> None:
-        Launching(self._session, rollbacks(self._session, self._known(args.names))).run()
 
     def _logs(self, args: Namespace) -> None:
         lines = self._session.registry.logs(args.name, args.lines)

@@ -262,18 +262,13 @@ def _param(p: inspect.Parameter, meant: Any) -> ParamSpec:
     """Return the spec of parameter `p` as written; `meant` is its resolved annotation."""
     required = is_required(p, meant)
     default = field_of(meant) if p.default is p.empty else p.default
-    text = _text(p, None if required or p.kind in _STARS else default_text(default))
-    return ParamSpec(p.name, _PARAM_KINDS[p.kind], required, text)  # type: ignore[arg-type]
-
-
-def _text(p: inspect.Parameter, default: str | None) -> str:
     text = _STARS.get(p.kind, "") + p.name
-    annotation = annotation_text(p.annotation)
-    if annotation:
-        text += f": {annotation}"
-    if default is None:
-        return text
-    return f"{text} = {default}" if annotation else f"{text}={default}"
+    equals = "="
+    if annotation := annotation_text(p.annotation):
+        text, equals = f"{text}: {annotation}", " = "
+    if not required and p.kind not in _STARS:
+        text += equals + default_text(default)
+    return ParamSpec(p.name, _PARAM_KINDS[p.kind], required, text)  # type: ignore[arg-type]
 
 
 # -- marks
