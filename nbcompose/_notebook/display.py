@@ -198,7 +198,7 @@ _FILES = {"Image", "Path", "PosixPath", "bytes", "bytearray"}
 def python_call(variable: str, api: ApiSpec) -> str:
     """Return an example call, e.g. `Answer.ask("...")`; for an api that yields, a loop over it."""
     arguments = []
-    for p in _needed(api):
+    for p in (p for p in api.params if p.required):
         value = _value(p)
         text = "..." if value is None else json.dumps(value) if value is not True else "True"
         arguments.append(f"{p.name}={text}" if p.kind == "keyword_only" else text)
@@ -208,7 +208,7 @@ def python_call(variable: str, api: ApiSpec) -> str:
 
 def curl_call(variable: str, api: ApiSpec) -> str:
     """Return a line for a cell that calls the api over HTTP. IPython inserts the address and the token when it runs."""
-    body = json.dumps({p.name: "..." if (value := _value(p)) is None else value for p in _needed(api)})
+    body = json.dumps({p.name: "..." if (value := _value(p)) is None else value for p in api.params if p.required})
     braces = body.replace("{", "{{").replace("}", "}}")  # single braces are expanded by IPython
     saves = api.returns.removesuffix(" | None").rpartition(".")[2] in _FILES
     return curl_line(variable, api, f"'{braces}'", saves=saves)
@@ -221,10 +221,6 @@ def curl_line(variable: str, api: ApiSpec, data: str, *, saves: bool) -> str:
         f'!curl -s{flags} {{{variable}.url}}{api.route} -H "Authorization: Bearer {{{variable}.token}}"'
         f' -H "Content-Type: application/json" -d {data}'
     )
-
-
-def _needed(api: ApiSpec) -> list[ParamSpec]:
-    return [p for p in api.params if p.required]
 
 
 def _value(p: ParamSpec) -> Any:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from nbcompose import settings
 from nbcompose._control import read_lines
 from nbcompose._control.engines.base import NOT_WARM
-from nbcompose._control.engines.zygote_client import Zygote, differing
+from nbcompose._control.engines.zygote_client import Zygote
 from nbcompose._host import close_owner_fd, open_owner_fd
 from nbcompose._replica import InheritedFds
 from nbcompose._rpc import CallHandler, Connection, LoadTable, adopt
@@ -215,7 +215,7 @@ class LocalEngine:
             return *start_cold(files, environment), f"the zygote failed: {zygote.end}"
         if not heavy and zygote.imports and zygote.warming():
             return *start_cold(files, environment), NOT_WARM
-        if reason := await _reason(zygote, environment):
+        if reason := await zygote.refusal(environment):
             return *start_cold(files, environment), f"the environment differs: {reason}"
         try:
             pid, exit_status = await zygote.fork(files)
@@ -236,20 +236,6 @@ class LocalEngine:
         self._cold_zygotes += not zygote.was_warm
         if self._owner is not None and self._cold_zygotes < ZYGOTES:
             self._new_zygote()
-
-
-async def _reason(zygote: Zygote, environment: Mapping[str, str]) -> str:
-    """Return why a fork cannot be used with this environment, in words; "" when it can."""
-
-    def names() -> list[str]:
-        return differing(zygote.environment, zygote.set_by_imports, environment)
-
-    if not names():
-        return ""
-    await zygote.warmed()  # only then is it known which variables were read and set
-    if zygote.readers is None:
-        return ""  # the zygote has ended; `fork` reports it
-    return await asyncio.to_thread(zygote.readers.explain, names())
 
 
 def _temporary(environment: Mapping[str, str]) -> set[str]:
