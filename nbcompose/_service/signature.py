@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from dataclasses import replace
 from enum import Enum
 from pathlib import PurePath
 from types import EllipsisType, NoneType, UnionType
 from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
 
-from nbcompose._spec import ApiSpec
+from nbcompose._spec import ApiSpec, ParamSpec
 
 MAX_DEFAULT = 80  # characters of a default value that are shown
 
@@ -141,20 +141,10 @@ class SourceText:
 def signature_of(api: ApiSpec) -> inspect.Signature:
     """Return the signature; its annotations and defaults are `SourceText`, as only their text is known here."""
     try:
-        tree = ast.parse(f"def api{_shape(api)}: ...").body[0]
-        assert isinstance(tree, ast.FunctionDef)
-        parameters = list(_parameters(tree.args))
+        parameters = [_parameter(p) for p in api.params]
     except SyntaxError:  # a default whose text is not Python
-        parameters = [
-            inspect.Parameter(
-                p.name,
-                getattr(inspect.Parameter, p.kind.upper()),
-                default=_default("" if _is_needed(p.kind, p.required) else "..."),
-            )
-            for p in api.params
-        ]
-    returns = SourceText(api.returns) if api.returns else inspect.Signature.empty
-    return inspect.Signature(parameters, return_annotation=returns)
+        parameters = [_parameter(replace(p, text=p.name), "..." if _may_be_left_out(p) else "") for p in api.params]
+    return inspect.Signature(parameters, return_annotation=_source_text(api.returns))
 
 
 def _shape(api: ApiSpec) -> str:
@@ -162,35 +152,22 @@ def _shape(api: ApiSpec) -> str:
     return api.signature[len(api.name) :]
 
 
-def _is_needed(kind: str, required: bool) -> bool:
-    return required or kind.startswith("var_")
+def _may_be_left_out(p: ParamSpec) -> bool:
+    return not p.required and not p.kind.startswith("var_")
 
 
-def _default(text: str) -> object:
-    return SourceText(text) if text else inspect.Parameter.empty
-
-
-def _parameters(arguments: ast.arguments) -> Iterator[inspect.Parameter]:
-    positional = [*arguments.posonlyargs, *arguments.args]
-    defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
-    for i, (argument, default) in enumerate(zip(positional, [*defaults, *arguments.defaults], strict=True)):
-        first = i < len(arguments.posonlyargs)
-        kind = inspect.Parameter.POSITIONAL_ONLY if first else inspect.Parameter.POSITIONAL_OR_KEYWORD
-        yield _parameter(argument, kind, default)
-    if arguments.vararg is not None:
-        yield _parameter(arguments.vararg, inspect.Parameter.VAR_POSITIONAL)
-    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-        yield _parameter(argument, inspect.Parameter.KEYWORD_ONLY, default)
-    if arguments.kwarg is not None:
-        yield _parameter(arguments.kwarg, inspect.Parameter.VAR_KEYWORD)
-
-
-def _parameter(argument: ast.arg, kind: inspect._ParameterKind, default: ast.expr | None = None) -> inspect.Parameter:
+def _parameter(p: ParamSpec, default: str = "") -> inspect.Parameter:
+    definition = ast.parse(f"def api({p.text}): ...").body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    arguments = definition.args
+    [argument] = filter(None, [*arguments.args, arguments.vararg, arguments.kwarg])
     return inspect.Parameter(
-        argument.arg,
-        kind,
-        default=inspect.Parameter.empty if default is None else SourceText(ast.unparse(default)),
-        annotation=inspect.Parameter.empty
-        if argument.annotation is None
-        else SourceText(ast.unparse(argument.annotation)),
+        p.name,
+        getattr(inspect.Parameter, p.kind.upper()),
+        default=_source_text(default or "".join(map(ast.unparse, arguments.defaults))),
+        annotation=_source_text(ast.unparse(argument.annotation) if argument.annotation is not None else ""),
     )
+
+
+def _source_text(text: str) -> object:
+    return SourceText(text) if text else inspect.Parameter.empty
