@@ -2,7 +2,6 @@ from . import session as session
 from .display import Bundle as Bundle
 from .display import LiveDisplay as LiveDisplay
 from .display import OutputAnchor as OutputAnchor
-from .display import curl_line as curl_line
 from .display import progress as progress
 from .magics import load_ipython_extension as load_ipython_extension
 from .magics import unload_ipython_extension as unload_ipython_extension

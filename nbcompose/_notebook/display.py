@@ -8,12 +8,11 @@ with the header of the cell that made it, directly to the kernel's output socket
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import uuid4
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -23,7 +22,8 @@ from nbcompose._control.engines import NOT_WARM
 from nbcompose._host import human
 from nbcompose._ipython_adapter import Output, request_of
 from nbcompose._replica import Phase
-from nbcompose._spec import ApiSpec, ParamSpec, ServiceSpec
+from nbcompose._service import curl_call, python_call
+from nbcompose._spec import ApiSpec, ServiceSpec
 
 _PHASES = {
     Phase.SPAWN: "starting a process",
@@ -184,52 +184,6 @@ def _bar(status: Status | None) -> str:
         return ""
     p = max(downloads, key=lambda d: d.bytes_total - d.bytes_done)
     return f'<progress style="width:100%" value="{p.bytes_done}" max="{p.bytes_total}"></progress>'
-
-
-# -- example calls
-
-_LITERALS: dict[str, Any] = {"str": "...", "int": 1, "float": 0.5, "bool": True, "dict": {}, "list": []}
-
-
-# Result types that are files, which a terminal cannot show, by the last part of their names.
-_FILES = {"Image", "Path", "PosixPath", "bytes", "bytearray"}
-
-
-def python_call(variable: str, api: ApiSpec) -> str:
-    """Return an example call, e.g. `Answer.ask("...")`; for an api that yields, a loop over it."""
-    arguments = []
-    for p in (p for p in api.params if p.required):
-        value = _value(p)
-        text = "..." if value is None else json.dumps(value) if value is not True else "True"
-        arguments.append(f"{p.name}={text}" if p.kind == "keyword_only" else text)
-    call = f"{variable}.{api.name}({', '.join(arguments)})"
-    return f"for item in {call}: print(item)" if api.stream else call
-
-
-def curl_call(variable: str, api: ApiSpec) -> str:
-    """Return a line for a cell that calls the api over HTTP. IPython inserts the address and the token when it runs."""
-    body = json.dumps({p.name: "..." if (value := _value(p)) is None else value for p in api.params if p.required})
-    braces = body.replace("{", "{{").replace("}", "}}")  # single braces are expanded by IPython
-    saves = api.returns.removesuffix(" | None").rpartition(".")[2] in _FILES
-    return curl_line(variable, api, f"'{braces}'", saves=saves)
-
-
-def curl_line(variable: str, api: ApiSpec, data: str, *, saves: bool) -> str:
-    """Return the line with `data` as the body, quoted for a shell. `saves`: the answer is a file."""
-    flags = " -N" if api.stream else " -o answer" if saves else ""
-    return (
-        f'!curl -s{flags} {{{variable}.url}}{api.route} -H "Authorization: Bearer {{{variable}.token}}"'
-        f' -H "Content-Type: application/json" -d {data}'
-    )
-
-
-def _value(p: ParamSpec) -> Any:
-    """Return an example value of the parameter's type where it is simple; None where the user has to choose one."""
-    annotation = p.text.partition(":")[2].strip()
-    if annotation.startswith("list[") and annotation.endswith("]"):
-        inner = _LITERALS.get(annotation[5:-1])
-        return None if inner is None else [inner]
-    return _LITERALS.get(annotation.partition("[")[0])
 
 
 # -- tables

@@ -15,3 +15,6 @@ from .options import add_service_arguments as add_service_arguments
 from .options import override as override
 from .options import service_options as service_options
 from .signature import Described as Described
+from .signature import curl_call as curl_call
+from .signature import curl_line as curl_line
+from .signature import python_call as python_call

@@ -11,9 +11,9 @@ from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
 
-from nbcompose._notebook import curl_line
 from nbcompose._notebook.graph.messages import Copies, FormContent
 from nbcompose._schema import ApiSchema, Image
+from nbcompose._service import curl_line
 from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose.errors import BadRequest
 
