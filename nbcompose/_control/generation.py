@@ -91,6 +91,11 @@ class Generation:
     def spec(self) -> ServiceSpec:
         return self.deployment.spec
 
+    @property
+    def patience(self) -> float:
+        """The grace of a replaced version: its calls may use up the service's own timeout."""
+        return max(GRACE, self.spec.traffic.timeout)
+
     def routes(self) -> list[ReplicaRoute]:
         return [m.route for m in self.members.values() if m.state == "up" and m.halted is None]
 

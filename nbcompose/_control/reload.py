@@ -296,7 +296,8 @@ class Reloader:
                 deployment = swappable(deployment, self._watched.modules, self._imports_of(name))
             except CaptureError as error:
                 why = str(error)
-        before = self._version(name)
+        status = self._status(name)
+        before = status.version if status is not None else 0
         misfits = self._registry.deploy(deployment, stop_first=self._stop_first)
         for line in misfits if not self._held else ():  # the held deployments may be the matching ones
             self._say(f"{name}: {line}")
@@ -324,19 +325,15 @@ class Reloader:
         while not stopped.is_set() and concurrent.futures.wait(swaps, timeout=SLICE).not_done:
             pass
 
-    def _version(self, name: str) -> int:
-        try:
-            return self._registry.status(name).version
-        except UnknownService:
-            return 0
+    def _status(self, name: str) -> Status | None:
+        with contextlib.suppress(UnknownService):
+            return self._registry.status(name)
+        return None
 
     def _imports_of(self, name: str) -> Fingerprint | None:
         """Return what the service's replicas have imported; None where they may have imported different versions."""
-        try:
-            again = self._registry.status(name).restarts
-        except UnknownService:
-            return None
-        return None if again else self._imported.get(name)
+        status = self._status(name)
+        return self._imported.get(name) if status is not None and not status.restarts else None
 
     # -- the outcome, on the registry's loop
 

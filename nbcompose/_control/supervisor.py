@@ -215,7 +215,7 @@ class Supervisor:
             return
         wanted_back = old.deployment is self.previous
         if not (wanted_back and self._standby.put(old, new)):
-            self._drain(old, _patience(old))
+            self._drain(old, old.patience)
 
     def _serves(
         self, generation: Generation, before: Deployment | None, change_reason: str, *, swapped: bool = False
@@ -351,8 +351,3 @@ class Supervisor:
             await asyncio.wait(self._draining)
         self.generation = None
         self._context.changed(self.name)
-
-
-def _patience(old: Generation) -> float:
-    """Return the grace of a replaced version: its calls may use up the service's own timeout."""
-    return max(GRACE, old.spec.traffic.timeout)

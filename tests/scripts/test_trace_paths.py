@@ -20,8 +20,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 MOST = {
     "an async call between services, both ends": (78, 22),
     "an HTTP request": (87, 23),
-    "the first run of a cell, its owner's side": (440, 88),
-    "an export": (390, 64),
+    "the first run of a cell, its owner's side": (425, 60),
+    "an export": (375, 48),
 }
 ROW = re.compile(r"^\| ([^|]+) \| (\d+) \| (\d+) \|$", re.MULTILINE)
 
