@@ -152,7 +152,7 @@ class Publisher:
     def take_slot(self) -> int:
         slot = min(self._slots)
         self._slots.discard(slot)
-        self._board[slot] = 0
+        self._board.loads[slot] = 0
         return slot
 
     def free_slot(self, slot: int) -> None:
