@@ -373,15 +373,15 @@ class Reloader:
         return asyncio.run_coroutine_threadsafe(work, background().loop)
 
 
+@dataclass(eq=False)
 class Coming:
     """A candidate of a reload. `before`: number of the version that served; `why`: what prevented a hot swap."""
 
-    def __init__(self, deployment: Deployment, before: int, why: str, is_swap: bool) -> None:
-        self.deployment = deployment
-        self.is_swap = is_swap
-        self.future: concurrent.futures.Future[None] | None = None
-        self._before = before
-        self._why = why
+    deployment: Deployment
+    before: int
+    why: str
+    is_swap: bool
+    future: concurrent.futures.Future[None] | None = None
 
     def cancel(self) -> None:
         if self.future is not None:
@@ -395,10 +395,10 @@ class Coming:
             return Outcome(
                 f"could not be replaced, the version before serves on: {status.error or status.out_of_date_reason}"
             )
-        if status.version <= self._before or any(r.state == "starting" for r in status.replicas):
+        if status.version <= self.before or any(r.state == "starting" for r in status.replicas):
             return None
         return Outcome(
-            f"{status.change_reason}, since {self._why}" if self._why else status.change_reason,
+            f"{status.change_reason}, since {self.why}" if self.why else status.change_reason,
             imported=not status.swapped,
         )
 

@@ -193,17 +193,17 @@ LIVE_COLUMNS = ("calls", "errors", "in flight", "p50", "memory", "restarts")
 EMPTY = "No service runs. A %%service cell starts one."
 
 
+@dataclass(eq=False, repr=False)
 class Table:
     """A table as text and as HTML. `empty`: what stands there without rows."""
 
-    def __init__(self, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], empty: str = "") -> None:
-        self.columns = columns
-        self.rows = rows
-        self._empty = empty
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    empty: str = ""
 
     def __repr__(self) -> str:
         if not self.rows:
-            return self._empty
+            return self.empty
         lines = (self.columns, *self.rows)
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
@@ -212,7 +212,7 @@ class Table:
 
     def _repr_html_(self) -> str:
         if not self.rows:
-            return f"<div>{escape(self._empty)}</div>"
+            return f"<div>{escape(self.empty)}</div>"
 
         def line(tag: str, cells: tuple[str, ...]) -> str:
             row = "".join(f'<{tag} style="text-align:left">{escape(cell)}</{tag}>' for cell in cells)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from nbcompose import settings
@@ -66,35 +67,27 @@ ZYGOTES = 2  # after this many zygotes ended before they were warm, start no mor
 OUTPUT_WAIT = 1.0
 
 
+@dataclass(eq=False)
 class LocalProcess:
     """Process of a replica, forked or started cold. See `base.ReplicaProcess`."""
 
-    def __init__(
-        self,
-        pid: int,
-        connection: Connection,
-        exit_status: asyncio.Future[int | None],
-        output_ended: asyncio.Future[None],
-        cold: str,
-        temporary: set[str],
-    ) -> None:
-        self.pid = pid
-        self.connection = connection
-        self.cold = cold
-        self._exit_status = exit_status
-        self._output_ended = output_ended
-        self._temporary = temporary
+    pid: int
+    connection: Connection
+    exit_status: asyncio.Future[int | None]
+    output_ended: asyncio.Future[None]
+    cold: str
+    temporary: set[str]
 
     async def wait(self) -> int | None:
-        status = await asyncio.shield(self._exit_status)
+        status = await asyncio.shield(self.exit_status)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)  # processes that it started and left behind
-        await asyncio.wait([self._output_ended], timeout=OUTPUT_WAIT)
-        await _sweep(self._temporary)
+        await asyncio.wait([self.output_ended], timeout=OUTPUT_WAIT)
+        await _sweep(self.temporary)
         return status
 
     def kill(self) -> None:
-        if self._exit_status.done():
+        if self.exit_status.done():
             return
         try:
             os.killpg(self.pid, signal.SIGKILL)
