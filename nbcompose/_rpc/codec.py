@@ -249,6 +249,7 @@ class Encoder:
 
 
 _ATOMS = frozenset({int, float, bool, type(None)})
+_CONTAINERS = frozenset({tuple, dict, list})
 _SHORT = 4096  # characters or bytes
 _FEW = 16  # elements
 
@@ -256,16 +257,16 @@ _FEW = 16  # elements
 def is_plain(obj: Any, depth: int) -> bool:
     """Whether plain pickle suffices for a small object: most arguments and results, in half the Pickler's time."""
     kind = type(obj)
-    if kind in _ATOMS:
-        return True
     if kind is str or kind is bytes:
         return len(obj) < _SHORT
-    if depth == 0 or kind not in (tuple, dict, list) or len(obj) > _FEW:
+    if kind in _ATOMS:
+        return True
+    if depth == 0 or kind not in _CONTAINERS or len(obj) > _FEW:
         return False
     for element in obj:
         if not is_plain(element, depth - 1):
             return False
-    return kind is not dict or all(is_plain(value, depth - 1) for value in obj.values())
+    return kind is not dict or not obj or all(is_plain(value, depth - 1) for value in obj.values())
 
 
 class Decoder:
