@@ -17,6 +17,7 @@ from typing import Any
 
 from nbcompose import settings
 from nbcompose._code import Deployment, deployment_of
+from nbcompose._control.operations import RuntimeContext
 from nbcompose._control.registry import Registry
 from nbcompose._control.reload import Reloader, Watched
 from nbcompose._control.status import ReplicaStatus, Status
@@ -80,8 +81,8 @@ def serve(
     with _stop_signals() as stopped:
         graph_of = Graph(host, port, token, tuple(allowed_hosts), stopped, say, interrupt_after)
         deployments = graph_of.pack(services)
-        registry = Registry(preload=preload(deployments), title=title)
-        registry.start()
+        registry = Registry(preload=preload(deployments))
+        registry.start(RuntimeContext(title))
         try:
             registry.subscribe(graph_of.show)
             if reload is not None:

@@ -16,21 +16,13 @@ from uuid import uuid4
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcompose._control import HALTED, ReplicaStatus, Status
+from nbcompose._control import HALTED, Status, progress
 from nbcompose._control.engines import NOT_WARM
 from nbcompose._host import human
 from nbcompose._ipython_adapter import Output
 from nbcompose._notebook.calls import curl_call, python_call
-from nbcompose._replica import Phase
 from nbcompose._spec import ServiceSpec
 
-_PHASES = {
-    Phase.SPAWN: "starting a process",
-    Phase.IMPORT: "importing what it uses",
-    Phase.DOWNLOAD: "getting its models",
-    Phase.LOAD: "loading (__init__)",
-    Phase.READY: "about to answer",
-}
 _COLORS = {"ready": "#2e9e5b", "failed": "#c9302c", "stopped": "#888", "waiting": "#c98a1b", "starting": "#3b7dd8"}
 _DIM = "color:#808080"
 
@@ -87,28 +79,6 @@ def _waits(section: Section) -> str:
     # A version that replaces another may wait for what the other did not need.
     starting = [r.waiting_for for r in status.replicas if r.state == "starting"] if section.busy else []
     return f"waiting for {min(starting)}" if starting and all(starting) else ""
-
-
-def progress(status: Status | None) -> str:
-    """Return the progress of the starting replicas: that of the slowest."""
-    replicas = status.replicas if status is not None else ()
-    starting = [r for r in replicas if r.state == "starting"]
-    if not starting:
-        coming = status is not None and status.state != "ready" and any(r.state == "up" for r in replicas)
-        return _PHASES[Phase.READY if coming else Phase.SPAWN]
-    order = list(_PHASES)
-    slowest = min(starting, key=lambda r: order.index(r.phase))
-    waiting = f"waiting for {slowest.waiting_for}" if slowest.waiting_for else ""
-    text = waiting or _download(slowest) or slowest.preparing or _PHASES[slowest.phase]
-    return text if len(starting) == 1 else f"{text} ({len(starting)} replicas)"
-
-
-def _download(replica: ReplicaStatus) -> str:
-    p = replica.progress
-    if p is None or replica.phase is not Phase.DOWNLOAD:
-        return ""
-    done = f"{human(p.bytes_done)} of {human(p.bytes_total)}, {p.files_done} of {p.files_total} files"
-    return f"downloading {p.model}: {done}"
 
 
 def _seconds(section: Section) -> str:

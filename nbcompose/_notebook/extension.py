@@ -16,6 +16,7 @@ from nbcompose._notebook import session as sessions
 from nbcompose._notebook import tracebacks
 from nbcompose._notebook.completion import MATCHER, Completer
 from nbcompose._notebook.magics import NbcomposeMagics
+from nbcompose._notebook.rendering import NotebookContext
 from nbcompose._notebook.session import Session
 from nbcompose._service import add_connector
 from nbcompose._tracing import install
@@ -34,9 +35,9 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     session = sessions.current(shell)
     if session is None:
         registry = Registry(keep=KEEP)
-        registry.start()
-        atexit.register(registry.stop)
         session = Session(shell, registry)
+        registry.start(NotebookContext(session))
+        atexit.register(registry.stop)
         session.history.start()
         sessions.keep(shell, session)
     _unhook(shell)  # what an earlier load, by another copy of this module, has left

@@ -3,7 +3,7 @@
 `Encoder` and `Decoder` are the two ends of one direction of a connection. See `_rpc/pickling.py` for how objects are
 reduced, `_rpc/shared_memory.py` for segments and `_rpc/framing.py` for the layout of a body.
 
-Only processes of one user exchange bodies (`_rpc/address.py` checks the peer), so unpickling is as safe as running
+Only processes of one user exchange bodies (`_protocol/address.py` checks the peer), so unpickling is as safe as running
 their code.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nbcompose._ipython_adapter import request_of
+from nbcompose._ipython_adapter import cell_id, request_of
 from nbcompose._notebook import Session
 
 
@@ -20,9 +20,8 @@ class OutputAnchor(NamedTuple):
     @classmethod
     def of(cls, session: Session, element: str) -> OutputAnchor:
         """In the cell that runs."""
-        request = request_of(session.shell)
-        cell = str(request.get("metadata", {}).get("cellId", ""))
-        return cls(cell, str(request.get("header", {}).get("msg_id", "")), element)
+        run = str(request_of(session.shell).get("header", {}).get("msg_id", ""))
+        return cls(cell_id(session.shell), run, element)
 
     def overtakes(self, other: OutputAnchor) -> bool:
         """Whether that one was of an earlier run of this cell."""
