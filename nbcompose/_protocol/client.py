@@ -21,7 +21,7 @@ ANSWER_WITHIN = 30.0  # seconds; a stop lets calls in flight finish
 LIST_WITHIN = 10.0
 
 R = TypeVar("R")
-Said = dict[str, Any]
+Received = dict[str, Any]
 
 _EVENTS = wire.by_type(Event)
 _REPLIES = wire.by_type(RuntimeReply)
@@ -41,9 +41,9 @@ class Client:
         self.process = process
         self._within = within
         self._ids = map(str, itertools.count(1))
-        self._waiting: dict[str, asyncio.Future[Said]] = {}
+        self._waiting: dict[str, asyncio.Future[Received]] = {}
         self._lost: Exception | None = None
-        self._connection = _Connection(process)
+        self._connection = _ClientConnection(process)
         self._reading: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -84,13 +84,13 @@ class Client:
             del self._waiting[key]
         return _understood(said, answer, self.process)
 
-    async def stream(self, request: RuntimeRequest) -> AsyncGenerator[Said, None]:
+    async def stream(self, request: RuntimeRequest) -> AsyncGenerator[Received, None]:
         """Send a request, and yield its events; then its answer, unless that is only the end.
 
         It has a connection of its own: what is not taken here is not made there, and no other request waits for it.
         Leaving the iteration cancels it. Raises as `ask` does, but has no deadline.
         """
-        connection = _Connection(self.process)
+        connection = _ClientConnection(self.process)
         try:
             await connection.open(self._within)
             connection.send({**request, "id": "1"})
@@ -99,7 +99,7 @@ class Client:
                 if said.get("type") not in _EVENTS:
                     break
                 yield _understood(said, _EVENTS[said["type"]], self.process)
-            last: Said = _understood(said, None, self.process)
+            last: Received = _understood(said, None, self.process)
             if last["type"] != "end":
                 yield last
         finally:
@@ -122,7 +122,7 @@ class Client:
                     future.set_exception(error)
 
 
-class _Connection:
+class _ClientConnection:
     """Lines to and from a process. `open` says hello."""
 
     def __init__(self, process: RunningProcess) -> None:
@@ -153,7 +153,7 @@ class _Connection:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(line)
 
-    async def receive(self) -> Said:
+    async def receive(self) -> Received:
         """Return the next message, whatever it says. Raises `ConnectionError` at the end, and `ProtocolError`."""
         assert self._reader is not None
         try:
@@ -171,7 +171,7 @@ class _Connection:
                 await self._writer.wait_closed()
 
 
-def _understood(said: Said, answer: type[R] | None, process: RunningProcess) -> R:
+def _understood(said: Received, answer: type[R] | None, process: RunningProcess) -> R:
     """Return what a process said as an answer of that type; None: of any. Raises what went wrong."""
     kind = said.get("type")
     if kind == "failed":
@@ -192,7 +192,7 @@ def _understood(said: Said, answer: type[R] | None, process: RunningProcess) -> 
     return cast(R, said)
 
 
-def _failed(said: Said, process: RunningProcess) -> NbcomposeError:
+def _failed(said: Received, process: RunningProcess) -> NbcomposeError:
     try:
         wire.check(said, Failed, strict=False)
     except ProtocolError as error:
@@ -204,7 +204,7 @@ def _late(process: RunningProcess, what: str, within: float) -> DeadlineExceeded
     return DeadlineExceeded(f"process {process.pid} has not answered {what!r} within {within:g} s")
 
 
-def _other_version(process: RunningProcess, said: Said) -> str:
+def _other_version(process: RunningProcess, said: Received) -> str:
     version, protocol = (wire.printable(str(said.get(name))) for name in ("version", "protocol"))
     return (
         f"process {process.pid} runs nbcompose {version}, which speaks version {protocol} of the runtime protocol; "
@@ -239,7 +239,7 @@ async def _listing(process: RunningProcess) -> Listing | None:
     except DeadlineExceeded:
         return Listing(process, "?", None, "does not answer")
     except ProtocolError as error:
-        return Listing(process, "?", None, str(error))
+        return Listing(process, "?", None, wire.printable(str(error), 300))
     except PermissionError:
         return None  # another user's, under a name like ours
     except ConnectionError:
@@ -247,4 +247,4 @@ async def _listing(process: RunningProcess) -> Listing | None:
             return None
         return Listing(process, "?", None, "does not speak the runtime protocol: does it run an older nbcompose?")
     except NbcomposeError as error:
-        return Listing(process, "?", None, wire.printable(str(error), 200))
+        return Listing(process, "?", None, wire.printable(str(error), 300))

@@ -169,7 +169,7 @@ class RuntimeServer:
         self._connections.add(task)
         try:
             address.check_transport(writer.transport)
-            await _Conversation(self._answers, self._text, reader, writer).run()
+            await _ServerConnection(self._answers, self._text, reader, writer).run()
         except (OSError, asyncio.CancelledError):  # another user's process, or it has gone, or this one stops
             pass
         finally:
@@ -177,7 +177,7 @@ class RuntimeServer:
             writer.close()
 
 
-class _Conversation:
+class _ServerConnection:
     """One connection: `hello` first, which settles the version of the protocol, then requests."""
 
     def __init__(

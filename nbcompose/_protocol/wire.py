@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from types import NoneType, UnionType
@@ -20,6 +20,8 @@ from nbcompose.errors import InvalidArgument, NbcomposeError, ProtocolError, Rem
 
 MAX_MESSAGE = 32 * 2**20  # bytes of a line
 MAX_PROBLEMS = 8  # that are told of one message
+MAX_TEXT = 1_000_000  # characters of the text of an error
+MOST_WRONG = 1000  # arguments that an error tells of
 CHUNK = 65536  # bytes that are read ahead
 
 _KINDS = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", NoneType: "null"}
@@ -183,17 +185,24 @@ def printable(text: str, most: int = 60) -> str:
 def failure(error: BaseException) -> Failure:
     """Return an exception as data."""
     cause = error.__cause__
-    problems = error.problems if isinstance(error, InvalidArgument) else []
+    problems: Sequence[Mapping[str, Any]] = error.problems[:MOST_WRONG] if isinstance(error, InvalidArgument) else []
     return {
         "name": type(error).__name__,
-        "message": str(error) or repr(error),
-        "traceback": cause.text if isinstance(cause, RemoteTraceback) else "",
-        "problems": [{"loc": _location(p), "msg": str(p.get("msg", ""))} for p in problems],
+        "message": _message(error)[:MAX_TEXT],
+        "traceback": cause.text[:MAX_TEXT] if isinstance(cause, RemoteTraceback) else "",
+        "problems": [{"loc": _location(p), "msg": str(p.get("msg", ""))[:1000]} for p in problems],
     }
 
 
+def _message(error: BaseException) -> str:
+    try:
+        return str(error) or repr(error)
+    except Exception:  # code of the user's class
+        return "its message could not be made"
+
+
 def _location(problem: Mapping[str, Any]) -> list[str | int]:
-    return [part if isinstance(part, str | int) else str(part) for part in problem.get("loc", ())]
+    return [part if isinstance(part, int) else str(part)[:1000] for part in problem.get("loc", ())]
 
 
 def rebuilt(failed: Failure) -> NbcomposeError:

@@ -287,7 +287,7 @@ FIELDS = sorted({field for cls in wire.by_type(messages.RuntimeRequest).values()
         st.fixed_dictionaries(
             {}, optional={f: JSON for f in FIELDS if f != "type"} | {"type": st.sampled_from(KINDS) | JSON}
         ),
-        max_size=8,
+        max_size=3,
     )
 )
 def test_any_objects_are_answered(sent: list[Said]) -> None:
