@@ -29,7 +29,15 @@ from nbcompose import cli
 from nbcompose._code import deployment_of
 from nbcompose._control.operations import own_title
 from nbcompose._protocol import Client, Listing, RunningProcess, address, client, listings, messages, wire
-from nbcompose.errors import CallCancelled, DeadlineExceeded, InvalidArgument, ProtocolError, UnknownApi, UnknownService
+from nbcompose.errors import (
+    CallCancelled,
+    DeadlineExceeded,
+    InvalidArgument,
+    ProtocolError,
+    RemoteError,
+    UnknownApi,
+    UnknownService,
+)
 from tests.conftest import Running
 from tests.patience import PATIENCE
 from tests.protocol.test_wire import JSON
@@ -104,10 +112,11 @@ async def test_a_form_a_call_and_its_trace(running: Running) -> None:
 async def test_actions(running: Running) -> None:
     await asyncio.to_thread(running.up, Leaf)
     async with Client(us()) as asking:
-        for request in (
+        requests: list[messages.Act | messages.Scale] = [
             {"type": "scale", "service": "Leaf", "replicas": 2},
             {"type": "restart", "service": "Leaf"},
-        ):
+        ]
+        for request in requests:
             done = await asking.ask(request, messages.Done, PATIENCE)
             assert (done["action"], done["service"]) == (request["type"], "Leaf")
         ps = await asking.ask({"type": "ps"}, messages.Ps)
@@ -126,7 +135,7 @@ async def test_actions(running: Running) -> None:
         ({"type": "form", "service": "Leaf", "api": "sub"}, UnknownApi, "Leaf has no api 'sub'; it has: add, left"),
         ({**CALL, "arguments": {"a": "x"}}, InvalidArgument, "a: "),
         ({**CALL, "arguments": [1]}, InvalidArgument, ""),
-        ({"type": "scale", "service": "Leaf", "replicas": 0}, wire.RemoteError, "must be a whole number from 1"),
+        ({"type": "scale", "service": "Leaf", "replicas": 0}, RemoteError, "must be a whole number from 1"),
         ({"type": "explode"}, ProtocolError, "knows no request 'explode'; it knows: call, cancel, form, hello, logs"),
     ],
 )
@@ -149,7 +158,7 @@ async def test_items_of_a_stream_come_and_end(running: Running) -> None:
     request: messages.Call = {"type": "call", "service": "Words", "api": "count", "arguments": {"n": 20_000}}
     said = await all_of(request)
     assert [s["n"] for s in said if s["type"] == "item"] == list(range(20_000))  # nothing is lost
-    with pytest.raises(wire.RemoteError, match="ValueError: the well is dry"):
+    with pytest.raises(RemoteError, match="ValueError: the well is dry"):
         await all_of({**request, "api": "breaks", "arguments": {"after": 2}})
 
 
@@ -419,8 +428,10 @@ async def test_a_connection_that_is_lost_ends_what_waits_and_what_comes() -> Non
 
 
 async def test_an_error_without_an_id_is_raised_by_what_waits() -> None:
-    failed = {"id": None, "type": "failed", "name": "ProtocolError", "message": "not JSON", "traceback": "",
-              "problems": [], "action": "", "seconds": 0.0}  # fmt: skip
+    failed: dict[str, Any] = {
+        "id": None, "type": "failed", "name": "ProtocolError", "message": "not JSON", "traceback": "",
+        "problems": [], "action": "", "seconds": 0.0,
+    }  # fmt: skip
     async with fake(saying(failed)) as process, Client(process) as asking:
         with pytest.raises(ProtocolError, match="not JSON"):
             await asking.ask({"type": "ps"}, messages.Ps)

@@ -141,14 +141,15 @@ def test_errors_come_back_as_what_they_were(name: str) -> None:
     assert str(again) == "it went wrong"
 
 
+PROBLEM: dict[str, object] = {"msg": 10**4 * "x"}
+
+
 class Silent(Exception):
     def __str__(self) -> str:
         raise ValueError
 
 
-@pytest.mark.parametrize(
-    "error", [Silent(), LookupError(10**8 * "x"), InvalidArgument("no", 10**4 * [{"msg": 10**4 * "x"}])]
-)
+@pytest.mark.parametrize("error", [Silent(), LookupError(10**8 * "x"), InvalidArgument("no", 10**4 * [PROBLEM])])
 def test_what_is_told_of_an_error_is_bounded(error: Exception) -> None:
     assert len(wire.encode(wire.failure(error))) < wire.MAX_MESSAGE
     assert type(wire.rebuilt(wire.failure(error))) in (RemoteError, InvalidArgument)
