@@ -169,6 +169,7 @@ export interface FormContent {
   service: string;
   api: string;
   schema: Record<string, any>;
+  parts: Record<string, any>;
   params: Array<Param>;
   root: string | null;
   stream: boolean;
@@ -181,6 +182,7 @@ export interface Form {
   service: string;
   api: string;
   schema: Record<string, any>;
+  parts: Record<string, any>;
   params: Array<Param>;
   root: string | null;
   stream: boolean;
