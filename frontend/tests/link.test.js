@@ -116,6 +116,26 @@ test("an answer in time says that it is not busy, whatever is asked meanwhile", 
   assert.deepEqual(heard, [{ type: "begun", id: "1" }]);
 });
 
+/** @type {Message[]} what may be the first that the kernel says of a call */
+const FIRST = [
+  { type: "begun", id: "1" },
+  { type: "item", id: "1", n: 0, bundle: {} },
+  { type: "result", id: "1", seconds: 0, bundle: {} },
+  { type: "end", id: "1", seconds: 0 },
+  { type: "cancelled", id: "1", seconds: 0 },
+  { type: "failed", id: "1", action: "call", seconds: 0, name: "E", message: "", traceback: "", problems: [] },
+];
+for (const message of FIRST) {
+  test(`a kernel that says "${message.type}" is not busy`, () => {
+    const { model, kernel } = opened();
+    kernel.send(CALL);
+    if (message.type === "cancelled") kernel.send(CANCEL);
+    model.hear(message);
+    mock.timers.tick(10_000);
+    assert.equal(kernel.condition(), "");
+  });
+}
+
 test("what is answered when it has ended does not make the kernel busy", () => {
   const { kernel } = opened();
   kernel.send(CANCEL);

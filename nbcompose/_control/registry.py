@@ -288,6 +288,7 @@ class Registry:
         names = self.names()
         self._supervisors.clear()
         self._publisher.changed(*names)
+        await self._publisher.close()
         self._client.close()
         await self._runtime.stop()
         await self._engine.stop()

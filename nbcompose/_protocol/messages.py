@@ -296,11 +296,14 @@ class Copies(TypedDict):
 
 
 class FormContent(TypedDict):
-    """`root`: the parameter that is the whole body; `schema`: the JSON schema of the input."""
+    """`root`: the parameter that is the whole body; `schema`: the JSON schema of the input; `parts`: of the parameters
+    that may be files, in a multipart form.
+    """
 
     service: str
     api: str
     schema: dict[str, Any]
+    parts: dict[str, Any]
     params: list[Param]
     root: str | None
     stream: bool

@@ -251,6 +251,7 @@ export interface FormContent {
   service: string;
   api: string;
   schema: Record<string, any>;
+  parts: Record<string, any>;
   params: Array<Param>;
   root: string | null;
   stream: boolean;
@@ -263,6 +264,7 @@ export interface Form {
   service: string;
   api: string;
   schema: Record<string, any>;
+  parts: Record<string, any>;
   params: Array<Param>;
   root: string | null;
   stream: boolean;

@@ -3,9 +3,9 @@
 /** @import { Service } from "./messages.d.ts" */
 /** @import { Choose, Heard, Kernel, Tab, TabName } from "./types.d.ts" */
 
+import { button, fresh, h, part, parts } from "../../../../_replica/http/static/elements.js";
 import { actions } from "./actions.js";
 import { callTab } from "./call.js";
-import { button, fresh, h, part, parts } from "./elements.js";
 import { logsTab } from "./logs.js";
 import { question } from "./question.js";
 import { factWords, noteLines } from "./sentences.js";
