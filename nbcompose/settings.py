@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 
 from nbcompose.errors import NbcomposeError
 
@@ -29,6 +30,22 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def token() -> str | None:
     """The token as it stands in the environment; None: none is set."""
     return os.environ.get(TOKEN)
+
+
+def checked_token(token: str | None) -> str | None:
+    """The token, without the end of line that a file has.
+
+    Raises:
+        NbcomposeError: No header could carry it.
+    """
+    if token is None:
+        return None
+    token = token.strip()
+    if not token:
+        raise NbcomposeError(f"the token is empty: give another one, or unset {TOKEN}")
+    if not re.fullmatch(r"[!-~]+", token):
+        raise NbcomposeError("the token has a space, an end of line or a letter beyond ASCII: no header can carry it")
+    return token
 
 
 def preload() -> tuple[str, ...] | None:

@@ -12,8 +12,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
+from nbcompose import settings
 from nbcompose._control.registry import Registry
-from nbcompose._control.serving import Graph, checked_token, preload
+from nbcompose._control.serving import Graph, preload
 from nbcompose._host import forking
 from nbcompose._rpc import Proxy, Transport
 from nbcompose._service import Service, add_connector, service
@@ -135,4 +136,4 @@ def run(
     if not entries:
         raise TypeError("run() takes the service to run, or several: nbcompose.run(Answer)")
     services = tuple(e if isinstance(e, Service) else service(e) for e in entries)
-    return Run(services, http, checked_token(token), say)
+    return Run(services, http, settings.checked_token(token), say)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import signal
 import sys
 import threading
@@ -69,7 +68,7 @@ def serve(
     if not entries:
         raise TypeError("serve() takes the service to serve, or several: nbcompose.serve(Answer)")
     services = [e if isinstance(e, Service) else service(e) for e in entries]
-    token = checked_token(settings.token() if token is None else token)
+    token = settings.checked_token(settings.token() if token is None else token)
     if not is_loopback(host) and token is None:
         raise NbcomposeError(
             f"{host} can be reached from other machines: give a token ({settings.TOKEN}, or --token-file), "
@@ -92,18 +91,6 @@ def serve(
         finally:
             say("stopping: calls in flight may finish")
             registry.stop(grace=10.0)
-
-
-def checked_token(token: str | None) -> str | None:
-    """The token, without the end of line that a file has. Raises `NbcomposeError` where no header could carry it."""
-    if token is None:
-        return None
-    token = token.strip()
-    if not token:
-        raise NbcomposeError(f"the token is empty: give another one, or unset {settings.TOKEN}")
-    if not re.fullmatch(r"[!-~]+", token):
-        raise NbcomposeError("the token has a space, an end of line or a letter beyond ASCII: no header can carry it")
-    return token
 
 
 def preload(deployments: Iterable[Deployment]) -> tuple[str, ...] | None:
