@@ -102,7 +102,7 @@ async def test_where_nothing_can_be_written_the_connection_is_closed(
 
 async def test_a_path_that_cannot_be_looked_up_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(Service) as served:
-        monkeypatch.setattr(served.server, "admit", refuse)
+        monkeypatch.setattr(served.server.site, "admit", refuse)
         error_of(await soon(served.http.post("/fine")), 500, "Refusing")
 
 

@@ -127,14 +127,13 @@ def read_arguments(schema: ApiSchema, content_type: str | None, body: bytes) -> 
     """
     if len(body) > SMALL:
         with uncollected():
-            return _read_arguments(schema, content_type, body)
-    return _read_arguments(schema, content_type, body)
-
-
-def _read_arguments(schema: ApiSchema, content_type: str | None, body: bytes) -> dict[str, Any]:
-    large = len(body) > SMALL
+            return _read_arguments(schema, content_type or JSON, body, large=True)
     if not content_type or content_type == JSON:  # the common cases, without parsing the header
-        return schema.validate_json(_json(schema, body) if body else {}, large=large)
+        return schema.validate_json(_json(schema, body) if body else {})
+    return _read_arguments(schema, content_type, body, large=False)
+
+
+def _read_arguments(schema: ApiSchema, content_type: str, body: bytes, *, large: bool) -> dict[str, Any]:
     media_type = _kind(content_type)
     if media_type == JSON:
         return schema.validate_json(_json(schema, body) if body else {}, large=large)
