@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 # Functions and files, at most.
 MOST = {
     "an async call between services, both ends": (78, 22),
-    "an HTTP request": (87, 23),
+    "an HTTP request": (62, 19),
     "the first run of a cell, its owner's side": (440, 88),
     "an export": (390, 64),
 }

@@ -150,7 +150,7 @@ class AsgiExchange(Exchange):
             while (message := await receive())["type"] != "http.disconnect":
                 if self.replied or self._received:
                     continue
-                self.take(message.get("body", b""))
+                self.data_received(message.get("body", b""))
                 self._received = not message.get("more_body", False)
                 if self.replied:  # it is too large
                     continue
@@ -185,6 +185,8 @@ class AsgiExchange(Exchange):
 
     def _write_head(self, status: int, headers: dict[str, str], chunk: bytes) -> Future[None]:
         raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        if any(b"\r" in value or b"\n" in value for _, value in raw):  # not every server looks
+            raise ValueError("a header has an end of line")
         self._put({"type": "http.response.start", "status": status, "headers": raw})
         return self.write(chunk)
 

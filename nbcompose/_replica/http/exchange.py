@@ -100,6 +100,7 @@ class Exchange(ABC):
         self._task: asyncio.Task[None] | None = None
         self._chunks: list[bytes] = []
         self._size = 0
+        self._heard = time.monotonic()  # when the headers, or data of the body, arrived last
         self._received = False
         self._drains = True  # a refused body is read on, so that the client can read the reply
         self._finished = False
@@ -122,10 +123,14 @@ class Exchange(ABC):
         if length != "0" or "Transfer-Encoding" in self.headers:
             self.site.deadlines.add(id(self), time.monotonic() + self.site.limits.body_seconds, self._too_slow)
 
-    def take(self, chunk: bytes) -> None:
-        """Take some bytes of the body of a request that has not been refused."""
+    def data_received(self, chunk: bytes) -> None:
+        """Take some bytes of the body."""
         self._size += len(chunk)
-        if self._size > self.site.max_body:
+        self._heard = time.monotonic()
+        if self.replied:
+            if self._size > self.site.limits.drain:
+                self._finish()
+        elif self._size > self.site.max_body:
             self._size = 0
             self._refuse(self._too_large())
         else:

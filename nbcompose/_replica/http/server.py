@@ -194,7 +194,6 @@ class ServerExchange(Exchange, HTTPMessageDelegate):
         self.busy = False
         self._server = server
         self._connection = connection
-        self._heard = 0.0  # when data of the body last arrived, on `time.monotonic()`'s clock
 
     @property
     def idle(self) -> bool:
@@ -238,15 +237,6 @@ class ServerExchange(Exchange, HTTPMessageDelegate):
         self.headers["Host"] = authority = re.split(r"[/?]", rest, maxsplit=1)[0]
         path = rest[len(authority) :]
         return path if path.startswith("/") else f"/{path}"
-
-    def data_received(self, chunk: bytes) -> None:
-        self._heard = time.monotonic()
-        if not self.replied:
-            self.take(chunk)
-        else:
-            self._size += len(chunk)
-            if self._size > self.site.limits.drain:
-                self._finish()
 
     def finish(self) -> None:
         self._received = True

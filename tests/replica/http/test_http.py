@@ -126,11 +126,6 @@ class Service:
             self.ended.set()
 
 
-@pytest.fixture(params=["tornado", "asgi"])
-def face(request: pytest.FixtureRequest) -> Face:
-    return request.param  # type: ignore[no-any-return]
-
-
 @pytest.fixture
 async def served(face: Face) -> AsyncIterator[Served]:
     async with serving(Service, face=face) as it:
