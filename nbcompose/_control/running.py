@@ -153,9 +153,9 @@ def run(
 
 
 def asgi_app(service: Service, token: str | None, allowed_hosts: Iterable[str]) -> AsgiApp:
-    """What `Service.asgi` gives."""
-    backend = GraphBackend(service)
+    """What `Service.asgi` gives. Raises `NbcomposeError` where the class is not in this process."""
     access = Access.of(service.spec.http, token, allowed_hosts)
+    backend = GraphBackend(service)
     return AsgiApp(backend, access, backend.start, backend.stop)
 
 
@@ -166,6 +166,7 @@ class GraphBackend:
     """
 
     def __init__(self, service: Service) -> None:
+        service.inner  # noqa: B018  raises where it is not here
         self._service = service
         self._name = service.name
         self._lock = threading.Lock()

@@ -15,7 +15,7 @@ from typing import Any
 
 from nbcompose._replica.http.access import Access, is_loopback
 from nbcompose._replica.http.endpoints import Backend, Site
-from nbcompose._replica.http.exchange import Exchange, Limits
+from nbcompose._replica.http.exchange import OVERTIME, Exchange, Limits
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -85,7 +85,8 @@ class AsgiApp:
         return site
 
 
-# Handlers that go on after their requests were answered: the loop itself keeps only weak references to its tasks.
+# Handlers that are about to end, or go on after their requests were answered: the loop itself keeps only weak
+# references to its tasks.
 _left: set[asyncio.Task[None]] = set()
 
 
@@ -136,8 +137,7 @@ class AsgiExchange(Exchange):
             if self._task is not None:
                 _left.add(self._task)
                 self._task.add_done_callback(_left.discard)
-                if not self._late:  # else nobody knows when it ends
-                    await asyncio.wait([self._task])
+                await asyncio.wait([self._task], timeout=OVERTIME)
         if self._broken is not None:
             raise self._broken
         if self._cut:
