@@ -21,7 +21,7 @@ from nbcompose.errors import NbcomposeError, UnknownApi
 BUILDER = "nbcompose._replica.in_process"
 
 # Serves a service as an ASGI application. Imported with the first request: replicas import modules that make one.
-SERVER = "nbcompose._control.running"
+SERVER = "nbcompose._control.asgi"
 
 # Shows a graph. Imported on first use, because it needs a notebook.
 DRAWER = "nbcompose._notebook.graph.display"
