@@ -291,7 +291,8 @@ class Runtime:
 
     async def invoke(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
         """Call with valid arguments; the result is validated. Raises `Overloaded`, or what the api raises."""
-        return await self._invoke(self._of(spec), arguments, context)
+        api = self.code.apis.get(spec.name)
+        return await self._invoke(api if api is not None and api.spec is spec else self._of(spec), arguments, context)
 
     async def _invoke(self, api: Api, arguments: dict[str, Any], context: CallContext) -> Any:
         call = TimedCall(self, api.spec.name, context)

@@ -12,8 +12,6 @@ Each handler gets an admitted exchange with its whole body, and sends one reply 
 from __future__ import annotations
 
 import asyncio
-import math
-import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -26,7 +24,7 @@ from pydantic_core import to_json
 from nbcompose._replica.http.access import Access
 from nbcompose._replica.http.docs import ASSETS, asset, curl_line
 from nbcompose._replica.http.exchange import Exchange, Handler, Limits
-from nbcompose._replica.http.requests import ACCEPTED, decoded, read_arguments, takes_long
+from nbcompose._replica.http.requests import ACCEPTED, decoded, read_arguments, read_large, takes_long
 from nbcompose._replica.http.responses import (
     JSON,
     TEXT,
@@ -38,13 +36,11 @@ from nbcompose._replica.http.responses import (
     reply_aside,
 )
 from nbcompose._rpc import Deadlines
-from nbcompose._schema import ApiSchema, TempFiles, openapi
+from nbcompose._schema import SMALL, ApiSchema, TempFiles, openapi
 from nbcompose._spec import ApiSpec, ServiceSpec
-from nbcompose._tracing import CallContext, parse_traceparent
+from nbcompose._tracing import CallContext
 from nbcompose._user_exceptions import contained
 from nbcompose.errors import BadRequest, CallError, MethodNotAllowed, UnknownApi
-
-TIMEOUT_HEADER = "X-Request-Timeout"
 
 
 class Backend(Protocol):
@@ -217,8 +213,7 @@ class ApiEndpoint:
         with TempFiles():
             try:
                 form = choose(accept, self._offers)
-                context = self._context(exchange.headers)
-                exchange.start_call(context, self._hop)
+                context = exchange.start_call(self._hop, self._timeout)
                 arguments = await self._arguments(exchange)
             except CallError as error:
                 self._backend.refused(self._api.name, type(error).__name__)
@@ -237,17 +232,6 @@ class ApiEndpoint:
                 data = self._schema.dump_json(value) if form == JSON else self._schema.encode(value, form)
         exchange.send(Reply(200, data, content_type(form), _headers(value) if form != JSON else {}))
 
-    def _context(self, headers: Mapping[str, str]) -> CallContext:
-        """The context of the call; it has at most the service's own time."""
-        limit, parent = self._timeout, None
-        if TIMEOUT_HEADER in headers:
-            limit = min(limit, _seconds(headers[TIMEOUT_HEADER]))
-        if "Traceparent" in headers:
-            parent = parse_traceparent(headers["Traceparent"], headers.get("Tracestate", ""))
-        context = CallContext(time.monotonic() + limit, *(parent or ()))
-        context.allowed = limit
-        return context
-
     async def _arguments(self, exchange: Exchange) -> dict[str, Any]:
         if exchange.query:
             raise BadRequest(f"{self._api.name} takes its parameters in the body, not after a '?' in the address")
@@ -256,10 +240,13 @@ class ApiEndpoint:
             exchange.reply_headers["Accept-Encoding"] = ACCEPTED  # RFC 9110, section 12.5.3
             body = await decoded(body, encoding, exchange.site.max_body)
         kind = exchange.headers.get("Content-Type")
-        if not takes_long(self._schema, kind, len(body)):
+        large = len(body) > SMALL
+        # A small file may be a large image.
+        if not (body and self._schema.takes_images) and not (large and takes_long(kind, len(body))):
             return read_arguments(self._schema, kind, body)
+        read = read_large if large else read_arguments
         async with exchange.site.reading:  # one at a time: each holds the GIL most of the time
-            return await asyncio.to_thread(read_arguments, self._schema, kind, body)
+            return await asyncio.to_thread(read, self._schema, kind, body)
 
 
 class _Collected:
@@ -274,16 +261,6 @@ class _Collected:
 
 def _headers(value: Any) -> dict[str, str]:
     return {"Content-Disposition": file_name(value.name)} if isinstance(value, PurePath) else {}
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise BadRequest(f"{TIMEOUT_HEADER} is a number of seconds, not {text!r}")
-    return seconds
 
 
 NDJSON = "application/x-ndjson"

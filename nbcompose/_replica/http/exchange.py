@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from abc import ABC, abstractmethod
 from asyncio import Future
@@ -19,14 +20,15 @@ from nbcompose._replica import EARLY
 from nbcompose._replica.http.access import Access
 from nbcompose._replica.http.responses import Reply, error_reply, reply_aside
 from nbcompose._rpc import Deadlines
-from nbcompose._tracing import CallContext
+from nbcompose._tracing import CallContext, parse_traceparent
 from nbcompose._user_exceptions import contained
-from nbcompose.errors import CallCancelled, DeadlineExceeded, PayloadTooLarge, SlowRequest
+from nbcompose.errors import BadRequest, CallCancelled, DeadlineExceeded, PayloadTooLarge, SlowRequest
 
 T = TypeVar("T")
 
 logger = logging.getLogger("nbcompose.http")
 
+TIMEOUT_HEADER = "X-Request-Timeout"
 OVERTIME = 0.25  # seconds after the deadline at which a call that does not end is answered with an error
 JOINED = 4 * 1024 * 1024  # bytes: copying that many takes a millisecond
 
@@ -178,13 +180,23 @@ class Exchange(ABC):
             return chunks[0]
         return b"".join(chunks) if self._size <= JOINED else await asyncio.to_thread(_joined, chunks)
 
-    def start_call(self, context: CallContext, hop: str) -> None:
-        """A call begins, e.g. of `Answer.ask` (`hop`). The client gets an answer shortly after its deadline, even if
-        the call does not end.
+    def start_call(self, hop: str, timeout: float) -> CallContext:
+        """A call begins, e.g. of `Answer.ask` (`hop`), that may take `timeout` seconds, or less if the client says so.
+
+        Returns its context, which is part of the client's trace. The client gets an answer shortly after the deadline,
+        even if the call does not end. Raises BadRequest.
         """
-        self.context, self._hop = context, hop
-        assert context.deadline is not None
-        self.site.deadlines.add(id(self), context.deadline, self._expire)
+        headers, parent = self.headers, None
+        if TIMEOUT_HEADER in headers:
+            timeout = min(timeout, _seconds(headers[TIMEOUT_HEADER]))
+        if "Traceparent" in headers:
+            parent = parse_traceparent(headers["Traceparent"], headers.get("Tracestate", ""))
+        deadline = time.monotonic() + timeout
+        context = self.context = CallContext(deadline, *(parent or ()))
+        context.allowed = timeout
+        self._hop = hop
+        self.site.deadlines.add(id(self), deadline, self._expire)
+        return context
 
     async def result(self, work: Awaitable[T]) -> T:
         """Await a part of the call. It is cancelled at the deadline (DeadlineExceeded), or when the client disconnects
@@ -323,6 +335,16 @@ class Exchange(ABC):
     def _exceeded(self) -> DeadlineExceeded:
         assert self.context is not None
         return DeadlineExceeded(f"{self._hop} took longer than the {self.context.allowed:g} s that it had")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise BadRequest(f"{TIMEOUT_HEADER} is a number of seconds, not {text!r}")
+    return seconds
 
 
 def _joined(chunks: list[bytes]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from nbcompose._replica.http.access import Access
 from nbcompose._replica.http.asgi import AsgiExchange
 from nbcompose._replica.http.endpoints import Site
 from nbcompose._service.decorators import api
-from nbcompose._tracing.spans import CallContext
 from nbcompose.errors import CallCancelled, DeadlineExceeded
 from tests.patience import PATIENCE
 from tests.replica.http.http_server import Runtime, declared
@@ -27,11 +25,9 @@ async def result(work: Any, timeout: float) -> Any:
     """The result of a call with that much time."""
     site = Site(Runtime(declared(Service)[0]), Access())
     exchange = AsgiExchange(site, {"method": "POST", "path": "/ask", "headers": []})
-    context = CallContext(time.monotonic() + timeout)
-    context.allowed = timeout
 
     async def call() -> Any:
-        exchange.start_call(context, "Front.ask")
+        exchange.start_call("Front.ask", timeout)
         return await exchange.result(work)
 
     exchange._task = task = asyncio.create_task(call())
