@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from typing import NamedTuple
 
 from nbcompose.errors import NbcomposeError
@@ -47,6 +48,22 @@ def token() -> str | None:
         The value of `NBCOMPOSE_TOKEN`, as it stands; None if it is not set.
     """
     return os.environ.get(TOKEN)
+
+
+def checked_token(token: str | None) -> str | None:
+    """The token, without the end of line that a file has.
+
+    Raises:
+        NbcomposeError: No header could carry it.
+    """
+    if token is None:
+        return None
+    token = token.strip()
+    if not token:
+        raise NbcomposeError(f"the token is empty: give another one, or unset {TOKEN}")
+    if not re.fullmatch(r"[!-~]+", token):
+        raise NbcomposeError("the token has a space, an end of line or a letter beyond ASCII: no header can carry it")
+    return token
 
 
 def preload() -> tuple[str, ...] | None:

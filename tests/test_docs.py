@@ -109,6 +109,7 @@ def test_the_examples_run(tmp_path: Path) -> None:
 # What examples print, by how they begin.
 SHOWN = {
     "Writer.write(": "Once upon a time",
+    "import httpx\nfrom greetings import Greeter": "hello you\n",
     "Embedder.embed(": "[[0, 1, 0, 1, 0], [0, 0, 0, 1, 0]]",
     'print(Answer.find("where did': "the cat sat on the mat\n",
     "%export app.py --check": "and its services are ready",

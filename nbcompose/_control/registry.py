@@ -22,7 +22,7 @@ from nbcompose._control.status import url as url_of
 from nbcompose._control.supervisor import Supervisor
 from nbcompose._host import forbid_in_replica, keep_from_children
 from nbcompose._protocol import RuntimeServer, messages
-from nbcompose._rpc import Client, LoadTable, Proxy, SocketTransport, Transport, background
+from nbcompose._rpc import Client, LoadTable, Portal, Proxy, SocketTransport, Transport, background
 from nbcompose._service import dependency_graph
 from nbcompose._tracing import TraceLog
 from nbcompose.errors import Incompatible, LaunchError, UnknownService
@@ -171,6 +171,15 @@ class Registry:
         """Return the transport to the service. Raises `UnknownService`."""
         self._supervisor(name)
         return SocketTransport(name, self._client, self._portal)
+
+    @property
+    def client(self) -> Client:
+        """What calls the services, on the loop of `portal`; its routes may be read elsewhere too."""
+        return self._client
+
+    @property
+    def portal(self) -> Portal:
+        return self._portal
 
     def url(self, name: str) -> str:
         """Return the HTTP address of the service; "" where it has none."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import signal
 import sys
 import threading
@@ -72,7 +71,7 @@ def serve(
         PortInUse: A port is in use.
     """
     services = _services(entries, "serve")
-    token = _checked(settings.token() if token is None else token)
+    token = settings.checked_token(settings.token() if token is None else token)
     if not is_loopback(host) and token is None:
         raise NbcomposeError(
             f"{host} can be reached from other machines: give a token ({settings.TOKEN}, or --token-file), "
@@ -99,18 +98,6 @@ def _services(entries: Sequence[Any], function: str) -> list[Service]:
     if not entries:
         raise TypeError(f"{function}() takes the service to {function}, or several: nbcompose.{function}(Answer)")
     return [e if isinstance(e, Service) else service(e) for e in entries]
-
-
-def _checked(token: str | None) -> str | None:
-    """The token, without the end of line that a file has. Raises `NbcomposeError` where no header could carry it."""
-    if token is None:
-        return None
-    token = token.strip()
-    if not token:
-        raise NbcomposeError(f"the token is empty: give another one, or unset {settings.TOKEN}")
-    if not re.fullmatch(r"[!-~]+", token):
-        raise NbcomposeError("the token has a space, an end of line or a letter beyond ASCII: no header can carry it")
-    return token
 
 
 @dataclass
@@ -386,4 +373,4 @@ def run(
         CycleError: Services depend on one another in a circle.
         LaunchError: A service could not start (when the block is entered), or this is a replica.
     """
-    return Run(_services(entries, "run"), http, Graph(token=_checked(token), say=say))
+    return Run(_services(entries, "run"), http, Graph(token=settings.checked_token(token), say=say))

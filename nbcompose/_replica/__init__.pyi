@@ -19,7 +19,8 @@ from .in_process import collect as collect
 from .instance import Runtime as Runtime
 from .main import run as run
 from .metrics import EARLY as EARLY
-from .metrics import Siblings as Siblings
+from .metrics import METRICS as METRICS
+from .metrics import ServiceMetrics as ServiceMetrics
 from .metrics import merge as merge
 from .sources import ModuleSource as ModuleSource
 from .sources import SourceFinder as SourceFinder

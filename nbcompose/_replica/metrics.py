@@ -23,7 +23,6 @@ from prometheus_client.samples import Sample
 
 from nbcompose._replica.admission import Holder, Work
 from nbcompose._replica.workers import Job
-from nbcompose._rpc import Client, Connection, ReplicaRoute
 from nbcompose._tracing import CANCELLED, CallContext, Span, new_span_id
 from nbcompose._user_exceptions import name_of
 from nbcompose.errors import DeadlineExceeded
@@ -187,9 +186,11 @@ class ApiCounts:
 
 
 class ServiceMetrics:
-    """What one replica has done, by api in `apis`. `service` and `replica` label every sample."""
+    """What one replica has done, by api in `apis`. `service` and `replica` label every sample; an ASGI application in
+    the owner counts as a replica of that name.
+    """
 
-    def __init__(self, service: str, replica: int, apis: Iterable[str]) -> None:
+    def __init__(self, service: str, replica: int | str, apis: Iterable[str]) -> None:
         self._labels = (service, str(replica))
         self._process = psutil.Process()
         self.apis = {api: ApiCounts() for api in apis}
@@ -224,7 +225,11 @@ class ServiceMetrics:
 
     def families(self) -> list[Metric]:
         """Return the current values as Prometheus families, which can be pickled."""
-        return [*self._call_families(), self._http_family(), *self._process_families()]
+        return [*self.counts(), *self._process_families()]
+
+    def counts(self) -> list[Metric]:
+        """Return the families of calls and responses only."""
+        return [*self._call_families(), self._http_family()]
 
     def _call_families(self) -> list[Metric]:
         labels = ["service", "replica", "api"]
@@ -304,7 +309,7 @@ def merge(replicas: Iterable[Iterable[Metric]]) -> list[Metric]:
     return list(merged.values())
 
 
-WITHIN = 1.0  # seconds for collecting the service's own metrics; a sibling waits longer (METRICS_WAIT)
+WITHIN = 1.0  # seconds for collecting the service's own metrics; a sibling waits longer (http/backend.py)
 
 RESERVED = "nbcompose_"
 
@@ -350,48 +355,4 @@ class OwnMetrics:
         return sample._replace(labels=self._labels | own)
 
 
-METRICS = "__metrics__"  # api by which replicas request one another's metrics
-METRICS_WAIT = 2.0  # seconds for a sibling's metrics
-
-
-class Siblings:
-    """The other replicas of `service`, seen from replica `index`."""
-
-    def __init__(self, service: str, index: int, client: Client) -> None:
-        self._service = service
-        self._index = index
-        self._client = client
-
-    def _others(self) -> list[ReplicaRoute]:
-        route = self._client.routes.get(self._service)
-        return [r for r in route.replicas if r.index != self._index] if route is not None else []
-
-    async def less_busy(self, load: int) -> Connection | None:
-        """Return a connection to the sibling with the lowest load if that is below `load` (see `_rpc/load_table.py`).
-
-        Returns None if there is none, or it is just gone. Needed because all requests of a kept HTTP connection reach
-        the same process.
-        """
-        if load == 0:
-            return None
-        best = min(self._others(), key=self._client.load, default=None)
-        if best is None or self._client.load(best) >= load:
-            return None
-        try:
-            return await self._connect(best)
-        except OSError:
-            return None
-
-    async def metrics(self) -> list[list[Metric]]:
-        """Return the metrics of each sibling, without those that do not answer in time."""
-        answers = await asyncio.gather(*map(self._ask_metrics, self._others()), return_exceptions=True)
-        return [a for a in answers if not isinstance(a, BaseException)]
-
-    async def _ask_metrics(self, replica: ReplicaRoute) -> list[Metric]:
-        connection = await self._connect(replica)
-        deadline = time.monotonic() + METRICS_WAIT
-        families: list[Metric] = await connection.call(METRICS, ((), {}), CallContext(), deadline)
-        return families
-
-    async def _connect(self, replica: ReplicaRoute) -> Connection:
-        return await self._client.replica(replica, f"{self._service}, replica {replica.index}")
+METRICS = "__metrics__"  # api by which replicas, and the owner, request a replica's metrics

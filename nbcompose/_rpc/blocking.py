@@ -255,6 +255,8 @@ class Portal:
         ended: concurrent.futures.Future[asyncio.Task[T]] = concurrent.futures.Future()
 
         def give(task: asyncio.Task[T]) -> None:
+            if not task.cancelled():
+                task.exception()  # whoever waits gets it; if nobody does any more, asyncio need not log it
             if ended.set_running_or_notify_cancel():
                 ended.set_result(task)
 

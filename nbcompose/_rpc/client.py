@@ -98,8 +98,13 @@ class Client:
 
     # -- calls
 
-    async def call(self, service: str, api: str, arguments: Any, context: CallContext) -> Any:
-        """Call `api` of some replica of `service` with `arguments` = (args, kwargs).
+    async def call(
+        self, service: str, api: str, arguments: Any, context: CallContext, *, from_below: bool = True
+    ) -> Any:
+        """Call `api` of some replica of `service` with `arguments` = (args, kwargs), or (the signature for which they
+        have been validated, arguments by name).
+
+        `from_below`: whether errors are marked as internal (`NbcomposeError.internal`).
 
         A call is retried when it never left this process, or when its replica is leaving and had not started it; if
         the api is idempotent, also when the replica died. Raises `ServiceUnavailable`, `DeadlineExceeded`,
@@ -118,7 +123,7 @@ class Client:
                 await _while_routes_change(error)
             except NbcomposeError as error:
                 if not (resends and self.may_resend(service, api, error)):
-                    raise error.from_below()  # noqa: B904  it is the same error
+                    raise error.from_below() if from_below else error  # noqa: B904  it is the same error
                 resends -= 1
 
     def may_resend(self, service: str, api: str, error: BaseException) -> bool:
@@ -143,7 +148,9 @@ class Client:
         call_id = connection.begin(api, arguments, context, self._deadline(service, context), result)
         return lambda: connection.abandon(call_id)
 
-    async def stream(self, service: str, api: str, arguments: Any, context: CallContext) -> AsyncGenerator[Any, None]:
+    async def stream(
+        self, service: str, api: str, arguments: Any, context: CallContext, *, from_below: bool = True
+    ) -> AsyncGenerator[Any, None]:
         """As `call`, for an api that yields."""
         deadline = self._deadline(service, context)
         resends = RESENDS
@@ -162,7 +169,7 @@ class Client:
                 await _while_routes_change(error)
             except NbcomposeError as error:
                 if not (resends and self.may_resend(service, api, error)):
-                    raise error.from_below()  # noqa: B904  it is the same error
+                    raise error.from_below() if from_below else error  # noqa: B904  it is the same error
                 resends -= 1
 
     async def known_apis(self, service: str, context: CallContext) -> tuple[ApiSpec, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, Literal, NotRequired, Required
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -127,7 +127,10 @@ class ApiSchema:
 
     def __init__(self, spec: ApiSpec, declared: Declared, max_values: int) -> None:
         self.spec = spec
+        self._root = spec.root
         self._max_values = max_values
+        # Parses a JSON body into a document for `validate_json`. Raises ValueError, and PayloadTooLarge.
+        self.read = partial(json_values.read, most=max_values)
         self._declared = declared
         self._label = declared.label
         binding = Binding(declared.label, spec, declared.defaults)
@@ -161,12 +164,6 @@ class ApiSchema:
         except ValidationError as error:
             raise errors.invalid_argument(self._label, self.spec.signature, error) from None
 
-    def read(self, body: bytes) -> Any:
-        """Parse a JSON body into a document for `validate_json`. Raises ValueError if it is not JSON, and
-        PayloadTooLarge.
-        """
-        return json_values.read(body, self._max_values)
-
     def validate_json(self, document: Any, *, large: bool = False) -> dict[str, Any]:
         """Validate the arguments of a request, given as a parsed JSON document: an object of the parameters, or the one
         required argument itself. The body of an api with a root (`ApiSpec.root`) is always the argument itself.
@@ -174,7 +171,7 @@ class ApiSchema:
         An array, image, … made by `decode_part` may take the place of its JSON. A file in it needs an open `TempFiles`.
         Raises InvalidArgument; if `large`, with only the first error of each list, and few of each object.
         """
-        root = self.spec.root
+        root = self._root
         if root is None:
             return self.validate_named(document if isinstance(document, dict) else self._as_object(document), large)
         try:

@@ -6,17 +6,22 @@ How a service that runs is called is told by connectors (`add_connector`), so th
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from nbcompose import settings
 from nbcompose._service.signature import Described
 from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose.errors import NbcomposeError, UnknownApi
 
 # Builds a service in this process. Imported when one is first built, because it brings an HTTP client.
 BUILDER = "nbcompose._replica.in_process"
+
+# Serves a service as an ASGI application. Imported with the first request: replicas import modules that make one.
+SERVER = "nbcompose._control.asgi"
 
 # Shows a graph. Imported on first use, because it needs a notebook.
 DRAWER = "nbcompose._notebook.graph.display"
@@ -122,6 +127,40 @@ class Service:
         """The bearer token that HTTP calls need; changes with the kernel."""
         return str(self._handle().token)
 
+    def asgi(
+        self, *, token: str | None = None, allowed_hosts: Iterable[str] = ()
+    ) -> Callable[[Any, Any, Any], Awaitable[None]]:
+        """Make an ASGI application of what the service serves over HTTP, e.g. `app.mount("/answer", Answer.asgi())`.
+
+        It has the routes of `nbcompose serve`: the apis, `/docs`, `/openapi.json`, `/healthz`, `/readyz`, `/metrics`.
+        Calls go to replicas. A service that runs in this process already, in the notebook or by `nbcompose.run`, is
+        called where it runs. Otherwise the application starts it, with all that it depends on, when the server starts
+        (ASGI's lifespan) and stops it with the server. Where the application is mounted in another one, which seldom
+        passes the lifespan on, that is with the first call, and at the end of the process. Each worker process of a
+        server has a graph of its own.
+
+        Args:
+            token: What callers must send; by default the value of NBCOMPOSE_TOKEN in the environment.
+            allowed_hosts: Names that the `Host` header may carry; `"*"`: any. Without a token no other names are
+                accepted, but for this machine's own where a request comes over its loopback interface.
+
+        Returns:
+            A coroutine function of `scope`, `receive` and `send`. Nothing is started or imported before its first use.
+
+        Raises:
+            NbcomposeError: No header could carry the token.
+        """
+        token = settings.checked_token(settings.token() if token is None else token)
+        hosts, lock, made = tuple(allowed_hosts), threading.Lock(), list[Any]()
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            with lock:
+                if not made:
+                    made.append(importlib.import_module(SERVER).asgi_app(self, token, hosts))
+            await made[0](scope, receive, send)
+
+        return application
+
     def graph(self) -> None:
         """Show what it calls, directly or not, as a live picture in the notebook.
 
@@ -147,7 +186,18 @@ class Service:
 
     def __dir__(self) -> list[str]:
         return sorted(
-            {*(a.name for a in self.spec.apis), "to_async", "to_sync", "url", "token", "graph", "spec", "inner", "name"}
+            {
+                *(a.name for a in self.spec.apis),
+                "to_async",
+                "to_sync",
+                "url",
+                "token",
+                "asgi",
+                "graph",
+                "spec",
+                "inner",
+                "name",
+            }
         )
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:

@@ -6,7 +6,6 @@ from .rows import summaries as summaries
 from .rows import waterfall as waterfall
 from .spans import CANCELLED as CANCELLED
 from .spans import CallContext as CallContext
-from .spans import Parent as Parent
 from .spans import Span as Span
 from .spans import SpanBuffer as SpanBuffer
 from .spans import TraceLog as TraceLog

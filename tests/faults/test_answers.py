@@ -14,6 +14,7 @@ from raising_services import OWN, made
 
 from nbcompose import api, service
 from nbcompose._replica.http import responses
+from nbcompose._replica.http.endpoints import Site
 from nbcompose._replica.http.exchange import Exchange
 from nbcompose._rpc.blocking import LoopThread
 from nbcompose._rpc.codec import Encoder
@@ -22,7 +23,9 @@ from nbcompose._rpc.remote_errors import RemoteErrorDetail
 from nbcompose._rpc.server_calls import IncomingCall
 from nbcompose._tracing.spans import CallContext
 from nbcompose.errors import CallError, RemoteError, ReplicaDied
-from tests.replica.http.http_server import error_of, serving, soon
+from tests.replica.http.http_server import Face, error_of, serving, soon
+
+faces = pytest.mark.parametrize("face", ["tornado", "asgi"])
 
 
 class Service:
@@ -52,8 +55,9 @@ def refuse(*_: Any, **__: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", OWN)
-async def test_every_odd_error_is_answered_over_http(kind: str) -> None:
-    async with serving(Service) as served:
+@faces
+async def test_every_odd_error_is_answered_over_http(face: Face, kind: str) -> None:
+    async with serving(Service, face=face) as served:
         response = await soon(served.http.post("/fail", json=kind))
         assert response.status_code in (422, 499, 500)  # a CancelledError: this runtime takes it for the client's
         assert response.json()["error"].keys() >= {"type", "message", "id"}
@@ -65,11 +69,12 @@ async def test_every_odd_error_is_answered_over_http(kind: str) -> None:
 
 
 @pytest.mark.parametrize("trusted", [True, False])
+@faces
 async def test_an_error_that_cannot_be_written_is_a_plain_one(
-    trusted: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    face: Face, trusted: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(responses, "error_document", refuse)
-    async with serving(Service, loopback=trusted) as served:
+    async with serving(Service, face=face, loopback=trusted) as served:
         error = error_of(
             await soon(served.http.post("/fail", json="ValueError")), 500, "ValueError" if trusted else "InternalError"
         )
@@ -77,7 +82,10 @@ async def test_an_error_that_cannot_be_written_is_a_plain_one(
     assert error["id"] in caplog.text
 
 
-async def test_headers_that_cannot_be_written_leave_room_for_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@faces
+async def test_headers_that_cannot_be_written_leave_room_for_an_error(
+    face: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write = Exchange._headers
 
     def once(self: Exchange, media_type: str, more: dict[str, str]) -> Any:
@@ -85,7 +93,7 @@ async def test_headers_that_cannot_be_written_leave_room_for_an_error(monkeypatc
         return write(self, media_type, {"X-Odd": "a\r\nb"})
 
     monkeypatch.setattr(Exchange, "_headers", once)
-    async with serving(Service) as served:
+    async with serving(Service, face=face) as served:
         error_of(await soon(served.http.post("/fine")), 500, "ValueError")
 
 
@@ -100,9 +108,10 @@ async def test_where_nothing_can_be_written_the_connection_is_closed(
     assert "an error of /fine cannot be told" in caplog.text
 
 
-async def test_a_path_that_cannot_be_looked_up_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(Service) as served:
-        monkeypatch.setattr(served.server, "admit", refuse)
+@faces
+async def test_a_path_that_cannot_be_looked_up_is_answered(face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(Service, face=face) as served:
+        monkeypatch.setattr(Site, "admit", refuse)
         error_of(await soon(served.http.post("/fine")), 500, "Refusing")
 
 

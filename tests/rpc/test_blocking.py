@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import asyncio
 import concurrent.futures
+import gc
 import os
 import threading
 import warnings
@@ -162,6 +163,36 @@ def test_work_that_is_cancelled_there_is_a_cancelled_call_here(portal: LoopThrea
     with pytest.raises(CallCancelled):
         portal.run(cancel_itself())
     assert isinstance(run_in_thread(lambda: portal.run(cancel_itself())), CallCancelled)
+
+
+def test_an_error_for_which_nobody_waits_any_more_is_not_logged(portal: LoopThread) -> None:
+    """As of a call that fails because its deadline is over, just when that of whoever waits is, too."""
+    told: list[dict[str, Any]] = []
+    forever = Forever()
+
+    async def late() -> None:
+        try:
+            await forever.wait()
+        except asyncio.CancelledError:
+            raise ValueError("late") from None
+
+    async def join() -> None:
+        task = asyncio.create_task(portal.join(late()))
+        assert await asyncio.to_thread(forever.begun.wait, PATIENCE)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def forgotten() -> None:
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+        del others
+        gc.collect()
+
+    portal.loop.set_exception_handler(lambda _, context: told.append(context))
+    asyncio.run(join())
+    portal.run(forgotten())
+    assert told == []
 
 
 def test_waiting_on_the_loop_itself_is_refused(portal: LoopThread) -> None:

@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 # Functions and files, at most.
 MOST = {
     "an async call between services, both ends": (50, 12),
-    "an HTTP request": (75, 16),
+    "an HTTP request": (50, 14),
     "the first run of a cell, its owner's side": (432, 58),
     "an export": (385, 49),
 }

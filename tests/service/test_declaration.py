@@ -630,7 +630,7 @@ def test_a_class_of_code_without_a_source_is_declared_too() -> None:
 
 def test_help_without_a_running_service() -> None:
     answer = service(Embedder)
-    assert dir(answer) == ["embed", "graph", "inner", "name", "spec", "to_async", "to_sync", "token", "url"]
+    assert dir(answer) == ["asgi", "embed", "graph", "inner", "name", "spec", "to_async", "to_sync", "token", "url"]
     assert answer.__doc__ == "Embeds."
     assert answer.__name__ == "Embedder"
     assert repr(answer) == "<service Embedder: embed(texts: list[str], *, normalize: bool = True) -> np.ndarray>"

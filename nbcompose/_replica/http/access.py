@@ -15,6 +15,7 @@ from nbcompose._spec import Http
 from nbcompose.errors import BadRequest, Forbidden, Unauthorized
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+HOSTS = 64  # `Host` headers that are remembered as allowed
 
 # Headers that a page of an allowed origin may send, and response headers that it may read.
 CORS_REQUEST_HEADERS = (
@@ -28,14 +29,17 @@ class Access:
     """Access rules of one HTTP server.
 
     `token`: required in `Authorization: Bearer`; None: no token is required. `loopback`: the server is bound to this
-    machine only. `allowed_hosts`: names that `Host` may contain besides this machine's own, for a proxy in front.
-    `cors_origins`: origins whose pages may call, such as "https://app.example.com"; "*" allows all of them.
+    machine only. `allowed_hosts`: names that `Host` may contain besides this machine's own, for a proxy in front; "*":
+    any. `cors_origins`: origins whose pages may call, such as "https://app.example.com"; "*" allows all of them.
+    `named`: without a token, `Host` is checked beyond loopback too, where no name is this machine's own.
     """
 
     token: str | None = field(default=None, repr=False)
     loopback: bool = True
     allowed_hosts: frozenset[str] = frozenset()
     cors_origins: frozenset[str] = frozenset()
+    named: bool = False
+    _known: set[str] = field(default_factory=set, compare=False, repr=False)  # allowed hosts, as they were sent
 
     @classmethod
     def of(cls, http: Http, token: str | None = None, allowed_hosts: Iterable[str] = ()) -> Access:
@@ -58,13 +62,14 @@ class Access:
         `token=False`: the resource needs no token. `page=True`: it is a page without secrets, which a link on another
         site may open. Raises BadRequest (400), Forbidden (403) or Unauthorized (401).
         """
-        host = header(headers, "Host")
-        self.check_host(host)
+        host = headers.get("Host")
+        if host not in self._known:
+            self.check_host(host)
         # Without these two headers the client is not a browser, or a browser that loads a page of this server.
         if "Origin" in headers or "Sec-Fetch-Site" in headers:
             self._check_site(headers, host, page)
         if token and self.token is not None:
-            self._check_token(header(headers, "Authorization"), self.token)
+            self._check_token(headers.get("Authorization"), self.token)
 
     def cors_headers(self, origin: str | None) -> dict[str, str]:
         """Return the headers with which a page of `origin` may read a reply; empty if there are no CORS rules.
@@ -86,8 +91,8 @@ class Access:
 
         Raises Forbidden when the page's origin may not call.
         """
-        self.check_host(header(headers, "Host"))
-        origin = header(headers, "Origin")
+        self.check_host(headers.get("Host"))
+        origin = headers.get("Origin")
         if origin is None:
             return {"Allow": methods}
         if not self._allows(origin):
@@ -104,25 +109,32 @@ class Access:
     def check_host(self, host: str | None) -> None:
         # A page whose own host name has been pointed at 127.0.0.1 (DNS rebinding) is same-origin for the browser; only
         # the name in `Host` reveals it. If a token is required it cannot call anyway.
-        if host is None or self.token is not None or not self.loopback:
+        if self.token is not None or not (self.loopback or self.named):
             return
+        if host is None:
+            if self.loopback:
+                return
+            raise BadRequest("a Host header is wanted")
         name = host_name(host)
-        if name in self.allowed_hosts or host.lower() in self.allowed_hosts or is_loopback(name):
-            return
-        raise Forbidden(
-            f"the host {name!r} is not this machine: call 127.0.0.1 or localhost, "
-            f"or let that name in with --allowed-host {name}"
-        )
+        own = self.loopback and is_loopback(name)
+        if not (own or "*" in self.allowed_hosts or {name, host.lower()} & self.allowed_hosts):
+            where = "this machine" if self.loopback else "one of those under which this may be called"
+            raise Forbidden(
+                f"the host {name!r} is not {where}: call 127.0.0.1 or localhost, or let that name in with "
+                f'--allowed-host {name}, or asgi(allowed_hosts=["{name}"])'
+            )
+        if len(self._known) < HOSTS:
+            self._known.add(host)
 
     def _check_site(self, headers: Mapping[str, str], host: str | None, page: bool) -> None:
-        origin = header(headers, "Origin")
+        origin = headers.get("Origin")
         if origin is not None:
             if self._allows(origin) or _same_origin(origin, host):
                 return
             raise Forbidden(_foreign_origin(origin))
-        if header(headers, "Sec-Fetch-Site") != "cross-site" or "*" in self.cors_origins:
+        if headers.get("Sec-Fetch-Site") != "cross-site" or "*" in self.cors_origins:
             return
-        if page and header(headers, "Sec-Fetch-Mode") == "navigate" and header(headers, "Sec-Fetch-Dest") == "document":
+        if page and headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document":
             return
         raise Forbidden("a page of another site may not call this service")
 
@@ -137,11 +149,6 @@ class Access:
             return
         what = "the token is wrong" if authorization else "this service wants a token"
         raise Unauthorized(f"{what}: send the header 'Authorization: Bearer <token>'")
-
-
-def header(headers: Mapping[str, str], name: str) -> str | None:
-    """Return the header's value, or None. Faster than `get` of tornado's headers, which raises and catches KeyError."""
-    return headers[name] if name in headers else None  # noqa: SIM401
 
 
 def host_name(host: str) -> str:

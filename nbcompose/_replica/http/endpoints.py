@@ -1,7 +1,6 @@
-"""Handlers of the HTTP routes: calls of apis, streams, health, metrics, documentation.
+"""What a service serves over HTTP (`Site`): its routes, who may call them, and their handlers.
 
-Each handler gets an admitted exchange with its whole body, and sends one reply on it. Access control and routing are
-done before. Formats of streams:
+Each handler gets an admitted exchange with its whole body, and sends one reply on it. Formats of streams:
 
 - NDJSON: one JSON value per line; an error in mid-stream is a last line {"error": {…}}.
 - Plain text, for items that are texts: only the items; after an error the connection is closed in mid-reply, since the
@@ -13,7 +12,6 @@ done before. Formats of streams:
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -22,13 +20,11 @@ from typing import Any, Protocol
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from pydantic_core import to_json
-from tornado.httputil import HTTPHeaders
-from tornado.iostream import StreamClosedError
 
-from nbcompose._replica.http.access import header
-from nbcompose._replica.http.docs import asset
-from nbcompose._replica.http.exchange import Exchange
-from nbcompose._replica.http.requests import ACCEPTED, decoded, read_arguments, takes_long
+from nbcompose._replica.http.access import Access
+from nbcompose._replica.http.docs import ASSETS, asset, curl_line
+from nbcompose._replica.http.exchange import Exchange, Handler, Limits
+from nbcompose._replica.http.requests import ACCEPTED, decoded, read_arguments, read_large, takes_long
 from nbcompose._replica.http.responses import (
     JSON,
     TEXT,
@@ -39,17 +35,16 @@ from nbcompose._replica.http.responses import (
     json_reply,
     reply_aside,
 )
-from nbcompose._schema import ApiSchema, TempFiles, openapi
+from nbcompose._rpc import Deadlines
+from nbcompose._schema import SMALL, ApiSchema, TempFiles, openapi
 from nbcompose._spec import ApiSpec, ServiceSpec
-from nbcompose._tracing import CallContext, Parent, parse_traceparent
+from nbcompose._tracing import CallContext
 from nbcompose._user_exceptions import contained
-from nbcompose.errors import BadRequest, CallError
-
-TIMEOUT_HEADER = "X-Request-Timeout"
+from nbcompose.errors import BadRequest, CallError, MethodNotAllowed, UnknownApi
 
 
-class RuntimeLike(Protocol):
-    """Replica interface that the HTTP server uses."""
+class Backend(Protocol):
+    """What answers the calls of a site. Its arguments are validated, and so are its results and items."""
 
     @property
     def spec(self) -> ServiceSpec: ...
@@ -58,16 +53,13 @@ class RuntimeLike(Protocol):
     def schemas(self) -> Mapping[str, ApiSchema]:
         """Schemas by name of the api."""
 
-    def context(self, parent: Parent | None, timeout: float | None) -> CallContext:
-        """Return the context of a call over HTTP. `parent`: its trace; `timeout`: in seconds (None: not given)."""
-
     async def invoke(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
-        """Call a unary api with validated arguments; the result is validated. Raises what the call raises."""
+        """Call a unary api. Raises what the call raises."""
 
     def stream(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
-        """Call a streaming api; the items are validated."""
+        """Call a streaming api."""
 
-    def refused(self, api: ApiSpec, error: Exception) -> None:
+    def refused(self, api: str, error_type: str) -> None:
         """Count a call rejected because of its request."""
 
     def answered(self, route: str, status: int) -> None:
@@ -80,106 +72,181 @@ class RuntimeLike(Protocol):
         """Return the metrics of all replicas of the service."""
 
 
+@dataclass(frozen=True, slots=True)
+class HttpRoute:
+    """Handler of a path. `open`: needs no token; `page`: a link on another site may open it."""
+
+    path: str
+    handler: Handler
+    method: str = "GET"
+    open: bool = False
+    page: bool = False
+    api: ApiSpec | None = None
+
+    @property
+    def methods(self) -> str:
+        return "GET, HEAD, OPTIONS" if self.method == "GET" else f"{self.method}, OPTIONS"
+
+
+class Site:
+    """A service as it is served over HTTP: routes, access, limits, and the state that its exchanges share.
+
+    Used on the loop on which it was made.
+    """
+
+    def __init__(self, backend: Backend, access: Access, limits: Limits | None = None) -> None:
+        self.access = access
+        self.limits = limits or Limits()
+        self.answered = backend.answered
+        self.deadlines = Deadlines(asyncio.get_running_loop())
+        self.reading = asyncio.Lock()
+        self._backend = backend
+        self.renew()
+
+    def renew(self) -> None:
+        """Follow the service's new code, whose apis may differ."""
+        backend = self._backend
+        self.spec = backend.spec
+        self.max_body = self.spec.http.max_body
+        self._openapi: dict[str, Any] | None = None
+        routes = [
+            HttpRoute("/", self._root, open=True, page=True),
+            *(HttpRoute(api.route, ApiEndpoint(backend, api), "POST", api=api) for api in self.spec.apis),
+            HttpRoute("/healthz", self._healthz, open=True),
+            HttpRoute("/readyz", self._readyz, open=True),
+            HttpRoute("/metrics", self._metrics),
+            HttpRoute("/openapi.json", self._describe),
+            *(HttpRoute(path, self._docs, open=True, page=True) for path in ASSETS),
+        ]
+        # Built-in routes are last, so that no api can replace them.
+        self._routes = {route.path: route for route in routes}
+
+    # -- routing
+
+    def admit(self, exchange: Exchange) -> Handler:
+        """Return the handler of a request whose body has not been read. Raises CallError if it is not allowed."""
+        headers, method = exchange.headers, exchange.method
+        if self.access.cors_origins:
+            exchange.reply_headers.update(self.access.cors_headers(headers.get("Origin")))
+        route = self._routes.get(exchange.path)
+        if route is not None:
+            exchange.route = route.path
+        if method == "OPTIONS":
+            allowed = self.access.preflight_headers(headers, route.methods if route else "OPTIONS")
+            exchange.reply_headers.update(allowed)
+            return _nothing
+        self.access.check(headers, token=route is None or not route.open, page=route is not None and route.page)
+        if route is None:
+            raise UnknownApi(self._unknown(exchange.path))
+        if method != route.method and not (method == "HEAD" and route.method == "GET"):
+            exchange.reply_headers["Allow"] = route.methods
+            raise MethodNotAllowed(self._wrong_method(exchange, route))
+        return route.handler
+
+    def _unknown(self, path: str) -> str:
+        apis = "\n".join(f"  POST {api.route}  {api.signature}" for api in self.spec.apis)
+        return f"{self.spec.name} has nothing at {path}; its apis:\n{apis}"
+
+    def _wrong_method(self, exchange: Exchange, route: HttpRoute) -> str:
+        if route.api is None:
+            return f"{exchange.path} is read with GET, not {exchange.method}"
+        schema = self._backend.schemas[route.api.name]
+        url = f"http://{exchange.headers.get('Host', '127.0.0.1')}{exchange.prefix}{route.api.route}"
+        needs_token, saves = self.access.token is not None, schema.gives_file
+        example = curl_line(url, schema.body_schema, needs_token=needs_token, saves=saves)
+        return f"{route.api.name} is called with POST, not {exchange.method}:\n  {example}"
+
+    # -- handlers of what is about the service
+
+    async def _healthz(self, exchange: Exchange) -> None:
+        """Liveness: the process is alive and its event loop runs."""
+        exchange.send(json_reply({"status": "ok"}))
+
+    async def _readyz(self, exchange: Exchange) -> None:
+        """Readiness: the service and its dependencies can answer (200), or not (503)."""
+        reasons = await self._backend.ready()
+        if reasons:
+            exchange.send(json_reply({"status": "not ready", "reasons": reasons}, 503))
+        else:
+            exchange.send(json_reply({"status": "ready"}))
+
+    async def _metrics(self, exchange: Exchange) -> None:
+        """Metrics as Prometheus text, or OpenMetrics if `Accept` asks for it."""
+        encode, media_type = choose_encoder(exchange.headers.get("Accept", ""))
+        exchange.send(Reply(200, encode(_Collected(await self._backend.metric_families())), media_type))
+
+    async def _describe(self, exchange: Exchange) -> None:
+        if self._openapi is None:
+            needs_token = self.access.token is not None
+            self._openapi = openapi(self.spec, self._backend.schemas, needs_token=needs_token)
+        servers = {"servers": [{"url": exchange.prefix}]} if exchange.prefix else {}
+        exchange.send(Reply(200, to_json(self._openapi | servers)))
+
+    async def _docs(self, exchange: Exchange) -> None:
+        exchange.send(asset(exchange.path))
+
+    async def _root(self, exchange: Exchange) -> None:
+        # Relative, so that it works behind a proxy that adds a path prefix.
+        exchange.send(Reply(302, media_type="", headers={"Location": f"{exchange.relative}docs"}))
+
+
+async def _nothing(exchange: Exchange) -> None:
+    exchange.send(Reply(204, media_type=""))
+
+
 class ApiEndpoint:
     """Handler of one api's route."""
 
-    def __init__(self, runtime: RuntimeLike, api: ApiSpec) -> None:
-        self._runtime = runtime
+    def __init__(self, backend: Backend, api: ApiSpec) -> None:
+        self._backend = backend
         self._api = api
-        self._schema = runtime.schemas[api.name]
+        self._hop = f"{backend.spec.name}.{api.name}"
+        self._timeout = backend.spec.traffic.timeout
+        self._schema = backend.schemas[api.name]
         types = self._schema.media_types()
         self._offers = offers(types) if api.stream else types
+        self._gives_file = self._schema.gives_file
         self._encoding = asyncio.Lock()  # encode one result at a time: several may be the same image object
 
     async def __call__(self, exchange: Exchange) -> None:
-        accept = header(exchange.headers, "Accept")
+        accept = exchange.headers.get("Accept")
         with TempFiles():
             try:
                 form = choose(accept, self._offers)
-                context = exchange.context = self._context(exchange.headers)
-                if context.deadline is not None:
-                    exchange.due(context.deadline)
+                context = exchange.start_call(self._hop, self._timeout)
                 arguments = await self._arguments(exchange)
             except CallError as error:
-                self._runtime.refused(self._api, error)
+                self._backend.refused(self._api.name, type(error).__name__)
                 raise
             if self._api.stream:
-                await self._stream(exchange, FORMS[form], arguments, context)
+                dump = self._schema.dump_json if FORMS[form].of == JSON else self._schema.dump_text
+                await ItemStream(exchange, FORMS[form], dump).send(self._backend.stream(self._api, arguments, context))
                 return
-            value = await self._runtime.invoke(self._api, arguments, context)
+            value = await exchange.result(self._backend.invoke(self._api, arguments, context))
             if len(self._offers) > 1:  # the possible forms depend on the result
                 form = choose(accept, self._schema.forms(value))
-            if self._schema.gives_file:  # reading a file, or encoding an image, may take long
+            if self._gives_file:  # reading a file, or encoding an image, may take long
                 async with self._encoding:
                     data = await asyncio.to_thread(self._schema.encode, value, form)
             else:
-                data = self._schema.encode(value, form)
+                data = self._schema.dump_json(value) if form == JSON else self._schema.encode(value, form)
         exchange.send(Reply(200, data, content_type(form), _headers(value) if form != JSON else {}))
 
     async def _arguments(self, exchange: Exchange) -> dict[str, Any]:
         if exchange.query:
             raise BadRequest(f"{self._api.name} takes its parameters in the body, not after a '?' in the address")
         body = await exchange.body()
-        encoding = header(exchange.headers, "Content-Encoding")
-        if encoding:
+        if encoding := exchange.headers.get("Content-Encoding"):
             exchange.reply_headers["Accept-Encoding"] = ACCEPTED  # RFC 9110, section 12.5.3
             body = await decoded(body, encoding, exchange.site.max_body)
-        kind = header(exchange.headers, "Content-Type")
-        if not takes_long(self._schema, kind, len(body)):
+        kind = exchange.headers.get("Content-Type")
+        large = len(body) > SMALL
+        # A small file may be a large image.
+        if not (body and self._schema.takes_images) and not (large and takes_long(kind, len(body))):
             return read_arguments(self._schema, kind, body)
+        read = read_large if large else read_arguments
         async with exchange.site.reading:  # one at a time: each holds the GIL most of the time
-            return await asyncio.to_thread(read_arguments, self._schema, kind, body)
-
-    async def _stream(self, exchange: Exchange, form: StreamForm, arguments: Any, context: CallContext) -> None:
-        dump = self._schema.dump_json if form.of == JSON else self._schema.dump_text
-        await ItemStream(exchange, form, dump).send(self._runtime.stream(self._api, arguments, context))
-
-    def _context(self, headers: HTTPHeaders) -> CallContext:
-        traceparent = header(headers, "traceparent")
-        timeout = header(headers, TIMEOUT_HEADER)
-        return self._runtime.context(
-            None if traceparent is None else parse_traceparent(traceparent, header(headers, "tracestate") or ""),
-            None if timeout is None else min(_seconds(timeout), self._runtime.spec.traffic.timeout),
-        )
-
-
-class ServiceEndpoints:
-    """Handlers of the routes about the service: health, metrics, the OpenAPI document and its page."""
-
-    def __init__(self, runtime: RuntimeLike, *, needs_token: bool) -> None:
-        self._runtime = runtime
-        self._needs_token = needs_token
-        self._openapi: bytes | None = None
-
-    async def healthz(self, exchange: Exchange) -> None:
-        """Liveness: the process is alive and its event loop runs."""
-        exchange.send(json_reply({"status": "ok"}))
-
-    async def readyz(self, exchange: Exchange) -> None:
-        """Readiness: the service and its dependencies can answer (200), or not (503)."""
-        reasons = await self._runtime.ready()
-        if reasons:
-            exchange.send(json_reply({"status": "not ready", "reasons": reasons}, 503))
-        else:
-            exchange.send(json_reply({"status": "ready"}))
-
-    async def metrics(self, exchange: Exchange) -> None:
-        """Metrics as Prometheus text, or OpenMetrics if `Accept` asks for it."""
-        encode, media_type = choose_encoder(header(exchange.headers, "Accept") or "")
-        exchange.send(Reply(200, encode(_Collected(await self._runtime.metric_families())), media_type))
-
-    async def openapi(self, exchange: Exchange) -> None:
-        if self._openapi is None:
-            runtime = self._runtime
-            self._openapi = to_json(openapi(runtime.spec, runtime.schemas, needs_token=self._needs_token))
-        exchange.send(Reply(200, self._openapi))
-
-    async def docs(self, exchange: Exchange) -> None:
-        exchange.send(asset(exchange.path))
-
-    async def root(self, exchange: Exchange) -> None:
-        # Relative, so that it works behind a proxy that adds a path prefix.
-        exchange.send(Reply(302, media_type="", headers={"Location": "docs"}))
+            return await asyncio.to_thread(read, self._schema, kind, body)
 
 
 class _Collected:
@@ -194,16 +261,6 @@ class _Collected:
 
 def _headers(value: Any) -> dict[str, str]:
     return {"Content-Disposition": file_name(value.name)} if isinstance(value, PurePath) else {}
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise BadRequest(f"{TIMEOUT_HEADER} is a number of seconds, not {text!r}")
-    return seconds
 
 
 NDJSON = "application/x-ndjson"
@@ -266,7 +323,11 @@ class ItemStream:
         form = self._form
         self._beat()
         try:
-            async for item in items:
+            while True:
+                try:
+                    item = await self._exchange.result(anext(items))
+                except StopAsyncIteration:
+                    break
                 await self._write(form.before + self._dump(item) + form.after)
                 if self._exchange.closed:
                     return
@@ -297,7 +358,7 @@ class ItemStream:
         self._exchange.writing, self._since = True, self._loop.time()
         try:
             await self._put(chunk)
-        except StreamClosedError:
+        except OSError:
             self._exchange.connection_lost()
         finally:
             self._exchange.writing, self._since = False, self._loop.time()

@@ -1,49 +1,50 @@
-"""One HTTP request and its reply: limits while reading, sending one reply, detection of a client that disconnects.
+"""One HTTP request and its reply, whatever carries them: body, deadline, disconnection, a complete or streaming reply.
 
-Runs on the replica's loop, driven by tornado's HTTP/1 connection, which handles framing, keep-alive and pipelining (one
-exchange at a time). See `server.py` for routing.
+Two faces carry exchanges: `server.py` (tornado; what a replica serves with) and `asgi.py`. A face fills in the request,
+passes the body on as it arrives, and implements the methods marked as its own. Exchanges run on one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
+import math
 import time
+from abc import ABC, abstractmethod
 from asyncio import Future
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from email.utils import formatdate
-from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from tornado.http1connection import HTTP1Connection
-from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
-
-from nbcompose._replica.http.access import Access, header
-from nbcompose._replica.http.responses import PHRASES, Reply, error_reply, reply_aside
-from nbcompose._replica.http.tornado_adapter import hang_up, send_at_once
+from nbcompose._replica import EARLY
+from nbcompose._replica.http.access import Access
+from nbcompose._replica.http.responses import Reply, error_reply, reply_aside
 from nbcompose._rpc import Deadlines
-from nbcompose._tracing import CallContext
+from nbcompose._tracing import CallContext, parse_traceparent
 from nbcompose._user_exceptions import contained
-from nbcompose.errors import CallError, DeadlineExceeded, PayloadTooLarge, ServiceUnavailable, SlowRequest
+from nbcompose.errors import BadRequest, CallCancelled, DeadlineExceeded, PayloadTooLarge, SlowRequest
+
+T = TypeVar("T")
 
 logger = logging.getLogger("nbcompose.http")
 
+TIMEOUT_HEADER = "X-Request-Timeout"
 OVERTIME = 0.25  # seconds after the deadline at which a call that does not end is answered with an error
+JOINED = 4 * 1024 * 1024  # bytes: copying that many takes a millisecond
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Limits on slow or endless clients. Times in seconds, sizes in bytes.
 
-    `idle`: maximum wait for a request and its headers. `body_seconds`: maximum time for the body. `drain`: a client
-    that is refused in the middle of its body may send that much more, so that it can read the reply.
-    `connections`: maximum number of clients connected to a replica at once; beyond it, connections without a request
-    are closed, also one whose body has made no progress for `pause`.
-    `heartbeat`: interval of keep-alive messages in a stream without items. `stall`: time after which a stream's reader
-    that takes no data is disconnected. `linger`: time in which a kept connection may send one more request to a server
-    that is stopping.
+    Of every exchange: `body_seconds`: maximum time for the body. `heartbeat`: interval of keep-alive messages in a
+    stream without items. `stall`: time after which a stream's reader that takes no data is disconnected.
+
+    Of the tornado server: `idle`: maximum wait for a request and its headers. `drain`: a client that is refused in the
+    middle of its body may send that much more, so that it can read the reply. `connections`: maximum number of clients
+    connected to a replica at once; beyond it, connections without a request are closed, also one whose body has made no
+    progress for `pause`. `linger`: time in which a kept connection may send one more request to a server that is
+    stopping.
     """
 
     idle: float = 75.0
@@ -57,81 +58,63 @@ class Limits:
     linger: float = 0.5
 
 
-JOINED = 4 * 1024 * 1024  # bytes: copying that many takes a millisecond
-
 Handler = Callable[["Exchange"], Awaitable[None]]
 
 
-class Site(Protocol):
-    """Server interface that an exchange uses."""
+class SiteLike(Protocol):
+    """What is served, as exchanges use it. See `endpoints.Site`."""
 
     access: Access
     limits: Limits
     max_body: int
-    stopping: bool
     deadlines: Deadlines
     reading: asyncio.Lock
+
+    def answered(self, route: str, status: int) -> None:
+        """Count a reply."""
 
     def admit(self, exchange: Exchange) -> Handler:
         """Return the handler of a request whose headers have been read, but not its body. Raises CallError."""
 
-    def answered(self, route: str, status: int) -> None:
-        """Record that a reply is sent."""
 
-
-class Exchange(HTTPMessageDelegate):
+class Exchange(ABC):
     """One request and its reply.
 
-    The whole body has been read when the handler runs, which may get it once. `reply_headers` are sent with any reply.
-    A handler that makes a call sets `context`: it is cancelled when the client disconnects, and its trace is named in
-    the reply. `writing`: a write waits for the reader, not for the call.
-    `route`: the path of the matched route, else "". `authority`: the host in the request target, if that is an absolute
-    url. `follows`: it is not the first exchange on its connection.
+    `headers` are by name in HTTP's customary case (`Content-Type`); repeated ones are joined by commas. `prefix`: the
+    part of the address before `path`, where the service is mounted in an application. `relative`: what a relative link
+    in the reply has to begin with. The whole body has been read when the handler runs, which may get it once.
+    `reply_headers` are sent with any reply. `route`: the path of the matched route, else "".
+    A handler that makes a call says so with `start_call`: its `context` is cancelled when the client disconnects, and
+    its trace is named in the reply. `writing`: a write waits for the reader, not for the call.
     """
 
-    def __init__(self, site: Site, connection: HTTP1Connection, *, follows: bool = False) -> None:
+    def __init__(self, site: SiteLike) -> None:
         self.site = site
-        self.follows = follows
-        self.authority: str | None = None
-        self.method = self.path = self.route = self.query = self.version = ""
-        self.headers = _NO_HEADERS
+        self.method = self.path = self.prefix = self.relative = self.route = self.query = ""
+        self.headers: dict[str, str] = {}
         self.reply_headers: dict[str, str] = {}
         self.context: CallContext | None = None
-        self.busy = False
         self.closed = False
         self.replied = False
         self.writing = False
-        self._finished = False
-        self._connection = connection
+        self._hop = ""
         self._handler: Handler | None = None
+        self._task: asyncio.Task[None] | None = None
         self._chunks: list[bytes] = []
         self._size = 0
+        self._heard = time.monotonic()  # when the headers, or data of the body, arrived last
         self._received = False
-        self._heard = 0.0  # when data of the body last arrived, on `time.monotonic()`'s clock
-        self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._drains = True  # a refused body is read on, so that the client can read the reply
+        self._finished = False
+        self._calling = False  # the handler waits for the call, and may be interrupted
+        self._late = False  # the deadline has passed
+        self._interrupts = 0
 
-    @property
-    def idle(self) -> bool:
-        """Whether the connection may be closed to make room: there is no request, or it was refused before it was read,
-        or its body makes no progress.
-        """
-        if not self.busy or self._received:
-            return not self.busy
-        return self.replied or time.monotonic() - self._heard > self.site.limits.pause
+    # -- called by the face, in this order -----------------------------------------------------------------------------
 
-    # -- called by tornado, in this order ----------------------------------------------------------------------------
-
-    def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:
-        self.busy = True
-        assert isinstance(start_line, RequestStartLine)  # a server reads requests only
-        self.method, self.version = start_line.method, start_line.version
-        target = start_line.path
-        if target[:1] not in ("/", "*"):
-            self.authority, target = _absolute(target)
-        self.path, _, self.query = target.partition("?")
-        self.headers = headers
-        length = header(headers, "Content-Length") or "0"
+    def admit(self) -> None:
+        """Find the handler of the request, once its headers are there; refuse it if it is not allowed."""
+        length = self.headers.get("Content-Length", "0")
         try:
             self._handler = self.site.admit(self)
             # More than 18 digits are too large in any case, and `int` rejects numbers of thousands of digits.
@@ -139,11 +122,11 @@ class Exchange(HTTPMessageDelegate):
                 raise self._too_large()
         except Exception as error:
             self._refuse(error)
-        if length != "0" or "Transfer-Encoding" in headers:
-            self._heard = time.monotonic()
-            self._timer = asyncio.get_running_loop().call_later(self.site.limits.body_seconds, self._too_slow)
+        if length != "0" or "Transfer-Encoding" in self.headers:
+            self.site.deadlines.add(id(self), time.monotonic() + self.site.limits.body_seconds, self._too_slow)
 
     def data_received(self, chunk: bytes) -> None:
+        """Take some bytes of the body."""
         self._size += len(chunk)
         self._heard = time.monotonic()
         if self.replied:
@@ -155,56 +138,38 @@ class Exchange(HTTPMessageDelegate):
         else:
             self._chunks.append(chunk)
 
-    def finish(self) -> None:
-        self._stop_timer()
-        self._received = True
-        if self.replied:
-            self._finish()
-            return
-        self._connection.set_close_callback(self.connection_lost)
-        self._task = asyncio.get_running_loop().create_task(self._answer())
-
-    def on_connection_close(self) -> None:
-        self.connection_lost()
-
-    # -- called by the server ----------------------------------------------------------------------------------------
-
     def connection_lost(self) -> None:
         """Handle the end of the connection, closed by either side: no reply can be sent any more."""
         if self.closed:
             return
         self.closed = self._finished = True
-        self._stop_timer()
-        self._not_due()
+        self.site.deadlines.remove(id(self))
         self._chunks.clear()
         if self.context is not None:
             self.context.cancel()
+            self._interrupt()
 
-    def abandon(self) -> None:
-        """End the exchange because the server stops: reply with an error if still possible, and cancel the call."""
-        if self._received:
-            self.fail(ServiceUnavailable("the service is stopping"))
-        self.connection_lost()
+    # -- a face's own ------------------------------------------------------------------------------------------------
 
-    def refusal(self, error: CallError) -> bytes:
-        """Return the bytes of a complete reply to invalid data; the connection is then closed. Empty if there was a
-        reply already.
+    @abstractmethod
+    def _write_head(self, status: int, headers: dict[str, str], chunk: bytes) -> Future[None]:
+        """Send the head and the first bytes of a reply. See `write`."""
+
+    @abstractmethod
+    def write(self, chunk: bytes) -> Future[None]:
+        """Send more bytes of a streaming reply.
+
+        The future is done when the system, or the ASGI server, has accepted the bytes, so awaiting it applies
+        backpressure. OSError, raised or set: the client is gone.
         """
-        if self.closed or self.replied:
-            return b""
-        self.replied = True
-        reply = error_reply(error, trusted=self.site.access.trusted)
-        self.site.answered(self.route, reply.status)
-        headers = self._headers(reply.media_type, reply.headers)
-        headers["Content-Length"] = str(len(reply.body))
-        headers["Connection"] = "close"
-        lines = [
-            f"HTTP/1.1 {reply.status} {PHRASES[reply.status]}",
-            *(f"{n}: {v}" for n, v in headers.get_all()),
-            "",
-            "",
-        ]
-        return "\r\n".join(lines).encode("latin-1") + reply.body
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """The reply is complete."""
+
+    @abstractmethod
+    def hang_up(self) -> None:
+        """Close the connection in the middle of a reply."""
 
     # -- called by handlers -------------------------------------------------------------------------------------------
 
@@ -215,6 +180,50 @@ class Exchange(HTTPMessageDelegate):
             return chunks[0]
         return b"".join(chunks) if self._size <= JOINED else await asyncio.to_thread(_joined, chunks)
 
+    def start_call(self, hop: str, timeout: float) -> CallContext:
+        """A call begins, e.g. of `Answer.ask` (`hop`), that may take `timeout` seconds, or less if the client says so.
+
+        Returns its context, which is part of the client's trace. The client gets an answer shortly after the deadline,
+        even if the call does not end. Raises BadRequest.
+        """
+        headers, parent = self.headers, None
+        if TIMEOUT_HEADER in headers:
+            timeout = min(timeout, _seconds(headers[TIMEOUT_HEADER]))
+        if "Traceparent" in headers:
+            parent = parse_traceparent(headers["Traceparent"], headers.get("Tracestate", ""))
+        deadline = time.monotonic() + timeout
+        context = self.context = CallContext(deadline, *(parent or ()))
+        context.allowed = timeout
+        self._hop = hop
+        self.site.deadlines.add(id(self), deadline, self._expire)
+        return context
+
+    async def result(self, work: Awaitable[T]) -> T:
+        """Await a part of the call. It is cancelled at the deadline (DeadlineExceeded), or when the client disconnects
+        (CallCancelled).
+        """
+        self._calling = True
+        if self._late or self.closed:
+            self._interrupt()
+        try:
+            return await work
+        except TimeoutError as error:
+            # A service further down has the same deadline and may notice first: its error becomes the cause.
+            from_below = isinstance(error, DeadlineExceeded)
+            if not self._late and not (from_below and self._remaining() <= EARLY):  # raised by the api
+                raise
+            raise self._exceeded() from (error if from_below else None)
+        except asyncio.CancelledError:
+            if not self._interrupts or self._forgive():
+                raise
+            if self._late:
+                raise self._exceeded() from None
+            raise CallCancelled(f"{self._hop}: the client has gone") from None
+        finally:
+            self._calling = False
+            if self._interrupts:
+                self._forgive()
+
     def send(self, reply: Reply) -> None:
         """Send the complete reply."""
         if self.closed or self.replied:
@@ -222,18 +231,13 @@ class Exchange(HTTPMessageDelegate):
         headers = self._headers(reply.media_type, reply.headers)
         if reply.status != 204:
             headers["Content-Length"] = str(len(reply.body))
-        body = b"" if self.method == "HEAD" else reply.body
-        self._connection.write_headers(_start_line(reply.status), headers, body)
+        self._write_head(reply.status, headers, b"" if self.method == "HEAD" else reply.body)
         self.replied = True  # only now: if the headers cannot be written, an error reply is still possible
         self.site.answered(self.route, reply.status)
         # Finishing before the whole body is read closes the connection; while the client still sends that causes a
-        # reset, which may discard the reply. A client that waits for "100 Continue" has not started to send.
-        if self._received or "Expect" in self.headers:
+        # reset, which may discard the reply.
+        if self._received or not self._drains:
             self._finish()
-
-    def due(self, deadline: float) -> None:
-        """Ensure an answer shortly after `deadline` (seconds, `time.monotonic()`), even if the call does not end."""
-        self.site.deadlines.add(id(self), deadline + OVERTIME, self._overdue)
 
     def fail(self, error: BaseException) -> None:
         """Send an error reply, unless the client is gone or has its reply."""
@@ -242,29 +246,15 @@ class Exchange(HTTPMessageDelegate):
 
     def begin(self, media_type: str, chunk: bytes = b"") -> Future[None]:
         """Send the head and the first bytes of a streaming reply; see `write`."""
-        send_at_once(self._connection)
-        written = self._connection.write_headers(_start_line(200), self._headers(media_type, {}), chunk)
+        written = self._write_head(200, self._headers(media_type, {}), chunk)
         self.replied = True
         self.site.answered(self.route, 200)
         return written
-
-    def write(self, chunk: bytes) -> Future[None]:
-        """Send more bytes of a streaming reply.
-
-        The future is done when the system has accepted the bytes, so awaiting it applies backpressure. Raises tornado's
-        StreamClosedError when the client is gone.
-        """
-        return self._connection.write(chunk)
 
     def end(self) -> None:
         """Complete a streaming reply."""
         if not self.closed:
             self._finish()
-
-    def hang_up(self) -> None:
-        """Close the connection in the middle of a reply."""
-        hang_up(self._connection)
-        self.connection_lost()
 
     # -- internals ----------------------------------------------------------------------------------------------------
 
@@ -287,19 +277,12 @@ class Exchange(HTTPMessageDelegate):
             if not self._finished:
                 self.hang_up()
 
-    def _headers(self, media_type: str, more: dict[str, str]) -> HTTPHeaders:
-        headers = HTTPHeaders()
-        if media_type:
-            headers["Content-Type"] = media_type
-        headers["Date"] = _date(int(time.time()))
+    def _headers(self, media_type: str, more: dict[str, str]) -> dict[str, str]:
+        headers = {"Content-Type": media_type} if media_type else {}
         headers["X-Content-Type-Options"] = "nosniff"
-        if self.site.stopping or ("Expect" in self.headers and not self._received):
-            headers["Connection"] = "close"
         if self.context is not None:
             headers["traceparent"] = self.context.traceparent
-        for name, value in (*self.reply_headers.items(), *more.items()):
-            headers[name] = value
-        return headers
+        return {**headers, **self.reply_headers, **more}
 
     def _refuse(self, error: Exception) -> None:
         self._chunks.clear()
@@ -309,44 +292,59 @@ class Exchange(HTTPMessageDelegate):
         return PayloadTooLarge(f"the body is larger than the {self.site.max_body:,} bytes that this service takes")
 
     def _too_slow(self) -> None:
-        self._refuse(SlowRequest(f"the body did not arrive within {self.site.limits.body_seconds:g} s"))
-        self._finish()
+        if not self._received:
+            self._refuse(SlowRequest(f"the body did not arrive within {self.site.limits.body_seconds:g} s"))
+            if not self._finished:
+                self._finish()
 
-    def _overdue(self) -> None:
-        """Answer with an error for a call that goes on although it was cancelled. Wait on if a write is under way."""
-        if self.writing:
-            self.due(time.monotonic())
-        elif self.replied:
-            self.hang_up()
-        else:
-            self.fail(DeadlineExceeded(f"{self.route} took longer than it had, and goes on, though it was cancelled"))
+    def _expire(self) -> None:
+        """The deadline has passed: interrupt the call. If that does not end it, answer all the same; but not while a
+        write is under way.
+        """
+        if self._late and not self.writing:
+            if self.replied:
+                self.hang_up()
+            else:
+                told = f"{self.route} took longer than it had, and goes on, though it was cancelled"
+                self.fail(DeadlineExceeded(told))
+            return
+        if not self._late:
+            self._late = True
+            self._interrupt()
+        self.site.deadlines.add(id(self), time.monotonic() + OVERTIME, self._expire)
 
-    def _not_due(self) -> None:
-        self.site.deadlines.remove(id(self))
+    def _interrupt(self) -> None:
+        if self._calling and self._task is not None:
+            self._interrupts += 1
+            self._task.cancel()
 
-    def _finish(self) -> None:
-        self._finished = True
-        self._stop_timer()
-        self._not_due()
-        self._connection.finish()
+    def _forgive(self) -> int:
+        """Take the interruptions back; return how often the task was cancelled besides."""
+        assert self._task is not None
+        others = 0
+        while self._interrupts:
+            self._interrupts -= 1
+            others = self._task.uncancel()
+        return others
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _remaining(self) -> float:
+        assert self.context is not None
+        left = self.context.remaining()
+        return 0.0 if left is None else left
+
+    def _exceeded(self) -> DeadlineExceeded:
+        assert self.context is not None
+        return DeadlineExceeded(f"{self._hop} took longer than the {self.context.allowed:g} s that it had")
 
 
-_NO_HEADERS = HTTPHeaders()
-
-
-def _absolute(target: str) -> tuple[str | None, str]:
-    """Return the authority and the rest of a request target in absolute form, as sent to proxies."""
-    scheme, mark, rest = target.partition("://")
-    if not mark or scheme.lower() not in ("http", "https"):
-        return None, target
-    authority = re.split(r"[/?]", rest, maxsplit=1)[0]
-    path = rest[len(authority) :]
-    return authority, path if path.startswith("/") else f"/{path}"
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise BadRequest(f"{TIMEOUT_HEADER} is a number of seconds, not {text!r}")
+    return seconds
 
 
 def _joined(chunks: list[bytes]) -> bytes:
@@ -354,13 +352,3 @@ def _joined(chunks: list[bytes]) -> bytes:
     body = b"".join(chunks)
     chunks.clear()
     return body
-
-
-@lru_cache(maxsize=64)
-def _start_line(status: int) -> ResponseStartLine:
-    return ResponseStartLine("HTTP/1.1", status, PHRASES[status])
-
-
-@lru_cache(maxsize=2)
-def _date(seconds: int) -> str:
-    return formatdate(seconds, usegmt=True)

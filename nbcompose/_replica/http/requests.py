@@ -110,13 +110,17 @@ _LIMITS = ParseMultipartConfig(
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
 
 
-def takes_long(schema: ApiSchema, content_type: str | None, size: int) -> bool:
-    """Whether parsing a body may take so long that it should run in a thread instead of on the loop."""
-    if size <= SMALL:
-        return size > 0 and schema.takes_images  # a small file may be a large image
-    return (
-        size > LARGE or schema.takes_images or not content_type or _kind(content_type) in (JSON, MULTIPART, URLENCODED)
-    )
+def takes_long(content_type: str | None, size: int) -> bool:
+    """Whether parsing a body of more than `SMALL` bytes may take so long that it should run in a thread (`read_large`)
+    instead of on the loop.
+    """
+    return size > LARGE or not content_type or _kind(content_type) in (JSON, MULTIPART, URLENCODED)
+
+
+def read_large(schema: ApiSchema, content_type: str | None, body: bytes) -> dict[str, Any]:
+    """As `read_arguments`, for a body of which so many objects are made that the garbage collector is in the way."""
+    with uncollected():
+        return read_arguments(schema, content_type, body)
 
 
 def read_arguments(schema: ApiSchema, content_type: str | None, body: bytes) -> dict[str, Any]:
@@ -125,37 +129,28 @@ def read_arguments(schema: ApiSchema, content_type: str | None, body: bytes) -> 
     Files in the body need an open `TempFiles`. Raises BadRequest (400) if the body does not match its content type,
     UnsupportedMediaType (415), InvalidArgument (422), PayloadTooLarge (413) if a limit is exceeded.
     """
-    if len(body) > SMALL:
-        with uncollected():
-            return _read_arguments(schema, content_type, body)
-    return _read_arguments(schema, content_type, body)
-
-
-def _read_arguments(schema: ApiSchema, content_type: str | None, body: bytes) -> dict[str, Any]:
     large = len(body) > SMALL
-    if not content_type or content_type == JSON:  # the common cases, without parsing the header
-        return schema.validate_json(_json(schema, body) if body else {}, large=large)
-    media_type = _kind(content_type)
+    # The common cases need no parsing of the header.
+    media_type = JSON if not content_type or content_type == JSON else _kind(content_type)
+    document: Any
     if media_type == JSON:
-        return schema.validate_json(_json(schema, body) if body else {}, large=large)
-    if media_type == MULTIPART:
-        return schema.validate_json(schema.decode_form(_parts(_boundary(content_type), body)), large=large)
-    if media_type == URLENCODED:
-        return schema.validate_json(schema.decode_form(_fields(body)), large=large)
-    if not _MEDIA_TYPE.fullmatch(media_type):
+        try:
+            document = schema.read(body) if body else {}
+        except ValueError as error:
+            raise BadRequest(f"the body is not JSON: {error}") from None
+    elif media_type == MULTIPART:
+        document = schema.decode_form(_parts(_boundary(content_type or ""), body))
+    elif media_type == URLENCODED:
+        document = schema.decode_form(_fields(body))
+    elif _MEDIA_TYPE.fullmatch(media_type):
+        document = schema.decode_body(body, content_type or "")
+    else:
         raise BadRequest(f"Content-Type: {content_type!r} is not a media type, such as {JSON}")
-    return schema.validate_json(schema.decode_body(body, content_type), large=large)
+    return schema.validate_json(document, large=large)
 
 
 def _kind(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
-
-
-def _json(schema: ApiSchema, body: bytes) -> Any:
-    try:
-        return schema.read(body)
-    except ValueError as error:
-        raise BadRequest(f"the body is not JSON: {error}") from None
 
 
 def _boundary(content_type: str) -> bytes:

@@ -46,6 +46,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+@lru_cache(maxsize=256)
 def content_type(media_type: str) -> str:
     """Return the Content-Type header for `media_type`: texts are UTF-8, which a browser would not assume."""
     return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type

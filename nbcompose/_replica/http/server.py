@@ -1,8 +1,8 @@
-"""HTTP server of a replica: listens, accepts connections, routes requests.
+"""HTTP server of a replica: listens, accepts connections, carries the exchanges on them.
 
-Runs on the replica's loop. tornado's HTTP/1 connection implements the protocol; its `Application` is not used because
-it costs a third more CPU time per request (125 instead of 92 µs, measured). See `exchange.py` for limits, `access.py`
-for access control, `endpoints.py` for the handlers.
+The tornado face of exchanges. Runs on the replica's loop. tornado's HTTP/1 connection handles framing, keep-alive and
+pipelining (one exchange at a time); its `Application` is not used because it costs a third more CPU time per request
+(125 instead of 92 µs, measured). See `endpoints.py` for routes and handlers, `exchange.py` for limits.
 """
 
 from __future__ import annotations
@@ -10,27 +10,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import socket
+import time
+from asyncio import Future
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from email.utils import formatdate
+from functools import lru_cache, partial
 from itertools import islice
 from typing import Any, Protocol
 from urllib.parse import unquote
 
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
-from tornado.httputil import HTTPConnection, HTTPInputError, HTTPServerConnectionDelegate
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPInputError,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
 
 from nbcompose._host import forking
-from nbcompose._replica.http.access import Access, header
-from nbcompose._replica.http.docs import ASSETS, curl_line
-from nbcompose._replica.http.endpoints import ApiEndpoint, RuntimeLike, ServiceEndpoints
-from nbcompose._replica.http.exchange import Exchange, Handler, Limits
-from nbcompose._replica.http.responses import Reply
-from nbcompose._replica.http.tornado_adapter import Stream, hang_up, is_quiet
-from nbcompose._rpc import Deadlines
-from nbcompose._spec import ApiSpec
-from nbcompose.errors import BadRequest, HeadersTooLarge, MethodNotAllowed, UnknownApi
+from nbcompose._replica.http.access import Access
+from nbcompose._replica.http.endpoints import Backend, Site
+from nbcompose._replica.http.exchange import Exchange, Limits
+from nbcompose._replica.http.responses import PHRASES, error_reply
+from nbcompose._replica.http.tornado_adapter import Stream, hang_up, is_quiet, send_at_once
+from nbcompose.errors import BadRequest, CallError, HeadersTooLarge, ServiceUnavailable
 
 
 class HttpDoor:
@@ -58,7 +66,7 @@ class HttpDoor:
     def renew(self) -> None:
         """Use the service's new code."""
         if self._server is not None:
-            self._server.renew()
+            self._server.site.renew()
 
 
 AT_ONCE = 128  # connections accepted in one event loop callback
@@ -177,46 +185,132 @@ class Listener:
             self._retry = None
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRoute:
-    """Handler of a path. `open`: needs no token; `page`: a link on another site may open it."""
+class ServerExchange(Exchange, HTTPMessageDelegate):
+    """An exchange on a connection of tornado's. `follows`: it is not the first one there."""
 
-    path: str
-    handler: Handler
-    method: str = "GET"
-    open: bool = False
-    page: bool = False
-    api: ApiSpec | None = None
+    def __init__(self, server: HttpServer, connection: HTTP1Connection, *, follows: bool = False) -> None:
+        super().__init__(server.site)
+        self.follows = follows
+        self.busy = False
+        self._server = server
+        self._connection = connection
 
     @property
-    def methods(self) -> str:
-        return "GET, HEAD, OPTIONS" if self.method == "GET" else f"{self.method}, OPTIONS"
+    def idle(self) -> bool:
+        """Whether the connection may be closed to make room: there is no request, or it was refused before it was read,
+        or its body makes no progress.
+        """
+        if not self.busy or self._received:
+            return not self.busy
+        return self.replied or time.monotonic() - self._heard > self.site.limits.pause
 
-    def takes(self, method: str) -> bool:
-        return method == self.method or (method == "HEAD" and self.method == "GET")
+    # -- called by tornado, in this order ----------------------------------------------------------------------------
+
+    def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:
+        self.busy = True
+        assert isinstance(start_line, RequestStartLine)  # a server reads requests only
+        self._heard = time.monotonic()
+        self.method, target = start_line.method, start_line.path
+        own = self.headers
+        for name, value in headers.get_all():
+            own[name] = f"{own[name]},{value}" if name in own else value
+        self._drains = "Expect" not in own  # a client that waits for "100 Continue" has not started to send
+        if target[:1] not in ("/", "*"):
+            target = self._without_authority(target)
+        if "Host" not in own and start_line.version == "HTTP/1.1":
+            self._refuse(BadRequest("HTTP/1.1 wants a Host header"))
+        path, _, self.query = target.partition("?")
+        self.path = unquote(path) if "%" in path else path
+        self.admit()
+
+    def _without_authority(self, target: str) -> str:
+        """Return the rest of a request target in absolute form, as sent to proxies. Its host takes precedence over that
+        in `Host` (RFC 9112, section 3.2.2).
+        """
+        scheme, mark, rest = target.partition("://")
+        if not mark or scheme.lower() not in ("http", "https"):
+            return target
+        try:
+            self.site.access.check_host(self.headers.get("Host"))
+        except CallError as error:
+            self._refuse(error)
+        self.headers["Host"] = authority = re.split(r"[/?]", rest, maxsplit=1)[0]
+        path = rest[len(authority) :]
+        return path if path.startswith("/") else f"/{path}"
+
+    def finish(self) -> None:
+        self._received = True
+        if self.replied:
+            self._finish()
+            return
+        self._connection.set_close_callback(self.connection_lost)
+        self._task = asyncio.get_running_loop().create_task(self._answer())
+
+    def on_connection_close(self) -> None:
+        self.connection_lost()
+
+    # -- called by the server ----------------------------------------------------------------------------------------
+
+    def abandon(self) -> None:
+        """End the exchange because the server stops: reply with an error if still possible, and cancel the call."""
+        if self._received:
+            self.fail(ServiceUnavailable("the service is stopping"))
+        self.connection_lost()
+
+    def refusal(self, error: CallError) -> bytes:
+        """Return the bytes of a complete reply to invalid data; the connection is then closed. Empty if there was a
+        reply already.
+        """
+        if self.closed or self.replied:
+            return b""
+        self.replied = True
+        reply = error_reply(error, trusted=self.site.access.trusted)
+        self.site.answered(self.route, reply.status)
+        headers = self._headers(reply.media_type, reply.headers)
+        headers |= {"Date": _date(int(time.time())), "Content-Length": str(len(reply.body)), "Connection": "close"}
+        lines = [f"HTTP/1.1 {reply.status} {PHRASES[reply.status]}", *(f"{n}: {v}" for n, v in headers.items()), "", ""]
+        return "\r\n".join(lines).encode("latin-1") + reply.body
+
+    # -- the face's own ----------------------------------------------------------------------------------------------
+
+    def _write_head(self, status: int, headers: dict[str, str], chunk: bytes) -> Future[None]:
+        headers["Date"] = _date(int(time.time()))
+        if self._server.stopping or not (self._received or self._drains):
+            headers["Connection"] = "close"
+        return self._connection.write_headers(_start_line(status), HTTPHeaders(headers), chunk)
+
+    def begin(self, media_type: str, chunk: bytes = b"") -> Future[None]:
+        send_at_once(self._connection)
+        return super().begin(media_type, chunk)
+
+    def write(self, chunk: bytes) -> Future[None]:
+        return self._connection.write(chunk)
+
+    def _finish(self) -> None:
+        self._finished = True
+        self.site.deadlines.remove(id(self))
+        self._connection.finish()
+
+    def hang_up(self) -> None:
+        hang_up(self._connection)
+        self.connection_lost()
 
 
 class HttpServer(HTTPServerConnectionDelegate):
     """HTTP server of one replica. `listen` and `stop` are called on the loop that serves."""
 
-    def __init__(self, runtime: RuntimeLike, access: Access, limits: Limits | None = None) -> None:
-        self.access = access
-        self.limits = limits or Limits()
-        self.max_body = runtime.spec.http.max_body
+    def __init__(self, backend: Backend, access: Access, limits: Limits | None = None) -> None:
+        self.site = Site(backend, access, limits)
         self.stopping = False
-        self.reading = asyncio.Lock()
+        self._limits = self.site.limits
         self._lingering = True
-        self._runtime = runtime
-        self._routes = _routes(runtime, access)
         self._listener: Listener | None = None
         # Bodies are limited by the exchange, whose reply says why; tornado's own limit would only disconnect.
-        self.answered = runtime.answered
         self._parameters = HTTP1ConnectionParameters(
-            max_header_size=self.limits.header_bytes, header_timeout=self.limits.idle, max_body_size=2**63
+            max_header_size=self._limits.header_bytes, header_timeout=self._limits.idle, max_body_size=2**63
         )
-        self.deadlines = Deadlines(asyncio.get_running_loop())
         # In the order in which they started to wait for a request; None: tornado has not started to read.
-        self._connections: dict[HTTP1ServerConnection, Exchange | None] = {}
+        self._connections: dict[HTTP1ServerConnection, ServerExchange | None] = {}
         self._leaving: set[HTTP1ServerConnection] = set()  # closed, but `on_close` has not been called yet
         self._empty = asyncio.Event()
 
@@ -225,12 +319,8 @@ class HttpServer(HTTPServerConnectionDelegate):
 
         The server owns the socket from now on.
         """
-        self._listener = Listener(sock, self, self.limits.connections)
+        self._listener = Listener(sock, self, self._limits.connections)
         self._listener.start()
-
-    def renew(self) -> None:
-        """Rebuild the routes for the service's new code, whose apis may differ."""
-        self._routes = _routes(self._runtime, self.access)
 
     async def stop(self, grace: float) -> None:
         """Stop accepting, give requests in flight `grace` seconds, then cancel them and close all connections.
@@ -241,7 +331,7 @@ class HttpServer(HTTPServerConnectionDelegate):
         self.stopping = True
         if self._listener is not None:
             self._listener.stop()
-        linger = min(self.limits.linger, grace)
+        linger = min(self._limits.linger, grace)
         if not await self._drained(linger):
             self._lingering = False
             for connection, exchange in list(self._connections.items()):
@@ -253,7 +343,7 @@ class HttpServer(HTTPServerConnectionDelegate):
                         exchange.abandon()
                     hang_up(connection)
                 await self._drained(None)
-        self.deadlines.close()
+        self.site.deadlines.close()
 
     async def _drained(self, within: float | None) -> bool:
         """Wait up to `within` seconds until all connections are closed; return whether they are."""
@@ -298,14 +388,15 @@ class HttpServer(HTTPServerConnectionDelegate):
             hang_up(found)
         return found is not None
 
-    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> Exchange:
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> ServerExchange:
         assert isinstance(request_conn, HTTP1Connection)
         assert isinstance(server_conn, HTTP1ServerConnection)
         previous = self._connections.pop(server_conn, None)
         if previous is not None and not previous.replied:
             # The client disconnected just before tornado started to watch for that.
             previous.connection_lost()
-        exchange = self._connections[server_conn] = Exchange(self, request_conn, follows=previous is not None)
+        exchange = ServerExchange(self, request_conn, follows=previous is not None)
+        self._connections[server_conn] = exchange
         if self.stopping and not self._lingering:
             hang_up(server_conn)
         return exchange
@@ -330,68 +421,15 @@ class HttpServer(HTTPServerConnectionDelegate):
             return exchange.refusal(BadRequest(f"this is not HTTP/1.1: {error}"))
         if exchange.busy:
             return exchange.refusal(BadRequest("the size of a chunk of the body takes more than a line"))
-        most = self.limits.header_bytes
+        most = self._limits.header_bytes
         return exchange.refusal(HeadersTooLarge(f"the headers are larger than the {most:,} bytes that are read"))
 
-    # -- requests ----------------------------------------------------------------------------------------------------
 
-    def admit(self, exchange: Exchange) -> Handler:
-        """Return the handler of a request whose body has not been read. Raises CallError if it is not allowed."""
-        headers, method = exchange.headers, exchange.method
-        if self.access.cors_origins:
-            exchange.reply_headers.update(self.access.cors_headers(headers.get("Origin")))
-        if "Host" not in headers and exchange.version == "HTTP/1.1":
-            raise BadRequest("HTTP/1.1 wants a Host header")
-        if exchange.authority is not None:  # it takes precedence over Host (RFC 9112, section 3.2.2)
-            self.access.check_host(header(headers, "Host"))
-            headers["Host"] = exchange.authority
-        route = self._find(exchange.path)
-        if route is not None:
-            exchange.route = route.path
-        if method == "OPTIONS":
-            allowed = self.access.preflight_headers(headers, route.methods if route else "OPTIONS")
-            exchange.reply_headers.update(allowed)
-            return _nothing
-        self.access.check(headers, token=route is None or not route.open, page=route is not None and route.page)
-        if route is None:
-            raise UnknownApi(self._unknown(exchange.path))
-        if not route.takes(method):
-            exchange.reply_headers["Allow"] = route.methods
-            raise MethodNotAllowed(self._wrong_method(exchange, route))
-        return route.handler
-
-    def _find(self, path: str) -> HttpRoute | None:
-        route = self._routes.get(path)
-        return self._routes.get(unquote(path)) if route is None and "%" in path else route
-
-    def _unknown(self, path: str) -> str:
-        spec = self._runtime.spec
-        apis = "\n".join(f"  POST {api.route}  {api.signature}" for api in spec.apis)
-        return f"{spec.name} has nothing at {path}; its apis:\n{apis}"
-
-    def _wrong_method(self, exchange: Exchange, route: HttpRoute) -> str:
-        if route.api is None:
-            return f"{exchange.path} is read with GET, not {exchange.method}"
-        schema = self._runtime.schemas[route.api.name]
-        url = f"http://{exchange.headers.get('Host', '127.0.0.1')}{route.api.route}"
-        needs_token, saves = self.access.token is not None, schema.gives_file
-        example = curl_line(url, schema.body_schema, needs_token=needs_token, saves=saves)
-        return f"{route.api.name} is called with POST, not {exchange.method}:\n  {example}"
+@lru_cache(maxsize=64)
+def _start_line(status: int) -> ResponseStartLine:
+    return ResponseStartLine("HTTP/1.1", status, PHRASES[status])
 
 
-def _routes(runtime: RuntimeLike, access: Access) -> dict[str, HttpRoute]:
-    about = ServiceEndpoints(runtime, needs_token=access.token is not None)
-    routes = [
-        HttpRoute("/", about.root, open=True, page=True),
-        *(HttpRoute(api.route, ApiEndpoint(runtime, api), "POST", api=api) for api in runtime.spec.apis),
-        HttpRoute("/healthz", about.healthz, open=True),
-        HttpRoute("/readyz", about.readyz, open=True),
-        HttpRoute("/metrics", about.metrics),
-        HttpRoute("/openapi.json", about.openapi),
-        *(HttpRoute(path, about.docs, open=True, page=True) for path in ASSETS),
-    ]
-    return {route.path: route for route in routes}  # built-in routes are last, so that no api can replace them
-
-
-async def _nothing(exchange: Exchange) -> None:
-    exchange.send(Reply(204, media_type=""))
+@lru_cache(maxsize=2)
+def _date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)

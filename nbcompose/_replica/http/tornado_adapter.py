@@ -10,7 +10,6 @@ changes one of these:
 - Data that is not HTTP is answered with `BARE_REFUSAL`, written while the `HTTPInputError` is being handled, and the
   stream is closed. Headers, or a chunk size line, that are too long close it with an `UnsatisfiableReadError`.
 - `parse_multipart_form_data` sets `application/unknown` for a part without a content type.
-- `HTTPHeaders.get` raises and catches a KeyError for a missing header; `in` is cheap.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A real server on a loopback socket, of one instance of a class, with a small runtime below it."""
+"""A real server on a loopback socket, or an ASGI application, of one instance of a class; a small runtime below it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import dataclasses
 import functools
 import socket
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from typing import Any, Literal, TypeVar
 
 import httpx
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from nbcompose._replica.http.access import Access
+from nbcompose._replica.http.asgi import AsgiApp
 from nbcompose._replica.http.exchange import Limits
 from nbcompose._replica.http.server import HttpServer
 from nbcompose._schema.api import ApiSchema
 from nbcompose._service.introspect import declare
 from nbcompose._spec import ApiSpec, Http, ServiceSpec
-from nbcompose._tracing.spans import CallContext, Parent
-from nbcompose.errors import CallCancelled
+from nbcompose._tracing.spans import CallContext
 from tests.patience import PATIENCE
+from tests.replica.http.asgi_client import StreamingTransport
 
 T = TypeVar("T")
 
@@ -43,36 +44,25 @@ class Runtime:
             self.schemas = {a.name: ApiSchema.of(spec.cls, a, spec.http.max_values) for a in spec.apis}
         self.instance: Any = spec.cls()
         self.contexts: list[CallContext] = []
-        self.timeouts: list[float | None] = []
         self.reasons: list[str] = []
         self.answers: Counter[tuple[str, int]] = Counter()
         self.refusals: list[tuple[str, str]] = []
 
-    def context(self, parent: Parent | None, timeout: float | None) -> CallContext:
-        self.timeouts.append(timeout)
-        self.contexts.append(CallContext(None, *(parent or ())))
-        return self.contexts[-1]
-
     async def invoke(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
-        with cancelled_with(context):
-            return self.schemas[spec.name].check_result(await self._call(spec, arguments))
+        return self.schemas[spec.name].check_result(await self._call(spec, arguments, context))
 
     async def stream(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
-        async with contextlib.aclosing(self._call(spec, arguments)) as items:
-            while True:
-                with cancelled_with(context):
-                    try:
-                        item = await anext(items)
-                    except StopAsyncIteration:
-                        return
+        async with contextlib.aclosing(self._call(spec, arguments, context)) as items:
+            async for item in items:
                 yield item
 
-    def _call(self, spec: ApiSpec, arguments: dict[str, Any]) -> Any:
+    def _call(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
+        self.contexts.append(context)
         args, kwargs = self.schemas[spec.name].call_arguments(arguments)
         return getattr(self.instance, spec.method)(*args, **kwargs)
 
-    def refused(self, api: ApiSpec, error: Exception) -> None:
-        self.refusals.append((api.name, type(error).__name__))
+    def refused(self, api: str, error_type: str) -> None:
+        self.refusals.append((api, error_type))
 
     def answered(self, route: str, status: int) -> None:
         self.answers[route, status] += 1
@@ -86,30 +76,21 @@ class Runtime:
         return [gauge]
 
 
-@contextlib.contextmanager
-def cancelled_with(context: CallContext) -> Iterator[None]:
-    task = asyncio.current_task()
-    assert task is not None
-    context.on_cancel(task.cancel)
-    try:
-        yield
-    except asyncio.CancelledError:
-        raise CallCancelled("the client has gone") from None
-    finally:
-        context.forget(task.cancel)
-
-
 class Served:
-    """A server that runs, its address, and what is behind it."""
+    """A service that is served, its address, and what is behind it. `server` and `raw` are the tornado face's only."""
 
-    def __init__(self, server: HttpServer, runtime: Runtime, port: int) -> None:
-        self.server = server
+    def __init__(self, runtime: Runtime, port: int, http: httpx.AsyncClient, server: HttpServer | None = None) -> None:
         self.runtime = runtime
         self.instance = runtime.instance
         self.port = port
         self.host = f"127.0.0.1:{port}"
-        # Without `verify`: reading certificates, of which there are none, would take most of a test's time.
-        self.http = httpx.AsyncClient(base_url=f"http://{self.host}", timeout=PATIENCE, verify=False)
+        self.http = http
+        self._server = server
+
+    @property
+    def server(self) -> HttpServer:
+        assert self._server is not None
+        return self._server
 
     async def raw(self, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -126,6 +107,12 @@ def listening_socket() -> socket.socket:
     return socket.create_server(("127.0.0.1", 0))
 
 
+async def nothing() -> None: ...
+
+
+Face = Literal["tornado", "asgi"]
+
+
 @contextlib.asynccontextmanager
 async def serving(
     service: type,
@@ -133,18 +120,27 @@ async def serving(
     limits: Limits | None = None,
     token: str | None = None,
     loopback: bool = True,
+    face: Face = "tornado",
 ) -> AsyncIterator[Served]:
     spec = dataclasses.replace(declared(service)[0], http=http or Http())
     runtime = Runtime(spec)
     access = dataclasses.replace(Access.of(spec.http, token), loopback=loopback)
+    if face == "asgi":
+        names = frozenset() if loopback else frozenset({"127.0.0.1"})
+        app = AsgiApp(runtime, dataclasses.replace(access, allowed_hosts=names), nothing, nothing, limits)
+        transport = StreamingTransport(app, ("127.0.0.1" if loopback else "10.0.0.1", 8000))
+        async with httpx.AsyncClient(base_url="http://127.0.0.1:8000", transport=transport) as client:
+            yield Served(runtime, 8000, client)
+        return
     server = HttpServer(runtime, access, limits)
     sock = listening_socket()
-    served = Served(server, runtime, sock.getsockname()[1])
+    port = sock.getsockname()[1]
     server.listen(sock)
     try:
-        yield served
+        # Without `verify`: reading certificates, of which there are none, would take most of a test's time.
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, verify=False) as client:
+            yield Served(runtime, port, client, server)
     finally:
-        await served.http.aclose()
         await server.stop(0)
 
 

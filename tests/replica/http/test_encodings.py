@@ -16,7 +16,7 @@ from nbcompose._replica.http.requests import MAX_MEMBERS, decoded
 from nbcompose._service.decorators import api
 from nbcompose._spec import Http
 from nbcompose.errors import BadRequest, CallError, PayloadTooLarge, UnsupportedMediaType
-from tests.replica.http.http_server import Served, error_of, serving
+from tests.replica.http.http_server import Face, Served, error_of, serving
 
 gzipped = partial(gzip.compress, mtime=0)  # without the time in it, which would be in names of cases
 
@@ -93,8 +93,8 @@ class Service:
 
 
 @pytest.fixture
-async def served() -> AsyncIterator[Served]:
-    async with serving(Service, http=Http(max_body=10_000)) as it:
+async def served(face: Face) -> AsyncIterator[Served]:
+    async with serving(Service, http=Http(max_body=10_000), face=face) as it:
         yield it
 
 

@@ -1,4 +1,6 @@
-"""A real server on a loopback socket, driven with httpx and with raw sockets; only the runtime below it is small."""
+"""Both faces, driven with httpx: a real server on a loopback socket, and an ASGI application; only the runtime below
+them is small. What is about connections is of the server only, driven with raw sockets.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,16 @@ from nbcompose._service.introspect import declare
 from nbcompose._spec import Http
 from nbcompose._tracing.spans import format_traceparent, parse_traceparent
 from nbcompose.errors import InvalidArgument, Overloaded, RemoteError
-from tests.replica.http.http_server import Runtime, Served, error_of, listening_socket, read_response, serving, soon
+from tests.replica.http.http_server import (
+    Face,
+    Runtime,
+    Served,
+    error_of,
+    listening_socket,
+    read_response,
+    serving,
+    soon,
+)
 
 
 class Service:
@@ -116,7 +127,13 @@ class Service:
 
 
 @pytest.fixture
-async def served() -> AsyncIterator[Served]:
+async def served(face: Face) -> AsyncIterator[Served]:
+    async with serving(Service, face=face) as it:
+        yield it
+
+
+@pytest.fixture
+async def listening() -> AsyncIterator[Served]:
     async with serving(Service) as it:
         yield it
 
@@ -332,9 +349,9 @@ async def test_an_error_before_the_first_item_has_its_status(served: Served) -> 
     error_of(await served.http.post("/count", json={"n": 3, "fail_at": 0}), 500, "ValueError")
 
 
-async def test_a_quiet_stream_of_events_says_that_it_is_alive() -> None:
+async def test_a_quiet_stream_of_events_says_that_it_is_alive(face: Face) -> None:
     async with (
-        serving(Service, limits=Limits(heartbeat=0.01)) as served,
+        serving(Service, face=face, limits=Limits(heartbeat=0.01)) as served,
         served.http.stream("POST", "/hesitate", headers={"Accept": "text/event-stream"}) as response,
     ):
         lines = response.aiter_lines()
@@ -345,9 +362,9 @@ async def test_a_quiet_stream_of_events_says_that_it_is_alive() -> None:
         assert "event: end" in rest
 
 
-async def test_a_quiet_stream_of_lines_has_nothing_but_its_items() -> None:
+async def test_a_quiet_stream_of_lines_has_nothing_but_its_items(face: Face) -> None:
     async with (
-        serving(Service, limits=Limits(heartbeat=0.01)) as served,
+        serving(Service, face=face, limits=Limits(heartbeat=0.01)) as served,
         # The head of the reply comes before the first item, which shows that the heartbeat went out.
         served.http.stream("POST", "/hesitate") as response,
     ):
@@ -371,20 +388,20 @@ async def test_a_reader_that_takes_nothing_holds_the_producer_and_is_hung_up_on(
 
 
 @pytest.mark.parametrize("route", ["/wait", "/drip"])
-async def test_a_client_that_goes_away_cancels_its_call(served: Served, route: str) -> None:
-    _, writer = await served.raw(served.post(route, b""))
-    await soon(served.instance.reached.wait())
+async def test_a_client_that_goes_away_cancels_its_call(listening: Served, route: str) -> None:
+    _, writer = await listening.raw(listening.post(route, b""))
+    await soon(listening.instance.reached.wait())
     writer.close()
-    await soon(served.instance.ended.wait())
-    assert served.runtime.contexts[0].cancelled
-    assert (await served.http.get("/healthz")).status_code == 200
+    await soon(listening.instance.ended.wait())
+    assert listening.runtime.contexts[0].cancelled
+    assert (await listening.http.get("/healthz")).status_code == 200
 
 
-async def test_a_client_that_goes_away_before_its_body_is_there_makes_no_call(served: Served) -> None:
-    _, writer = await served.raw(served.post("/wait", b"{}")[:-1])
+async def test_a_client_that_goes_away_before_its_body_is_there_makes_no_call(listening: Served) -> None:
+    _, writer = await listening.raw(listening.post("/wait", b"{}")[:-1])
     writer.close()
-    assert (await served.http.get("/healthz")).status_code == 200
-    assert served.runtime.contexts == []
+    assert (await listening.http.get("/healthz")).status_code == 200
+    assert listening.runtime.contexts == []
 
 
 # -- paths and methods
@@ -402,8 +419,8 @@ async def test_reading_an_api_shows_how_to_call_it(served: Served) -> None:
     assert f"curl http://{served.host}/greet -H 'Content-Type: application/json' -d '{{\"name\": \"\"}}'" in message
 
 
-async def test_the_curl_line_has_the_token_that_the_service_wants() -> None:
-    async with serving(Service, token="secret") as served:
+async def test_the_curl_line_has_the_token_that_the_service_wants(face: Face) -> None:
+    async with serving(Service, face=face, token="secret") as served:
         response = await served.http.get("/greet", headers={"Authorization": "Bearer secret"})
         message = error_of(response, 405, "MethodNotAllowed")["message"]
         assert '-H "Authorization: Bearer $NBCOMPOSE_TOKEN"' in message
@@ -464,8 +481,8 @@ async def test_the_openapi_document_is_valid(served: Served) -> None:
 # -- access
 
 
-async def test_a_token_guards_all_but_health_and_the_page() -> None:
-    async with serving(Service, token="secret") as served:
+async def test_a_token_guards_all_but_health_and_the_page(face: Face) -> None:
+    async with serving(Service, face=face, token="secret") as served:
         for path in ("/healthz", "/readyz", "/docs", "/docs/docs.js"):
             assert (await served.http.get(path)).status_code == 200, path
         for path in ("/metrics", "/openapi.json", "/nowhere"):
@@ -481,17 +498,17 @@ async def test_a_foreign_host_is_refused(served: Served) -> None:
     error_of(await served.http.get("/healthz", headers={"Host": "evil.example"}), 403, "Forbidden")
 
 
-async def test_a_foreign_page_is_refused_before_its_body_is_read(served: Served) -> None:
-    request = served.post("/greet", b'"Ada"', "Origin: https://evil.example")
-    reader, writer = await served.raw(request[:-5])
+async def test_a_foreign_page_is_refused_before_its_body_is_read(listening: Served) -> None:
+    request = listening.post("/greet", b'"Ada"', "Origin: https://evil.example")
+    reader, writer = await listening.raw(request[:-5])
     status, _, body = await read_response(reader)
     assert (status, json.loads(body)["error"]["type"]) == (403, "Forbidden")
     writer.close()
 
 
-async def test_pages_of_allowed_origins_may_call() -> None:
+async def test_pages_of_allowed_origins_may_call(face: Face) -> None:
     origin = {"Origin": "https://app.example"}
-    async with serving(Service, http=Http(cors_origins=("https://app.example",)), token="secret") as served:
+    async with serving(Service, face=face, http=Http(cors_origins=("https://app.example",)), token="secret") as served:
         preflight = await served.http.options("/greet", headers=origin | {"Access-Control-Request-Method": "POST"})
         assert (preflight.status_code, preflight.content) == (204, b"")
         assert preflight.headers["access-control-allow-origin"] == "https://app.example"
@@ -521,12 +538,12 @@ async def test_a_body_that_says_it_is_too_large_is_refused_unread() -> None:
         writer.close()
 
 
-async def test_a_body_without_a_length_is_counted_as_it_comes() -> None:
+async def test_a_body_without_a_length_is_counted_as_it_comes(face: Face) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(20):
             yield b"x" * 10
 
-    async with serving(Service, http=Http(max_body=100)) as served:
+    async with serving(Service, face=face, http=Http(max_body=100)) as served:
         error_of(await served.http.post("/greet", content=chunks()), 413, "PayloadTooLarge")
         assert (await served.http.post("/greet", json="Ada")).json() == "hello Ada"
 
@@ -548,9 +565,9 @@ async def test_an_endless_body_is_cut_off() -> None:
         assert (await served.http.get("/healthz")).status_code == 200
 
 
-async def test_a_length_beyond_all_numbers_is_too_large(served: Served) -> None:
-    head = served.post("/greet", b"").replace(b"Content-Length: 0", b"Content-Length: " + b"9" * 5000)
-    reader, writer = await served.raw(head)
+async def test_a_length_beyond_all_numbers_is_too_large(listening: Served) -> None:
+    head = listening.post("/greet", b"").replace(b"Content-Length: 0", b"Content-Length: " + b"9" * 5000)
+    reader, writer = await listening.raw(head)
     assert (await read_response(reader))[0] == 413
     writer.close()
 
@@ -565,9 +582,9 @@ async def test_a_client_that_asks_first_is_not_told_to_go_on() -> None:
         writer.close()
 
 
-async def test_a_client_that_asks_first_may_go_on(served: Served) -> None:
-    request = served.post("/greet", b'"Ada"', "Expect: 100-continue")
-    reader, writer = await served.raw(request[:-5])
+async def test_a_client_that_asks_first_may_go_on(listening: Served) -> None:
+    request = listening.post("/greet", b'"Ada"', "Expect: 100-continue")
+    reader, writer = await listening.raw(request[:-5])
     assert (await soon(reader.readuntil(b"\r\n\r\n"))).startswith(b"HTTP/1.1 100")
     writer.write(request[-5:])
     assert (await read_response(reader))[2] == b'"hello Ada"'
@@ -610,26 +627,26 @@ async def test_headers_without_end_are_cut_off() -> None:
         b"POST /greet HTTP/1.1\r\nHost: a@localhost\r\nContent-Length: 0\r\n\r\n",
     ],
 )
-async def test_what_is_not_http_is_refused(served: Served, request_bytes: bytes) -> None:
-    reader, writer = await served.raw(request_bytes)
+async def test_what_is_not_http_is_refused(listening: Served, request_bytes: bytes) -> None:
+    reader, writer = await listening.raw(request_bytes)
     assert (await soon(reader.readline())).startswith(b"HTTP/1.1 400 ")
     writer.close()
-    assert (await served.http.get("/healthz")).status_code == 200
+    assert (await listening.http.get("/healthz")).status_code == 200
 
 
 # -- connections
 
 
-async def test_requests_may_be_sent_ahead(served: Served) -> None:
+async def test_requests_may_be_sent_ahead(listening: Served) -> None:
     names = [f"n{i}" for i in range(20)]
-    reader, writer = await served.raw(b"".join(served.post("/greet", json.dumps(n).encode()) for n in names))
+    reader, writer = await listening.raw(b"".join(listening.post("/greet", json.dumps(n).encode()) for n in names))
     assert [(await read_response(reader))[2] for _ in names] == [f'"hello {n}"'.encode() for n in names]
     writer.close()
 
 
-async def test_a_stream_and_a_call_on_one_connection(served: Served) -> None:
+async def test_a_stream_and_a_call_on_one_connection(listening: Served) -> None:
     body = b'{"n": 2}'
-    reader, writer = await served.raw(served.post("/count", body) + served.post("/greet", b'"Ada"'))
+    reader, writer = await listening.raw(listening.post("/count", body) + listening.post("/greet", b'"Ada"'))
     head = await soon(reader.readuntil(b"\r\n\r\n"))
     assert b"Transfer-Encoding: chunked" in head
     assert await soon(reader.readuntil(b"0\r\n\r\n")) == b"2\r\n0\n\r\n2\r\n1\n\r\n0\r\n\r\n"
@@ -653,17 +670,17 @@ async def test_two_servers_may_share_a_socket() -> None:
     await servers[1].stop(0)
 
 
-async def test_stopping_lets_calls_finish_and_closes_idle_connections(served: Served) -> None:
-    idle, idle_writer = await served.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+async def test_stopping_lets_calls_finish_and_closes_idle_connections(listening: Served) -> None:
+    idle, idle_writer = await listening.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
     await read_response(idle)
-    busy, busy_writer = await served.raw(served.post("/wait", b""))
-    await soon(served.instance.reached.wait())
-    stopping = asyncio.create_task(served.server.stop(60))
+    busy, busy_writer = await listening.raw(listening.post("/wait", b""))
+    await soon(listening.instance.reached.wait())
+    stopping = asyncio.create_task(listening.server.stop(60))
     assert await soon(idle.read()) == b""
     with pytest.raises(ConnectionError):
-        await served.raw(b"")
+        await listening.raw(b"")
     assert not stopping.done()
-    served.instance.release.set()
+    listening.instance.release.set()
     status, headers, body = await read_response(busy)
     assert (status, headers["connection"], body) == (200, "close", b'"waited"')
     await soon(stopping)
@@ -672,15 +689,15 @@ async def test_stopping_lets_calls_finish_and_closes_idle_connections(served: Se
     busy_writer.close()
 
 
-async def test_stopping_does_not_wait_for_ever(served: Served) -> None:
-    reader, writer = await served.raw(served.post("/wait", b""))
-    await soon(served.instance.reached.wait())
-    await served.server.stop(0.01)
+async def test_stopping_does_not_wait_for_ever(listening: Served) -> None:
+    reader, writer = await listening.raw(listening.post("/wait", b""))
+    await soon(listening.instance.reached.wait())
+    await listening.server.stop(0.01)
     status, headers, body = await read_response(reader)
     assert (status, json.loads(body)["error"]["type"]) == (503, "ServiceUnavailable")
     assert headers["retry-after"] == "1"
-    await soon(served.instance.ended.wait())
-    assert served.runtime.contexts[0].cancelled
+    await soon(listening.instance.ended.wait())
+    assert listening.runtime.contexts[0].cancelled
     writer.close()
 
 
@@ -702,8 +719,8 @@ async def test_an_exception_of_the_api_is_told_and_its_traceback_logged(
     assert record.exc_info[0] is ValueError
 
 
-async def test_strangers_do_not_see_what_went_wrong(caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(Service, loopback=False) as served:
+async def test_strangers_do_not_see_what_went_wrong(face: Face, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(Service, face=face, loopback=False) as served:
         for kind in ("value", "remote"):
             response = await served.http.post("/fail", json=kind)
             error = error_of(response, 500, "InternalError")
@@ -731,8 +748,8 @@ async def test_every_problem_is_listed(served: Served) -> None:
     assert all(problem.keys() >= {"loc", "msg", "type"} for problem in error["problems"])
 
 
-async def test_no_token_is_ever_logged(caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(Service, token="secret") as served:
+async def test_no_token_is_ever_logged(face: Face, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(Service, face=face, token="secret") as served:
         with caplog.at_level(logging.DEBUG):
             await served.http.post("/fail", json="value", headers={"Authorization": "Bearer secret"})
             await served.http.post("/fail", json="value", headers={"Authorization": "Bearer guess"})
@@ -744,11 +761,11 @@ async def test_no_token_is_ever_logged(caplog: pytest.LogCaptureFixture) -> None
 # -- deadlines and traces
 
 
-@pytest.mark.parametrize(("given", "passed"), [("2.5", 2.5), ("1e9", 60.0), ("0", 0.0), (None, None)])
-async def test_the_callers_timeout_is_the_calls(served: Served, given: str | None, passed: float | None) -> None:
+@pytest.mark.parametrize(("given", "passed"), [("2.5", 2.5), ("1e9", 60.0), ("0", 0.0), (None, 60.0)])
+async def test_the_callers_timeout_is_the_calls(served: Served, given: str | None, passed: float) -> None:
     headers = {} if given is None else {"X-Request-Timeout": given}
     await served.http.post("/greet", json="Ada", headers=headers)
-    assert served.runtime.timeouts == [passed]
+    assert [c.allowed for c in served.runtime.contexts] == [passed]
 
 
 @pytest.mark.parametrize("given", ["soon", "-1", "nan", "inf", ""])
@@ -772,8 +789,7 @@ async def test_flags_and_state_of_a_trace_go_on(served: Served, flags: str, stat
     for route, document in (("/greet", "Ada"), ("/count", {"n": 1}), ("/greet", {})):
         response = await served.http.post(route, json=document, headers=headers)
         assert response.headers["traceparent"].endswith(f"-{flags}")
-        context = served.runtime.contexts[-1]
-        assert (context.trace_flags, context.trace_state) == (int(flags), state)
+    assert [(c.trace_flags, c.trace_state) for c in served.runtime.contexts] == [(int(flags), state)] * 2
 
 
 async def test_a_state_without_a_trace_is_dropped(served: Served) -> None:
@@ -781,7 +797,7 @@ async def test_a_state_without_a_trace_is_dropped(served: Served) -> None:
     assert served.runtime.contexts[0].trace_state == ""
 
 
-async def test_every_answer_is_counted() -> None:
+async def test_every_answer_is_counted(face: Face) -> None:
     calls: list[tuple[str, int, dict[str, Any]]] = [
         ("/greet", 200, {"json": "Ada"}),
         ("/greet", 400, {"content": b"{", "headers": {"Content-Type": "application/json"}}),
@@ -795,14 +811,14 @@ async def test_every_answer_is_counted() -> None:
         ("/count", 200, {"json": {"n": 1}}),
         ("", 404, {"json": {}}),
     ]
-    async with serving(Service, http=Http(max_body=1000)) as small:
+    async with serving(Service, face=face, http=Http(max_body=1000)) as small:
         for route, status, request in calls:
             assert (await small.http.post(route or "/nowhere", **request)).status_code == status
         error_of(await small.http.get("/greet"), 405, "MethodNotAllowed")
         assert small.runtime.answers == Counter([*((route, status) for route, status, _ in calls), ("/greet", 405)])
         refused = ["BadRequest", "BadRequest", "NotAcceptable", "UnsupportedMediaType", "InvalidArgument"]
         assert small.runtime.refusals == [("greet", name) for name in refused]
-    async with serving(Service, token="secret") as guarded:
+    async with serving(Service, face=face, token="secret") as guarded:
         error_of(await guarded.http.post("/greet", json="Ada"), 401, "Unauthorized")
         error_of(await guarded.http.get("/nowhere"), 401, "Unauthorized")
         assert guarded.runtime.answers == {("/greet", 401): 1, ("", 401): 1}
@@ -810,8 +826,10 @@ async def test_every_answer_is_counted() -> None:
 
 @pytest.mark.parametrize("headers", [{}, {"traceparent": "00-nonsense"}])
 async def test_a_trace_begins(served: Served, headers: dict[str, str]) -> None:
-    for route in ("/greet", "/fail", "/count"):
-        response = await served.http.post(route, json={}, headers=headers)
+    begun = []
+    for route, document in (("/greet", "Ada"), ("/fail", "value"), ("/count", {"n": 1}), ("/greet", {})):
+        response = await served.http.post(route, json=document, headers=headers)
         parsed = parse_traceparent(response.headers["traceparent"])
         assert parsed is not None
-        assert parsed[0] == served.runtime.contexts[-1].trace_id
+        begun.append(parsed[0])
+    assert begun[:3] == [c.trace_id for c in served.runtime.contexts]

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from nbcompose._service.decorators import api
-from tests.replica.http.http_server import Served, error_of, serving, soon
+from tests.replica.http.http_server import Face, Served, error_of, serving, soon
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
@@ -95,8 +95,8 @@ class Service:
 
 
 @pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    async with serving(Service) as it:
+async def served(face: Face, tmp_path: Path) -> AsyncIterator[Served]:
+    async with serving(Service, face=face) as it:
         it.instance.folder = tmp_path
         for name in ("a.pdf", "b.unheard-of", "c.csv", 'é "d".txt'):
             (tmp_path / name).write_bytes(b"%PDF\xff")
