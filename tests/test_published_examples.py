@@ -28,7 +28,7 @@ def example(target: str) -> Iterator[str]:
     """Serve it; the address where it answers."""
     if not (MODELS / "hub").is_dir():
         pytest.fail("the models are not laid out: run `make models` first")
-    hub = {"HF_HOME": str(MODELS), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    hub: dict[str, Any] = {"HF_HOME": str(MODELS), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     with serving(target, "--port", "0", NBCOMPOSE_PRELOAD=PRELOAD, **hub) as served:
         yield served.url
         if target.endswith("InferenceGraph"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect
+from playwright.sync_api import Browser, Error, Page, ViewportSize, expect
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -17,7 +17,7 @@ import chromium
 from lab_page import SCREENSHOTS, TIMEOUT, Graph, Notebook
 from lab_server import Server
 
-PAGE = {"width": 1200, "height": 1400}
+PAGE: ViewportSize = {"width": 1200, "height": 1400}
 expect.set_options(timeout=TIMEOUT)
 
 SERVICES = """
@@ -153,7 +153,7 @@ def graph(request: pytest.FixtureRequest, desk: Desk) -> Iterator[Notebook]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Of what fails, a picture: build/screenshots/failed-TEST-N.png."""
     report = yield
     if report.failed and _pages is not None:

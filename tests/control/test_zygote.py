@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import psutil
@@ -15,7 +15,8 @@ from nbcompose._control.engines.base import NOT_WARM
 from nbcompose._control.engines.local import LocalEngine, LocalProcess
 from nbcompose._rpc.load_table import LoadTable
 from nbcompose._rpc.server_calls import IncomingCall
-from tests.conftest import PATIENCE, SERVICES, wait_for_end
+from tests.conftest import SERVICES, wait_for_end
+from tests.patience import PATIENCE, until
 
 pytestmark = pytest.mark.system
 
@@ -49,13 +50,6 @@ async def spawn(engine: LocalEngine, lines: list[str] | None = None, *, heavy: b
     )
     await until(lambda: process.connection.greeted)
     return process
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """For what another process does and does not tell."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def end(process: LocalProcess) -> int | None:

@@ -191,7 +191,7 @@ DECORATOR = """def keep(value):
 def run(texts: Sequence[str], name: str = "__main__") -> tuple[int | None, Any]:
     """The index of the first that fails, and what the service answers."""
     namespace: dict[str, Any] = {"__name__": name}
-    math.tau, math.e = 6, 3
+    vars(math).update(tau=6, e=3)
     for index, text in enumerate(texts):
         try:
             exec(text.removeprefix("%%service"), namespace)
@@ -243,10 +243,10 @@ def test_what_the_notebook_answers_its_script_answers(cells: list[str], service:
 def watched(texts: Sequence[str]) -> tuple[int | None, Any, list[Looked]]:
     """As `run`, and what was seen of each cell."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    math.tau, math.e = 6, 3
+    vars(math).update(tau=6, e=3)
     looking = Looking(SimpleNamespace(user_ns=namespace, user_ns_hidden={"__name__", "__builtins__"}))
     looking.start()
-    seen = []
+    seen: list[Any] = []
     for index, text in enumerate(texts):
         try:
             exec(text.removeprefix("%%service"), namespace)

@@ -58,7 +58,11 @@ def test_its_script_answers_where_there_is_no_jupyter(notebook: Path, tmp_path: 
     script.write_bytes((GOLDEN / notebook.name).with_suffix(".py").read_bytes())
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     api, arguments = ASKED[notebook.stem]
-    here = {**MODELS, "PYTHONPATH": path, "NBCOMPOSE_PRELOAD": "torch,transformers,transformers.pipelines"}
+    here: dict[str, Any] = {
+        **MODELS,
+        "PYTHONPATH": path,
+        "NBCOMPOSE_PRELOAD": "torch,transformers,transformers.pipelines",
+    }
     with serving(str(script), "--port", "0", cwd=notebook.parent, **here) as served:
         response = httpx.post(f"{served.url}/{api}", json=arguments, timeout=PATIENCE)
         assert response.status_code == 200, response.text

@@ -17,7 +17,9 @@ from raising_services import AROUND, BUILT_IN, OWN, SLOW, Above, Hooks, Raising,
 import nbcompose
 from nbcompose import api, service
 from nbcompose.errors import DeadlineExceeded
-from tests.conftest import PATIENCE, Running
+from tests.conftest import Running
+from tests.handles import handle
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
 
@@ -35,8 +37,8 @@ class Raiser:
     """Both services, called over the wire and over HTTP; and which processes they have to be."""
 
     def __init__(self, running: Running) -> None:
-        above = Above.name
-        self._proxies = {Raising.name: running.up(Raising, Above), above: running.registry.proxy(above)}
+        above = handle(Above).name
+        self._proxies = {handle(Raising).name: running.up(Raising, Above), above: running.registry.proxy(above)}
         self._urls = {name: running.registry.url(name) for name in self._proxies}
         self.http = httpx.Client(timeout=PATIENCE)
         self._pids = self.pids()

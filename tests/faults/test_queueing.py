@@ -17,8 +17,9 @@ import nbcompose
 from nbcompose._notebook.display import ServicesTable
 from nbcompose._tracing.spans import CallContext, current_call
 from nbcompose.errors import DeadlineExceeded, Overloaded
-from tests.conftest import PATIENCE, Running
-from tests.patience import wait_until
+from tests.conftest import Running
+from tests.handles import handle
+from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -101,14 +102,14 @@ def test_a_call_that_was_not_let_in(running: Running, tmp_path: Path) -> None:
         "--max-concurrency, --replicas, --timeout"
     )
     with (
-        held(running, tmp_path, nbcompose.service(threads=2, traffic=LIMITS)(Slow.inner)) as slow,
+        held(running, tmp_path, nbcompose.service(threads=2, traffic=LIMITS)(handle(Slow).inner)) as slow,
         pytest.raises(DeadlineExceeded, match=said),
     ):
         in_time(4.0, slow.quick)
 
 
 def test_a_call_that_was_turned_away(running: Running, tmp_path: Path) -> None:
-    with held(running, tmp_path, nbcompose.service(threads=2, traffic=LIMITS)(Slow.inner)) as slow:
+    with held(running, tmp_path, nbcompose.service(threads=2, traffic=LIMITS)(handle(Slow).inner)) as slow:
         waiting = running.in_thread(slow.quick)
         running.until("Slow", lambda s: s.waiting == 1)
         with pytest.raises(Overloaded, match=r"1 wait \(max_queue=1\), behind hold \(for [\d.]+ s\); try again later"):

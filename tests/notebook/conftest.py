@@ -133,6 +133,10 @@ class Kernel:
         self.client = client
         self.messages: list[dict[str, Any]] = []
 
+    @property
+    def pid(self) -> int:
+        return int(self.manager.provisioner.pid)  # type: ignore[union-attr]
+
     def send(self, source: str) -> str:
         """Run a cell; returns its id without waiting for its end."""
         # After an error ipykernel 6 drops what comes within a moment, which is meant for cells that wait in line.

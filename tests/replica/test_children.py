@@ -14,8 +14,8 @@ import pytest
 from forking_services import Leaf, Parent, asking_over_http
 
 from nbcompose.errors import ReplicaDied
-from tests.conftest import PATIENCE, Running, alive, wait_for_end
-from tests.patience import wait_until
+from tests.conftest import Running, alive, wait_for_end
+from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.system
 

@@ -24,7 +24,9 @@ from stream_services import Words
 from nbcompose import service
 from nbcompose.errors import ReplicaDied, ServiceUnavailable
 from tests import tracebacks
-from tests.conftest import PATIENCE, Running, wait_for_end
+from tests.conftest import Running, wait_for_end
+from tests.handles import handle
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
 
@@ -175,7 +177,7 @@ def test_hooks_run_before_the_first_call_and_after_the_last(
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes = tmp_path / "hooks"
-    hooks = running.up(service(envs={"HOOKS_FILE": str(notes)})(Hooks.inner))
+    hooks = running.up(service(envs={"HOOKS_FILE": str(notes)})(handle(Hooks).inner))
 
     hooks.call()
     running.registry.remove("Hooks")

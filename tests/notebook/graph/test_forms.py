@@ -17,6 +17,7 @@ from nbcompose._notebook.graph import forms
 from nbcompose._schema.api import ApiSchema
 from nbcompose._schema.tempfiles import TempFiles
 from nbcompose.errors import BadRequest, InvalidArgument
+from tests.handles import handle
 
 
 class Style(BaseModel):
@@ -46,15 +47,15 @@ class Shown:
 
 
 def schema(name: str) -> ApiSchema:
-    found = Shown.spec.api(name)
+    found = handle(Shown).spec.api(name)
     assert found is not None
-    return ApiSchema.of(Shown.spec.cls, found)
+    return ApiSchema.of(handle(Shown).spec.cls, found)
 
 
-def form(name: str) -> dict[str, Any]:
-    found = Shown.spec.api(name)
+def form(name: str) -> Any:
+    found = handle(Shown).spec.api(name)
     assert found is not None
-    return forms.describe(Shown.spec, found, schema(name), "Mine")
+    return forms.describe(handle(Shown).spec, found, schema(name), "Mine")
 
 
 def png() -> bytes:
@@ -95,7 +96,7 @@ def test_files_inside_models_are_known_too() -> None:
 
 def test_marking_leaves_the_schema_itself_alone() -> None:
     made = schema("look")
-    forms.describe(Shown.spec, made.spec, made, "Mine")
+    forms.describe(handle(Shown).spec, made.spec, made, "Mine")
     assert "x-form" not in str(made.input_schema)
 
 
@@ -109,7 +110,7 @@ def test_what_was_filled_in_is_validated_as_over_http() -> None:
 def test_uploads_become_images_files_and_arrays() -> None:
     saved = io.BytesIO()
     np.save(saved, np.arange(3.0))
-    document = {
+    document: dict[str, Any] = {
         "picture": upload(png(), "image/png", "a.png"),
         "more": [upload(png(), "image/png", "a.png"), upload(png(), "image/png", "b.png")],
         "notes": upload(b"hello", "text/x-notes", "notes.txt"),

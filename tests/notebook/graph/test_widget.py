@@ -98,7 +98,7 @@ class FrontEnd:
 
     def hear(self, found: Callable[[Message], bool], since: int = 0) -> Message:
         def wanted(message: Message) -> bool:
-            content = self.data(message).get("content")
+            content: Message = self.data(message).get("content") or {}
             return bool(content) and found(content)
 
         return self.data(self.kernel.until(wanted, since))["content"]
@@ -340,11 +340,25 @@ from nbcompose._notebook.graph import widget
 session = sessions.current(get_ipython())
 live = widget.attach("two-at-once", session.registry, session)
 
+updates, update = [], live._update
+
+def counted():
+    updates.append(live._timer)
+    update()
+
+live._update = counted
+
 async def two_changes():
     live._looks["somebody"] = time.monotonic() + 30
     live._updated = 0.0
     live._on_change(None)  # due now
     live._on_change(None)
+    async with asyncio.timeout(30):
+        while not updates:
+            await asyncio.sleep(0)
+    for _ in range(3):  # what else was due runs in the next turns of the loop
+        await asyncio.sleep(0)
+    assert len(updates) == 1, updates
 
 asyncio.run_coroutine_threadsafe(two_changes(), background().loop).result()
 """
