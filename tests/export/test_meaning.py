@@ -347,6 +347,19 @@ def test_what_keeps_a_value_does_not_get_the_one_of_a_later_run(cell: str, keeps
     assert run([s.text for s in found.statements], "app") == (None, answer)
 
 
+def test_a_cell_that_leaves_all_as_it_was_runs_again() -> None:
+    """Its second run changes a list and makes it anew: in the end it is as before, and in between it is not."""
+    cell = "a.append(0) or b.append(0)\na = [b.pop()] if b else []"
+    texts = [*FIRST, cell, cell, SERVICE.format(x="a", y="a", z="a")]
+    failed, answer, seen = watched(texts)
+    assert failed is None
+    assert not seen[-2].changed
+    keys = {text: f"k{n}" for n, text in enumerate(dict.fromkeys(texts))}
+    found = script([Cell(keys[t], f"In [{n}]", t, looked=s) for n, (t, s) in enumerate(zip(texts, seen, strict=True))])
+    assert found is not None
+    assert run([s.text for s in found.statements], "app") == (None, answer)
+
+
 @pytest.mark.parametrize("between", ["d = len(c)", "def d(): return c", "d = 1"])
 def test_a_value_that_nobody_keeps_is_made_once(between: str) -> None:
     texts = [*FIRST, "c = [0]", between, "c = [0]", SERVICE.format(x="c", y="d", z="c")]
