@@ -142,7 +142,7 @@ def desk(browser: Browser, server: Server) -> Iterator[Desk]:
     desk.close()
 
 
-@pytest.fixture(scope="module", params=["lab", "notebook"])
+@pytest.fixture(scope="module", params=["lab", pytest.param("notebook", marks=pytest.mark.slow)])
 def graph(request: pytest.FixtureRequest, desk: Desk) -> Iterator[Notebook]:
     """A notebook that has run: the extension, three services, and their graph. For tests that leave them running."""
     notebook = desk.open(request.param, f"graph-{request.param}.ipynb", GRAPH)

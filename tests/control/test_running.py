@@ -22,6 +22,12 @@ from tests.patience import PATIENCE
 pytestmark = pytest.mark.system
 
 
+@pytest.fixture(autouse=True)
+def _light_zygotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each graph has a zygote of its own, which these services need not wait for."""
+    monkeypatch.setenv("NBCOMPOSE_PRELOAD", "json")
+
+
 @service
 class Leaf:
     @api

@@ -293,6 +293,7 @@ def test_cells_that_run_again(cells: list[str], service: str, data: st.DataObjec
         assert run(again, "app") == (None, answer), "\n".join(again)
 
 
+@pytest.mark.slow
 @pytest.mark.system  # a minute in all
 @pytest.mark.parametrize(
     ("notebooks", "test"),

@@ -51,7 +51,11 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "notebook",
+    [pytest.param(p, marks=pytest.mark.slow) if p.stem != "sequential" else p for p in NOTEBOOKS],
+    ids=lambda p: p.stem,
+)
 def test_its_script_answers_where_there_is_no_jupyter(notebook: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BLOCKER)
     script = tmp_path / "app.py"

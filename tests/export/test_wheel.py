@@ -82,6 +82,7 @@ def test_it_lies_beside_the_script(noted: Path, local: bool, tmp_path: Path) -> 
     assert any(f"it lies beside the script as {name}" in note for note in exported.notes) is local
 
 
+@pytest.mark.slow
 @pytest.mark.system
 def test_pip_installs_it(noted: Path, tmp_path: Path) -> None:
     (noted / "direct_url.json").write_text(HERE)

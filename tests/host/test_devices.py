@@ -298,6 +298,6 @@ assert "torch" not in sys.modules
 def test_apply_threads_reaches_torch() -> None:
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
-    code = "import torch; from nbcompose._host.devices import apply_threads as a; a({}); print(torch.get_num_threads())"
-    for n in (before + 1, 1):
-        assert subprocess.check_output([sys.executable, "-c", code.format(n)], text=True) == f"{n}\n"
+    code = "import torch; from nbcompose._host.devices import apply_threads\nfor n in ({}, 1): "
+    code += "apply_threads(n); print(torch.get_num_threads())"
+    assert subprocess.check_output([sys.executable, "-c", code.format(before + 1)], text=True) == f"{before + 1}\n1\n"

@@ -111,7 +111,7 @@ def notebook() -> Iterator[Notebook]:
         yield notebook
 
 
-@pytest.fixture(scope="module", params=["fork", "cold"])
+@pytest.fixture(scope="module", params=["fork", pytest.param("cold", marks=pytest.mark.slow)])
 def started(request: pytest.FixtureRequest) -> Iterator[Notebook]:
     """The same, once with replicas that are forked, and once with those that start cold."""
     with loaded(*{"fork": ("NBCOMPOSE_PRELOAD", ""), "cold": ("NBCOMPOSE_ZYGOTE", "0")}[request.param]) as notebook:
@@ -207,7 +207,7 @@ def start_kernel() -> Iterator[Kernel]:
         yield kernel
     finally:
         client.stop_channels()
-        manager.shutdown_kernel(now=True)
+        manager.shutdown_kernel(now="COVERAGE_PROCESS_CONFIG" not in os.environ)  # which is written at the end
         manager.cleanup_resources()
 
 

@@ -233,6 +233,7 @@ def test_what_changed_a_value_is_there_and_what_left_it_alone_is_not(fresh: Note
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_model_that_was_trained(fresh: Notebook) -> None:
     """Without a seed its script learns something else: the check says where, and what to do."""
     fresh.ok("import random\nimport torch")

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.system
 METHODS = ["fork", "spawn", "forkserver"]
 
 
-@pytest.fixture(scope="module", params=["zygote", "cold"])
+@pytest.fixture(scope="module", params=["zygote", pytest.param("cold", marks=pytest.mark.slow)])
 def environment(request: pytest.FixtureRequest) -> dict[str, str]:
     return {"NBCOMPOSE_ZYGOTE": "0"} if request.param == "cold" else {"NBCOMPOSE_PRELOAD": "json"}
 

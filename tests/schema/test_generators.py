@@ -188,6 +188,7 @@ def environment() -> dict[str, str]:
     return {"NBCOMPOSE_PRELOAD": "torch,transformers,transformers.pipelines"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)
 def test_schemathesis_on_a_notebook(
     running: Running, script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
