@@ -276,7 +276,7 @@ async def test_a_call_under_way_is_not_sent_again() -> None:
         await until(lambda: len(first.calls) == 1)
         client.update(route(first, second))
         first.die()
-        with pytest.raises(ReplicaDied, match="Answer, replica 1 went away while it worked on this call"):
+        with pytest.raises(ReplicaDied, match="Answer, replica 1 "):
             await held
         assert not second.calls
         assert await call(client) == 2

@@ -295,7 +295,7 @@ def test_an_error_in_a_worker_thread(known: Proxy) -> None:
 
 def test_arguments_that_cannot_be_sent_from_a_worker_thread(known: Proxy) -> None:
     elsewhere(lambda: known.write("x"))
-    with pytest.raises(InvalidArgument, match=r"holds a _thread\.lock, which cannot be sent"):
+    with pytest.raises(InvalidArgument, match=r"_thread\.lock"):
         elsewhere(lambda: known.write(threading.Lock()))
 
 
