@@ -22,6 +22,7 @@ from nbcompose._rpc.remote_errors import RemoteErrorDetail
 from nbcompose._rpc.server_calls import IncomingCall
 from nbcompose._tracing.spans import CallContext
 from nbcompose.errors import CallError, RemoteError, ReplicaDied
+from tests.patience import until
 from tests.replica.http.http_server import error_of, serving, soon
 
 
@@ -135,7 +136,7 @@ async def connected() -> AsyncIterator[Connection]:
     yield calling
     for connection in (calling, answering):
         connection.close()
-    await asyncio.sleep(0.01)
+    await until(lambda: calling.closed and answering.closed)
 
 
 @pytest.mark.parametrize("always", [False, True])
