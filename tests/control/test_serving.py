@@ -309,14 +309,11 @@ def test_a_script_serves_with_one_call(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "NBCOMPOSE_PRELOAD": "json"}
     process = subprocess.Popen([sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, text=True)
+    served = Served(process)
     try:
-        line = Served(process).read_until("answers at")
-        url = line.split()[3]
+        url = served.read_until("answers at").split()[3]
         assert httpx.post(f"{url}/greet", json={"name": "you"}).json() == "Hello you"
         process.terminate()
         assert process.wait(PATIENCE) == 0
     finally:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        served.close()

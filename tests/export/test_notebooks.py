@@ -92,14 +92,14 @@ def test_python_runs_a_script_where_there_is_no_jupyter(tmp_path: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     )
+    served = Served(process)
     try:
-        assert f"A answers at http://127.0.0.1:{port} " in Served(process).read_until("answers at")
+        assert f"A answers at http://127.0.0.1:{port} " in served.read_until("answers at")
         assert httpx.post(f"http://127.0.0.1:{port}/f", json={"n": 2}).json() == 42
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
     finally:
-        process.kill()
-        process.communicate()
+        served.close()
 
 
 def check_answer(notebook: Path, answer: Any) -> None:

@@ -37,7 +37,7 @@ def test_so_does_another_service(running: Running, api: str) -> None:
 
 
 def test_so_does_an_http_client(running: Running) -> None:
-    running.up(Writer)
+    running.up(nbcompose.service(traffic={"timeout": PATIENCE})(handle(Writer).inner))
     url = running.registry.url("Writer")
     n = 100_000  # more than the sockets between take
     with httpx.Client() as client, stream(client, f"{url}/words", n) as lines:
