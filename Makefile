@@ -93,7 +93,8 @@ slow: $(MODELS) $(LIGHT)  ## what `make test` leaves out: system and browser tes
 
 coverage: $(INSTALLED)  ## what tests have run that were started with COVERAGE=1; the report is in build/coverage/html/
 	@echo "==> coverage"
-	@$(PY) -m coverage combine --quiet
+	@$(PY) -W ignore -m coverage combine --append --quiet || true  # files of processes that were killed are left out
+	@rm -f build/coverage/data.*
 	@$(PY) -m coverage html --quiet --fail-under=0
 	@$(PY) -m coverage report
 

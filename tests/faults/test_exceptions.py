@@ -105,7 +105,9 @@ def test_whatever_is_raised_there_is_an_answer(
     assert raiser.lives()
 
 
-@pytest.mark.parametrize("api", ["plain", "coroutine", "async_items"])
+@pytest.mark.parametrize(
+    "api", ["plain", *(pytest.param(api, marks=pytest.mark.slow) for api in ("coroutine", "async_items"))]
+)
 @pytest.mark.parametrize("kind", [*SLOW, "ValueError"])
 def test_an_error_that_is_never_told_is_said_to_be_one(raiser: Raiser, api: str, kind: str) -> None:
     recipe = {"kind": kind, "arguments": "ends" if kind == "ValueError" else "none"}
