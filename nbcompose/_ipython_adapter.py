@@ -1,4 +1,4 @@
-"""IPython and ipykernel, where more of them is used than their documentation promises. Only this module knows how.
+"""Adapter of IPython and ipykernel: all uses of features that they do not document.
 
 Seen to hold from 8.31.0 to 9.18.1; tests/canaries/test_ipython.py fails first where a release changes one of these.
 

@@ -1,7 +1,4 @@
-"""What a service declares, as frozen data: no sockets, processes or loops.
-
-`introspect.py` makes these from classes; everything below and above reads them.
-"""
+"""Declaration of a service as frozen data; created from classes by `_service/introspect.py`, read by all rooms."""
 
 from __future__ import annotations
 
@@ -26,8 +23,8 @@ class ParamSpec:
 class BatchPolicy:
     """How calls of a batchable api are joined.
 
-    `batch_dim` is the dimension along which inputs are joined and results are split. `max_latency_ms` bounds how
-    long the first call of a batch waits for company; None: never wait, join only what has queued up.
+    `batch_dim`: dimensions along which inputs are joined and results are split. `max_latency_ms`: how long the first
+    call of a batch may wait for others; None: it does not wait, and only calls that are queued are joined.
     """
 
     batch_dim: tuple[int, int] = (0, 0)
@@ -37,11 +34,11 @@ class BatchPolicy:
 
 @dataclass(frozen=True, slots=True)
 class ApiSpec:
-    """One method that others may call.
+    """One method that can be called from outside.
 
-    `name` is what callers say, `method` the attribute of the class. `stream`: it yields items. `is_async`: it runs
-    on the replica's event loop. `idempotent`: a call that its replica did not live to answer may be made once more.
-    `interruptible`: where it does not, it may be ended when nobody waits for it any more.
+    `name`: its name for callers; `method`: the attribute of the class. `stream`: it yields items. `is_async`: it runs
+    on the replica's event loop. `idempotent`: a call whose replica died may be retried. `interruptible`: sync code of
+    an abandoned call may be interrupted.
     """
 
     name: str
@@ -58,16 +55,16 @@ class ApiSpec:
 
     @property
     def root(self) -> ParamSpec | None:
-        """The parameter that the body of an HTTP request stands for as a whole: the only one, and positional-only.
+        """The parameter that is the whole body of an HTTP request: the only one, if it is positional-only.
 
-        Nobody calls it by its name, in Python neither. None: the body is an object of the parameters.
+        None: the body is an object of the parameters.
         """
         alone = len(self.params) == 1 and self.params[0].kind == "positional_only"
         return self.params[0] if alone else None
 
     @property
     def signature(self) -> str:
-        """The signature as a person would write it, e.g. `embed(texts: list[str]) -> np.ndarray`."""
+        """The signature as source text, e.g. `embed(texts: list[str]) -> np.ndarray`."""
         parts: list[str] = []
         for i, p in enumerate(self.params):
             if p.kind == "keyword_only" and not any(
@@ -92,7 +89,7 @@ class DependencySpec:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What the service asks for: CPU cores (sets thread counts), GPUs, bytes of memory."""
+    """Requested resources: CPU cores (sets thread counts), number of GPUs, memory in bytes."""
 
     cpu: float | None = None
     gpu: int = 0
@@ -101,11 +98,11 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Limits on calls: seconds, calls at once in a replica, calls that may wait for a place.
+    """Limits on calls: timeout in seconds, concurrent calls in a replica, calls in its queue.
 
-    `interrupt_after`: seconds that sync code may run on after its caller has gone, before it is interrupted; 0: for
-    ever, None: as where it is served. `replace_after`: seconds that a replica may be of no use (all its worker threads
-    held by such calls, or its process stopped) before another one takes its place; 0: for ever.
+    `interrupt_after`: seconds after which sync code of an abandoned call is interrupted; 0: never; None: the default
+    of the place where it is served. `replace_after`: seconds after which an unusable replica is replaced (all its
+    worker threads are held by abandoned calls, or its process is stopped); 0: never.
     """
 
     timeout: float = 60.0
@@ -117,9 +114,9 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Http:
-    """Where and to whom the service answers over HTTP, and what it takes. Port 0: any free one.
+    """Address, allowed origins and limits of the service's HTTP server. Port 0: any free one.
 
-    `max_body` is in bytes; `max_values` are those of a body of JSON.
+    `max_body`: bytes of a request's body. `max_values`: number of values in a JSON body.
     """
 
     port: int = 0
@@ -131,7 +128,7 @@ class Http:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a class was written."""
+    """File and line of a class definition."""
 
     file: str = ""
     line: int = 0
@@ -161,5 +158,5 @@ class ServiceSpec:
     location: Location = Location()
 
     def api(self, name: str) -> ApiSpec | None:
-        """The api that callers know as `name`, or None."""
+        """Return the api of that name, or None."""
         return next((a for a in self.apis if a.name == name), None)

@@ -1,8 +1,7 @@
-"""What users' code has raised, made harmless: bounded text, users' frames only, and an error that ends no more than its
-call.
+"""Safe handling of exceptions raised by user code: bounded texts, user frames only, errors that end only their call.
 
-Exceptions are the user's objects. `str` and `repr` of one run users' code, which may raise, return anything, be slow,
-or never end; nothing here raises because of that.
+`str` and `repr` of such an exception run user code, which may raise, return anything, be slow, or never end; nothing
+here raises because of that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Models that a service names as class attributes. How their files are had is left to `_hub.py`."""
+"""Models that a service names as class attributes; `_hub.py` finds and downloads their files."""
 
 from __future__ import annotations
 
@@ -24,12 +24,18 @@ class HuggingFaceModel:
         class Embedder:
             path = HuggingFaceModel("sentence-transformers/all-MiniLM-L6-v2")
 
-    `model_id` is the id on the hub, or a directory, which is used as it is. `revision` is a branch, tag or commit;
-    what is cached of a branch is used without asking the hub for a newer commit. `endpoint` is another hub's URL;
-    `include` and `exclude` are patterns of file names.
+    A replica downloads the model before it creates the instance. Reading the attribute elsewhere downloads it too if it
+    is not cached, and raises `ModelError` when that fails. Creating this object downloads nothing.
 
-    A replica downloads before it makes the instance. Reading the attribute elsewhere downloads too, if nothing is
-    cached, and raises ModelError when that fails; naming a model never does either.
+    Args:
+        model_id: The id on the hub, e.g. `organization/name`, or a local directory, which is used as it is.
+        revision: A branch, tag or commit. A cached branch is used without asking the hub for a newer commit.
+        endpoint: The URL of another hub.
+        include: Patterns of the file names to download; by default all.
+        exclude: Patterns of file names to leave out.
+
+    Raises:
+        TypeError: `model_id` is not a text, or is empty.
     """
 
     __slots__ = ("_snapshot",)
@@ -56,7 +62,13 @@ class HuggingFaceModel:
 
     @property
     def model_path(self) -> str:
-        """The local directory with the model's files. Downloads what is missing; raises ModelError."""
+        """The local directory with the model's files.
+
+        Downloads what is missing.
+
+        Raises:
+            ModelError: The model could not be loaded.
+        """
         return _resolve(self, lambda download: download.run())
 
     def __get__(self, instance: object, owner: type[Any] | None = None) -> str:
@@ -77,7 +89,14 @@ class HuggingFaceModel:
 
 
 def models_of(cls: type[Any]) -> dict[str, HuggingFaceModel]:
-    """The models that a class names, inherited ones included, by attribute. Resolves nothing."""
+    """Return the models of a class without downloading them.
+
+    Args:
+        cls: The class of a service.
+
+    Returns:
+        Its models, inherited ones included, by attribute.
+    """
     attributes: dict[str, object] = {}
     for base in reversed(cls.__mro__):
         attributes.update(vars(base))
@@ -89,10 +108,18 @@ def prefetch(
     progress: Callable[[ModelProgress], None] = lambda _: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[str, str]:
-    """Have every model of `cls` on disk, one after another; returns the path of each attribute. Blocks.
+    """Download the models of a class that are not cached, one after another. Blocks.
 
-    `progress` is called on this thread, at most five times a second, for downloads only. `cancelled` is asked as
-    often; once it is true the download stops. Raises ModelError, then and when a model could not be loaded.
+    Args:
+        cls: The class of a service.
+        progress: Called on this thread during downloads, at most five times a second.
+        cancelled: Called as often; once it returns True the download stops.
+
+    Returns:
+        The local directory of each model, by attribute.
+
+    Raises:
+        ModelError: A model could not be loaded, or the download was cancelled.
     """
     return {
         name: _resolve(model, lambda download: download.run(progress, cancelled))

@@ -27,26 +27,41 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def token() -> str | None:
-    """The token as it stands in the environment; None: none is set."""
+    """Return the bearer token.
+
+    Returns:
+        The value of `NBCOMPOSE_TOKEN`, as it stands; None if it is not set.
+    """
     return os.environ.get(TOKEN)
 
 
 def preload() -> tuple[str, ...] | None:
-    """The modules that the zygote is to import; None: the usual ones."""
+    """Return the modules that the zygote imports.
+
+    Returns:
+        The names in `NBCOMPOSE_PRELOAD`; None if it is not set, for the default ones.
+    """
     named = os.environ.get(PRELOAD)
     return None if named is None else tuple(filter(None, (name.strip() for name in named.split(","))))
 
 
 def zygote() -> bool:
-    """Whether replicas are forked, where the system can."""
+    """Return whether replicas are forked from a zygote, on systems that can.
+
+    Returns:
+        False if `NBCOMPOSE_ZYGOTE` is 0.
+    """
     return os.environ.get(ZYGOTE, "1") != "0"
 
 
 def log_level() -> int | None:
-    """The level as `logging` has it; None: none is set, and logging is left as it is.
+    """Return the log level.
+
+    Returns:
+        The number of the level in `NBCOMPOSE_LOG_LEVEL`, as in `logging`; None if it is not set.
 
     Raises:
-        NbcomposeError: It is no level. The message names those there are.
+        NbcomposeError: It is not the name of a level. The message lists the names.
     """
     name = os.environ.get(LOG_LEVEL, "").strip().lower()
     if not name:
@@ -57,7 +72,7 @@ def log_level() -> int | None:
 
 
 def start_logging() -> None:
-    """Write log lines from the level of the environment on to standard error; without one, do nothing.
+    """Write log lines of the level in the environment and above to standard error; do nothing if none is set.
 
     Raises:
         NbcomposeError: As `log_level`.

@@ -47,22 +47,7 @@ def test_the_exported_script_answers_the_same(outputs: dict[str, str]) -> None:
     assert "different" not in shown
 
 
-def test_the_script_it_shows_is_that_of_the_quickstart() -> None:
-    [shown] = re.findall(r"```py\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    golden = Path(__file__).parent / "export" / "golden" / "quickstart.py"
-    assert re.sub(r'(?<===)\d[^"]*(?=")', "1.0", shown) == golden.read_text(encoding="utf-8")
-
-
 def test_services_shows_both_and_scales(outputs: dict[str, str]) -> None:
     assert "Embedder" in outputs["%services"]
     assert "Answer" in outputs["%services"]
     assert "Answer has 2 replicas" in outputs["%services scale Answer 2"]
-
-
-def test_every_documented_option_exists() -> None:
-    from nbcompose._notebook.arguments import service_parser
-
-    documented = set(re.findall(r"^\| `(--[a-z-]+)", README.read_text(encoding="utf-8"), re.MULTILINE))
-    assert documented == {option for option in service_parser()._option_string_actions if option.startswith("--")} - {
-        "--help"
-    }

@@ -1,11 +1,8 @@
 from .captured import Versions as Versions
 from .captured import functions_in as functions_in
 from .captured import functions_of as functions_of
-from .dependency_calls import calls_of as calls_of
-from .diff import DependencyCall as DependencyCall
 from .diff import Fingerprint as Fingerprint
 from .diff import Plan as Plan
-from .diff import compare as compare
 from .diff import differing as differing
 from .diff import incompatible_calls as incompatible_calls
 from .digests import Budget as Budget

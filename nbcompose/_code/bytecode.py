@@ -238,11 +238,6 @@ def globals_of(code: CodeType) -> tuple[str, ...]:
     return reach_of(code).names
 
 
-def stores_of(code: CodeType) -> frozenset[str]:
-    """The names of its module that code sets while it runs (`global`)."""
-    return reach_of(code).stores
-
-
 def attributes_of_self(code: CodeType) -> frozenset[str] | None:
     """The attributes of its first argument that a method names; None where it may reach any of them.
 

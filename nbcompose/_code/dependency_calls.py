@@ -13,9 +13,9 @@ import inspect
 import linecache
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from types import CodeType, FunctionType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from nbcompose._code.bytecode import codes_in, per_code
 from nbcompose._code.captured import functions_in
@@ -141,36 +141,26 @@ def calls_of(spec: ServiceSpec, classes: Sequence[type[Any]]) -> Iterator[Depend
         for name, member in vars(cls).items():
             codes = {f.__code__: None for function in functions_in(member) for f in _with_wrapped(function)}
             for code in codes:
-                for call in _calls_in(code) if attributes & _names_in(code) else ():
-                    if call.attribute in attributes:
-                        yield call.made_by(f"{spec.name}.{name}", code.co_filename, name in apis, name in hooks)
+                for found in _calls_in(code) if attributes & _names_in(code) else ():
+                    if found.call.attribute in attributes:
+                        yield found.made_by(f"{spec.name}.{name}", name in apis, name in hooks)
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    attribute: str
-    api: str
-    positional: int
-    keywords: tuple[str, ...]
-    open: bool
-    line: int
-    form: str
+class _Call(NamedTuple):
+    """A call where it is written. `use`: `returned` and `stored` depend on whose code it is. `is_own`: it is of the
+    method itself, not of a function within it.
+    """
+
+    call: DependencyCall
     use: Seen
-    is_async: bool
-    is_own: bool  # of the method itself, not of a function within it
+    is_own: bool
 
-    def made_by(self, caller: str, file: str, is_api: bool, is_hook: bool) -> DependencyCall:
-        match self.use:
-            case "returned":
-                use: Use = "value" if is_api else "handed on"
-            case "stored":
-                use = "value"
-            case other:
-                use = other
-        return DependencyCall(
-            caller, self.attribute, self.api, self.positional, self.keywords, self.open, Location(file, self.line),
-            self.form, use, self.is_async, on_loop=self.is_async and self.is_own and (is_api or is_hook),
-        )  # fmt: skip
+    def made_by(self, caller: str, is_api: bool, is_hook: bool) -> DependencyCall:
+        use: Use = self.call.use
+        if self.use == "returned":
+            use = "value" if is_api else "handed on"
+        on_loop = self.call.is_async and self.is_own and (is_api or is_hook)
+        return replace(self.call, caller=caller, use=use, on_loop=on_loop)
 
 
 def _with_wrapped(function: FunctionType, depth: int = 8) -> Iterator[FunctionType]:
@@ -199,8 +189,9 @@ def _calls_in(code: CodeType) -> tuple[_Call, ...]:
         return ()
     first = code.co_firstlineno - (2 if indented else 1)
     uses = Uses(tree)
-    found = [call for node in uses.calls if (call := _read(node, uses, code.co_varnames[0], first)) is not None]
-    return tuple(sorted(found, key=lambda call: call.line))
+    start = Location(code.co_filename, first)
+    found = [call for node in uses.calls if (call := _read(node, uses, code.co_varnames[0], start)) is not None]
+    return tuple(sorted(found, key=lambda found: found.call.where.line))
 
 
 @per_code
@@ -215,23 +206,25 @@ def _source(code: CodeType) -> str:
     return "".join(inspect.getblock(lines)) if lines else ""
 
 
-def _read(node: ast.Call, uses: Uses, variable: str, first: int) -> _Call | None:
+def _read(node: ast.Call, uses: Uses, variable: str, start: Location) -> _Call | None:
     whole = _path(node.func)
     path = [name for name in whole if name not in _FORMS]
     if len(path) != 3 or path[0] != variable:
         return None
-    return _Call(
+    use = uses.of(node)
+    call = DependencyCall(
+        caller="",
         attribute=path[1],
         api=path[2],
         positional=len(node.args),
         keywords=tuple(k.arg for k in node.keywords if k.arg is not None),
         open=any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords),
-        line=first + node.lineno,
+        where=Location(start.file, start.line + node.lineno),
         form=next((name for name in reversed(whole) if name in _FORMS), ""),
-        use=uses.of(node),
+        use="value" if use == "returned" or use == "stored" else use,
         is_async=uses.is_async(node),
-        is_own=uses.is_own(node),
     )
+    return _Call(call, use, uses.is_own(node))
 
 
 def _path(node: ast.expr) -> list[str]:

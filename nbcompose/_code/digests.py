@@ -10,6 +10,7 @@ import hashlib
 import sys
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from time import thread_time as clock  # what others do meanwhile does not count
 from types import CodeType, FunctionType
 from typing import Any, Protocol, TypeVar
@@ -87,6 +88,7 @@ class Budget:
             raise TimeoutError
 
 
+@dataclass(eq=False)
 class Digester:
     """Makes digests. `ours`: classes and functions that count by their content, wherever they are.
 
@@ -96,24 +98,14 @@ class Digester:
     is, and the gradients of tensors. `versions`: which class counts in the place of one that is outdated.
     """
 
-    def __init__(
-        self,
-        ours: Ours = lambda _: False,
-        itself: tuple[type[Any], ...] = (),
-        large: Large | None = None,
-        whole: Any = None,
-        budget: Budget | None = None,
-        exact: bool = False,
-        versions: KnowsVersions | None = None,
-    ) -> None:
-        self.ours = ours
-        self.itself = itself
-        self.large = large
-        self.whole = whole
-        self.budget = budget
-        self.exact = exact
-        self.versions = versions
-        self.classes: set[str] = set()
+    ours: Ours = lambda _: False
+    itself: tuple[type[Any], ...] = ()
+    large: Large | None = None
+    whole: Any = None
+    budget: Budget | None = None
+    exact: bool = False
+    versions: KnowsVersions | None = None
+    classes: set[str] = field(default_factory=set, init=False)
 
     def digest(self, value: Any, flat: bool = False) -> str:
         """The digest of a value, a function or a class. One that cannot be told is like no other.
@@ -129,7 +121,7 @@ class Digester:
             _Pickler(sink, self, flat).dump(value)
         except Exception:
             return None
-        return sink.hexdigest()
+        return sink.digest.hexdigest()
 
 
 def digest_of(value: Any) -> str:
@@ -141,21 +133,18 @@ class _Sink:
     """A file that only remembers a digest."""
 
     def __init__(self, budget: Budget | None) -> None:
-        self._digest = hashlib.sha256()
+        self.digest = hashlib.sha256()
         self._budget = budget
 
     def write(self, data: Any) -> int:
         size = memoryview(data).nbytes
         if self._budget is not None:
             self._budget.spend(size)
-        self._digest.update(data)
+        self.digest.update(data)
         return size
 
     def take_buffer(self, buffer: Any) -> None:
         self.write(buffer.raw())
-
-    def hexdigest(self) -> str:
-        return self._digest.hexdigest()
 
 
 class _Pickler(notebook_classes.Pickler):

@@ -7,37 +7,35 @@ directly or not. What is imported from elsewhere counts by its name.
 from __future__ import annotations
 
 import functools
+import inspect
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, get_origin
+
+from typing_inspection.typing_objects import is_newtype, is_typealiastype
 
 from nbcompose._code.bytecode import Used, attributes_of, attributes_of_self, reach_of
 from nbcompose._code.captured import Versions, functions_in, is_builtin
 from nbcompose._code.dependency_calls import calls_of
-from nbcompose._code.diff import (
-    FIXED,
-    GATES,
-    NEUTRAL,
-    ROOTS,
-    STATELESS,
-    Fingerprint,
-    Kind,
-    Part,
-    labels_of,
-    metadata_in,
-    reached_from,
-    rigid,
-    shell_of,
-    text_of,
-    types_in,
-)
+from nbcompose._code.diff import Fingerprint, Kind, Part, reached_from
 from nbcompose._code.digests import DERIVED, Digester, Large, digest_of, digest_of_code
-from nbcompose._rpc import class_key, is_notebooks
+from nbcompose._rpc import class_key, implementations, is_notebooks
 from nbcompose._schema import annotations_of, written_signature
 from nbcompose._service import Dependency, Service
 from nbcompose._spec import ServiceSpec
 
+ROOTS = (
+    "__init__", "__new__", "__post_init__", "__getattr__", "__getattribute__", "__setattr__", "__delattr__",
+    "__init_subclass__", "__del__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__",
+)  # fmt: skip
+GATES = frozenset({"__class__", "__getattribute__", "__getattr__", "__dir__"})  # to any attribute
+# Their members say nothing of an instance.
+NEUTRAL = frozenset({"builtins", "abc", "typing", "typing_extensions"})
+STATELESS = frozenset({"dataclasses", "reprlib"})  # what their functions keep is of one call
+# Values that code cannot have changed in place.
+FIXED = (int, float, complex, str, bytes, bool, type(None), type, FunctionType, ModuleType, Service)
 LIMIT = 16 * 2**20  # bytes; a larger value is compared by content only where the name stands for another object
 
 
@@ -326,3 +324,73 @@ class _Walk:
         digester = self._digester()
         digest = digester.digest(value)
         return Part(kind, digest, identity=" ".join(sorted(digester.classes)))
+
+
+# -- what is said of a class, a member, an annotation
+
+
+class _Plain:
+    """How large an instance is whose state is all in its `__dict__`."""
+
+
+def rigid(cls: type[Any], bases: Sequence[type[Any]]) -> str:
+    """Why instances of a class, one that has these bases of the notebook, cannot be given new code; "" if they can."""
+    if any("__slots__" in vars(base) for base in bases):
+        return f"{cls.__name__} has __slots__, and keeps its state there"
+    if (cls.__basicsize__, cls.__itemsize__) != (_Plain.__basicsize__, _Plain.__itemsize__):
+        return f"{cls.__name__} extends a type that keeps its state outside of __dict__"
+    if type(cls).__module__ not in ("builtins", "abc"):
+        return f"{cls.__name__} has the metaclass {type(cls).__name__}"
+    return ""
+
+
+def labels_of(classes: list[type[Any]]) -> dict[type[Any], str]:
+    """A name for each class; a base may be called like what extends it."""
+    found: dict[type[Any], str] = {}
+    for cls in classes:
+        label = cls.__qualname__
+        while label in found.values():
+            label = f"the former {label}"
+        found[cls] = label
+    return found
+
+
+def shell_of(member: Any) -> str:
+    """What a member is besides the functions in it."""
+    parts: list[Any] = [type(member).__qualname__]
+    if isinstance(member, property):
+        parts += [member.fget is None, member.fset is None, member.fdel is None, member.__doc__]
+    elif isinstance(member, functools.partialmethod):
+        parts += [member.args, member.keywords]
+    elif isinstance(member, functools._lru_cache_wrapper):
+        parts.append(member.cache_parameters())
+    elif (by_type := implementations(member)) is not None:
+        parts.append([text_of(cls) for cls in by_type])
+    return digest_of(parts)
+
+
+def text_of(thing: Any) -> str:
+    """The annotation as a person would write it: equal for a class that was defined again."""
+    return re.sub(r" at 0x[0-9a-f]+", "", inspect.formatannotation(thing))
+
+
+def metadata_in(annotation: Any) -> Iterator[Any]:
+    """What `Annotated` says besides a type."""
+    yield from getattr(annotation, "__metadata__", ())
+    for part in getattr(annotation, "__args__", ()):
+        yield from metadata_in(part)
+
+
+def types_in(annotation: Any, space: Mapping[str, Any]) -> Iterator[Any]:
+    """The classes, new types and aliases that an annotation names."""
+    named = get_origin(annotation) if is_typealiastype(get_origin(annotation)) else annotation
+    if isinstance(named, type) or is_newtype(named) or is_typealiastype(named):
+        yield named
+    if isinstance(annotation, str):
+        try:
+            names = compile(annotation, "<annotation>", "eval").co_names
+        except SyntaxError:
+            return
+        yield from (space[name] for name in names if isinstance(space.get(name), type))
+    for part in getattr(annotation, "__args__", ()):
+        yield from types_in(part, space)

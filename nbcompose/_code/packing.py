@@ -15,7 +15,7 @@ import linecache
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -24,11 +24,12 @@ from typing import Any
 
 import __main__
 from nbcompose._code.captured import Outdated, Versions, captured_values, is_ipythons, places, said
-from nbcompose._code.diff import Fingerprint
+from nbcompose._code.dependency_calls import calls_of
+from nbcompose._code.diff import DependencyCall, Fingerprint, Plan, compare
 from nbcompose._code.fingerprint import fingerprint_of
 from nbcompose._code.modules import UserModules, by_value
 from nbcompose._host import Placement, human, owner_environment
-from nbcompose._replica import ByImport, ByValue, Launch, MainGlobals, class_of, from_module, lines_of
+from nbcompose._replica import ByImport, ByValue, Launch, MainGlobals, Swap, class_of, from_module, lines_of
 from nbcompose._rpc import fitted, is_record, names_now, notebook_classes, notebook_objects, why
 from nbcompose._schema import renew
 from nbcompose._service import Service, locate
@@ -62,6 +63,35 @@ class Deployment:
     def code(self) -> ByValue | None:
         """The class as running replicas can take it; None where only new replicas can import it."""
         return self.swappable or (self.origin if isinstance(self.origin, ByValue) else None)
+
+    def plan(self, before: Deployment) -> Plan:
+        """What has to be done for this version to serve where `before` does."""
+        if before.fingerprint is None or self.fingerprint is None:
+            return Plan("replace", ("what changed is not known",))
+        plan = compare((before.spec, before.fingerprint), (self.spec, self.fingerprint))
+        if (before.token, before.allowed_hosts, before.exposed) != (self.token, self.allowed_hosts, self.exposed):
+            plan = replace(plan, action="replace", reasons=("who may call it changed", *plan.reasons))
+        return plan
+
+    def is_same(self, other: Deployment) -> bool:
+        return self is other or self.plan(other).action == "nothing"
+
+    def swap(self, plan: Plan) -> Swap | None:
+        """What running replicas are given by a hot swap; None where only new ones can have this version."""
+        if self.code is None or self.fingerprint is None:
+            return None
+        spec = replace(self.spec, cls=object)
+        return Swap(spec, self.code, plan.changed, plan.affected, self.fingerprint.stores)
+
+    def calls_to(self, service: str) -> Iterator[DependencyCall]:
+        """The calls of that service in its code."""
+        attributes = {d.attribute for d in self.spec.dependencies if d.url is None and d.service == service}
+        if not attributes:
+            return
+        known = self.fingerprint  # None for a class that replicas import
+        for call in known.calls if known is not None else calls_of(self.spec, self.spec.cls.__mro__):
+            if call.attribute in attributes:
+                yield call
 
     def launch(self, index: int, slot: int, placement: Placement) -> Launch:
         """What replica `index` is told, but for the routes."""
@@ -258,11 +288,6 @@ def swappable(deployment: Deployment, modules: UserModules, imported: Fingerprin
             raise _refusal(cls, error, places) from error
     source = modules.sources[own]
     return replace(deployment, swappable=ByValue(payload, {source.file: lines_of(source)}))
-
-
-def origin_of(service: Service) -> ByImport | ByValue:
-    """How a replica gets at the class. Raises and warns as `deployment_of`."""
-    return _origin(service)[0]
 
 
 def _origin(service: Service) -> tuple[ByImport | ByValue, bool]:

@@ -7,11 +7,10 @@ from .logs import read_lines as read_lines
 from .registry import Registry as Registry
 from .reload import Watched as Watched
 from .reload import told as told
-from .running import Handle as Handle
-from .running import run as run
 from .serving import Graph as Graph
+from .serving import Handle as Handle
 from .serving import describe as describe
-from .serving import preload as preload
+from .serving import run as run
 from .serving import serve as serve
 from .status import HALTED as HALTED
 from .status import ReplicaStatus as ReplicaStatus

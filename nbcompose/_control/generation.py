@@ -91,6 +91,11 @@ class Generation:
     def spec(self) -> ServiceSpec:
         return self.deployment.spec
 
+    @property
+    def patience(self) -> float:
+        """The grace of a replaced version: its calls may use up the service's own timeout."""
+        return max(GRACE, self.spec.traffic.timeout)
+
     def routes(self) -> list[ReplicaRoute]:
         return [m.route for m in self.members.values() if m.state == "up" and m.halted is None]
 
@@ -226,11 +231,18 @@ class Generation:
         return up
 
     async def _keep(self, index: int, up: asyncio.Future[None]) -> None:
-        member = await self._first(index, up)
-        if member is not None:
-            await self._keep_on(member)
-        else:
+        if index in self._retiring:
+            await asyncio.wait([self._retiring[index]])  # the previous replica of this index
+        try:
+            member = await self._start(index)
+        except Exception as error:
+            self.error = str(error)
+            up.set_exception(error)
+            up.exception()  # mark it as retrieved: the waiting caller may have left
             self._lost(index)
+        else:
+            up.set_result(None)
+            await self._keep_on(member)
 
     async def _keep_on(self, member: ReplicaHandle | None) -> None:
         loop = asyncio.get_running_loop()
@@ -258,19 +270,6 @@ class Generation:
         if self.failed:
             self._close_port()  # no replica accepts there: a client should get an error instead of waiting
         self._changed()
-
-    async def _first(self, index: int, up: asyncio.Future[None]) -> ReplicaHandle | None:
-        if index in self._retiring:
-            await asyncio.wait([self._retiring[index]])  # the previous replica of this index
-        try:
-            member = await self._start(index)
-        except Exception as error:
-            self.error = str(error)
-            up.set_exception(error)
-            up.exception()  # mark it as retrieved: the waiting caller may have left
-            return None
-        up.set_result(None)
-        return member
 
     async def _again(self, index: int, attempt: int) -> tuple[ReplicaHandle | None, int]:
         """Restart a replica with backoff; returns None for it when too many attempts have failed."""

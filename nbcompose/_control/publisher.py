@@ -85,7 +85,7 @@ class Publisher:
             news = {pid for pid, count in seen.items() if known.pop(pid, None) != count}
             known.update(seen)
             self._overview.memory = known
-            self.changed(*dict.fromkeys(m.service for m in members if m.state == "starting" or m.pid in news))
+            self.changed(*dict.fromkeys(m.launch.spec.name for m in members if m.state == "starting" or m.pid in news))
 
     # -- SupervisorContext
 
@@ -152,7 +152,7 @@ class Publisher:
     def take_slot(self) -> int:
         slot = min(self._slots)
         self._slots.discard(slot)
-        self._board[slot] = 0
+        self._board.loads[slot] = 0
         return slot
 
     def free_slot(self, slot: int) -> None:

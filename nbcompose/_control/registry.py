@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from nbcompose._code import Deployment, Plan
+from nbcompose._code import Deployment, Plan, incompatible_calls
 from nbcompose._control.discovery import Operation, RuntimeServer
 from nbcompose._control.engines import Engine, LocalEngine
 from nbcompose._control.generation import GRACE
 from nbcompose._control.publisher import Publisher, Subscriber
-from nbcompose._control.rollout import carry_out, check_dependents, plan_for, stop_all, superseded
 from nbcompose._control.status import Overview, Status
 from nbcompose._control.status import url as url_of
 from nbcompose._control.supervisor import Supervisor
@@ -25,7 +24,7 @@ from nbcompose._host import forbid_in_replica
 from nbcompose._rpc import Client, LoadTable, Proxy, SocketTransport, Transport, background
 from nbcompose._service import dependency_graph
 from nbcompose._tracing import TraceLog
-from nbcompose.errors import LaunchError, UnknownService
+from nbcompose.errors import Incompatible, LaunchError, UnknownService
 
 T = TypeVar("T")
 
@@ -69,9 +68,7 @@ class Registry:
 
     def plan(self, deployment: Deployment) -> Plan:
         """Return what `deploy` would do."""
-        return self._portal.run(
-            self._on_loop(lambda: plan_for(self._supervisors.get(deployment.spec.name), deployment))
-        )
+        return self._portal.run(self._plan(deployment))
 
     def deploy(
         self, deployment: Deployment, *, stop_first: bool = False, together: Sequence[Deployment] = ()
@@ -99,7 +96,7 @@ class Registry:
         """Set what the status of a service shows (see `Status`). Returns whether it changed; False where no version
         serves.
         """
-        return self._portal.run(self._on_loop(lambda: self._mark(name, stale, out_of_date_reason)))
+        return self._portal.run(self._mark(name, stale, out_of_date_reason))
 
     def wait(self, name: str) -> Status:
         """Wait until the service is ready or failed, or waits for one that is missing or has failed; interruptible."""
@@ -144,7 +141,7 @@ class Registry:
         """
         if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 1:
             raise ValueError(f"replicas={replicas!r} must be a whole number from 1; `stop` ends a service")
-        self._portal.run(self._scale(name, replicas))
+        self._portal.run(self._supervisor(name).scale(replicas))
 
     def logs(self, name: str, lines: int = 100) -> list[str]:
         """Return the last lines that the service's replicas wrote."""
@@ -251,7 +248,7 @@ class Registry:
             watching.cancel()
         try:
             async with asyncio.timeout(grace + STOP_WAIT):
-                await stop_all(self._supervisors, time.monotonic() + grace)
+                await self._stop_all(time.monotonic() + grace)
         except TimeoutError:
             for supervisor in self._supervisors.values():
                 supervisor.kill()
@@ -263,6 +260,22 @@ class Registry:
         await self._engine.stop()
         self._board.close()
 
+    async def _stop_all(self, deadline: float) -> None:
+        """Stop every service after its dependents, whose calls in flight may need it."""
+        edges = dependency_graph.edges(s.spec for s in self._supervisors.values())
+        stopping: dict[str, asyncio.Task[None]] = {}
+
+        async def stop_after(supervisor: Supervisor, dependents: list[asyncio.Task[None]]) -> None:
+            if dependents:
+                await asyncio.wait(dependents)
+            await supervisor.stop(max(0.0, deadline - time.monotonic()))
+
+        async with asyncio.TaskGroup() as group:
+            for name in reversed(dependency_graph.order(edges)):
+                if supervisor := self._supervisors.get(name):
+                    dependents = [stopping[d] for d in dependency_graph.dependents(edges, name)]
+                    stopping[name] = group.create_task(stop_after(supervisor, dependents))
+
     async def _deploy(
         self, deployment: Deployment, stop_first: bool, together: Sequence[Deployment]
     ) -> tuple[str, ...]:
@@ -271,12 +284,9 @@ class Registry:
         # without a dependent there can be no cycle
         if any(d.service == name for other in others for d in other.dependencies):
             dependency_graph.check_acyclic([*others, deployment.spec])
-        misfits = check_dependents(self._supervisors, deployment, together)
+        misfits = self._misfits(deployment, together)
         supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._publisher, self._keep)
-        plan = plan_for(supervisor, deployment)
-        if supervisor.busy_starting and (plan.action == "swap" or superseded(supervisor, deployment)):
-            await supervisor.abandon()  # the version that is starting is no longer wanted
-        carry_out(supervisor, deployment, plan, stop_first=stop_first)
+        await supervisor.deploy(deployment, stop_first=stop_first)
         self._supervisors[name] = supervisor
         self._publisher.changed(name)
         return misfits
@@ -285,32 +295,54 @@ class Registry:
         if supervisor.generation is not None and supervisor.busy_starting:
             await supervisor.abandon()
             return ()
-        previous = supervisor.previous
-        if previous is None:
+        if supervisor.previous is None:
             raise LaunchError(f"{supervisor.name} has had no other version since it was started")
-        misfits = check_dependents(self._supervisors, previous)
-        plan = plan_for(supervisor, previous)
-        if plan.action == "swap":
-            carry_out(supervisor, previous, plan, done="rolled back")
-        else:
-            supervisor.roll_back(f"rolled back: {plan.because}")
+        misfits = self._misfits(supervisor.previous)
+        supervisor.roll_back()
         self._publisher.changed(supervisor.name)
         return misfits
 
-    def _mark(self, name: str, stale: tuple[str, ...] | None, out_of_date_reason: str | None) -> bool:
+    async def _plan(self, deployment: Deployment) -> Plan:
+        supervisor = self._supervisors.get(deployment.spec.name)
+        return supervisor.plan(deployment) if supervisor is not None else Plan("replace")
+
+    def _misfits(self, deployment: Deployment, together: Sequence[Deployment] = ()) -> tuple[str, ...]:
+        """Return the calls to and from this service that no longer fit, in words.
+
+        `together`: versions that are deployed with this one; they are checked instead of those that serve. Raises
+        `Incompatible` where a running service calls an api that this version does not have.
+        """
+        missing: list[str] = []
+        found: list[str] = []
+        name = deployment.spec.name
+        coming = {d.spec.name: d for d in together}
+        for supervisor in self._supervisors.values():
+            if supervisor.name == name or supervisor.stopped:
+                continue
+            serving = supervisor.generation.deployment if supervisor.generation is not None else supervisor.deployment
+            other = coming.get(supervisor.name, serving)
+            for call, called in [
+                *((call, deployment.spec) for call in other.calls_to(name)),
+                *((call, other.spec) for call in deployment.calls_to(supervisor.name)),
+            ]:
+                if why := incompatible_calls(call, called):
+                    gone = called is deployment.spec and called.api(call.api) is None
+                    (missing if gone else found).append(f"{call.where_called}: {why}")
+        if missing:
+            raise Incompatible("\n".join(missing))
+        return tuple(dict.fromkeys(found))
+
+    async def _mark(self, name: str, stale: tuple[str, ...] | None, out_of_date_reason: str | None) -> bool:
         supervisor = self._supervisors.get(name)
         if supervisor is None or supervisor.generation is None:
             return False
         before = supervisor.stale, supervisor.out_of_date_reason
-        supervisor.stale = supervisor.stale if stale is None else stale
-        supervisor.out_of_date_reason = (
-            supervisor.out_of_date_reason if out_of_date_reason is None else out_of_date_reason
-        )
+        if stale is not None:
+            supervisor.stale = stale
+        if out_of_date_reason is not None:
+            supervisor.out_of_date_reason = out_of_date_reason
         self._publisher.changed(name)
         return before != (supervisor.stale, supervisor.out_of_date_reason)
-
-    async def _scale(self, name: str, replicas: int) -> None:
-        await self._supervisor(name).scale(replicas)
 
     async def _on_loop(self, function: Callable[[], T]) -> T:
         return function()

@@ -24,7 +24,7 @@ from types import ModuleType
 
 from watchfiles import watch
 
-from nbcompose._code import Deployment, Fingerprint, Plan, UserModules, comparable, compare, swappable
+from nbcompose._code import Deployment, Fingerprint, Plan, UserModules, comparable, swappable
 from nbcompose._control.entry import file_of, find_entry
 from nbcompose._control.registry import Registry
 from nbcompose._control.status import Status
@@ -270,7 +270,7 @@ class Reloader:
         """Start what one service needs. Returns whether that is anything."""
         name = deployment.spec.name
         coming = self._coming.get(name)
-        if coming is not None and _is_same(coming.deployment, deployment):
+        if coming is not None and deployment.is_same(coming.deployment):
             return True
         plan = self._registry.plan(deployment)
         if coming is not None:
@@ -296,7 +296,8 @@ class Reloader:
                 deployment = swappable(deployment, self._watched.modules, self._imports_of(name))
             except CaptureError as error:
                 why = str(error)
-        before = self._version(name)
+        status = self._status(name)
+        before = status.version if status is not None else 0
         misfits = self._registry.deploy(deployment, stop_first=self._stop_first)
         for line in misfits if not self._held else ():  # the held deployments may be the matching ones
             self._say(f"{name}: {line}")
@@ -324,19 +325,15 @@ class Reloader:
         while not stopped.is_set() and concurrent.futures.wait(swaps, timeout=SLICE).not_done:
             pass
 
-    def _version(self, name: str) -> int:
-        try:
-            return self._registry.status(name).version
-        except UnknownService:
-            return 0
+    def _status(self, name: str) -> Status | None:
+        with contextlib.suppress(UnknownService):
+            return self._registry.status(name)
+        return None
 
     def _imports_of(self, name: str) -> Fingerprint | None:
         """Return what the service's replicas have imported; None where they may have imported different versions."""
-        try:
-            again = self._registry.status(name).restarts
-        except UnknownService:
-            return None
-        return None if again else self._imported.get(name)
+        status = self._status(name)
+        return self._imported.get(name) if status is not None and not status.restarts else None
 
     # -- the outcome, on the registry's loop
 
@@ -376,15 +373,15 @@ class Reloader:
         return asyncio.run_coroutine_threadsafe(work, background().loop)
 
 
+@dataclass(eq=False)
 class Coming:
     """A candidate of a reload. `before`: number of the version that served; `why`: what prevented a hot swap."""
 
-    def __init__(self, deployment: Deployment, before: int, why: str, is_swap: bool) -> None:
-        self.deployment = deployment
-        self.is_swap = is_swap
-        self.future: concurrent.futures.Future[None] | None = None
-        self._before = before
-        self._why = why
+    deployment: Deployment
+    before: int
+    why: str
+    is_swap: bool
+    future: concurrent.futures.Future[None] | None = None
 
     def cancel(self) -> None:
         if self.future is not None:
@@ -398,10 +395,10 @@ class Coming:
             return Outcome(
                 f"could not be replaced, the version before serves on: {status.error or status.out_of_date_reason}"
             )
-        if status.version <= self._before or any(r.state == "starting" for r in status.replicas):
+        if status.version <= self.before or any(r.state == "starting" for r in status.replicas):
             return None
         return Outcome(
-            f"{status.change_reason}, since {self._why}" if self._why else status.change_reason,
+            f"{status.change_reason}, since {self.why}" if self.why else status.change_reason,
             imported=not status.swapped,
         )
 
@@ -412,12 +409,6 @@ class Outcome:
 
     line: str
     imported: bool = False
-
-
-def _is_same(one: Deployment, other: Deployment) -> bool:
-    if one.fingerprint is None or other.fingerprint is None:
-        return False
-    return compare((one.spec, one.fingerprint), (other.spec, other.fingerprint)).action == "nothing"
 
 
 def told(error: BaseException) -> str:

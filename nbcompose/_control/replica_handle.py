@@ -41,6 +41,7 @@ class ReplicaHandle:
     ) -> None:
         self.launch = launch
         self.index = launch.index
+        self.name = f"{launch.spec.name}, replica {launch.index}"
         self.state: ReplicaState = "starting"
         self.phase = Phase.SPAWN
         self.waiting_for = ""  # the service that its start waits for
@@ -61,14 +62,6 @@ class ReplicaHandle:
         self._left: asyncio.Future[None] = loop.create_future()  # the control channel is closed, its last note read
         self._ended: asyncio.Future[int | None] = loop.create_future()
         self._watching: asyncio.Task[None] | None = None
-
-    @property
-    def service(self) -> str:
-        return self.launch.spec.name
-
-    @property
-    def name(self) -> str:
-        return f"{self.service}, replica {self.index}"
 
     @property
     def pid(self) -> int | None:

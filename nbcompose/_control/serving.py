@@ -1,4 +1,5 @@
-"""`nbcompose.serve(Answer)` and `nbcompose serve app.py`: serve a graph without Jupyter, until stopped.
+"""A graph without Jupyter: `nbcompose.serve(Answer)` and `nbcompose serve app.py` serve it until stopped,
+`with nbcompose.run(Answer) as answer:` runs it for programs and tests.
 
 The entry services answer over HTTP; the services below them can only be called by other services.
 """
@@ -12,7 +13,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from types import TracebackType
 from typing import Any
 
 from nbcompose import settings
@@ -24,10 +26,12 @@ from nbcompose._control.supervisor import first_line
 from nbcompose._host import forking, handling
 from nbcompose._replica import Phase, collect
 from nbcompose._replica.http import is_loopback
-from nbcompose._service import Service, dependency_graph, service
+from nbcompose._rpc import Proxy, Transport
+from nbcompose._service import Service, add_connector, dependency_graph, service
 from nbcompose.errors import DeclarationError, LaunchError, NbcomposeError
 
 DEFAULT_PORT = 3000
+GRACE = 10.0  # seconds that calls in flight have at the end
 
 
 def serve(
@@ -66,35 +70,37 @@ def serve(
         CycleError: Services depend on each other in a cycle.
         PortInUse: A port is in use.
     """
-    if not entries:
-        raise TypeError("serve() takes the service to serve, or several: nbcompose.serve(Answer)")
-    services = [e if isinstance(e, Service) else service(e) for e in entries]
-    token = checked_token(settings.token() if token is None else token)
+    services = _services(entries, "serve")
+    token = _checked(settings.token() if token is None else token)
     if not is_loopback(host) and token is None:
         raise NbcomposeError(
             f"{host} can be reached from other machines: give a token ({settings.TOKEN}, or --token-file), "
             "or --host 127.0.0.1"
         )
 
-    forking.raise_limit()  # each replica needs a few
     with _stop_signals() as stopped:
-        graph_of = Graph(host, port, token, tuple(allowed_hosts), stopped, say, interrupt_after)
-        deployments = graph_of.pack(services)
-        registry = Registry(preload=preload(deployments), title=title)
-        registry.start()
+        graph = Graph(host, port, token, tuple(allowed_hosts), stopped, say, interrupt_after)
+        deployments = graph.pack(services)
+        registry = graph.registry(deployments, title)
         try:
-            registry.subscribe(graph_of.show)
+            registry.subscribe(graph.show)
             if reload is not None:
                 [entry] = services
-                Reloader(registry, reload, lambda e: graph_of.pack([e]), say, stop_first).run(entry, stopped)
+                Reloader(registry, reload, lambda e: graph.pack([e]), say, stop_first).run(entry, stopped)
             else:
-                _run(registry, deployments, [s.name for s in services], stopped, say)
+                _serve(registry, deployments, [s.name for s in services], stopped, say)
         finally:
             say("stopping: calls in flight may finish")
-            registry.stop(grace=10.0)
+            registry.stop(grace=GRACE)
 
 
-def checked_token(token: str | None) -> str | None:
+def _services(entries: Sequence[Any], function: str) -> list[Service]:
+    if not entries:
+        raise TypeError(f"{function}() takes the service to {function}, or several: nbcompose.{function}(Answer)")
+    return [e if isinstance(e, Service) else service(e) for e in entries]
+
+
+def _checked(token: str | None) -> str | None:
     """The token, without the end of line that a file has. Raises `NbcomposeError` where no header could carry it."""
     if token is None:
         return None
@@ -106,38 +112,33 @@ def checked_token(token: str | None) -> str | None:
     return token
 
 
-def preload(deployments: Iterable[Deployment]) -> tuple[str, ...] | None:
-    """Return what a registry of these imports beforehand: nothing where none of them uses a heavy library."""
-    return None if any(d.heavy for d in deployments) else ()
-
-
+@dataclass
 class Graph:
     """Entries and their dependencies, as deployments and as output lines. `stopped` is set when all entries have
     stopped.
     """
 
-    def __init__(
-        self,
-        host: str,
-        port: int | None,
-        token: str | None,
-        hosts: tuple[str, ...],
-        stopped: threading.Event,
-        say: Callable[[str], None],
-        interrupt_after: float = 0.0,
-    ) -> None:
-        self._interrupt_after = interrupt_after
-        self._entries: list[str] = []
-        self._host = host
-        self._port = port
-        self._token = token
-        self._hosts = hosts
-        self._stopped = stopped
-        self._say = say
-        self._shown: dict[str, str] = {}
-        self._restarts: dict[str, int] = {}
-        self._urls: dict[str, str] = {}
-        self._gone: set[str] = set()
+    host: str = "127.0.0.1"
+    port: int | None = 0
+    token: str | None = field(default=None, repr=False)
+    allowed_hosts: tuple[str, ...] = ()
+    stopped: threading.Event = field(default_factory=threading.Event)
+    say: Callable[[str], None] = print
+    interrupt_after: float = 0.0
+    _entries: list[str] = field(default_factory=list, init=False)
+    _shown: dict[str, str] = field(default_factory=dict, init=False)
+    _restarts: dict[str, int] = field(default_factory=dict, init=False)
+    _urls: dict[str, str] = field(default_factory=dict, init=False)
+    _gone: set[str] = field(default_factory=set, init=False)
+
+    def registry(self, deployments: Iterable[Deployment], title: str | None = None) -> Registry:
+        """Return a registry for these, started; it imports nothing beforehand where none of them uses a heavy
+        library.
+        """
+        forking.raise_limit()  # each replica needs a few files
+        registry = Registry(preload=None if any(d.heavy for d in deployments) else (), title=title)
+        registry.start()
+        return registry
 
     def pack(self, entries: Sequence[Service]) -> list[Deployment]:
         """Return the deployments, dependencies first; only entries are exposed over HTTP. An entry of another name
@@ -147,16 +148,16 @@ class Graph:
         dependency_graph.check_acyclic([s.spec for s in services.values()])
         names = [e.name for e in entries]
         if self._entries not in ([], names) and (url := self._urls.get(self._entries[0])):
-            self._port = int(url.rpartition(":")[2])
-        ports = dict(zip(names, _ports(entries, self._port), strict=True))
+            self.port = int(url.rpartition(":")[2])
+        ports = dict(zip(names, _ports(entries, self.port), strict=True))
         found = []
         for name in dependency_graph.order(dependency_graph.edges(s.spec for s in services.values())):
-            deployment = deployment_of(services[name], token=self._token, allowed_hosts=self._hosts)
+            deployment = deployment_of(services[name], token=self.token, allowed_hosts=self.allowed_hosts)
             if deployment.spec.traffic.interrupt_after is None:
-                traffic = replace(deployment.spec.traffic, interrupt_after=self._interrupt_after)
+                traffic = replace(deployment.spec.traffic, interrupt_after=self.interrupt_after)
                 deployment = replace(deployment, spec=replace(deployment.spec, traffic=traffic))
             if name in ports:
-                http = replace(deployment.spec.http, host=self._host, port=ports[name])
+                http = replace(deployment.spec.http, host=self.host, port=ports[name])
                 deployment = replace(deployment, spec=replace(deployment.spec, http=http))
             else:
                 deployment = replace(deployment, exposed=False, token=None)
@@ -170,21 +171,19 @@ class Graph:
         if status.restarts != self._restarts.get(status.name, 0):
             self._restarts[status.name] = status.restarts
             if status.restarts and status.error:
-                self._say(
-                    f"{status.name}: {first_line(status.error)}; `nbcompose logs {status.name}` has what it wrote"
-                )
+                self.say(f"{status.name}: {first_line(status.error)}; `nbcompose logs {status.name}` has what it wrote")
         if self._shown.get(status.name) != text:
             self._shown[status.name] = text
-            self._say(f"{status.name}: {text}")
+            self.say(f"{status.name}: {text}")
         if status.name not in self._entries:
             return
         if status.state == "ready" and status.url and status.url != self._urls.get(status.name):
             self._urls[status.name] = status.url
-            self._say(f"{status.name} answers at {status.url} (try it at {status.url}/docs)")
+            self.say(f"{status.name} answers at {status.url} (try it at {status.url}/docs)")
         if status.state == "stopped":
             self._gone.add(status.name)  # by `nbcompose stop`
             if self._gone.issuperset(self._entries):
-                self._stopped.set()  # nothing is left to serve
+                self.stopped.set()  # nothing is left to serve
 
 
 def _collect(entries: Sequence[Service]) -> dict[str, Service]:
@@ -216,7 +215,7 @@ def _named_in(entry: Service) -> Callable[[str], Service | None]:
     return known.get
 
 
-def _run(
+def _serve(
     registry: Registry,
     deployments: list[Deployment],
     entries: list[str],
@@ -273,3 +272,117 @@ def _stop_signals() -> Iterator[threading.Event]:
         return
     with handling(lambda *_: stopped.set(), signal.SIGINT, signal.SIGTERM):
         yield stopped
+
+
+# -- for as long as a block runs
+
+
+class Handle:
+    """A running service as a program calls it: its apis, and where it answers over HTTP."""
+
+    def __init__(self, registry: Registry, name: str, transport: Transport) -> None:
+        self._registry = registry
+        self._name = name
+        self._proxy = Proxy(transport)
+
+    @property
+    def to_async(self) -> Any:
+        return self._proxy.to_async
+
+    @property
+    def to_sync(self) -> Any:
+        return self._proxy.to_sync
+
+    @property
+    def url(self) -> str:
+        return self._registry.url(self._name)
+
+    @property
+    def token(self) -> str:
+        return self._registry.token(self._name) or ""
+
+    def __getattr__(self, api: str) -> Any:
+        return getattr(self._proxy, api)
+
+
+class Run:
+    """A graph that runs while a `with` or `async with` block does. Made by `run`; entered once."""
+
+    def __init__(self, entries: list[Service], http: bool, graph: Graph) -> None:
+        self._entries = entries
+        self._http = http
+        self._graph = graph
+        self._registry: Registry | None = None
+        self._disconnect: Callable[[], None] = lambda: None
+        self._entered = False
+
+    def __enter__(self) -> Any:
+        if self._entered:
+            raise NbcomposeError("this run has been entered already: call nbcompose.run(...) again")
+        self._entered = True
+        deployments = self._graph.pack(self._entries)
+        if not self._http:
+            deployments = [replace(d, exposed=False, token=None) for d in deployments]
+        registry = self._registry = self._graph.registry(deployments)
+        try:
+            registry.subscribe(self._graph.show)
+            for deployment in deployments:
+                registry.deploy(deployment)
+            for deployment in deployments:
+                status = registry.wait(deployment.spec.name)
+                if status.state != "ready":
+                    raise LaunchError(status.error or f"{status.name} is {status.state}: {status.reason}")
+            names = frozenset(d.spec.name for d in deployments)
+            self._disconnect = add_connector(lambda found: self._handle(found.name) if found.name in names else None)
+        except BaseException:
+            registry.stop(grace=0.0)
+            raise
+        return self._entries[0] if len(self._entries) == 1 else tuple(self._entries)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._disconnect()
+        if self._registry is not None:
+            self._registry.stop(grace=GRACE if error is None else 0.0)
+
+    async def __aenter__(self) -> Any:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.__exit__, kind, error, traceback)
+
+    def _handle(self, name: str) -> Handle:
+        assert self._registry is not None
+        return Handle(self._registry, name, self._registry.caller(name))
+
+
+def run(
+    *entries: Any, http: bool = False, token: str | None = None, say: Callable[[str], None] = lambda _: None
+) -> Run:
+    """Run services and all that they depend on while a block does: `with nbcompose.run(Answer) as answer:`.
+
+    Each service has its own replica processes, as under `nbcompose serve`; they are up when the block begins, and gone
+    when it ends. In the block, `Answer.ask(...)` and `answer.ask(...)` are the same call. `async with` does the same
+    and leaves the event loop free meanwhile; there, `await answer.to_async.ask(...)`.
+
+    In a script, write it under `if __name__ == "__main__":`, since each replica imports the script.
+
+    Args:
+        *entries: The services, or their classes.
+        http: Whether the entries answer over HTTP too, on free ports of 127.0.0.1 (`answer.url`).
+        token: The bearer token that HTTP callers must send (`answer.token`); None: none.
+        say: Gets lines for people, of what starts and what fails.
+
+    Returns:
+        A context manager. It gives the service, or a tuple of them where several were given.
+
+    Raises:
+        TypeError: No service was given.
+        DeclarationError: A class is no service, or two services have one name.
+        CycleError: Services depend on one another in a circle.
+        LaunchError: A service could not start (when the block is entered), or this is a replica.
+    """
+    return Run(_services(entries, "run"), http, Graph(token=_checked(token), say=say))

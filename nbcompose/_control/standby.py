@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from nbcompose._code import Deployment
-from nbcompose._control.generation import GRACE, Generation
+from nbcompose._control.generation import Generation
 from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._host import devices, memory
 from nbcompose._replica import seconds
@@ -61,7 +61,7 @@ class Standby:
             self._staying = None
 
     async def _stay(self, old: Generation) -> None:
-        await old.suspend(max(GRACE, old.spec.traffic.timeout))
+        await old.suspend(old.patience)
         await asyncio.sleep(self._seconds)
         self.clear()
 

@@ -6,9 +6,9 @@ Reads supervisors and changes nothing. Used on the registry's loop. See `_contro
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from nbcompose._control.engines import Engine
 from nbcompose._control.replica_handle import ReplicaHandle
@@ -131,23 +131,21 @@ class Status:
         return self.state in ("ready", "failed", "stopped")
 
 
-def joined(stats: Iterable[Stats]) -> dict[str, ConnectionCounts]:
-    """Return the calls that all replicas of a service have made, by dependency."""
-    found: dict[str, ConnectionCounts] = {}
-    for service, traffic in (item for s in stats for item in s.traffic.items()):
-        found[service] = found.get(service, ConnectionCounts()).plus(traffic)
-    return found
-
-
-def totals(stats: Iterable[Stats]) -> tuple[int, int, float | None]:
-    """Return calls, errors, and the median duration (seconds) of the busiest api in the busiest replica, as
-    representative.
+def _calls(stats: list[Stats]) -> dict[str, Any]:
+    """Return what a status says of the calls that replicas have got and made; `p50` is that of the busiest api in the
+    busiest replica.
     """
     apis = [a for s in stats for a in s.apis.values()]
-    calls = sum(a.calls for a in apis)
-    errors = sum(a.errors for a in apis)
     busiest = max(apis, key=lambda a: a.calls, default=None)
-    return calls, errors, busiest.p50_seconds if busiest is not None else None
+    traffic: dict[str, ConnectionCounts] = {}
+    for service, made in (item for s in stats for item in s.traffic.items()):
+        traffic[service] = traffic.get(service, ConnectionCounts()).plus(made)
+    return {
+        "calls": sum(a.calls for a in apis),
+        "errors": sum(a.errors for a in apis),
+        "p50": busiest.p50_seconds if busiest is not None else None,
+        "traffic": traffic,
+    }
 
 
 HALTED = "its process was stopped (SIGSTOP): kill -CONT lets it go on"
@@ -167,26 +165,18 @@ class Overview:
         self._supervisors = supervisors
         self._engine = engine
 
-    def state(self, supervisor: Supervisor) -> tuple[ServiceState, str]:
-        """Return a service's state, and why it is not ready."""
+    def state(self, supervisor: Supervisor) -> tuple[ServiceState, str, tuple[str, ...]]:
+        """Return a service's state, why it is not ready, and the services that it waits for."""
         if supervisor.stopped:
-            return "stopped", "it was stopped"
-        if not supervisor.routes():
-            return self._state_without_replicas(supervisor)
-        below = self._not_ready_below(supervisor.spec)
-        return ("waiting", f"waiting for {', '.join(below)}") if below else ("ready", "")
-
-    def _state_without_replicas(self, supervisor: Supervisor) -> tuple[ServiceState, str]:
-        if supervisor.candidate is not None:
-            waits_for = supervisor.waits_for
-            return ("waiting", f"waiting for {waits_for}") if waits_for else ("starting", "it is starting")
-        generation = supervisor.generation
-        if generation is not None and any(m.halted is not None for m in generation.members.values()):
-            return "waiting", HALTED
-        if generation is not None and not generation.failed:
-            return "starting", "its replica ended and is being started again"
-        error = supervisor.error or (generation.error if generation is not None else "")
-        return "failed", f"it failed: {error.strip().splitlines()[0] if error else 'no replica is left'}"
+            return "stopped", "it was stopped", ()
+        serves = bool(supervisor.routes())
+        if serves:
+            below = tuple(name for name in dependency_graph.targets(supervisor.spec) if name not in self.ready)
+        else:
+            below = (supervisor.waits_for,) if supervisor.waits_for else ()
+        if below:
+            return "waiting", f"waiting for {', '.join(below)}", below
+        return ("ready", "", ()) if serves else (*_state_without_replicas(supervisor), ())
 
     def missing_below(self, name: str) -> list[str]:
         """Return the services below `name` that do not exist or have failed: waiting for them is useless."""
@@ -197,18 +187,10 @@ class Overview:
             if n not in self._supervisors or self.state(self._supervisors[n])[0] in ("failed", "stopped")
         ]
 
-    def _waits_for(self, supervisor: Supervisor) -> tuple[str, ...]:
-        if not supervisor.routes():
-            return (supervisor.waits_for,) if supervisor.waits_for else ()
-        return tuple(self._not_ready_below(supervisor.spec))
-
-    def _not_ready_below(self, spec: ServiceSpec) -> list[str]:
-        return [name for name in dependency_graph.targets(spec) if name not in self.ready]
-
     def route(self, supervisor: Supervisor) -> ServiceRoute:
         """Return what callers need to know about the service."""
         spec = supervisor.spec
-        state, reason = self.state(supervisor)
+        state, reason, _ = self.state(supervisor)
         return ServiceRoute(
             service=spec.name,
             apis=spec.apis,
@@ -220,12 +202,11 @@ class Overview:
         )
 
     def status(self, supervisor: Supervisor) -> Status:
-        state, reason = self.state(supervisor)
+        state, reason, waits_for = self.state(supervisor)
         spec = supervisor.spec
         generation = supervisor.generation or supervisor.candidate
         members = [m for g in supervisor.generations() for m in g.members.values()]
         replacing = _replacing(supervisor)
-        calls, errors, p50 = totals(m.stats for m in members if m.stats is not None)
         return Status(
             name=spec.name,
             state=state,
@@ -236,9 +217,6 @@ class Overview:
             apis=tuple(a.signature for a in spec.apis),
             dependencies=tuple(d.service if d.url is None else d.url for d in spec.dependencies),
             url=url(supervisor),
-            calls=calls,
-            errors=errors,
-            p50=p50,
             restarts=generation.restarts if generation is not None else 0,
             error=supervisor.error or (generation.error if generation is not None else ""),
             notes=(
@@ -251,10 +229,10 @@ class Overview:
             swapped=supervisor.swapped,
             out_of_date_reason=supervisor.out_of_date_reason,
             stale=supervisor.stale,
-            traffic=joined(m.stats for m in members if m.stats is not None),
             replacing=replacing,
             reversible=supervisor.previous is not None or replacing == NEW_VERSION,
-            waits_for=self._waits_for(supervisor) if state == "waiting" else (),
+            waits_for=waits_for,
+            **_calls([m.stats for m in members if m.stats is not None]),
         )
 
     def _replica(self, member: ReplicaHandle) -> ReplicaStatus:
@@ -282,6 +260,18 @@ class Overview:
         if wanted is None or not used or max(used) <= wanted:
             return []
         return [f"a replica uses {memory.human(max(used))}, more than the {memory.human(wanted)} it asks for"]
+
+
+def _state_without_replicas(supervisor: Supervisor) -> tuple[ServiceState, str]:
+    if supervisor.candidate is not None:
+        return "starting", "it is starting"
+    generation = supervisor.generation
+    if generation is not None and any(m.halted is not None for m in generation.members.values()):
+        return "waiting", HALTED
+    if generation is not None and not generation.failed:
+        return "starting", "its replica ended and is being started again"
+    error = supervisor.error or (generation.error if generation is not None else "")
+    return "failed", f"it failed: {error.strip().splitlines()[0] if error else 'no replica is left'}"
 
 
 def _replacing(supervisor: Supervisor) -> str:

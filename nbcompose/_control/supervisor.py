@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from nbcompose._code import Deployment
+from nbcompose._code import Deployment, Plan
 from nbcompose._control import ports
 from nbcompose._control.engines import Engine
 from nbcompose._control.generation import GRACE, Generation, SupervisorContext
@@ -106,6 +106,41 @@ class Supervisor:
     def routes(self) -> tuple[ReplicaRoute, ...]:
         return tuple(self.generation.routes()) if self.generation is not None else ()
 
+    def plan(self, deployment: Deployment) -> Plan:
+        """Return what has to be done for `deployment` to serve."""
+        if self.candidate is not None and deployment.is_same(self.candidate.deployment):
+            return Plan("nothing")  # it is already starting
+        if self.generation is None or self.generation.failed or self.stopped:
+            return Plan("replace")
+        return deployment.plan(self.generation.deployment)
+
+    async def deploy(self, deployment: Deployment, *, stop_first: bool) -> None:
+        """Start what has to be done for `deployment` to serve. Raises `PortInUse`, and then nothing has changed.
+
+        A version that is starting, and is no longer wanted, is cancelled.
+        """
+        plan = self.plan(deployment)
+        if self.busy_starting and (plan.action == "swap" or not deployment.is_same(self.deployment)):
+            await self.abandon()
+        self._carry_out(deployment, plan, stop_first=stop_first)
+
+    def _carry_out(self, deployment: Deployment, plan: Plan, *, stop_first: bool, done: str = "code swapped") -> None:
+        """Start what the plan says; `done` describes a hot swap in the change reason.
+
+        A hot swap gives the replicas that serve the code of `deployment`, and they keep their state. If one of them
+        cannot take it, all are replaced.
+        """
+        self.stop_first = stop_first
+        swap = deployment.swap(plan) if plan.action == "swap" and not self.busy_starting else None
+        serving = self.generation
+        if swap and serving and any(m.state in ("up", "starting") for m in serving.members.values()):
+            self._want(deployment)
+            work = self._swap_in(serving, deployment, swap, f"{done}, weights kept: {plan.because}", stop_first)
+            self._work = asyncio.ensure_future(work)
+        elif plan.action != "nothing":
+            change_reason = f"replaced: {plan.because}" if plan.reasons else ""
+            self.start(deployment, change_reason, stop_first=stop_first)
+
     def start(self, deployment: Deployment, change_reason: str = "", *, stop_first: bool = False) -> None:
         """Start `deployment` in the background: the first version, or a replacement of the version that serves.
 
@@ -121,24 +156,6 @@ class Supervisor:
         self._port = candidate.port or self._port
         work = self._bring_up(candidate, change_reason, self._work, self._ending, stop_first)
         self._work = asyncio.ensure_future(work)
-
-    @property
-    def can_swap(self) -> bool:
-        """Whether a version serves and no other one is starting."""
-        lives = self.generation is not None and any(
-            m.state in ("up", "starting") for m in self.generation.members.values()
-        )
-        return lives and not self.busy_starting
-
-    def swap(self, deployment: Deployment, swap: Swap, change_reason: str, *, stop_first: bool = False) -> None:
-        """Hot swap: give the version that serves the code of `deployment`, in the background; its replicas keep their
-        state.
-
-        If one of them cannot take it, all are replaced. Requires `can_swap`.
-        """
-        assert self.generation is not None
-        self._want(deployment)
-        self._work = asyncio.ensure_future(self._swap_in(self.generation, deployment, swap, change_reason, stop_first))
 
     def _want(self, deployment: Deployment) -> None:
         self._deployment = deployment
@@ -162,9 +179,16 @@ class Supervisor:
         finally:
             self._context.changed(self.name)
 
-    def roll_back(self, change_reason: str) -> None:
-        """Resume the suspended replicas of the previous version, or start new ones where none have been kept."""
+    def roll_back(self) -> None:
+        """Return to the previous version: by a hot swap where that is enough, else with its suspended replicas, or new
+        ones where none have been kept.
+        """
         assert self.previous is not None
+        plan = self.plan(self.previous)
+        if plan.action == "swap":
+            self._carry_out(self.previous, plan, stop_first=False, done="rolled back")
+            return
+        change_reason = f"rolled back: {plan.because}"
         suspended = self._standby.take(self.previous) if not self.busy_starting else None
         if suspended is None:
             self.start(self.previous, change_reason)
@@ -191,7 +215,7 @@ class Supervisor:
             return
         wanted_back = old.deployment is self.previous
         if not (wanted_back and self._standby.put(old, new)):
-            self._drain(old, _patience(old))
+            self._drain(old, old.patience)
 
     def _serves(
         self, generation: Generation, before: Deployment | None, change_reason: str, *, swapped: bool = False
@@ -287,7 +311,11 @@ class Supervisor:
             self._context.changed(self.name)
             if stop_first:
                 await self._make_room()
-            await self._start(candidate)
+            count = self.wanted
+            await candidate.start(count)
+            while count != self.wanted:  # scaled meanwhile
+                count = self.wanted
+                await candidate.resize(count)
         except BaseException as error:
             if isinstance(error, Exception):
                 self._note_failure(error)
@@ -301,13 +329,6 @@ class Supervisor:
             if self.candidate is candidate:
                 self.candidate = None
             self._context.changed(self.name)
-
-    async def _start(self, candidate: Generation) -> None:
-        count = self.wanted
-        await candidate.start(count)
-        while count != self.wanted:  # scaled meanwhile
-            count = self.wanted
-            await candidate.resize(count)
 
     def _drain(self, old: Generation, grace: float = GRACE) -> None:
         """Stop a version that gets no more calls."""
@@ -330,8 +351,3 @@ class Supervisor:
             await asyncio.wait(self._draining)
         self.generation = None
         self._context.changed(self.name)
-
-
-def _patience(old: Generation) -> float:
-    """Return the grace of a replaced version: its calls may use up the service's own timeout."""
-    return max(GRACE, old.spec.traffic.timeout)

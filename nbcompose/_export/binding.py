@@ -9,8 +9,11 @@ from dataclasses import dataclass, field, replace
 
 from nbcompose._export import effects
 from nbcompose._export.effects import Held, Touch, Via
+from nbcompose._export.naming import bindings
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
+IMPORTS = (ast.Import, ast.ImportFrom)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -93,16 +96,15 @@ def bound_in(nodes: Iterable[ast.AST]) -> Iterator[str]:
                 yield name
 
 
-def names_of_import(node: ast.Import | ast.ImportFrom) -> list[str]:
-    return [a.asname or (a.name if isinstance(node, ast.ImportFrom) else a.name.partition(".")[0])
-            for a in node.names if a.name != "*"]  # fmt: skip
+def names_of_import(node: ast.stmt) -> list[str]:
+    return [name for name, _ in bindings(node) if name != "*"]
 
 
 def _own_nodes(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
     """Yield the nodes of a scope, without those of nested scopes; of comprehensions, only the targets of `:=`."""
     for node in nodes:
         yield node
-        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+        if isinstance(node, DEFINITIONS):
             heads = [*node.decorator_list, *(node.bases if isinstance(node, ast.ClassDef) else _defaults(node.args))]
             yield from _own_nodes(heads)
         elif isinstance(node, ast.Lambda):
@@ -152,11 +154,6 @@ class StatementNames:
     yields: bool = False
     handed: bool = False
     awaits: bool = False
-
-    @property
-    def changes(self) -> set[str]:
-        """The names into which it assigns items or attributes, or whose methods it calls."""
-        return {t.name for t in self.touches if t.how in ("item", "augment", "method")}
 
 
 class Binder(ast.NodeVisitor):

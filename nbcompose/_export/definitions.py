@@ -14,7 +14,7 @@ from nbcompose._export.binding import FUNCTIONS, StatementNames
 from nbcompose._export.effects import Touch
 from nbcompose._export.mutation import Altering
 from nbcompose._export.statements import Statement
-from nbcompose._export.values import DEFINITIONS, END, IMPORTS, Values, is_plain
+from nbcompose._export.values import END, Values
 
 Quiet = tuple[str, str]  # the label of a cell's run, and a name
 
@@ -163,12 +163,12 @@ class Definitions:
             seen.add(name)
             for made in self.find(name, at).by:
                 statement = self.statements[made]
-                if is_import(statement) or self.is_service(made):
+                if statement.is_import or self.is_service(made):
                     continue
-                if is_definition(statement) or statement.names.later:
+                if statement.is_definition or statement.names.later:
                     found[made] = None
                 todo += [(n, at) for n in statement.names.later]
-                if not is_definition(statement):
+                if not statement.is_definition:
                     todo += [(n, made) for n in statement.names.reads]
                 elif isinstance(statement.node, ast.ClassDef):
                     todo += [(n, made) for n in statement.names.calls]
@@ -213,7 +213,7 @@ class Definitions:
             for name in self._events.keys() - names.defines - bound - changed:
                 self._event(name, index, "quiet" if self._is_quiet(name, index) else "perhaps")
         # Of a redefined function or class, only what can be mutated matters.
-        self._kept_by[index] = self._values.kept_by(names.defines, parts=is_plain(statement))
+        self._kept_by[index] = self._values.kept_by(names.defines, parts=statement.is_plain)
         hands = partial(self._altering.hands, index=index)
         returned = [held for c in called for held in c.returns if hands(held)]
         read = [name for name in names.reads if self._altering.is_value(name, index)]
@@ -243,8 +243,8 @@ class Definitions:
         if cell.looked is None or (cell.label, name) in self._loud or not cell.looked.left(name):
             return False
         bound = (i for i, kind in self._events.get(name, ()) if kind in ("bind", "perhaps"))
-        own = name in self.statements[index].defines
-        outside = any(is_import(self.statements[i]) for i in self.find(name, index).by)
+        own = name in self.statements[index].names.defines
+        outside = any(self.statements[i].is_import for i in self.find(name, index).by)
         return not own and not outside and not any(self.statements[i].cell is cell for i in bound)
 
     def _explain(self, end: int) -> None:
@@ -267,7 +267,7 @@ class Definitions:
 
     def _does_something(self, index: int) -> bool:
         node = self.statements[index].node
-        return not is_import(self.statements[index]) and not isinstance(node, FUNCTIONS) and any(
+        return not self.statements[index].is_import and not isinstance(node, FUNCTIONS) and any(
             isinstance(n, ast.Call | ast.Delete | ast.AugAssign | ast.With) or
             (isinstance(n, ast.Attribute | ast.Subscript) and not isinstance(n.ctx, ast.Load)) for n in ast.walk(node)
         )  # fmt: skip
@@ -281,14 +281,6 @@ class Definitions:
             return []
         others = [i for i, kind in self._events[name] if kind == "bind" and i < index and i != index]
         return [i for i in others if _is_dotted(self.statements[i].node, name)]
-
-
-def is_import(statement: Statement) -> bool:
-    return isinstance(statement.node, IMPORTS)
-
-
-def is_definition(statement: Statement) -> bool:
-    return isinstance(statement.node, DEFINITIONS)
 
 
 def _is_dotted(node: ast.stmt, name: str) -> bool:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nbcompose._export.definitions import is_definition, is_import
 from nbcompose._export.effects import last
 from nbcompose._export.magics import shorten
 from nbcompose._export.statements import Statement
@@ -21,7 +20,7 @@ def place(statement: Statement) -> str:
 
 def who(statement: Statement) -> str:
     """Return how a message refers to the statement that needs something."""
-    if is_definition(statement):
+    if statement.is_definition:
         return last_name(statement)
     return f"the statement in {place(statement)}"
 
@@ -107,7 +106,7 @@ class Found:
 
     @property
     def made(self) -> str:
-        how = dict.fromkeys("set" if name in maker.defines else "changed" for name, _, maker in self.noted)
+        how = dict.fromkeys("set" if name in maker.names.defines else "changed" for name, _, maker in self.noted)
         return f"{self.be('was', 'were')} {' or '.join(how)}"
 
     @property
@@ -120,7 +119,7 @@ class Found:
 
     @property
     def is_code(self) -> bool:
-        return all(is_definition(maker) or is_import(maker) for _, _, maker in self.noted)
+        return all(maker.is_definition or maker.is_import for _, _, maker in self.noted)
 
 
 Objection = Callable[[Found], str]
@@ -213,7 +212,7 @@ def of_a_file(reason: str) -> str:
 
 
 def frozen_definition(name: str, maker: Statement) -> str:
-    kind = "an import" if is_import(maker) else "a class or a function"
+    kind = "an import" if maker.is_import else "a class or a function"
     return f"--freeze {name}: it is {kind} ({place(maker)}): only values can be stored"
 
 

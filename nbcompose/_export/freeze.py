@@ -33,7 +33,6 @@ from nbcompose._export.effects import last
 from nbcompose._export.naming import ScriptNames
 from nbcompose._export.slice import Slice
 from nbcompose._export.statements import Statement
-from nbcompose._export.values import is_plain
 from nbcompose._rpc import kind_of_global, untracked
 from nbcompose.errors import ExportRefused
 
@@ -165,7 +164,7 @@ def heavy(found: Slice, values: Mapping[str, Any] | None) -> Iterator[str]:
     """
     cells: dict[str, list[tuple[Statement, frozenset[str]]]] = {}
     for statement, wanted in zip(found.statements, found.wanted, strict=True):
-        if not (is_plain(statement) or statement.options is not None or statement.decorated):
+        if not (statement.is_plain or statement.options is not None or statement.decorated):
             cells.setdefault(statement.cell.label, []).append((statement, wanted))
     for made in cells.values():
         statements = [statement for statement, _ in made]
@@ -173,7 +172,7 @@ def heavy(found: Slice, values: Mapping[str, Any] | None) -> Iterator[str]:
         names = [name for name in names if values is None or code_of(values.get(name)) is None]
         sizes = {name: size for name in names if (size := size_of((values or {}).get(name))) >= LARGE}
         seconds = statements[0].cell.seconds or 0.0
-        loaded = sorted({n for s in statements if values is None and _loads(s) for n in s.defines & {*names}})
+        loaded = sorted({n for s in statements if values is None and _loads(s) for n in s.names.defines & {*names}})
         if not (sizes or loaded or (seconds >= LONG and names)):
             continue
         said = list(sizes) or loaded or names

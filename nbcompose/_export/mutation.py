@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 from nbcompose._export import known
-from nbcompose._export.binding import FUNCTIONS, StatementNames
+from nbcompose._export.binding import DEFINITIONS, FUNCTIONS, IMPORTS, StatementNames
 from nbcompose._export.effects import LAMBDA, Held, Touch, called, global_name
 from nbcompose._export.names import names_of
-from nbcompose._export.statements import Statement
-from nbcompose._export.values import DEFINITIONS, END, IMPORTS, is_constant, origins
+from nbcompose._export.naming import bindings
+from nbcompose._export.statements import Statement, is_constant
+from nbcompose._export.values import END
 
 Find = Callable[[str, int], list[int]]  # a name, before a statement → the statements that define it
 _Seen = frozenset[tuple[int, str]]
@@ -292,7 +293,7 @@ class Altering:
         """Return the full name of an imported one: "numpy.mean" for `np.mean`."""
         first, dot, rest = by.partition(".")
         for maker in self._find(first, index) if first else ():
-            for name, origin in origins(self._statements[maker].node):
+            for name, origin in bindings(self._statements[maker].node):
                 if name == first:
                     return f"{origin}{dot}{rest}"
         return ""

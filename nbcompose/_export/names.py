@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from nbcompose._export import effects
 from nbcompose._export.binding import (
+    DEFINITIONS,
     FUNCTIONS,
     Branches,
     Scope,
@@ -103,13 +104,11 @@ class _Reader(Branches):
             self._touch(effects.of_target(target, None))
             self.visit(target)
 
-    def visit_Import(self, node: ast.Import) -> None:
+    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
         for name in names_of_import(node):
             self._bind(name)
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        for name in names_of_import(node):
-            self._bind(name)
+    visit_ImportFrom = visit_Import
 
     def visit_Global(self, node: ast.Global) -> None:
         self.scope.outside.update(node.names)
@@ -232,7 +231,7 @@ class _Reader(Branches):
                 self._keeps(name, attribute)
         else:
             values = [getattr(node, "value", None)]
-        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+        if isinstance(node, DEFINITIONS):
             values += [d for d in node.decorator_list if isinstance(d, ast.Call)]
         for value in values:
             self._alias(ast.Name(name, ast.Store()), value)

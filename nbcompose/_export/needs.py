@@ -7,11 +7,11 @@ import builtins
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from nbcompose._export import diagnostics, known
-from nbcompose._export.definitions import Definitions, is_definition, is_import
+from nbcompose._export.definitions import Definitions
 from nbcompose._export.effects import called, last, root
 from nbcompose._export.magics import magic_in
 from nbcompose._export.statements import Statement, has_api
-from nbcompose._export.values import END, is_plain
+from nbcompose._export.values import END
 
 COSTLY = 60.0  # seconds
 
@@ -135,7 +135,7 @@ class Needs:
         kept = [self._checked(name, i, reader) for i in made.all() if i != reader]
         for index in kept:
             self.wanted.setdefault(index, set()).add(name)
-        if any(not is_plain(self.definitions.statements[i]) for i in made.by):
+        if any(not self.definitions.statements[i].is_plain for i in made.by):
             self.values.add(name)
         return sorted(set(kept))
 
@@ -144,13 +144,13 @@ class Needs:
         self.frozen.add(name)
         for index in made.by[:1]:
             statement = self.definitions.statements[index]
-            if is_import(statement) or is_definition(statement):
+            if statement.is_import or statement.is_definition:
                 self.refuse(diagnostics.frozen_definition(name, statement), index)
         return []
 
     def _unbound(self, name: str, reader: int, *, at_once: bool) -> None:
         statement = self.definitions.statements[reader]
-        if name in statement.defines or (name in _GIVEN and name not in diagnostics.NOTEBOOK_ONLY):
+        if name in statement.names.defines or (name in _GIVEN and name not in diagnostics.NOTEBOOK_ONLY):
             return
         later = self.definitions.find(name)
         if at_once and later.by:
@@ -174,7 +174,11 @@ class Needs:
             self._object(diagnostics.from_magic, name, reader, index)
         elif made.names.awaits:
             self._object(diagnostics.awaits, name, reader, index)
-        elif (made.cell.seconds or 0) > COSTLY and not is_plain(made) and not self._recompute & {name, *made.defines}:
+        elif (
+            (made.cell.seconds or 0) > COSTLY
+            and not made.is_plain
+            and not self._recompute & {name, *made.names.defines}
+        ):
             self._object(diagnostics.costly, name, reader, index)
         return index
 
@@ -184,7 +188,7 @@ class Needs:
         """
         statement = self.definitions.statements[index]
         makers = [self.definitions.statements[i] for i in self.definitions.find(name, index + 1).by]
-        return isinstance(statement.node, ast.Expr | ast.Import | ast.ImportFrom) and all(map(is_import, makers))
+        return isinstance(statement.node, ast.Expr | ast.Import | ast.ImportFrom) and all(m.is_import for m in makers)
 
     def _object(self, why: diagnostics.Objection, name: str, reader: int, index: int) -> None:
         """Note an objection to a statement; those of one cell are reported together."""
@@ -195,7 +199,7 @@ class Needs:
     def _same_again(self, name: str, index: int) -> int | None:
         """Return the same import, function, class or constant in a cell that still exists; None where there is none."""
         made = self.definitions.statements[index]
-        if not is_plain(made):
+        if not made.is_plain:
             return None
         for other in self.definitions.versions(name):
             statement = self.definitions.statements[other]
@@ -234,7 +238,7 @@ class Needs:
 
 def services_inside(statement: Statement) -> list[ast.ClassDef]:
     """Return classes with an api inside another statement: `if`, `try`, ..."""
-    if is_definition(statement):
+    if statement.is_definition:
         return []
     return [n for n in ast.walk(statement.node) if isinstance(n, ast.ClassDef) and has_api(n)]
 
@@ -282,7 +286,7 @@ def unseeded(definitions: Definitions, order: Sequence[int], wanted: Mapping[int
     seeded = set[str]()
     for index in order:
         statement = definitions.statements[index]
-        if is_definition(statement) or is_import(statement):
+        if statement.is_definition or statement.is_import:
             continue
         nodes = [
             statement.node,
@@ -343,7 +347,7 @@ def _sources(definitions: Definitions, taken: Collection[int]) -> dict[str, int]
 
 
 def _draws(statement: Statement, name: str) -> bool:
-    if is_definition(statement):
+    if statement.is_definition:
         return False
     calls = (n.func for n in ast.walk(statement.node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute))
     return any(root(call) == name and last(call) not in _SEEDS | _GENERATORS and _is_random(call) for call in calls)

@@ -22,7 +22,7 @@ from nbcompose._export.naming import ScriptNames, bindings
 from nbcompose._export.requirements import Import, LookUp, Requirements, imports_of, requirements
 from nbcompose._export.service_options import decorated
 from nbcompose._export.slice import Slice
-from nbcompose._export.statements import Statement
+from nbcompose._export.statements import Statement, first_line
 from nbcompose.errors import ExportRefused
 
 
@@ -34,20 +34,20 @@ class Head:
     """
 
     def __init__(self, statements: Sequence[Statement], taken: Collection[str]) -> None:
-        rest = [s for s in statements if not _is_import(s)]
-        self._imports = [s for s in statements if _is_import(s)]
+        rest = [s for s in statements if not s.is_import]
+        self._imports = [s for s in statements if s.is_import]
         _check(self._imports)
-        self.names = ScriptNames((s.node for s in self._imports), {*taken}.union(*(s.defines for s in rest)))
+        self.names = ScriptNames((s.node for s in self._imports), {*taken}.union(*(s.names.defines for s in rest)))
         self._settings = [s for s in rest if self._goes_above(s)]
         self.body = [s for s in rest if not self._goes_above(s)]
 
     def text(self) -> str:
         """Return the text, including imports for all that `names` was asked for so far."""
-        first = frozenset[str]().union(*(s.reads for s in self._settings))
-        used = self.names.used.union(*(s.reads | s.later | s.deletes for s in self.body))
-        above = [s.text if _is_future(s) else _import(s, first) for s in self._imports]
+        first = frozenset[str]().union(*(s.names.reads for s in self._settings))
+        used = self.names.used.union(*(n.reads | n.later | n.soft | n.deletes for n in (s.names for s in self.body)))
+        above = [s.text if s.is_future else _import(s, first) for s in self._imports]
         said = [s for s, text in zip(self._imports, above, strict=True) if text]
-        below = ["" if _is_future(s) else _import(s, used - first, commented=s not in said) for s in self._imports]
+        below = ["" if s.is_future else _import(s, used - first, commented=s not in said) for s in self._imports]
         settings = blocks(self._settings, [s.text for s in self._settings])
         return "\n".join([*filter(None, above), *settings, *self.names.added, *filter(None, below), ""])
 
@@ -63,8 +63,8 @@ class Head:
         """Whether a statement goes above the imports: it sets environment variables, which libraries read when they are
         imported, and needs only imports.
         """
-        known = {*dir(builtins)}.union(*(s.defines for s in self._imports))
-        return self._is_setting(statement.node) and statement.reads <= known
+        known = {*dir(builtins)}.union(*(s.names.defines for s in self._imports))
+        return self._is_setting(statement.node) and statement.names.reads <= known
 
     def _is_setting(self, node: ast.stmt) -> bool:
         """Whether a statement does nothing else than set environment variables."""
@@ -78,14 +78,6 @@ class Head:
 
 
 _SETTERS = ("update", "setdefault")
-
-
-def _is_import(statement: Statement) -> bool:
-    return isinstance(statement.node, ast.Import | ast.ImportFrom)
-
-
-def _is_future(statement: Statement) -> bool:
-    return isinstance(statement.node, ast.ImportFrom) and statement.node.module == "__future__"
 
 
 def _check(imports: Sequence[Statement]) -> None:
@@ -247,13 +239,8 @@ _OFF, _ON = "# fmt: off", "# fmt: on"
 
 
 def _neighbours(above: Statement, below: Statement) -> bool:
-    return above.cell is below.cell and _first_line(below) <= _first_line(above) + len(above.text.split("\n"))
-
-
-def _first_line(statement: Statement) -> int:
-    """Return the line of the cell at which its text begins."""
-    nodes = [statement.node, *getattr(statement.node, "decorator_list", ())]
-    return min(int(node.lineno) for node in nodes) - comments(statement.text)
+    begin, end = (first_line(s.node) - comments(s.text) for s in (above, below))
+    return above.cell is below.cell and end <= begin + len(above.text.split("\n"))
 
 
 def comments(text: str) -> int:

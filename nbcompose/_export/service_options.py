@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from nbcompose._export.naming import ScriptNames
-from nbcompose._export.statements import Statement
+from nbcompose._export.statements import Statement, first_line
 from nbcompose.errors import ExportRefused
 
 
@@ -82,17 +83,17 @@ def _classes(body: Sequence[ast.stmt]) -> Iterator[ast.ClassDef]:
                 yield from _classes(part.body)
 
 
+@dataclass(eq=False)
 class _Decorator:
     """The `@service` of one class, existing or to be added."""
 
-    def __init__(self, cls: ast.ClassDef, edits: Edits, names: ScriptNames, statement: Statement) -> None:
-        self._cls = cls
-        self._edits = edits
-        self._names = names
-        self._statement = statement
+    cls: ast.ClassDef
+    edits: Edits
+    names: ScriptNames
+    statement: Statement
 
     def have(self, options: Mapping[str, Any]) -> None:
-        own = [d for d in self._cls.decorator_list if self._is_service(d)]
+        own = [d for d in self.cls.decorator_list if self._is_service(d)]
         if not own:
             self._add(options)
         elif options:
@@ -100,32 +101,31 @@ class _Decorator:
 
     def _is_service(self, decorator: ast.expr) -> bool:
         called = decorator.func if isinstance(decorator, ast.Call) else decorator
-        return self._names.origin(called) in _SERVICE
+        return self.names.origin(called) in _SERVICE
 
     def _add(self, options: Mapping[str, Any]) -> None:
-        service = self._names.member("nbcompose", "service")
-        line = min([self._cls.lineno, *(d.lineno for d in self._cls.decorator_list)])
+        service = self.names.member("nbcompose", "service")
         call = f"{service}({_arguments(options)})" if options else service
-        self._edits.above(line, f"{' ' * self._cls.col_offset}@{call}\n")
+        self.edits.above(first_line(self.cls), f"{' ' * self.cls.col_offset}@{call}\n")
 
     def _merge(self, decorator: ast.expr, options: Mapping[str, Any]) -> None:
         if not isinstance(decorator, ast.Call):
-            self._edits.after(decorator, f"({_arguments(options)})")
+            self.edits.after(decorator, f"({_arguments(options)})")
             return
         own = {k.arg: k for k in decorator.keywords}
         if None in own:
-            self._refuse(f"@{self._edits.source(decorator)} does not say which options it has")
+            self._refuse(f"@{self.edits.source(decorator)} does not say which options it has")
         new = {}
         for option, value in options.items():
             keyword = own.get(option) or own.get(_ALIASES.get(option, ""))
             if keyword is None:
                 new[option] = value
             else:
-                self._edits.replace(keyword, f"{option}={self._merged(option, keyword.value, value)}")
+                self.edits.replace(keyword, f"{option}={self._merged(option, keyword.value, value)}")
         if new and decorator.keywords:
-            self._edits.after(decorator.keywords[-1], f", {_arguments(new)}")
+            self.edits.after(decorator.keywords[-1], f", {_arguments(new)}")
         elif new:
-            self._edits.before_end(decorator, _arguments(new))
+            self.edits.before_end(decorator, _arguments(new))
 
     def _merged(self, option: str, own: ast.expr, value: Any) -> str:
         """Return an option's value; for a dict, including the decorator's own keys that are not overridden."""
@@ -135,11 +135,11 @@ class _Decorator:
             return written({**self._variables(own), **value})
         items = ", ".join(f"{key!r}: {written(part)}" for key, part in value.items())
         if not isinstance(own, ast.Dict):
-            text = self._edits.source(own)
+            text = self.edits.source(own)
             simple = isinstance(own, ast.Name | ast.Attribute | ast.Call | ast.Subscript)
             return f"{{**{text if simple else f'({text})'}, {items}}}"
         kept = [
-            f"{self._edits.source(key)}: {self._edits.source(part)}" if key else f"**{self._edits.source(part)}"
+            f"{self.edits.source(key)}: {self.edits.source(part)}" if key else f"**{self.edits.source(part)}"
             for key, part in zip(own.keys, own.values, strict=True)
             if not (isinstance(key, ast.Constant) and key.value in value)
         ]
@@ -150,10 +150,10 @@ class _Decorator:
         try:
             return {e["name"]: e["value"] for e in ast.literal_eval(own) if e.get("value") is not None}
         except (ValueError, TypeError, KeyError, AttributeError):
-            self._refuse(f"envs={self._edits.source(own)} of {self._cls.name} cannot be told from its text")
+            self._refuse(f"envs={self.edits.source(own)} of {self.cls.name} cannot be told from its text")
 
     def _refuse(self, why: str) -> NoReturn:
-        where = f"{self._statement.cell.label}, line {self._statement.line}"
+        where = f"{self.statement.cell.label}, line {self.statement.line}"
         raise ExportRefused(
             "the services cannot be exported:",
             [f"{where}: {why}: write it out, or move the options of %%service to where it is made"],

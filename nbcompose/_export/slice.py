@@ -8,12 +8,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nbcompose._export import diagnostics
-from nbcompose._export.definitions import Definitions, Quiet, is_import
+from nbcompose._export.definitions import Definitions, Quiet
 from nbcompose._export.known import is_setting
 from nbcompose._export.magics import note, shorten
 from nbcompose._export.needs import Needs, random_otherwise, registered, services_inside, unseeded
 from nbcompose._export.statements import Statement
-from nbcompose._export.values import is_plain
 from nbcompose.errors import ExportRefused
 
 
@@ -168,13 +167,9 @@ def _take_settings(definitions: Definitions, needs: Needs) -> None:
     """Take statements that set environment variables, which may affect services, and `__future__` imports."""
     last = max(needs.taken)
     for index, statement in enumerate(definitions.statements):
-        sets = _sets_environment(statement.node) or (_is_future(statement.node) and index < last)
+        sets = _sets_environment(statement.node) or (statement.is_future and index < last)
         if sets and statement.cell.current and not statement.failed:
             needs.take(index)
-
-
-def _is_future(node: ast.stmt) -> bool:
-    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
 
 
 def _sets_environment(node: ast.stmt) -> bool:
@@ -227,7 +222,7 @@ def _sets_process(definitions: Definitions, index: int) -> bool:
     called = ast.unparse(node.value.func)
     if called.startswith("sys.path."):
         return True
-    return is_setting(called) and any(is_import(definitions.statements[i]) for i in definitions.find(called, index).by)
+    return is_setting(called) and any(definitions.statements[i].is_import for i in definitions.find(called, index).by)
 
 
 def ordered(needs: Needs) -> list[int]:
@@ -266,7 +261,7 @@ def _sorted(needs: Needs, *, services_last: bool) -> list[int]:
 
 
 def _rank(needs: Needs, index: int, services_last: bool) -> int:
-    if is_import(needs.definitions.statements[index]):
+    if needs.definitions.statements[index].is_import:
         return 0
     return 2 if services_last and needs.definitions.is_service(index) else 1
 
@@ -291,12 +286,12 @@ def _is_again(definitions: Definitions, first: int, index: int, between: list[in
     one, again = definitions.statements[first], definitions.statements[index]
     if definitions.is_once(index):
         return False
-    if one.cell.key != again.cell.key and not is_plain(again):
+    if one.cell.key != again.cell.key and not again.is_plain:
         return False
     involved = definitions.affects(index) | definitions.reads(index)
     kept_by = definitions.kept_by(index)  # `c = []; d = c; c = []`: the second is another list
     return not any(
-        (involved | kept_by) & definitions.affects(i, index) or involved & definitions.statements[i].deletes
+        (involved | kept_by) & definitions.affects(i, index) or involved & definitions.statements[i].names.deletes
         for i in between
     )
 
@@ -333,6 +328,6 @@ def _differ(needs: Needs, reader: int, have: list[int], wanted: list[int], same:
     """Whether the definitions differ. Imports come first in a script: their order does not matter."""
     have = [index for index in have if index != reader]
     want = list(dict.fromkeys(same[i] for i in wanted))
-    if all(is_import(needs.definitions.statements[i]) for i in (*have, *want)):
+    if all(needs.definitions.statements[i].is_import for i in (*have, *want)):
         return set(have) != set(want)
     return bool(want) and have != want

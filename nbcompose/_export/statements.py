@@ -6,10 +6,10 @@ import ast
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from nbcompose._export.binding import StatementNames
+from nbcompose._export.binding import DEFINITIONS, IMPORTS, StatementNames
 from nbcompose._export.cells import Cell
 from nbcompose._export.effects import last
 from nbcompose._export.magics import Plain, magic_in, plain
@@ -23,26 +23,37 @@ _HEAD = re.compile(r"\A#!.*\n|^# /// [a-zA-Z0-9-]+$\n(?:^#(?:| .*)$\n)+?^# ///$\
 class Statement:
     """A top-level statement.
 
-    `text` includes the comments above it and no magics; `line` is its first line in the cell, from 1. `later`: names
-    that are read when what it defines is called; `changes`: names whose values it may mutate without binding them.
-    `options`: those of the %%service cell, where it is a service of that. `magic`: the text of the magic or shell
-    command that it is, or that its value comes from; where a whole cell is not Python, `node` is `pass` and `text` is
-    empty. `decorated`: it is a class with `@service`.
+    `text` includes the comments above it and no magics; `line` is its first line in the cell, from 1. `options`: those
+    of the %%service cell, where it is a service of that. `magic`: the text of the magic or shell command that it is, or
+    that its value comes from; where a whole cell is not Python, `node` is `pass` and `text` is empty. `decorated`: it
+    is a class with `@service`.
     """
 
     cell: Cell
     text: str
     node: ast.stmt
     line: int
-    defines: frozenset[str]
-    reads: frozenset[str]
-    later: frozenset[str]
-    changes: frozenset[str]
-    deletes: frozenset[str]
-    options: Mapping[str, Any] | None
+    names: StatementNames = field(default_factory=StatementNames, compare=False, repr=False)
+    options: Mapping[str, Any] | None = None
     magic: str = ""
     decorated: bool = False
-    names: StatementNames = field(default_factory=StatementNames, compare=False, repr=False)
+
+    @property
+    def is_import(self) -> bool:
+        return isinstance(self.node, IMPORTS)
+
+    @property
+    def is_definition(self) -> bool:
+        return isinstance(self.node, DEFINITIONS)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it gives the same result whenever it runs: an import, a function, a class, a constant."""
+        return self.is_import or self.is_definition or is_constant(self.node)
+
+    @property
+    def is_future(self) -> bool:
+        return isinstance(self.node, ast.ImportFrom) and self.node.module == "__future__"
 
     @property
     def failed(self) -> bool:
@@ -76,37 +87,36 @@ def statements_of(cells: Iterable[Cell]) -> list[Statement]:
         texts = list(_texts(parsed.text, tree.body))
         for node, text, own in zip(tree.body, texts, names, strict=True):
             options = parsed.options if services.take(node, parsed, tree) else None
-            statement = _statement(cell, text, node, options, own)
-            found.append(replace(statement, decorated=services.decorate(node)))
+            magic, decorated = magic_in(getattr(node, "value", None)), services.decorate(node)
+            found.append(Statement(cell, text, node, first_line(node), own, options, magic, decorated))
     return found
 
 
-def _statement(
-    cell: Cell, text: str, node: ast.stmt, options: Mapping[str, Any] | None, names: StatementNames
-) -> Statement:
-    first = min(d.lineno for d in [*getattr(node, "decorator_list", []), node])
-    value = getattr(node, "value", None)
-    return Statement(
-        cell=cell,
-        text=text,
-        node=node,
-        line=first,
-        defines=frozenset(names.defines),
-        reads=frozenset(names.reads),
-        later=frozenset(names.later | names.soft),
-        changes=frozenset(names.changes),
-        deletes=frozenset(names.deletes),
-        options=options,
-        magic=magic_in(value),
-        names=names,
-    )
+def first_line(node: ast.stmt) -> int:
+    """Return the line at which a statement begins, with its decorators."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(d.lineno for d in decorators)])
+
+
+def is_constant(node: ast.stmt) -> bool:
+    """Whether a statement binds names to immutable values."""
+    return isinstance(node, ast.Assign | ast.AnnAssign) and is_literal(node.value)
+
+
+def is_literal(node: ast.expr | None) -> bool:
+    if isinstance(node, ast.Tuple):
+        return all(is_literal(e) for e in node.elts)
+    if isinstance(node, ast.UnaryOp):
+        return is_literal(node.operand)
+    if isinstance(node, ast.BinOp):
+        return is_literal(node.left) and is_literal(node.right)
+    return isinstance(node, ast.Constant)
 
 
 def _foreign(cell: Cell, what: str) -> Statement:
     what = what.encode(errors="backslashreplace").decode()  # lone surrogates cannot be printed
     node = ast.Pass(lineno=1, col_offset=0, end_lineno=1, end_col_offset=0)
-    nothing = frozenset[str]()
-    return Statement(cell, "", node, 1, nothing, nothing, nothing, nothing, nothing, None, what)
+    return Statement(cell, "", node, 1, magic=what)
 
 
 def _why(error: Exception) -> str:
@@ -168,7 +178,7 @@ def _texts(source: str, nodes: list[ast.stmt]) -> Iterator[str]:
     lines = re.split(r"\r\n|\r|\n", source)  # as Python counts lines: `splitlines` splits at more characters
     done = 0  # lines that belong to earlier statements
     for index, node in enumerate(nodes):
-        first = min(d.lineno for d in [*getattr(node, "decorator_list", []), node]) - 1
+        first = first_line(node) - 1
         end = node.end_lineno or first + 1
         above = lines[done:first]
         body = lines[first:end]

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
 
-from nbcompose._export.binding import FUNCTIONS
+from nbcompose._export.binding import DEFINITIONS, FUNCTIONS
 from nbcompose._export.effects import Held
-from nbcompose._export.statements import Statement
+from nbcompose._export.naming import bindings
+from nbcompose._export.statements import Statement, is_constant, is_literal
 
-DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
-IMPORTS = (ast.Import, ast.ImportFrom)
 END = 1_000_000_000  # a position after every statement: when functions that only replicas call are called
 Hands = Callable[[Held], bool]  # whether all functions through which a value was passed return it
 
@@ -81,8 +80,8 @@ class Values:
             self._objects.pop(name, None)
 
     def _made(self, statement: Statement, name: str, aliases: list[Held]) -> Objects:
-        if isinstance(statement.node, IMPORTS):
-            return Objects({f"module {origin}" for bound, origin in origins(statement.node) if bound == name})
+        if statement.is_import:
+            return Objects({f"module {origin}" for bound, origin in bindings(statement.node) if bound == name})
         objects = Objects() if is_constant(statement.node) else Objects({next(self._new)})
         if _keeps_something(statement.node):
             objects.parts.add(next(self._new))  # what all calls share, or all instances
@@ -101,43 +100,14 @@ class Values:
         return objects
 
 
-def origins(node: ast.stmt) -> list[tuple[str, str]]:
-    """Return the names that an import binds, each with the full name of its value: "numpy", "torch.nn.Linear"."""
-    if isinstance(node, ast.Import):
-        return [(a.asname, a.name) if a.asname else (a.name.partition(".")[0],) * 2 for a in node.names]
-    if isinstance(node, ast.ImportFrom):
-        return [(a.asname or a.name, f"{'.' * node.level}{node.module or ''}.{a.name}") for a in node.names]
-    return []
-
-
-def is_plain(statement: Statement) -> bool:
-    """Whether a statement gives the same result whenever it runs: an import, a function, a class, a constant."""
-    return isinstance(statement.node, (*IMPORTS, *DEFINITIONS)) or is_constant(statement.node)
-
-
-def is_constant(node: ast.stmt) -> bool:
-    """Whether a statement binds names to immutable values."""
-    return isinstance(node, ast.Assign | ast.AnnAssign) and _is_literal(node.value)
-
-
 def _keeps_something(node: ast.stmt) -> bool:
     """Whether a statement makes a default of a function, or an attribute of a class, that can be mutated."""
     if isinstance(node, FUNCTIONS):
-        return any(d is not None and not _is_literal(d) for d in (*node.args.defaults, *node.args.kw_defaults))
+        return any(d is not None and not is_literal(d) for d in (*node.args.defaults, *node.args.kw_defaults))
     if isinstance(node, ast.ClassDef):
         return any(
             _keeps_something(s) if isinstance(s, DEFINITIONS) else
-            isinstance(s, ast.Assign | ast.AnnAssign) and s.value is not None and not _is_literal(s.value)
+            isinstance(s, ast.Assign | ast.AnnAssign) and s.value is not None and not is_literal(s.value)
             for s in node.body
         )  # fmt: skip
     return False
-
-
-def _is_literal(node: ast.expr | None) -> bool:
-    if isinstance(node, ast.Tuple):
-        return all(_is_literal(e) for e in node.elts)
-    if isinstance(node, ast.UnaryOp):
-        return _is_literal(node.operand)
-    if isinstance(node, ast.BinOp):
-        return _is_literal(node.left) and _is_literal(node.right)
-    return isinstance(node, ast.Constant)

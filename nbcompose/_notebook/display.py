@@ -9,9 +9,10 @@ with the header of the cell that made it, directly to the kernel's output socket
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import NamedTuple
 from uuid import uuid4
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -19,10 +20,10 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbcompose._control import HALTED, ReplicaStatus, Status
 from nbcompose._control.engines import NOT_WARM
 from nbcompose._host import human
-from nbcompose._ipython_adapter import Output
-from nbcompose._notebook.calls import curl_call, python_call
+from nbcompose._ipython_adapter import Output, request_of
 from nbcompose._replica import Phase
-from nbcompose._spec import ServiceSpec
+from nbcompose._service import curl_call, python_call
+from nbcompose._spec import ApiSpec, ServiceSpec
 
 _PHASES = {
     Phase.SPAWN: "starting a process",
@@ -33,6 +34,7 @@ _PHASES = {
 }
 _COLORS = {"ready": "#2e9e5b", "failed": "#c9302c", "stopped": "#888", "waiting": "#c98a1b", "starting": "#3b7dd8"}
 _DIM = "color:#808080"
+_BORDER = "border:1px solid #9e9e9e;border-radius:4px;padding:6px 10px;margin:2px 0 4px;max-width:60em"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,10 @@ class Section:
 
 def bundle(sections: Sequence[Section]) -> Bundle:
     """Return the display of a cell with these services, as a mime bundle."""
+    cards = [list(_card(section)) for section in sections]
     return {
-        "text/plain": "\n\n".join(_plain(s) for s in sections),
-        "text/html": "".join(_html(s) for s in sections),
+        "text/plain": "\n\n".join("\n".join(text for text, _ in card if text) for card in cards),
+        "text/html": "".join(f'<div style="{_BORDER}">{"".join(html for _, html in card)}</div>' for card in cards),
     }
 
 
@@ -73,7 +76,10 @@ def headline(section: Section) -> str:
     if waits := _waits(section):
         return f"is {waits}"
     if section.busy or status is None or status.state == "starting":
-        return f"is starting: {progress(status)}{_seconds(section)}" if section.elapsed is not None else "is starting"
+        if section.elapsed is None:
+            return "is starting"
+        seconds = f" ({int(section.elapsed)} s)" if section.elapsed >= 1 else ""
+        return f"is starting: {progress(status)}{seconds}"
     return "failed" if status.state == "failed" else f"is {status.state}"
 
 
@@ -111,10 +117,6 @@ def _download(replica: ReplicaStatus) -> str:
     return f"downloading {p.model}: {done}"
 
 
-def _seconds(section: Section) -> str:
-    return f" ({int(section.elapsed)} s)" if section.elapsed is not None and section.elapsed >= 1 else ""
-
-
 def _notes(section: Section, status: Status) -> list[str]:
     cold = sorted({r.cold for r in status.replicas if r.cold not in ("", NOT_WARM)})
     shortage = [status.shortage.lasting] if status.shortage is not None else []
@@ -133,73 +135,42 @@ def _place(status: Status) -> str:
     return f"on {status.device or 'its device'}, {count} replica{'' if count == 1 else 's'}"
 
 
-# -- plain text
+# -- the lines of a card: as plain text, and as HTML with plain inline styles, which front ends keep in a saved notebook
+# that is not trusted; greys that suit light and dark pages
 
 
-def _plain(section: Section) -> str:
-    name, status = section.spec.name, section.status
-    lines = [f"{name} {headline(section)}"]
-    if section.change_reason:
-        lines.append(f"  {section.change_reason}")
-    if _is_card(section) and status is not None:
-        lines.append(f"  {_place(status)}")
-        lines += [f"  {signature}" for signature in status.apis]
-        lines += [f"  note: {note}" for note in _notes(section, status)]
-        first = section.spec.apis[0]
-        lines.append(f"  try: {python_call(section.variable, first)}")
-        lines.append(f"  or:  {curl_call(section.variable, first)}")
-    elif _is_waiting(section):
-        lines.append("  It becomes ready by itself.")
-    return "\n".join(lines)
-
-
-def _is_card(section: Section) -> bool:
-    ready = section.status is not None and section.status.state == "ready"
-    return ready and not section.busy and not section.trouble
-
-
-def _is_waiting(section: Section) -> bool:
-    """Whether the cell has ended while the service still waits."""
-    return section.elapsed is None and bool(_waits(section))
-
-
-# -- HTML: plain inline styles, which front ends keep in a saved notebook that is not trusted; greys that suit light and
-# dark pages
-
-
-def _html(section: Section) -> str:
-    status = section.status
+def _card(section: Section) -> Iterator[tuple[str, str]]:
+    name, status, waits = section.spec.name, section.status, _waits(section)
     state = "starting" if status is None or section.busy else status.state
-    state = "failed" if section.trouble else "waiting" if _waits(section) else state
-    parts = [
-        f'<div><span style="color:{_COLORS[state]}">●</span> '
-        f"<b>{escape(section.spec.name)}</b> {escape(headline(section))}"
-    ]
-    if _is_card(section) and status is not None:
-        parts.append(f' <span style="{_DIM}">{escape(_place(status))}</span>')
-    parts.append("</div>")
+    state = "failed" if section.trouble else "waiting" if waits else state
+    is_up = status is not None and status.state == "ready" and not section.busy and not section.trouble
+    place = _place(status) if status is not None and is_up else ""
+    beside = f' <span style="{_DIM}">{escape(place)}</span>' if place else ""
+    sign = f'<span style="color:{_COLORS[state]}">●</span>'
+    head = headline(section)
+    yield f"{name} {head}", f"<div>{sign} <b>{escape(name)}</b> {escape(head)}{beside}</div>"
     if section.change_reason:
-        parts.append(f'<div style="{_DIM}">{escape(section.change_reason)}</div>')
-    if _is_card(section) and status is not None:
-        parts += _details(section, status)
-    elif _is_waiting(section):
-        parts.append(f'<div style="{_DIM}">It becomes ready by itself.</div>')
+        yield _dimmed(section.change_reason)
+    if status is not None and is_up:
+        yield f"  {place}", ""
+        yield "\n".join(f"  {signature}" for signature in status.apis), _code("\n".join(status.apis))
+        yield from ((f"  note: {note}", f"<div>⚠ {escape(note)}</div>") for note in _notes(section, status))
+        yield from _examples(section.variable, section.spec.apis[0])
     elif section.elapsed is not None:
-        parts.append(_bar(status))
-    style = "border:1px solid #9e9e9e;border-radius:4px;padding:6px 10px;margin:2px 0 4px;max-width:60em"
-    return f'<div style="{style}">{"".join(parts)}</div>'
+        yield "", _bar(status)
+    elif waits:
+        yield _dimmed("It becomes ready by itself.")
 
 
-def _details(section: Section, status: Status) -> list[str]:
-    first = section.spec.apis[0]
-    parts = [_code("\n".join(status.apis))]
-    parts += [f"<div>⚠ {escape(note)}</div>" for note in _notes(section, status)]
-    call = escape(python_call(section.variable, first))
-    parts.append(f'<div><span style="{_DIM}">try</span> <code>{call}</code></div>')
-    parts.append(
-        f'<details><summary style="{_DIM}">from outside</summary>{_code(curl_call(section.variable, first))}</details>'
-    )
-    return parts
+def _dimmed(text: str) -> tuple[str, str]:
+    return f"  {text}", f'<div style="{_DIM}">{escape(text)}</div>'
+
+
+def _examples(variable: str, api: ApiSpec) -> Iterator[tuple[str, str]]:
+    call, outside = python_call(variable, api), curl_call(variable, api)
+    yield f"  try: {call}", f'<div><span style="{_DIM}">try</span> <code>{escape(call)}</code></div>'
+    summary = f'<summary style="{_DIM}">from outside</summary>'
+    yield f"  or:  {outside}", f"<details>{summary}{_code(outside)}</details>"
 
 
 def _code(text: str) -> str:
@@ -215,39 +186,48 @@ def _bar(status: Status | None) -> str:
     return f'<progress style="width:100%" value="{p.bytes_done}" max="{p.bytes_total}"></progress>'
 
 
+# -- tables
+
 PLAIN_COLUMNS = ("name", "state", "device", "replicas", "depends on")
 LIVE_COLUMNS = ("calls", "errors", "in flight", "p50", "memory", "restarts")
 EMPTY = "No service runs. A %%service cell starts one."
 
 
-class ServicesTable:
-    """The table of `%services`, as text and as HTML. Only with `live` it contains numbers that
-    change from run to run.
-    """
+@dataclass(eq=False, repr=False)
+class Table:
+    """A table as text and as HTML. `empty`: what stands there without rows."""
 
-    def __init__(self, statuses: Sequence[Status], live: bool = False) -> None:
-        self.statuses = tuple(statuses)
-        self.columns = PLAIN_COLUMNS + (LIVE_COLUMNS if live else ())
-        self.rows = [_row(s) + (_numbers(s) if live else ()) for s in statuses]
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    empty: str = ""
 
     def __repr__(self) -> str:
         if not self.rows:
-            return EMPTY
-        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
+            return self.empty
         lines = (self.columns, *self.rows)
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
             "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines
         )
 
     def _repr_html_(self) -> str:
         if not self.rows:
-            return f"<div>{escape(EMPTY)}</div>"
-        head = "".join(f'<th style="text-align:left">{escape(c)}</th>' for c in self.columns)
-        body = "".join(
-            "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row) + "</tr>"
-            for row in self.rows
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            return f"<div>{escape(self.empty)}</div>"
+
+        def line(tag: str, cells: tuple[str, ...]) -> str:
+            row = "".join(f'<{tag} style="text-align:left">{escape(cell)}</{tag}>' for cell in cells)
+            return f"<tr>{row}</tr>"
+
+        body = "".join(line("td", row) for row in self.rows)
+        return f"<table><thead>{line('th', self.columns)}</thead><tbody>{body}</tbody></table>"
+
+
+class ServicesTable(Table):
+    """The table of `%services`. Only with `live` it contains numbers that change from run to run."""
+
+    def __init__(self, statuses: Sequence[Status], live: bool = False) -> None:
+        rows = [_row(s) + (_numbers(s) if live else ()) for s in statuses]
+        super().__init__(PLAIN_COLUMNS + (LIVE_COLUMNS if live else ()), rows, EMPTY)
 
 
 def _row(status: Status) -> tuple[str, ...]:
@@ -328,3 +308,26 @@ class LiveDisplay:
         )
         self._shown = True
         self._last = bundle
+
+
+class OutputAnchor(NamedTuple):
+    """Which cell, and which of its runs, an output belongs to: a re-run cell replaces its earlier outputs.
+
+    `cell`: the front end's id of the cell, "" where it does not say; `run`: which of its runs; `element`: which of
+    the graphs that it shows.
+    """
+
+    cell: str
+    run: str
+    element: str
+
+    @classmethod
+    def of(cls, shell: InteractiveShell, element: str) -> OutputAnchor:
+        """In the cell that runs."""
+        request = request_of(shell)
+        cell = str(request.get("metadata", {}).get("cellId", ""))
+        return cls(cell, str(request.get("header", {}).get("msg_id", "")), element)
+
+    def overtakes(self, other: OutputAnchor) -> bool:
+        """Whether that one was of an earlier run of this cell."""
+        return bool(self.cell) and self.cell == other.cell and self.run != other.run

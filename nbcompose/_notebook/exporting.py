@@ -12,7 +12,7 @@ from pathlib import Path
 from nbcompose._code import functions_of
 from nbcompose._export import NotebookSource, Request, export_to
 from nbcompose._export.check import LARGEST, Report, check, words
-from nbcompose._notebook.display import Bundle, LiveDisplay
+from nbcompose._notebook.display import Bundle, LiveDisplay, Table
 from nbcompose._notebook.history import Run
 from nbcompose._notebook.session import Session
 from nbcompose._notebook.tracebacks import cell_names
@@ -124,7 +124,12 @@ def _report(session: Session, path: Path, report: Report, unseeded: Sequence[str
     if not rows:
         why = "none of the calls can be made again" if lines else "no call of its services has been made here"
         lines.insert(0, f"There is nothing to compare: {why if session.recording.enabled else 'recording is off'}.")
-    return {"text/plain": _plain(head, rows, lines), "text/html": _html(head, rows, lines)}
+    table = Table(COLUMNS, rows)
+    below = "".join(f'<div style="white-space:pre-wrap">{escape(line)}</div>' for line in lines)
+    return {
+        "text/plain": "\n".join([head, *([repr(table)] if rows else []), *lines]),
+        "text/html": f"<div>{escape(head)}</div>{table._repr_html_() if rows else ''}{below}",
+    }
 
 
 def _large(session: Session, report: Report) -> Iterator[str]:
@@ -139,23 +144,3 @@ def _time(slower: tuple[float, float] | None) -> str:
         return "-"
     here, there = slower
     return f"slower: {there * 1000:.0f} ms, here {here * 1000:.0f} ms"
-
-
-def _plain(head: str, rows: Sequence[tuple[str, ...]], lines: list[str]) -> str:
-    table = []
-    if rows:
-        widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
-        for row in (COLUMNS, *rows):
-            table.append("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
-    return "\n".join([head, *table, *lines])
-
-
-def _html(head: str, rows: Sequence[tuple[str, ...]], lines: list[str]) -> str:
-    left = 'style="text-align:left"'
-    table = ""
-    if rows:
-        top = "".join(f"<th {left}>{escape(c)}</th>" for c in COLUMNS)
-        body = "".join("<tr>" + "".join(f"<td {left}>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-        table = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
-    below = "".join(f'<div style="white-space:pre-wrap">{escape(line)}</div>' for line in lines)
-    return f"<div>{escape(head)}</div>{table}{below}"

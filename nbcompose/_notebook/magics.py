@@ -1,31 +1,46 @@
-"""The magics `%%service`, `%services`, `%graph` and `%export`: each one parses and delegates.
+"""The extension (`%load_ext nbcompose`), and its magics `%%service`, `%services`, `%graph` and `%export`: each one
+parses and delegates.
 
 Errors that leave here show no frames of nbcompose.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from typing import Literal
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from traitlets import Bool, observe
 
-from nbcompose._ipython_adapter import has_own_look
-from nbcompose._notebook import cell, staleness
-from nbcompose._notebook.arguments import export_parser, graph_parser, service_options, service_parser, services_parser
+from nbcompose._control import Registry
+from nbcompose._ipython_adapter import has_own_look, is_reloading
+from nbcompose._notebook import cell, staleness, tracebacks
+from nbcompose._notebook import session as sessions
+from nbcompose._notebook.arguments import (
+    MATCHER,
+    Completer,
+    export_parser,
+    graph_parser,
+    service_options,
+    service_parser,
+    services_parser,
+)
 from nbcompose._notebook.cell_run import Launching
 from nbcompose._notebook.display import ServicesTable
 from nbcompose._notebook.session import Session
-from nbcompose._notebook.staleness import behind_on_error, compare, declared, names_kept, refreshes, restarts, rollbacks
-from nbcompose._notebook.tracebacks import message_only
+from nbcompose._notebook.staleness import compare, declared, previous_on_error, refreshes, without_code
+from nbcompose._service import add_connector
+from nbcompose._tracing import install
 from nbcompose.errors import CaptureError, NbcomposeError, UnknownService
 
 
-@contextmanager
+@contextlib.contextmanager
 def briefly(shell: InteractiveShell) -> Iterator[None]:
     """Show errors that nbcompose raises on purpose, and ■, as a message only."""
     try:
@@ -33,12 +48,12 @@ def briefly(shell: InteractiveShell) -> Iterator[None]:
     except (NbcomposeError, KeyboardInterrupt) as error:
         if has_own_look(error):  # an error of the cell, which has the cell's frames
             raise
-        raise message_only(error, shell)  # noqa: B904  it is the same error
+        raise tracebacks.message_only(error, shell)  # noqa: B904  it is the same error
 
 
 @magics_class
 class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are not followed
-    """The magics, registered by `_notebook/extension.py`. `session`: their shared state."""
+    """The magics. `session`: their shared state."""
 
     auto_refresh = Bool(
         default_value=False,
@@ -79,7 +94,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
     @cell_magic  # type: ignore[untyped-decorator]
     def service(self, line: str, cell_text: str) -> None:
         with briefly(self._session.shell):
-            with behind_on_error(self._session, cell_text), names_kept(self._session.shell):
+            with previous_on_error(self._session, cell_text):
                 args = service_parser().parse_argstring(line)
                 options = service_options(args)
                 defined = cell.run(self._session.shell, line, cell_text)
@@ -99,8 +114,8 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
             if args.action is None:
                 return ServicesTable(self._session.registry.statuses(), live=args.live)
             actions: dict[str, Callable[[Namespace], None]] = {
-                "stop": self._stop, "restart": self._restart, "refresh": self._refresh, "rollback": self._roll_back,
-                "logs": self._logs, "scale": self._scale,
+                "stop": self._stop, "restart": self._without_code, "rollback": self._without_code,
+                "refresh": self._refresh, "logs": self._logs, "scale": self._scale,
             }  # fmt: skip
             actions[args.action](args)
         return None
@@ -132,8 +147,9 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
             self._session.started.pop(name, None)
             print(f"{name} was stopped")
 
-    def _restart(self, args: Namespace) -> None:
-        Launching(self._session, restarts(self._session, self._known(args.names))).run()
+    def _without_code(self, args: Namespace) -> None:
+        action: Literal["restart", "roll back"] = "restart" if args.action == "restart" else "roll back"
+        Launching(self._session, without_code(self._session, self._known(args.names), action)).run()
 
     def _refresh(self, args: Namespace) -> None:
         registry = self._session.registry
@@ -152,9 +168,6 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
             Launching(self._session, changes).run()
         if failed:
             raise CaptureError("\n".join(map(str, failed)))
-
-    def _roll_back(self, args: Namespace) -> None:
-        Launching(self._session, rollbacks(self._session, self._known(args.names))).run()
 
     def _logs(self, args: Namespace) -> None:
         lines = self._session.registry.logs(args.name, args.lines)
@@ -177,3 +190,72 @@ NbcomposeMagics.service.__doc__ = service_parser().format_help()
 NbcomposeMagics.services.__doc__ = services_parser().format_help()
 NbcomposeMagics.graph.__doc__ = graph_parser().format_help()
 NbcomposeMagics.export.__doc__ = export_parser().format_help()
+
+
+# -- the extension
+
+KEEP = 60.0  # seconds that a replaced version is kept, for `%services rollback`
+WIDGET = "nbcompose._notebook.graph.widget"
+MAGICS = (("cell", "service"), ("line", "services"), ("line", "graph"), ("line", "export"))
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Add the magics to IPython, and start what services need in the background. Services that run already go on.
+
+    Args:
+        shell: The IPython shell of the notebook.
+    """
+    session = sessions.current(shell)
+    if session is None:
+        registry = Registry(keep=KEEP)
+        registry.start()
+        atexit.register(registry.stop)
+        session = Session(shell, registry)
+        session.history.start()
+        sessions.keep(shell, session)
+    _unhook(shell)  # what an earlier load, by another copy of this module, has left
+    session.disconnect()
+    session.disconnect = add_connector(session.connect)
+    install(session.registry.collect_traces)
+    tracebacks.install(shell)
+    magics = NbcomposeMagics(session)
+    shell.register_magics(magics)
+    shell.configurables.append(magics)  # for %config
+    shell.events.register("post_run_cell", magics.look)
+    shell.Completer.custom_matchers.append(Completer(session).match)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Remove the magics and stop all services; before a reload the services go on.
+
+    Args:
+        shell: The IPython shell of the notebook.
+    """
+    _unhook(shell)
+    session = sessions.current(shell)
+    if session is None or is_reloading():
+        return
+    widgets = sys.modules.get(WIDGET)  # imported once a graph has been shown
+    if widgets is not None:
+        widgets.leave_all()
+    for name in list(session.lingering):
+        session.stop_lingering(name)
+    session.history.stop()
+    sessions.keep(shell, None)
+    session.disconnect()
+    install(None)
+    tracebacks.install(None)
+    atexit.unregister(session.registry.stop)
+    session.registry.stop()
+
+
+def _unhook(shell: InteractiveShell) -> None:
+    for kind, name in MAGICS:
+        shell.magics_manager.magics[kind].pop(name, None)
+    # By name: an earlier load may have registered another copy of the class.
+    for known in [c for c in shell.configurables if type(c).__name__ == NbcomposeMagics.__name__]:
+        shell.configurables.remove(known)
+        with contextlib.suppress(ValueError):
+            shell.events.unregister("post_run_cell", known.look)
+    matchers = shell.Completer.custom_matchers
+    matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != MATCHER]

@@ -1,12 +1,14 @@
-"""Session of a notebook: the process's one registry, its token, and what its cells have started.
+"""Session of a notebook: the process's one registry, its token, what its cells have started, and how they call it.
 
 It is stored in the IPython shell, so that the extension finds it and its services again after a reload.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,11 +16,13 @@ from typing import Any, Protocol
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose._code import Deployment
-from nbcompose._control import Registry
-from nbcompose._export.check import Recording
-from nbcompose._notebook.calls import NotebookHandle
+from nbcompose._control import Handle, Registry
+from nbcompose._export.check import RecordedTransport, Recording
 from nbcompose._notebook.history import History
+from nbcompose._notebook.tracebacks import from_the_caller
+from nbcompose._rpc import Args, Intercepted, Kwargs, Transport
 from nbcompose._spec import ServiceSpec
+from nbcompose.errors import UnknownService
 
 _KEY = "nbcompose"
 
@@ -84,3 +88,39 @@ def keep(shell: InteractiveShell, session: Session | None) -> None:
         shell.meta.pop(_KEY, None)
     else:
         shell.meta[_KEY] = session
+
+
+class NotebookHandle(Handle):
+    """A running service as the notebook calls it. Raises `UnknownService`, with the way to start it."""
+
+    def __init__(self, registry: Registry, name: str, shell: InteractiveShell, recording: Recording) -> None:
+        if name not in registry.names():
+            known = ", ".join(registry.names()) or "none"
+            raise from_the_caller(
+                UnknownService(
+                    f"{name} does not run: run the cell that defines it, with %%service in its first line. "
+                    f"Running: {known}"
+                ),
+                shell,
+            )
+        super().__init__(registry, name, NotebookTransport(RecordedTransport(registry.caller(name), recording), shell))
+
+
+class NotebookTransport(Intercepted):
+    """A `Transport` around another one that shortens the tracebacks of errors."""
+
+    def __init__(self, transport: Transport, shell: InteractiveShell) -> None:
+        super().__init__(transport)
+        self._shell = shell
+
+    @contextlib.contextmanager
+    def calling(self, api: str, args: Args, kwargs: Kwargs) -> Iterator[Callable[[], None]]:
+        with self.learning():
+            yield lambda: None
+
+    @contextlib.contextmanager
+    def learning(self) -> Iterator[None]:
+        try:
+            yield
+        except (Exception, KeyboardInterrupt, asyncio.CancelledError) as error:
+            raise from_the_caller(error, self._shell)  # noqa: B904  it is the same error

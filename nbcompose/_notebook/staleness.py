@@ -14,13 +14,11 @@ from types import FunctionType
 from typing import Any, Literal
 
 from IPython.core.error import UsageError
-from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose._code import Fingerprint, Versions, deployment_of, differing, fingerprint_of, functions_in
-from nbcompose._notebook.arguments import override
 from nbcompose._notebook.cell import Defined
 from nbcompose._notebook.session import Session, Started
-from nbcompose._service import Service, declare, dependency_graph
+from nbcompose._service import Service, declare, dependency_graph, override
 from nbcompose._spec import ServiceSpec
 from nbcompose.errors import CaptureError, DeclarationError, Mistake, UnknownService
 
@@ -83,14 +81,9 @@ def compare(session: Session, services: Mapping[str, Service], *, stop_first: bo
     return [changes[name] for name in dependency_graph.order(dependency_graph.edges(specs.values())) if name in changes]
 
 
-def restarts(session: Session, names: Sequence[str]) -> list[Change]:
-    """Return changes that start new replicas of the same code. Raises `UnknownService`."""
-    return [Change(_running(session, n), "restart", _version(session, n)) for n in names]
-
-
-def rollbacks(session: Session, names: Sequence[str]) -> list[Change]:
-    """Return changes back to the previous version. Raises `UnknownService`."""
-    return [Change(_running(session, n), "roll back", _version(session, n)) for n in names]
+def without_code(session: Session, names: Sequence[str], action: Literal["restart", "roll back"]) -> list[Change]:
+    """Return changes to new replicas of the same code, or back to the previous version. Raises `UnknownService`."""
+    return [Change(_running(session, n), action, _version(session, n)) for n in names]
 
 
 def refreshes(session: Session, names: Sequence[str]) -> tuple[list[Change], list[CaptureError]]:
@@ -155,29 +148,23 @@ _CLASS = re.compile(r"^\s*class\s+(\w+)", re.MULTILINE)
 
 
 @contextmanager
-def behind_on_error(session: Session, cell_text: str) -> Iterator[None]:
-    """Where a cell fails, mark the services that it defines: the previous version serves on, and
-    their status says so.
+def previous_on_error(session: Session, cell_text: str) -> Iterator[None]:
+    """Where a cell fails, keep names bound to the services that serve, not to the cell's bare classes, and mark the
+    services that it defines: the previous version serves on, and their status says so.
     """
+    space = session.shell.user_ns
+    before = {name: value for name, value in space.items() if isinstance(value, Service)}
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
+        space.update(before)
+        if not isinstance(error, Exception):
+            raise
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         names = set(_CLASS.findall(cell_text))
         for name, started in session.started.items():
             if started.variable in names:
                 session.registry.mark(name, out_of_date_reason=reason)
-        raise
-
-
-@contextmanager
-def names_kept(shell: InteractiveShell) -> Iterator[None]:
-    """Where a cell fails, keep names bound to the services that serve, not to the cell's bare classes."""
-    before = {name: value for name, value in shell.user_ns.items() if isinstance(value, Service)}
-    try:
-        yield
-    except BaseException:
-        shell.user_ns.update(before)
         raise
 
 

@@ -29,12 +29,13 @@ _PLACE = re.compile(r"(?P<file>(?:/|<)[^\s:]+):(?P<line>\d+)\b")
 
 def message_only(error: E, shell: InteractiveShell) -> E:
     """Return `error`, for raising: displayed with its type and message, without frames."""
-    return _shown_as(error, partial(_message_lines, error, shell))
+    return _shown_as(error, shell, lambda: message_lines(shell, error))
 
 
 def from_frame(error: E, frames: TracebackType | None, shell: InteractiveShell) -> E:
     """Return `error`, for raising: displayed with a traceback that begins at `frames`, the user's own."""
-    return _shown_as(error, partial(traceback_lines, shell, error, frames))
+    show_as(error, partial(traceback_lines, shell, error, frames))
+    return error
 
 
 def from_the_caller(error: E, shell: InteractiveShell) -> E:
@@ -48,7 +49,7 @@ def from_the_caller(error: E, shell: InteractiveShell) -> E:
         and not _has_lines(error.__cause__)
     ):
         error.__cause__ = None
-    return _shown_as(error, partial(_caller_lines, error, shell))
+    return _shown_as(error, shell, lambda: traceback_lines(shell, error, _outside(error.__traceback__)))
 
 
 def install(shell: InteractiveShell | None) -> None:
@@ -68,18 +69,13 @@ def cell_names(text: str, shell: InteractiveShell) -> str:
     return _PLACE.sub(name, _FRAME.sub(name, text))
 
 
-def _shown_as(error: E, render: Callable[[], list[str]]) -> E:
-    show_as(error, render)
+def _shown_as(error: E, shell: InteractiveShell, lines: Callable[[], list[str]]) -> E:
+    show_as(error, lambda: [cell_names(line, shell) for line in lines()])
     return error
 
 
 def _has_lines(remote: RemoteTraceback) -> bool:
     return any(not match["file"].startswith(_OURS) for match in _FRAME.finditer(remote.text))
-
-
-def _caller_lines(error: BaseException, shell: InteractiveShell) -> list[str]:
-    lines = traceback_lines(shell, error, _outside(error.__traceback__))
-    return [cell_names(line, shell) for line in lines]
 
 
 def _users_lines(error: BaseException, shell: InteractiveShell) -> list[str]:
@@ -102,7 +98,3 @@ def _chained(frames: Iterable[TracebackType]) -> TracebackType | None:
     for frame in reversed(kept):
         chain = TracebackType(chain, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
     return chain
-
-
-def _message_lines(error: BaseException, shell: InteractiveShell) -> list[str]:
-    return [cell_names(line, shell) for line in message_lines(shell, error)]

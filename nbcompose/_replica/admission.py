@@ -209,14 +209,14 @@ class Turn:
 
 
 class Admission:
-    """Concurrency limit, first come, first served. `limit` None: no limit; `queue_limit` None: an unbounded queue."""
+    """Concurrency limit, first come, first served. `queue_limit` None: an unbounded queue."""
 
-    def __init__(self, service: str, limit: int | None, queue_limit: int | None) -> None:
+    def __init__(self, service: str, limit: int, queue_limit: int | None) -> None:
         self._service = service
         self._limit = limit
         self._queue_limit = queue_limit
         self._running = 0
-        self._inside: set[Admitted] = set()  # only filled if there is a limit
+        self._inside: set[Admitted] = set()
         self._waiting: deque[Turn] = deque()
         place = f"{limit} {'place' if limit == 1 else 'places'} (max_concurrency={limit})"
         self.queue = Queue(service, place, WAYS_OUT, self._holders)
@@ -226,9 +226,6 @@ class Admission:
 
         Raises `Overloaded` when too many calls wait already, `DeadlineExceeded` when no place was free in time.
         """
-        if self._limit is None:
-            self._running += 1
-            return
         if self._running < self._limit:
             self._running += 1
         else:

@@ -112,6 +112,35 @@ class BatchedCall:
         return None
 
 
+def item_count(name: str, items: Any, dim: int) -> int:
+    """Return the number of items in the batched argument of a call. Raises `InvalidArgument` if it is no batch."""
+    try:
+        return joining.length(items, dim)
+    except TypeError as error:
+        raise InvalidArgument(f"{name} takes batches: {error}") from None
+
+
+def split_result(name: str, result: Any, calls: Sequence[tuple[Any, int]], dim: int) -> list[Any]:
+    """Split the result of a batch into one part for each of `calls`, which are (items, number of items).
+
+    A part with an exception among its results is a `FailedResult`. Raises `InvalidResult` unless there is one result
+    for each item, and `NotAwaited`.
+    """
+    check_awaited(result)
+    sizes = [size for _, size in calls]
+    try:
+        count = joining.length(result, dim)
+    except TypeError as error:
+        raise InvalidResult(f"{name} must return one result for each input: {error}") from None
+    if count != sum(sizes):
+        raise InvalidResult(f"{name}: got {count} results for {sum(sizes)} inputs")
+    parts: list[Any] = []
+    for (items, _), part in zip(calls, joining.split(result, sizes, dim), strict=True):
+        errors = [r for r in part if isinstance(r, Exception)] if isinstance(part, list | tuple) else []
+        parts.append(FailedResult(errors[0]) if errors else joining.labelled(part, items))
+    return parts
+
+
 class Batch:
     """Calls that are computed together.
 
@@ -155,18 +184,9 @@ class Batch:
             raise
 
     def _hand_out(self, result: Any) -> None:
-        check_awaited(result)
-        sizes = [c.size for c in self._calls]
-        dim = self._dims[1]
-        try:
-            count = joining.length(result, dim)
-        except TypeError as error:
-            raise InvalidResult(f"{self._name} must return one result for each input: {error}") from None
-        if count != sum(sizes):
-            raise InvalidResult(f"{self._name}: got {count} results for {sum(sizes)} inputs")
-        for call, part in zip(self._calls, joining.split(result, sizes, dim), strict=True):
-            errors = [r for r in part if isinstance(r, Exception)] if isinstance(part, list | tuple) else []
-            call.settle(FailedResult(errors[0]) if errors else joining.labelled(part, call.items))
+        parts = split_result(self._name, result, [(c.items, c.size) for c in self._calls], self._dims[1])
+        for call, part in zip(self._calls, parts, strict=True):
+            call.settle(part)
 
     def _fail(self, error: BaseException) -> None:
         for call in self._calls:
@@ -290,10 +310,7 @@ class Batcher:
         InvalidResult if the items or the results are not a batch; CallCancelled and DeadlineExceeded.
         """
         dim_in, dim_out = self._policy.batch_dim
-        try:
-            size = joining.length(items, dim_in)
-        except TypeError as error:
-            raise InvalidArgument(f"{self._name} takes batches: {error}") from None
+        size = item_count(self._name, items, dim_in)
         limit = self._policy.max_batch_size
         if size <= limit:
             return await self._one(BatchedCall(items, size, others, context, on_start, self._clock()))

@@ -18,14 +18,14 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from nbcompose._replica import joining
+from nbcompose._replica import batching
 from nbcompose._rpc import Args, DeclaredProxy, HttpTransport, Kwargs, background, find_api, newest
 from nbcompose._schema import ApiSchema, check_awaited, renew
 from nbcompose._service import Dependency, Service, check_dependencies, declare, dependency_graph
 from nbcompose._spec import ApiSpec, DependencySpec, ServiceSpec
 from nbcompose._tracing import CallContext, current_call
 from nbcompose._user_exceptions import contained, passes
-from nbcompose.errors import DeclarationError, InvalidArgument, InvalidResult, NbcomposeError
+from nbcompose.errors import DeclarationError, InvalidArgument, NbcomposeError
 
 # The instance whose code is running. Weak, because a context lives as long as the connections that were opened in it.
 _inside: ContextVar[weakref.ref[Any] | None] = ContextVar("nbcompose_inside", default=None)
@@ -154,29 +154,13 @@ def _stream_async(method: Any, api: ApiSpec, schema: ApiSchema) -> Callable[...,
 def _result(api: ApiSpec, schema: ApiSchema, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
     check_awaited(result)
     if api.batch is not None:
+        dim_in, dim_out = api.batch.batch_dim
         items = args[0] if args else kwargs[api.params[0].name]
-        _check_batch(api, items, result)
-        result = joining.labelled(result, items)
+        size = batching.item_count(api.name, items, dim_in)
+        [result] = batching.split_result(api.name, result, [(items, size)], dim_out)
+        if isinstance(result, batching.FailedResult):
+            raise result.error
     return schema.check_result(result)
-
-
-def _check_batch(api: ApiSpec, items: Any, result: Any) -> None:
-    """Check that there are as many results as items; raise a result that is an exception (see `batching.py`)."""
-    assert api.batch is not None
-    dim_in, dim_out = api.batch.batch_dim
-    try:
-        wanted = joining.length(items, dim_in)
-    except TypeError as error:
-        raise InvalidArgument(f"{api.name} takes batches: {error}") from None
-    try:
-        count = joining.length(result, dim_out)
-    except TypeError as error:
-        raise InvalidResult(f"{api.name} must return one result for each input: {error}") from None
-    if count != wanted:
-        raise InvalidResult(f"{api.name}: got {count} results for {wanted} inputs")
-    for item in result if isinstance(result, list | tuple) else ():
-        if isinstance(item, Exception):
-            raise item
 
 
 _END = object()

@@ -52,7 +52,7 @@ class Runtime:
         self._own_metrics = OwnMetrics(spec.name, index)
         self.in_flight = 0
         self._slot = slot
-        self._board = board
+        self._loads = board.loads
         self._loop = asyncio.get_running_loop()
         # Earlier versions are kept: dropping an old instance would run its `__del__` on state that is still in use.
         self._former: list[Code] = []
@@ -71,7 +71,8 @@ class Runtime:
         self._modes: thread_state.Modes = {}
         self._holding: list[Any] = []
         self._context = contextvars.Context()
-        self._admission = Admission(spec.name, spec.traffic.max_concurrency, spec.traffic.max_queue)
+        limit = spec.traffic.max_concurrency
+        self._admission = None if limit is None else Admission(spec.name, limit, spec.traffic.max_queue)
         self._lines: dict[str, Queue] = {}  # queues for batches, by api
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
@@ -163,7 +164,8 @@ class Runtime:
             queue.dismiss()
 
     def _queues(self) -> tuple[Queue, ...]:
-        return self._admission.queue, self._threads.queue, *self._lines.values()
+        places = () if self._admission is None else (self._admission.queue,)
+        return *places, self._threads.queue, *self._lines.values()
 
     async def stop(self) -> int:
         """Cancel the calls still under way, and run the shutdown hooks. Return how many calls were cancelled."""
@@ -244,7 +246,11 @@ class Runtime:
                 raise self._unknown(call.api)
             args, kwargs = call.arguments
             call.arguments = None
-            arguments = self._valid(api, args, kwargs)
+            try:
+                arguments = api.schema.validate(api.schema.bind(args, kwargs))
+            except InvalidArgument:
+                self.metrics.refused(api.spec.name, InvalidArgument.__name__)
+                raise
             del args, kwargs
             if api.spec.stream:
                 items = self._stream(api, arguments, call.context)
@@ -266,13 +272,6 @@ class Runtime:
             else:
                 call.fail(contained(error), hop)
 
-    def _valid(self, api: Api, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            return api.schema.validate(api.schema.bind(args, kwargs))
-        except InvalidArgument:
-            self.metrics.refused(api.spec.name, InvalidArgument.__name__)
-            raise
-
     def _unknown(self, name: str) -> UnknownApi:
         return UnknownApi(f"{self.name} has no api {name!r}; it has: {', '.join(self.code.apis)}")
 
@@ -293,9 +292,10 @@ class Runtime:
     async def _invoke(self, api: Api, arguments: dict[str, Any], context: CallContext) -> Any:
         call = TimedCall(self, api.spec.name, context)
         try:
-            await self._admission.enter(call)
-            try:
+            if self._admission is not None:
+                await self._admission.enter(call)
                 call.admitted()
+            try:
                 if api.batcher is not None:
                     items = arguments.pop(api.spec.params[0].name)
                     result = await api.batcher.submit(items, arguments, context, call.admitted)
@@ -338,9 +338,10 @@ class Runtime:
         call = TimedCall(self, api.spec.name, context)
         given = False  # the consumer has an item: an exception then comes from closing the generator
         try:
-            await self._admission.enter(call)
-            try:
+            if self._admission is not None:
+                await self._admission.enter(call)
                 call.admitted()
+            try:
                 async with contextlib.aclosing(self._items(api, arguments, context, call)) as items:
                     async for item in items:
                         item = api.schema.check_result(item, "yielded")
@@ -371,10 +372,11 @@ class Runtime:
 
     def _leave(self, call: TimedCall) -> None:
         """Release the call's place once its thread has finished, which may be long after the caller has left."""
+        admission = self._admission
         if call.job is not None:
-            call.job.when_off(lambda: self._admission.leave(call))
-        else:
-            self._admission.leave(call)
+            call.job.when_off(_nothing if admission is None else lambda: admission.leave(call))
+        elif admission is not None:
+            admission.leave(call)
 
     async def metric_families(self) -> list[Metric]:
         """Return this replica's metrics: nbcompose's own, and those that the service's code defines."""
@@ -383,13 +385,13 @@ class Runtime:
 
     def begin(self) -> None:
         self.in_flight += 1
-        self._board[self._slot] = self.in_flight + self._held
+        self._loads[self._slot] = self.in_flight + self._held
         self._idle.clear()
         self._called.set()
 
     def end(self) -> None:
         self.in_flight -= 1
-        self._board[self._slot] = self.in_flight + self._held
+        self._loads[self._slot] = self.in_flight + self._held
         if self.in_flight == 0:
             self._idle.set()
 
@@ -401,7 +403,7 @@ class Runtime:
     def _note_held(self) -> None:
         threads = self._threads
         self._held = threads.abandoned + (HELD if threads.abandoned >= threads.slots else 0)
-        self._board[self._slot] = self.in_flight + self._held
+        self._loads[self._slot] = self.in_flight + self._held
 
     def pauses(self, job: Job | None) -> bool:
         """Whether a stream waits for its consumer."""

@@ -167,9 +167,10 @@ class ApiCounts:
     def finished(self, seconds: float, queued: float = 0.0, error_type: str = "") -> None:
         """A call has ended after `seconds`, `queued` of which it waited; `error_type` names its exception, if any."""
         self.in_progress -= 1
-        for histogram, value in ((self.seconds, seconds), (self.queued, queued)):
-            histogram.counts[bisect_left(BUCKETS, value)] += 1
-            histogram.sum += value
+        self.seconds.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.seconds.sum += seconds
+        self.queued.counts[bisect_left(BUCKETS, queued) if queued else 0] += 1
+        self.queued.sum += queued
         self.recent.append(seconds)
         outcome = error_type or OK
         if outcome in self.outcomes:

@@ -10,6 +10,7 @@ from .client import ServiceRoute as ServiceRoute
 from .client_calls import ConnectionClosed as ConnectionClosed
 from .client_calls import Deadlines as Deadlines
 from .codec import loads as loads
+from .codec import pack as pack
 from .connection import Connection as Connection
 from .connection import ConnectionCounts as ConnectionCounts
 from .connection import adopt as adopt
@@ -18,7 +19,6 @@ from .connection import serve as serve
 from .exception_data import UNTOLD as UNTOLD
 from .exception_data import aside as aside
 from .exception_data import is_tame as is_tame
-from .framing import pack as pack
 from .http_transport import HttpTransport as HttpTransport
 from .load_table import HELD as HELD
 from .load_table import SLOTS as SLOTS

@@ -102,11 +102,11 @@ class UnawaitedCall(Unawaited, Coroutine[Any, Any, Any]):
     def _begin(self) -> Coroutine[Any, Any, Any]:
         args, self._args = self._args, None
         if args is None:
-            raise RuntimeError(f"this call of {self._target.label} has been awaited already: call it again")
-        return self._call(args)
-
-    def _call(self, args: Args) -> Coroutine[Any, Any, Any]:
+            raise self._used()
         return self._target.caller.call(self._target.name, args, self._kwargs, self._context)
+
+    def _used(self) -> RuntimeError:
+        return RuntimeError(f"this call of {self._target.label} has been awaited already: call it again")
 
     @property
     def _site(self) -> CallSite:
@@ -181,7 +181,13 @@ class LateCall(UnawaitedCall):
         finally:
             await items.aclose()
 
-    async def _call(self, args: Args) -> Any:
+    def _begin(self) -> Coroutine[Any, Any, Any]:
+        args, self._args = self._args, None
+        if args is None:
+            raise self._used()
+        return self._learn_and_call(args)
+
+    async def _learn_and_call(self, args: Args) -> Any:
         api = await self._learn()
         target = self._target
         if api.stream:

@@ -134,18 +134,21 @@ STOPPED = "nbcompose has been stopped in this process"
 
 
 class Portal:
-    """Runs coroutines on an event loop of another thread. A forked child of the process cannot use it."""
+    """Runs coroutines on an event loop of another thread. A forked child of the process cannot use it.
+
+    `thread`: the identifier of the loop's thread; 0 where it does not run.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
         self.loop = loop
-        self._thread = thread
+        self.thread = thread
         self._process = os.getpid()
         _portals.add(self)
 
     @property
     def inside(self) -> bool:
         """Whether the calling thread is the loop's own, where waiting would block the loop."""
-        return threading.get_ident() == self._thread
+        return threading.get_ident() == self.thread
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Run `coroutine` on the loop and wait for it in another thread. An interrupt (■, Ctrl-C) cancels it at once.
@@ -361,7 +364,7 @@ class LoopThread(Portal):
             return
 
     def _main(self) -> None:
-        self._thread = threading.get_ident()
+        self.thread = threading.get_ident()
         # A forked child that exits, or collects garbage, must not affect this loop through its copy.
         backend: int = cast(Any, self.loop)._get_backend_id()
         keep_numbers_from_children([backend])
@@ -397,7 +400,7 @@ def _start_afresh() -> None:
     global _background, _lock
     _background, _lock = None, threading.Lock()
     for portal in _portals:
-        portal._thread = 0  # a child that was forked on the loop's own thread is no longer inside
+        portal.thread = 0  # a child that was forked on the loop's own thread is no longer inside
 
 
 if hasattr(os, "register_at_fork"):

@@ -212,7 +212,7 @@ class Client:
         """Return the load of `replica`: its entry in the load table, but at least this process's calls to it."""
         connection = self._connections.get(replica.address)
         own = connection.in_flight if connection is not None else self._waiting[replica.address]
-        return max(own, self._board[replica.slot]) if self._board is not None else own
+        return max(own, self._board.loads[replica.slot]) if self._board is not None else own
 
     def _idle_choice(self, service: str) -> Connection | None:
         """Return a connection to the less loaded of two random replicas if one is open (the usual case), else None."""

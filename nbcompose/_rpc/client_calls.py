@@ -11,8 +11,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
-from nbcompose._rpc.framing import Body, Kind
-from nbcompose._rpc.protocol import FramedProtocol
+from nbcompose._rpc.protocol import Body, FramedProtocol, Kind
 from nbcompose._rpc.remote_errors import rebuild
 from nbcompose._rpc.server_calls import CALL_HEAD, COUNT, WINDOW, unreadable
 from nbcompose._tracing import CallContext
@@ -88,7 +87,10 @@ def _fail(result: Settled, error: BaseException) -> None:
 
 
 class _Stream:
-    """Received items of a stream that the consumer has not taken. `over`: it has ended or failed; no more are added."""
+    """Received items of a stream that the consumer has not taken, and its outcome (`Settled`): the end, or an error.
+
+    `over`: it has ended or failed; no more items are added.
+    """
 
     __slots__ = ("consumed", "error", "items", "over", "waiter")
 
@@ -103,10 +105,16 @@ class _Stream:
         self.items.append(item)
         self._wake()
 
-    def finish(self, error: BaseException | None = None) -> None:
-        if not self.over:
-            self.error, self.over = error, True
-            self._wake()
+    def done(self) -> bool:
+        return self.over
+
+    def set_result(self, _: None = None) -> None:
+        self.over = True
+        self._wake()
+
+    def set_exception(self, error: BaseException) -> None:
+        self.error = error
+        self.set_result()
 
     def _wake(self) -> None:
         if self.waiter is not None and not self.waiter.done():
@@ -122,16 +130,13 @@ class Outgoing:
         self._line = line
         self._is_leaving = False  # the connection closes once there is no call
         self._last_id = 0
-        self._left = 0.0  # seconds until the deadline of the last call sent that has one
         self._deadlines = Deadlines(line.loop)
-        # Calls and streams that the peer has not completed.
-        self._pending: dict[int, Settled] = {}
-        self._streams: dict[int, _Stream] = {}
+        self._open: dict[int, Settled] = {}  # calls and streams that the peer has not completed
 
     @property
     def streaming(self) -> int:
         """Streams that have not ended."""
-        return len(self._streams)
+        return sum(isinstance(call, _Stream) for call in self._open.values())
 
     async def call(self, api: str, arguments: Any, context: CallContext, deadline: float | None = None) -> Any:
         """Call `api` at the other end and wait for its result.
@@ -153,19 +158,33 @@ class Outgoing:
 
         Errors before the call is sent are raised; later ones are set in `result`.
         """
-        call_id = self._start(api, arguments, context, deadline)
-        self._pending[call_id] = result
+        line = self._line
+        if line.closed:
+            raise ConnectionClosed(f"the connection to {line.name} is closed")
+        left = -1.0
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise self._late(api, 0.0)
+        name, state = api.encode(), context.trace_state.encode()
+        trace, flags = context.trace_id, context.trace_flags
+        head = CALL_HEAD.pack(left, trace >> 64, trace & LOW, context.span_id, flags, len(name), len(state))
+        self.begun += 1
+        self._last_id = call_id = (self._last_id + 1) & 0xFFFFFFFF
+        line.send(Kind.CALL, call_id, [head + name + state, *line.encoder.encode(arguments)])
+        self._open[call_id] = result
         self.in_flight += 1
         if deadline is not None:
-            left = self._left
             self._deadlines.add(call_id, deadline, lambda: self._expire(call_id, api, left))
         return call_id
 
     def abandon(self, call_id: int) -> None:
         """Cancel a call started with `begin` if it is still under way; nothing more is set in its result."""
-        if self._pending.pop(call_id, None) is not None:
-            self._give_up(call_id)
-            self._ended(call_id)
+        result = self._open.pop(call_id, None)
+        if result is not None:
+            self._line.send(Kind.CANCEL, call_id, [b""])
+            if type(result) is not _Stream:
+                self._ended(call_id)
 
     async def stream(
         self, api: str, arguments: Any, context: CallContext, deadline: float | None = None
@@ -174,12 +193,8 @@ class Outgoing:
 
         Raises as `call` does; an error in mid-stream is raised after the items that came before it.
         """
-        call_id = self._start(api, arguments, context, deadline)
-        stream = self._streams[call_id] = _Stream()
-        self.in_flight += 1
-        if deadline is not None:
-            left = self._left
-            self._deadlines.add(call_id, deadline, lambda: stream.finish(self._late(api, left)))
+        stream = _Stream()
+        call_id = self.begin(api, arguments, context, deadline, stream)
         try:
             while True:
                 while stream.items:
@@ -194,26 +209,15 @@ class Outgoing:
                 stream.waiter = self._line.loop.create_future()
                 await stream.waiter
         finally:
-            if self._streams.pop(call_id, None) is not None:
-                self._give_up(call_id)
+            self.abandon(call_id)
             self._ended(call_id)
 
-    def _start(self, api: str, arguments: Any, context: CallContext, deadline: float | None) -> int:
-        line = self._line
-        if line.closed:
-            raise ConnectionClosed(f"the connection to {line.name} is closed")
-        left = -1.0
-        if deadline is not None:
-            self._left = left = deadline - time.monotonic()
-            if left <= 0:
-                raise self._late(api, 0.0)
-        name, state = api.encode(), context.trace_state.encode()
-        trace, flags = context.trace_id, context.trace_flags
-        head = CALL_HEAD.pack(left, trace >> 64, trace & LOW, context.span_id, flags, len(name), len(state))
-        self.begun += 1
-        self._last_id = call_id = (self._last_id + 1) & 0xFFFFFFFF
-        line.send(Kind.CALL, call_id, [head + name + state, *line.encoder.encode(arguments)])
-        return call_id
+    def _take(self, call_id: int) -> Settled | None:
+        """Return the call of that id, which is over: None if it is unknown, or has been abandoned."""
+        result = self._open.pop(call_id, None)
+        if result is not None and type(result) is not _Stream:  # that is counted until its consumer has seen the end
+            self._ended(call_id)
+        return result
 
     def _ended(self, call_id: int) -> None:
         self.in_flight -= 1
@@ -228,18 +232,16 @@ class Outgoing:
             self._line.close()
 
     def _expire(self, call_id: int, api: str, left: float) -> None:
-        result = self._pending[call_id]
-        self.abandon(call_id)
-        _fail(result, self._late(api, left))
+        result = self._open.get(call_id)
+        if result is not None:  # None: a stream has ended, and its consumer has not seen all of it
+            self.abandon(call_id)
+            _fail(result, self._late(api, left))
 
     def _late(self, api: str, left: float) -> DeadlineExceeded:
         return DeadlineExceeded(
             f"{api}: no answer from {self._line.name} within the {left:.3g} s that it had (--timeout, or the deadline "
             "of its caller)"
         )
-
-    def _give_up(self, call_id: int) -> None:
-        self._line.send(Kind.CANCEL, call_id, [b""])
 
     def _credit(self, call_id: int, stream: _Stream) -> None:
         stream.consumed += 1
@@ -250,36 +252,33 @@ class Outgoing:
     # -- the peer's answers
 
     def take_result(self, call_id: int, body: Body) -> None:
-        result = self._pending.pop(call_id, None)
+        result = self._take(call_id)
         if result is None or result.done():  # done: its future was cancelled, but `abandon` has not been called yet
             self._line.decoder.discard(body)
-        else:
-            try:
-                result.set_result(self._line.decoder.decode(body))
-            except BaseException as error:  # user code in the received value's classes may raise anything
-                result.set_exception(unreadable(self._line.name, error))
-        if result is not None:
-            self._ended(call_id)
+            return
+        try:
+            result.set_result(self._line.decoder.decode(body))
+        except BaseException as error:  # user code in the received value's classes may raise anything
+            result.set_exception(unreadable(self._line.name, error))
 
     def take_item(self, call_id: int, body: Body) -> None:
-        stream = self._streams.get(call_id)
-        if stream is None or stream.over:
+        stream = self._open.get(call_id)
+        if not isinstance(stream, _Stream) or stream.over:
             self._line.decoder.discard(body)
             return
         try:
             stream.add(self._line.decoder.decode(body))
         except BaseException as error:
-            stream.finish(unreadable(self._line.name, error))
+            stream.set_exception(unreadable(self._line.name, error))
 
     def take_end(self, call_id: int, _: Body) -> None:
-        stream = self._streams.pop(call_id, None)
-        if stream is not None:
-            stream.finish()
+        stream = self._take(call_id)
+        if isinstance(stream, _Stream) and not stream.over:
+            stream.set_result()
 
     def take_error(self, call_id: int, body: Body) -> None:
-        result = self._pending.pop(call_id, None)
-        stream = self._streams.pop(call_id, None)
-        if result is None and stream is None:
+        result = self._take(call_id)
+        if result is None:
             self._line.decoder.discard(body)
             return
         error: BaseException
@@ -287,32 +286,22 @@ class Outgoing:
             error = rebuild(self._line.decoder.decode(body))
         except BaseException as failure:
             error = unreadable(self._line.name, failure)
-        if stream is not None:
-            stream.finish(error)
-        if result is not None:
-            _fail(result, error)
-            self._ended(call_id)
+        _fail(result, error)
 
     def take_decline(self, call_id: int, _: Body) -> None:
-        error = Declined(f"{self._line.name} goes, and had not begun with the call")
-        stream = self._streams.pop(call_id, None)
-        if stream is not None:
-            stream.finish(error)
-        result = self._pending.pop(call_id, None)
+        result = self._take(call_id)
         if result is not None:
-            _fail(result, error)
-            self._ended(call_id)
+            _fail(result, Declined(f"{self._line.name} goes, and had not begun with the call"))
 
     def lost(self, reason: str) -> None:
         """Fail all calls: the connection is lost."""
         because = f" ({reason})" if reason else ""
-        for result in self._pending.values():
-            _fail(result, self._lost_error(f"while it worked on this call{because}"))
-        for stream in self._streams.values():
-            stream.finish(self._lost_error(f"in the middle of a stream{because}"))
-        self.in_flight -= len(self._pending)  # a stream is counted until its consumer has seen the end
-        self._pending.clear()
-        self._streams.clear()
+        for result in self._open.values():
+            is_stream = isinstance(result, _Stream)
+            when = "in the middle of a stream" if is_stream else "while it worked on this call"
+            _fail(result, self._lost_error(f"{when}{because}"))
+            self.in_flight -= not is_stream  # a stream is counted until its consumer has seen the end
+        self._open.clear()
         self._deadlines.close()
 
     def _lost_error(self, when: str) -> ConnectionError:

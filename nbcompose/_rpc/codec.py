@@ -1,7 +1,16 @@
 """Encode Python objects as frame bodies and decode them: pickle protocol 5, large buffers through shared memory.
 
 `Encoder` and `Decoder` are the two ends of one direction of a connection. See `_rpc/pickling.py` for how objects are
-reduced, `_rpc/shared_memory.py` for segments and `_rpc/framing.py` for the layout of a body.
+reduced, `_rpc/shared_memory.py` for segments.
+
+A plain body is only a pickle: protocol 5 begins with 0x80. Any other body begins with `MAGIC`:
+
+    head         magic, number of entries, length of the definitions
+    entries      one per part: kind, location, length
+    definitions  a pickled dict of class definitions (`_rpc/notebook_classes.py`), kept even if the body is discarded
+    parts        those inside the body, in the order of their entries; buffers are aligned to multiples of 16
+
+The stream parts, joined, are the pickle; the buffers are its out-of-band buffers.
 
 Only processes of one user exchange bodies (`_rpc/address.py` checks the peer), so unpickling is as safe as running
 their code.
@@ -10,17 +19,97 @@ their code.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable
-from typing import Any, Literal
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from nbcompose._rpc.framing import ALIGNMENT, PLAIN, CodecError, Parsed, pack, parse
-from nbcompose._rpc.notebook_classes import ClassTable
-from nbcompose._rpc.pickling import BodyPickler, Draft, locate
+from nbcompose._rpc.notebook_classes import ClassTable, decoding
+from nbcompose._rpc.pickling import BodyPickler, Draft, Part, locate
 from nbcompose._rpc.shared_memory import Mappings, Segment, SegmentPool
 from nbcompose._user_exceptions import said, text_of, users_frames
 from nbcompose.errors import CallError, InvalidArgument, InvalidResult, NbcomposeError, NotAwaited
+
+PLAIN = 0x80
+MAGIC = b"nbc1"
+HEAD = struct.Struct("<4sIQ")
+ENTRY = struct.Struct("<BBxxIIxxxxQQQ")  # buffer?, in a segment?, pid, fd, segment id, size, length
+ALIGNMENT = 16
+
+
+class CodecError(ValueError):
+    """A body cannot be decoded: it is malformed, or this process cannot rebuild the value in it."""
+
+
+class Parsed(NamedTuple):
+    definitions: dict[str, bytes]
+    stream: list[memoryview | Segment]
+    buffers: list[memoryview | Segment]
+
+    @property
+    def segments(self) -> list[Segment]:
+        return [part for part in (*self.stream, *self.buffers) if isinstance(part, Segment)]
+
+
+def pack(stream: Sequence[Part], buffers: Sequence[Part], definitions: dict[str, bytes]) -> list[bytes | memoryview]:
+    """Return the chunks of a body, in order."""
+    defined = pickle.dumps(definitions, 5) if definitions else b""
+    entries = [*((0, part) for part in stream), *((1, part) for part in buffers)]
+    chunks: list[bytes | memoryview] = []
+    offset = HEAD.size + ENTRY.size * len(entries) + len(defined)
+    head = [HEAD.pack(MAGIC, len(entries), len(defined))]
+    for is_buffer, part in entries:
+        if isinstance(part, Segment):
+            head.append(ENTRY.pack(is_buffer, 1, part.pid, part.fd, part.segment_id, part.size, part.used))
+            continue
+        head.append(ENTRY.pack(is_buffer, 0, 0, 0, 0, 0, len(part)))
+        padding = -offset % ALIGNMENT if is_buffer else 0
+        if padding:
+            chunks.append(bytes(padding))
+        chunks.append(part)
+        offset += padding + len(part)
+    return [b"".join([*head, defined]), *chunks]
+
+
+def parse(body: memoryview) -> Parsed:
+    """Split a body that is not plain into its parts, without copying. Raises `CodecError`."""
+    if len(body) < HEAD.size or body[: len(MAGIC)] != MAGIC:
+        raise CodecError(f"a body of {len(body)} bytes that begins with {bytes(body[:8])!r}")
+    _, count, defined = HEAD.unpack_from(body)
+    offset = HEAD.size + ENTRY.size * count
+    if offset + defined > len(body):
+        raise CodecError(f"{count} entries and {defined} bytes of definitions in a body of {len(body)} bytes")
+    entries = [ENTRY.unpack_from(body, HEAD.size + ENTRY.size * i) for i in range(count)]
+    parsed = Parsed(_definitions(body[offset : offset + defined]), [], [])
+    offset += defined
+    for is_buffer, shared, pid, fd, segment_id, size, length in entries:
+        parts = parsed.buffers if is_buffer else parsed.stream
+        if shared:
+            parts.append(Segment(pid, fd, segment_id, size, length))
+            continue
+        if is_buffer:
+            offset += -offset % ALIGNMENT
+        if offset + length > len(body):
+            raise CodecError(f"a part of {length} bytes at {offset} of a body of {len(body)} bytes")
+        parts.append(body[offset : offset + length])
+        offset += length
+    if offset != len(body):
+        raise CodecError(f"{len(body) - offset} bytes too many in a body of {len(body)} bytes")
+    return parsed
+
+
+def _definitions(pickled: memoryview) -> dict[str, bytes]:
+    if not pickled:
+        return {}
+    try:
+        definitions = pickle.loads(pickled)
+    except Exception as error:
+        raise CodecError(f"class definitions cannot be read: {error}") from error
+    if not isinstance(definitions, dict):
+        raise CodecError(f"class definitions are a {type(definitions).__name__}")
+    return definitions
+
 
 MAX_OBJECTS = 10_000  # in a value for `dumps_within`; numbers, strings and containers do not count
 
@@ -90,7 +179,6 @@ class Encoder:
         self._defined: set[str] = set()  # keys of the classes that the peer knows
         self._lent: set[int] = set()
         self._shown: set[int] = set()  # segments that the peer may have mapped
-        self._closures = pool.closures if pool is not None else 0
         self.shared = 0  # bytes that went through shared memory
 
     def encode(self, obj: Any, role: Role = "arguments") -> list[bytes | memoryview]:
@@ -127,10 +215,7 @@ class Encoder:
 
     def forgotten(self) -> list[int]:
         """Return the segments closed since the last call that the peer may have mapped, to be reported to the peer."""
-        if self._pool is None or self._pool.closures == self._closures:
-            return []
-        self._closures = self._pool.closures
-        gone = [i for i in self._shown if not self._pool.has(i)]
+        gone = [i for i in self._shown if self._pool is not None and not self._pool.has(i)]
         self._shown.difference_update(gone)
         return gone
 
@@ -164,6 +249,7 @@ class Encoder:
 
 
 _ATOMS = frozenset({int, float, bool, type(None)})
+_CONTAINERS = frozenset({tuple, dict, list})
 _SHORT = 4096  # characters or bytes
 _FEW = 16  # elements
 
@@ -171,16 +257,16 @@ _FEW = 16  # elements
 def is_plain(obj: Any, depth: int) -> bool:
     """Whether plain pickle suffices for a small object: most arguments and results, in half the Pickler's time."""
     kind = type(obj)
-    if kind in _ATOMS:
-        return True
     if kind is str or kind is bytes:
         return len(obj) < _SHORT
-    if depth == 0 or kind not in (tuple, dict, list) or len(obj) > _FEW:
+    if kind in _ATOMS:
+        return True
+    if depth == 0 or kind not in _CONTAINERS or len(obj) > _FEW:
         return False
     for element in obj:
         if not is_plain(element, depth - 1):
             return False
-    return kind is not dict or all(is_plain(value, depth - 1) for value in obj.values())
+    return kind is not dict or not obj or all(is_plain(value, depth - 1) for value in obj.values())
 
 
 class Decoder:
@@ -202,7 +288,8 @@ class Decoder:
         Raises `CodecError` when the body is malformed or the object cannot be rebuilt in this process, and
         `InvalidArgument` when an instance does not fit its class, whose cell has been run again here.
         """
-        previous = self._classes.activate()
+        previous = getattr(decoding, "table", None)
+        decoding.table = self._classes
         try:
             if len(body) and body[0] == PLAIN:
                 return pickle.loads(body)
@@ -212,7 +299,7 @@ class Decoder:
         except BaseException as error:  # user code in the value's classes may raise anything
             raise CodecError(f"the value cannot be rebuilt here: {said(error, MAX_REASON)}") from error
         finally:
-            ClassTable.restore(previous)
+            decoding.table = previous
 
     def discard(self, body: bytes | bytearray | memoryview) -> None:
         """Drop a body that is no longer wanted, without unpickling it. A malformed one is ignored."""

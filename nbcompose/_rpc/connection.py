@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 from nbcompose._host import keep_from_children
 from nbcompose._rpc import address
 from nbcompose._rpc.client_calls import Outgoing
-from nbcompose._rpc.framing import Kind
-from nbcompose._rpc.protocol import FramedProtocol, Receiver
+from nbcompose._rpc.protocol import FramedProtocol, Kind, Receiver
 from nbcompose._rpc.server_calls import CallHandler, Incoming
 
 

@@ -20,12 +20,15 @@ HELD = 1 << 20  # more than any number of calls
 
 
 class LoadTable:
-    """View of the shared counts. Created by the supervisor; replicas inherit its file descriptor."""
+    """The loads in shared memory. Created by the supervisor; replicas inherit its file descriptor.
+
+    `loads`: by slot, as a view of the memory, so that neither reading nor writing one takes a call.
+    """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._memory = mmap.mmap(fd, SLOTS * WIDTH)
-        self._counts = memoryview(self._memory).cast("I")
+        self.loads = memoryview(self._memory).cast("I")
 
     @classmethod
     def create(cls) -> LoadTable:
@@ -37,13 +40,7 @@ class LoadTable:
         os.ftruncate(fd, SLOTS * WIDTH)
         return cls(fd)
 
-    def __getitem__(self, slot: int) -> int:
-        return self._counts[slot]
-
-    def __setitem__(self, slot: int, load: int) -> None:
-        self._counts[slot] = load
-
     def close(self) -> None:
-        self._counts.release()
+        self.loads.release()
         self._memory.close()
         os.close(self.fd)

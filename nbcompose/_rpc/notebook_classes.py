@@ -220,7 +220,7 @@ def forget_class(cls: type) -> None:
         cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.pop(key, None)
 
 
-_active = threading.local()  # .table: the ClassTable of the body that this thread is decoding
+decoding = threading.local()  # .table: the ClassTable of the body that this thread is decoding
 
 
 # -- sender
@@ -288,20 +288,10 @@ class ClassTable:
         self._definitions.pop(key, None)
         return cls
 
-    def activate(self) -> ClassTable | None:
-        """Use this table for the bodies that this thread decodes; return the previous one, for `restore`."""
-        previous: ClassTable | None = getattr(_active, "table", None)
-        _active.table = self
-        return previous
-
-    @staticmethod
-    def restore(previous: ClassTable | None) -> None:
-        _active.table = previous
-
 
 def resolve_class(key: str) -> type:
-    """Return the class with that key; dynamic classes are pickled as a call of this. Needs an active `ClassTable`."""
-    table: ClassTable | None = getattr(_active, "table", None)
+    """Return the class with that key; dynamic classes are pickled as a call of this. Only while a body is decoded."""
+    table: ClassTable | None = getattr(decoding, "table", None)
     if table is None:
         raise LookupError("a class of a notebook can be read only where it was sent to")
     return table.resolve(key)

@@ -21,13 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nbcompose._rpc import notebook_classes, notebook_objects
-from nbcompose._rpc.framing import Part
 from nbcompose._rpc.notebook_classes import class_key, instance_reducer, is_dynamic, resolve_class
 from nbcompose._rpc.shared_memory import Segment, SegmentPool
 from nbcompose._user_exceptions import in_short
 
 Reducer = Callable[[Any], Any]
 Array = npt.NDArray[Any]
+Part = bytes | Segment
 
 _known: WeakKeyDictionary[type, Reducer | None] = WeakKeyDictionary()
 

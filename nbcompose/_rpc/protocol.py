@@ -1,4 +1,9 @@
-"""asyncio protocol of one end of a connection: sends and receives frames, HELLO, and shared-memory bookkeeping.
+"""Frames, and the asyncio protocol of one end of a connection: sends and receives them, HELLO, and shared-memory
+bookkeeping.
+
+A frame is a header and a body. Header, little endian: body length (u32), call id (u32), kind (u8), channel (u8).
+Channel 0 carries a call and its result; higher channels are reserved for streams as arguments, one per parameter.
+A connection begins with one HELLO frame from each end, whose body is `PROTOCOL`. Other bodies: `_rpc/codec.py`.
 
 Independent of calls: `_rpc/connection.py` maps each kind of frame to its receiver.
 """
@@ -8,14 +13,98 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from enum import IntEnum
 
-from nbcompose._rpc import framing
+import numpy as np
+
 from nbcompose._rpc.codec import Decoder, Encoder
-from nbcompose._rpc.framing import HEADER, MAX_GREETING, PROTOCOL, Body, FrameReader, Kind, ProtocolError
 from nbcompose._rpc.shared_memory import SegmentPool
 from nbcompose._user_exceptions import text_of
 from nbcompose.errors import PayloadTooLarge
+
+PROTOCOL = b"nbcompose/2"
+HEADER = struct.Struct("<IIBB")
+MAX_BODY = 2**31  # bytes; larger values travel in shared memory
+MAX_GREETING = 64  # bytes: the limit of a body until the peer's HELLO has been accepted
+JOINED = 65536  # bytes: an incomplete body up to this size is kept with its header and joined with the next data
+
+
+class Kind(IntEnum):
+    HELLO = 0
+    CALL = 1  # context, api and arguments
+    RESULT = 2  # the call's result; ends the call
+    ERROR = 3  # the call's error; ends the call
+    ITEM = 4  # one item of a stream
+    END = 5  # the end of a stream
+    CREDIT = 6  # the consumer has room for this many more items
+    CANCEL = 7  # the caller gave up
+    NOTE = 8  # a one-way message: topic and value
+    RELEASE = 9  # segments of shared memory that the receiver no longer uses
+    FORGET = 10  # segments that the sender has closed
+    DECLINE = 11  # the call has not started and will not be run here; ends the call
+
+
+Body = bytes | memoryview  # a view is writable, and only the receiver refers to it
+
+
+class ProtocolError(ConnectionError):
+    """The peer violates this protocol; the connection cannot be used any more."""
+
+
+class FrameReader:
+    """Splits received data into frames. A large body that arrives in pieces is copied once, into its own buffer.
+
+    `limit`: maximum size of a body, in bytes; it may be changed between frames, also while `feed` yields.
+    """
+
+    def __init__(self, limit: int = MAX_BODY) -> None:
+        self.limit = limit
+        self._head = b""  # an incomplete header, or a small incomplete frame
+        self._body: memoryview | None = None  # the large body that is being filled
+        self._filled = 0
+        self._frame: tuple[int, int, int] = (0, 0, 0)
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, int, int, Body]]:
+        """Yield (kind, call id, channel, body) for each frame that `data` completes. Raises `ProtocolError`.
+
+        The iterator must be exhausted: only then is the rest of `data` after the last frame kept.
+        """
+        offset = 0
+        if self._body is not None:
+            offset = self._fill(data, 0)
+            if self._filled < len(self._body):
+                return
+            body, self._body = self._body, None
+            yield (*self._frame, body)
+        elif self._head:
+            data = self._head + data
+            self._head = b""
+        end = len(data)
+        while end - offset >= HEADER.size:
+            length, call_id, kind, channel = HEADER.unpack_from(data, offset)
+            if length > self.limit:
+                raise ProtocolError(f"a frame of {length} bytes: the peer does not speak {PROTOCOL.decode()}")
+            start = offset + HEADER.size
+            if start + length > end:
+                if length <= JOINED:
+                    break
+                self._frame = (kind, call_id, channel)
+                # Not a bytearray: zeroing it takes as long as receiving the data.
+                self._body, self._filled = np.empty(length, np.uint8).data, 0
+                self._fill(data, start)
+                return
+            offset = start + length
+            yield kind, call_id, channel, data[start:offset]
+        self._head = data[offset:]
+
+    def _fill(self, data: bytes, offset: int) -> int:
+        assert self._body is not None
+        count = min(len(data) - offset, len(self._body) - self._filled)
+        self._body[self._filled : self._filled + count] = memoryview(data)[offset : offset + count]
+        self._filled += count
+        return offset + count
+
 
 COPIED = 65536  # bytes: the chunks of a smaller frame are joined, which is cheaper than sending them one by one
 
@@ -43,7 +132,9 @@ class FramedProtocol(asyncio.Protocol):
         self.name = name
         self.closed = False
         self.loop = asyncio.get_running_loop()
-        self.encoder = Encoder(segment_pool())
+        self._pool = segment_pool()
+        self._closures = self._pool.closures  # those that the peer has been told of
+        self.encoder = Encoder(self._pool)
         self.decoder = Decoder(self._release_soon)
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader(MAX_GREETING)
@@ -79,21 +170,26 @@ class FramedProtocol(asyncio.Protocol):
         transport = self._transport
         if self.closed or transport is None:
             return
-        forgotten = self.encoder.forgotten()
-        if forgotten:
-            body = struct.pack(f"<{len(forgotten)}Q", *forgotten)
-            transport.write(HEADER.pack(len(body), 0, Kind.FORGET, 0) + body)
+        if self._pool.closures != self._closures:
+            self._send_forgotten(transport)
         length = len(chunks[0]) if len(chunks) == 1 else sum(len(c) for c in chunks)
         self._sent += length + HEADER.size
         if length < COPIED:
             transport.write(b"".join((HEADER.pack(length, call_id, kind, 0), *chunks)))
-        elif length > framing.MAX_BODY:
+        elif length > MAX_BODY:
             raise PayloadTooLarge(
-                f"a value of {length} bytes cannot be sent at once to {self.name}, at most {framing.MAX_BODY}: send it "
+                f"a value of {length} bytes cannot be sent at once to {self.name}, at most {MAX_BODY}: send it "
                 "in parts, or as arrays, which travel in shared memory"
             )
         else:
             transport.writelines([HEADER.pack(length, call_id, kind, 0), *chunks])
+
+    def _send_forgotten(self, transport: asyncio.Transport) -> None:
+        self._closures = self._pool.closures
+        forgotten = self.encoder.forgotten()
+        if forgotten:
+            body = struct.pack(f"<{len(forgotten)}Q", *forgotten)
+            transport.write(HEADER.pack(len(body), 0, Kind.FORGET, 0) + body)
 
     async def drained(self) -> None:
         """Wait while the transport's write buffer is full because the peer reads too slowly."""
@@ -159,7 +255,7 @@ class FramedProtocol(asyncio.Protocol):
             raise ProtocolError(f"{self.name} speaks {bytes(body)!r}, not {PROTOCOL!r}")
         self.greeted = True
         self._receivers = self.receivers()
-        self._reader.limit = framing.MAX_BODY
+        self._reader.limit = MAX_BODY
 
     # -- shared memory
 

@@ -53,12 +53,20 @@ class Method(Described):
         other._timeout = timeout
         return other
 
-    def _known(self) -> ApiSpec | None:
+    def _outgoing(self) -> tuple[ApiSpec | None, CallContext, FrameType]:
+        """Return the api if it is known, the context of the calling api (or a new one, the root of a trace), and the
+        frame of the calling code.
+        """
+        try:
+            frame = sys._getframe(2)
+        except ValueError:  # the call is the outermost frame of its thread
+            frame = sys._getframe(1)
         apis = self._caller.apis()
         if apis is not self._apis:
             self._api = _find(self._caller, apis, self.__name__)
             self._apis = apis
-        return self._api
+        context = current_call.get() or CallContext()
+        return self._api, context if self._timeout is None else context.within(self._timeout), frame
 
     def _wait(self, api: ApiSpec, args: Args, kwargs: Kwargs, context: CallContext, code: CodeType, at: int) -> Any:
         __tracebackhide__ = True
@@ -93,8 +101,7 @@ class SyncMethod(Method):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        context, frame = _outgoing(self._timeout)
-        api = self._known()
+        api, context, frame = self._outgoing()
         if api is None:
             if self._caller.blocks(context):
                 raise self._target.blocking(None)
@@ -109,8 +116,7 @@ class AsyncMethod(Method):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        context, frame = _outgoing(self._timeout)
-        api = self._known()
+        api, context, frame = self._outgoing()
         if api is None:
             return LateCall(self._target, args, kwargs, context, frame.f_code, frame.f_lasti, as_declared=False)
         return self._give(api, args, kwargs, context, frame.f_code, frame.f_lasti)
@@ -121,24 +127,13 @@ class DeclaredMethod(Method):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        context, frame = _outgoing(self._timeout)
-        api = self._known()
+        api, context, frame = self._outgoing()
         if api is None:
             if self._caller.blocks(context):
                 return LateCall(self._target, args, kwargs, context, frame.f_code, frame.f_lasti, as_declared=True)
             api = self._caller.learn_sync(self.__name__, context)
         call = self._give if api.is_async else self._wait
         return call(api, args, kwargs, context, frame.f_code, frame.f_lasti)
-
-
-def _outgoing(timeout: float | None) -> tuple[CallContext, FrameType]:
-    """Return the context of the calling api (or a new one, the root of a trace) and the frame of the calling code."""
-    try:
-        frame = sys._getframe(2)
-    except ValueError:  # the call is the outermost frame of its thread
-        frame = sys._getframe(1)
-    context = current_call.get() or CallContext()
-    return context if timeout is None else context.within(timeout), frame
 
 
 def _find(caller: Transport, apis: tuple[ApiSpec, ...] | None, name: str) -> ApiSpec | None:

@@ -11,8 +11,8 @@ import struct
 import time
 from typing import Any, Literal, Protocol
 
-from nbcompose._rpc.framing import Body, CodecError, Kind, ProtocolError
-from nbcompose._rpc.protocol import FramedProtocol
+from nbcompose._rpc.codec import CodecError
+from nbcompose._rpc.protocol import Body, FramedProtocol, Kind, ProtocolError
 from nbcompose._rpc.remote_errors import RemoteErrorDetail, describe, describe_aside, nameless
 from nbcompose._tracing import CallContext
 from nbcompose._user_exceptions import contained, name_of, text_of

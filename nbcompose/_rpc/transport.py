@@ -9,6 +9,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import AbstractContextManager
+from threading import get_ident
 from typing import Any, Protocol
 
 from nbcompose._rpc.blocking import BlockedThread, Portal, cancellable_items, with_cancel
@@ -88,7 +89,9 @@ class RemoteTransport(ABC):
     def call(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Coroutine[Any, Any, Any]:
         # The kernel's loop is not the portal's, nor is a loop that a synchronous api runs in its thread.
         work = self._call(api, args, kwargs, context)
-        return work if self._portal.inside else self._portal.join(with_cancel(context, work))
+        if get_ident() == self._portal.thread:  # `inside`, without a call
+            return work
+        return self._portal.join(with_cancel(context, work))
 
     def stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
         items = self._stream(api, args, kwargs, context)

@@ -10,8 +10,11 @@ from .handle import Service as Service
 from .handle import add_connector as add_connector
 from .introspect import API as API
 from .introspect import declare as declare
-from .location import locate as locate
+from .introspect import locate as locate
 from .options import add_service_arguments as add_service_arguments
-from .options import read_options as read_options
+from .options import override as override
 from .options import service_options as service_options
 from .signature import Described as Described
+from .signature import curl_call as curl_call
+from .signature import curl_line as curl_line
+from .signature import python_call as python_call

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import collections.abc
 import inspect
+import linecache
 import re
 from collections.abc import Mapping
+from types import FunctionType
 from typing import Any, get_origin
 from weakref import WeakKeyDictionary
 
 from nbcompose._schema import ApiSchema, field_of, is_required, of_function, variables_of, written_signature
 from nbcompose._service.dependency import Dependency
 from nbcompose._service.handle import RESERVED_NAMES, Service, settle_bases
-from nbcompose._service.location import locate
-from nbcompose._service.options import ApiOptions, Problems, read_service_options
+from nbcompose._service.options import Problems, read_api_options, read_service_options
 from nbcompose._service.signature import annotation_text, default_text
 from nbcompose._spec import ApiSpec, DependencySpec, Location, ParamSpec, ServiceSpec
 from nbcompose.errors import DeclarationError, Mistake
@@ -153,7 +154,7 @@ def _has_secrets(url: Any) -> bool:
 
 
 def _apis(cls: type, problems: Problems) -> list[ApiSpec]:
-    members: dict[str, tuple[Any, ApiOptions]] = marks_of(cls, API)
+    members: dict[str, tuple[Any, Mapping[str, Any]]] = marks_of(cls, API)
     if not members:
         problems.add(f"{cls.__name__} has no api: put @api on at least one method")
     apis: list[ApiSpec] = []
@@ -183,7 +184,7 @@ def _check_names(apis: list[ApiSpec], members: Mapping[str, Any], problems: Prob
                 problems.add(f"{other.method} and {spec.method} have the same name or route", where)
 
 
-def _api(cls: type, method: str, function: Any, options: ApiOptions, problems: Problems) -> ApiSpec | None:
+def _api(cls: type, method: str, function: Any, options: Mapping[str, Any], problems: Problems) -> ApiSpec | None:
     where = locate(function)
     parameters = list(written_signature(function).parameters.values())
     if not parameters or parameters[0].kind not in (
@@ -194,23 +195,19 @@ def _api(cls: type, method: str, function: Any, options: ApiOptions, problems: P
         return None
     params, returns = _written(function, cls)
     stream, is_async = _kind(cls, method, function, problems, where)
-    values = options.read(method, problems, where)
-    if values.batch is not None and stream:
+    values = read_api_options(options, method, problems, where)
+    if values["batch"] is not None and stream:
         problems.add(f"{method}: a batchable api returns one list of results; it cannot yield", where)
-    if values.batch is not None and (len(parameters) < 2 or parameters[1].kind in _STARS):
+    if values["batch"] is not None and (len(parameters) < 2 or parameters[1].kind in _STARS):
         problems.add(f"{method}: a batchable api takes the list of inputs as its first parameter", where)
     spec = ApiSpec(
-        name=values.name,
         method=method,
-        route=values.route,
         params=params,
         returns=returns,
         stream=stream,
         is_async=is_async,
-        batch=values.batch,
-        interruptible=values.interruptible,
         doc=inspect.getdoc(function) or "",
-        idempotent=values.idempotent,
+        **values,
     )
     try:
         ApiSchema.of(cls, spec)
@@ -265,18 +262,13 @@ def _param(p: inspect.Parameter, meant: Any) -> ParamSpec:
     """Return the spec of parameter `p` as written; `meant` is its resolved annotation."""
     required = is_required(p, meant)
     default = field_of(meant) if p.default is p.empty else p.default
-    text = _text(p, None if required or p.kind in _STARS else default_text(default))
-    return ParamSpec(p.name, _PARAM_KINDS[p.kind], required, text)  # type: ignore[arg-type]
-
-
-def _text(p: inspect.Parameter, default: str | None) -> str:
     text = _STARS.get(p.kind, "") + p.name
-    annotation = annotation_text(p.annotation)
-    if annotation:
-        text += f": {annotation}"
-    if default is None:
-        return text
-    return f"{text} = {default}" if annotation else f"{text}={default}"
+    equals = "="
+    if annotation := annotation_text(p.annotation):
+        text, equals = f"{text}: {annotation}", " = "
+    if not required and p.kind not in _STARS:
+        text += equals + default_text(default)
+    return ParamSpec(p.name, _PARAM_KINDS[p.kind], required, text)  # type: ignore[arg-type]
 
 
 # -- marks
@@ -310,3 +302,44 @@ def _mark_of(member: Any, name: str) -> Any:
         if mark is not None:
             return mark
     return None
+
+
+# -- where it was written, in a module or a cell of the notebook
+
+
+def locate(thing: Any) -> Location:
+    """Return file and line of a function, or of the `class` line of a class; an empty location if unknown."""
+    if isinstance(thing, type):
+        return _locate_class(thing)
+    function = _function(thing)
+    return Location(function.__code__.co_filename, function.__code__.co_firstlineno) if function else Location()
+
+
+def _function(member: Any) -> FunctionType | None:
+    """Return the function inside a class member. Other objects are not inspected: they may have every attribute."""
+    member = member.__func__ if isinstance(member, staticmethod | classmethod) else member
+    member = member.fget if isinstance(member, property) else member
+    inner = inspect.unwrap(member) if isinstance(member, FunctionType) else None
+    return inner if isinstance(inner, FunctionType) else None
+
+
+def _locate_class(cls: type) -> Location:
+    for function in filter(None, map(_function, vars(cls).values())):
+        code = function.__code__
+        # Skip functions that a decorator generated (a dataclass's __init__): they have no source.
+        if code.co_filename != "<string>" and function.__qualname__.startswith(f"{cls.__qualname__}."):
+            return Location(code.co_filename, _class_line(cls, code.co_filename, code.co_firstlineno))
+    try:
+        file = inspect.getsourcefile(cls) or ""
+    except (OSError, TypeError):  # not from a file, and no method tells which cell it is from
+        return Location()
+    return Location(file, _class_line(cls, file, len(linecache.getlines(file))) if file else 0)
+
+
+def _class_line(cls: type, file: str, before: int) -> int:
+    lines = linecache.getlines(file)
+    # From Python 3.13 on a class has the line of its first decorator; before that, search upwards from a method.
+    known = vars(cls).get("__firstlineno__")
+    numbers = range(known, len(lines) + 1) if isinstance(known, int) else range(min(before, len(lines)), 0, -1)
+    line = re.compile(rf"\s*class\s+{re.escape(cls.__name__)}\b")
+    return next((n for n in numbers if line.match(lines[n - 1])), known or before)

@@ -7,23 +7,25 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from nbcompose._host import memory
-from nbcompose._spec import BatchPolicy, Http, Location, Resources, Traffic
+from nbcompose._spec import BatchPolicy, Http, Location, Resources, ServiceSpec, Traffic
 from nbcompose.errors import DeclarationError, IgnoredOptionWarning, Mistake
 
 SERVICE_OPTIONS = (
     "name", "device", "replicas", "workers", "threads", "resources", "traffic", "envs", "http", "strict",
+)  # fmt: skip
+API_OPTIONS = (
+    "name", "route", "batchable", "batch_dim", "max_batch_size", "max_latency_ms", "idempotent", "interruptible",
 )  # fmt: skip
 # BentoML's options for its cloud and images: accepted with a warning, so that its examples run.
 WITHOUT_EFFECT = frozenset({
     "image", "labels", "annotations", "ssl", "logging", "metrics", "monitoring", "tracing", "runner_probe", "endpoints",
     "path_prefix", "description", "cmd", "extra_ports", "needs",
 })  # fmt: skip
-DEFAULT_TIMEOUT = Traffic().timeout  # seconds
 DEFAULT_HTTP = Http()
 DEVICE = re.compile(r"^(cpu|mps|cuda(:\d+)?)$")
 
@@ -53,71 +55,53 @@ class Problems:
             raise DeclarationError(message, self._mistakes)
 
 
-@dataclass(frozen=True, slots=True)
-class ApiValues:
-    """The validated options of one api."""
+def read_api_options(options: Mapping[str, Any], method: str, problems: Problems, where: Location) -> dict[str, Any]:
+    """Return the fields of an `ApiSpec` that the options of one `@api(...)` set."""
 
-    name: str
-    route: str
-    batch: BatchPolicy | None
-    idempotent: bool
-    interruptible: bool
+    def wrong(message: str) -> None:
+        problems.add(f"{method}: {message}", where)
 
+    def text(option: str, default: str) -> str:
+        value = options.get(option) or default
+        if isinstance(value, str):
+            return value
+        wrong(f"{option}={value!r} is not text")
+        return default
 
-class ApiOptions:
-    """The options of one `@api(...)`, read when the class becomes a service."""
-
-    KNOWN = (
-        "name", "route", "batchable", "batch_dim", "max_batch_size", "max_latency_ms", "idempotent", "interruptible",
-    )  # fmt: skip
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = dict(values)
-
-    def read(self, method: str, problems: Problems, where: Location) -> ApiValues:
-        for unknown in [k for k in self._values if k not in self.KNOWN]:
-            problems.add(f"{method}: @api has no option {unknown!r}; it has: {', '.join(self.KNOWN)}", where)
-        name = self._values.get("name") or method
-        if not isinstance(name, str):
-            problems.add(f"{method}: name={name!r} is not text", where)
-            name = method
-        route = self._values.get("route") or f"/{name}"
-        if not isinstance(route, str):
-            problems.add(f"{method}: route={route!r} is not text", where)
-            route = f"/{name}"
-        return ApiValues(
-            name,
-            route,
-            self._batch(method, problems, where),
-            self._flag("idempotent", False, method, problems, where),
-            self._flag("interruptible", True, method, problems, where),
-        )
-
-    def _flag(self, option: str, default: bool, method: str, problems: Problems, where: Location) -> bool:
-        value = self._values.get(option, default)
+    def flag(option: str, default: bool) -> bool:
+        value = options.get(option, default)
         if not isinstance(value, bool):
-            problems.add(f"{method}: {option}={value!r} must be True or False", where)
+            wrong(f"{option}={value!r} must be True or False")
         return bool(value)
 
-    def _batch(self, method: str, problems: Problems, where: Location) -> BatchPolicy | None:
-        if not self._flag("batchable", False, method, problems, where):
-            return None
-        dim = self._values.get("batch_dim", 0)
-        dims = dim if isinstance(dim, tuple) else (dim, dim)
-        if len(dims) != 2 or not all(isinstance(d, int) and not isinstance(d, bool) and d >= 0 for d in dims):
-            problems.add(
-                f"{method}: batch_dim={dim!r} must be a number, or one for the input and one for the result", where
-            )
-            dims = (0, 0)
-        size = self._values.get("max_batch_size", 100)
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            problems.add(f"{method}: max_batch_size={size!r} must be a whole number from 1", where)
-            size = 100
-        latency = self._values.get("max_latency_ms")
-        if latency is not None and not _is_duration(latency):
-            problems.add(f"{method}: max_latency_ms={latency!r} must be a number of milliseconds, 0 or more", where)
-            latency = None
-        return BatchPolicy(dims, size, latency)
+    for unknown in [k for k in options if k not in API_OPTIONS]:
+        wrong(f"@api has no option {unknown!r}; it has: {', '.join(API_OPTIONS)}")
+    name = text("name", method)
+    return {
+        "name": name,
+        "route": text("route", f"/{name}"),
+        "batch": _batch(options, wrong) if flag("batchable", False) else None,
+        "idempotent": flag("idempotent", False),
+        "interruptible": flag("interruptible", True),
+    }
+
+
+def _batch(options: Mapping[str, Any], wrong: Callable[[str], None]) -> BatchPolicy:
+    dim = options.get("batch_dim", 0)
+    dims = dim if isinstance(dim, tuple) else (dim, dim)
+    if len(dims) != 2 or not all(_is_whole(d, 0) for d in dims):
+        wrong(f"batch_dim={dim!r} must be a number, or one for the input and one for the result")
+    size = options.get("max_batch_size", 100)
+    if not _is_whole(size, 1):
+        wrong(f"max_batch_size={size!r} must be a whole number from 1")
+    latency = options.get("max_latency_ms")
+    if not (latency is None or (isinstance(latency, float) and 0 <= latency < math.inf) or _is_whole(latency, 0)):
+        wrong(f"max_latency_ms={latency!r} must be a number of milliseconds, 0 or more")
+    return BatchPolicy(dims, size, latency)
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def read_service_options(options: Mapping[str, Any], cls_name: str, problems: Problems) -> dict[str, Any]:
@@ -156,8 +140,8 @@ def _count(given: Mapping[str, Any], option: str, problems: Problems) -> int:
     value = given.get(option, 1)
     if option == "workers" and value == "cpu_count":  # as in BentoML
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-        return value
+    if _is_whole(value, 1):
+        return int(value)
     problems.add(f"{option}={value!r} must be a whole number from 1")
     return 1
 
@@ -187,10 +171,6 @@ def _number(value: Any, what: str, problems: Problems, *, least: float, whole: b
     return int(number) if whole else number
 
 
-def _is_duration(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-
-
 def _resources(value: Any, problems: Problems) -> Resources:
     found = _mapping(value, "resources", ("cpu", "gpu", "memory"), problems, ignored=("gpu_type",))
     cpu = found.get("cpu")
@@ -210,23 +190,14 @@ def _resources(value: Any, problems: Problems) -> Resources:
 
 
 def _traffic(value: Any, problems: Problems) -> Traffic:
-    known = ("timeout", "max_concurrency", "max_queue", "interrupt_after", "replace_after")
-    ignored = ("concurrency", "external_queue")
-    found = _mapping(value, "traffic", known, problems, ignored=ignored)
-    timeout = found.get("timeout")
-    timeout = DEFAULT_TIMEOUT if timeout is None else _number(timeout, "traffic timeout", problems, least=0.001)
+    least = {"timeout": 0.001, "max_concurrency": 1, "max_queue": 0, "interrupt_after": 0, "replace_after": 0}
+    found = _mapping(value, "traffic", tuple(least), problems, ignored=("concurrency", "external_queue"))
     limits = {
-        key: _number(found[key], f"traffic {key}", problems, least=least, whole=True)
-        for key, least in (("max_concurrency", 1), ("max_queue", 0))
+        key: _number(found[key], f"traffic {key}", problems, least=least[key], whole=key.startswith("max_"))
+        for key in least
         if found.get(key) is not None
     }
-    patience = {
-        key: number
-        for key in ("interrupt_after", "replace_after")
-        if found.get(key) is not None
-        and (number := _number(found[key], f"traffic {key}", problems, least=0)) is not None
-    }
-    return Traffic(timeout or DEFAULT_TIMEOUT, **limits, **patience)
+    return Traffic(**{key: limit for key, limit in limits.items() if limit is not None})
 
 
 def _envs(value: Any, problems: Problems) -> dict[str, str]:
@@ -334,12 +305,23 @@ def service_options(args: argparse.Namespace) -> dict[str, Any]:
         "strict": args.strict or None,
     }
     options = _given(**found)
-    read_options(options)
+    _fields(options)
     return options
 
 
-def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a `ServiceSpec` for these options. Raises `DeclarationError`."""
+def override(spec: ServiceSpec, options: Mapping[str, Any]) -> ServiceSpec:
+    """Return `spec` with these options (see `service_options`) in place of its own."""
+    changes: dict[str, Any] = {name: value for name, value in _fields(options).items() if name in options}
+    for option, given in options.items():
+        if option == "envs":
+            changes[option] = {**spec.envs, **changes[option]}
+        elif isinstance(given, dict):
+            parts = {part: getattr(changes[option], part) for part in given}
+            changes[option] = replace(getattr(spec, option), **parts)
+    return replace(spec, **changes)
+
+
+def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
     problems = Problems(Location())
     fields = read_service_options(options, "Service", problems)
     problems.raise_if_any("")

@@ -1,17 +1,20 @@
-"""Signatures, annotations and defaults as text, as a person would write them: for `?`, completion and tooltips."""
+"""Signatures, annotations, defaults and example calls as text, as a person would write them: for `?`, completion,
+tooltips and cards.
+"""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
-from collections.abc import Iterator
+from dataclasses import replace
 from enum import Enum
 from pathlib import PurePath
 from types import EllipsisType, NoneType, UnionType
 from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
 
-from nbcompose._spec import ApiSpec
+from nbcompose._spec import ApiSpec, ParamSpec
 
 MAX_DEFAULT = 80  # characters of a default value that are shown
 
@@ -141,20 +144,10 @@ class SourceText:
 def signature_of(api: ApiSpec) -> inspect.Signature:
     """Return the signature; its annotations and defaults are `SourceText`, as only their text is known here."""
     try:
-        tree = ast.parse(f"def api{_shape(api)}: ...").body[0]
-        assert isinstance(tree, ast.FunctionDef)
-        parameters = list(_parameters(tree.args))
+        parameters = [_parameter(p) for p in api.params]
     except SyntaxError:  # a default whose text is not Python
-        parameters = [
-            inspect.Parameter(
-                p.name,
-                getattr(inspect.Parameter, p.kind.upper()),
-                default=_default("" if _is_needed(p.kind, p.required) else "..."),
-            )
-            for p in api.params
-        ]
-    returns = SourceText(api.returns) if api.returns else inspect.Signature.empty
-    return inspect.Signature(parameters, return_annotation=returns)
+        parameters = [_parameter(replace(p, text=p.name), "..." if _may_be_left_out(p) else "") for p in api.params]
+    return inspect.Signature(parameters, return_annotation=_source_text(api.returns))
 
 
 def _shape(api: ApiSpec) -> str:
@@ -162,35 +155,68 @@ def _shape(api: ApiSpec) -> str:
     return api.signature[len(api.name) :]
 
 
-def _is_needed(kind: str, required: bool) -> bool:
-    return required or kind.startswith("var_")
+def _may_be_left_out(p: ParamSpec) -> bool:
+    return not p.required and not p.kind.startswith("var_")
 
 
-def _default(text: str) -> object:
+def _parameter(p: ParamSpec, default: str = "") -> inspect.Parameter:
+    definition = ast.parse(f"def api({p.text}): ...").body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    arguments = definition.args
+    [argument] = filter(None, [*arguments.args, arguments.vararg, arguments.kwarg])
+    return inspect.Parameter(
+        p.name,
+        getattr(inspect.Parameter, p.kind.upper()),
+        default=_source_text(default or "".join(map(ast.unparse, arguments.defaults))),
+        annotation=_source_text(ast.unparse(argument.annotation) if argument.annotation is not None else ""),
+    )
+
+
+def _source_text(text: str) -> object:
     return SourceText(text) if text else inspect.Parameter.empty
 
 
-def _parameters(arguments: ast.arguments) -> Iterator[inspect.Parameter]:
-    positional = [*arguments.posonlyargs, *arguments.args]
-    defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
-    for i, (argument, default) in enumerate(zip(positional, [*defaults, *arguments.defaults], strict=True)):
-        first = i < len(arguments.posonlyargs)
-        kind = inspect.Parameter.POSITIONAL_ONLY if first else inspect.Parameter.POSITIONAL_OR_KEYWORD
-        yield _parameter(argument, kind, default)
-    if arguments.vararg is not None:
-        yield _parameter(arguments.vararg, inspect.Parameter.VAR_POSITIONAL)
-    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-        yield _parameter(argument, inspect.Parameter.KEYWORD_ONLY, default)
-    if arguments.kwarg is not None:
-        yield _parameter(arguments.kwarg, inspect.Parameter.VAR_KEYWORD)
+# -- example calls
+
+_LITERALS: dict[str, Any] = {"str": "...", "int": 1, "float": 0.5, "bool": True, "dict": {}, "list": []}
 
 
-def _parameter(argument: ast.arg, kind: inspect._ParameterKind, default: ast.expr | None = None) -> inspect.Parameter:
-    return inspect.Parameter(
-        argument.arg,
-        kind,
-        default=inspect.Parameter.empty if default is None else SourceText(ast.unparse(default)),
-        annotation=inspect.Parameter.empty
-        if argument.annotation is None
-        else SourceText(ast.unparse(argument.annotation)),
+# Result types that are files, which a terminal cannot show, by the last part of their names.
+_FILES = {"Image", "Path", "PosixPath", "bytes", "bytearray"}
+
+
+def python_call(variable: str, api: ApiSpec) -> str:
+    """Return an example call, e.g. `Answer.ask("...")`; for an api that yields, a loop over it."""
+    arguments = []
+    for p in (p for p in api.params if p.required):
+        value = _example(p)
+        text = "..." if value is None else json.dumps(value) if value is not True else "True"
+        arguments.append(f"{p.name}={text}" if p.kind == "keyword_only" else text)
+    call = f"{variable}.{api.name}({', '.join(arguments)})"
+    return f"for item in {call}: print(item)" if api.stream else call
+
+
+def curl_call(variable: str, api: ApiSpec) -> str:
+    """Return a line for a cell that calls the api over HTTP. IPython inserts the address and the token when it runs."""
+    body = json.dumps({p.name: "..." if (value := _example(p)) is None else value for p in api.params if p.required})
+    braces = body.replace("{", "{{").replace("}", "}}")  # single braces are expanded by IPython
+    saves = api.returns.removesuffix(" | None").rpartition(".")[2] in _FILES
+    return curl_line(variable, api, f"'{braces}'", saves=saves)
+
+
+def curl_line(variable: str, api: ApiSpec, data: str, *, saves: bool) -> str:
+    """Return the line with `data` as the body, quoted for a shell. `saves`: the answer is a file."""
+    flags = " -N" if api.stream else " -o answer" if saves else ""
+    return (
+        f'!curl -s{flags} {{{variable}.url}}{api.route} -H "Authorization: Bearer {{{variable}.token}}"'
+        f' -H "Content-Type: application/json" -d {data}'
     )
+
+
+def _example(p: ParamSpec) -> Any:
+    """Return an example value of the parameter's type where it is simple; None where the user has to choose one."""
+    annotation = p.text.partition(":")[2].strip()
+    if annotation.startswith("list[") and annotation.endswith("]"):
+        inner = _LITERALS.get(annotation[5:-1])
+        return None if inner is None else [inner]
+    return _LITERALS.get(annotation.partition("[")[0])

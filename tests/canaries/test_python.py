@@ -34,7 +34,7 @@ def test_linecache_takes_lines_of_files_that_are_not_there_and_keeps_them() -> N
 
 
 def test_a_parser_lists_its_actions() -> None:
-    """_notebook/completion.py"""
+    """_notebook/arguments.py"""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--live", action="store_true")
     below = parser.add_subparsers(dest="action")

@@ -17,7 +17,7 @@ import pytest
 
 from nbcompose import Service, api, service
 from nbcompose._code.captured import captured_values
-from nbcompose._code.packing import SOURCE_LIMIT, deployment_of, origin_of
+from nbcompose._code.packing import SOURCE_LIMIT, deployment_of
 from nbcompose._replica.bootstrap import ByImport, ByValue, class_of, load_module
 from nbcompose.errors import CaptureError, LargeCaptureWarning
 from tests.handles import handle
@@ -42,7 +42,7 @@ def answer(source: str, **variables: Any) -> Service:
 
 
 def by_value(made: Service) -> ByValue:
-    origin = origin_of(made)
+    origin = deployment_of(made).origin
     assert isinstance(origin, ByValue)
     return origin
 
@@ -80,8 +80,8 @@ def module_file(tmp_path: Path) -> Iterator[Path]:
 def test_a_class_of_a_module(module_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(module_file.parent))
     module = importlib.import_module("answering_module")
-    assert origin_of(module.Answer) == ByImport("answering_module", "Answer")
-    assert origin_of(module.Outer.Inner) == ByImport("answering_module", "Outer.Inner")
+    assert deployment_of(module.Answer).origin == ByImport("answering_module", "Answer")
+    assert deployment_of(module.Outer.Inner).origin == ByImport("answering_module", "Outer.Inner")
     assert class_of(module, "Answer") is module.Answer.inner
     deployment = deployment_of(module.Answer, token="t", allowed_hosts=("a",))
     assert (deployment.spec.name, deployment.token, deployment.allowed_hosts) == ("Other", "t", ("a",))
@@ -91,7 +91,7 @@ def test_a_class_of_a_file_that_no_import_would_find(module_file: Path) -> None:
     """As `nbcompose serve app.py` loads one: its name is in sys.modules all the same."""
     module = load_module("answering_module", str(module_file))
     sys.path.remove(str(module_file.parent))
-    assert origin_of(module.Answer) == ByImport("answering_module", "Answer", str(module_file))
+    assert deployment_of(module.Answer).origin == ByImport("answering_module", "Answer", str(module_file))
 
 
 def test_a_class_of_a_file_whose_name_is_another_module_s(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_class_of_a_file_whose_name_is_another_module_s(tmp_path: Path) -> Non
     try:
         module = load_module("colorsys", str(file))
         sys.path.remove(str(tmp_path))
-        assert origin_of(module.Answer) == ByImport("colorsys", "Answer", str(file))
+        assert deployment_of(module.Answer).origin == ByImport("colorsys", "Answer", str(file))
     finally:
         del sys.modules["colorsys"]
         if before is not None:
@@ -113,7 +113,7 @@ def test_a_class_that_its_module_does_not_hold_goes_by_value(module_file: Path) 
     sys.path.remove(str(module_file.parent))
     made = module.Answer
     module.Answer = None
-    assert isinstance(origin_of(made), ByValue)
+    assert isinstance(deployment_of(made).origin, ByValue)
 
 
 @pytest.mark.system
@@ -122,7 +122,7 @@ def test_a_class_of_a_script(tmp_path: Path) -> None:
     script.write_text(
         MODULE
         + "\nif __name__ == '__main__':\n"
-        + "    from nbcompose._code.packing import origin_of\n    print(origin_of(Answer))\n"
+        + "    from nbcompose._code.packing import deployment_of\n    print(deployment_of(Answer).origin)\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == repr(ByImport("app", "Answer", str(script)))
@@ -254,7 +254,7 @@ def test_a_variable_that_cannot_be_sent_is_named(use: str, named: str) -> None:
         """
     )
     with pytest.raises(CaptureError) as caught:
-        origin_of(made)
+        deployment_of(made)
     assert str(caught.value).startswith(f"Answer uses {named}, which cannot be sent to a replica: ")
     assert str(caught.value).endswith("Make it in __init__ instead")
     assert caught.value.__cause__ is not None
@@ -306,7 +306,7 @@ LARGE_CELL = """
 def test_a_large_variable_is_named_at_its_class(variables: str, use: str, named: str) -> None:
     made = answer(LARGE_CELL.format(variables=variables, use=use))
     with pytest.warns(LargeCaptureWarning) as caught:
-        origin_of(made)
+        deployment_of(made)
     (warning,) = caught
     assert named in str(warning.message)
     assert str(warning.message).startswith("Answer takes ")
@@ -318,8 +318,8 @@ def test_a_large_variable_is_named_at_its_class(variables: str, use: str, named:
 def test_what_is_small_or_not_used_is_not_worth_a_word() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        origin_of(answer(LARGE_CELL.format(variables="big = np.zeros(50_000); small = 1", use="small")))
-        origin_of(answer(LARGE_CELL.format(variables="data = np.zeros(50_000)", use="self.data")))
+        deployment_of(answer(LARGE_CELL.format(variables="big = np.zeros(50_000); small = 1", use="small")))
+        deployment_of(answer(LARGE_CELL.format(variables="data = np.zeros(50_000)", use="self.data")))
 
 
 # -- what travels with it

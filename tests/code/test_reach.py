@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from nbcompose._code.bytecode import attributes_of, attributes_of_self, globals_of, per_code, reach_of, stores_of
+from nbcompose._code.bytecode import attributes_of, attributes_of_self, globals_of, per_code, reach_of
 from nbcompose._code.digests import digest_of_code
 
 
@@ -109,8 +109,8 @@ def test_names_of_the_module() -> None:
             return g, b
     """)
     assert set(globals_of(code)) == {"X", "Y", "W", "len"}
-    assert stores_of(code) == {"X", "W"}
-    assert stores_of(code_of("def f():\n    global X\n    del X")) == {"X"}
+    assert reach_of(code).stores == {"X", "W"}
+    assert reach_of(code_of("def f():\n    global X\n    del X")).stores == {"X"}
 
 
 def test_variables_of_enclosing_functions() -> None:

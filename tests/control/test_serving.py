@@ -81,7 +81,7 @@ def on_port(entry: Service, port: int) -> Service:
 def test_each_entry_has_a_port_and_what_is_below_has_none(
     first: int | None, own: tuple[int, int], ports: list[int]
 ) -> None:
-    graph = Graph("127.0.0.1", first, "secret", (), threading.Event(), lambda _: None)
+    graph = Graph(port=first, token="secret")
     packed = graph.pack([on_port(handle(e), p) for e, p in zip((Mid, Front), own, strict=True)])
     assert [d.spec.name for d in packed] == ["Leaf", "Mid", "Front"]
     assert [d.exposed for d in packed] == [False, True, True]
@@ -94,14 +94,14 @@ def test_each_entry_has_a_port_and_what_is_below_has_none(
 )
 def test_calls_are_interrupted_where_that_is_asked_for(own: float | None, served: float, expected: float) -> None:
     entry = nbcompose.service(traffic={"interrupt_after": own})(handle(Leaf).inner)
-    [deployment] = Graph("127.0.0.1", 0, None, (), threading.Event(), lambda _: None, served).pack([entry])
+    [deployment] = Graph(interrupt_after=served).pack([entry])
     assert deployment.spec.traffic.interrupt_after == expected
 
 
 def test_two_services_of_one_name_cannot_be_served_together() -> None:
     other = replace(handle(Leaf).spec, cls=handle(Mid).inner)
     with pytest.raises(nbcompose.errors.DeclarationError, match="two services are called 'Leaf'"):
-        Graph("127.0.0.1", 0, None, (), threading.Event(), lambda _: None).pack([handle(Leaf), Service(other)])
+        Graph().pack([handle(Leaf), Service(other)])
 
 
 def test_there_is_something_to_serve() -> None:
@@ -153,7 +153,7 @@ def test_states_in_a_few_words() -> None:
 
 def test_why_a_replica_is_started_again_is_said_once() -> None:
     said: list[str] = []
-    graph = Graph("127.0.0.1", 0, None, (), threading.Event(), said.append)
+    graph = Graph(say=said.append)
     died = replace(STATUS, restarts=1, error="A, replica 0: exit status 3\nits last line")
     for status in (STATUS, died, died, replace(died, state="waiting", reason="waiting for B")):
         graph.show(status)

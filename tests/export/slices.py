@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from nbcompose._export.binding import StatementNames
 from nbcompose._export.cells import Cell
 from nbcompose._export.requirements import LookUp
 from nbcompose._export.slice import Slice
@@ -40,11 +41,7 @@ def statements_of(text: str, label: str, services: Mapping[str, Mapping[str, Any
             text="\n".join(lines[first - 1 : node.end_lineno]),
             node=node,
             line=first,
-            defines=frozenset(defines),
-            reads=frozenset(n.id for n in names if isinstance(n.ctx, ast.Load)),
-            later=frozenset(),
-            changes=frozenset(),
-            deletes=frozenset(),
+            names=StatementNames(defines=defines, reads={n.id for n in names if isinstance(n.ctx, ast.Load)}),
             options=next((services[name] for name in sorted(defines) if name in services), None),
         )
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import nbcompose
 from nbcompose._export.naming import ScriptNames
 from nbcompose._export.service_options import decorated, written
-from nbcompose._notebook.arguments import override
+from nbcompose._service import override
 from nbcompose.errors import ExportRefused
 from tests.export.slices import statements_of
 

@@ -243,7 +243,7 @@ def test_a_script_gives_the_same() -> None:
     )
     found = sliced(file(text)[1:])
     assert lines(found)[-2:] == ["x = 1", "A"]
-    assert [s.options for s in found.statements if s.defines == {"A"}] == [None]
+    assert [s.options for s in found.statements if s.names.defines == {"A"}] == [None]
     assert found.entries == ("A",)
 
 
@@ -404,7 +404,8 @@ def test_notebooks(name: str, expected: list[str]) -> None:
     path = Path(__file__).parents[2] / "notebooks" / f"{name}.ipynb"
     found = needed(statements_of(read_cells(path)))
     own, imports = "from nbcompose import api, depends", ("import", "from")
-    found_lines = [s.text if s.text.startswith(imports) else min(s.defines) for s in found.statements if s.text != own]
+    kept = [s for s in found.statements if s.text != own]
+    found_lines = [s.text if s.text.startswith(imports) else min(s.names.defines) for s in kept]
     assert found_lines == expected
     assert found.entries == (expected[-1],)
 

@@ -63,14 +63,15 @@ def test_lines_are_those_of_the_cell() -> None:
 
 def test_names() -> None:
     [statement] = read("def f(a=b) -> 'C':\n    d.append(a)")
-    assert (statement.defines, statement.reads, statement.later) == ({"f"}, {"b"}, {"d", "C"})
+    names = statement.names
+    assert (names.defines, names.reads, names.later, names.soft) == ({"f"}, {"b"}, {"d"}, {"C"})
     [statement] = read("x.append(1)")
-    assert (statement.changes, statement.deletes) == ({"x"}, set())
+    assert ({t.name for t in statement.names.touches}, statement.names.deletes) == ({"x"}, set())
 
 
 def test_annotations_are_lazy_behind_the_future_import_also_in_later_cells() -> None:
     before, _, behind = read("def f(a: A): pass", "from __future__ import annotations", "def f(a: A): pass")
-    assert (before.reads, behind.reads, behind.later) == ({"A"}, set(), {"A"})
+    assert (before.names.reads, behind.names.reads, behind.names.soft) == ({"A"}, set(), {"A"})
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_options_are_those_of_services(sources: list[str], options: list[Any]) -
 )
 def test_magics(source: str, magic: str, defines: str) -> None:
     first = read(source)[0]
-    assert (first.magic, first.defines) == (magic, set(defines.split()))
+    assert (first.magic, first.names.defines) == (magic, set(defines.split()))
 
 
 def test_a_cell_with_magics_that_is_no_python_says_what_python_says() -> None:

@@ -13,9 +13,8 @@ import raising_services
 from raising_services import AROUND, BUILT_IN, OWN, made
 
 from nbcompose._rpc import exception_data
-from nbcompose._rpc.codec import Encoder, dumps, loads
+from nbcompose._rpc.codec import CodecError, Encoder, dumps, loads
 from nbcompose._rpc.exception_data import aside, is_tame
-from nbcompose._rpc.framing import CodecError
 from nbcompose._rpc.remote_errors import describe, rebuild
 from nbcompose._user_exceptions import MAX_TEXT, contained, in_short, said, text_of
 from nbcompose.errors import CallError, InvalidArgument, InvalidResult, RemoteError

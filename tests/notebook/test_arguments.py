@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from IPython.core.error import UsageError
 
-from nbcompose._notebook.arguments import override, service_options, service_parser, services_parser
+from nbcompose._notebook.arguments import service_options, service_parser, services_parser
 from nbcompose._service.decorators import api
 from nbcompose._service.introspect import declare
+from nbcompose._service.options import override
 from nbcompose._spec import Http, Resources, Traffic
 
 

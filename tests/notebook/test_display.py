@@ -11,9 +11,9 @@ import pytest
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._host import memory
 from nbcompose._hub import ModelProgress
-from nbcompose._notebook.calls import curl_call, python_call
 from nbcompose._notebook.display import Section, ServicesTable, bundle, headline, progress
 from nbcompose._replica import Phase
+from nbcompose._service import curl_call, python_call
 from nbcompose._service.decorators import api
 from nbcompose._service.introspect import declare
 

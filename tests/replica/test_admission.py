@@ -108,13 +108,6 @@ async def test_one_who_gives_up_is_passed_over() -> None:
     assert is_free(admission)
 
 
-async def test_without_a_limit_everybody_runs() -> None:
-    admission = Admission("Writer", None, 0)
-    for _ in range(1000):
-        await admission.enter(CALL)
-    assert is_free(admission)
-
-
 async def test_one_whose_time_is_up_is_told_what_it_waited_for() -> None:
     admission = Admission("Writer", 1, None)
     await admission.enter(CALL)

@@ -340,9 +340,9 @@ async def test_the_less_busy_of_two_is_chosen_by_the_load_that_all_callers_make(
     async with running(busy, idle):
         client = Client(board)
         client.update(route(busy, idle))
-        board[0] = 5
+        board.loads[0] = 5
         assert {await call(client) for _ in range(20)} == {1}
-        board[0], board[1] = 0, 5
+        board.loads[0], board.loads[1] = 0, 5
         assert {await call(client) for _ in range(20)} == {0}
         client.close()
     board.close()
@@ -390,7 +390,7 @@ async def test_of_many_replicas_the_busiest_is_never_chosen() -> None:
     async with running(*replicas):
         client = Client(board)
         client.update(route(*replicas))
-        board[2] = 100
+        board.loads[2] = 100
         seen = Counter([await call(client) for _ in range(100)])
         client.close()
         assert set(seen) == {0, 1, 3}

@@ -22,8 +22,7 @@ from PIL import Image
 from pydantic import BaseModel, RootModel
 
 from nbcompose._rpc import shared_memory as shm
-from nbcompose._rpc.codec import THRESHOLD, Decoder, Encoder, dumps, loads
-from nbcompose._rpc.framing import ENTRY, HEAD, CodecError
+from nbcompose._rpc.codec import ENTRY, HEAD, THRESHOLD, CodecError, Decoder, Encoder, dumps, loads
 from nbcompose._rpc.shared_memory import SegmentPool
 from nbcompose.errors import InvalidArgument, InvalidResult
 

@@ -12,11 +12,11 @@ from nbcompose._rpc.load_table import SLOTS, LoadTable
 def test_another_view_sees_the_counts() -> None:
     board = LoadTable.create()
     other = LoadTable(os.dup(board.fd))
-    board[3] = 7
-    board[SLOTS - 1] = 1
-    assert (other[3], other[SLOTS - 1], other[0]) == (7, 1, 0)
-    other[3] = 0
-    assert board[3] == 0
+    board.loads[3] = 7
+    board.loads[SLOTS - 1] = 1
+    assert (other.loads[3], other.loads[SLOTS - 1], other.loads[0]) == (7, 1, 0)
+    other.loads[3] = 0
+    assert board.loads[3] == 0
     other.close()
     board.close()
 
@@ -24,7 +24,7 @@ def test_another_view_sees_the_counts() -> None:
 def test_slots_are_bounded() -> None:
     board = LoadTable.create()
     with pytest.raises(IndexError):
-        board[SLOTS] = 1
+        board.loads[SLOTS] = 1
     board.close()
 
 

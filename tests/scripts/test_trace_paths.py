@@ -19,10 +19,10 @@ pytestmark = [
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Functions and files, at most.
 MOST = {
-    "an async call between services, both ends": (78, 22),
-    "an HTTP request": (87, 23),
-    "the first run of a cell, its owner's side": (440, 88),
-    "an export": (390, 64),
+    "an async call between services, both ends": (50, 12),
+    "an HTTP request": (75, 16),
+    "the first run of a cell, its owner's side": (432, 58),
+    "an export": (385, 49),
 }
 ROW = re.compile(r"^\| ([^|]+) \| (\d+) \| (\d+) \|$", re.MULTILINE)
 

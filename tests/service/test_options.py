@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nbcompose._service.options import ApiOptions, Problems, read_service_options
+from nbcompose._service.options import Problems, read_api_options, read_service_options
 from nbcompose._spec import BatchPolicy, Http, Location, Resources, Traffic
 from nbcompose.errors import DeclarationError, IgnoredOptionWarning
 
@@ -30,14 +30,15 @@ def mistakes(**options: Any) -> list[str]:
 
 def batch(**options: Any) -> BatchPolicy | None:
     problems = Problems(HERE)
-    values = ApiOptions(options).read("f", problems, HERE)
+    values = read_api_options(options, "f", problems, HERE)
     problems.raise_if_any("wrong:")
-    return values.batch
+    batch: BatchPolicy | None = values["batch"]
+    return batch
 
 
 def api_mistakes(**options: Any) -> list[str]:
     problems = Problems(HERE)
-    ApiOptions(options).read("f", problems, HERE)
+    read_api_options(options, "f", problems, HERE)
     with pytest.raises(DeclarationError) as caught:
         problems.raise_if_any("wrong:")
     return [str(m) for m in caught.value.mistakes]

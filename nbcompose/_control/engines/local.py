@@ -12,12 +12,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from nbcompose import settings
 from nbcompose._control import read_lines
 from nbcompose._control.engines.base import NOT_WARM
-from nbcompose._control.engines.zygote_client import Zygote, differing
+from nbcompose._control.engines.zygote_client import Zygote
 from nbcompose._host import close_owner_fd, open_owner_fd
 from nbcompose._replica import InheritedFds
 from nbcompose._rpc import CallHandler, Connection, LoadTable, adopt
@@ -66,35 +67,27 @@ ZYGOTES = 2  # after this many zygotes ended before they were warm, start no mor
 OUTPUT_WAIT = 1.0
 
 
+@dataclass(eq=False)
 class LocalProcess:
     """Process of a replica, forked or started cold. See `base.ReplicaProcess`."""
 
-    def __init__(
-        self,
-        pid: int,
-        connection: Connection,
-        exit_status: asyncio.Future[int | None],
-        output_ended: asyncio.Future[None],
-        cold: str,
-        temporary: set[str],
-    ) -> None:
-        self.pid = pid
-        self.connection = connection
-        self.cold = cold
-        self._exit_status = exit_status
-        self._output_ended = output_ended
-        self._temporary = temporary
+    pid: int
+    connection: Connection
+    exit_status: asyncio.Future[int | None]
+    output_ended: asyncio.Future[None]
+    cold: str
+    temporary: set[str]
 
     async def wait(self) -> int | None:
-        status = await asyncio.shield(self._exit_status)
+        status = await asyncio.shield(self.exit_status)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)  # processes that it started and left behind
-        await asyncio.wait([self._output_ended], timeout=OUTPUT_WAIT)
-        await _sweep(self._temporary)
+        await asyncio.wait([self.output_ended], timeout=OUTPUT_WAIT)
+        await _sweep(self.temporary)
         return status
 
     def kill(self) -> None:
-        if self._exit_status.done():
+        if self.exit_status.done():
             return
         try:
             os.killpg(self.pid, signal.SIGKILL)
@@ -215,7 +208,7 @@ class LocalEngine:
             return *start_cold(files, environment), f"the zygote failed: {zygote.end}"
         if not heavy and zygote.imports and zygote.warming():
             return *start_cold(files, environment), NOT_WARM
-        if reason := await _reason(zygote, environment):
+        if reason := await zygote.refusal(environment):
             return *start_cold(files, environment), f"the environment differs: {reason}"
         try:
             pid, exit_status = await zygote.fork(files)
@@ -236,20 +229,6 @@ class LocalEngine:
         self._cold_zygotes += not zygote.was_warm
         if self._owner is not None and self._cold_zygotes < ZYGOTES:
             self._new_zygote()
-
-
-async def _reason(zygote: Zygote, environment: Mapping[str, str]) -> str:
-    """Return why a fork cannot be used with this environment, in words; "" when it can."""
-
-    def names() -> list[str]:
-        return differing(zygote.environment, zygote.set_by_imports, environment)
-
-    if not names():
-        return ""
-    await zygote.warmed()  # only then is it known which variables were read and set
-    if zygote.readers is None:
-        return ""  # the zygote has ended; `fork` reports it
-    return await asyncio.to_thread(zygote.readers.explain, names())
 
 
 def _temporary(environment: Mapping[str, str]) -> set[str]:

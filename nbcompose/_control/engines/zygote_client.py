@@ -34,15 +34,6 @@ IGNORED = frozenset({
 })  # fmt: skip
 
 
-def differing(began: Mapping[str, str], set_by_imports: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """Return the variables whose wanted value differs from the one that the zygote was started with (`began`).
-
-    A variable that a library sets on import is not a difference: the library sets it in the kernel as in the zygote.
-    """
-    names = (began.keys() | wanted.keys()) - IGNORED
-    return sorted(n for n in names if wanted.get(n) not in (began.get(n), set_by_imports.get(n, began.get(n))))
-
-
 class Readers:
     """Finds the libraries that read a variable during the zygote's imports.
 
@@ -150,9 +141,24 @@ class Zygote:
         """Return what the zygote is importing now; "" once it can fork."""
         return "" if self._warm.is_set() or not self.alive else self._loading
 
-    async def warmed(self) -> None:
-        """Wait until the zygote has imported everything, or has ended."""
+    async def refusal(self, wanted: Mapping[str, str]) -> str:
+        """Return why a replica with this environment cannot be forked, in words; "" when it can.
+
+        A variable that a library sets on import is not a difference: the library sets it in the kernel as in the
+        zygote. Whether one that differs was read, or set, is known only when the zygote is warm: this waits for it.
+        """
+        if not self._differing(wanted):
+            return ""
         await self._warm.wait()
+        if self.readers is None:
+            return ""  # the zygote has ended; `fork` reports it
+        return await asyncio.to_thread(self.readers.explain, self._differing(wanted))
+
+    def _differing(self, wanted: Mapping[str, str]) -> list[str]:
+        """Return the variables whose wanted value differs from the one that the zygote has."""
+        began, by_imports = self.environment, self.set_by_imports
+        names = (began.keys() | wanted.keys()) - IGNORED
+        return sorted(n for n in names if wanted.get(n) not in (began.get(n), by_imports.get(n, began.get(n))))
 
     async def fork(self, files: InheritedFds) -> Forked:
         """Fork a replica; return its pid and a future of its exit status. Waits until the imports are done.

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import nbcompose
-from nbcompose._control import Graph, Registry, Status, describe, preload
+from nbcompose._control import Graph, Registry, Status, describe
 from nbcompose._export.check.compare import plain
 from nbcompose._export.check.recording import RecordedCall
 from nbcompose._host import wait_for_end
@@ -133,10 +133,9 @@ def _answer(entries: Sequence[Any], calls: Sequence[RecordedCall], line: Noteboo
     services = [e if isinstance(e, Service) else service(e) for e in entries]
     arguments = [arguments_of(call) for call in calls]
     _as_module()
-    stopped = threading.Event()
-    deployments = Graph("127.0.0.1", 0, secrets.token_urlsafe(16), (), stopped, lambda _: None).pack(services)
-    registry = Registry(preload=preload(deployments))
-    registry.start()
+    graph = Graph(token=secrets.token_urlsafe(16))
+    deployments = graph.pack(services)
+    registry = graph.registry(deployments)
     try:
         registry.subscribe(_Progress(line))
         for deployment in deployments:

@@ -16,10 +16,9 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from nbcompose._control import Status
-from nbcompose._notebook import Bundle, LiveDisplay, Session, from_the_caller
+from nbcompose._notebook import Bundle, LiveDisplay, OutputAnchor, Session, from_the_caller
 from nbcompose._notebook import session as sessions
 from nbcompose._notebook.graph import svg
-from nbcompose._notebook.graph.anchor import OutputAnchor
 from nbcompose._notebook.graph.layout import below, streaming
 from nbcompose._rpc import background
 from nbcompose.errors import NbcomposeError, UnknownService
@@ -69,7 +68,7 @@ def show(session: Session, name: str | None = None, *, live: bool = False) -> No
         _show_widget(session, name)
         return
     shown = ShownGraph(session, name)
-    place = OutputAnchor.of(session, shown.element)
+    place = OutputAnchor.of(session.shell, shown.element)
     earlier = _followed(session)
     overtaken = [p for p in earlier if place.overtakes(p)]
     others = [p for p in earlier if p not in overtaken]

@@ -13,6 +13,7 @@ from typing import Any
 
 from nbcompose._notebook.graph.messages import Copies, FormContent
 from nbcompose._schema import ApiSchema, Image
+from nbcompose._service import curl_line
 from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose.errors import BadRequest
 
@@ -49,12 +50,10 @@ def copies(variable: str, api: ApiSpec, schema: ApiSchema) -> Copies:
         f'import httpx\n\nwith httpx.stream("POST", {request}) as response:\n'
         "    for line in response.iter_lines():\n        print(line)"
     )
-    flags = " -N" if api.stream else " -o answer" if schema.gives_file else ""
     return {
         "python": f"for item in {call}:\n    print(item)" if api.stream else call,
         "httpx": stream if api.stream else unary,
-        "curl": f"!curl -s{flags} {{{variable}.url}}{api.route}"
-        f' -H "Authorization: Bearer {{{variable}.token}}" -H "Content-Type: application/json" -d {JSON}',
+        "curl": curl_line(variable, api, JSON, saves=schema.gives_file),
     }
 
 

@@ -18,9 +18,8 @@ from traitlets import Dict, Unicode
 
 from nbcompose._control import Registry, Status
 from nbcompose._ipython_adapter import receive_where_asked
-from nbcompose._notebook import Session, cell_names
+from nbcompose._notebook import OutputAnchor, Session, cell_names
 from nbcompose._notebook.graph import assets, messages, model, svg
-from nbcompose._notebook.graph.anchor import OutputAnchor
 from nbcompose._notebook.graph.calls import Calls, Results, Schemas
 from nbcompose._notebook.graph.layout import below, streaming
 from nbcompose._rpc import background
@@ -208,7 +207,7 @@ def attach(element: str, registry: Registry, session: Session, names: Collection
     `names`: the services to show, with their dependencies; None: all. Without an element the widget is displayed
     itself. Closes the widgets of earlier runs of the same cell.
     """
-    place = OutputAnchor.of(session, element or uuid4().hex)
+    place = OutputAnchor.of(session.shell, element or uuid4().hex)
     for before in [p for p in _open if place.overtakes(p)]:
         _open.pop(before).leave()
     while len(_open) >= MOST:

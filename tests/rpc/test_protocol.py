@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbcompose._rpc.framing import HEADER, JOINED, MAX_BODY, FrameReader, Kind, ProtocolError
+from nbcompose._rpc.protocol import HEADER, JOINED, MAX_BODY, FrameReader, Kind, ProtocolError
 
 Frame = tuple[int, int, int, bytes]
 
