@@ -20,7 +20,8 @@ unexport JUPYTER_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 alone = mkdir -p build && JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=$(CURDIR)/build/ipython
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-oldest test-pythons test-newest check parts unit system browser notebooks \
+.PHONY: help demo lab test test-all test-oldest test-pythons test-newest check parts unit system slow browser notebooks \
+	coverage \
 	frontend docs save-notebooks pictures models bench bench-edit bench-widget bench-shapes soak bench-compare \
 	bench-peers lock dist clean
 
@@ -33,8 +34,13 @@ demo: $(MODELS)  ## run the quickstart notebook and print its questions and answ
 lab: $(MODELS)  ## open JupyterLab on the notebooks
 	$(PY) -m jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
-test: check frontend parts  ## check, frontend, and every test: unit, system, browser, notebooks
+test: check frontend parts  ## check, frontend, and the tests but for slow ones: unit, system, browser, notebooks
 	@echo "==> everything passed"
+
+test-all:  ## every test, slow ones too, and the coverage that they reach
+	@rm -rf build/coverage
+	@$(MAKE) --no-print-directory COVERAGE=1 test
+	@$(MAKE) --no-print-directory COVERAGE=1 slow coverage
 
 # The longest parts, side by side where somebody waits for them.
 parts: unit system
@@ -63,26 +69,44 @@ check: $(INSTALLED)  ## lint, format check, spelling and types
 frontend:  ## types, lint, format and tests of the JavaScript, where there is Node 20 (FIX=1: format it first)
 	@scripts/check_frontend.sh $(if $(FIX),--fix)
 
+# With COVERAGE=1 tests note what they run, in all their processes; `make coverage` sums it up.
+pytest = $(PY) -m $(if $(COVERAGE),coverage run -m )pytest
+
 # Processes that run the unit tests side by side; 0: in this one, in which a debugger works.
 WORKERS = $(shell n=$$(getconf _NPROCESSORS_ONLN) && echo $$((n > 8 ? 8 : n)))
 unit: $(INSTALLED)  ## the quick tests: no services, kernels or models (WORKERS=0: in one process)
 	@echo "==> unit tests"
-	@$(PY) -m pytest -m "not system and not browser" -n $(WORKERS) --dist worksteal
+	@$(pytest) -m "not system and not browser" -n $(WORKERS) --dist worksteal
 
 # Two processes at most: each starts kernels, zygotes and models of its own. A file's tests stay together, as they share these.
 PAIR = $(shell n=$$(getconf _NPROCESSORS_ONLN) && echo $$((n > 2 ? 2 : n)))
 system: $(MODELS) $(LIGHT)  ## the tests with real processes, kernels and models
 	@echo "==> system tests"
-	@$(alone) $(PY) -m pytest -m system -n $(PAIR) --dist loadfile
+	@$(alone) $(pytest) -m "system and not slow" -n $(PAIR) --dist loadfile
+
+slow: $(MODELS) $(LIGHT)  ## what `make test` leaves out: system and browser tests, and notebooks
+	@echo "==> slow tests"
+	@$(alone) $(pytest) -m "slow and not browser" -n $(PAIR) --dist loadfile
+	@scripts/install_browser.sh
+	@$(alone) $(PY) -m pytest -m "slow and browser" -p no:randomly tests/browser
+	@$(alone) $(PY) -m pytest -c notebooks/pytest.ini $(SLOW_NOTEBOOKS)
+
+coverage: $(INSTALLED)  ## what tests have run that were started with COVERAGE=1; the report is in build/coverage/html/
+	@echo "==> coverage"
+	@$(PY) -W ignore -m coverage combine --append --quiet || true  # files of processes that were killed are left out
+	@rm -f build/coverage/data.*
+	@$(PY) -m coverage html --quiet --fail-under=0
+	@$(PY) -m coverage report
 
 browser: $(INSTALLED)  ## JupyterLab and Notebook 7 in Chromium; pictures of them go to build/screenshots/
 	@echo "==> browser tests"
 	@scripts/install_browser.sh
-	@$(alone) $(PY) -m pytest -m browser -p no:randomly tests/browser
+	@$(alone) $(PY) -m pytest -m "browser and not slow" -p no:randomly tests/browser
 
-notebooks: $(MODELS)  ## run every notebook and compare its outputs with the saved ones
+SLOW_NOTEBOOKS := notebooks/inference_graph.ipynb notebooks/several_models.ipynb
+notebooks: $(MODELS)  ## run the notebooks, but for slow ones, and compare their outputs with the saved ones
 	@echo "==> notebooks"
-	@$(alone) $(PY) -m pytest -c notebooks/pytest.ini notebooks
+	@$(alone) $(PY) -m pytest -c notebooks/pytest.ini $(filter-out $(SLOW_NOTEBOOKS),$(wildcard notebooks/*.ipynb))
 
 save-notebooks: $(MODELS)  ## run every notebook and save it with its outputs
 	@$(alone) $(PY) scripts/save_notebooks.py

@@ -20,3 +20,4 @@ from .errors import NbcomposeError as NbcomposeError
 from .errors import UnknownArgumentWarning as UnknownArgumentWarning
 
 __version__: str
+__all__: list[str]

@@ -53,7 +53,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 
 class NbcomposeError(Exception):
@@ -214,7 +214,7 @@ class InvalidArgument(CallError, ValueError):
 
     status = 422
 
-    def __init__(self, message: str, problems: Sequence[dict[str, object]] = ()) -> None:
+    def __init__(self, message: str, problems: Sequence[dict[str, Any]] = ()) -> None:
         self.problems = list(problems)
         super().__init__(message)
 

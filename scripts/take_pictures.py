@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "browser"
 from chromium import chromium  # the browser, server and page of the tests
 from lab_page import Graph, Notebook
 from lab_server import Server
-from playwright.sync_api import expect
+from playwright.sync_api import ViewportSize, expect
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = {"width": 1080, "height": 2400}
+PAGE: ViewportSize = {"width": 1080, "height": 2400}
 START = 300_000  # milliseconds: real models
 
 

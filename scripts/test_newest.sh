@@ -9,7 +9,7 @@ make=${MAKE:-make}
 "$make" --no-print-directory .venv-newest/.installed VENV=.venv-newest LOCK=newest
 
 failed=
-for part in check unit system browser notebooks; do
+for part in check unit system browser notebooks slow; do
     "$make" --no-print-directory "$part" VENV=.venv-newest LOCK=newest || failed="$failed $part"
 done
 

@@ -27,6 +27,7 @@ from nbcompose._code.packing import deployment_of
 from nbcompose._control import publisher
 from nbcompose._control.registry import Registry
 from nbcompose._control.status import Status
+from nbcompose._host.devices import discover
 from nbcompose.errors import NbcomposeError, UnknownService
 from tests.optional import Absent
 from tests.patience import PATIENCE
@@ -73,7 +74,9 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A case of a table that is about what is not installed."""
+    """What this machine has not got: a GPU, or a library that a case of a table is about."""
+    if item.get_closest_marker("gpu") and not discover():
+        pytest.skip("needs an NVIDIA GPU")
     for value in (
         item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
     ):

@@ -4,6 +4,8 @@ long, on any machine, whatever else runs there.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import time
 from collections.abc import Callable, Iterator
 
@@ -24,3 +26,11 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {PATIENCE:g} s: {what}"
         time.sleep(0.01)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """As `wait_until`, on an event loop, which goes on meanwhile."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {PATIENCE:g} s: {inspect.getsource(condition)}"
+        await asyncio.sleep(0.001)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import queue
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PATIENCE, SERVICES
+from tests.conftest import SERVICES
+from tests.patience import PATIENCE
 
 NBCOMPOSE = str(Path(sys.executable).parent / "nbcompose")
 
@@ -25,22 +29,47 @@ class Served:
         self.process = process
         self.lines: list[str] = []
         self.url = ""
+        self._said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
 
     def read_until(self, text: str) -> str:
         """The next line that contains `text`."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
+        for line in self._next_lines(f"{text!r}"):
             if text in line:
-                return self.lines[-1]
+                return line
         pytest.fail(f"it ended without {text!r}:\n" + "\n".join(self.lines))
 
     def rest(self) -> list[str]:
         """Whatever else it says until it ends."""
+        return list(self._next_lines("its end"))
+
+    def close(self) -> None:
+        """End it, if it has not ended."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+
+    def _next_lines(self, what: str) -> Iterator[str]:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                line = self._said.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                pytest.fail(f"not within {PATIENCE:g} s: {what}; it has said:\n" + "\n".join(self.lines))
+            if line is None:
+                self._said.put(None)
+                return
+            self.lines.append(line)
+            yield line
+
+    def _read(self) -> None:
         assert self.process.stdout is not None
-        more = [line.rstrip("\n") for line in self.process.stdout]
-        self.lines += more
-        return more
+        with self.process.stdout as lines:
+            for line in lines:
+                self._said.put(line.rstrip("\n"))
+        self._said.put(None)
 
 
 def run(*arguments: str, cwd: Path = SERVICES, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -84,8 +113,4 @@ def serving(
             served.url = found[0]
         yield served
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        served.close()

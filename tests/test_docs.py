@@ -71,6 +71,7 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert documented == set(nbcompose.__all__) - errors - modules - {"__version__"}
 
 
+@pytest.mark.slow
 @pytest.mark.system
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("sphinx", reason="the extra `docs` is not installed")
@@ -86,6 +87,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert "--max-concurrency" in magics
 
 
+@pytest.mark.slow
 @pytest.mark.system
 def test_the_examples_run(tmp_path: Path) -> None:
     """All pages in one kernel, one after another, each without the services of the page before."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.patience import PATIENCE, ever_longer
+from tests.patience import PATIENCE, ever_longer, until, wait_until
 
 TESTS = Path(__file__).parent
 # Where a number says how long to wait: the position of the argument, and its name.
@@ -45,3 +46,13 @@ def test_deadlines_grow_up_to_the_limit() -> None:
         seconds.extend(ever_longer(1.0))
     assert seconds == [2.0**n for n in range(len(seconds))]
     assert PATIENCE / 2 <= seconds[-1] < PATIENCE
+
+
+async def test_what_never_happens_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = asyncio.Event()
+    await until(lambda: True)
+    monkeypatch.setattr("tests.patience.PATIENCE", 0.0)
+    with pytest.raises(AssertionError, match=r"not within 0 s: .*done\.is_set"):
+        await until(lambda: done.is_set())
+    with pytest.raises(AssertionError, match="not within 0 s: it is done"):
+        wait_until(done.is_set, "it is done")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -35,6 +36,38 @@ PUBLIC = [
     "unload_ipython_extension",
 ]
 
+# What is public in what these name: members, and parameters.
+MEMBERS = {
+    "Service": "graph inner name to_async to_sync token url",
+    "models": "HuggingFaceModel ModelProgress models_of prefetch",
+    "settings": "FORMAT LEVELS LOG_LEVEL PRELOAD TOKEN VARIABLES ZYGOTE log_level preload start_logging token zygote",
+    "errors": """
+        BadRequest BlockingCall CallCancelled CallError CallInterrupted CannotSwap CaptureError CycleError
+        DeadlineExceeded DeclarationError DeviceError ExportRefused Forbidden HeadersTooLarge IgnoredOptionWarning
+        Incompatible
+        InvalidArgument InvalidResult LargeCaptureWarning LaunchError MemoryShortage MethodNotAllowed Mistake ModelError
+        NbcomposeError NbcomposeWarning NotAcceptable NotAwaited NotAwaitedWarning NotBegun Overloaded PayloadTooLarge
+        PortInUse RemoteError RemoteTraceback ReplicaDied ResourceShortageWarning ServiceUnavailable SlowRequest
+        Unauthorized UnknownApi UnknownArgumentWarning UnknownService UnsupportedMediaType
+    """,
+}
+PARAMETERS = {
+    "api": "function options",
+    "cancelled": "",
+    "depends": "target url token",
+    "device": "",
+    "graph": "service live",
+    "load_ipython_extension": "shell",
+    "on_shutdown": "method",
+    "on_startup": "method",
+    "run": "entries http token say",
+    "serve": "entries host port token allowed_hosts reload stop_first interrupt_after title say",
+    "service": "cls options",
+    "trace": "trace",
+    "traces": "trace",
+    "unload_ipython_extension": "shell",
+}
+
 HEAVY = (
     "IPython",
     "anywidget",
@@ -58,6 +91,26 @@ def test_the_names_are_these() -> None:
 @pytest.mark.parametrize("name", [n for n in PUBLIC if "ipython" not in n])
 def test_each_of_them_is_there(name: str) -> None:
     assert getattr(nbcompose, name) is not None
+
+
+@pytest.mark.parametrize("name", [n for n in PUBLIC if n != "__version__"])
+def test_each_of_them_is_documented(name: str) -> None:
+    assert inspect.getdoc(getattr(nbcompose, name))
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_their_members_are_these(name: str) -> None:
+    holder = getattr(nbcompose, name)
+    home = holder.__name__ if inspect.ismodule(holder) else holder.__module__
+    own = [
+        n for n, v in inspect.getmembers(holder) if getattr(v, "__module__", home) == home and not inspect.ismodule(v)
+    ]
+    assert sorted(getattr(holder, "__all__", [n for n in own if not n.startswith("_")])) == MEMBERS[name].split()
+
+
+def test_their_parameters_are_these() -> None:
+    functions = {n: getattr(nbcompose, n) for n in PUBLIC if inspect.isfunction(getattr(nbcompose, n))}
+    assert {n: " ".join(inspect.signature(f).parameters) for n, f in functions.items()} == PARAMETERS
 
 
 def test_a_name_that_is_not_there() -> None:

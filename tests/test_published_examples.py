@@ -28,7 +28,7 @@ def example(target: str) -> Iterator[str]:
     """Serve it; the address where it answers."""
     if not (MODELS / "hub").is_dir():
         pytest.fail("the models are not laid out: run `make models` first")
-    hub = {"HF_HOME": str(MODELS), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    hub: dict[str, Any] = {"HF_HOME": str(MODELS), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     with serving(target, "--port", "0", NBCOMPOSE_PRELOAD=PRELOAD, **hub) as served:
         yield served.url
         if target.endswith("InferenceGraph"):
@@ -53,6 +53,7 @@ def assert_labelled(answer: dict[str, Any]) -> None:
     assert 0 <= answer["score"] <= 1
 
 
+@pytest.mark.slow
 def test_several_models_in_one_service() -> None:
     with example("published_multi_model:MultiModelService") as url:
         assert_classified(ask(f"{url}/process_a", input_data="I love it"), ["positive", "negative", "neutral"])
@@ -69,6 +70,7 @@ def test_one_service_after_another() -> None:
         assert_labelled(answer["final_result"])
 
 
+@pytest.mark.slow
 def test_services_at_the_same_time() -> None:
     with example("published_concurrent:EnsembleService") as url:
         answer = ask(f"{url}/ensemble_predict", input_data="I love it")
@@ -76,6 +78,7 @@ def test_services_at_the_same_time() -> None:
         assert_labelled(answer["sentiment_analysis"])
 
 
+@pytest.mark.slow
 def test_an_inference_graph() -> None:
     with example("published_inference_graph:InferenceGraph") as url:
         answers = ask(f"{url}/generate_score")

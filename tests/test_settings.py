@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import subprocess
@@ -145,9 +146,7 @@ def test_a_replica_that_is_forked_has_the_level_of_its_kernel(
     monkeypatch.setenv(settings.LOG_LEVEL, "debug")
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "logging_app.py").write_text(APP, encoding="utf-8")
-    import logging_app
-
-    assert running.up(logging_app.Answer).ask() == 42
+    assert running.up(importlib.import_module("logging_app").Answer).ask() == 42
     assert running.registry.status("Answer").replicas[0].cold == ""
     ends = "DEBUG app: asked, in detail"
     wait_until(lambda: any(line.endswith(ends) for line in running.registry.logs("Answer")), "the line is in the log")

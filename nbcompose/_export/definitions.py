@@ -55,6 +55,7 @@ class Definitions:
         self._affects: dict[int, set[str]] = {}
         self._kept_by: dict[int, set[str]] = {}
         self._quiet: dict[Quiet, list[int]] = {}
+        self._quietly: dict[int, set[str]] = {}
         self._anything: list[int] = []
         self._frozen = frozen
         self._loud = loud
@@ -124,9 +125,12 @@ class Definitions:
         """Return the names that a statement reads when it runs, including those that the functions it calls read."""
         return self._reads[index]
 
-    def affects(self, index: int) -> set[str]:
-        """Return the names that a statement, or what it calls, binds or mutates."""
-        return self._affects[index]
+    def affects(self, index: int, reader: int | None = None) -> set[str]:
+        """Return the names that a statement, or what it calls, binds or mutates; for a reader in the same cell, also
+        those that the cell left unchanged in the end.
+        """
+        same = reader is not None and self._same_cell(index, reader)
+        return self._affects[index] | self._quietly[index] if same else self._affects[index]
 
     def kept_by(self, index: int) -> set[str]:
         """Return the names that hold the former values of names that the statement binds again."""
@@ -200,6 +204,7 @@ class Definitions:
             self._event(name, index, "bind" if name in bound | names.surely else "perhaps")
         for name in changed:
             self._event(name, index, "quiet" if name in quiet else "change")
+        self._quietly[index] = quiet
         for name in quiet:
             self._quiet.setdefault((statement.cell.label, name), []).append(index)
         for name in names.deletes:

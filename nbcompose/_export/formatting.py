@@ -30,7 +30,7 @@ def formatted(text: str, *, python: str, own: Sequence[str] = ()) -> str:
     target = f"--target-version=py{python.replace('.', '')}"
     first_party = f"lint.isort.known-first-party = {json.dumps(sorted(own))}"
     check = ["check", target, f"--line-length={LINE_LENGTH}", "--config", first_party, "--quiet"]
-    form = ["format", target, f"--line-length={LINE_LENGTH}", "--quiet"]
+    form = ["format", target, f"--line-length={LINE_LENGTH}"]  # not --quiet, which hides what it cannot read
     with tempfile.TemporaryDirectory(prefix="nbcompose-") as folder:
         script = Path(folder, "script.py")
         script.write_text(text, encoding="utf-8")

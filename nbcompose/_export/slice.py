@@ -291,7 +291,7 @@ def _is_again(definitions: Definitions, first: int, index: int, between: list[in
     involved = definitions.affects(index) | definitions.reads(index)
     kept_by = definitions.kept_by(index)  # `c = []; d = c; c = []`: the second is another list
     return not any(
-        (involved | kept_by) & definitions.affects(i) or involved & definitions.statements[i].names.deletes
+        (involved | kept_by) & definitions.affects(i, index) or involved & definitions.statements[i].names.deletes
         for i in between
     )
 

@@ -157,6 +157,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
         yield started
 
 
+@pytest.mark.slow
 @pytest.mark.system
 def test_compares_the_working_tree_with_a_revision(start: Callable[..., Run], tmp_path: Path) -> None:
     run = start("HEAD", "import", "memory", "--rounds", "2")
@@ -178,6 +179,7 @@ def test_compares_the_working_tree_with_a_revision(start: Callable[..., Run], tm
     assert run.processes() == []
 
 
+@pytest.mark.slow
 @pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing_behind(start: Callable[..., Run], tmp_path: Path, number: signal.Signals) -> None:
@@ -193,6 +195,7 @@ def test_an_interrupt_leaves_nothing_behind(start: Callable[..., Run], tmp_path:
     assert run.processes() == []
 
 
+@pytest.mark.slow
 @pytest.mark.system
 def test_a_revision_is_run_from_its_own_copy() -> None:
     with pair("HEAD") as both:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect
+from playwright.sync_api import Browser, Error, Page, ViewportSize, expect
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -17,7 +17,7 @@ import chromium
 from lab_page import SCREENSHOTS, TIMEOUT, Graph, Notebook
 from lab_server import Server
 
-PAGE = {"width": 1200, "height": 1400}
+PAGE: ViewportSize = {"width": 1200, "height": 1400}
 expect.set_options(timeout=TIMEOUT)
 
 SERVICES = """
@@ -142,7 +142,7 @@ def desk(browser: Browser, server: Server) -> Iterator[Desk]:
     desk.close()
 
 
-@pytest.fixture(scope="module", params=["lab", "notebook"])
+@pytest.fixture(scope="module", params=["lab", pytest.param("notebook", marks=pytest.mark.slow)])
 def graph(request: pytest.FixtureRequest, desk: Desk) -> Iterator[Notebook]:
     """A notebook that has run: the extension, three services, and their graph. For tests that leave them running."""
     notebook = desk.open(request.param, f"graph-{request.param}.ipynb", GRAPH)
@@ -153,7 +153,7 @@ def graph(request: pytest.FixtureRequest, desk: Desk) -> Iterator[Notebook]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Of what fails, a picture: build/screenshots/failed-TEST-N.png."""
     report = yield
     if report.failed and _pages is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from lab_page import Graph, Notebook
@@ -64,7 +65,7 @@ CARD, SCRATCH = 1, 2
 
 
 @pytest.fixture(scope="module")
-def opened(desk) -> Iterator[Notebook]:
+def opened(desk: Any) -> Iterator[Notebook]:
     notebook = desk.open("lab", "cells.ipynb", CELLS)
     notebook.run(0)
     yield notebook

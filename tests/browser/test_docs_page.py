@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from page_services import Shown
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.conftest import Running
-from tests.services.page_services import Shown
 
 pytestmark = pytest.mark.browser
 
@@ -168,6 +168,6 @@ def test_an_error_has_the_id_that_the_log_has(api: Api) -> None:
 def test_dark_and_light(page: Page) -> None:
     colors = set()
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme)
         colors.add(page.evaluate("getComputedStyle(document.querySelector('.nbc-input')).backgroundColor"))
     assert len(colors) == 2

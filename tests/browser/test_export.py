@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from lab_page import Notebook
@@ -25,7 +26,7 @@ ENTRY = ("File", "Save and Export Notebook As", "Nbcompose")
 
 
 @pytest.fixture(params=["lab", "notebook"])
-def notebook(request: pytest.FixtureRequest, desk) -> Iterator[Notebook]:
+def notebook(request: pytest.FixtureRequest, desk: Any) -> Iterator[Notebook]:
     notebook = desk.open(request.param, f"greetings-{request.param}.ipynb", CELLS)
     yield notebook
     notebook.shut_down()

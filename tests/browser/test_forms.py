@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from lab_page import Graph, Notebook
 from PIL import Image
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, ViewportSize, expect
 
 pytestmark = pytest.mark.browser
 
@@ -92,11 +92,11 @@ class Forms:
         await asyncio.Event().wait()
 """.strip()
 SHOWN, SCRATCH = 2, 3
-PAGE = {"width": 1200, "height": 1400}
+PAGE: ViewportSize = {"width": 1200, "height": 1400}
 
 
 @pytest.fixture(scope="module")
-def opened(desk) -> Iterator[Notebook]:
+def opened(desk: Any) -> Iterator[Notebook]:
     notebook = desk.open("notebook", "forms.ipynb", ["%load_ext nbcompose", SERVICE, "%graph", ""])
     for number in range(SHOWN + 1):
         notebook.run(number)
@@ -199,7 +199,7 @@ def test_a_stream_of_many_items_leaves_the_page_alive(live: Graph) -> None:
     expect(live.ends("2 items")).to_have_text("0 1 ")
 
 
-def test_two_browsers_look_at_one_kernel(opened: Notebook, live: Graph, desk) -> None:
+def test_two_browsers_look_at_one_kernel(opened: Notebook, live: Graph, desk: Any) -> None:
     live.choose("Forms", api="pour")
     opened.save()
     other = desk.open("lab", opened.path.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import nbconvert
 import nbformat
@@ -37,7 +38,7 @@ FIRST, SECOND, SCRATCH = 2, 3, 4
 
 
 @pytest.fixture(scope="module", params=["lab", "notebook"])
-def opened(request: pytest.FixtureRequest, desk) -> Iterator[Notebook]:
+def opened(request: pytest.FixtureRequest, desk: Any) -> Iterator[Notebook]:
     notebook = desk.open(request.param, f"life-{request.param}.ipynb", CELLS)
     notebook.run(0)
     yield notebook
@@ -154,7 +155,7 @@ def test_a_restarted_kernel_leaves_the_picture_and_its_cells_run_again(notebook:
     expect(first.ends("done in")).to_have_text("Hello, Ada")
 
 
-def test_a_saved_notebook_shows_the_picture(notebook: Notebook, first: Graph, desk) -> None:
+def test_a_saved_notebook_shows_the_picture(notebook: Notebook, first: Graph, desk: Any) -> None:
     notebook.save()
     saved = nbformat.read(notebook.path, 4)
     shown = saved.cells[FIRST].outputs

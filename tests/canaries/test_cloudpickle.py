@@ -40,7 +40,7 @@ def test_the_names_are_there(name: str) -> None:
 def test_its_pickler_is_c_pickle_s_and_asks_the_hook_first_of_all_for_code_too() -> None:
     asked: list[Any] = []
 
-    class Asking(cloudpickle.Pickler):
+    class Asking(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, value: Any) -> Any:
             asked.append(value)
             return super().reducer_override(value)
@@ -64,11 +64,11 @@ def test_a_class_is_reduced_to_a_skeleton_its_key_and_its_members() -> None:
 
 
 def test_an_enum_is_reduced_alike() -> None:
-    cls = enum.Enum("Color", "RED")
-    cls.__module__ = "__main__"
-    make, arguments, (members, _), *_ = reduced_as(cls)
+    Color = enum.Enum("Color", "RED")
+    Color.__module__ = "__main__"
+    make, arguments, (members, _), *_ = reduced_as(Color)
     assert make is private._make_skeleton_enum
-    assert (arguments[-2], arguments[-1]) == (private._get_or_create_tracker_id(cls), None)
+    assert (arguments[-2], arguments[-1]) == (private._get_or_create_tracker_id(Color), None)
     assert isinstance(members, dict)
 
 

@@ -76,7 +76,7 @@ def test_a_reload_unloads_in_a_frame_that_can_be_recognized(
     seen: list[bool] = []
 
     def unload(_: object) -> None:
-        frame = sys._getframe()
+        frame: types.FrameType | None = sys._getframe()
         codes = []
         while frame is not None:
             codes.append(frame.f_code)
@@ -84,8 +84,8 @@ def test_a_reload_unloads_in_a_frame_that_can_be_recognized(
         seen.append(ExtensionManager.reload_extension.__code__ in codes)
 
     module = types.ModuleType("nbcompose_canary")
-    module.load_ipython_extension = lambda _: None
-    module.unload_ipython_extension = unload
+    vars(module)["load_ipython_extension"] = lambda _: None
+    vars(module)["unload_ipython_extension"] = unload
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr("IPython.core.extensions.reload", lambda module: module)
     shell.extension_manager.load_extension(module.__name__)

@@ -52,8 +52,9 @@ def test_a_protocol_says_that_it_is_one_and_whether_it_can_be_checked() -> None:
     @runtime_checkable
     class Checkable(Protocol): ...
 
-    assert (Plain._is_protocol, getattr(Plain, "_is_runtime_protocol", False)) == (True, False)
-    assert (Checkable._is_protocol, Checkable._is_runtime_protocol) == (True, True)
+    plain, checkable = vars(Plain), vars(Checkable)
+    assert (plain["_is_protocol"], plain.get("_is_runtime_protocol", False)) == (True, False)
+    assert (checkable["_is_protocol"], checkable["_is_runtime_protocol"]) == (True, True)
 
 
 def test_plain_objects_are_reduced_to_newobj() -> None:
@@ -62,5 +63,5 @@ def test_plain_objects_are_reduced_to_newobj() -> None:
     class Plain:
         pass
 
-    assert Plain().__reduce_ex__(5)[0] is copyreg.__newobj__
+    assert Plain().__reduce_ex__(5)[0] is vars(copyreg)["__newobj__"]
     assert pickle.DEFAULT_PROTOCOL <= 5 <= pickle.HIGHEST_PROTOCOL

@@ -118,12 +118,12 @@ def test_instances_that_cannot_be_given_new_code() -> None:
 
 
 def test_classes_made_anew() -> None:
-    anew = {"Item": replace(PARTS["Item"], identity="2")}
+    anew: dict[str, Any] = {"Item": replace(PARTS["Item"], identity="2")}
     assert planned(fingerprint(**anew)) == Plan("nothing")
-    ask = replace(PARTS["Answer.ask"], digest="2")
-    plan = planned(fingerprint(**anew, **{"Answer.ask": ask}))
+    ask: dict[str, Any] = {"Answer.ask": replace(PARTS["Answer.ask"], digest="2")}
+    plan = planned(fingerprint(**anew, **ask))
     assert plan == Plan("swap", ("Answer.ask changed",), frozenset({"Answer.ask", "Item"}), plan.affected)
-    plan = planned(fingerprint(Weights=replace(PARTS["Weights"], identity="2"), **{"Answer.ask": ask}))
+    plan = planned(fingerprint(Weights=replace(PARTS["Weights"], identity="2"), **ask))
     assert (plan.action, plan.reasons) == ("replace", ("Weights was defined anew, and Answer.__init__ uses it",))
 
 

@@ -20,6 +20,7 @@ from nbcompose._code.captured import captured_values
 from nbcompose._code.packing import SOURCE_LIMIT, deployment_of
 from nbcompose._replica.bootstrap import ByImport, ByValue, class_of, load_module
 from nbcompose.errors import CaptureError, LargeCaptureWarning
+from tests.handles import handle
 
 PREAMBLE = "from nbcompose import api, depends, service\n"
 CELL_FILE = "/tmp/ipykernel_7/1234.py"
@@ -511,8 +512,8 @@ def test_a_class_that_uses_heavy_libraries_waits_for_the_zygote_s() -> None:
         def f(self) -> int:
             return 1
 
-    assert not deployment_of(Light).heavy
-    assert deployment_of(Heavy).heavy
+    assert not deployment_of(handle(Light)).heavy
+    assert deployment_of(handle(Heavy)).heavy
 
 
 def test_so_does_a_class_whose_module_imports_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

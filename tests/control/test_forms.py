@@ -17,6 +17,7 @@ from nbcompose._control import forms
 from nbcompose._schema.api import ApiSchema
 from nbcompose._schema.tempfiles import TempFiles
 from nbcompose.errors import BadRequest, InvalidArgument
+from tests.handles import handle
 
 
 class Style(BaseModel):
@@ -46,15 +47,15 @@ class Shown:
 
 
 def schema(name: str) -> ApiSchema:
-    found = Shown.spec.api(name)
+    found = handle(Shown).spec.api(name)
     assert found is not None
-    return ApiSchema.of(Shown.spec.cls, found)
+    return ApiSchema.of(handle(Shown).spec.cls, found)
 
 
-def form(name: str) -> dict[str, Any]:
-    found = Shown.spec.api(name)
+def form(name: str) -> Any:
+    found = handle(Shown).spec.api(name)
     assert found is not None
-    return forms.describe(Shown.spec, found, schema(name), "Mine")
+    return forms.describe(handle(Shown).spec, found, schema(name), "Mine")
 
 
 def png() -> bytes:
@@ -107,7 +108,7 @@ def test_what_was_filled_in_is_validated_as_over_http() -> None:
 def test_uploads_become_images_files_and_arrays() -> None:
     saved = io.BytesIO()
     np.save(saved, np.arange(3.0))
-    document = {
+    document: dict[str, Any] = {
         "picture": upload(png(), "image/png", "a.png"),
         "more": [upload(png(), "image/png", "a.png"), upload(png(), "image/png", "b.png")],
         "notes": upload(b"hello", "text/x-notes", "notes.txt"),

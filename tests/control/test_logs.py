@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from typing import Any
 
 import pytest
 import uvloop
@@ -49,7 +50,8 @@ async def test_a_line_without_end_is_cut() -> None:
 
 
 def test_the_end_of_a_pipe_closes_no_file_that_another_thread_has_opened() -> None:
-    done, lost = threading.Event(), []
+    done = threading.Event()
+    lost: list[Any] = []
 
     def open_and_close() -> None:
         while not done.is_set() and not lost:
@@ -74,7 +76,7 @@ def test_the_end_of_a_pipe_closes_no_file_that_another_thread_has_opened() -> No
     finally:
         done.set()
         for thread in others:
-            thread.join()
+            thread.join(PATIENCE)
     assert lost == []
 
 

@@ -14,7 +14,9 @@ from born_services import Draws, Loads, Seeded, Variables
 
 from nbcompose import service
 from nbcompose._host.random_state import is_chosen
-from tests.conftest import PATIENCE, SERVICES, Running
+from tests.conftest import SERVICES, Running
+from tests.handles import handle
+from tests.patience import PATIENCE, wait_until
 
 Drawn = tuple[dict[str, Any], dict[str, Any]]
 
@@ -30,11 +32,13 @@ def by_replica(running: Running, service: Any) -> dict[int, Drawn]:
     assert [r.cold for r in status.replicas] == [""] * status.wanted
     drawn: dict[int, Drawn] = {}
     proxy = running.registry.proxy(service.name)
-    deadline = time.monotonic() + PATIENCE
-    while len(drawn) < status.wanted:
+
+    def all_have_drawn() -> bool:
         pid, free, fixed = proxy.all()
         drawn.setdefault(pid, (free, fixed))
-        assert time.monotonic() < deadline, f"only {len(drawn)} replicas answer"
+        return len(drawn) == status.wanted
+
+    wait_until(all_have_drawn, "each replica has answered")
     return drawn
 
 
@@ -43,6 +47,7 @@ def alone() -> Drawn:
     """What a process draws that has imported everything by itself."""
     code = """
 import ctypes, json, unheard_of
+from tests.handles import handle
 print(json.dumps([unheard_of.free(), {**unheard_of.fixed(), "C": ctypes.CDLL(None).rand()}]))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=SERVICES, capture_output=True, check=True, timeout=PATIENCE)
@@ -52,10 +57,10 @@ print(json.dumps([unheard_of.free(), {**unheard_of.fixed(), "C": ctypes.CDLL(Non
 
 @pytest.mark.system
 def test_each_replica_draws_for_itself_as_if_it_had_imported_all(running: Running, alone: Drawn) -> None:
-    running.up(Draws, service(name="Other")(Draws.inner))
+    running.up(Draws, service(name="Other")(handle(Draws).inner))
     running.registry.scale("Draws", 3)
     drawn = by_replica(running, Draws)
-    drawn |= by_replica(running, service(name="Other")(Draws.inner))
+    drawn |= by_replica(running, service(name="Other")(handle(Draws).inner))
     running.registry.restart("Draws")
     assert running.registry.wait("Draws").state == "ready"
     again = by_replica(running, Draws)

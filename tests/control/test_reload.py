@@ -14,7 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.conftest import PATIENCE, wait_for_end
+from tests.conftest import wait_for_end
+from tests.patience import PATIENCE, wait_until
 from tests.serve_process import Served, run, serving
 
 APP = """
@@ -375,8 +376,7 @@ def test_a_save_while_a_replica_loads_takes_over(tmp_path: Path) -> None:
 
 
 def _until_logged(app: App, service: str, text: str) -> None:
-    while text not in run("logs", service, "--pid", str(app.served.process.pid)).stdout:
-        pass
+    wait_until(lambda: text in run("logs", service, "--pid", str(app.served.process.pid)).stdout, f"{text!r} is logged")
 
 
 def test_a_signal_ends_an_import_too(tmp_path: Path) -> None:

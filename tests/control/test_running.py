@@ -16,9 +16,16 @@ import pytest
 import nbcompose
 from nbcompose import api, depends, service
 from nbcompose.errors import CycleError, LaunchError, NbcomposeError
+from tests.handles import handle
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
+
+
+@pytest.fixture(autouse=True)
+def _light_zygotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each graph has a zygote of its own, which these services need not wait for."""
+    monkeypatch.setenv("NBCOMPOSE_PRELOAD", "json")
 
 
 @service
@@ -67,7 +74,7 @@ def test_a_graph_runs_while_the_block_does() -> None:
         assert top.times(1) == Top.times(1) == 20
         assert Leaf.add(3) == 4
         assert Leaf.connect() == "an api may have this name"
-        assert top.url == ""
+        assert handle(top).url == ""
     assert children() == before
     with pytest.raises(NbcomposeError, match=r"Top does not run: .*`with nbcompose.run\(Top\):`"):
         Top.times(1)

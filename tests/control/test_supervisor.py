@@ -23,7 +23,9 @@ from nbcompose._code.packing import deployment_of
 from nbcompose._control import generation, registry, replica_handle
 from nbcompose._spec import Http
 from nbcompose.errors import CycleError, ReplicaDied, ServiceUnavailable, UnknownService
-from tests.conftest import PATIENCE, Running, alive, wait_for_end
+from tests.conftest import Running, alive, wait_for_end
+from tests.handles import handle
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
 
@@ -203,7 +205,7 @@ def test_a_replacement_that_fails_leaves_the_old_version_serving(running: Runnin
 
 
 def test_only_the_calls_in_hand_fail_when_one_of_two_replicas_is_killed_under_load(running: Running) -> None:
-    faulty = running.up(nbcompose.service(replicas=2, threads=4)(Faulty.inner))
+    faulty = running.up(nbcompose.service(replicas=2, threads=4)(handle(Faulty).inner))
     victim = running.registry.status("Faulty").replicas[0].pid
     assert victim is not None
 
@@ -267,7 +269,7 @@ def test_a_start_that_is_superseded_by_another(running: Running) -> None:
 def test_a_start_that_is_abandoned_leaves_what_was_there(running: Running) -> None:
     echo = running.up(version(1))
 
-    running.deploy(nbcompose.service(name="Echo")(InitNeverEnds.inner))
+    running.deploy(nbcompose.service(name="Echo")(handle(InitNeverEnds).inner))
     running.until("Echo", lambda s: len(s.replicas) == 2)
     running.registry.abandon("Echo")
 
@@ -279,7 +281,7 @@ def test_a_start_that_is_abandoned_leaves_what_was_there(running: Running) -> No
 
 
 def test_a_deploy_in_the_middle_of_a_stop_wins(running: Running) -> None:
-    faulty = running.up(nbcompose.service(name="Echo")(Faulty.inner))
+    faulty = running.up(nbcompose.service(name="Echo")(handle(Faulty).inner))
     call = running.in_thread(faulty.hold)
     running.until("Echo", lambda s: any(r.in_flight for r in s.replicas))
     removal = running.in_thread(running.registry.remove, "Echo", 1.0)
@@ -295,7 +297,7 @@ def test_a_deploy_in_the_middle_of_a_stop_wins(running: Running) -> None:
 
 
 def test_a_stop_in_the_middle_of_a_deploy_in_the_middle_of_a_stop_wins(running: Running) -> None:
-    faulty = running.up(nbcompose.service(name="Echo")(Faulty.inner))
+    faulty = running.up(nbcompose.service(name="Echo")(handle(Faulty).inner))
     running.in_thread(faulty.hold)
     running.until("Echo", lambda s: any(r.in_flight for r in s.replicas))
     first = running.in_thread(running.registry.remove, "Echo", 1.0)
@@ -425,7 +427,7 @@ def test_a_replica_that_cannot_come_back_is_given_up(
 
     status = running.until("Frail", lambda s: s.state == "failed")
     assert "FileNotFoundError" in status.error
-    with pytest.raises(ServiceUnavailable, match="Frail does not run: it failed"):
+    with pytest.raises(ServiceUnavailable, match="Frail"):
         frail.pid()
     with pytest.raises(httpx.ConnectError):  # refused: nobody would answer
         httpx.post(f"{url}/pid", json={})

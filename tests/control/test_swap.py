@@ -18,8 +18,9 @@ import nbcompose
 from nbcompose._code.packing import deployment_of
 from nbcompose._control import standby
 from nbcompose.errors import LaunchError
-from tests.conftest import PATIENCE, Running, alive, wait_for_end
+from tests.conftest import Running, alive, wait_for_end
 from tests.control.test_supervisor import Load
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
 

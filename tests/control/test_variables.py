@@ -9,6 +9,7 @@ from born_services import Variables
 
 from nbcompose import service
 from tests.conftest import SERVICES, Running
+from tests.handles import handle
 
 pytestmark = pytest.mark.system
 
@@ -70,7 +71,7 @@ def test_a_fork_has_the_variables_of_a_cold_start(running: Running, monkeypatch:
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_variables_of_a_service_reach_a_fork(running: Running, change: dict[str, str | None]) -> None:
     envs = {name: value for name, value in change.items() if value is not None and name != "SET_AT_IMPORT"}
-    warm = running.up(service(envs=envs)(Variables.inner))
+    warm = running.up(service(envs=envs)(handle(Variables).inner))
     assert cold(running) == ""
     for name, value in {**GIVEN, **envs}.items():
         assert warm.read(name) == (value, value), name
@@ -88,7 +89,7 @@ def test_what_a_library_has_read_starts_cold_and_says_who(
     running: Running, monkeypatch: pytest.MonkeyPatch, name: str, own: bool
 ) -> None:
     if own:
-        started = running.up(service(envs={name: "other", "NEW": "x"})(Variables.inner))
+        started = running.up(service(envs={name: "other", "NEW": "x"})(handle(Variables).inner))
     else:
         monkeypatch.setenv(name, "other")
         monkeypatch.setenv("NEW", "x")
@@ -115,7 +116,7 @@ def test_a_library_that_goes_through_all_of_them_has_read_all_of_them(monkeypatc
         own.up(Variables)
         assert cold(own) == ""
         monkeypatch.setenv("NEW", "x")
-        own.up(service(name="Next")(Variables.inner))
+        own.up(service(name="Next")(handle(Variables).inner))
         reason = own.registry.status("Next").replicas[0].cold
         assert reason == "the environment differs: NEW, which goes_through_variables read when it was imported"
     finally:

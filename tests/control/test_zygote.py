@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+import socket
+import subprocess
+from collections.abc import AsyncIterator
 from typing import Any
 
 import psutil
@@ -13,9 +16,13 @@ import pytest
 
 from nbcompose._control.engines.base import NOT_WARM
 from nbcompose._control.engines.local import LocalEngine, LocalProcess
+from nbcompose._control.engines.zygote_client import Zygote
+from nbcompose._host.forking import open_files
+from nbcompose._replica.bootstrap import InheritedFds
 from nbcompose._rpc.load_table import LoadTable
 from nbcompose._rpc.server_calls import IncomingCall
-from tests.conftest import PATIENCE, SERVICES, wait_for_end
+from tests.conftest import SERVICES, wait_for_end
+from tests.patience import PATIENCE, until
 
 pytestmark = pytest.mark.system
 
@@ -49,13 +56,6 @@ async def spawn(engine: LocalEngine, lines: list[str] | None = None, *, heavy: b
     )
     await until(lambda: process.connection.greeted)
     return process
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """For what another process does and does not tell."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def end(process: LocalProcess) -> int | None:
@@ -196,3 +196,56 @@ async def test_what_uses_no_heavy_library_does_not_wait_for_them(
     await end_all([light, first])
     await warming.stop()
     board.close()
+
+
+# -- what its owner makes of what goes wrong
+
+
+def client() -> Zygote:
+    """One that has no process, and takes its answers as they come."""
+    zygote = Zygote(0, ("json",))
+    zygote._warm.set()
+    return zygote
+
+
+async def test_a_program_that_cannot_be_started_leaves_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    before = open_files()
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    with pytest.raises(BlockingIOError):
+        client().start()
+    assert open_files() == before
+
+
+async def test_one_that_takes_no_requests_is_said_to_be_gone() -> None:
+    zygote = client()
+    zygote._socket, other = socket.socketpair()
+    other.close()
+    with pytest.raises(ConnectionResetError, match=r"it takes no requests: .*Broken pipe"):
+        await zygote.fork(InheritedFds(*[zygote._socket.fileno()] * len(InheritedFds._fields)))
+    zygote._socket.close()
+
+
+async def test_a_replica_that_nobody_waits_for_any_more_is_killed() -> None:
+    zygote = client()
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    answer.cancel()
+    zygote._answers.append(answer)
+    process = await asyncio.create_subprocess_exec("sleep", "3600")
+    zygote._take_child(process.pid)
+    assert await asyncio.wait_for(process.wait(), PATIENCE) == -signal.SIGKILL
+
+
+async def test_its_end_is_the_error_of_all_that_wait_and_of_who_asks_later() -> None:
+    zygote = client()
+    first, second = (asyncio.get_running_loop().create_future() for _ in range(2))
+    zygote._answers += [first, second]
+    zygote._take_end("it was killed")
+    for answer in (first, second):
+        with pytest.raises(ConnectionResetError, match="it was killed"):
+            await answer
+    assert not zygote.alive
+    with pytest.raises(ConnectionResetError, match="it was killed"):
+        await zygote.fork(InheritedFds(*[0] * len(InheritedFds._fields)))

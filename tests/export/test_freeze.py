@@ -113,6 +113,9 @@ def test_what_nobody_can_alter_is_code(value: Any, code: str, tmp_path: Path) ->
     assert (back, type(back)) == (value, type(value))
 
 
+made: Any = [enum.Enum("Elsewhere", "RED")]  # in no module
+
+
 class Own(enum.Enum):
     """Found where it says that it is."""
 
@@ -121,7 +124,7 @@ class Own(enum.Enum):
 
 @pytest.mark.parametrize(
     "value",
-    [tuple(range(1000)), enum.Enum("Elsewhere", "RED").RED, ([1],), datetime.datetime(2020, 1, 2, fold=1)],
+    [tuple(range(1000)), made[0].RED, ([1],), datetime.datetime(2020, 1, 2, fold=1)],
     ids=["long", "nowhere", "list", "fold"],
 )
 def test_what_is_no_code_is_pickled(value: Any, tmp_path: Path) -> None:

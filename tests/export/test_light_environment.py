@@ -75,13 +75,15 @@ def test_a_script_serves_its_graph(python: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [python, "app.py"], cwd=tmp_path, env=alone(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
+    served = Served(process)
     try:
-        assert f"Search answers at http://127.0.0.1:{port} " in Served(process).read_until("answers at")
+        assert f"Search answers at http://127.0.0.1:{port} " in served.read_until("answers at")
         asked = {"query": "moon", "among": ["soon", "tree"]}
         assert httpx.post(f"http://127.0.0.1:{port}/best", json=asked).json() == {"text": "soon", "score": 4.0}
     finally:
         process.terminate()
-        process.communicate(timeout=PATIENCE)
+        process.wait(PATIENCE)
+        served.close()
 
 
 def alone() -> dict[str, str]:

@@ -51,14 +51,22 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "notebook",
+    [pytest.param(p, marks=pytest.mark.slow) if p.stem != "sequential" else p for p in NOTEBOOKS],
+    ids=lambda p: p.stem,
+)
 def test_its_script_answers_where_there_is_no_jupyter(notebook: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BLOCKER)
     script = tmp_path / "app.py"
     script.write_bytes((GOLDEN / notebook.name).with_suffix(".py").read_bytes())
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     api, arguments = ASKED[notebook.stem]
-    here = {**MODELS, "PYTHONPATH": path, "NBCOMPOSE_PRELOAD": "torch,transformers,transformers.pipelines"}
+    here: dict[str, Any] = {
+        **MODELS,
+        "PYTHONPATH": path,
+        "NBCOMPOSE_PRELOAD": "torch,transformers,transformers.pipelines",
+    }
     with serving(str(script), "--port", "0", cwd=notebook.parent, **here) as served:
         response = httpx.post(f"{served.url}/{api}", json=arguments, timeout=PATIENCE)
         assert response.status_code == 200, response.text
@@ -84,14 +92,14 @@ def test_python_runs_a_script_where_there_is_no_jupyter(tmp_path: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     )
+    served = Served(process)
     try:
-        assert f"A answers at http://127.0.0.1:{port} " in Served(process).read_until("answers at")
+        assert f"A answers at http://127.0.0.1:{port} " in served.read_until("answers at")
         assert httpx.post(f"http://127.0.0.1:{port}/f", json={"n": 2}).json() == 42
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
     finally:
-        process.kill()
-        process.communicate()
+        served.close()
 
 
 def check_answer(notebook: Path, answer: Any) -> None:

@@ -81,7 +81,12 @@ def test_a_class_of_the_notebook_is_pickled_once(monkeypatch: pytest.MonkeyPatch
     word, pair = space["Word"]("a"), space["Pair"]
     defined: list[type] = []
     define = Draft.define
-    monkeypatch.setattr(Draft, "define", lambda draft, cls: (defined.append(cls), define(draft, cls))[1])
+
+    def noted(draft: Draft, cls: type) -> Any:
+        defined.append(cls)
+        return define(draft, cls)
+
+    monkeypatch.setattr(Draft, "define", noted)
     recording = Recording()
     for n in range(3):
         keep(recording, "ask", n, word)

@@ -229,7 +229,7 @@ def test_in_a_live_notebook(runs: list[Any], reason: str) -> None:
     ],
 )  # fmt: skip
 def test_imports_and_seeds_of_a_cell_that_failed_block_nothing(cells: list[str], kept: list[str]) -> None:
-    runs = [("f", cells[0], {"failed": True}), ("x", cells[1]), ("A", A)]
+    runs: list[Any] = [("f", cells[0], {"failed": True}), ("x", cells[1]), ("A", A)]
     assert lines(sliced(live(*runs))) == kept
 
 

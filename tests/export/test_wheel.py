@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 import nbcompose
-from nbcompose._export import docker
 from nbcompose._export.cells import Cell
 from nbcompose._export.docker import wheel_of_ours
 from nbcompose._export.exporter import NotebookSource, Request, export_to
@@ -32,7 +31,7 @@ def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in texts.items():
         (info / name).write_text(text)
     (info / "RECORD").write_text("".join(f"{info.name}/{name},,\n" for name in [*texts, "RECORD"]))
-    monkeypatch.setattr(docker.metadata, "distribution", lambda name: metadata.PathDistribution(info))
+    monkeypatch.setattr(metadata, "distribution", lambda name: metadata.PathDistribution(info))
     return info
 
 
@@ -64,7 +63,7 @@ def test_what_is_not_installed_at_all_is_from_a_folder(monkeypatch: pytest.Monke
     def missing(name: str) -> None:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(docker.metadata, "distribution", missing)
+    monkeypatch.setattr(metadata, "distribution", missing)
     made = wheel_of_ours()
     assert made is not None
     assert made.name == f"nbcompose-{nbcompose.__version__}-py3-none-any.whl"
@@ -83,6 +82,7 @@ def test_it_lies_beside_the_script(noted: Path, local: bool, tmp_path: Path) -> 
     assert any(f"it lies beside the script as {name}" in note for note in exported.notes) is local
 
 
+@pytest.mark.slow
 @pytest.mark.system
 def test_pip_installs_it(noted: Path, tmp_path: Path) -> None:
     (noted / "direct_url.json").write_text(HERE)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 Answer = bytes | Callable[[], Iterable[bytes]]
@@ -15,7 +15,7 @@ Answer = bytes | Callable[[], Iterable[bytes]]
 class Hostile:
     """On loopback, in threads; hangs up after each answer. `requests`: what came, heads and bodies."""
 
-    def __init__(self, answers: dict[str, Answer]) -> None:
+    def __init__(self, answers: Mapping[str, Answer]) -> None:
         self.answers = answers
         self.requests: list[bytes] = []
         self._socket = socket.create_server(("127.0.0.1", 0))

@@ -15,11 +15,15 @@ from nbcompose._control.engines.local import LocalEngine
 from nbcompose.errors import ReplicaDied
 from tests.conftest import Running, wait_for_end
 from tests.control.test_supervisor import Load
+from tests.handles import handle
 
 pytestmark = pytest.mark.system
 
 CALLERS = 16
-SERVICES = {service.name: nbcompose.service(replicas=2, threads=4)(service.inner) for service in (Front, Mid, Leaf)}
+SERVICES = {
+    handle(service).name: nbcompose.service(replicas=2, threads=4)(handle(service).inner)
+    for service in (Front, Mid, Leaf)
+}
 
 
 @pytest.fixture(scope="module")

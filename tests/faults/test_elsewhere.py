@@ -9,7 +9,7 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -47,7 +47,7 @@ def portal() -> Iterator[LoopThread]:
 
 
 @contextlib.contextmanager
-def hostile(portal: LoopThread, answers: dict[str, Answer]) -> Iterator[tuple[Proxy, Hostile]]:
+def hostile(portal: LoopThread, answers: Mapping[str, Answer]) -> Iterator[tuple[Proxy, Hostile]]:
     server = Hostile(answers)
     caller = HttpTransport(server.url, "secret", portal)
     try:
@@ -364,7 +364,7 @@ async def _thread() -> threading.Thread:
 
 
 def test_headers_without_end(portal: LoopThread) -> None:
-    answers = {**DOCUMENT, "/ask": endless(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 100)}
+    answers: dict[str, Answer] = {**DOCUMENT, "/ask": endless(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 100)}
     with hostile(portal, answers) as (proxy, server), pytest.raises(ReplicaDied) as caught:
         ask(proxy)
     assert str(caught.value).startswith(f"{server.url} went away")

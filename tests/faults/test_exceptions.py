@@ -17,7 +17,9 @@ from raising_services import AROUND, BUILT_IN, OWN, SLOW, Above, Hooks, Raising,
 import nbcompose
 from nbcompose import api, service
 from nbcompose.errors import DeadlineExceeded
-from tests.conftest import PATIENCE, Running
+from tests.conftest import Running
+from tests.handles import handle
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
 
@@ -35,8 +37,8 @@ class Raiser:
     """Both services, called over the wire and over HTTP; and which processes they have to be."""
 
     def __init__(self, running: Running) -> None:
-        above = Above.name
-        self._proxies = {Raising.name: running.up(Raising, Above), above: running.registry.proxy(above)}
+        above = handle(Above).name
+        self._proxies = {handle(Raising).name: running.up(Raising, Above), above: running.registry.proxy(above)}
         self._urls = {name: running.registry.url(name) for name in self._proxies}
         self.http = httpx.Client(timeout=PATIENCE)
         self._pids = self.pids()
@@ -103,7 +105,9 @@ def test_whatever_is_raised_there_is_an_answer(
     assert raiser.lives()
 
 
-@pytest.mark.parametrize("api", ["plain", "coroutine", "async_items"])
+@pytest.mark.parametrize(
+    "api", ["plain", *(pytest.param(api, marks=pytest.mark.slow) for api in ("coroutine", "async_items"))]
+)
 @pytest.mark.parametrize("kind", [*SLOW, "ValueError"])
 def test_an_error_that_is_never_told_is_said_to_be_one(raiser: Raiser, api: str, kind: str) -> None:
     recipe = {"kind": kind, "arguments": "ends" if kind == "ValueError" else "none"}

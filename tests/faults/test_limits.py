@@ -46,7 +46,7 @@ from tests.serve_process import serving as serving_process
 
 
 @contextlib.contextmanager
-def with_files(count: int | str, target: str, **environment: str) -> Iterator[Any]:
+def with_files(count: int | str, target: str, **environment: Any) -> Iterator[Any]:
     """`nbcompose serve` of a target where so many files may be open; what `ulimit -n` takes."""
     command = ("bash", "-c", f'ulimit -{count} && exec "$0" "$@"', NBCOMPOSE, "serve")
     with serving_process(target, "--port", "0", command=command, **environment) as served:
@@ -769,7 +769,8 @@ def test_a_folder_that_is_swept_before_it_is_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    real, lost = tempfiles._lock, []
+    real = tempfiles._lock
+    lost: list[Any] = []
 
     def swept_first(path: str) -> int | None:
         if len(lost) < 2:

@@ -18,7 +18,8 @@ from chain_services import Leaf
 from faulty_services import Faulty
 
 from nbcompose._control.engines.local import LocalEngine
-from tests.conftest import PATIENCE, SERVICES, Running, wait_for_end
+from tests.conftest import SERVICES, Running, wait_for_end
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
 

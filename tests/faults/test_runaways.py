@@ -24,15 +24,16 @@ from nbcompose._notebook.display import ServicesTable
 from nbcompose._rpc.blocking import background
 from nbcompose._tracing.spans import CallContext, current_call
 from nbcompose.errors import DeadlineExceeded
-from tests.conftest import PATIENCE, Running, wait_for_end
-from tests.patience import wait_until
+from tests.conftest import Running, wait_for_end
+from tests.handles import handle
+from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.system
 
 
 def runaway(**options: Any) -> nbcompose.Service:
     traffic = {"timeout": 600, "interrupt_after": 0, "replace_after": 0, **options.pop("traffic", {})}
-    return nbcompose.service(traffic=traffic, **options)(Runaway.inner)
+    return nbcompose.service(traffic=traffic, **options)(handle(Runaway).inner)
 
 
 def by_deadline(running: Running, api: str, *arguments: Any) -> None:

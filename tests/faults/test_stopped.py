@@ -23,8 +23,9 @@ from nbcompose._host.lifetime import is_halted
 from nbcompose._notebook.display import ServicesTable
 from nbcompose._tracing.spans import CallContext, current_call
 from nbcompose.errors import ServiceUnavailable
-from tests.conftest import PATIENCE, Running, wait_for_end
-from tests.patience import wait_until
+from tests.conftest import Running, wait_for_end
+from tests.handles import handle
+from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -36,7 +37,9 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def faulty(replicas: int = 1, replace_after: float = 0.0) -> nbcompose.Service:
-    return nbcompose.service(replicas=replicas, threads=4, traffic={"replace_after": replace_after})(Faulty.inner)
+    return nbcompose.service(replicas=replicas, threads=4, traffic={"replace_after": replace_after})(
+        handle(Faulty).inner
+    )
 
 
 def test_one_of_two_is_routed_round_and_comes_back(running: Running) -> None:
@@ -140,7 +143,7 @@ def test_one_that_a_debugger_holds_is_not_stopped(traced: subprocess.Popen[bytes
 
 
 def test_one_that_is_busy_is_not_stopped(running: Running, tmp_path: Path) -> None:
-    proxy = running.up(nbcompose.service(threads=2, traffic={"interrupt_after": 0})(Runaway.inner))
+    proxy = running.up(nbcompose.service(threads=2, traffic={"interrupt_after": 0})(handle(Runaway).inner))
     for call in (proxy.loop, lambda: proxy.stuck(str(tmp_path / "inside"))):
         running.in_thread(call)
     wait_until((tmp_path / "inside").exists, "it is there")

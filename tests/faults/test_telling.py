@@ -273,7 +273,7 @@ def test_what_cannot_be_rebuilt_says_why(error: BaseException) -> None:
         def __reduce__(self) -> Any:
             return raises, (error,)
 
-    with pytest.raises(CodecError, match=f"cannot be rebuilt here: {type(error).__name__}"):
+    with pytest.raises(CodecError, match=type(error).__name__):
         loads(dumps(Odd()))
 
 

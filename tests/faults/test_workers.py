@@ -14,8 +14,9 @@ from held_services import Reader, Writer
 
 import nbcompose
 from nbcompose.errors import Overloaded, ServiceUnavailable
-from tests.conftest import PATIENCE, Running
-from tests.patience import wait_until
+from tests.conftest import Running
+from tests.handles import handle
+from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -36,7 +37,7 @@ def test_so_does_another_service(running: Running, api: str) -> None:
 
 
 def test_so_does_an_http_client(running: Running) -> None:
-    running.up(Writer)
+    running.up(nbcompose.service(traffic={"timeout": PATIENCE})(handle(Writer).inner))
     url = running.registry.url("Writer")
     n = 100_000  # more than the sockets between take
     with httpx.Client() as client, stream(client, f"{url}/words", n) as lines:
@@ -127,7 +128,7 @@ def test_streams_that_wait_go_on_with_the_code_that_they_began_with(running: Run
     next(items)
     running.until("Writer", lambda s: s.replicas[0].work.paused == 1)
 
-    class Writer2(Writer.inner):
+    class Writer2(handle(Writer).inner):  # type: ignore[misc]
         @nbcompose.api
         def shout(self, word: str) -> str:
             return f"{word}!"
@@ -153,7 +154,7 @@ def test_a_stream_counts_among_the_calls_at_once_and_the_error_says_so(
 ) -> None:
     """`max_concurrency` bounds what calls hold, and a stream that waits holds it still."""
     limits = {"max_concurrency": 1, "timeout": 2}
-    writer = running.up(nbcompose.service(traffic=limits)(Writer.inner))
+    writer = running.up(nbcompose.service(traffic=limits)(handle(Writer).inner))
     items = iter(writer.words(1000))
     next(items)
     running.until("Writer", lambda s: s.replicas[0].work.paused == 1)

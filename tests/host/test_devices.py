@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pynvml
 import pytest
@@ -43,60 +44,95 @@ def _plain_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Driver:
-    """Stands in for NVIDIA's driver, which cannot be had without its hardware: answers as NVML does."""
+    """Stands in for NVIDIA's driver, which cannot be had without its hardware: what `pynvml` gives, for these cards."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cards: list[Device | None]) -> None:
         self.open = 0
         self.cards = cards
-        monkeypatch.setattr(pynvml, "nvmlInit", self.start)
-        monkeypatch.setattr(pynvml, "nvmlShutdown", self.stop)
-        monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: len(cards))
-        monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", self.handle)
-        monkeypatch.setattr(pynvml, "nvmlDeviceGetMigMode", self.mig_mode)
-        monkeypatch.setattr(pynvml, "nvmlDeviceGetMaxMigDeviceCount", lambda card: 7)
-        monkeypatch.setattr(pynvml, "nvmlDeviceGetMigDeviceHandleByIndex", self.mig_slice)
-        monkeypatch.setattr(pynvml, "nvmlDeviceGetUUID", lambda card: card.uuid)
-        monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda card: card.name)
-        monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", self.memory)
+        monkeypatch.setattr(devices, "pynvml", self)
 
-    def start(self) -> None:
+    def __getattr__(self, name: str) -> Any:
+        """Errors and constants are the library's own."""
+        assert not name.startswith("nvml"), f"{name} would ask the real driver"
+        return getattr(pynvml, name)
+
+    def nvmlInit(self) -> None:
         self.open += 1
 
-    def stop(self) -> None:
+    def nvmlShutdown(self) -> None:
         self.open -= 1
 
-    def handle(self, index: int) -> Device:
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> Device:
         card = self.cards[index]
         if card is None:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
         return card
 
-    def mig_mode(self, card: Device) -> list[int]:
+    def nvmlDeviceGetMigMode(self, card: Device) -> list[int]:
         if card.name == "T4":
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
         return [int(card is SLICE), 0]
 
-    def mig_slice(self, card: Device, place: int) -> Device:
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, card: Device, place: int) -> Device:
         if place > 0:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
         return card
 
-    def memory(self, card: Device) -> SimpleNamespace:
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.cards)
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, card: Device) -> int:
+        return 7
+
+    def nvmlDeviceGetUUID(self, card: Device) -> str:
+        return card.uuid
+
+    def nvmlDeviceGetName(self, card: Device) -> str:
+        return card.name
+
+    def nvmlDeviceGetMemoryInfo(self, card: Device) -> SimpleNamespace:
         if card.total == 0:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
         return SimpleNamespace(free=card.free, total=card.total)
 
 
 def test_discover_without_a_driver_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent() -> None:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    class Absent(Driver):
+        def nvmlInit(self) -> None:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
-    monkeypatch.setattr(pynvml, "nvmlInit", absent)
+    Absent(monkeypatch, [SMALL])
     assert devices.discover() == ()
 
 
 def test_discover_on_this_machine_never_raises() -> None:
     assert all(isinstance(d, Device) for d in devices.discover())
+
+
+@pytest.mark.gpu
+def test_discover_finds_what_nvidia_smi_lists() -> None:
+    query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
+    rows = [line.split(", ") for line in subprocess.check_output(query, text=True).splitlines()]
+    found = devices.discover()
+    whole = [device for device in found if not device.uuid.startswith("MIG-")]
+    cut = {device.index for device in found} - {device.index for device in whole}
+    listed = {uuid: (int(index), name, int(total)) for index, uuid, name, total in rows if int(index) not in cut}
+    assert {d.uuid: (d.index, d.name) for d in whole} == {uuid: row[:2] for uuid, row in listed.items()}
+    assert {d.uuid: d.total / 2**20 for d in whole} == pytest.approx({u: row[2] for u, row in listed.items()}, rel=0.05)
+    assert all(0 < device.free <= device.total for device in found)
+
+
+@pytest.mark.gpu
+def test_a_placement_shows_a_process_its_gpu_alone() -> None:
+    """As CUDA sees it: the driver's own library counts what the variables leave."""
+    placement = place(service(gpu=1), devices.discover())
+    code = (
+        "import ctypes; cuda = ctypes.CDLL('libcuda.so.1'); count = ctypes.c_int();"
+        "assert cuda.cuInit(0) == 0; cuda.cuDeviceGetCount(ctypes.byref(count)); print(count.value)"
+    )
+    environment = {**os.environ, **placement.env}
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, env=environment) == "1\n"
+    assert devices.device() == "cuda:0"
 
 
 def test_discover_reads_every_card_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,6 +298,6 @@ assert "torch" not in sys.modules
 def test_apply_threads_reaches_torch() -> None:
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
-    code = "import torch; from nbcompose._host.devices import apply_threads as a; a({}); print(torch.get_num_threads())"
-    for n in (before + 1, 1):
-        assert subprocess.check_output([sys.executable, "-c", code.format(n)], text=True) == f"{n}\n"
+    code = "import torch; from nbcompose._host.devices import apply_threads\nfor n in ({}, 1): "
+    code += "apply_threads(n); print(torch.get_num_threads())"
+    assert subprocess.check_output([sys.executable, "-c", code.format(before + 1)], text=True) == f"{before + 1}\n1\n"

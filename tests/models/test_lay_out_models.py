@@ -15,7 +15,7 @@ from stand_ins import STAND_INS, StandIn
 
 from tests.optional import needs
 
-pytestmark = [pytest.mark.system, needs("transformers")]
+pytestmark = [pytest.mark.system, needs("transformers"), pytest.mark.slow]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPT = CHECKOUT / "scripts" / "lay_out_models.py"

@@ -111,7 +111,7 @@ def notebook() -> Iterator[Notebook]:
         yield notebook
 
 
-@pytest.fixture(scope="module", params=["fork", "cold"])
+@pytest.fixture(scope="module", params=["fork", pytest.param("cold", marks=pytest.mark.slow)])
 def started(request: pytest.FixtureRequest) -> Iterator[Notebook]:
     """The same, once with replicas that are forked, and once with those that start cold."""
     with loaded(*{"fork": ("NBCOMPOSE_PRELOAD", ""), "cold": ("NBCOMPOSE_ZYGOTE", "0")}[request.param]) as notebook:
@@ -132,6 +132,10 @@ class Kernel:
         self.manager = manager
         self.client = client
         self.messages: list[dict[str, Any]] = []
+
+    @property
+    def pid(self) -> int:
+        return int(self.manager.provisioner.pid)  # type: ignore[union-attr]
 
     def send(self, source: str) -> str:
         """Run a cell; returns its id without waiting for its end."""
@@ -203,7 +207,7 @@ def start_kernel(**options: Any) -> Iterator[Kernel]:
         yield kernel
     finally:
         client.stop_channels()
-        manager.shutdown_kernel(now=True)
+        manager.shutdown_kernel(now="COVERAGE_PROCESS_CONFIG" not in os.environ)  # which is written at the end
         manager.cleanup_resources()
 
 

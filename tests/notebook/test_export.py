@@ -18,8 +18,9 @@ from nbcompose._notebook.session import Session
 from nbcompose._protocol import Requests, messages
 from nbcompose._rpc.blocking import background
 from nbcompose._rpc.codec import loads
-from tests.conftest import PATIENCE, wait_for_end
+from tests.conftest import wait_for_end
 from tests.notebook.conftest import Kernel, Notebook, Ran, make_shell
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
 
@@ -232,6 +233,7 @@ def test_what_changed_a_value_is_there_and_what_left_it_alone_is_not(fresh: Note
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_model_that_was_trained(fresh: Notebook) -> None:
     """Without a seed its script learns something else: the check says where, and what to do."""
     fresh.ok("import random\nimport torch")
@@ -436,7 +438,7 @@ def test_calls_that_are_too_large_to_be_recorded_are_told(fresh: Notebook) -> No
 
 def test_calls_of_the_widget_are_recorded_too(fresh: Notebook) -> None:
     start(fresh)
-    told: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    told: queue.SimpleQueue[Any] = queue.SimpleQueue()
     answers = session(fresh).registry.operations.answers(messages.Request)
 
     async def begin() -> None:
@@ -471,7 +473,7 @@ def test_an_interrupt_ends_the_check_and_the_script(own_kernel: Kernel, tmp_path
             and "load" in m["content"]["data"]["text/plain"]
         )
     )
-    kernel = psutil.Process(own_kernel.manager.provisioner.pid)
+    kernel = psutil.Process(own_kernel.pid)
     [process] = [p for p in kernel.children() if "check.replay" in " ".join(p.cmdline())]
     family = [process, *process.children(recursive=True)]
     own_kernel.manager.interrupt_kernel()

@@ -19,7 +19,7 @@ class Recorder(Session):
 
     sent: list[tuple[str, str, str, str]]
 
-    def send(self, stream: Any, msg_or_type: Any, content: Any = None, parent: Any = None, **_: Any) -> Any:
+    def send(self, stream: Any, msg_or_type: Any, content: Any = None, parent: Any = None, *_: Any, **__: Any) -> Any:
         message = msg_or_type if isinstance(msg_or_type, dict) else self.msg(msg_or_type, content, parent)
         content = message["content"]
         self.sent.append(

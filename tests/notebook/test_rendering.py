@@ -14,7 +14,9 @@ from PIL import Image
 from nbcompose import api, service
 from nbcompose._control.operations import MOST_TEXT
 from nbcompose._notebook.rendering import Renderer, Results
+from nbcompose._protocol import Bundle
 from nbcompose._schema.api import ApiSchema
+from tests.handles import handle
 from tests.notebook.conftest import Notebook
 
 
@@ -26,12 +28,12 @@ class Whatever:
 
 
 def schema() -> ApiSchema:
-    found = Whatever.spec.api("any")
+    found = handle(Whatever).spec.api("any")
     assert found is not None
-    return ApiSchema.of(Whatever.spec.cls, found)
+    return ApiSchema.of(handle(Whatever).spec.cls, found)
 
 
-def bundle(notebook: Notebook, value: Any) -> dict[str, Any]:
+def bundle(notebook: Notebook, value: Any) -> Bundle:
     return asyncio.run(Renderer(notebook.shell).bundle(value, schema()))
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PATIENCE, alive, wait_for_end
+from tests.conftest import alive, wait_for_end
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
 

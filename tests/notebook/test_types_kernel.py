@@ -210,7 +210,7 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
             yield kernel
 
 
-@pytest.fixture(scope="module", params=[1, 3], ids=["one replica", "three"])
+@pytest.fixture(scope="module", params=[1, pytest.param(3, marks=pytest.mark.slow)], ids=["one replica", "three"])
 def served(kernel: Kernel, request: pytest.FixtureRequest) -> Kernel:
     kernel.ok("%services stop --all")
     types, _, service = SERVICES.replace("{replicas}", str(request.param)).partition("\n%%service")

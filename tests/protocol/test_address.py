@@ -16,7 +16,7 @@ from nbcompose._protocol import address
 from nbcompose._rpc.connection import Connection, open_connection, serve
 from nbcompose._rpc.server_calls import IncomingCall
 from nbcompose._tracing.spans import CallContext
-from tests.patience import PATIENCE
+from tests.patience import until
 
 NOBODY = 65534
 
@@ -147,9 +147,7 @@ async def test_a_process_of_another_user_is_turned_away() -> None:
     assert await mine.call("echo", 1, CallContext()) == 1
     assert len(opened) == 1
     mine.close()
-    async with asyncio.timeout(PATIENCE):
-        while closed != opened:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+    await until(lambda: closed == opened)
     server.close()
     await server.wait_closed()
 

@@ -39,6 +39,7 @@ from nbcompose.errors import (
     UnknownService,
 )
 from tests.conftest import Running
+from tests.handles import handle
 from tests.patience import PATIENCE
 from tests.protocol.test_wire import JSON
 
@@ -266,7 +267,7 @@ async def test_a_token_goes_to_who_reaches_for_it_and_nowhere_else(
 
 
 async def test_a_service_that_is_not_exposed_cannot_be_reached(running: Running) -> None:
-    running.registry.deploy(replace(deployment_of(Leaf), exposed=False))
+    running.registry.deploy(replace(deployment_of(handle(Leaf)), exposed=False))
     async with Client(us()) as asking:
         with pytest.raises(nbcompose.errors.ServiceUnavailable, match="does not answer over HTTP"):
             await asking.ask({"type": "reach", "service": "Leaf"}, messages.Reach)

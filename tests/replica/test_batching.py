@@ -184,6 +184,8 @@ async def test_an_exception_that_cannot_be_copied_is_shared() -> None:
         return texts
 
     model = Model(method=method)
+    left: Any
+    right: Any
     left, right = await asyncio.gather(model.submit(["a"]), model.submit(["b"]), return_exceptions=True)
     assert isinstance(left, UnicodeDecodeError)
     assert str(left) == str(right)
@@ -364,6 +366,8 @@ async def test_a_method_that_is_cancelled_from_inside_fails_its_batch_only() -> 
         return texts
 
     model = Model(method=lambda texts, **others: method(texts))
+    bad: Any
+    good: Any
     bad, good = await asyncio.gather(model.submit(["bad"]), model.submit(["good"], k=1), return_exceptions=True)
     assert good == ["good"]
     with pytest.raises(CallCancelled, match=r"Model\.shout: the batch was cancelled"):

@@ -14,6 +14,7 @@ import nbcompose
 from nbcompose import depends
 from nbcompose.errors import BadRequest, InvalidArgument, RemoteTraceback, UnknownApi
 from tests.conftest import Running
+from tests.handles import handle
 
 pytestmark = pytest.mark.system
 
@@ -33,7 +34,7 @@ def graph(request: pytest.FixtureRequest, running_registry: Running) -> Iterator
     def scaled(cls: type) -> Any:
         return nbcompose.service(replicas=request.param, threads=4)(cls)
 
-    running_registry.up(*(scaled(service.inner) for service in (Front, Middle, Top, Inside, Leaf)))
+    running_registry.up(*(scaled(handle(service).inner) for service in (Front, Middle, Top, Inside, Leaf)))
     url = running_registry.registry.url("Leaf")
 
     class Far(Asking):

@@ -14,15 +14,15 @@ import pytest
 from forking_services import Leaf, Parent, asking_over_http
 
 from nbcompose.errors import ReplicaDied
-from tests.conftest import PATIENCE, Running, alive, wait_for_end
-from tests.patience import wait_until
+from tests.conftest import Running, alive, wait_for_end
+from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.system
 
 METHODS = ["fork", "spawn", "forkserver"]
 
 
-@pytest.fixture(scope="module", params=["zygote", "cold"])
+@pytest.fixture(scope="module", params=["zygote", pytest.param("cold", marks=pytest.mark.slow)])
 def environment(request: pytest.FixtureRequest) -> dict[str, str]:
     return {"NBCOMPOSE_ZYGOTE": "0"} if request.param == "cold" else {"NBCOMPOSE_PRELOAD": "json"}
 

@@ -25,6 +25,7 @@ from nbcompose.errors import (
     UnknownApi,
     UnknownArgumentWarning,
 )
+from tests.handles import handle
 from tests.patience import PATIENCE
 
 
@@ -145,12 +146,12 @@ def answer() -> Any:
 
 def test_an_instance_is_one_of_the_class() -> None:
     embedder = Embedder()
-    assert isinstance(embedder, Embedder.inner)
+    assert isinstance(embedder, handle(Embedder).inner)
     assert (type(embedder).__name__, type(embedder).__module__) == ("Embedder", __name__)
     assert embedder.dimension == 3
     assert embedder.embed(["a", "b"]).shape == (2, 3)
     assert embedder.embed(texts=["a"]).shape == (1, 3)
-    assert embedder.embed.__doc__ == Embedder.inner.embed.__doc__
+    assert embedder.embed.__doc__ == handle(Embedder).inner.embed.__doc__
 
 
 @pytest.mark.parametrize(
@@ -178,11 +179,11 @@ def test_results_are_checked() -> None:
 
 
 async def test_async_apis_are_validated_too() -> None:
-    assert await Embedder().slow("4") == 5  # as lax as pydantic
+    assert await Embedder().slow("4") == 5  # type: ignore[arg-type]  # as lax as pydantic
     with pytest.raises(InvalidArgument):
-        await Embedder().slow("x")
+        await Embedder().slow("x")  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument):
-        [t async for t in Writer().write_async(5)]
+        [t async for t in Writer().write_async(5)]  # type: ignore[arg-type]
 
 
 def test_what_an_instance_calls_of_its_own_is_left_alone() -> None:
@@ -193,7 +194,7 @@ def test_what_an_instance_calls_of_its_own_is_left_alone() -> None:
     class Inner:
         @api
         def outer(self) -> Any:
-            return self.inner_api("x"), list(self.yields("y"))
+            return self.inner_api("x"), list(self.yields("y"))  # type: ignore[arg-type]
 
         @api
         async def outer_async(self) -> Any:
@@ -225,7 +226,7 @@ class Batches:
 
     @api(batchable=True)
     async def lists_async(self, items: list[int]) -> list[Any]:
-        return self.lists(items)  # type: ignore[no-any-return]
+        return self.lists(items)
 
     @api(batchable=True)
     def short(self, items: list[int]) -> list[int]:
@@ -293,7 +294,7 @@ def test_a_dependency_s_own_errors(answer: Any) -> None:
         answer.mistaken()
     with pytest.raises(UnknownApi, match="Embedder has no api 'embde'; it has: embed, wrong, slow"):
         answer.misspelled()
-    with pytest.warns(UnknownArgumentWarning, match=r"Embedder\.embed does not declare max_length"):
+    with pytest.warns(UnknownArgumentWarning, match=r"Embedder\.embed .* max_length"):
         assert answer.extra() == (1, 3)
 
 
@@ -336,7 +337,7 @@ OF_THREADS = [
 
 @pytest.mark.parametrize("error", OF_THREADS, ids=lambda error: type(error).__name__)
 async def test_an_error_of_a_sync_api_that_is_awaited_has_the_frames_of_the_thread(error: Exception) -> None:
-    raises: Any = Above().below  # type: ignore[attr-defined]
+    raises: Any = Above().below
     with pytest.raises((type(error), RuntimeError)) as caught:  # Python lets no StopIteration out of a coroutine
         await asyncio.wait_for(raises.to_async.raises(error), PATIENCE)
     assert error in (caught.value, caught.value.__cause__)
@@ -526,7 +527,7 @@ def test_dependencies_by_name_are_found_where_one_says() -> None:
         def embed(self, texts: list[str]) -> np.ndarray:
             return np.zeros((7, 7))
 
-    assert build(ByName, {"Embedder": Fake}.get).f() == ((7, 7), "plain")
+    assert build(handle(ByName), {"Embedder": handle(Fake)}.get).f() == ((7, 7), "plain")
 
 
 def test_a_name_that_nobody_has() -> None:
@@ -549,7 +550,7 @@ def test_a_name_that_two_have() -> None:
             def f(self) -> int:
                 return value
 
-        return Twin
+        return handle(Twin)
 
     @service
     class Confused:
@@ -560,7 +561,7 @@ def test_a_name_that_two_have() -> None:
         def f(self) -> None: ...
 
     with pytest.raises(DeclarationError, match=r"two services are called 'Same', at .*test_in_process.py:.*and at .*"):
-        collect(Confused)
+        collect(handle(Confused))
 
 
 def test_a_circle_is_drawn() -> None:
@@ -578,9 +579,9 @@ def test_a_circle_is_drawn() -> None:
         @api
         def f(self) -> None: ...
 
-    known = {"Egg": Egg, "Hen": Hen}
+    known = {"Egg": handle(Egg), "Hen": handle(Hen)}
     with pytest.raises(CycleError, match="──▶"):
-        build(Hen, known.get)
+        build(known["Hen"], known.get)
 
 
 def test_a_fake_may_take_the_place_of_a_dependency(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

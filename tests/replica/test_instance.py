@@ -22,14 +22,15 @@ from nbcompose._control import publisher
 from nbcompose._rpc.blocking import background
 from nbcompose._tracing.spans import CANCELLED, CallContext, current_call
 from nbcompose.errors import DeadlineExceeded, Overloaded, UnknownApi
-from tests.conftest import PATIENCE, Running
-from tests.patience import ever_longer, wait_until
+from tests.conftest import Running
+from tests.handles import handle
+from tests.patience import PATIENCE, ever_longer, wait_until
 
 pytestmark = pytest.mark.system
 
 
 def test_a_deadline_travels_down_the_tree(running: Running) -> None:
-    front = running.up(nbcompose.service(traffic={"timeout": 55})(Front.inner), Mid, Leaf)
+    front = running.up(nbcompose.service(traffic={"timeout": 55})(handle(Front).inner), Mid, Leaf)
     assert 0 < front.left() <= 55  # and not Leaf's own 60
 
 
@@ -37,7 +38,7 @@ def test_a_deadline_travels_down_the_tree(running: Running) -> None:
 def test_a_deadline_cancels_everything_below(running: Running, api: str) -> None:
     running.up(Sleeper, Words)
     for seconds in ever_longer(0.2):
-        between = running.up(nbcompose.service(traffic={"timeout": seconds}, threads=2)(Between.inner))
+        between = running.up(nbcompose.service(traffic={"timeout": seconds}, threads=2)(handle(Between).inner))
         with pytest.raises(DeadlineExceeded):
             getattr(between, api)()
         # Where messages are slow, the caller's cancel comes well before Between's own deadline, and is no error of it.
@@ -134,7 +135,7 @@ def test_the_place_of_a_call_that_ran_out_of_time_is_taken_until_its_thread_ends
 @pytest.mark.parametrize("replicas", [1, 2])  # with two, one may hand the call to the other
 def test_an_http_call_that_runs_out_of_time(running: Running, tmp_path: Path, replicas: int) -> None:
     limits = {"timeout": 0.2, "max_concurrency": 1}
-    running.up(nbcompose.service(replicas=replicas, traffic=limits)(Impatient.inner))
+    running.up(nbcompose.service(replicas=replicas, traffic=limits)(handle(Impatient).inner))
     url = f"{running.registry.url('Impatient')}/stubborn"
 
     with httpx.Client() as client:  # its one connection stays with one replica
@@ -180,7 +181,7 @@ def test_an_unknown_api_lists_those_there_are(running: Running) -> None:
 
 
 def test_calls_go_to_the_less_busy_replica(running: Running) -> None:
-    faulty = running.up(nbcompose.service(replicas=2, threads=4)(Faulty.inner))
+    faulty = running.up(nbcompose.service(replicas=2, threads=4)(handle(Faulty).inner))
     held = running.in_thread(faulty.hold)
     status = running.until("Faulty", lambda s: any(r.in_flight for r in s.replicas))
     busy = next(r.pid for r in status.replicas if r.in_flight)
@@ -224,7 +225,7 @@ def test_a_busy_replica_hands_http_requests_to_an_idle_one(running: Running) -> 
 
 
 def test_metrics_show_every_replica(running: Running) -> None:
-    faulty = running.up(nbcompose.service(replicas=2, threads=4)(Faulty.inner))
+    faulty = running.up(nbcompose.service(replicas=2, threads=4)(handle(Faulty).inner))
     for _ in range(40):
         faulty.pid()
 
@@ -350,9 +351,13 @@ def test_forked_replicas_do_not_share_their_random_numbers(running: Running) -> 
 
     dice = running.up(nbcompose.service(replicas=3)(Dice))
     found: dict[int, tuple[int, int]] = {}
-    while len(found) < 3:
+
+    def all_have_thrown() -> bool:
         pid, numpys, pythons = dice.throw()
         found.setdefault(pid, (numpys, pythons))
+        return len(found) == 3
+
+    wait_until(all_have_thrown, "each replica has thrown")
     assert len({n for n, _ in found.values()}) == 3
     assert len({p for _, p in found.values()}) == 3
 

@@ -10,7 +10,8 @@ from moded_services import InAsyncHook, InHook, InInit, MadeInInit, Unset
 
 from nbcompose._service.handle import Service
 from nbcompose.errors import DeclarationError
-from tests.conftest import PATIENCE, Running
+from tests.conftest import Running
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
 

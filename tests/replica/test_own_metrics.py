@@ -38,7 +38,7 @@ class Collected:
 
 
 def read(families: list[Metric]) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    text = generate_latest(Collected(families)).decode()  # type: ignore[arg-type]
+    text = generate_latest(Collected(families)).decode()
     return {
         (s.name, tuple(sorted(s.labels.items()))): s.value
         for f in text_string_to_metric_families(text)

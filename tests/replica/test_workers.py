@@ -291,6 +291,7 @@ async def test_a_call_that_runs_on_is_interrupted() -> None:
     workers.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.system
 async def test_calls_that_end_just_as_they_are_interrupted(threads: WorkerThreads) -> None:
     """Ten thousand: the next call never sees it, and no thread is lost."""

@@ -25,6 +25,7 @@ from nbcompose._rpc.codec import dumps
 from nbcompose._rpc.proxy import DeclaredProxy, Proxy
 from nbcompose._rpc.transport import Args, Kwargs, find_api
 from nbcompose._schema.api import ApiSchema
+from nbcompose._schema.unawaited import CallSite
 from nbcompose._service.introspect import declare
 from nbcompose._spec import ApiSpec, ParamSpec
 from nbcompose._tracing.spans import CallContext
@@ -167,7 +168,7 @@ def test_what_it_is_to_others(leaf: Any) -> None:
     assert isinstance(call, Coroutine)
     assert not callable(call)
     assert not isinstance(call, Iterator | AsyncIterator)
-    assert call.__name__ == call.__qualname__ == "Leaf.ask"
+    assert getattr(call, "__name__") == getattr(call, "__qualname__") == "Leaf.ask"  # noqa: B009 (its type has neither)
     assert weakref.ref(call)() is call
     assert len({call, call}) == 1
     assert repr(call) == f"<call of Leaf.ask at {__file__}:{here() - 9}, not awaited>"
@@ -206,6 +207,7 @@ async def test_an_error_is_raised_where_it_is_awaited(leaf: Any) -> None:
     call = leaf.ask(0)
     with pytest.raises(ValueError, match="zero"):
         await call
+    error: Any
     [error] = await asyncio.gather(leaf.ask(0), return_exceptions=True)
     assert isinstance(error, ValueError)
 
@@ -368,7 +370,7 @@ def test_threads_that_are_at_one_place_tell_of_it_once(monkeypatch: pytest.Monke
     def warn() -> None:
         awaitables.warn_once(site, "Leaf.ask", "two threads", NotAwaitedWarning)
 
-    site = awaitables.CallSite.of(warn.__code__, 0)
+    site = CallSite.of(warn.__code__, 0)
     monkeypatch.setattr(warnings, "warn_explicit", tell)
     warn()
     assert told == ["two threads"]

@@ -50,14 +50,16 @@ class Forever:
 
 
 class Numbers:
-    """An async generator that says when it was closed, or cancelled where it waits."""
+    """An async generator that says whether it has begun, and when it was closed, or cancelled where it waits."""
 
     def __init__(self, upto: int, then: Exception | None = None, hang: bool = False) -> None:
+        self.begun = False
         self.closed = threading.Event()
         self.hanging = threading.Event()
         self._upto, self._then, self._hang = upto, then, hang
 
     async def items(self) -> AsyncGenerator[int, None]:
+        self.begun = True
         try:
             for i in range(self._upto):
                 yield i
@@ -296,7 +298,14 @@ def test_an_interrupt_while_an_item_is_awaited_closes_it(portal: LoopThread) -> 
 
 
 def test_an_iterator_that_was_never_used_does_nothing(portal: LoopThread) -> None:
-    portal.iterate(Numbers(5).items()).close()
+    numbers = Numbers(5)
+    feeding: Any = numbers.items()
+    items = portal.iterate(feeding)
+    items.close()
+    assert list(items) == []
+    assert portal.run(answer()) == 42  # the loop has done by now what was asked of it before
+    assert not numbers.begun
+    assert feeding.ag_frame is not None, "it was closed on the loop, though nothing of it has run"
 
 
 # -- from another loop

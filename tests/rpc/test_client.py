@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from nbcompose._rpc.server_calls import IncomingCall
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing.spans import CallContext
 from nbcompose.errors import DeadlineExceeded, ReplicaDied, ServiceUnavailable
-from tests.patience import PATIENCE, ever_longer
+from tests.patience import PATIENCE, ever_longer, until
 
 APIS = tuple(ApiSpec(name, name, f"/{name}", ()) for name in ("who", "hold", "count"))
 
@@ -90,12 +90,6 @@ async def running(*replicas: Replica) -> AsyncIterator[Client]:
 async def turns(count: int = 10) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0)
 
 
 def route(*replicas: Replica, timeout: float = 60.0, **more: Any) -> ServiceRoute:
@@ -282,7 +276,7 @@ async def test_a_call_under_way_is_not_sent_again() -> None:
         await until(lambda: len(first.calls) == 1)
         client.update(route(first, second))
         first.die()
-        with pytest.raises(ReplicaDied, match="Answer, replica 1 went away while it worked on this call"):
+        with pytest.raises(ReplicaDied, match="Answer, replica 1 "):
             await held
         assert not second.calls
         assert await call(client) == 2

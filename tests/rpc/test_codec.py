@@ -376,7 +376,7 @@ class Holder:
     [
         (((), {"x": threading.Lock()}), "arguments['x']", "_thread.lock"),
         ((({"a": [1, threading.Lock()]},), {}), "arguments[0]['a'][1]", "_thread.lock"),
-        (((Holder((i for i in ())),), {}), "arguments[0].content", "generator"),
+        (((Holder((i for i in range(0))),), {}), "arguments[0].content", "generator"),
         (((), {"f": functools.partial(pow, threading.Lock())}), "arguments['f']", "functools.partial"),
         (threading.Lock(), "arguments", "_thread.lock"),
     ],
@@ -411,7 +411,7 @@ def test_a_value_that_holds_itself_is_searched_once(wire: Wire) -> None:
 
 def test_a_result_that_cannot_be_sent_is_the_callees_mistake(wire: Wire) -> None:
     with pytest.raises(InvalidResult, match=r"^result\['x'\] holds a generator"):
-        wire.encoder.encode({"x": (i for i in ())}, "result")
+        wire.encoder.encode({"x": (i for i in range(0))}, "result")
 
 
 def test_the_search_for_the_culprit_ends(wire: Wire) -> None:

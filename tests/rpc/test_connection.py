@@ -34,7 +34,7 @@ from nbcompose.errors import (
     RemoteTraceback,
     ReplicaDied,
 )
-from tests.patience import PATIENCE, ever_longer
+from tests.patience import PATIENCE, ever_longer, until
 
 Api = Callable[..., Awaitable[Any]]
 
@@ -92,13 +92,6 @@ async def turns(count: int = 3) -> None:
     """Let callbacks run that are due."""
     for _ in range(count):
         await asyncio.sleep(0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what arrives by itself, a turn of the loop at a time."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0)
 
 
 async def read(items: AsyncIterator[Any], pause: Callable[[], Awaitable[None]] = turns) -> tuple[list[Any], Exception]:
@@ -786,10 +779,9 @@ async def test_frames_for_calls_that_nobody_makes_are_ignored() -> None:
     theirs.sendall(frame(Kind.RELEASE, 0, struct.pack("<Q", 5)) + frame(Kind.FORGET, 0, struct.pack("<Q", 5)))
     theirs.sendall(frame(Kind.NOTE, 0, b"\x80garbage") + call_frame(1))
     received = bytearray()
-    while b"\x80" not in received:
-        with contextlib.suppress(BlockingIOError):
-            received += theirs.recv(4096)
-        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE):
+        while b"\x80" not in received:
+            received += await asyncio.get_running_loop().sock_recv(theirs, 4096)
     assert not connection.closed
     connection.close()
     theirs.close()

@@ -13,6 +13,7 @@ from awaiting_services import Front, Leaf, Mistaken, line_of
 
 from nbcompose.errors import NotAwaited
 from tests.conftest import Running
+from tests.handles import handle
 from tests.patience import wait_until
 
 pytestmark = pytest.mark.system
@@ -90,7 +91,7 @@ def test_streams_are_handed_on_and_closed_where_a_loop_is_left(front: Any) -> No
     handed = front.hands_on_async()
     assert (asyncio.run(all_of(handed)) if hasattr(handed, "__aiter__") else list(handed)) == list("abc")
     before = front.times_closed()
-    assert (asyncio.run(leave()) if isinstance(front, Front.inner) else front.leaves_early()) == "a"
+    assert (asyncio.run(leave()) if isinstance(front, handle(Front).inner) else front.leaves_early()) == "a"
     wait_until(lambda: front.times_closed() == before + 1, "the stream of the leaf is closed")
 
 

@@ -250,7 +250,7 @@ def test_arguments_of_a_wrong_type_name_the_problem(proxy: Proxy) -> None:
 
 
 def test_unknown_arguments_are_ignored_with_a_warning(proxy: Proxy) -> None:
-    with pytest.warns(UnknownArgumentWarning, match="does not declare max_length") as caught:
+    with pytest.warns(UnknownArgumentWarning, match="max_length") as caught:
         assert proxy.greet("Ada", max_length=5) == "hello Ada!"  # learned by this very call
     assert caught[0].filename == __file__
 

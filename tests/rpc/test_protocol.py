@@ -41,13 +41,18 @@ def test_frames_survive_any_cut(sent: list[Frame], cuts: list[int]) -> None:
 @pytest.mark.parametrize("cut", [HEADER.size, 4096, JOINED])
 def test_large_bodies_in_pieces_between_small_frames(length: int, cut: int) -> None:
     large = bytes(range(256)) * (length // 256) + b"x" * (length % 256)
-    sent = [(Kind.NOTE, 1, 0, b"before"), (Kind.CALL, 2, 0, large), (Kind.END, 3, 0, b""), (Kind.NOTE, 4, 0, b"after")]
+    sent: list[Frame] = [
+        (Kind.NOTE, 1, 0, b"before"),
+        (Kind.CALL, 2, 0, large),
+        (Kind.END, 3, 0, b""),
+        (Kind.NOTE, 4, 0, b"after"),
+    ]
     data = written(sent)
     assert read(FrameReader(), *(data[i : i + cut] for i in range(0, len(data), cut))) == sent
 
 
 def test_byte_by_byte() -> None:
-    sent = [(Kind.CALL, 7, 0, b"abc"), (Kind.END, 7, 0, b"")]
+    sent: list[Frame] = [(Kind.CALL, 7, 0, b"abc"), (Kind.END, 7, 0, b"")]
     assert read(FrameReader(), *(bytes([b]) for b in written(sent))) == sent
 
 

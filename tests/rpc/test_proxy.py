@@ -12,10 +12,13 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
+import nbcompose
 from nbcompose._protocol import address
 from nbcompose._rpc.blocking import LoopThread
 from nbcompose._rpc.client import Client, ReplicaRoute, ServiceRoute
@@ -36,9 +39,10 @@ from nbcompose.errors import (
     UnknownApi,
     UnknownArgumentWarning,
 )
-from tests.patience import PATIENCE, ever_longer
+from tests.patience import PATIENCE, ever_longer, until
 
 T = TypeVar("T")
+OURS = str(Path(nbcompose.__file__).parent)
 
 WRITE = ApiSpec(
     name="write",
@@ -155,12 +159,7 @@ def appear(portal: LoopThread, client: Client, writer: Writer) -> None:
 
 def waiting_for(portal: LoopThread, client: Client) -> None:
     """Block until somebody waits for the service."""
-
-    async def wait() -> None:
-        while "Writer" not in client._changed:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-
-    portal.run(wait(), timeout=PATIENCE)
+    portal.run(until(lambda: "Writer" in client._changed))
 
 
 # -- sync
@@ -182,14 +181,20 @@ def test_leaving_a_stream_early_cancels_it(known: Proxy, writer: Writer) -> None
     assert writer.cancelled.wait(PATIENCE)
 
 
+def shown(error: BaseException) -> list[str]:
+    """The files of a traceback's frames, but for those that hide themselves, which notebooks leave out."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return [f.f_code.co_filename for f in frames if not f.f_locals.get("__tracebackhide__")]
+
+
 def test_an_error_shows_where_it_was_called_and_where_it_happened_and_nothing_between(known: Proxy) -> None:
     with pytest.raises(ValueError, match="boom") as caught:
         known.write("boom")
     assert isinstance(caught.value.__cause__, RemoteTraceback)
     assert "Writer.write" in str(caught.value.__cause__)
-    files = [frame.filename for frame in traceback.extract_tb(caught.value.__traceback__)]
+    files = shown(caught.value)
     assert files[0] == __file__
-    assert not [f for f in files if f.endswith(("portal.py", "client.py", "outgoing.py", "cancelling.py"))]
+    assert [f for f in files if f.startswith(OURS)] == []
 
 
 def test_a_call_waits_for_a_service_that_is_not_there_yet(
@@ -285,13 +290,12 @@ def test_an_error_in_a_worker_thread(known: Proxy) -> None:
         with pytest.raises(ValueError, match="boom") as caught:
             elsewhere(lambda: known.write("boom"))
         assert isinstance(caught.value.__cause__, RemoteTraceback)
-        frames = traceback.extract_tb(caught.value.__traceback__)
-        assert not [f for f in frames if f.filename.endswith(("portal.py", "client.py", "outgoing.py"))]
+        assert [f for f in shown(caught.value) if f.startswith(OURS)] == []
 
 
 def test_arguments_that_cannot_be_sent_from_a_worker_thread(known: Proxy) -> None:
     elsewhere(lambda: known.write("x"))
-    with pytest.raises(InvalidArgument, match=r"holds a _thread\.lock, which cannot be sent"):
+    with pytest.raises(InvalidArgument, match=r"_thread\.lock"):
         elsewhere(lambda: known.write(threading.Lock()))
 
 
@@ -328,7 +332,7 @@ def test_a_deadline_in_a_worker_thread(known: Proxy, writer: Writer) -> None:
     known.write("x")
     for seconds in ever_longer():
         with pytest.raises(DeadlineExceeded):
-            elsewhere(lambda s=seconds: in_context(CallContext(time.monotonic() + s), known.hang))
+            elsewhere(partial(in_context, CallContext(time.monotonic() + seconds), known.hang))
         if writer.begun.is_set():
             break
     assert writer.cancelled.wait(PATIENCE)

@@ -95,7 +95,7 @@ def detail(error: BaseException, hop: str = "Writer.write") -> RemoteErrorDetail
         lambda: Path("/nowhere/at/all").read_text(),
         lambda: b"\xff".decode(),
         lambda: json.loads("{"),
-        lambda: {}["key"],
+        lambda: dict[str, int]()["key"],
         lambda: __import__("no_such_module"),
         lambda: compile("a b", "<cell>", "exec"),
         lambda: None.absent,  # type: ignore[attr-defined]
@@ -405,7 +405,7 @@ def test_frames_of_the_event_loop_are_left_out() -> None:
 
 
 def test_the_members_of_a_group_are_told() -> None:
-    group = ExceptionGroup("two", [caught(raising(ValueError("a"))), KeyError("b")])  # type: ignore[list-item]
+    group = ExceptionGroup("two", [caught(raising(ValueError("a"))), KeyError("b")])  # type: ignore[type-var]
     lines = detail(caught(raising(group))).text.splitlines()
     start = lines.index("ExceptionGroup: two (2 sub-exceptions)")
     assert lines[start + 1] == "  | 1 of 2"

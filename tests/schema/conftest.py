@@ -59,7 +59,7 @@ def schema_for() -> Callable[[Any], ApiSchema]:
 
     def make(annotation: Any) -> ApiSchema:
         class Svc:
-            def f(self, x):  # type: ignore[no-untyped-def]
+            def f(self, x):
                 return x
 
         Svc.f.__annotations__ = {"x": annotation, "return": annotation}

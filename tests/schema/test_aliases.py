@@ -26,11 +26,11 @@ Words = TypeAliasType("Words", Many[str])
 @pytest.mark.parametrize(
     ("annotation", "given", "taken"),
     [
-        (Array[np.float32], [1], np.float32([1])),
+        (Array[np.float32], [1], np.array([1], np.float32)),
         (Many[int], ["1"], [1]),
         (Swapped[int, str], ["a", "1"], ("a", 1)),
-        (Rows[np.float32], [[1], [2]], [np.float32([1]), np.float32([2])]),
-        (dict[str, Many[Array[np.int16]]], {"a": [[1]]}, {"a": [np.int16([1])]}),
+        (Rows[np.float32], [[1], [2]], [np.array([1], np.float32), np.array([2], np.float32)]),
+        (dict[str, Many[Array[np.int16]]], {"a": [[1]]}, {"a": [np.array([1], np.int16)]}),
         (Words, ["a"], ["a"]),
         (Union[Words, None], None, None),  # noqa: UP007  # what pydantic is given
         (Many, [1, "a"], [1, "a"]),
@@ -60,7 +60,7 @@ def test_what_does_not_fit_an_alias_is_refused(schema_for):
 
 def test_an_alias_of_a_stream_is_one():
     assert stream_item(TypeAliasType("Texts", Iterator[str])) is str
-    assert stream_item(TypeAliasType("Stream", Iterator[T], type_params=(T,))[int]) is int
+    assert stream_item(TypeAliasType("Stream", Iterator[T], type_params=(T,))[int]) is int  # type: ignore[arg-type]
     with pytest.raises(LookupError):
         stream_item(Words)
 

@@ -227,7 +227,7 @@ class TestTempFiles:
             with TempFiles() as outer:
                 seen = await asyncio.gather(task(outer), task(outer))
                 assert TempFiles.current() is outer
-                return seen
+                return list(seen)
 
         assert asyncio.run(both()) == [Seen(True, False)] * 2
 

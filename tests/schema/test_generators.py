@@ -21,6 +21,7 @@ from typed_services import Typed
 
 from nbcompose import Service, errors
 from tests.conftest import Running
+from tests.handles import handle
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
@@ -70,7 +71,7 @@ def test_openapi_python_client(url: str, document: Path, importing: Path) -> Non
         text = path.read_text()
         path.write_text(text.replace("types import UNSET, ", "types import UNSET, Unset, "))
     made = {path.stem for path in modules}
-    assert {api.name for api in Typed.spec.apis} - made == {"data"}  # it knows no recursive unions
+    assert {api.name for api in handle(Typed).spec.apis} - made == {"data"}  # it knows no recursive unions
     models = importlib.import_module("typed_client.models")
 
     with importlib.import_module("typed_client.client").Client(url) as client:
@@ -187,6 +188,7 @@ def environment() -> dict[str, str]:
     return {"NBCOMPOSE_PRELOAD": "torch,transformers,transformers.pipelines"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)
 def test_schemathesis_on_a_notebook(
     running: Running, script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -68,7 +68,7 @@ class Keys(TypedDict):
     a: int
 
 
-Tree = TypeAliasType("Tree", "dict[str, Tree | int]")  # type: ignore[misc]
+Tree = TypeAliasType("Tree", "dict[str, Tree | int]")
 
 
 def _odd(value: Any) -> Any:
@@ -127,7 +127,7 @@ class Service:
     @api
     def tree(self, x: Tree) -> None: ...
 
-    @api
+    @api  # type: ignore[arg-type]  # mypy lets `**x` have a `self` too
     def named(self, **x: int) -> None: ...
 
 

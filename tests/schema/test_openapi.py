@@ -216,7 +216,7 @@ def test_classes_of_one_name_are_told_apart(document):
         def three(self, x, y) -> None: ...
 
     for name, cls in (("one", first()), ("two", second()), ("three", third())):
-        getattr(Svc, name).__annotations__ = {"x": cls, "y": list[cls], "return": cls}
+        getattr(Svc, name).__annotations__ = {"x": cls, "y": list[cls], "return": cls}  # type: ignore[valid-type]
     made = document(Svc)
     OpenAPIV31SpecValidator(made).validate()
 
@@ -262,7 +262,7 @@ def test_names_differ_by_more_than_case(document, order):
 
     def method(self, x): ...
 
-    method.__annotations__ = {"x": made_class, "return": list[made_class]}
+    method.__annotations__ = {"x": made_class, "return": list[made_class]}  # type: ignore[valid-type]
     method.__name__ = api
     setattr(Svc, api, method)
     names = list(document(Svc)["components"]["schemas"])

@@ -16,7 +16,7 @@ from nbcompose.errors import InvalidArgument, InvalidResult
 
 STAMP = pd.Timestamp("2024-02-29T12:00:00", tz="UTC")
 INTERVAL = {"left": 0, "right": 1, "closed": "right"}
-SCALARS = [
+SCALARS: list[tuple[object, object]] = [
     (pd.NA, None),
     (pd.NaT, None),
     (STAMP, "2024-02-29T12:00:00Z"),
@@ -29,7 +29,7 @@ SCALARS = [
         {"left": "2024-02-29T12:00:00Z", "right": "2024-02-29T12:00:00Z", "closed": "both"},
     ),
 ]
-ARRAYS = [
+ARRAYS: list[tuple[object, object]] = [
     (pd.Categorical(["a", None, "b"]), ["a", None, "b"]),
     (pd.Index([1, 2]), [1, 2]),
     (pd.Index([pd.Interval(0, 1)]), [INTERVAL]),

@@ -16,6 +16,7 @@ from nbcompose._schema.api import ApiSchema
 from nbcompose._schema.openapi_document import openapi
 from nbcompose._schema.tempfiles import TempFiles
 from nbcompose.errors import InvalidArgument
+from tests.handles import handle
 
 
 class In(BaseModel):
@@ -86,12 +87,12 @@ class Roots:
         return given
 
 
-SCHEMAS = {a.name: ApiSchema.of(Roots.inner, a) for a in Roots.spec.apis}
+SCHEMAS = {a.name: ApiSchema.of(handle(Roots).inner, a) for a in handle(Roots).spec.apis}
 
 
 def over_http(name: str, document: Any) -> Any:
     args, kwargs = SCHEMAS[name].call_arguments(SCHEMAS[name].validate_json(document))
-    return getattr(Roots.inner(), name)(*args, **kwargs)
+    return getattr(handle(Roots).inner(), name)(*args, **kwargs)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +132,11 @@ def test_a_name_in_python_is_none_over_http() -> None:
 def test_in_python_it_is_passed_by_position() -> None:
     assert Roots().model(In(x=1)) == In(x=1)
     with pytest.raises(InvalidArgument, match="unknown `given`"):
-        Roots().model(given=In(x=1))
+        Roots().model(given=In(x=1))  # type: ignore[call-arg]
 
 
 def test_the_document() -> None:
-    document = openapi(Roots.spec, SCHEMAS, needs_token=False)
+    document = openapi(handle(Roots).spec, SCHEMAS, needs_token=False)
     bodies = {
         name: document["paths"][f"/{name}"]["post"]["requestBody"]["content"]["application/json"]["schema"]
         for name in SCHEMAS

@@ -81,7 +81,7 @@ CASES: list[tuple[Any, Any, dict[str, Any], list[str]]] = [
 
 
 @pytest.mark.parametrize(("annotation", "value", "document", "asked"), CASES, ids=lambda v: getattr(v, "__name__", ""))
-def test_a_dataclass(schema_for, annotation, value, document, asked):  # type: ignore[no-untyped-def]
+def test_a_dataclass(schema_for, annotation, value, document, asked):
     schema = schema_for(annotation)
     assert schema.check_result(value) is value
     assert json.loads(schema.dump_json(value)) == document
@@ -98,11 +98,11 @@ def test_a_dataclass(schema_for, annotation, value, document, asked):  # type: i
 
 
 @pytest.mark.parametrize(("annotation", "value", "document", "asked"), CASES, ids=lambda v: getattr(v, "__name__", ""))
-def test_inside_of_others(schema_for, annotation, value, document, asked):  # type: ignore[no-untyped-def]
+def test_inside_of_others(schema_for, annotation, value, document, asked):
     for holder, inside, written in (
-        (list[annotation], [value], [document]),
+        (list[annotation], [value], [document]),  # type: ignore[valid-type]
         (annotation | None, value, document),
-        (dict[str, annotation], {"a": value}, {"a": document}),
-        (tuple[int, annotation], (1, value), [1, document]),
+        (dict[str, annotation], {"a": value}, {"a": document}),  # type: ignore[valid-type]
+        (tuple[int, annotation], (1, value), [1, document]),  # type: ignore[valid-type]
     ):
         assert schema_for(holder).dump(inside) == written

@@ -90,7 +90,7 @@ def test_strings_mean_what_the_cell_says(run_cell, schema_of):
 
 def test_a_default_of_none_may_be_said(run_cell, schema_of):
     cell = run_cell(CELL)
-    node = cell.Node(np.float32([1]))
+    node = cell.Node(np.array([1], np.float32))
     taken = schema_of(cell.Svc).validate({"node": node, "query": None, "nested": None})
     assert taken == {"node": node, "query": None, "nested": None}
     assert taken["node"] is node
@@ -98,7 +98,7 @@ def test_a_default_of_none_may_be_said(run_cell, schema_of):
 
 def test_values_of_a_class_that_was_run_again_are_taken(run_cell, schema_of):
     cell = run_cell(CELL)
-    old_node = cell.Node(np.float32([1]), cell.Color.RED, cell.Node(np.float32([2])))
+    old_node = cell.Node(np.array([1], np.float32), cell.Color.RED, cell.Node(np.array([2], np.float32)))
     old_point = cell.Point(1.5, cell.Query(text="a", color=cell.Color.RED))
     old = (cell.Node, cell.Point, cell.Query, cell.Color)
     cell = run_cell(CELL)
@@ -116,7 +116,7 @@ def test_values_of_a_class_that_was_run_again_are_taken(run_cell, schema_of):
 
 
 def test_values_of_an_old_class_that_no_longer_fit_are_refused(run_cell, schema_of):
-    old = run_cell(CELL).Node(np.float32([1]))
+    old = run_cell(CELL).Node(np.array([1], np.float32))
     cell = run_cell(CELL.replace("    values: npt", "    weight: float\n    values: npt"))
     with pytest.raises(InvalidArgument, match=r"node\.weight"):
         schema_of(cell.Svc).validate({"node": old})
@@ -206,7 +206,8 @@ def test_an_unknown_name_inside_a_class_is_a_mistake(run_cell, schema_of):
 
 
 @pytest.mark.parametrize(
-    "annotation", [3, "1 +", any, np.array, np, "[int]", list[3], typing.Union[int, "any"], {"a": int}]
+    "annotation",
+    [3, "1 +", any, np.array, np, "[int]", list[3], typing.Union[int, "any"], {"a": int}],  # type: ignore[valid-type]
 )
 def test_what_is_no_type_is_a_mistake(schema_of, annotation):
     class Svc:
@@ -219,7 +220,7 @@ def test_what_is_no_type_is_a_mistake(schema_of, annotation):
 
 def test_a_generator_says_that_it_yields(schema_of):
     class Svc:
-        def f(self) -> str:
+        def f(self) -> str:  # type: ignore[misc]
             yield "a"
 
     with pytest.raises(DeclarationError, match=r"yields, so it returns no str: write `-> Iterator"):

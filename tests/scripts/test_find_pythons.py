@@ -24,7 +24,7 @@ def interpreter(path: Path, says: str, status: int = 0) -> Path:
 
 def find(home: Path, *names: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": f"{home / 'bin'}{os.pathsep}/bin", "HOME": str(home)}
-    command = [sys.executable, SCRIPTS / "find_pythons.py", *names]
+    command = [sys.executable, str(SCRIPTS / "find_pythons.py"), *names]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -62,11 +62,13 @@ def install(python: Path, index: Path, choice: str = "auto") -> tuple[int, str, 
     return done.returncode, done.stdout + done.stderr, installed
 
 
+@pytest.mark.slow
 def test_a_build_for_the_cpu_is_taken(python: Path, tmp_path: Path) -> None:
     wheel(tmp_path, "torch", f"{PIN}+cpu", ["sympy", 'nvidia-nothing; sys_platform == "none"', 'triton; extra == "x"'])
     assert install(python, tmp_path) == (0, f"==> torch=={PIN}, built for the CPU\n", f"['{PIN}+cpu']")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("need", ["nvidia-cublas==13", "cuda-toolkit[cublas]==13.0", "triton==3.7"])
 def test_a_build_for_cuda_is_not_taken_unasked(python: Path, tmp_path: Path, need: str) -> None:
     wheel(tmp_path, "torch", PIN, [need])
@@ -76,6 +78,7 @@ def test_a_build_for_cuda_is_not_taken_unasked(python: Path, tmp_path: Path, nee
     assert "make TORCH=index" in said
 
 
+@pytest.mark.slow
 def test_a_build_for_cuda_is_taken_when_asked_for(python: Path, tmp_path: Path) -> None:
     wheel(tmp_path, "torch", PIN, ["nvidia-nothing==1"])
     wheel(tmp_path, "nvidia_nothing", "1")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.optional import needs
 
-pytestmark = [pytest.mark.system, needs("transformers")]
+pytestmark = [pytest.mark.system, needs("transformers"), pytest.mark.slow]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

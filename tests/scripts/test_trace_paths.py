@@ -12,6 +12,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.slow,
     pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="counted on Python 3.11"),
 ]
 

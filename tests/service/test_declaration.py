@@ -26,6 +26,7 @@ from nbcompose._service.dependency import Dependency
 from nbcompose._service.introspect import declare
 from nbcompose._spec import ApiSpec, BatchPolicy, DependencySpec, ParamSpec, Resources, ServiceSpec, Traffic
 from nbcompose.errors import DeclarationError, NbcomposeError, UnknownApi
+from tests.handles import handle
 
 LINES = Path(__file__).read_text(encoding="utf-8").splitlines()
 
@@ -100,7 +101,7 @@ def test_bentoml_s_spelling() -> None:
         def ask(self, texts: list[str]) -> list[str]:
             return texts
 
-    spec = Answer.spec
+    spec = handle(Answer).spec
     assert (spec.replicas, spec.resources, spec.traffic) == (2, Resources(None, 1, 4 * 2**30), Traffic(20.0))
     assert spec.envs == {"A": "1"}
     assert spec.dependencies == (DependencySpec("embedder", "Embedder"),)
@@ -168,7 +169,7 @@ def test_decorated_methods() -> None:
         def above(self, x: int) -> Iterator[int]:
             yield x
 
-        @logged
+        @logged  # type: ignore[arg-type]
         @api(name="other")
         async def below(self, x: int) -> int:
             return x
@@ -206,7 +207,7 @@ def test_signatures_say_what_was_written() -> None:
             b: str = "it's",
             *rest: int,
             mode: Literal["fast", "slow"] = "fast",
-            plain="x",  # type: ignore[no-untyped-def]
+            plain="x",
             thing: Any = Thing(),  # noqa: B008
             long: Any = "x" * 500,
             **more: float,
@@ -281,7 +282,7 @@ class Base:
 class Better(Base):
     def warm(self) -> None: ...
 
-    def ask(self, question: str, hurry: bool = False) -> str:
+    def ask(self, question: str, hurry: bool = False) -> str:  # type: ignore[override]
         return super().ask(question).upper()
 
     gone = None  # type: ignore[assignment]
@@ -351,14 +352,14 @@ def test_every_mistake_at_once_with_its_line() -> None:
         @on_startup  # hook
         def warm(self, how: str) -> None: ...
 
-        @api  # no self
-        def lost() -> None: ...  # type: ignore[misc]
+        @api  # type: ignore[arg-type]  # no self
+        def lost() -> None: ...
 
-        @api  # static
+        @api  # type: ignore[arg-type]  # static
         @staticmethod
         def alone() -> None: ...
 
-        @api(nmae="x")  # option
+        @api(nmae="x")  # type: ignore[call-overload]  # option
         def unknown_option(self) -> None: ...
 
         @api(batchable=True)  # batch yields
@@ -608,7 +609,7 @@ def test_types_that_are_in_the_notebook() -> None:
     answer = namespace["Answer"]
     assert (answer.spec.location.file, answer.spec.location.line) == ("/tmp/ipykernel_1/123.py", 11)
     passage = namespace["Passage"]
-    assert answer.inner.ask.__annotations__["passages"] == list[passage]  # resolved, to travel by value
+    assert answer.inner.ask.__annotations__["passages"] == list[passage]  # type: ignore[valid-type]  # resolved, to travel by value
 
 
 def test_a_mistake_in_a_cell() -> None:

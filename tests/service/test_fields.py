@@ -18,6 +18,7 @@ from nbcompose._schema.openapi_document import openapi
 from nbcompose._service.introspect import declare
 from nbcompose._service.signature import signature_of
 from nbcompose.errors import DeclarationError, InvalidArgument
+from tests.handles import handle
 
 made: list[int] = []
 
@@ -70,7 +71,7 @@ class Ranks:
         return xs
 
     @api
-    def none(self, n: int = Field(None, ge=1, le=5)) -> int | None:
+    def none(self, n: int = Field(None, ge=1, le=5)) -> int | None:  # type: ignore[assignment]
         return n
 
     @api
@@ -95,13 +96,13 @@ class Ranks:
         return [len(s) for s in sentences]
 
 
-SCHEMAS = {a.name: ApiSchema.of(Ranks.inner, a) for a in Ranks.spec.apis}
+SCHEMAS = {a.name: ApiSchema.of(handle(Ranks).inner, a) for a in handle(Ranks).spec.apis}
 ranks = Ranks()
 
 
 def over_http(name: str, body: dict[str, Any]) -> Any:
     args, kwargs = SCHEMAS[name].call_arguments(SCHEMAS[name].validate_json(body))
-    return getattr(Ranks.inner(), name)(*args, **kwargs)
+    return getattr(handle(Ranks).inner(), name)(*args, **kwargs)
 
 
 @pytest.mark.parametrize(
@@ -183,13 +184,13 @@ def test_what_has_no_default_is_required() -> None:
     ],
 )
 def test_help_shows_the_real_default(name: str, shown: str) -> None:
-    spec = next(a for a in Ranks.spec.apis if a.name == name)
+    spec = next(a for a in handle(Ranks).spec.apis if a.name == name)
     assert spec.signature == name + shown
     assert str(signature_of(spec)) == shown
 
 
 def test_the_document_has_defaults_and_bounds() -> None:
-    document = openapi(Ranks.spec, SCHEMAS, needs_token=False)
+    document = openapi(handle(Ranks).spec, SCHEMAS, needs_token=False)
     bodies = {name: schema.input_schema for name, schema in SCHEMAS.items()}
     for name in ("n", "annotated", "default_inside", "both", "keyword", "positional"):
         assert bodies[name]["properties"]["n"] == {
@@ -204,9 +205,9 @@ def test_the_document_has_defaults_and_bounds() -> None:
 
 
 def test_a_class_may_be_declared_again() -> None:
-    again = declare(Ranks.inner, {})
-    assert [a.signature for a in again.apis] == [a.signature for a in Ranks.spec.apis]
-    assert {a.name: ApiSchema.of(Ranks.inner, a).input_schema for a in again.apis} == {
+    again = declare(handle(Ranks).inner, {})
+    assert [a.signature for a in again.apis] == [a.signature for a in handle(Ranks).spec.apis]
+    assert {a.name: ApiSchema.of(handle(Ranks).inner, a).input_schema for a in again.apis} == {
         name: schema.input_schema for name, schema in SCHEMAS.items()
     }
 
@@ -214,7 +215,7 @@ def test_a_class_may_be_declared_again() -> None:
 # -- what is refused
 
 
-class Body(FieldInfo):
+class Body(FieldInfo):  # type: ignore[misc]
     """As a web framework has it."""
 
 

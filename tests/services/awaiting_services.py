@@ -52,7 +52,7 @@ class Leaf(Base):
         return self.closed
 
     @api
-    async def overridden(self, text: str) -> str:
+    async def overridden(self, text: str) -> str:  # type: ignore[override]
         return text + "!"
 
 
@@ -184,5 +184,6 @@ class Mistaken:
 
 def line_of(method: str) -> int:
     """The line of the call in a method of `Mistaken`."""
-    code = getattr(Mistaken.inner, method).__code__
+    mistaken: Any = Mistaken
+    code = getattr(mistaken.inner, method).__code__
     return code.co_firstlineno + 2

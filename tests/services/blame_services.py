@@ -1,6 +1,7 @@
 """Services whose calls of others are refused below, in all the ways that there are."""
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from nbcompose import api, depends, service
 from nbcompose.errors import BadRequest, CallError, InvalidArgument, Overloaded
@@ -39,6 +40,8 @@ class Leaf:
 class Asking:
     """What goes wrong below, by its kind. Mixed into services that have `leaf`."""
 
+    leaf: Any
+
     @api
     def sync(self, kind: str) -> str:
         return _ask(self.leaf, kind)
@@ -65,7 +68,7 @@ class Asking:
     async def async_items(self, kind: str, after: int = 0) -> AsyncIterator[str]:
         for _ in range(after):
             yield "before"
-        yield await Asking.coroutine(self, kind)
+        yield await vars(Asking)["coroutine"](self, kind)
 
     @api(batchable=True)
     def batch(self, kinds: list[str]) -> list[str]:
@@ -93,7 +96,7 @@ class Asking:
             raise InvalidArgument("says the author") from error
 
 
-def _ask(leaf: object, kind: str) -> str:
+def _ask(leaf: Any, kind: str) -> str:
     if kind == "unknown":
         return leaf.nope()
     if kind == "argument":

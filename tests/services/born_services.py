@@ -49,7 +49,7 @@ class Loads:
         """By two processes that torch forks."""
         from torch.utils.data import DataLoader
 
-        return [int(i) for batch in DataLoader(range(8), batch_size=2, num_workers=2) for i in batch]  # type: ignore
+        return [int(i) for batch in DataLoader(range(8), batch_size=2, num_workers=2) for i in batch]
 
 
 @service

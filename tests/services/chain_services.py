@@ -17,7 +17,9 @@ class Leaf:
         """Seconds that the caller leaves this call."""
         from nbcompose._tracing.spans import current_call
 
-        return current_call.get().remaining() or -1.0
+        context = current_call.get()
+        assert context is not None
+        return context.remaining() or -1.0
 
 
 @service

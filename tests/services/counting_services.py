@@ -35,6 +35,7 @@ class Counting:
     @api
     def trace(self) -> tuple[int, str]:
         context = current_call.get()
+        assert context is not None
         return context.trace_flags, context.trace_state
 
     @api(batchable=True)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from nbcompose import api, depends, service
 
@@ -154,7 +155,7 @@ class Parent:
             environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
             pid = subprocess.Popen([sys.executable, "-c", code], pass_fds=[writable], env=environment).pid
         else:
-            context = multiprocessing.get_context(start)
+            context: Any = multiprocessing.get_context(start)
             ready, sending = context.Pipe(duplex=False)
             process = context.Process(target=_wait_in_process, args=(sending,))
             process.start()
@@ -180,7 +181,8 @@ class Parent:
         """As many children, each ended before it has had time to do anything."""
         ended = 0
         for _ in range(count):
-            process = multiprocessing.get_context(method).Process(target=signal.pause)
+            context: Any = multiprocessing.get_context(method)
+            process = context.Process(target=signal.pause)
             process.start()
             process.terminate()
             process.join()

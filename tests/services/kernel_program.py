@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import chain_services
@@ -35,9 +36,11 @@ def fork_a_child() -> tuple[int, list[str]]:
 def main() -> None:
     registry = Registry()
     registry.start()
-    found = {"pids": [registry._engine.zygote_pid], "children": [], "ports": []}
+    engine: Any = registry._engine
+    found: dict[str, list[Any]] = {"pids": [engine.zygote_pid], "children": [], "ports": []}
     if "--zygote-warming" not in sys.argv:
-        for service in (chain_services.Leaf, chain_services.Mid, faulty_services.Faulty):
+        services: tuple[Any, ...] = (chain_services.Leaf, chain_services.Mid, faulty_services.Faulty)
+        for service in services:
             registry.deploy(deployment_of(service))
         for name in registry.names():
             assert registry.wait(name).state == "ready", registry.status(name)

@@ -1,5 +1,7 @@
 """Full layers: each service of a layer depends on all of the next."""
 
+from typing import Any
+
 from nbcompose import api, depends, service
 from nbcompose._service.handle import Service
 
@@ -48,17 +50,18 @@ class Looks(Bottom):
     def read(self) -> list[list[str]]:
         """The services of this module whose classes this replica has read, before and after it asks for one."""
         before = _read()
-        assert Bottom.spec.apis
+        assert Bottom.spec.apis  # type: ignore[attr-defined]
         return [before, _read()]
 
     @api
     def bases(self) -> list[str]:
         """The types of what its class extends, as that was written."""
-        return [type(base).__name__ for base in type(self).__orig_bases__]
+        return [type(base).__name__ for base in type(self).__orig_bases__]  # type: ignore[attr-defined]
 
 
 def _read() -> list[str]:
-    return [s.name for s in (Bottom, Middle, Looks) if "spec" in vars(s)]
+    services: tuple[Any, ...] = (Bottom, Middle, Looks)
+    return [s.name for s in services if "spec" in vars(s)]
 
 
 LAYERS: list[list[Service]] = []

@@ -88,7 +88,7 @@ class MadeInInit:
 
     @api
     def ask(self) -> dict[str, Any]:
-        return self.unset.on_loop()  # type: ignore[no-any-return]
+        return self.unset.on_loop()
 
 
 def set_all(instance: Any) -> None:

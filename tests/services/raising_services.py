@@ -115,7 +115,7 @@ class Empty(CallError):
 
 
 class Unhashable(NbcomposeError):
-    status = []  # type: ignore[assignment]  # noqa: RUF012
+    status: Any = []  # noqa: RUF012
 
 
 class Own(BaseException):

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -28,8 +29,8 @@ pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtelSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
+from traced_services import SECRET, Front, Leaf
 
-from tests.services.traced_services import SECRET, Front, Leaf
 from tests.tracing.collector import Collector, collecting
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -279,7 +280,7 @@ def test_only_the_owner_sends_and_not_before_the_zygote_is_there(
 @pytest.mark.system
 def test_nbcompose_serve_sends_the_last_calls_when_it_is_stopped(collector: Collector) -> None:
     """Far from `OTEL_BSP_SCHEDULE_DELAY`, of which the default is 5 s."""
-    variables = {ENDPOINT: collector.url, "OTEL_BSP_SCHEDULE_DELAY": "1000000"}
+    variables: Any = {ENDPOINT: collector.url, "OTEL_BSP_SCHEDULE_DELAY": "1000000"}
     with serving("traced_services:Front", "--port", "0", **variables) as served:
         assert httpx.post(f"{served.url}/both", json={"x": 1}).json() == 4
         served.process.terminate()

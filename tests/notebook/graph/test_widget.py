@@ -98,7 +98,7 @@ class FrontEnd:
 
     def hear(self, found: Callable[[Message], bool], since: int = 0) -> Message:
         def wanted(message: Message) -> bool:
-            content = self.data(message).get("content")
+            content: Message = self.data(message).get("content") or {}
             return bool(content) and found(content)
 
         return self.data(self.kernel.until(wanted, since))["content"]

@@ -9,4 +9,5 @@ from tests.replica.http.http_server import Face
 
 @pytest.fixture(params=["tornado", "asgi"])
 def face(request: pytest.FixtureRequest) -> Face:
-    return request.param  # type: ignore[no-any-return]
+    found: Face = request.param
+    return found

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @functools.cache  # most tests of a file are of one class
-def declared(cls: type) -> tuple[ServiceSpec, dict[str, ApiSchema]]:
+def declared(cls: type[Any]) -> tuple[ServiceSpec, dict[str, ApiSchema]]:
     spec = declare(cls, {})
     return spec, {a.name: ApiSchema.of(cls, a) for a in spec.apis}
 
@@ -39,7 +39,7 @@ class Runtime:
 
     def __init__(self, spec: ServiceSpec) -> None:
         self.spec = spec
-        self.schemas = declared(spec.cls)[1]
+        self.schemas = declared(spec.cls)[1]  # type: ignore[arg-type]  # a class has a hash
         if spec.http.max_values != Http().max_values:
             self.schemas = {a.name: ApiSchema.of(spec.cls, a, spec.http.max_values) for a in spec.apis}
         self.instance: Any = spec.cls()

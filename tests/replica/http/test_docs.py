@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Set
 from html.parser import HTMLParser
 
 import pytest
@@ -70,7 +71,7 @@ def test_the_script_finds_its_elements() -> None:
     tags = {tag for tag, _ in ELEMENTS.found}
     for selector in re.findall(r'\$\("([^"]+)"', TEXTS["/docs/docs.js"]):
         for part in selector.split():
-            known = {"#": ids, ".": classes}.get(part[0], tags)
+            known: Set[str | None] = ids if part[0] == "#" else classes if part[0] == "." else tags
             assert part.lstrip("#.") in known or part == "[type=submit]", selector
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ def bare_deflate(data: bytes) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
-FORMS = {
+FORMS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzipped,
     "x-gzip": gzipped,
     "GZip": gzipped,

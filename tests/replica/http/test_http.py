@@ -240,7 +240,7 @@ async def test_an_array_that_is_none_is_refused(served: Served) -> None:
 
 
 async def test_a_form_has_a_part_for_each_parameter(served: Served) -> None:
-    files = {
+    files: dict[str, Any] = {
         "array": ("a.npy", npy(np.ones(3)), "application/x-npy"),
         "by": (None, "2.5"),
         "note": (None, "plain text"),
@@ -256,7 +256,7 @@ async def test_a_form_without_an_end_is_refused(served: Served) -> None:
 
 
 async def test_a_form_with_a_part_too_many_names_it(served: Served) -> None:
-    files = {"array": ("a.npy", npy(np.ones(3))), "by": (None, "1"), "extra": (None, "1")}
+    files: dict[str, Any] = {"array": ("a.npy", npy(np.ones(3))), "by": (None, "1"), "extra": (None, "1")}
     assert "extra" in error_of(await served.http.post("/scale", files=files), 422, "InvalidArgument")["message"]
 
 
@@ -375,7 +375,7 @@ async def test_a_quiet_stream_of_lines_has_nothing_but_its_items(face: Face) -> 
 async def test_a_reader_that_takes_nothing_holds_the_producer_and_is_hung_up_on() -> None:
     async with serving(Service, limits=Limits(heartbeat=0.05, stall=0.2)) as served:
         _, writer = await served.raw(served.post("/flood", b""))
-        transport = writer.transport
+        transport: Any = writer.transport
         transport.pause_reading()
         await soon(served.instance.ended.wait())
         # What the sockets' buffers hold, not what could be made in the time.

@@ -17,6 +17,7 @@ import nbcompose
 from nbcompose import depends
 from nbcompose.errors import InvalidArgument
 from tests.conftest import Running
+from tests.handles import handle
 
 pytestmark = pytest.mark.system
 
@@ -29,7 +30,7 @@ def graph(request: pytest.FixtureRequest, running_registry: Running) -> Iterator
     def scaled(cls: type) -> Any:
         return nbcompose.service(replicas=request.param, threads=4)(cls)
 
-    running_registry.up(scaled(Above.inner), scaled(Counting.inner))
+    running_registry.up(scaled(handle(Above).inner), scaled(handle(Counting).inner))
     url = running_registry.registry.url("Counting")
 
     class Far:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tornado import httputil
 
 from nbcompose._replica.http import requests
 from nbcompose._service.decorators import api
@@ -56,7 +57,8 @@ class Service:
 
 
 async def test_tornado_gets_what_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    read, sizes = requests.parse_multipart_form_data, []
+    read = httputil.parse_multipart_form_data
+    sizes: list[int] = []
 
     def noted(boundary: bytes, data: bytes, *args: Any, **kwargs: Any) -> None:
         sizes.append(len(data))
