@@ -5,12 +5,26 @@
   written from this level on. Without it, logging is left as it is.
 - `NBCOMPOSE_PRELOAD`: modules, separated by commas, that the zygote imports before it forks replicas; empty: none.
 - `NBCOMPOSE_ZYGOTE=0`: no zygote; each replica starts as a process of its own.
+
+Of OpenTelemetry's standard variables, those that say where spans of calls are sent, and which
+(https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/):
+
+- `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, `OTEL_EXPORTER_OTLP_ENDPOINT`: the collector. Without one, nothing is sent.
+- `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL`, `OTEL_EXPORTER_OTLP_PROTOCOL`: `http/protobuf`, the only one that is spoken.
+- `OTEL_SDK_DISABLED=true`, `OTEL_TRACES_EXPORTER` without `otlp`: nothing is sent.
+- `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG`: which traces are sampled.
+- `OTEL_BSP_SCHEDULE_DELAY` (milliseconds), `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`, `OTEL_BSP_MAX_QUEUE_SIZE`: when spans are
+  sent, and how many may wait.
+
+Headers, timeout, compression, certificates (`OTEL_EXPORTER_OTLP_*`) and resource attributes (`OTEL_SERVICE_NAME`,
+`OTEL_RESOURCE_ATTRIBUTES`) are read by OpenTelemetry's own library.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from typing import NamedTuple
 
 from nbcompose.errors import NbcomposeError
 
@@ -80,3 +94,67 @@ def start_logging() -> None:
     level = log_level()
     if level is not None:
         logging.basicConfig(level=level, format=FORMAT)
+
+
+class TraceExport(NamedTuple):
+    """Where spans of calls are sent, and in what portions.
+
+    `delay`: seconds that a span waits for others; `batch`: spans that are sent at once; `queue`: spans that may wait.
+    """
+
+    endpoint: str
+    protocol: str
+    delay: float
+    batch: int
+    queue: int
+
+
+def trace_export() -> TraceExport | None:
+    """The collector that spans are to be sent to; None: none is named, or the SDK or the exporter is switched off."""
+    endpoint = _of_traces("ENDPOINT")
+    exporters = os.environ.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
+    if not endpoint or _is_true("OTEL_SDK_DISABLED") or "otlp" not in [e.strip() for e in exporters.split(",")]:
+        return None
+    delay = _positive("OTEL_BSP_SCHEDULE_DELAY", 5000)
+    batch, queue = _positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512), _positive("OTEL_BSP_MAX_QUEUE_SIZE", 2048)
+    return TraceExport(endpoint, _of_traces("PROTOCOL") or "http/protobuf", delay / 1000, min(batch, queue), queue)
+
+
+SAMPLERS = ("always_on", "always_off", "traceidratio")
+
+
+def trace_sampler() -> tuple[str, float, bool]:
+    """The sampler's name, the share of the traces that it takes, and whether it follows the decision of a caller.
+
+    A name that is not known means `parentbased_always_on`, as in OpenTelemetry's SDKs.
+    """
+    named = os.environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
+    kind = named.removeprefix("parentbased_")
+    if trace_export() is None or kind not in SAMPLERS:
+        return named, 1.0, True
+    share = {"always_on": 1.0, "always_off": 0.0}.get(kind, _share("OTEL_TRACES_SAMPLER_ARG"))
+    return named, share, kind != named
+
+
+def _of_traces(name: str) -> str:
+    """A setting of the OTLP exporter: the one for traces, else the one for all signals."""
+    own, all_signals = (os.environ.get(f"OTEL_EXPORTER_OTLP_{kind}{name}", "").strip() for kind in ("TRACES_", ""))
+    return own or all_signals
+
+
+def _is_true(name: str) -> bool:
+    return os.environ.get(name, "").strip().lower() == "true"
+
+
+def _positive(name: str, default: int) -> int:
+    """A whole number from 1; the default where it is none."""
+    text = os.environ.get(name, "").strip()
+    return int(text) if text.isascii() and text.isdigit() and int(text) > 0 else default
+
+
+def _share(name: str) -> float:
+    try:
+        share = float(os.environ.get(name, ""))
+    except ValueError:
+        return 1.0
+    return share if 0.0 <= share <= 1.0 else 1.0

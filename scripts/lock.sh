@@ -38,7 +38,7 @@ compile() {
     rm -f "$body"
 }
 
-extras="--extra notebook --extra transformers --extra demo --extra test --extra docs"
+extras="--extra notebook --extra transformers --extra demo --extra otel --extra test --extra docs"
 # shellcheck disable=SC2086
 compile dev "what demo, lab, tests, benchmarks and the documentation run with" \
     --python-version 3.11 $extras pyproject.toml locks/build.in

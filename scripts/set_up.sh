@@ -47,7 +47,7 @@ if [ "$lock" = newest ]; then
     pip install --quiet packaging
     "$venv/bin/python" scripts/install_torch.py
     # Without a torch, what depends on one would bring a CUDA build. (It cannot be imported yet: it has come alone.)
-    extras=notebook,demo,test,docs
+    extras=notebook,demo,otel,test,docs
     if pip show --quiet torch 2>/dev/null; then extras=$extras,transformers; fi
     pip install --quiet --upgrade --constraint locks/torch.txt --editable ".[$extras]"
 else

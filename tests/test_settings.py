@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,60 @@ def test_whether_there_is_a_zygote(text: str | None, expected: bool, monkeypatch
     if text is not None:
         monkeypatch.setenv(settings.ZYGOTE, text)
     assert settings.zygote() is expected
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"ENDPOINT": "http://a"}, ("http://a", "http/protobuf", 5.0, 512, 2048)),
+        ({"ENDPOINT": "http://a", "TRACES_ENDPOINT": "http://b"}, ("http://b", "http/protobuf", 5.0, 512, 2048)),
+        ({"ENDPOINT": " "}, None),
+        (
+            {"ENDPOINT": "http://a", "PROTOCOL": "grpc", "TRACES_PROTOCOL": "http/json"},
+            ("http://a", "http/json", 5.0, 512, 2048),
+        ),
+        ({"ENDPOINT": "http://a", "SCHEDULE_DELAY": "250"}, ("http://a", "http/protobuf", 0.25, 512, 2048)),
+        ({"ENDPOINT": "http://a", "MAX_QUEUE_SIZE": "9"}, ("http://a", "http/protobuf", 5.0, 9, 9)),
+        (
+            {"ENDPOINT": "http://a", "SCHEDULE_DELAY": "soon", "MAX_QUEUE_SIZE": "0", "MAX_EXPORT_BATCH_SIZE": "-1"},
+            ("http://a", "http/protobuf", 5.0, 512, 2048),
+        ),
+    ],
+)
+def test_where_spans_are_sent(
+    variables: dict[str, str], expected: tuple[object, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        kind = "EXPORTER_OTLP" if name.endswith(("ENDPOINT", "PROTOCOL")) else "BSP"
+        monkeypatch.setenv(f"OTEL_{kind}_{name}", value)
+    assert settings.trace_export() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "expected"),
+    [
+        ("", "", (1.0, True)),
+        ("always_on", "0.5", (1.0, False)),
+        ("parentbased_always_off", "", (0.0, True)),
+        ("TraceIdRatio", "0.25", (0.25, False)),
+        ("parentbased_traceidratio", "0.25", (0.25, True)),
+        ("traceidratio", "2", (1.0, False)),
+        ("traceidratio", "some", (1.0, False)),
+        ("traceidratio", "nan", (1.0, False)),
+        ("jaeger_remote", "", (1.0, True)),
+    ],
+)
+def test_which_traces_are_sampled(
+    name: str, argument: str, expected: tuple[float, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", name)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", argument)
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    assert settings.trace_sampler()[1:] == (1.0, True)  # as ever, where nothing is sent
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a")
+    assert settings.trace_sampler()[1:] == expected
 
 
 @pytest.mark.system

@@ -1,51 +1,101 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { fieldKind, fieldSchema, jsonHint } from "../../nbcompose/_notebook/graph/static/src/schema.js";
+import {
+  fieldKind,
+  fieldSchema,
+  fileKind,
+  jsonHint,
+  resolved,
+  typeName,
+} from "../../nbcompose/_replica/http/static/schema.js";
+
+/** @typedef {import("../../nbcompose/_replica/http/static/types.d.ts").Schema} Schema */
+/** @typedef {import("../../nbcompose/_replica/http/static/types.d.ts").FileKind} FileKind */
 
 const DEFS = {
   Size: { type: "integer", minimum: 1, description: "in pixels" },
   Alias: { $ref: "#/$defs/Size" },
   Loop: { $ref: "#/$defs/Loop" },
   Nothing: { type: "null" },
+  Item: { type: "object", required: ["name"], properties: { name: { type: "string" } } },
+  "a/b~c": { type: "boolean" },
+  Picture: { type: "string", contentMediaType: "image/png", format: "binary" },
 };
-const UPLOAD = { kind: /** @type {const} */ ("image"), many: false };
+// References are pointers into a document, which is the input's schema here, and OpenAPI's at /docs.
+const ROOTS = { $defs: { $defs: DEFS }, "components/schemas": { components: { schemas: DEFS } } };
+const ROOT = ROOTS.$defs;
 
-test("references are followed, and what stands beside one counts", () => {
-  const plain = (/** @type {object} */ schema) => fieldSchema(schema, DEFS).schema;
-  assert.deepEqual(plain({ $ref: "#/$defs/Size" }), DEFS.Size);
-  assert.deepEqual(plain({ $ref: "#/$defs/Alias", default: 3 }), { ...DEFS.Size, default: 3 });
-  assert.deepEqual(plain({ $ref: "#/$defs/Size", description: "own" }).description, "own");
-  assert.deepEqual(plain({ allOf: [{ $ref: "#/$defs/Size" }], title: "S" }), { ...DEFS.Size, title: "S" });
-  assert.deepEqual(plain({ $ref: "#/$defs/Missing" }), { $ref: "#/$defs/Missing" });
-  assert.deepEqual(fieldSchema(undefined, DEFS), { schema: {}, optional: false });
+for (const [place, root] of Object.entries(ROOTS)) {
+  test(`references into #/${place} are followed, and what stands beside one counts`, () => {
+    /** @param {string} name */
+    const $ref = (name) => `#/${place}/${name}`;
+    assert.deepEqual(resolved({ $ref: $ref("Size") }, root), DEFS.Size);
+    assert.deepEqual(resolved({ $ref: $ref("Size"), default: 3 }, root), { ...DEFS.Size, default: 3 });
+    assert.deepEqual(resolved({ $ref: $ref("Size"), description: "own" }, root).description, "own");
+    assert.deepEqual(resolved({ allOf: [{ $ref: $ref("Size") }], title: "S" }, root), { ...DEFS.Size, title: "S" });
+    assert.deepEqual(resolved({ $ref: $ref("Missing") }, root), { $ref: $ref("Missing") });
+    assert.deepEqual(resolved({ $ref: $ref("a~1b~0c") }, root), DEFS["a/b~c"]);
+  });
+}
+
+test("nothing is known of what has no schema", () => {
+  assert.deepEqual(resolved(undefined, ROOT), {});
+  assert.deepEqual(resolved(DEFS.Alias, ROOT), DEFS.Size);
+  assert.deepEqual(fieldSchema(undefined, ROOT), { schema: {}, optional: false });
 });
 
 test("a reference to itself ends", () => {
-  assert.equal(fieldSchema({ $ref: "#/$defs/Loop" }, DEFS).schema.$ref, "#/$defs/Loop");
+  assert.equal(fieldSchema({ $ref: "#/$defs/Loop" }, ROOT).schema.$ref, "#/$defs/Loop");
 });
 
 test("what may be None as well is optional", () => {
-  const optional = fieldSchema({ anyOf: [{ $ref: "#/$defs/Size" }, { type: "null" }], default: null }, DEFS);
+  const optional = fieldSchema({ anyOf: [{ $ref: "#/$defs/Size" }, { type: "null" }], default: null }, ROOT);
   assert.deepEqual(optional, { schema: { ...DEFS.Size, default: null }, optional: true });
-  const referred = fieldSchema({ anyOf: [{ $ref: "#/$defs/Nothing" }, { type: "string" }] }, DEFS);
+  const referred = fieldSchema({ anyOf: [{ $ref: "#/$defs/Nothing" }, { type: "string" }] }, ROOT);
   assert.deepEqual(referred, { schema: { type: "string" }, optional: true });
-  assert.equal(fieldSchema({ anyOf: [{ type: "string" }, { const: null }] }, DEFS).optional, true);
+  assert.equal(fieldSchema({ anyOf: [{ type: "string" }, { const: null }] }, ROOT).optional, true);
 });
 
 test("a choice of several types is not, nor one of one", () => {
   for (const types of [["string", "integer", "null"], ["string", "integer"], ["string"], ["null"]]) {
     const schema = { anyOf: types.map((type) => ({ type })) };
-    assert.deepEqual(fieldSchema(schema, DEFS), { schema, optional: false });
+    assert.deepEqual(fieldSchema(schema, ROOT), { schema, optional: false });
   }
 });
 
-/** @type {[string, import("../../nbcompose/_notebook/graph/static/src/types.d.ts").Schema, number][]} */
+/** @type {[Schema | undefined, FileKind | undefined][]} */
+const FILES = [
+  [undefined, undefined],
+  [{ type: "string" }, undefined],
+  [{ type: "array", items: { type: "string" } }, undefined],
+  [{ $ref: "#/$defs/Picture" }, { kind: "image", many: false }],
+  [
+    { type: "array", items: { $ref: "#/$defs/Picture" } },
+    { kind: "image", many: true },
+  ],
+  [
+    { type: "string", contentMediaType: "application/x-npy" },
+    { kind: "array", many: false },
+  ],
+  [
+    { type: "string", contentMediaType: "application/octet-stream" },
+    { kind: "file", many: false },
+  ],
+];
+for (const [part, file] of FILES) {
+  test(`the part ${JSON.stringify(part)} is ${file ? JSON.stringify(file) : "no file"}`, () => {
+    assert.deepEqual(fileKind(part, ROOT), file);
+  });
+}
+
+/** @type {[string, Schema, number, FileKind?][]} */
 const KINDS = [
-  ["image", { type: "string", "x-form": UPLOAD }, 0],
-  ["file", { type: "string", "x-form": { kind: "file", many: true } }, 3],
-  ["array", { "x-form": { kind: "array", many: false } }, 0],
-  ["json", { "x-form": { kind: "array", many: false } }, 1], // no file in a nested value
-  ["json", { "x-form": { kind: "array", many: true } }, 0],
+  ["image", {}, 0, { kind: "image", many: false }],
+  ["file", { type: "array" }, 0, { kind: "file", many: true }],
+  ["array", {}, 0, { kind: "array", many: false }],
+  ["json", { type: "array" }, 0, { kind: "array", many: true }],
+  ["image", { type: "string", contentEncoding: "base64", contentMediaType: "image/png" }, 3],
+  ["file", { type: "string", contentEncoding: "base64" }, 3],
   ["choice", { type: "string", enum: ["a"] }, 0],
   ["choice", { const: null }, 0],
   ["check", { type: "boolean" }, 0],
@@ -57,9 +107,9 @@ const KINDS = [
   ["json", { type: "object" }, 0],
   ["json", {}, 0],
 ];
-for (const [kind, schema, depth] of KINDS) {
-  test(`${JSON.stringify(schema)} at depth ${depth} gets the field ${kind}`, () => {
-    assert.equal(fieldKind(schema, depth), kind);
+for (const [kind, schema, depth, file] of KINDS) {
+  test(`${JSON.stringify([schema, file])} at depth ${depth} gets the field ${kind}`, () => {
+    assert.equal(fieldKind(schema, depth, file), kind);
   });
 }
 
@@ -68,6 +118,25 @@ test("an example of what JSON is wanted", () => {
   assert.equal(jsonHint({ type: "array", items: { type: "string" } }), '["one", "two"]');
   assert.equal(jsonHint({ type: "array" }), "[1, 2]");
   assert.equal(jsonHint({ anyOf: [{ type: "array" }, { type: "string" }] }), "[1, 2]");
-  assert.equal(jsonHint({ "x-form": { kind: "array", many: false } }), "[1, 2]");
   assert.equal(jsonHint({}), "1");
 });
+
+const ITEM = { $ref: "#/$defs/Item" };
+/** @type {[Schema | undefined, string][]} */
+const NAMES = [
+  [undefined, "any"],
+  [{ type: "string" }, "string"],
+  [{ type: "string", format: "date" }, "string (date)"],
+  [{ contentMediaType: "image/png" }, "any (image/png)"],
+  [{ const: "x" }, '"x"'],
+  [{ enum: ["a", 1] }, '"a" | 1'],
+  [{ type: ["string", "null"] }, "string | null"],
+  [{ anyOf: [{ type: "string" }, { type: "null" }, { type: "string" }] }, "string | null"],
+  [{ type: "array" }, "list"],
+  [{ type: "array", items: ITEM }, "list[Item]"],
+  [{ type: "object", title: "T" }, "T"],
+  [ITEM, "Item"],
+];
+for (const [schema, name] of NAMES) {
+  test(`the type of ${JSON.stringify(schema)} is ${name}`, () => assert.equal(typeName(schema, ROOT), name));
+}

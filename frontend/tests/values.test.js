@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { jsonFrom, messageOf, numberFrom, textFrom } from "../../nbcompose/_notebook/graph/static/src/values.js";
+import { jsonFrom, messageOf, numberFrom, textFrom } from "../../nbcompose/_replica/http/static/values.js";
 
-/** @typedef {import("../../nbcompose/_notebook/graph/static/src/types.d.ts").Schema} Schema */
+/** @typedef {import("../../nbcompose/_replica/http/static/types.d.ts").Schema} Schema */
 
 /** @type {[(schema: Schema, text: string) => unknown, Schema, string, unknown][]} */
 const GOOD = [

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { bytes, compact, plural, time } from "../../nbcompose/_notebook/graph/static/src/words.js";
+import { bytes, compact, plural, time } from "../../nbcompose/_replica/http/static/words.js";
 
 test("sizes", () => {
   const sizes = [null, undefined, 0, 9, 999, 1000, 9949, 9950, 12_345, 1e9, 1e18];

@@ -21,7 +21,7 @@ from nbcompose._host import memory
 from nbcompose._rpc import SLOTS, Client, LoadTable, ServiceRoute
 from nbcompose._service import dependency_graph
 from nbcompose._spec import ServiceSpec
-from nbcompose._tracing import Span, TraceLog
+from nbcompose._tracing import Span, TraceLog, exporter
 
 Subscriber = Callable[[Status], None]
 
@@ -41,6 +41,7 @@ class Publisher:
         self, supervisors: Mapping[str, Supervisor], overview: Overview, client: Client, board: LoadTable
     ) -> None:
         self.traces = TraceLog()
+        self._exporter = exporter()
         self._supervisors = supervisors
         self._overview = overview
         self._client = client
@@ -113,6 +114,8 @@ class Publisher:
         route = self._overview.route(supervisor)
         if route.ready:
             self._overview.ready.add(name)
+            if self._exporter is not None:
+                self._exporter.start()
         else:
             self._overview.ready.discard(name)
         if route != self._routes.get(name):
@@ -148,6 +151,13 @@ class Publisher:
 
     def spans(self, spans: list[Span]) -> None:
         self.traces.extend(spans)
+        if self._exporter is not None:
+            self._exporter.add(spans)
+
+    async def close(self) -> None:
+        """Send the last spans; see `SpanExporter`."""
+        if self._exporter is not None:
+            await self._exporter.close()
 
     def take_slot(self) -> int:
         slot = min(self._slots)

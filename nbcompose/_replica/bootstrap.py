@@ -25,6 +25,7 @@ from nbcompose._replica.sources import ModuleSource, find_source, know_lines, us
 from nbcompose._rpc import ServiceRoute, Unpickler
 from nbcompose._service import Service
 from nbcompose._spec import ServiceSpec
+from nbcompose._tracing import sample
 from nbcompose.errors import LaunchError
 
 # Modules that replicas of transformers services import; those that are not installed are skipped.
@@ -216,6 +217,7 @@ def prepare_process(launch: Launch) -> None:
         os.chdir(launch.folder)
     sys.path[:] = launch.python_path
     settings.start_logging()
+    sample(*settings.trace_sampler()[1:])
     if launch.torch_threads is not None:
         apply_threads(launch.torch_threads)
 

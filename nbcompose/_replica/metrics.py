@@ -95,6 +95,7 @@ class TimedCall:
             Span(
                 self.context.trace_id, self.context.span_id, self._parent, runtime.name, self.api,
                 runtime.index, self._start, seconds, self._queued, error, self._first_item, self._last_item,
+                self.context.trace_flags, self.context.trace_state,
             )
         )  # fmt: skip
 

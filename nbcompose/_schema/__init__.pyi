@@ -1,7 +1,6 @@
 from . import pydantic_adapter as pydantic_adapter
 from .api import ApiSchema as ApiSchema
 from .api import Binding as Binding
-from .custom_types import Image as Image
 from .errors import in_short as in_short
 from .forms import Part as Part
 from .hints import annotations_of as annotations_of

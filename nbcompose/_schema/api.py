@@ -248,10 +248,15 @@ class ApiSchema:
         return json_values.json_schema(self._http_result, "serialization")
 
     @cached_property
+    def file_parts(self) -> dict[str, Any]:
+        """JSON schemas of the parameters that may be files, as parts of a multipart form."""
+        return {name: part for name, a in self._http_params.items() if (part := forms.part_schema(a)) is not None}
+
+    @cached_property
     def multipart_schema(self) -> dict[str, Any] | None:
         """`input_schema` with file fields for the parameters that may be files; None if there are none."""
-        parts = {name: part for name, a in self._http_params.items() if (part := forms.part_schema(a)) is not None}
-        return {**self.input_schema, "properties": {**self.input_schema["properties"], **parts}} if parts else None
+        parts, schema = self.file_parts, self.input_schema
+        return {**schema, "properties": {**schema["properties"], **parts}} if parts else None
 
     def media_types(self) -> tuple[str, ...]:
         """Return the media types of results, or of the items of a stream, the default first.

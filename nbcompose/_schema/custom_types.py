@@ -105,7 +105,8 @@ class Image(CustomType):
         return codecs.image_to_bytes(value, media_type)
 
     def describe(self) -> dict[str, Any]:
-        return {"type": "string", "description": "an image: base64 or a data URL of a PNG, JPEG, WEBP, … file"}
+        told = "an image: base64 or a data URL of a PNG, JPEG, WEBP, … file"
+        return {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/png", "description": told}
 
 
 class Base64(CustomType):

@@ -1,8 +1,7 @@
 from .api import install as install
 from .api import trace as trace
 from .api import traces as traces
-from .rows import SpanRow as SpanRow
-from .rows import Summary as Summary
+from .otlp import exporter as exporter
 from .rows import summaries as summaries
 from .rows import waterfall as waterfall
 from .spans import CANCELLED as CANCELLED
@@ -15,3 +14,4 @@ from .spans import cancelled as cancelled
 from .spans import current_call as current_call
 from .spans import new_span_id as new_span_id
 from .spans import parse_traceparent as parse_traceparent
+from .spans import sample as sample

@@ -31,6 +31,25 @@ MAX_STATE = 4096  # characters; the standard requires passing on at least 512
 MAX_MEMBERS = 32
 
 
+_LOW = (1 << 64) - 1  # the part of a trace id that is random
+_limit = _LOW  # traces are sampled whose ids are not above it there; -1: none
+_follows = True  # whether a caller's decision counts
+
+
+def sample(share: float, follows: bool) -> None:
+    """Set which traces this process samples: a share of those that begin here, and what a caller has decided.
+
+    With `follows` False, the share of those from callers too. Ids decide, by the rule of OpenTelemetry's
+    `TraceIdRatioBased`, so that all processes decide alike.
+    """
+    global _limit, _follows
+    _limit, _follows = round(share * (_LOW + 1)) - 1, follows
+
+
+def _flags(trace_id: int) -> int:
+    return SAMPLED if _limit == _LOW or trace_id & _LOW <= _limit else 0
+
+
 class Parent(NamedTuple):
     """The external call that caused a call: ids, flags, and the `tracestate` of tracing systems."""
 
@@ -52,10 +71,10 @@ class CallContext:
     """The state that travels with a call: deadline, trace, parent span, and whether the caller has cancelled.
 
     `deadline` is on `time.monotonic()`'s clock, in seconds; None: no limit. `allowed`: the timeout in seconds that a
-    call from outside was given. `span_id` is the caller's span until the call begins, then its own. `trace_flags` and
-    `trace_state` are passed on unchanged: a trace that is not sampled elsewhere is still recorded here. `on_loop`: the
-    api runs on an event loop, which a blocking call would stop. `on_cancel` callbacks run once, on the event loop of
-    the process; `cancelled` may be read from any thread.
+    call from outside was given. `span_id` is the caller's span until the call begins, then its own. `trace_flags` (of a
+    trace that begins here, see `sample`) and `trace_state` are passed on unchanged: a trace that is not sampled is
+    recorded here all the same. `on_loop`: the api runs on an event loop, which a blocking call would stop. `on_cancel`
+    callbacks run once, on the event loop of the process; `cancelled` may be read from any thread.
     """
 
     __slots__ = (
@@ -75,7 +94,7 @@ class CallContext:
         self.allowed: float | None = None
         self.trace_id = trace_id or new_trace_id()
         self.span_id = span_id
-        self.trace_flags = trace_flags
+        self.trace_flags = trace_flags if trace_id else _flags(self.trace_id)
         self.trace_state = trace_state
         self.on_loop = False
         self.cancelled = False
@@ -180,7 +199,10 @@ def parse_traceparent(header: str, state: str = "") -> Parent | None:
     if not (trace_id and span_id):
         return None
     is_valid = len(state) <= MAX_STATE and state.count(",") < MAX_MEMBERS and state.isascii() and state.isprintable()
-    return Parent(trace_id, span_id, int(match[4], 16) & KNOWN_FLAGS, state if is_valid else "")
+    flags = int(match[4], 16) & KNOWN_FLAGS
+    if not _follows:
+        flags = flags & ~SAMPLED | _flags(trace_id)
+    return Parent(trace_id, span_id, flags, state if is_valid else "")
 
 
 def format_traceparent(trace_id: int, span_id: int, flags: int = SAMPLED) -> str:
@@ -192,7 +214,7 @@ class Span(NamedTuple):
 
     `queued` is the part of `duration` that was spent waiting in the queue, `error` the exception's type name or "".
     `first_item` and `last_item` are the times from `start` until a stream yielded them; None if it is no stream or
-    yielded none.
+    yielded none. `trace_flags` and `trace_state` as in `CallContext`.
     """
 
     trace_id: int
@@ -207,6 +229,8 @@ class Span(NamedTuple):
     error: str
     first_item: float | None = None
     last_item: float | None = None
+    trace_flags: int = SAMPLED
+    trace_state: str = ""
 
 
 class SpanBuffer:

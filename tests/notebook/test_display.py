@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from nbcompose._control import progress
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._host import memory
 from nbcompose._hub import ModelProgress
-from nbcompose._notebook.display import Section, ServicesTable, bundle, headline, progress
+from nbcompose._notebook.display import Section, ServicesTable, bundle, headline
 from nbcompose._replica import Phase
 from nbcompose._service import curl_call, python_call
 from nbcompose._service.decorators import api

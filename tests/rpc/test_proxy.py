@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import pytest
 
 import nbcompose
-from nbcompose._rpc import address
+from nbcompose._protocol import address
 from nbcompose._rpc.blocking import LoopThread
 from nbcompose._rpc.client import Client, ReplicaRoute, ServiceRoute
 from nbcompose._rpc.connection import serve

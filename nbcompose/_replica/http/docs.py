@@ -1,8 +1,9 @@
 """Documentation page at `/docs`, and curl commands for apis.
 
-The page reads everything that it shows from `/openapi.json`. It is nbcompose's own, about 17 kB, and loads nothing from
-other servers. Swagger UI was considered: the PyPI packages with its files depend on a web framework or have not been
-updated for years; it is 100 times as large, needs inline styles, and shows a stream only after the stream has ended.
+The page reads everything that it shows from `/openapi.json`. It is nbcompose's own, about 50 kB, and loads nothing from
+other servers. Its forms and results are also those of the live graph (`_notebook/graph/assets.py`). Swagger UI was
+considered: the PyPI packages with its files depend on a web framework or have not been updated for years; it is 40
+times as large, needs inline styles, and shows a stream only after the stream has ended.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ CONTENT_SECURITY_POLICY = "; ".join(
     ]
 )
 
+_MODULES = ("docs", "elements", "fields", "form", "outcome", "requests", "result", "schema", "values", "words")
+
 # Path on the server: (file, media type).
 ASSETS = {
     "/docs": ("docs.html", "text/html; charset=utf-8"),
-    "/docs/docs.css": ("docs.css", "text/css; charset=utf-8"),
-    "/docs/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
-    "/docs/examples.js": ("examples.js", "text/javascript; charset=utf-8"),
+    **{f"/docs/{name}.css": (f"{name}.css", "text/css; charset=utf-8") for name in ("docs", "form")},
+    **{f"/docs/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8") for name in _MODULES},
 }
 
 

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from nbcompose._notebook.graph import assets
+from nbcompose._replica.http import docs
 
-SOURCES = sorted((assets.STATIC / "src").glob("*.js"))
+OWN = sorted((assets.STATIC / "src").glob("*.js"))
+SHARED = Path(docs.__file__).parent / "static"
+SOURCES = [*OWN, *(p for p in SHARED.glob("*.js") if p.stem not in ("docs", "requests"))]
 
 
 def folder(tmp_path: Path, **files: str) -> Path:
@@ -23,10 +26,10 @@ def folder(tmp_path: Path, **files: str) -> Path:
 def test_every_module_is_there_once_after_those_that_it_imports() -> None:
     text = assets.module()
     order = re.findall(r"^// (\w+\.js)$", text, re.MULTILINE)
-    assert sorted(order) == [source.name for source in SOURCES]
+    assert sorted(order) == sorted(source.name for source in SOURCES)
     assert order[-1] == "index.js"
     for source in SOURCES:
-        for imported in re.findall(r'from "\./(\w+\.js)"', source.read_text()):
+        for imported in re.findall(r'from "[\w./]*/(\w+\.js)"', source.read_text()):
             assert order.index(imported) < order.index(source.name)
 
 
@@ -54,6 +57,11 @@ def test_it_is_joined_once() -> None:
     assert assets.module() is assets.module()
 
 
+def test_the_style_of_forms_comes_first() -> None:
+    forms, graph = (p.read_text() for p in (SHARED / "form.css", assets.STATIC / "graph.css"))
+    assert assets.style() == forms + graph
+
+
 def test_joining(tmp_path: Path) -> None:
     source = folder(
         tmp_path,
@@ -64,6 +72,15 @@ def test_joining(tmp_path: Path) -> None:
     assert assets.joined(source) == (
         "// numbers.js\nconst one = 1;\nasync function two() {}\nconst own = /** @type {any} */ (3);\n\n"
         "// index.js\n// Entry.\n\n\nexport default { sum: one + two() };\n"
+    )
+
+
+def test_modules_of_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    folder(tmp_path, shared='import { a } from "./deep.js";\nexport const b = a;\n', deep="export const a = 1;\n")
+    source = folder(tmp_path / "own", index='import { b } from "../shared.js";\nexport default { b };\n')
+    assert assets.joined(source) == (
+        "// deep.js\nconst a = 1;\n\n// shared.js\nconst b = a;\n\n// index.js\nexport default { b };\n"
     )
 
 

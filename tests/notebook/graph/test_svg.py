@@ -10,9 +10,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from nbcompose._control import element_id
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._hub import ModelProgress
-from nbcompose._notebook.graph.layout import Size, dot, element_id, lay_out, nodes
+from nbcompose._notebook.graph.layout import Size, dot, lay_out, nodes
 from nbcompose._notebook.graph.svg import PAGE, SIGNS, data_url, size, svg
 from nbcompose._replica import Phase
 

@@ -1,15 +1,21 @@
 // Shows the service that serves this page, from its OpenAPI document, and calls its apis.
 
-/** @import { Schema } from "./examples.js" */
+/** @import { Problem, Schema } from "./types.d.ts" */
 /** @typedef {Record<string, {schema: Schema}>} Contents by media type */
 /** @typedef {{summary?: string, description?: string, operationId?: string, requestBody?: {content: Contents},
  *   responses: Record<string, {content?: Contents}>,
- *   "x-nbcompose-params"?: {name: string, kind: string, text: string}[]}} Operation */
+ *   "x-nbcompose-params"?: {name: string, kind: string, text: string, required: boolean}[]}} Operation */
 /** @typedef {{info: {title: string, summary?: string, description?: string},
  *   paths: Record<string, {post?: Operation}>}} OpenApi */
-/** @typedef {{error: {type: string, message: string, id: string}}} Problem */
+/** @typedef {{type: string, message: string, id: string, problems?: Problem[]}} Failure */
 
-import { example, resolve, typeName } from "./examples.js";
+import { h } from "./elements.js";
+import { form } from "./form.js";
+import { outcome } from "./outcome.js";
+import { curlLine, request } from "./requests.js";
+import { failure, shown } from "./result.js";
+import { resolved, typeName } from "./schema.js";
+import { messageOf } from "./values.js";
 
 const JSON_TYPE = "application/json";
 const NDJSON = "application/x-ndjson";
@@ -41,9 +47,6 @@ async function load() {
   status.classList.remove("error");
 }
 
-/** @param {unknown} error */
-const messageOf = (error) => (error instanceof Error ? error.message : String(error));
-
 /** @param {OpenApi} openapi */
 function show(openapi) {
   $("#title").textContent = document.title = openapi.info.title;
@@ -54,32 +57,36 @@ function show(openapi) {
   $("#apis").replaceChildren(...sections);
 }
 
-/** @param {string} route @param {Operation} operation @param {OpenApi} root @returns {HTMLElement} */
-function apiSection(route, operation, root) {
+/** @param {string} route @param {Operation} operation @param {OpenApi} openapi @returns {HTMLElement} */
+function apiSection(route, operation, openapi) {
   const section = $("#api").content.firstElementChild.cloneNode(true);
-  const inputs = operation.requestBody?.content || {};
-  const schema = resolve(inputs[JSON_TYPE]?.schema, root);
+  const name = operation.operationId || route;
   const results = operation.responses["200"]?.content || {};
-  if (hasRoot(operation)) section.dataset.root = "yes";
-  $(".name", section).textContent = operation.operationId || route;
-  $(".signature", section).textContent = signature(operation);
+  const fields = form(description(operation, openapi));
+  const result = outcome(name);
+  const [area, accept] = [$("form", section), $(".accept", section)];
+  $(".name", section).textContent = name;
+  $(".signature", section).textContent = `(${params(operation)
+    .map((p) => p.text)
+    .join(", ")})`;
   $(".route", section).textContent = `POST ${route}`;
   $(".doc", section).textContent = docstring(operation);
-  fillTable($("table", section), schema, root);
-  $(".returns code", section).textContent = returned(results, root);
-  const editor = $("textarea", section);
-  editor.value = JSON.stringify(example(withoutDefault(schema), root) ?? {}, null, 2);
-  editor.rows = Math.min(16, editor.value.split("\n").length + 1);
-  addFiles($(".files", section), inputs, root);
-  fillAccept($(".accept", section), Object.keys(results));
+  $(".returns code", section).textContent = returned(results, openapi);
+  area.prepend(...fields.elements);
+  area.after(result.element);
+  accept.hidden = Object.keys(results).length < 2;
+  $("select", accept).append(...Object.keys(results).map((type) => new Option(type)));
   const curl = () => {
-    $(".curl", section).textContent = curlLine(route, editor.value, givesFile(results));
+    const secured = "Authorization" in authorization();
+    const made = request(rootOf(operation), fields.valid());
+    $(".curl", section).textContent = curlLine(address(route), made, secured, givesFile(results));
   };
-  editor.addEventListener("input", curl);
+  for (const event of ["input", "change"]) area.addEventListener(event, curl);
   curl();
-  $("form", section).addEventListener("submit", (/** @type {Event} */ event) => {
+  area.addEventListener("submit", (/** @type {Event} */ event) => {
     event.preventDefault();
-    call(route, section);
+    const values = fields.values();
+    if (values) call(route, request(rootOf(operation), values), section, fields, result);
   });
   return section;
 }
@@ -88,46 +95,22 @@ function apiSection(route, operation, root) {
 const docstring = ({ summary, description }) => [summary, description].filter(Boolean).join("\n\n");
 
 /** @param {Operation} operation */
-function signature(operation) {
-  const params = operation["x-nbcompose-params"];
-  return params ? `(${params.map((p) => p.text).join(", ")})` : "";
+const params = (operation) => operation["x-nbcompose-params"] ?? [];
+
+/** The parameter that is the whole body, as the body of a form is not. @param {Operation} operation */
+function rootOf(operation) {
+  const all = params(operation);
+  return all.length === 1 && all[0].kind === "positional_only" ? all[0].name : "";
 }
 
-/** The body is the only argument itself, as the body of a form is not. @param {Operation} operation */
-function hasRoot(operation) {
-  const params = operation["x-nbcompose-params"] || [];
-  return params.length === 1 && params[0].kind === "positional_only";
-}
-
-/** The body as a whole may have a default ("nothing"), which would hide the parameters. @param {Schema} schema */
-function withoutDefault(schema) {
-  const { default: _, ...rest } = schema;
-  return rest;
-}
-
-/** @param {HTMLTableElement} table @param {Schema} schema @param {OpenApi} root */
-function fillTable(table, schema, root) {
-  const required = new Set(schema.required || []);
-  /** @type {[string, Schema][]} */
-  const properties = Object.entries(schema.properties || {});
-  const rows = properties.map(([name, property]) => {
-    const p = resolve(property, root);
-    const shown = p.default === undefined ? (required.has(name) ? "required" : "") : JSON.stringify(p.default);
-    const row = document.createElement("tr");
-    const head = cell("th", name);
-    head.scope = "row";
-    row.append(head, cell("td", typeName(property, root)), cell("td", shown), cell("td", p.description || ""));
-    return row;
-  });
-  $("tbody", table).replaceChildren(...rows);
-  table.hidden = rows.length === 0;
-}
-
-/** @template {"th" | "td" | "label"} T @param {T} tag @param {string} text */
-function cell(tag, text) {
-  const element = document.createElement(tag);
-  element.textContent = text;
-  return element;
+/** @param {Operation} operation @param {OpenApi} root */
+function description(operation, root) {
+  const inputs = operation.requestBody?.content || {};
+  const parts = resolved(inputs["multipart/form-data"]?.schema, root).properties ?? {};
+  const schema = inputs[JSON_TYPE]?.schema;
+  const name = rootOf(operation);
+  const required = params(operation).flatMap((p) => (p.required ? [p.name] : []));
+  return { schema: name ? { properties: { [name]: schema }, required } : schema, root, parts, reads: false };
 }
 
 /** @param {Contents} results @param {OpenApi} root */
@@ -142,141 +125,93 @@ function returned(results, root) {
 /** The default comes first. @param {Contents} results */
 const givesFile = (results) => ![JSON_TYPE, NDJSON].includes(Object.keys(results)[0] ?? JSON_TYPE);
 
-/** @param {HTMLElement} container @param {Contents} inputs @param {OpenApi} root */
-function addFiles(container, inputs, root) {
-  const form = resolve(inputs["multipart/form-data"]?.schema, root);
-  /** @type {[string, Schema][]} */
-  const properties = Object.entries(form.properties || {});
-  for (const [name, property] of properties) {
-    const p = resolve(property, root);
-    if (!p.contentMediaType && p.format !== "binary") continue;
-    const label = cell("label", `${name}, from a file `);
-    const input = document.createElement("input");
-    input.type = "file";
-    input.name = name;
-    label.append(input);
-    container.append(label);
-  }
-}
-
-/** @param {HTMLElement} label @param {string[]} mediaTypes */
-function fillAccept(label, mediaTypes) {
-  label.hidden = mediaTypes.length < 2;
-  $("select", label).replaceChildren(...mediaTypes.map((type) => new Option(type)));
-}
-
-/** @param {string} route @param {string} body @param {boolean} saves whether the answer is a file */
-function curlLine(route, body, saves) {
-  const token = authorization().Authorization ? ` \\\n  -H "Authorization: Bearer $NBCOMPOSE_TOKEN"` : "";
-  const quoted = body.replaceAll("'", `'\\''`);
-  const output = saves ? " -o answer" : "";
-  return `curl ${address(route)}${output}${token} \\\n  -H 'Content-Type: ${JSON_TYPE}' \\\n  -d '${quoted}'`;
-}
-
-/** @param {string} route @param {HTMLElement} section */
-async function call(route, section) {
-  const [button, stop, output] = [$("[type=submit]", section), $(".stop", section), $(".result", section)];
+/**
+ * @param {string} route
+ * @param {RequestInit} body
+ * @param {HTMLElement} section
+ * @param {ReturnType<typeof form>} fields
+ * @param {ReturnType<typeof outcome>} result
+ */
+async function call(route, body, section, fields, result) {
+  const [button, stop] = [$("[type=submit]", section), $(".stop", section)];
   const controller = new AbortController();
-  stop.onclick = () => controller.abort();
-  button.disabled = true;
-  stop.disabled = false;
-  output.hidden = false;
-  output.classList.remove("error");
-  output.textContent = "";
-  const clock = startClock($(".elapsed", section));
-  try {
-    const response = await send(route, section, controller.signal);
-    if (!response.ok) throw new Error(describe(await response.json()));
-    await display(response, output);
-  } catch (error) {
-    output.classList.add("error");
-    output.append(error instanceof Error && error.name === "AbortError" ? "stopped" : messageOf(error));
-  } finally {
-    clock();
-    button.disabled = false;
-    stop.disabled = true;
-  }
-}
-
-/** @param {string} route @param {HTMLElement} section @param {AbortSignal} signal */
-function send(route, section, signal) {
-  /** @type {Record<string, string>} */
-  const headers = { ...authorization(), Accept: $("select", section).value || "*/*" };
-  const text = $("textarea", section).value;
-  /** @type {NodeListOf<HTMLInputElement>} */
-  const inputs = section.querySelectorAll("input[type=file]");
-  const files = [...inputs].flatMap(({ name, files }) =>
-    [...(files ?? [])].slice(0, 1).map((file) => ({ name, file })),
-  );
-  /** @type {string | FormData} */
-  let body = text;
-  if (files.length) {
-    const chosen = new Set(files.map(({ name }) => name));
-    body = new FormData();
-    for (const [name, value] of Object.entries(section.dataset.root ? {} : JSON.parse(text || "{}"))) {
-      // A part for text holds the text itself.
-      if (!chosen.has(name)) body.append(name, typeof value === "string" ? value : JSON.stringify(value));
-    }
-    for (const { name, file } of files) body.append(name, file);
-  } else {
-    headers["Content-Type"] = JSON_TYPE;
-  }
-  return fetch(address(route), { method: "POST", headers, body, signal });
-}
-
-/** @param {HTMLElement} element */
-function startClock(element) {
   const start = performance.now();
-  const tick = () => {
-    element.textContent = `${((performance.now() - start) / 1000).toFixed(2)} s`;
+  const seconds = () => (performance.now() - start) / 1000;
+  stop.onclick = () => controller.abort();
+  const busy = (/** @type {boolean} */ on) => {
+    const [now, next] = on ? [button, stop] : [stop, button];
+    const hadFocus = document.activeElement === now;
+    [button.disabled, stop.hidden] = [on, !on];
+    if (hadFocus) next.focus();
   };
-  const timer = setInterval(tick, 100);
-  return () => {
-    clearInterval(timer);
-    tick();
-  };
+  busy(true);
+  result.begin();
+  try {
+    const headers = { ...body.headers, ...authorization(), Accept: $("select", section).value || "*/*" };
+    const response = await fetch(address(route), { ...body, method: "POST", headers, signal: controller.signal });
+    if (!response.ok) throw new Refused((await response.json()).error);
+    await display(response, result, seconds);
+  } catch (error) {
+    if (error instanceof Error && error.name === "AbortError") result.end("cancelled", "stopped after", seconds());
+    else result.end("failed", "failed after", seconds(), ...failure(told(error)));
+    if (error instanceof Refused) fields.problems(error.failure.problems ?? []);
+  } finally {
+    busy(false);
+  }
 }
 
-/** @param {Problem} problem */
-const describe = ({ error }) => `${error.type}: ${error.message}\n(id ${error.id})`;
+/** What the service answers, or a stream ends with, in place of a result. */
+class Refused extends Error {
+  /** @param {Failure} failure */
+  constructor(failure) {
+    super(failure.message);
+    this.failure = failure;
+  }
+}
 
-/** @param {Response} response @param {HTMLElement} output */
-async function display(response, output) {
+/** @param {unknown} error */
+function told(error) {
+  if (!(error instanceof Refused)) return { name: "Error", message: messageOf(error) };
+  const { type, message, id } = error.failure;
+  return { name: type, message: `${message}\n(id ${id})` };
+}
+
+/** @param {Response} response @param {ReturnType<typeof outcome>} result @param {() => number} seconds */
+async function display(response, result, seconds) {
   const mediaType = response.headers.get("Content-Type") || "";
-  if (mediaType.startsWith(JSON_TYPE)) {
-    output.textContent = JSON.stringify(await response.json(), null, 2);
-  } else if (mediaType.startsWith(NDJSON) || mediaType.startsWith("text/")) {
-    await displayStream(response, output, mediaType.startsWith(NDJSON));
-  } else {
-    await displayBytes(await response.blob(), fileName(response), output);
+  if (mediaType.startsWith(NDJSON)) {
+    let rest = "";
+    for await (const text of textOf(response)) {
+      const lines = (rest + text).split("\n");
+      rest = lines.pop() ?? "";
+      // One by one: those before a line that tells of an error are shown.
+      for (const line of lines) result.items([itemOf(line)]);
+    }
+    return result.end("done", "", seconds());
   }
+  if (mediaType.startsWith("text/")) {
+    for await (const text of textOf(response)) result.text(text);
+    return result.end("done", "done in", seconds());
+  }
+  const isJson = mediaType.startsWith(JSON_TYPE);
+  const element = isJson
+    ? shown({ "text/plain": JSON.stringify(await response.json(), null, 2) })
+    : fileElement(await response.blob(), fileName(response));
+  return result.end("done", "done in", seconds(), element);
 }
 
-/** @param {Response} response @param {HTMLElement} output @param {boolean} isNdjson */
-async function displayStream(response, output, isNdjson) {
-  let rest = "";
-  for await (const text of chunks(/** @type {ReadableStream} */ (response.body).pipeThrough(new TextDecoderStream()))) {
-    const lines = (rest + text).split("\n");
-    rest = (isNdjson && lines.pop()) || "";
-    // One by one: those before a line that tells of an error are shown.
-    if (isNdjson) lines.forEach((line) => output.append(itemText(line)));
-    else output.append(text);
-    output.scrollTop = output.scrollHeight;
-  }
-}
-
-/** Safari cannot iterate a ReadableStream. @param {ReadableStream<string>} stream */
-async function* chunks(stream) {
+/** Safari cannot iterate a ReadableStream. @param {Response} response */
+async function* textOf(response) {
+  const stream = /** @type {ReadableStream} */ (response.body).pipeThrough(new TextDecoderStream());
   const reader = stream.getReader();
   for (let part = await reader.read(); !part.done; part = await reader.read()) yield part.value;
 }
 
 /** @param {string} line */
-function itemText(line) {
+function itemOf(line) {
   const item = JSON.parse(line);
-  if (typeof item === "string") return item;
-  if (item?.error?.id) throw new Error(`\n${describe(item)}`);
-  return `${line}\n`;
+  if (item?.error?.id) throw new Refused(item.error);
+  return { "text/plain": typeof item === "string" ? item : `${line}\n` };
 }
 
 /** @param {Response} response */
@@ -286,21 +221,11 @@ function fileName(response) {
   return encoded ? decodeURIComponent(encoded[1]) : disposition.match(/filename="([^"]*)"/)?.[1] || "result";
 }
 
-/** @param {Blob} blob @param {string} name @param {HTMLElement} output */
-async function displayBytes(blob, name, output) {
+/** @param {Blob} blob @param {string} name */
+function fileElement(blob, name) {
   const url = URL.createObjectURL(blob);
-  if (blob.type.startsWith("image/")) {
-    const image = document.createElement("img");
-    image.src = url;
-    image.alt = "the result";
-    output.replaceChildren(image);
-  } else {
-    const link = document.createElement("a");
-    link.href = url;
-    link.download = name;
-    link.textContent = `save ${name}, ${blob.size.toLocaleString()} bytes (${blob.type})`;
-    output.replaceChildren(link);
-  }
+  if (blob.type.startsWith("image/")) return h("img.nbc-image", { src: url, alt: "the result" });
+  return h("a", { href: url, download: name }, `save ${name}, ${blob.size.toLocaleString()} bytes (${blob.type})`);
 }
 
 $("#access").addEventListener("submit", (/** @type {Event} */ event) => {

@@ -3,7 +3,7 @@
 /** @import { Act, Service } from "./messages.d.ts" */
 /** @import { Ask, Kernel } from "./types.d.ts" */
 
-import { button, h } from "./elements.js";
+import { button, h } from "../../../../_replica/http/static/elements.js";
 import { stopWords } from "./sentences.js";
 
 /** @param {Kernel} kernel @param {string} name @param {Ask} ask */

@@ -3,8 +3,8 @@
 /** @import { Api, Service } from "./messages.d.ts" */
 /** @import { Kernel, Tab } from "./types.d.ts" */
 
+import { h } from "../../../../_replica/http/static/elements.js";
 import { caller } from "./caller.js";
-import { h } from "./elements.js";
 
 /** @param {Kernel} kernel @param {string} name @returns {Tab} */
 export function callTab(kernel, name) {

@@ -1,13 +1,14 @@
 // One api: its form, its buttons, and the outcome of its last call.
 
 /** @import { CallMessage, Copies, Form } from "./messages.d.ts" */
-/** @import { Field, Heard, Kernel } from "./types.d.ts" */
+/** @import { Heard, Kernel } from "./types.d.ts" */
 
+import { button, fresh, h } from "../../../../_replica/http/static/elements.js";
+import { form } from "../../../../_replica/http/static/form.js";
+import { outcome } from "../../../../_replica/http/static/outcome.js";
+import { failure } from "../../../../_replica/http/static/result.js";
 import { copied } from "./copying.js";
-import { button, fresh, h } from "./elements.js";
-import { fieldsOf, valuesOf } from "./form.js";
-import { outcome } from "./outcome.js";
-import { failure, shown } from "./result.js";
+import { rendered } from "./markup.js";
 
 /** @type {Record<keyof Copies, string>} */
 const KINDS = { python: "Python", httpx: "httpx", curl: "curl" };
@@ -19,7 +20,7 @@ export function caller(kernel, name, api) {
   const call = h("button.nbc-button.nbc-primary", { type: "submit" }, "Call");
   const cancel = button("Cancel", () => current && kernel.send({ type: "cancel", id: current }), { hidden: true });
   const note = h("span.nbc-note", { role: "status" });
-  const result = outcome(`${name}.${api}`);
+  const result = outcome(`${name}.${api}`, rendered);
   /** @param {keyof Copies} kind */
   const quiet = (kind) => ({ class: "nbc-button nbc-quiet", "data-copy": kind });
   const kinds = /** @type {(keyof Copies)[]} */ (Object.keys(KINDS));
@@ -28,10 +29,10 @@ export function caller(kernel, name, api) {
   const foot = h("div.nbc-foot", {}, call, cancel, ...copyAs, note);
   const element = h("div", {}, about, area, result.element);
   /** @type {Form | null} */
-  let form = null;
+  let told = null;
   let known = "";
-  /** @type {Record<string, Field>} */
-  let fields = {};
+  /** @type {ReturnType<typeof form> | null} */
+  let fields = null;
   let current = "";
 
   const renew = () => kernel.send({ type: "form", service: name, api });
@@ -41,34 +42,21 @@ export function caller(kernel, name, api) {
     const now = JSON.stringify(message);
     if (now === known) return;
     // What was typed stays where the form is as it was.
-    const same = form && JSON.stringify(form.schema) === JSON.stringify(message.schema);
-    [known, form] = [now, message];
+    /** @param {Form | null} of */
+    const shape = (of) => JSON.stringify([of?.schema, of?.parts]);
+    const same = shape(told) === shape(message);
+    [known, told] = [now, message];
     const doc = message.doc ? h("div.nbc-about", {}, message.doc) : "";
     about.replaceChildren(h("span.nbc-code", {}, message.signature), doc);
     if (same) return;
-    fields = fieldsOf(message.schema, message.schema.$defs ?? {});
-    const all = Object.values(fields).map((f) => f.element);
-    area.replaceChildren(...(all.length ? all : [h("div.nbc-dim", {}, "It takes no arguments.")]), foot);
-  }
-
-  /** The values, or null where something is wrong, which is shown and focused. */
-  function filled() {
-    /** @type {Field | null} */
-    let first = null;
-    for (const f of Object.values(fields)) {
-      const problem = f.used() ? f.check() : "";
-      f.problem(problem);
-      if (problem) first ??= f;
-    }
-    if (!first) return valuesOf(fields);
-    first.focus();
-    return null;
+    fields = form({ schema: message.schema, root: message.schema, parts: message.parts, reads: true });
+    area.replaceChildren(...fields.elements, foot);
   }
 
   /** @param {Event} event */
   function begin(event) {
     event.preventDefault();
-    const values = form && !current && kernel.condition() !== "gone" ? filled() : null;
+    const values = !current && kernel.condition() !== "gone" ? fields?.values() : null;
     if (!values) return;
     const hadFocus = document.activeElement === call;
     current = fresh();
@@ -88,9 +76,9 @@ export function caller(kernel, name, api) {
 
   /** @param {keyof Copies} kind */
   async function copy(kind) {
-    const values = form ? filled() : null;
-    if (!form || !values) return;
-    await toClipboard(copied(form, kind, values));
+    const values = fields?.values();
+    if (!told || !values) return;
+    await toClipboard(copied(told, kind, values));
     note.textContent = "copied";
     setTimeout(() => {
       note.textContent = "";
@@ -104,12 +92,12 @@ export function caller(kernel, name, api) {
     if (message.type === "item") return result.items([message.bundle]);
     if (message.type === "items") return result.items(message.items.map((m) => m.bundle));
     const { seconds } = message;
-    if (message.type === "result") result.end("done", "done in", seconds, shown(message.bundle));
+    if (message.type === "result") result.end("done", "done in", seconds, rendered(message.bundle));
     else if (message.type === "end") result.end("done", "", seconds);
     else if (message.type === "cancelled") result.end("cancelled", "cancelled after", seconds);
     else {
       result.end("failed", "failed after", seconds, ...failure(message));
-      for (const p of message.problems) fields[p.loc[0]]?.problem(p.msg);
+      fields?.problems(message.problems);
     }
     rest();
   }
@@ -133,7 +121,7 @@ export function caller(kernel, name, api) {
     hear(message) {
       const mine = "api" in message && message.service === name && message.api === api;
       if (message.type === "form" && mine) build(message);
-      else if (message.type === "refused" && message.action === "form" && mine) {
+      else if (message.type === "failed" && message.action === "form" && mine) {
         area.replaceChildren(h("div.nbc-error", {}, message.message));
       } else if (message.type === "link" && current) {
         if (kernel.condition() === "busy") result.wait();
@@ -141,7 +129,7 @@ export function caller(kernel, name, api) {
           result.end("failed", "the kernel is gone");
           rest();
         }
-      } else if ("id" in message && message.id === current) settle(message);
+      } else if ("id" in message && message.id === current) settle(/** @type {CallMessage} */ (message));
     },
     close() {
       if (current) kernel.send({ type: "cancel", id: current });

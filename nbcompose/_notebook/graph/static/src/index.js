@@ -3,7 +3,7 @@
 
 /** @import { Model } from "./types.d.ts" */
 
-import { h, parts } from "./elements.js";
+import { h, parts } from "../../../../_replica/http/static/elements.js";
 import { link } from "./link.js";
 import { view } from "./view.js";
 

@@ -2,8 +2,10 @@
 
 /** @import { Box } from "./types.d.ts" */
 
-import { part, parts, SVG } from "./elements.js";
+import { part, parts } from "../../../../_replica/http/static/elements.js";
 import { chosenSpots } from "./spots.js";
+
+export const SVG = "http://www.w3.org/2000/svg";
 
 const WIDTH = 68; // that a label may have: "999K · 9.9 MB"
 const HEIGHT = 12;

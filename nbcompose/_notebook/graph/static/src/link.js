@@ -3,25 +3,9 @@
 /** @import { Message, Request } from "./messages.d.ts" */
 /** @import { Condition, Heard, Kernel, Model } from "./types.d.ts" */
 
-import { fresh } from "./elements.js";
+import { fresh } from "../../../../_replica/http/static/elements.js";
 
 const PATIENCE = 800; // ms until an answer that has not come means that the kernel is busy
-/** @type {Set<Message["type"]>} */
-const ANSWERS = new Set([
-  "here",
-  "begun",
-  "item",
-  "items",
-  "result",
-  "end",
-  "failed",
-  "form",
-  "logs",
-  "traces",
-  "trace",
-  "done",
-  "refused",
-]);
 /** @type {Set<Request["type"]>} whose answer is their end */
 const SLOW = new Set(["cancel", "restart", "stop", "scale", "rollback"]);
 
@@ -58,17 +42,15 @@ export function link(model, page = document) {
   /** @param {Request} message */
   function send(message) {
     if (condition === "gone") return;
-    model.send(message);
+    model.send({ id: fresh(), ...message });
     if (!SLOW.has(message.type)) waiting ||= setTimeout(() => become("busy"), PATIENCE);
   }
 
-  /** @param {Message} message */
+  /** Whatever the kernel says, it is not busy. @param {Message} message */
   function onMessage(message) {
-    if (ANSWERS.has(message.type)) {
-      clearTimeout(waiting);
-      waiting = undefined;
-      become("");
-    }
+    clearTimeout(waiting);
+    waiting = undefined;
+    become("");
     tell(message);
   }
 

@@ -2,7 +2,7 @@
 
 /** @import { Kernel, Tab } from "./types.d.ts" */
 
-import { h } from "./elements.js";
+import { h } from "../../../../_replica/http/static/elements.js";
 
 /** The last lines, followed; a filter. @param {Kernel} kernel @param {string} name @returns {Tab} */
 export function logsTab(kernel, name) {

@@ -1,7 +1,10 @@
 // HTML that an api returned. It may hold text of anybody's, so that none of its scripts run, whatever the notebook's
 // trust: plain markup, as a DataFrame's, stands in the page; anything more, in a frame of its own.
 
-import { h, setAll } from "./elements.js";
+/** @import { Bundle } from "./messages.d.ts" */
+
+import { h, setAll } from "../../../../_replica/http/static/elements.js";
+import { shown } from "../../../../_replica/http/static/result.js";
 
 const ELEMENTS = new Set(
   (
@@ -22,8 +25,11 @@ const ATTRIBUTES = new Set([
   "valign",
 ]);
 
+/** A mime bundle as a notebook shows it, with its HTML. @param {Bundle} bundle */
+export const rendered = (bundle) => (bundle["text/html"] ? markup(bundle["text/html"]) : shown(bundle));
+
 /** @param {string} html */
-export function markup(html) {
+function markup(html) {
   const parsed = new DOMParser().parseFromString(html, "text/html"); // runs and loads nothing
   // What pandas says of its tables' cells, JupyterLab says too.
   parsed.querySelectorAll("style[scoped]").forEach((style) => style.remove());

@@ -3,9 +3,9 @@
 /** @import { Service } from "./messages.d.ts" */
 /** @import { Choose, Heard, Kernel, Tab, TabName } from "./types.d.ts" */
 
+import { button, fresh, h, part, parts } from "../../../../_replica/http/static/elements.js";
 import { actions } from "./actions.js";
 import { callTab } from "./call.js";
-import { button, fresh, h, part, parts } from "./elements.js";
 import { logsTab } from "./logs.js";
 import { question } from "./question.js";
 import { factWords, noteLines } from "./sentences.js";
@@ -131,7 +131,8 @@ export function panel(kernel, name, choose, leave) {
       Object.values(made).forEach((tab) => tab.hear(message));
       if (!("service" in message) || message.service !== name) return;
       if (message.type === "done") said.textContent = DONE[message.action] ?? "";
-      else if (message.type === "refused" && message.action !== "form") said.textContent = message.message;
+      else if (message.type === "failed" && !["form", "call"].includes(message.action))
+        said.textContent = message.message;
     },
     tick: () => made[shownTab]?.tick(),
     close: () => Object.values(made).forEach((tab) => tab.close()),

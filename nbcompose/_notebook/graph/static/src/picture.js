@@ -3,10 +3,10 @@
 /** @import { Edge, Service, State } from "./messages.d.ts" */
 /** @import { Choose } from "./types.d.ts" */
 
-import { byId, h, parts, SVG, setAll } from "./elements.js";
-import { labeller, writeLabel } from "./labels.js";
+import { byId, h, parts, setAll } from "../../../../_replica/http/static/elements.js";
+import { bytes, compact } from "../../../../_replica/http/static/words.js";
+import { labeller, SVG, writeLabel } from "./labels.js";
 import { edgeWords, nodeWords } from "./sentences.js";
-import { bytes, compact } from "./words.js";
 
 const LEAST = 0.9; // of its size; a picture that is wider than its place scrolls, since small text cannot be read
 /** @type {Record<string, [number, number]>} */

@@ -2,7 +2,7 @@
 
 /** @import { Ask } from "./types.d.ts" */
 
-import { button, h } from "./elements.js";
+import { button, h } from "../../../../_replica/http/static/elements.js";
 
 export function question() {
   const element = h("div.nbc-asking", { role: "alertdialog", "aria-label": "sure?", hidden: true });

@@ -2,7 +2,7 @@
 
 /** @import { Edge, Service } from "./messages.d.ts" */
 
-import { bytes, plural, time } from "./words.js";
+import { bytes, plural, time } from "../../../../_replica/http/static/words.js";
 
 /** @param {Service} service */
 export function nodeWords(service) {

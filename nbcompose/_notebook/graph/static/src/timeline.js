@@ -2,7 +2,7 @@
 
 /** @import { SpanRow } from "./messages.d.ts" */
 
-import { time } from "./words.js";
+import { time } from "../../../../_replica/http/static/words.js";
 
 /**
  * What went wrong, and the class of how it looks; a call that its caller gave up did not go wrong.

@@ -3,10 +3,10 @@
 /** @import { Summary } from "./messages.d.ts" */
 /** @import { Choose, Kernel, Tab } from "./types.d.ts" */
 
-import { h, parts } from "./elements.js";
+import { h, parts } from "../../../../_replica/http/static/elements.js";
+import { plural, time } from "../../../../_replica/http/static/words.js";
 import { ending } from "./timeline.js";
 import { waterfall } from "./waterfall.js";
-import { plural, time } from "./words.js";
 
 /**
  * The last calls, and one of them as a waterfall.

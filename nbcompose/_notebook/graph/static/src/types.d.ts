@@ -48,72 +48,9 @@ export interface Tab {
   show?(trace: string): void;
 }
 
-/** What is read of the JSON schema of an input. */
-export interface Schema {
-  type?: string;
-  format?: string;
-  pattern?: string;
-  description?: string;
-  default?: any;
-  enum?: any[];
-  const?: any;
-  minimum?: number;
-  maximum?: number;
-  exclusiveMinimum?: number;
-  exclusiveMaximum?: number;
-  multipleOf?: number;
-  minLength?: number;
-  maxLength?: number;
-  items?: Schema;
-  properties?: Record<string, Schema>;
-  required?: string[];
-  anyOf?: Schema[];
-  allOf?: Schema[];
-  $ref?: string;
-  $defs?: Schemas;
-  "x-form"?: { kind: "image" | "file" | "array"; many: boolean };
-}
-
-export type Schemas = Record<string, Schema>;
-
-/** A field of a form. */
-export interface Field {
-  element: HTMLElement;
-  /** The value; throws where there is none yet. */
-  get(): any;
-  /** What is wrong, or "". */
-  check(): string;
-  focus(): void;
-  /** Whether it counts: it is required, or its user has changed it. */
-  used(): boolean;
-  /** Show what is wrong. */
-  problem(text: string): void;
-}
-
-/** `depth`: how many field sets a field is in. */
-export interface FieldOptions {
-  required: boolean;
-  depth: number;
-}
-
-export interface Upload {
-  name: string;
-  type: string;
-  data: string;
-}
-
 export interface Box {
   x: number;
   y: number;
   width: number;
   height: number;
 }
-
-/** A null attribute, and a false one, is left out; `on…` are listeners. */
-export type Attributes = Record<string, string | number | boolean | null | undefined | ((event: any) => void)>;
-
-type TagName<T extends string> = T extends `${infer Name}.${string}` ? Name : T;
-
-/** The element that a tag such as "input.class" makes. */
-export type ElementOf<T extends string> =
-  TagName<T> extends keyof HTMLElementTagNameMap ? HTMLElementTagNameMap[TagName<T>] : HTMLElement;

@@ -3,7 +3,7 @@
 /** @import { Condition, Choose, Heard, Kernel } from "./types.d.ts" */
 /** @import { State } from "./messages.d.ts" */
 
-import { h, parts } from "./elements.js";
+import { h, parts } from "../../../../_replica/http/static/elements.js";
 import { panel } from "./panel.js";
 import { picture } from "./picture.js";
 

@@ -2,9 +2,9 @@
 
 /** @import { SpanRow } from "./messages.d.ts" */
 
-import { h } from "./elements.js";
+import { h } from "../../../../_replica/http/static/elements.js";
+import { time } from "../../../../_replica/http/static/words.js";
 import { callWords, ending, timeline } from "./timeline.js";
-import { time } from "./words.js";
 
 const LANE = 20; // pixels
 

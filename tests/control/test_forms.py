@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from nbcompose import api, service
-from nbcompose._notebook.graph import forms
+from nbcompose._control import forms
 from nbcompose._schema.api import ApiSchema
 from nbcompose._schema.tempfiles import TempFiles
 from nbcompose.errors import BadRequest, InvalidArgument
@@ -77,27 +77,25 @@ def test_a_form_has_the_schema_that_http_has() -> None:
 
 
 def test_a_form_knows_files_from_text() -> None:
-    fields = form("look")["schema"]["properties"]
-    kinds = {name: field["x-form"] for name, field in fields.items()}
-    assert kinds == {
-        "picture": {"kind": "image", "many": False},
-        "more": {"kind": "image", "many": True},
-        "notes": {"kind": "file", "many": False},
-        "data": {"kind": "array", "many": False},
+    parts = form("look")["parts"]
+    media = {name: part.get("contentMediaType") or part["items"]["contentMediaType"] for name, part in parts.items()}
+    assert media == {
+        "picture": "image/png",
+        "more": "image/png",
+        "notes": "application/octet-stream",
+        "data": "application/x-npy",
     }
+    assert [name for name, part in parts.items() if part["type"] == "array"] == ["more"]
+    assert form("ask")["parts"] == {}
 
 
 def test_files_inside_models_are_known_too() -> None:
     described = form("styled")["schema"]
     options = described["$defs"]["Style"]["properties"]["picture"]["anyOf"]
-    assert [o.get("x-form", {}).get("kind") for o in options] == ["image", None]
-    assert described["properties"]["raw"]["x-form"]["kind"] == "file"
-
-
-def test_marking_leaves_the_schema_itself_alone() -> None:
-    made = schema("look")
-    forms.describe(handle(Shown).spec, made.spec, made, "Mine")
-    assert "x-form" not in str(made.input_schema)
+    assert [o.get("contentEncoding") for o in options] == ["base64", None]
+    assert options[0]["contentMediaType"] == "image/png"
+    raw = described["properties"]["raw"]
+    assert (raw["contentEncoding"], raw.get("contentMediaType")) == ("base64", None)
 
 
 def test_what_was_filled_in_is_validated_as_over_http() -> None:

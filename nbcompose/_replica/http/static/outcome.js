@@ -1,6 +1,6 @@
 // Where the outcome of a call comes: its items, result or error, with its clock.
 
-/** @import { Bundle } from "./messages.d.ts" */
+/** @import { Bundle } from "./types.d.ts" */
 
 import { h } from "./elements.js";
 import { shown } from "./result.js";
@@ -8,8 +8,14 @@ import { plural, time } from "./words.js";
 
 const ROOM = 10000; // for items of a stream; a page with more of them is slow. Texts of 100 characters take two.
 
-/** `of`: what is called, for those who hear the page. @param {string} of */
-export function outcome(of) {
+/**
+ * `of`: what is called, for those who hear the page. `show`: how a bundle is shown.
+ *
+ * @template {Bundle} B
+ * @param {string} of
+ * @param {(bundle: B) => HTMLElement} show
+ */
+export function outcome(of, show = shown) {
   const clock = h("span.nbc-clock");
   const status = h("span.nbc-status");
   const said = h("span.nbc-unseen", { role: "status" }); // the beginning and the end, not each item
@@ -30,28 +36,41 @@ export function outcome(of) {
   /**
    * All that came at once: looking where the page stands is what costs, and it is done once for them.
    *
-   * @param {Bundle[]} bundles
+   * @param {B[]} bundles
    */
   function items(bundles) {
-    const follows = body.scrollTop + body.clientHeight >= body.scrollHeight - 8;
-    bundles.forEach(item);
+    follow(() => bundles.forEach(item));
     status.textContent = plural(count, "item");
+  }
+
+  /** Do what adds to the body, and stay at its end. @param {() => void} add */
+  function follow(add) {
+    const follows = body.scrollTop + body.clientHeight >= body.scrollHeight - 8;
+    add();
     if (follows) body.scrollTop = body.scrollHeight;
   }
 
-  /** @param {Bundle} bundle */
+  /** @param {B} bundle */
   function item(bundle) {
     count += 1;
     const inline = Object.keys(bundle).every((kind) => kind === "text/plain");
     const words = (inline && bundle["text/plain"]) || "";
-    room -= 1 + words.length / 100;
-    if (room < 0) {
-      body.append(full);
-      return;
-    }
+    if (inline) flow(words);
+    else if (hasRoom(1)) body.append(h("div.nbc-item", {}, show(bundle)));
+  }
+
+  /** Whether there is room for more, which this then takes. @param {number} part */
+  function hasRoom(part) {
+    room -= part;
+    if (room < 0) body.append(full);
+    return room >= 0;
+  }
+
+  /** @param {string} words */
+  function flow(words) {
+    if (!hasRoom(1 + words.length / 100)) return;
     const last = body.lastElementChild;
-    if (!inline) body.append(h("div.nbc-item", {}, shown(bundle)));
-    else if (last?.classList.contains("nbc-flow")) /** @type {Text} */ (last.firstChild).appendData(words);
+    if (last?.classList.contains("nbc-flow")) /** @type {Text} */ (last.firstChild).appendData(words);
     else body.append(h("pre.nbc-text.nbc-flow", {}, document.createTextNode(words)));
   }
 
@@ -89,6 +108,8 @@ export function outcome(of) {
       said.textContent = status.textContent;
     },
     items,
+    /** A part of a text, which is no item. @param {string} words */
+    text: (words) => follow(() => flow(words)),
     /**
      * @param {"done" | "cancelled" | "failed"} kind
      * @param {string} words

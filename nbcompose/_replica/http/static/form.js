@@ -1,23 +1,56 @@
-// Forms: which field a JSON schema gets, and fields within fields.
+// The form of an api, made from its JSON schema: which field each schema gets, fields within fields, and their values.
 
-/** @import { Field, FieldOptions, Schema, Schemas } from "./types.d.ts" */
+/** @import { Description, Field, FieldOptions, Problem, Schema } from "./types.d.ts" */
 
 import { fresh, h } from "./elements.js";
 import { arrayField, checkField, choiceField, fileField, jsonField, numberField, textField } from "./fields.js";
-import { fieldKind, fieldSchema } from "./schema.js";
+import { fieldKind, fieldSchema, fileKind, resolved } from "./schema.js";
 
-/** @param {string} label @param {Schema} schema @param {Schemas} defs @param {FieldOptions} options @returns {Field} */
-function field(label, schema, defs, options) {
-  const found = fieldSchema(schema, defs);
-  const make = found.optional ? optionalField : concreteField;
-  return make(label, found.schema, defs, options);
+/**
+ * The fields of all parameters.
+ *
+ * @param {Description} description
+ */
+export function form(description) {
+  const { root, parts } = description;
+  const fields = fieldsOf(resolved(description.schema, root), { ...description, depth: 0 }, (name) =>
+    fileKind(parts[name], root),
+  );
+  const all = Object.values(fields);
+  return {
+    elements: all.length ? all.map((f) => f.element) : [h("div.nbc-dim", {}, "It takes no arguments.")],
+    /** The values by parameter, or null where something is wrong, which is shown and focused. */
+    values() {
+      /** @type {Field | null} */
+      let first = null;
+      for (const f of all) {
+        const problem = f.used() ? f.check() : "";
+        f.problem(problem);
+        if (problem) first ??= f;
+      }
+      if (!first) return valuesOf(fields);
+      first.focus();
+      return null;
+    },
+    /** The values of the fields in which nothing is wrong. */
+    valid: () => valuesOf(Object.fromEntries(Object.entries(fields).filter(([, f]) => !f.check()))),
+    /** Show what the server says of parameters. @param {Problem[]} problems */
+    problems: (problems) => problems.forEach((p) => fields[p.loc[0]]?.problem(p.msg)),
+  };
 }
 
-/** @param {string} label @param {Schema} schema @param {Schemas} defs @param {FieldOptions} options @returns {Field} */
-function concreteField(label, schema, defs, options) {
-  const kind = fieldKind(schema, options.depth);
+/** @param {string} label @param {Schema} schema @param {FieldOptions} options @returns {Field} */
+function field(label, schema, options) {
+  const found = fieldSchema(schema, options.root);
+  const make = found.optional ? optionalField : concreteField;
+  return make(label, found.schema, options);
+}
+
+/** @param {string} label @param {Schema} schema @param {FieldOptions} options @returns {Field} */
+function concreteField(label, schema, options) {
+  const kind = fieldKind(schema, options.depth, options.file);
   if (kind === "image" || kind === "file") return fileField(label, schema, options, kind);
-  if (kind === "group") return groupField(label, schema, defs, options);
+  if (kind === "group") return groupField(label, schema, options);
   return SIMPLE[kind](label, schema, options);
 }
 
@@ -35,14 +68,13 @@ const SIMPLE = {
  *
  * @param {string} label
  * @param {Schema} schema
- * @param {Schemas} defs
  * @param {FieldOptions} options
  * @returns {Field}
  */
-function optionalField(label, schema, defs, options) {
+function optionalField(label, schema, options) {
   const none = h("input", { type: "checkbox", id: fresh() });
   const bare = schema.default === null ? { ...schema, default: undefined } : schema;
-  const inner = concreteField(label, bare, defs, { ...options, required: false });
+  const inner = concreteField(label, bare, { ...options, required: false });
   none.checked = schema.default === null || schema.default === undefined;
   let touched = false;
   const box = h("span.nbc-none", {}, none, h("label", { for: none.id }, "None"));
@@ -76,12 +108,12 @@ function optionalField(label, schema, defs, options) {
  *
  * @param {string} label
  * @param {Schema} schema
- * @param {Schemas} defs
  * @param {FieldOptions} options
  * @returns {Field}
  */
-function groupField(label, schema, defs, options) {
-  const fields = fieldsOf(schema, defs, options.depth + 1, schema.default);
+function groupField(label, schema, options) {
+  const within = { ...options, depth: options.depth + 1 };
+  const fields = fieldsOf(schema, within, () => undefined, schema.default);
   const problem = h("div.nbc-problem", { role: "alert" });
   const legend = h(
     "legend.nbc-label",
@@ -120,21 +152,21 @@ function groupField(label, schema, defs, options) {
 }
 
 /**
- * The fields of an object's properties. `defaults`: those of the object as a whole.
+ * The fields of an object's properties. `file` says which may be files; `defaults` are those of the object as a whole.
  *
  * @param {Schema} schema
- * @param {Schemas} defs
- * @param {number} depth
+ * @param {Omit<FieldOptions, "required">} options
+ * @param {(name: string) => FieldOptions["file"]} file
  * @param {Record<string, any>} defaults
  * @returns {Record<string, Field>}
  */
-export function fieldsOf(schema, defs, depth = 0, defaults = {}) {
+function fieldsOf(schema, options, file, defaults = {}) {
   const required = new Set(schema.required ?? []);
   const entries = Object.entries(schema.properties ?? {});
   return Object.fromEntries(
     entries.map(([name, s]) => {
       const own = name in (defaults ?? {}) ? { ...s, default: defaults[name] } : s;
-      return [name, field(name, own, defs, { required: required.has(name), depth })];
+      return [name, field(name, own, { ...options, required: required.has(name), file: file(name) })];
     }),
   );
 }
@@ -145,7 +177,7 @@ export function fieldsOf(schema, defs, depth = 0, defaults = {}) {
  * @param {Record<string, Field>} fields
  * @returns {Record<string, any>}
  */
-export function valuesOf(fields) {
+function valuesOf(fields) {
   return Object.fromEntries(
     Object.entries(fields)
       .filter(([, f]) => f.used())

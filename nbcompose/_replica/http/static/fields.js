@@ -127,30 +127,39 @@ export function jsonField(label, schema, options) {
  * @param {"image" | "file"} kind
  */
 export function fileField(label, schema, options, kind) {
-  const many = Boolean(schema["x-form"]?.many);
+  const many = Boolean(options.file?.many);
   const control = h("input.nbc-file", { type: "file", multiple: many, accept: kind === "image" ? "image/*" : null });
   const preview = h("div.nbc-preview");
-  const nested = options.depth > 0;
-  /** @type {Upload[]} */
+  const stays = options.file && !options.reads;
+  /** @type {(File | Upload)[]} */
   let files = [];
   let reading = false;
   // Its description says how files are written in JSON.
   const made = controlled(label, { ...schema, description: "" }, control, options, () => {
     if (reading) throw new Error("the file is still being read");
     if (!files.length) throw new Error(kind === "image" ? "choose an image" : "choose a file");
-    const values = files.map((f) => (nested ? f.data : { $upload: f }));
+    const values = files.map((f) => (f instanceof File ? f : options.file ? { $upload: f } : f.data));
     return many ? values : values[0];
   });
   control.addEventListener("change", async () => {
     reading = true;
-    files = await Promise.all([...(control.files ?? [])].map(uploaded));
+    const chosen = [...(control.files ?? [])];
+    files = stays ? chosen : await Promise.all(chosen.map(uploaded));
     reading = false;
-    const images = files.filter((f) => f.type.startsWith("image/"));
-    preview.replaceChildren(...images.map((f) => h("img", { src: `data:${f.type};base64,${f.data}`, alt: f.name })));
+    preview.replaceChildren(...files.filter((f) => f.type.startsWith("image/")).map(previewOf));
     made.problem(made.check());
   });
   control.after(preview);
   return made;
+}
+
+/** @param {File | Upload} file */
+function previewOf(file) {
+  const read = !(file instanceof File);
+  const image = h("img", { alt: file.name });
+  image.src = read ? `data:${file.type};base64,${file.data}` : URL.createObjectURL(file);
+  if (!read) image.addEventListener("load", () => URL.revokeObjectURL(image.src));
+  return image;
 }
 
 /**
@@ -167,11 +176,11 @@ export function arrayField(label, schema, options) {
   const control = /** @type {HTMLTextAreaElement} */ (part(element, "textarea"));
   const picked = h("input.nbc-file", { type: "file", accept: ".npy", "aria-label": `${label} from a .npy file` });
   const clear = button("use JSON", () => take(null), { class: "nbc-button nbc-quiet", hidden: true });
-  /** @type {Upload | null} */
+  /** @type {File | Upload | null} */
   let file = null;
   let reading = false;
 
-  /** @param {Upload | null} next */
+  /** @param {File | Upload | null} next */
   function take(next) {
     file = next;
     if (!file) picked.value = "";
@@ -184,7 +193,7 @@ export function arrayField(label, schema, options) {
     reading = true;
     try {
       const next = picked.files?.[0];
-      take(next ? await uploaded(next) : null);
+      take(next && options.reads ? await uploaded(next) : (next ?? null));
     } finally {
       reading = false;
     }
@@ -196,7 +205,9 @@ export function arrayField(label, schema, options) {
     ...made,
     get() {
       if (reading) throw new Error("the file is still being read");
-      return file ? { $upload: { ...file, type: "application/x-npy" } } : made.get();
+      if (!file) return made.get();
+      const type = "application/x-npy";
+      return file instanceof File ? new File([file], file.name, { type }) : { $upload: { ...file, type } };
     },
     check: () => (reading ? "the file is still being read" : file ? "" : made.check()),
     used: () => Boolean(file) || reading || made.used(),

@@ -1,15 +1,13 @@
 // Results and errors, as a notebook shows them.
 
-/** @import { Bundle, Failure } from "./messages.d.ts" */
+/** @import { Bundle } from "./types.d.ts" */
 
 import { h } from "./elements.js";
-import { markup } from "./markup.js";
 
 const MOST_ROWS = 500; // of one list or object of a JSON tree
 
-/** A mime bundle as a notebook shows it. @param {Bundle} bundle */
+/** A mime bundle as a notebook shows it. @param {Bundle} bundle @returns {HTMLElement} */
 export function shown(bundle) {
-  if (bundle["text/html"]) return markup(bundle["text/html"]);
   for (const kind of /** @type {const} */ (["image/png", "image/jpeg"])) {
     if (bundle[kind])
       return h("img.nbc-image", {
@@ -51,7 +49,7 @@ function jsonTree(value, depth) {
   return details;
 }
 
-/** @param {Failure} message */
+/** @param {{name: string, message: string, traceback?: string}} message */
 export function failure(message) {
   /** @type {HTMLElement[]} */
   const parts = [h("div.nbc-error", {}, h("b", {}, message.name), `: ${message.message}`)];

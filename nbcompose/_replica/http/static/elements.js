@@ -2,7 +2,6 @@
 
 /** @import { Attributes, ElementOf } from "./types.d.ts" */
 
-export const SVG = "http://www.w3.org/2000/svg";
 let serial = 0;
 
 /**
