@@ -40,15 +40,18 @@ PUBLIC = [
 MEMBERS = {
     "Service": "graph inner name to_async to_sync token url",
     "models": "HuggingFaceModel ModelProgress models_of prefetch",
-    "settings": "FORMAT LEVELS LOG_LEVEL PRELOAD TOKEN VARIABLES ZYGOTE log_level preload start_logging token zygote",
+    "settings": """
+        FORMAT LEVELS LOG_LEVEL PRELOAD SAMPLERS TOKEN TraceExport VARIABLES ZYGOTE log_level preload
+        start_logging token trace_export trace_sampler zygote
+    """,
     "errors": """
         BadRequest BlockingCall CallCancelled CallError CallInterrupted CannotSwap CaptureError CycleError
         DeadlineExceeded DeclarationError DeviceError ExportRefused Forbidden HeadersTooLarge IgnoredOptionWarning
-        Incompatible
-        InvalidArgument InvalidResult LargeCaptureWarning LaunchError MemoryShortage MethodNotAllowed Mistake ModelError
-        NbcomposeError NbcomposeWarning NotAcceptable NotAwaited NotAwaitedWarning NotBegun Overloaded PayloadTooLarge
-        PortInUse RemoteError RemoteTraceback ReplicaDied ResourceShortageWarning ServiceUnavailable SlowRequest
-        Unauthorized UnknownApi UnknownArgumentWarning UnknownService UnsupportedMediaType
+        Incompatible InvalidArgument InvalidResult LargeCaptureWarning LaunchError MemoryShortage MethodNotAllowed
+        Mistake ModelError NbcomposeError NbcomposeWarning NotAcceptable NotAwaited NotAwaitedWarning NotBegun
+        Overloaded PayloadTooLarge PortInUse ProtocolError RemoteError RemoteTraceback ReplicaDied
+        ResourceShortageWarning ServiceUnavailable SlowRequest Unauthorized UnknownApi UnknownArgumentWarning
+        UnknownService UnsupportedMediaType
     """,
 }
 PARAMETERS = {

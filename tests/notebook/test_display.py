@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from nbcompose._control.status import ReplicaStatus, Status, progress
+from nbcompose._control import progress
+from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._host import memory
 from nbcompose._hub import ModelProgress
 from nbcompose._notebook.display import Section, ServicesTable, bundle, headline

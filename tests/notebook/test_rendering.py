@@ -14,7 +14,7 @@ from PIL import Image
 from nbcompose import api, service
 from nbcompose._control.operations import MOST_TEXT
 from nbcompose._notebook.rendering import Renderer, Results
-from nbcompose._protocol import Bundle
+from nbcompose._protocol.messages import Bundle
 from nbcompose._schema.api import ApiSchema
 from tests.handles import handle
 from tests.notebook.conftest import Notebook

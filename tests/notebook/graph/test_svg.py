@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from nbcompose._control.snapshot import element_id
+from nbcompose._control import element_id
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._hub import ModelProgress
 from nbcompose._notebook.graph.layout import Size, dot, lay_out, nodes
