@@ -185,7 +185,7 @@ def _cost(running: Kernel, counts: Counts) -> Row:
 
     def looked() -> float:
         comm = running.run("%graph", "[w.comm.comm_id for w in widget._open.values()][-1]").value
-        running.tell(comm, {"type": "look", "client": "benchmark", "on": True})
+        running.tell(comm, {"id": "1", "type": "look", "client": "benchmark", "on": True})
         return float(running.run("", pound).value)
 
     return _slowed(COST, looked, without, counts.rounds)

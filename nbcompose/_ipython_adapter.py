@@ -18,6 +18,7 @@ Seen to hold from 6.29.0 to 7.4.0; tests/canaries/test_ipykernel.py fails first 
 
 - `shell.get_parent()` is the message that the running cell came with; its metadata has what the front end says.
 - `shell.kernel.io_loop` is the loop of the main thread.
+- `ipykernel.get_connection_file()` is the file that the kernel was started with, `kernel-ID.json` by Jupyter's servers.
 - `shell.display_pub` has a `session`, the socket `pub_socket` for outputs, which any thread may use, the `topic` of its
   messages, and as `parent_header` the header of the message that the running cell came with.
 - Since 7.4 a comm's `_reply_subshell_for(data, default)` says which subshell a message to it is for; `default` is the
@@ -32,6 +33,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import partialmethod
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
@@ -153,6 +155,21 @@ def request_of(shell: InteractiveShell) -> Mapping[str, Any]:
     get_parent = getattr(shell, "get_parent", None)
     request = get_parent() if get_parent is not None else None
     return request if isinstance(request, Mapping) else {}
+
+
+def cell_id(shell: InteractiveShell) -> str:
+    """The front end's id of the cell that runs; "" where it does not say."""
+    return str(request_of(shell).get("metadata", {}).get("cellId", ""))
+
+
+def kernel_id() -> str:
+    """The id by which a Jupyter server knows this kernel; "" where there is no kernel."""
+    kernels = sys.modules.get("ipykernel")
+    try:
+        file = Path(kernels.get_connection_file()) if kernels is not None else Path()
+    except RuntimeError:  # it is imported, and runs none
+        return ""
+    return file.stem.removeprefix("kernel-") if file.stem.startswith("kernel-") else ""
 
 
 def main_loop(shell: InteractiveShell) -> Any:

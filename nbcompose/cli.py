@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbcompose import __version__, settings
-from nbcompose._control import Listing, RunningProcess, Status, Watched, ask, find_entries, listings, serve, told
+from nbcompose._control import Watched, find_entries, serve, told
 from nbcompose._export import command
 from nbcompose._host import human
+from nbcompose._protocol import Client, Listing, RunningProcess, listings, messages, printable
 from nbcompose.errors import NbcomposeError
 
 COLUMNS = ("PID", "IN", "SERVICE", "STATE", "REPLICAS", "DEVICE", "CALLS", "P50", "MEMORY", "URL")
@@ -42,15 +43,20 @@ def _parser() -> argparse.ArgumentParser:
     ps = commands.add_parser("ps", help="the services of all your notebooks and servers")
     ps.set_defaults(run=_ps)
     logs = commands.add_parser("logs", help="what a service's replicas wrote")
-    logs.add_argument("service")
-    logs.add_argument("-n", "--lines", type=_positive, default=100, help="how many lines (100)")
-    logs.add_argument("--pid", type=int, help="of the process that it belongs to, where several have one of that name")
+    _service_arguments(logs)
+    logs.add_argument("-n", "--lines", type=_positive, default=100, help="how many lines, at most 10000 (100)")
     logs.set_defaults(run=_logs)
     stop = commands.add_parser("stop", help="stop a service")
-    stop.add_argument("service")
-    stop.add_argument("--pid", type=int, help="of the process that it belongs to, where several have one of that name")
+    _service_arguments(stop)
     stop.set_defaults(run=_stop)
     return parser
+
+
+def _service_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("service", metavar="SERVICE", help="its name, as `nbcompose ps` shows it")
+    parser.add_argument(
+        "--pid", type=int, help="of the process that it belongs to, where several have one of that name"
+    )
 
 
 def _serve_parser(commands: Any) -> None:
@@ -191,40 +197,42 @@ def _ps(options: argparse.Namespace) -> int:
 
 
 def _rows(listing: Listing) -> list[tuple[str, ...]]:
-    runtime = listing.runtime
-    if listing.statuses is None:
-        return [(str(runtime.pid), "?", "?", "does not answer", *[""] * (len(COLUMNS) - 4))]
-    return [_row(runtime, status) for status in listing.statuses]
+    if listing.services is None:
+        return [(str(listing.process.pid), listing.title, "?", listing.trouble, *[""] * (len(COLUMNS) - 4))]
+    return [_row(listing, service) for service in listing.services]
 
 
-def _row(runtime: RunningProcess, status: Status) -> tuple[str, ...]:
+def _row(listing: Listing, service: messages.ListedService) -> tuple[str, ...]:
+    state = service["state"]
     return (
-        str(runtime.pid),
-        runtime.title,
-        status.name,
-        f"{status.state}, serving the previous version" if status.out_of_date_reason else status.state,
-        f"{status.up}/{status.wanted}",
-        status.device,
-        str(status.calls),
-        "" if status.p50 is None else f"{status.p50 * 1000:.1f} ms",
-        "" if status.memory is None else human(status.memory),
-        status.url,
+        str(listing.process.pid),
+        listing.title,
+        printable(service["name"]),
+        f"{state}, serving the previous version" if service["behind"] else state,
+        f"{service['up']}/{service['wanted']}",
+        printable(service["device"]),
+        str(service["calls"]),
+        "" if service["p50_ms"] is None else f"{service['p50_ms']:.1f} ms",
+        "" if service["memory"] is None else human(service["memory"]),
+        printable(service["url"]),
     )
 
 
 def _logs(options: argparse.Namespace) -> int:
-    async def run() -> list[str]:
-        lines: list[str] = await ask(await _find(options.service, options.pid), "logs", options.service, options.lines)
-        return lines
+    async def run() -> messages.Logs:
+        async with Client(await _find(options.service, options.pid)) as client:
+            lines = min(options.lines, messages.MOST_LINES)
+            return await client.ask({"type": "logs", "service": options.service, "lines": lines}, messages.Logs)
 
-    for line in asyncio.run(run()):
+    for line in asyncio.run(run())["lines"]:
         print(line)
     return 0
 
 
 def _stop(options: argparse.Namespace) -> int:
     async def run() -> None:
-        await ask(await _find(options.service, options.pid), "stop", options.service)
+        async with Client(await _find(options.service, options.pid)) as client:
+            await client.ask({"type": "stop", "service": options.service}, messages.Done)
 
     asyncio.run(run())
     print(f"{options.service} was stopped")
@@ -233,17 +241,16 @@ def _stop(options: argparse.Namespace) -> int:
 
 async def _find(service: str, pid: int | None) -> RunningProcess:
     """The process that has this service. Raises `NbcomposeError` where none has, or several have."""
-    asked = [listing for listing in await listings() if pid is None or listing.runtime.pid == pid]
-    everything = [(listing.runtime, status) for listing in asked for status in listing.statuses or ()]
-    found = [r for r, s in everything if s.name == service]
+    asked = [listing for listing in await listings() if pid is None or listing.process.pid == pid]
+    everything = [(listing, known["name"]) for listing in asked for known in listing.services or ()]
+    found = [listing for listing, name in everything if name == service]
     if len(found) == 1:
-        return found[0]
+        return found[0].process
     if found:
-        where = ", ".join(f"--pid {r.pid} ({r.title})" for r in found)
+        where = ", ".join(f"--pid {listing.process.pid} ({listing.title})" for listing in found)
         raise NbcomposeError(f"several processes have a service {service}: add one of {where}")
-    known = ", ".join(dict.fromkeys(s.name for _, s in everything)) or "none"
-    silent = [str(listing.runtime.pid) for listing in asked if listing.statuses is None]
-    unknown = f"; process {', '.join(silent)} does not answer" if silent else ""
+    known = ", ".join(dict.fromkeys(printable(name) for _, name in everything)) or "none"
+    unknown = "".join(f"; process {one.process.pid}: {one.trouble}" for one in asked if one.services is None)
     raise NbcomposeError(f"no service is called {service!r}; there are: {known}{unknown}")
 
 

@@ -12,6 +12,7 @@
     │   ├── ModelError            a model could not be loaded from the hub
     │   ├── MemoryShortage        the memory asked for is not there, and `--strict` was given
     │   └── PortInUse             the HTTP port belongs to another process
+    ├── ProtocolError             what another process of nbcompose says is no message, or of another version
     └── CallError                 one call failed; the service goes on
         ├── BadRequest            400  the bytes are not what the content type says
         ├── Unauthorized          401  no token, or a wrong one
@@ -142,6 +143,10 @@ class MemoryShortage(LaunchError):
 
 class PortInUse(LaunchError):
     """The HTTP port asked for belongs to another process."""
+
+
+class ProtocolError(NbcomposeError):
+    """What another process of nbcompose says cannot be understood; the message names what is wrong with it."""
 
 
 class CallError(NbcomposeError):

@@ -1,4 +1,4 @@
-"""Writes the types of the live graph's messages as TypeScript, from nbcompose/_notebook/graph/messages.py.
+"""Writes the types of the messages between kernel and front end as TypeScript, from nbcompose/_protocol/messages.py.
 
     python scripts/message_types.py
 
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import types
 from pathlib import Path
-from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, is_typeddict
 
-from nbcompose._notebook.graph import assets, messages
+from nbcompose._notebook.graph import assets
+from nbcompose._protocol import messages
+from nbcompose._protocol.wire import fields_of
 
 TARGET = assets.STATIC / "src" / "messages.d.ts"
-HEAD = "// Made by scripts/message_types.py from ../../messages.py: change that, and run it again.\n"
+HEAD = "// Made by scripts/message_types.py from nbcompose/_protocol/messages.py: change that, and run it again.\n"
 PLAIN = {str: "string", bool: "boolean", int: "number", float: "number", types.NoneType: "null", Any: "any"}
 
 
@@ -35,16 +37,13 @@ def _is_union(value: Any) -> bool:
 def _declaration(name: str, value: Any) -> str:
     if _is_union(value):
         return f"export type {name} =\n" + "\n".join(f"  | {_type(member)}" for member in get_args(value)) + ";\n"
-    hints = get_type_hints(value, include_extras=True)
-    lines = [_field(key, hint, key in value.__optional_keys__) for key, hint in hints.items()]
+    lines = [_field(key, hint, required) for key, (hint, required) in fields_of(value).items()]
     return "\n".join([f"export interface {name} {{", *lines, "}\n"])
 
 
-def _field(key: str, hint: Any, optional: bool) -> str:
-    if get_origin(hint) is NotRequired:  # where annotations are texts, the class itself does not know
-        return _field(key, get_args(hint)[0], optional=True)
+def _field(key: str, hint: Any, required: bool) -> str:
     name = key if key.isidentifier() else f'"{key}"'
-    return f"  {name}{'?' if optional else ''}: {_type(hint)};"
+    return f"  {name}{'' if required else '?'}: {_type(hint)};"
 
 
 def _type(hint: Any) -> str:
@@ -52,6 +51,8 @@ def _type(hint: Any) -> str:
     if is_typeddict(hint):
         name: str = hint.__name__
         return name
+    if origin is Annotated:
+        return _type(args[0])
     if origin is Literal:
         return " | ".join(f'"{value}"' for value in args)
     if origin is list:

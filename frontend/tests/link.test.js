@@ -84,6 +84,15 @@ test("what is sent reaches the kernel, and what it says the listeners", () => {
   assert.equal(heard.length, 2);
 });
 
+test("a request without an id gets one of its own", () => {
+  const { model, kernel } = opened();
+  kernel.send({ type: "traces" });
+  kernel.send({ type: "traces" });
+  const [first, second] = model.sent.map((message) => message.id);
+  assert.match(first ?? "", /./);
+  assert.notEqual(first, second);
+});
+
 test("a kernel that does not answer is busy, until it does", () => {
   const { model, kernel, heard } = opened();
   kernel.send(CALL);
@@ -91,9 +100,9 @@ test("a kernel that does not answer is busy, until it does", () => {
   assert.equal(kernel.condition(), "");
   mock.timers.tick(1);
   assert.equal(kernel.condition(), "busy");
-  model.hear({ type: "here" });
+  model.hear({ type: "here", id: "2" });
   assert.equal(kernel.condition(), "");
-  assert.deepEqual(heard, [{ type: "link" }, { type: "link" }, { type: "here" }]);
+  assert.deepEqual(heard, [{ type: "link" }, { type: "link" }, { type: "here", id: "2" }]);
 });
 
 test("an answer in time says that it is not busy, whatever is asked meanwhile", () => {
@@ -123,11 +132,11 @@ test("a kernel that is gone stays gone and is sent nothing", () => {
   model.fire("comm_live_update");
   const { length } = model.sent;
   kernel.send(CALL);
-  model.hear({ type: "here" });
+  model.hear({ type: "here", id: "2" });
   mock.timers.tick(60_000);
   assert.equal(kernel.condition(), "gone");
   assert.equal(model.sent.length, length);
-  assert.deepEqual(heard, [{ type: "link" }, { type: "here" }]);
+  assert.deepEqual(heard, [{ type: "link" }, { type: "here", id: "2" }]);
 });
 
 test("a look is told when the first view is seen, again while it is, and when none is any more", () => {

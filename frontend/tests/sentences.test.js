@@ -33,6 +33,8 @@ const SERVICE = {
   serving: 1,
   apis: [],
   dependencies: [],
+  options: {},
+  cell: "",
 };
 
 test("the numbers of a service: its rate while it is called, its calls otherwise", () => {

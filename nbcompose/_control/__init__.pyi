@@ -1,9 +1,9 @@
-from .discovery import Listing as Listing
-from .discovery import RunningProcess as RunningProcess
-from .discovery import ask as ask
-from .discovery import listings as listings
 from .entry import find_entries as find_entries
 from .logs import read_lines as read_lines
+from .operations import RuntimeContext as RuntimeContext
+from .operations import json_tree as json_tree
+from .operations import plain as plain
+from .operations import shortened as shortened
 from .registry import Registry as Registry
 from .reload import Watched as Watched
 from .reload import told as told
@@ -12,7 +12,8 @@ from .serving import Handle as Handle
 from .serving import describe as describe
 from .serving import run as run
 from .serving import serve as serve
+from .snapshot import below as below
+from .snapshot import element_id as element_id
 from .status import HALTED as HALTED
-from .status import ReplicaStatus as ReplicaStatus
-from .status import ServiceState as ServiceState
 from .status import Status as Status
+from .status import progress as progress

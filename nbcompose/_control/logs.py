@@ -23,16 +23,26 @@ class Log:
         self._max_lines = lines
         self._max_characters = characters
         self._characters = 0
+        self.count = 0  # lines that were ever written
+        self.listeners: set[Callable[[], object]] = set()  # called when there is a new line
 
     def append(self, index: int, line: str) -> None:
+        self.count += 1
         self._lines.append((index, line))
         self._characters += len(line)
         while len(self._lines) > self._max_lines or self._characters > self._max_characters:
             self._characters -= len(self._lines.popleft()[1])
+        for listener in self.listeners:
+            listener()
 
     def last(self, count: int) -> list[tuple[int, str]]:
         """Return the last `count` lines, oldest first."""
         return list(islice(reversed(self._lines), count))[::-1]
+
+    def since(self, count: int) -> tuple[int, list[tuple[int, str]]]:
+        """Return the lines after the first `count` that were written, and how many of them are not kept any more."""
+        lines = self.last(self.count - count)
+        return self.count - count - len(lines), lines
 
 
 class _Lines(asyncio.Protocol):

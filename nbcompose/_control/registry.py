@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TypeVar
 
 from nbcompose._code import Deployment, Plan, incompatible_calls
-from nbcompose._control.discovery import Operation, RuntimeServer
 from nbcompose._control.engines import Engine, LocalEngine
 from nbcompose._control.generation import GRACE
+from nbcompose._control.operations import Operations, RuntimeContext
 from nbcompose._control.publisher import Publisher, Subscriber
 from nbcompose._control.status import Overview, Status
 from nbcompose._control.status import url as url_of
 from nbcompose._control.supervisor import Supervisor
-from nbcompose._host import forbid_in_replica
+from nbcompose._host import forbid_in_replica, keep_from_children
+from nbcompose._protocol import RuntimeServer, messages
 from nbcompose._rpc import Client, LoadTable, Portal, Proxy, SocketTransport, Transport, background
 from nbcompose._service import dependency_graph
 from nbcompose._tracing import TraceLog
@@ -34,10 +35,12 @@ STOP_WAIT = 5.0  # seconds for stopping everything, in addition to the grace; pr
 class Registry:
     """The services of this process. Call `start` before use; `stop` ends them all.
 
-    `preload`: see `LocalEngine`; `keep`: see `Supervisor`; `title`: see `RuntimeServer`.
+    `preload`: see `LocalEngine`; `keep`: see `Supervisor`. `operations`: what clients may ask, once it has started.
     """
 
-    def __init__(self, preload: tuple[str, ...] | None = None, keep: float = 0.0, title: str | None = None) -> None:
+    operations: Operations
+
+    def __init__(self, preload: tuple[str, ...] | None = None, keep: float = 0.0) -> None:
         forbid_in_replica()
         self._board = LoadTable.create()
         self._engine: Engine = LocalEngine(self._board, preload)
@@ -52,13 +55,17 @@ class Registry:
         self._keep = keep
         self._owner = os.getpid()
         self._stopped = False
-        operations: dict[str, Operation] = {"ps": self._answer_ps, "logs": self._answer_logs, "stop": self.remove_async}
-        self._runtime = RuntimeServer(operations, title)
 
     # -- from any thread
 
-    def start(self) -> None:
-        """Start to warm up the engine; returns at once."""
+    def start(self, context: RuntimeContext | None = None) -> None:
+        """Start to warm up the engine, and to answer other processes of this user; returns at once.
+
+        `context`: what is around the services here; by default a program.
+        """
+        context = context or RuntimeContext()
+        self.operations = Operations(self, context)
+        self._runtime = RuntimeServer(self.operations.answers(messages.RuntimeRequest), context.text)
         self._portal.run(self._start())
 
     def stop(self, grace: float = 2.0) -> None:
@@ -101,6 +108,10 @@ class Registry:
     def wait(self, name: str) -> Status:
         """Wait until the service is ready or failed, or waits for one that is missing or has failed; interruptible."""
         return self._portal.run(self.settle(name))
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
 
     def names(self) -> list[str]:
         return list(self._supervisors)
@@ -222,8 +233,30 @@ class Registry:
 
     def log_lines(self, name: str, lines: int) -> list[str]:
         supervisor = self._supervisor(name)
-        many = supervisor.wanted > 1
-        return [f"[{index}] {line}" if many else line for index, line in supervisor.log.last(lines)]
+        return _written(supervisor, supervisor.log.last(lines))
+
+    async def follow_log(self, name: str, lines: int) -> AsyncGenerator[tuple[int, list[str]], None]:
+        """Yield the last lines that the service's replicas wrote, and later ones as they come, until it is stopped.
+
+        With each list: how many lines before it are not kept any more.
+        """
+        supervisor = self._supervisor(name)
+        log, news = supervisor.log, asyncio.Event()
+        log.listeners.add(news.set)
+        unsubscribe = self.subscribe(lambda _: news.set())
+        try:
+            known = log.count
+            yield 0, self.log_lines(name, lines)
+            while self._supervisors.get(name) is supervisor:
+                await news.wait()
+                news.clear()
+                missed, new = log.since(known)
+                known = log.count
+                if new:
+                    yield missed, _written(supervisor, new)
+        finally:
+            unsubscribe()
+            log.listeners.discard(news.set)
 
     async def remove_async(self, name: str, grace: float = GRACE) -> None:
         removing = asyncio.ensure_future(self._remove(self._supervisor(name), grace))
@@ -245,7 +278,7 @@ class Registry:
 
     async def _start(self) -> None:
         await self._engine.start()
-        await self._runtime.start()
+        await self._runtime.start(keep_from_children)
         board = self._publisher
         self._watching = tuple(map(asyncio.ensure_future, (board.watch_memory(), board.watch_replicas())))
 
@@ -362,10 +395,7 @@ class Registry:
             raise UnknownService.among(name, self._supervisors)
         return supervisor
 
-    # -- operations for other processes of this user (_control/discovery.py)
 
-    async def _answer_ps(self) -> list[Status]:
-        return self.snapshot()
-
-    async def _answer_logs(self, name: str, lines: int) -> list[str]:
-        return self.log_lines(name, lines)
+def _written(supervisor: Supervisor, lines: Sequence[tuple[int, str]]) -> list[str]:
+    many = supervisor.wanted > 1
+    return [f"[{index}] {line}" if many else line for index, line in lines]

@@ -18,6 +18,7 @@ from typing import Any
 
 from nbcompose import settings
 from nbcompose._code import Deployment, deployment_of
+from nbcompose._control.operations import RuntimeContext
 from nbcompose._control.registry import Registry
 from nbcompose._control.reload import Reloader, Watched
 from nbcompose._control.status import ReplicaStatus, Status
@@ -123,8 +124,8 @@ class Graph:
         library.
         """
         forking.raise_limit()  # each replica needs a few files
-        registry = Registry(preload=None if any(d.heavy for d in deployments) else (), title=title)
-        registry.start()
+        registry = Registry(preload=None if any(d.heavy for d in deployments) else ())
+        registry.start(RuntimeContext(title))
         return registry
 
     def pack(self, entries: Sequence[Service]) -> list[Deployment]:

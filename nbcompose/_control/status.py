@@ -8,19 +8,18 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from nbcompose._control.engines import Engine
 from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._control.supervisor import Supervisor
 from nbcompose._host import memory
 from nbcompose._hub import ModelProgress
+from nbcompose._protocol import ServiceState
 from nbcompose._replica import NO_WORK, Phase, Stats, Work, seconds
 from nbcompose._rpc import ConnectionCounts, ServiceRoute
 from nbcompose._service import dependency_graph
 from nbcompose._spec import ServiceSpec
-
-ServiceState = Literal["starting", "waiting", "ready", "failed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +128,38 @@ class Status:
     def settled(self) -> bool:
         """Whether nothing more happens without intervention."""
         return self.state in ("ready", "failed", "stopped")
+
+
+# What a replica does that is starting, in the order in which it does it.
+_PHASES = {
+    Phase.SPAWN: "starting a process",
+    Phase.IMPORT: "importing what it uses",
+    Phase.DOWNLOAD: "getting its models",
+    Phase.LOAD: "loading (__init__)",
+    Phase.READY: "about to answer",
+}
+
+
+def progress(status: Status | None) -> str:
+    """Return the progress of the starting replicas: that of the slowest."""
+    replicas = status.replicas if status is not None else ()
+    starting = [r for r in replicas if r.state == "starting"]
+    if not starting:
+        coming = status is not None and status.state != "ready" and any(r.state == "up" for r in replicas)
+        return _PHASES[Phase.READY if coming else Phase.SPAWN]
+    order = list(_PHASES)
+    slowest = min(starting, key=lambda r: order.index(r.phase))
+    waiting = f"waiting for {slowest.waiting_for}" if slowest.waiting_for else ""
+    text = waiting or _download(slowest) or slowest.preparing or _PHASES[slowest.phase]
+    return text if len(starting) == 1 else f"{text} ({len(starting)} replicas)"
+
+
+def _download(replica: ReplicaStatus) -> str:
+    p = replica.progress
+    if p is None or replica.phase is not Phase.DOWNLOAD:
+        return ""
+    done = f"{memory.human(p.bytes_done)} of {memory.human(p.bytes_total)}, {p.files_done} of {p.files_total} files"
+    return f"downloading {p.model}: {done}"
 
 
 def _calls(stats: list[Stats]) -> dict[str, Any]:

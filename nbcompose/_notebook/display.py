@@ -17,21 +17,13 @@ from uuid import uuid4
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcompose._control import HALTED, ReplicaStatus, Status
+from nbcompose._control import HALTED, Status, progress
 from nbcompose._control.engines import NOT_WARM
 from nbcompose._host import human
-from nbcompose._ipython_adapter import Output, request_of
-from nbcompose._replica import Phase
+from nbcompose._ipython_adapter import Output, cell_id, request_of
 from nbcompose._service import curl_call, python_call
 from nbcompose._spec import ApiSpec, ServiceSpec
 
-_PHASES = {
-    Phase.SPAWN: "starting a process",
-    Phase.IMPORT: "importing what it uses",
-    Phase.DOWNLOAD: "getting its models",
-    Phase.LOAD: "loading (__init__)",
-    Phase.READY: "about to answer",
-}
 _COLORS = {"ready": "#2e9e5b", "failed": "#c9302c", "stopped": "#888", "waiting": "#c98a1b", "starting": "#3b7dd8"}
 _DIM = "color:#808080"
 _BORDER = "border:1px solid #9e9e9e;border-radius:4px;padding:6px 10px;margin:2px 0 4px;max-width:60em"
@@ -93,28 +85,6 @@ def _waits(section: Section) -> str:
     # A version that replaces another may wait for what the other did not need.
     starting = [r.waiting_for for r in status.replicas if r.state == "starting"] if section.busy else []
     return f"waiting for {min(starting)}" if starting and all(starting) else ""
-
-
-def progress(status: Status | None) -> str:
-    """Return the progress of the starting replicas: that of the slowest."""
-    replicas = status.replicas if status is not None else ()
-    starting = [r for r in replicas if r.state == "starting"]
-    if not starting:
-        coming = status is not None and status.state != "ready" and any(r.state == "up" for r in replicas)
-        return _PHASES[Phase.READY if coming else Phase.SPAWN]
-    order = list(_PHASES)
-    slowest = min(starting, key=lambda r: order.index(r.phase))
-    waiting = f"waiting for {slowest.waiting_for}" if slowest.waiting_for else ""
-    text = waiting or _download(slowest) or slowest.preparing or _PHASES[slowest.phase]
-    return text if len(starting) == 1 else f"{text} ({len(starting)} replicas)"
-
-
-def _download(replica: ReplicaStatus) -> str:
-    p = replica.progress
-    if p is None or replica.phase is not Phase.DOWNLOAD:
-        return ""
-    done = f"{human(p.bytes_done)} of {human(p.bytes_total)}, {p.files_done} of {p.files_total} files"
-    return f"downloading {p.model}: {done}"
 
 
 def _notes(section: Section, status: Status) -> list[str]:
@@ -324,9 +294,8 @@ class OutputAnchor(NamedTuple):
     @classmethod
     def of(cls, shell: InteractiveShell, element: str) -> OutputAnchor:
         """In the cell that runs."""
-        request = request_of(shell)
-        cell = str(request.get("metadata", {}).get("cellId", ""))
-        return cls(cell, str(request.get("header", {}).get("msg_id", "")), element)
+        run = str(request_of(shell).get("header", {}).get("msg_id", ""))
+        return cls(cell_id(shell), run, element)
 
     def overtakes(self, other: OutputAnchor) -> bool:
         """Whether that one was of an earlier run of this cell."""

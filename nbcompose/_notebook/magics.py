@@ -33,6 +33,7 @@ from nbcompose._notebook.arguments import (
 )
 from nbcompose._notebook.cell_run import Launching
 from nbcompose._notebook.display import ServicesTable
+from nbcompose._notebook.rendering import NotebookContext
 from nbcompose._notebook.session import Session
 from nbcompose._notebook.staleness import compare, declared, previous_on_error, refreshes, without_code
 from nbcompose._service import add_connector
@@ -208,9 +209,9 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     session = sessions.current(shell)
     if session is None:
         registry = Registry(keep=KEEP)
-        registry.start()
-        atexit.register(registry.stop)
         session = Session(shell, registry)
+        registry.start(NotebookContext(session))
+        atexit.register(registry.stop)
         session.history.start()
         sessions.keep(shell, session)
     _unhook(shell)  # what an earlier load, by another copy of this module, has left

@@ -29,10 +29,11 @@ _KEY = "nbcompose"
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What a cell started last under a name. `variable`: its name in the notebook."""
+    """What a cell started last under a name. `variable`: its name in the notebook; `cell`: the front end's id of it."""
 
     deployment: Deployment
     variable: str
+    cell: str = ""
 
     @property
     def spec(self) -> ServiceSpec:

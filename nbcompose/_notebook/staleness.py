@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any, Literal
 
 from IPython.core.error import UsageError
 
 from nbcompose._code import Fingerprint, Versions, deployment_of, differing, fingerprint_of, functions_in
+from nbcompose._ipython_adapter import cell_id
 from nbcompose._notebook.cell import Defined
 from nbcompose._notebook.session import Session, Started
 from nbcompose._service import Service, declare, dependency_graph, override
@@ -77,7 +78,8 @@ def compare(session: Session, services: Mapping[str, Service], *, stop_first: bo
     """
     specs = {s.name: s.spec for s in services.values()}
     dependency_graph.check_acyclic([*_others(session, specs), *specs.values()])
-    changes = {s.name: _change(session, variable, s, stop_first) for variable, s in services.items()}
+    cell = cell_id(session.shell)
+    changes = {s.name: _change(session, s, stop_first, variable, cell) for variable, s in services.items()}
     return [changes[name] for name in dependency_graph.order(dependency_graph.edges(specs.values())) if name in changes]
 
 
@@ -95,7 +97,7 @@ def refreshes(session: Session, names: Sequence[str]) -> tuple[list[Change], lis
         started = _running(session, name)
         try:
             with _as_class(session, started):
-                found.append(_change(session, started.variable, Service(started.spec), stop_first=False))
+                found.append(_change(session, Service(started.spec), False, started.variable, started.cell))
         except CaptureError as error:
             failed.append(error)
     return found, failed
@@ -126,15 +128,15 @@ def _running(session: Session, name: str) -> Started:
     if deployment is None:
         raise UnknownService.among(name, session.registry.names())
     known = session.started.get(name)
-    return Started(deployment, known.variable if known is not None else name)
+    return replace(known, deployment=deployment) if known is not None else Started(deployment, name)
 
 
 def _version(session: Session, name: str) -> int:
     return session.registry.status(name).version
 
 
-def _change(session: Session, variable: str, service: Service, stop_first: bool) -> Change:
-    wanted = Started(deployment_of(service, token=session.token), variable)
+def _change(session: Session, service: Service, stop_first: bool, variable: str, cell: str) -> Change:
+    wanted = Started(deployment_of(service, token=session.token), variable, cell)
     name, registry = service.name, session.registry
     if name not in registry.names():
         return Change(wanted, "deploy")

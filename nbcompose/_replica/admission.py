@@ -172,7 +172,7 @@ class Work(NamedTuple):
     paused: int = 0
 
 
-NO_WORK = Work()
+NO_WORK: Work = Work()
 
 
 WAYS_OUT = "--max-concurrency, --replicas, --timeout"

@@ -25,6 +25,7 @@ import uvloop
 
 from nbcompose._host import device, enter_replica, forking, random_state, wait_for_end
 from nbcompose._hub import ModelProgress
+from nbcompose._protocol import address
 from nbcompose._replica.bootstrap import InheritedFds, Launch, load_spec, prepare_process
 from nbcompose._replica.control import ControlLink, Phase, Renewal, Reporter, StartFailure, Up
 from nbcompose._replica.http import Access, HttpBackend, HttpDoor, HttpServer
@@ -37,7 +38,6 @@ from nbcompose._rpc import (
     LoadTable,
     Portal,
     SocketTransport,
-    address,
     adopt,
     describe_aside,
     is_tame,

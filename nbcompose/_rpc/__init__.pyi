@@ -1,4 +1,3 @@
-from . import address as address
 from . import notebook_classes as notebook_classes
 from . import notebook_objects as notebook_objects
 from .blocking import SLICE as SLICE
@@ -14,7 +13,6 @@ from .codec import pack as pack
 from .connection import Connection as Connection
 from .connection import ConnectionCounts as ConnectionCounts
 from .connection import adopt as adopt
-from .connection import open_connection as open_connection
 from .connection import serve as serve
 from .exception_data import UNTOLD as UNTOLD
 from .exception_data import aside as aside

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
-from nbcompose._rpc.protocol import Body, FramedProtocol, Kind
+from nbcompose._rpc.protocol import Body, FramedProtocol, Kind, ProtocolError
 from nbcompose._rpc.remote_errors import rebuild
 from nbcompose._rpc.server_calls import CALL_HEAD, COUNT, WINDOW, unreadable
 from nbcompose._tracing import CallContext
@@ -273,8 +273,13 @@ class Outgoing:
 
     def take_end(self, call_id: int, _: Body) -> None:
         stream = self._take(call_id)
-        if isinstance(stream, _Stream) and not stream.over:
-            stream.set_result()
+        if isinstance(stream, _Stream):
+            if not stream.over:
+                stream.set_result()
+        elif stream is not None:
+            error = ProtocolError(f"{self._line.name} sent the end of a stream for a call that has one result")
+            _fail(stream, error)
+            raise error
 
     def take_error(self, call_id: int, body: Body) -> None:
         result = self._take(call_id)

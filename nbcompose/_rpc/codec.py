@@ -12,7 +12,7 @@ A plain body is only a pickle: protocol 5 begins with 0x80. Any other body begin
 
 The stream parts, joined, are the pickle; the buffers are its out-of-band buffers.
 
-Only processes of one user exchange bodies (`_rpc/address.py` checks the peer), so unpickling is as safe as running
+Only processes of one user exchange bodies (`_protocol/address.py` checks the peer), so unpickling is as safe as running
 their code.
 """
 

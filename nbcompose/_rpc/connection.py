@@ -7,13 +7,12 @@ A `Connection` combines frames (`_rpc/protocol.py`), outgoing calls (`_rpc/clien
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from nbcompose._host import keep_from_children
-from nbcompose._rpc import address
+from nbcompose._protocol import address
 from nbcompose._rpc.client_calls import Outgoing
 from nbcompose._rpc.protocol import FramedProtocol, Kind, Receiver
 from nbcompose._rpc.server_calls import CallHandler, Incoming
@@ -124,6 +123,7 @@ async def serve(
     on_closed: Callable[[Connection], None] | None = None,
 ) -> asyncio.Server:
     """Answer calls on a listening socket. Peers of other users are refused without calling any callback."""
+    keep_from_children(sock)
     loop = asyncio.get_running_loop()
     return await loop.create_unix_server(lambda: _Guarded(name, handler, on_opened, on_closed), sock=sock)
 
@@ -143,8 +143,7 @@ class _Guarded(Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         try:
-            with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as peer:
-                address.check_peer(peer)
+            address.check_transport(transport)
         except OSError:
             self.refuse(transport)
             return

@@ -1,8 +1,6 @@
 from .api import install as install
 from .api import trace as trace
 from .api import traces as traces
-from .rows import SpanRow as SpanRow
-from .rows import Summary as Summary
 from .rows import summaries as summaries
 from .rows import waterfall as waterfall
 from .spans import CANCELLED as CANCELLED

@@ -9,8 +9,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from nbcompose._protocol import SpanRow
 from nbcompose._tracing.chrome import trace_events
-from nbcompose._tracing.rows import SpanRow, waterfall
+from nbcompose._tracing.rows import waterfall
 from nbcompose._tracing.spans import CANCELLED, Span
 
 WIDTH = 40  # characters of a bar

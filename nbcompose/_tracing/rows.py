@@ -8,27 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
+from nbcompose._protocol import SpanRow, Summary
 from nbcompose._tracing.spans import Span, TraceLog
-
-
-class SpanRow(TypedDict):
-    """One call. `start` is relative to the start of the trace; `queued`, `first_item` and `last_item` to this start.
-
-    `parent` is "" if the call has no caller; the row that it names is missing if the caller is outside nbcompose.
-    """
-
-    span: str
-    parent: str
-    service: str
-    api: str
-    replica: int
-    depth: int
-    start: float
-    queued: float
-    seconds: float
-    first_item: float | None
-    last_item: float | None
-    error: str
 
 
 class Waterfall(TypedDict):
@@ -38,17 +19,6 @@ class Waterfall(TypedDict):
     start: float
     seconds: float
     rows: list[SpanRow]
-
-
-class Summary(TypedDict):
-    """One trace in one line. `root` is e.g. "Answer.ask", `spans` the number of calls, `error` the root's error."""
-
-    trace: str
-    root: str
-    start: float
-    seconds: float
-    spans: int
-    error: str
 
 
 def trace_hex(trace_id: int) -> str:

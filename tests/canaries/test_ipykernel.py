@@ -52,6 +52,11 @@ def test_a_shell_knows_its_kernel_and_the_message_that_a_cell_came_with() -> Non
     assert inspect.signature(ZMQInteractiveShell.get_parent).parameters.keys() == {"self"}
 
 
+def test_a_kernel_knows_the_file_that_it_was_started_with() -> None:
+    with pytest.raises(RuntimeError):  # this process is none
+        ipykernel.get_connection_file()
+
+
 @pytest.mark.skipif(VERSION < (7, 4), reason="goes by the front end")
 def test_a_comm_is_asked_which_subshell_a_message_is_for() -> None:
     default = inspect.signature(ipykernel.comm.comm.BaseComm._reply_subshell_for)

@@ -18,9 +18,9 @@ from held_services import Over, Runaway
 import nbcompose
 from nbcompose._code.packing import deployment_of
 from nbcompose._control import publisher, supervisor
+from nbcompose._control.snapshot import snapshot
 from nbcompose._host import memory
 from nbcompose._notebook.display import ServicesTable
-from nbcompose._notebook.graph.model import snapshot
 from nbcompose._rpc.blocking import background
 from nbcompose._tracing.spans import CallContext, current_call
 from nbcompose.errors import DeadlineExceeded

@@ -191,8 +191,8 @@ class Kernel:
 
 
 @contextlib.contextmanager
-def start_kernel() -> Iterator[Kernel]:
-    manager = KernelManager(kernel_name="python3")
+def start_kernel(**options: Any) -> Iterator[Kernel]:
+    manager = KernelManager(kernel_name="python3", **options)
     manager.start_kernel(env={**os.environ, "NBCOMPOSE_PRELOAD": ""})
     client = manager.blocking_client()
     client.start_channels()

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from nbcompose._notebook.graph.calls import Calls, Results, Schemas
 from nbcompose._notebook.session import Session
+from nbcompose._protocol import Requests, messages
 from nbcompose._rpc.blocking import background
 from nbcompose._rpc.codec import loads
 from tests.conftest import PATIENCE, wait_for_end
@@ -437,10 +437,11 @@ def test_calls_that_are_too_large_to_be_recorded_are_told(fresh: Notebook) -> No
 def test_calls_of_the_widget_are_recorded_too(fresh: Notebook) -> None:
     start(fresh)
     told: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    calls = Calls(session(fresh), Schemas(session(fresh)), Results(), told.put)
+    answers = session(fresh).registry.operations.answers(messages.Request)
 
     async def begin() -> None:
-        calls.start("1", "Leaf", "add", {"a": 7})
+        requests = Requests(answers, messages.Request, told.put)
+        requests.receive({"id": "1", "type": "call", "service": "Leaf", "api": "add", "arguments": {"a": 7}})
 
     asyncio.run_coroutine_threadsafe(begin(), background().loop).result(PATIENCE)
     assert told.get(timeout=PATIENCE)["type"] == "result"

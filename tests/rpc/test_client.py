@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nbcompose._rpc import address
+from nbcompose._protocol import address
 from nbcompose._rpc.client import Client, ReplicaRoute, ServiceRoute
 from nbcompose._rpc.connection import serve
 from nbcompose._rpc.load_table import LoadTable

@@ -795,6 +795,19 @@ async def test_frames_for_calls_that_nobody_makes_are_ignored() -> None:
     theirs.close()
 
 
+async def test_the_end_of_a_stream_for_a_call_with_one_result_breaks_the_rules() -> None:
+    connection, theirs = await raw_peer(Peer())
+    theirs.sendall(HELLO)
+    call = asyncio.ensure_future(connection.call("echo", (1,), CallContext()))
+    await until(lambda: connection.in_flight == 1)
+    theirs.sendall(frame(Kind.END, 1, b""))
+    with pytest.raises(protocol.ProtocolError, match="the end of a stream for a call"):
+        await asyncio.wait_for(call, PATIENCE)
+    await until(lambda: connection.closed)
+    assert connection.in_flight == 0
+    theirs.close()
+
+
 @settings(max_examples=150)
 @given(
     data=st.lists(

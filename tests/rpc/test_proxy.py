@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from nbcompose._rpc import address
+from nbcompose._protocol import address
 from nbcompose._rpc.blocking import LoopThread
 from nbcompose._rpc.client import Client, ReplicaRoute, ServiceRoute
 from nbcompose._rpc.connection import serve

@@ -1,2 +1,3 @@
 from .display import graph as graph
 from .display import show as show
+from .svg import drawing as drawing

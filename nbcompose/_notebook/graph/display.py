@@ -15,11 +15,11 @@ from uuid import uuid4
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from nbcompose._control import Status
+from nbcompose._control import Status, below
 from nbcompose._notebook import Bundle, LiveDisplay, OutputAnchor, Session, from_the_caller
 from nbcompose._notebook import session as sessions
 from nbcompose._notebook.graph import svg
-from nbcompose._notebook.graph.layout import below, streaming
+from nbcompose._notebook.graph.layout import streaming
 from nbcompose._rpc import background
 from nbcompose.errors import NbcomposeError, UnknownService
 
@@ -92,7 +92,7 @@ def _followed(session: Session) -> list[OutputAnchor]:
 def _show_widget(session: Session, name: str | None) -> None:
     if attach is None:
         raise NbcomposeError("a live graph needs anywidget: run `pip install anywidget`, then restart the kernel")
-    display(attach("", session.registry, session, [name] if name else None))
+    display(attach("", session, [name] if name else None))
 
 
 class ShownGraph:
@@ -113,7 +113,7 @@ class ShownGraph:
     def show(self) -> None:
         self._display.finish(self._bundle(self._below(self._registry.statuses())), keep_open=True)
         if attach is not None and self.follows:
-            self._widget = attach(self.element, self._registry, self._session, [self._name] if self._name else None)
+            self._widget = attach(self.element, self._session, [self._name] if self._name else None)
 
     async def follow(self) -> None:
         """Keep the picture up to date until cancelled. Runs on the registry's loop."""

@@ -9,9 +9,8 @@ machines.
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -20,23 +19,9 @@ from xml.etree import ElementTree
 import graphviz
 import pygraphviz
 
-from nbcompose._control import Status
-from nbcompose._notebook import progress
+from nbcompose._control import Status, element_id, progress
 from nbcompose._replica import Phase
-from nbcompose._service import dependency_graph
 from nbcompose._spec import ServiceSpec
-
-_UNSAFE = re.compile(r"[^\w.-]", re.ASCII)
-_USER = re.compile(r"(?<=://)[^/?#]*@")  # user name and password
-
-
-def element_id(kind: str, *names: str) -> str:
-    """Return the id of an element: `node:Answer`, `edge:Answer:Writer`.
-
-    Different names give different ids; characters that are special in XML or CSS are escaped, as in `http~3a~2f~2f`. A
-    password in a URL is left out.
-    """
-    return ":".join((kind, *(_UNSAFE.sub(lambda m: f"~{ord(m[0]):x}", _USER.sub("", name)) for name in names)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +58,6 @@ class Edge:
 def streaming(specs: Sequence[ServiceSpec]) -> frozenset[str]:
     """Return the services whose apis are all streams."""
     return frozenset(s.name for s in specs if s.apis and all(a.stream for a in s.apis))
-
-
-def below(statuses: Sequence[Status], names: Iterable[str] | None) -> list[Status]:
-    """Return the statuses of the named services and of all that they depend on, in the given order; None: all."""
-    if names is None:
-        return list(statuses)
-    graph = {s.name: s.dependencies for s in statuses}
-    wanted = {found for name in names for found in (name, *dependency_graph.below(graph, name))}
-    return [s for s in statuses if s.name in wanted]
 
 
 def nodes(statuses: Sequence[Status]) -> list[Node]:

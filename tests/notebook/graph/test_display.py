@@ -193,7 +193,7 @@ def test_while_the_widget_shows_it_only_what_lasts_is_drawn_anew(kernel: Kernel)
         m for m in kernel.messages
         if m["msg_type"] == "comm_open" and kernel.parent(m) == cell and "element" in m["content"]["data"]["state"]
     ]  # fmt: skip
-    for asked in ({"type": "look", "on": True, "client": "test"}, {"type": "traces"}):
+    for asked in ({"id": "1", "type": "look", "on": True, "client": "test"}, {"id": "2", "type": "traces"}):
         data = {"method": "custom", "content": asked}
         content = {"comm_id": opened["content"]["comm_id"], "data": data}
         kernel.client.shell_channel.send(kernel.client.session.msg("comm_msg", content))

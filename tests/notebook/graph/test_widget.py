@@ -56,7 +56,7 @@ from nbcompose._notebook import session as sessions
 from nbcompose._notebook.graph import widget
 widget.LEASE = 3600.0  # this front end does not renew it
 _session = sessions.current(get_ipython())
-_widget = widget.attach("element-{n}", _session.registry, _session)
+_widget = widget.attach("element-{n}", _session)
 """
 
 Message = dict[str, Any]
@@ -84,7 +84,7 @@ class FrontEnd:
         """Returns where to hear from: what comes after this message."""
         start = len(self.kernel.messages)
         client = self.kernel.client
-        data = {"method": "custom", "content": content}
+        data = {"method": "custom", "content": {"id": f"message-{next(self.serial)}", **content}}
         message = client.session.msg("comm_msg", {"comm_id": self.comm, "data": data})
         if subshell:
             message["header"]["subshell_id"] = subshell
@@ -126,7 +126,7 @@ class FrontEnd:
         return [i["bundle"]["text/plain"] for m in single for i in (m["items"] if m["type"] == "items" else [m])]
 
 
-BOTH = "widget.attach('a', _session.registry, _session)\nwidget.attach('b', _session.registry, _session)\nNone"
+BOTH = "widget.attach('a', _session)\nwidget.attach('b', _session)\nNone"
 
 
 def run_as(kernel: Kernel, cell: str, code: str) -> list[str]:
@@ -261,28 +261,28 @@ def test_updates_come_only_while_somebody_looks(front: FrontEnd) -> None:
     front.ended(front.call("Answer", "ask", question="unseen"))
     front.kernel.ok("%services")
     assert not [m for m in front.kernel.messages[quiet:] if "state" in front.data(m)]
-    since = front.send(type="look", on=True)
+    since = front.send(type="look", client="one", on=True)
     state = front.state(lambda s: True, since)
     before = next(s["calls"] for s in state["services"] if s["name"] == "Answer")
     since = len(front.kernel.messages)
     front.call("Answer", "ask", question="seen")
     front.state(lambda s: any(v["name"] == "Answer" and v["calls"] > before for v in s["services"]), since)
-    front.send(type="look", on=False)
+    front.send(type="look", client="one", on=False)
 
 
 def test_actions_and_what_is_refused(front: FrontEnd) -> None:
     since = front.send(type="restart", service="Writer")
-    assert front.hear(lambda m: m["type"] in ("done", "refused"), since)["type"] == "done"
+    assert front.hear(lambda m: m["type"] in ("done", "failed"), since)["type"] == "done"
     front.kernel.ok("assert _session.registry.wait('Writer').state == 'ready'")
     since = front.send(type="scale", service="Writer", replicas=2)
-    assert front.hear(lambda m: m["type"] in ("done", "refused"), since)["type"] == "done"
+    assert front.hear(lambda m: m["type"] in ("done", "failed"), since)["type"] == "done"
     assert front.kernel.ok("_session.registry.status('Writer').wanted").result == "2"
     since = front.send(type="scale", service="Writer", replicas=0)
-    assert "whole number from 1" in front.hear(lambda m: m["type"] == "refused", since)["message"]
+    assert "whole number from 1" in front.hear(lambda m: m["type"] == "failed", since)["message"]
     since = front.send(type="rollback", service="Nobody")
-    assert front.hear(lambda m: m["type"] == "refused", since)["service"] == "Nobody"
+    assert front.hear(lambda m: m["type"] == "failed", since)["service"] == "Nobody"
     since = front.send(type="form", service="Nobody", api="x")
-    assert front.hear(lambda m: m["type"] == "refused", since)["action"] == "form"
+    assert front.hear(lambda m: m["type"] == "failed", since)["action"] == "form"
 
 
 BROKEN = """
@@ -297,11 +297,11 @@ class Broken:
 
 
 def test_why_a_service_does_not_start_names_its_cell(front: FrontEnd) -> None:
-    since = front.send(type="look", on=True)
+    since = front.send(type="look", client="one", on=True)
     front.kernel.ok(BROKEN)
     state = front.state(lambda s: any(v["state"] == "failed" for v in s["services"]), since)
     front.kernel.ok("%services stop Broken")
-    front.send(type="look", on=False)
+    front.send(type="look", client="one", on=False)
     error = next(v["error"] for v in state["services"] if v["name"] == "Broken")
     assert "Cell In[" in error
     assert "ipykernel" not in error
@@ -317,11 +317,11 @@ def test_two_in_one_cell_are_both_live_until_it_runs_again(front: FrontEnd) -> N
 
 
 def test_stop_takes_the_service_out_of_the_graph(front: FrontEnd) -> None:
-    front.send(type="look", on=True)
+    front.send(type="look", client="one", on=True)
     since = front.send(type="stop", service="Answer")
-    assert front.hear(lambda m: m["type"] in ("done", "refused"), since)["type"] == "done"
+    assert front.hear(lambda m: m["type"] in ("done", "failed"), since)["type"] == "done"
     front.state(lambda s: [v["name"] for v in s["services"]] == ["Writer"], since)
-    front.send(type="look", on=False)
+    front.send(type="look", client="one", on=False)
 
 
 def test_nothing_is_printed_and_leaving_ends_the_comm(front: FrontEnd) -> None:
@@ -329,27 +329,3 @@ def test_nothing_is_printed_and_leaving_ends_the_comm(front: FrontEnd) -> None:
     front.kernel.until(lambda m: m["msg_type"] == "comm_close" and m["content"]["comm_id"] == front.comm)
     printed = [m["content"]["text"] for m in front.kernel.messages if m["msg_type"] == "stream"]
     assert not [text for text in printed if "Traceback" in text or "asked" in text]
-
-
-TWO_AT_ONCE = """
-import asyncio, time
-from nbcompose._rpc.blocking import background
-from nbcompose._notebook import session as sessions
-from nbcompose._notebook.graph import widget
-
-session = sessions.current(get_ipython())
-live = widget.attach("two-at-once", session.registry, session)
-
-async def two_changes():
-    live._looks["somebody"] = time.monotonic() + 30
-    live._updated = 0.0
-    live._on_change(None)  # due now
-    live._on_change(None)
-
-asyncio.run_coroutine_threadsafe(two_changes(), background().loop).result()
-"""
-
-
-def test_two_changes_at_once_are_one_update(shared_kernel: Kernel) -> None:
-    shared_kernel.ok(TWO_AT_ONCE)
-    shared_kernel.ok("live.leave()")

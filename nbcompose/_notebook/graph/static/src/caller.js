@@ -133,7 +133,7 @@ export function caller(kernel, name, api) {
     hear(message) {
       const mine = "api" in message && message.service === name && message.api === api;
       if (message.type === "form" && mine) build(message);
-      else if (message.type === "refused" && message.action === "form" && mine) {
+      else if (message.type === "failed" && message.action === "form" && mine) {
         area.replaceChildren(h("div.nbc-error", {}, message.message));
       } else if (message.type === "link" && current) {
         if (kernel.condition() === "busy") result.wait();
@@ -141,7 +141,7 @@ export function caller(kernel, name, api) {
           result.end("failed", "the kernel is gone");
           rest();
         }
-      } else if ("id" in message && message.id === current) settle(message);
+      } else if ("id" in message && message.id === current) settle(/** @type {CallMessage} */ (message));
     },
     close() {
       if (current) kernel.send({ type: "cancel", id: current });

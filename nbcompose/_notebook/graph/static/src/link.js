@@ -20,7 +20,6 @@ const ANSWERS = new Set([
   "traces",
   "trace",
   "done",
-  "refused",
 ]);
 /** @type {Set<Request["type"]>} whose answer is their end */
 const SLOW = new Set(["cancel", "restart", "stop", "scale", "rollback"]);
@@ -58,7 +57,7 @@ export function link(model, page = document) {
   /** @param {Request} message */
   function send(message) {
     if (condition === "gone") return;
-    model.send(message);
+    model.send({ id: fresh(), ...message });
     if (!SLOW.has(message.type)) waiting ||= setTimeout(() => become("busy"), PATIENCE);
   }
 

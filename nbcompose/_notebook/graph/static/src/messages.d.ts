@@ -1,28 +1,4 @@
-// Made by scripts/message_types.py from ../../messages.py: change that, and run it again.
-
-export interface SpanRow {
-  span: string;
-  parent: string;
-  service: string;
-  api: string;
-  replica: number;
-  depth: number;
-  start: number;
-  queued: number;
-  seconds: number;
-  first_item: number | null;
-  last_item: number | null;
-  error: string;
-}
-
-export interface Summary {
-  trace: string;
-  root: string;
-  start: number;
-  seconds: number;
-  spans: number;
-  error: string;
-}
+// Made by scripts/message_types.py from nbcompose/_protocol/messages.py: change that, and run it again.
 
 export interface Api {
   name: string;
@@ -55,6 +31,37 @@ export interface Service {
   serving: number;
   apis: Array<Api>;
   dependencies: Array<string>;
+  options: Record<string, any>;
+  cell: string;
+}
+
+export interface ListedService {
+  name: string;
+  id: string;
+  state: "starting" | "waiting" | "ready" | "failed" | "stopped";
+  reason: string;
+  phase: string;
+  coming: string;
+  reversible: boolean;
+  device: string;
+  up: number;
+  wanted: number;
+  in_flight: number;
+  calls: number;
+  errors: number;
+  rate: number;
+  p50_ms: number | null;
+  memory: number | null;
+  error: string;
+  behind: string;
+  stale: Array<string>;
+  notes: Array<string>;
+  serving: number;
+  apis: Array<Api>;
+  dependencies: Array<string>;
+  options: Record<string, any>;
+  cell: string;
+  url: string;
 }
 
 export interface Edge {
@@ -75,55 +82,88 @@ export interface State {
   svg: string;
 }
 
-export interface Look {
-  type: "look";
-  client: string;
-  on: boolean;
+export interface HelloRequest {
+  id?: string;
+  type: "hello";
+  protocol: number;
+  version: string;
+}
+
+export interface PsRequest {
+  id?: string;
+  type: "ps";
+}
+
+export interface WatchRequest {
+  id?: string;
+  type: "watch";
+  services?: Array<string>;
+  picture?: boolean;
 }
 
 export interface FormRequest {
+  id?: string;
   type: "form";
   service: string;
   api: string;
 }
 
 export interface Call {
+  id?: string;
   type: "call";
-  id: string;
   service: string;
   api: string;
-  arguments: Record<string, any>;
+  arguments?: any;
 }
 
 export interface Cancel {
-  type: "cancel";
   id: string;
+  type: "cancel";
 }
 
 export interface LogsRequest {
+  id?: string;
   type: "logs";
   service: string;
   lines?: number;
+  follow?: boolean;
 }
 
 export interface TracesRequest {
+  id?: string;
   type: "traces";
 }
 
 export interface TraceRequest {
+  id?: string;
   type: "trace";
   trace: string;
 }
 
 export interface Act {
+  id?: string;
   type: "restart" | "stop" | "rollback";
   service: string;
 }
 
 export interface Scale {
+  id?: string;
   type: "scale";
   service: string;
   replicas: number;
+}
+
+export interface ReachRequest {
+  id?: string;
+  type: "reach";
+  service: string;
+}
+
+export interface Look {
+  id?: string;
+  type: "look";
+  client: string;
+  on: boolean;
 }
 
 export type Request =
@@ -137,6 +177,20 @@ export type Request =
   | Act
   | Scale;
 
+export type RuntimeRequest =
+  | HelloRequest
+  | PsRequest
+  | WatchRequest
+  | FormRequest
+  | Call
+  | Cancel
+  | LogsRequest
+  | TracesRequest
+  | TraceRequest
+  | Act
+  | Scale
+  | ReachRequest;
+
 export interface Bundle {
   "text/plain"?: string;
   "text/html"?: string;
@@ -148,8 +202,36 @@ export interface Bundle {
   "application/json"?: any;
 }
 
+export interface Hello {
+  id: string;
+  type: "hello";
+  protocol: number;
+  version: string;
+  pid: number;
+  kernel: string;
+  session: string;
+  title: string;
+  messages: Array<string>;
+}
+
+export interface Ps {
+  id: string;
+  type: "ps";
+  services: Array<ListedService>;
+}
+
 export interface Here {
+  id: string;
   type: "here";
+}
+
+export interface Changed {
+  version: number;
+  services: Array<Service>;
+  edges: Array<Edge>;
+  svg: string;
+  id: string;
+  type: "state";
 }
 
 export interface Param {
@@ -187,43 +269,44 @@ export interface Form {
   doc: string;
   signature: string;
   copies: Copies;
+  id: string;
   type: "form";
 }
 
 export interface Begun {
-  type: "begun";
   id: string;
+  type: "begun";
 }
 
 export interface Item {
-  type: "item";
   id: string;
+  type: "item";
   n: number;
   bundle: Bundle;
 }
 
 export interface Items {
-  type: "items";
   id: string;
+  type: "items";
   items: Array<Item>;
 }
 
 export interface Result {
-  type: "result";
   id: string;
+  type: "result";
   seconds: number;
   bundle: Bundle;
 }
 
 export interface End {
-  type: "end";
   id: string;
+  type: "end";
   seconds: number;
 }
 
 export interface Cancelled {
-  type: "cancelled";
   id: string;
+  type: "cancelled";
   seconds: number;
 }
 
@@ -244,42 +327,89 @@ export interface Failed {
   message: string;
   traceback: string;
   problems: Array<Problem>;
+  id: string | null;
   type: "failed";
-  id: string;
+  action: string;
   seconds: number;
+  service?: string;
+  api?: string;
+  trace?: string;
 }
 
 export interface Logs {
+  id: string;
   type: "logs";
   service: string;
   lines: Array<string>;
 }
 
+export interface Lines {
+  id: string;
+  type: "lines";
+  service: string;
+  lines: Array<string>;
+  missed: number;
+}
+
+export interface SpanRow {
+  span: string;
+  parent: string;
+  service: string;
+  api: string;
+  replica: number;
+  depth: number;
+  start: number;
+  queued: number;
+  seconds: number;
+  first_item: number | null;
+  last_item: number | null;
+  error: string;
+}
+
+export interface Summary {
+  trace: string;
+  root: string;
+  start: number;
+  seconds: number;
+  spans: number;
+  error: string;
+}
+
 export interface Traces {
+  id: string;
   type: "traces";
   traces: Array<Summary>;
 }
 
 export interface Trace {
+  id: string;
   type: "trace";
   trace: string;
   rows: Array<SpanRow>;
 }
 
 export interface Done {
+  id: string;
   type: "done";
   action: string;
   service: string;
 }
 
-export interface Refused {
-  type: "refused";
-  action: string;
-  message: string;
-  service?: string;
-  api?: string;
-  trace?: string;
+export interface Reach {
+  id: string;
+  type: "reach";
+  service: string;
+  host: string;
+  port: number;
+  token: string | null;
 }
+
+export type Event =
+  | Changed
+  | Lines
+  | Begun
+  | Item
+  | Items;
 
 export type CallMessage =
   | Begun
@@ -296,8 +426,7 @@ export type Reply =
   | Logs
   | Traces
   | Trace
-  | Done
-  | Refused;
+  | Done;
 
 export type Message =
   | Begun
@@ -312,5 +441,18 @@ export type Message =
   | Logs
   | Traces
   | Trace
+  | Done;
+
+export type RuntimeReply =
+  | Hello
+  | Ps
+  | Form
+  | Logs
+  | Traces
+  | Trace
   | Done
-  | Refused;
+  | Reach
+  | Result
+  | End
+  | Cancelled
+  | Failed;

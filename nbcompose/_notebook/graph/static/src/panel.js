@@ -131,7 +131,8 @@ export function panel(kernel, name, choose, leave) {
       Object.values(made).forEach((tab) => tab.hear(message));
       if (!("service" in message) || message.service !== name) return;
       if (message.type === "done") said.textContent = DONE[message.action] ?? "";
-      else if (message.type === "refused" && message.action !== "form") said.textContent = message.message;
+      else if (message.type === "failed" && !["form", "call"].includes(message.action))
+        said.textContent = message.message;
     },
     tick: () => made[shownTab]?.tick(),
     close: () => Object.values(made).forEach((tab) => tab.close()),

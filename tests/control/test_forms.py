@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from nbcompose import api, service
-from nbcompose._notebook.graph import forms
+from nbcompose._control import forms
 from nbcompose._schema.api import ApiSchema
 from nbcompose._schema.tempfiles import TempFiles
 from nbcompose.errors import BadRequest, InvalidArgument

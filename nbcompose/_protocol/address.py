@@ -1,22 +1,25 @@
-"""Addresses of processes: private Unix sockets, on Linux with abstract names, which leave no file behind.
+"""Private Unix sockets: their addresses, who may connect, and how the processes of this user are found by them.
 
-An address is a text: `@name` for an abstract socket, else a path. Only processes of the same user may connect, whatever
-the permissions of the file: both ends ask the kernel for the peer's user id.
+An address is a text: `@name` for an abstract socket, else a path. On Linux the sockets are in the abstract namespace,
+and are listed in /proc/net/unix: nothing is left behind, however a process ends. Only processes of the same user may
+connect, whatever the permissions of the file: both ends ask the kernel for the peer's user id.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import secrets
 import socket
 import struct
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from nbcompose._host import keep_from_children
-
 ABSTRACT = sys.platform == "linux"
+PREFIX = "nbcompose.runtime"  # of the sockets of processes that run services; the user's id and the pid follow
 
 
 def fresh(prefix: str) -> str:
@@ -41,7 +44,7 @@ def socket_folder() -> Path:
 
 def listen(address: str) -> socket.socket:
     """Return a listening, non-blocking socket bound to `address`."""
-    sock = keep_from_children(socket.socket(socket.AF_UNIX))
+    sock = socket.socket(socket.AF_UNIX)
     try:
         sock.bind(_native(address))
         sock.listen(512)
@@ -58,7 +61,7 @@ def connect(address: str) -> socket.socket:
     Raises `ConnectionError` when no process listens or its accept queue is full, `PermissionError` when the listening
     process belongs to another user.
     """
-    sock = keep_from_children(socket.socket(socket.AF_UNIX))
+    sock = socket.socket(socket.AF_UNIX)
     try:
         sock.setblocking(False)
         sock.connect(_native(address))
@@ -68,7 +71,7 @@ def connect(address: str) -> socket.socket:
         raise ConnectionRefusedError(f"nothing listens at {address}") from error
     except BlockingIOError as error:
         sock.close()
-        raise ConnectionRefusedError(f"whoever listens at {address} does not keep up with its callers") from error
+        raise ConnectionRefusedError(f"the process at {address} does not keep up with its callers") from error
     except BaseException:
         sock.close()
         raise
@@ -88,6 +91,12 @@ def check_peer(sock: socket.socket) -> None:
         raise PermissionError(f"a process of user {uid} is at the other end of this socket: refused")
 
 
+def check_transport(transport: asyncio.BaseTransport) -> None:
+    """As `check_peer`, for a connection that an event loop has accepted."""
+    with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as peer:
+        check_peer(peer)
+
+
 def peer_uid(sock: socket.socket) -> int:
     if sys.platform == "linux":
         size = struct.calcsize("3i")
@@ -100,3 +109,61 @@ def peer_uid(sock: socket.socket) -> int:
 
 def _native(address: str) -> str:
     return "\0" + address[1:] if address.startswith("@") else address
+
+
+# -- processes that run services
+
+
+@dataclass(frozen=True, slots=True)
+class RunningProcess:
+    """A process of this user that runs services, and where it answers."""
+
+    pid: int
+    address: str
+
+
+def runtime_address() -> str:
+    """Return a new address by which `find` finds this process."""
+    return fresh(f"{PREFIX}.{os.getuid()}.{os.getpid()}")
+
+
+def find() -> list[RunningProcess]:
+    """Return the processes of this user that run services, sorted by pid. Reads /proc/net/unix, or a folder."""
+    found = [RunningProcess(pid, name) for name in _addresses() if (pid := _pid(name)) is not None and is_alive(pid)]
+    return sorted(found, key=lambda process: process.pid)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
+
+
+def sweep() -> None:
+    """Remove socket files of processes that have ended, on systems without abstract sockets."""
+    if ABSTRACT:
+        return
+    for path in socket_folder().glob("nbcompose.*"):
+        pid = next((int(part) for part in reversed(path.name.split(".")[:-1]) if part.isdecimal()), None)
+        if pid is not None and not is_alive(pid):
+            path.unlink(missing_ok=True)
+
+
+def _addresses() -> list[str]:
+    prefix = f"{PREFIX}.{os.getuid()}."
+    if not ABSTRACT:
+        return [str(path) for path in socket_folder().glob(f"{prefix}*")]
+    with open("/proc/net/unix", encoding="ascii", errors="replace") as file:
+        return sorted({line.split()[-1] for line in file if f"@{prefix}" in line})
+
+
+def _pid(name: str) -> int | None:
+    with contextlib.suppress(ValueError, IndexError):
+        pid = int(Path(name).name.lstrip("@").split(".")[3])
+        return pid if pid > 0 else None  # other numbers stand for groups of processes
+    return None

@@ -1,27 +1,91 @@
-"""Rendering of values as the notebook would display them: mime bundles, made by IPython's formatters, as JSON data."""
+"""How the notebook's services look to clients (`NotebookContext`): names, errors and values as the notebook shows them.
+
+Values are mime bundles, made by IPython's formatters, as JSON data.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import contextlib
-import math
+import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.lib.pretty import pretty
 
-from nbcompose._ipython_adapter import main_loop
-from nbcompose._notebook.graph.messages import Bundle
+from nbcompose._control import RuntimeContext, Status, json_tree, plain, shortened
+from nbcompose._export.check import RecordedTransport
+from nbcompose._ipython_adapter import kernel_id, main_loop
+from nbcompose._notebook.session import Session
+from nbcompose._notebook.tracebacks import cell_names
+from nbcompose._protocol import Bundle
+from nbcompose._rpc import Transport
 from nbcompose._schema import ApiSchema
+from nbcompose._spec import ServiceSpec
 
 PATIENCE = 0.5  # seconds until the main thread must have started; it may be busy with a cell
-MOST_JSON = 200_000  # bytes of a JSON tree; larger values are shown as text only
-MOST_TEXT = 100_000  # characters
 _KEPT = ("text/plain", "text/html", "text/markdown", "text/latex", "image/svg+xml", "image/png", "image/jpeg")
-_PLAIN = (str, int, float, bool, type(None))
+
+
+class Results:
+    """The notebook's `_graph`: results of calls made in the graph."""
+
+    def __init__(self) -> None:
+        self.result: Any = None
+        self._of = ""
+
+    def put(self, of: str, result: Any) -> None:
+        self._of, self.result = of, result
+
+    def __repr__(self) -> str:
+        if not self._of:
+            return "_graph: no call has been made in the graph yet"
+        return f"_graph.result is what {self._of} returned last: {type(self.result).__name__}"
+
+
+class NotebookContext(RuntimeContext):
+    """The notebook around its services. See `RuntimeContext`."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._notebook = session
+        self._renderer = Renderer(session.shell)
+        self.kernel = kernel_id()
+        self.session = os.environ.get("JPY_SESSION_NAME", "")
+
+    def text(self, text: str) -> str:
+        return cell_names(text, self._notebook.shell)
+
+    def variable(self, service: str) -> str:
+        started = self._notebook.started.get(service)
+        return started.variable if started is not None else service
+
+    def cell(self, service: str) -> str:
+        started = self._notebook.started.get(service)
+        return started.cell if started is not None else ""
+
+    def transport(self, transport: Transport, *, lasting: bool) -> Transport:
+        return RecordedTransport(transport, self._notebook.recording) if lasting else transport
+
+    def keep(self, call: str, result: Any) -> None:
+        space = self._notebook.shell.user_ns
+        if not isinstance(space.get("_graph"), Results):
+            space["_graph"] = Results()
+        space["_graph"].put(call, result)
+
+    def forget(self, service: str) -> None:
+        self._notebook.started.pop(service, None)
+
+    async def bundle(self, value: Any, schema: ApiSchema) -> Bundle:
+        return await self._renderer.bundle(value, schema)
+
+    def svg(self, statuses: Sequence[Status], specs: Mapping[str, ServiceSpec]) -> str:
+        from nbcompose._notebook.graph import drawing  # Graphviz, which many notebooks do not need
+
+        return drawing(statuses, specs)
 
 
 class Renderer:
@@ -36,15 +100,13 @@ class Renderer:
         self._lock = threading.Lock()
         self._unanswered = False  # the main thread has not yet run the last request
 
-    async def bundle(self, value: Any, schema: ApiSchema | None = None) -> Bundle:
-        """Return the mime bundle of a value; with its schema, also the HTTP JSON of dicts, lists and models."""
-        if isinstance(value, _PLAIN):
-            return _plain(value)
+    async def bundle(self, value: Any, schema: ApiSchema) -> Bundle:
+        """Return the mime bundle of a value, with the HTTP JSON of dicts, lists and models."""
+        if bundle := plain(value):
+            return bundle
         forms = await self._formatted(value)
-        if schema is not None and not set(forms) - {"text/plain"}:
-            tree = await asyncio.to_thread(_tree, schema, value)
-            if tree is not None:
-                forms["application/json"] = tree
+        if not set(forms) - {"text/plain"}:
+            forms.update(await json_tree(value, schema))
         return forms
 
     async def _formatted(self, value: Any) -> Bundle:
@@ -70,7 +132,7 @@ class Renderer:
     def _format(self, value: Any) -> Bundle:
         with self._lock:
             data, _ = self._shell.display_formatter.format(value, include=set(_KEPT))
-        return _json_able(data) or {"text/plain": _shortened(pretty(value))}
+        return _json_able(data) or {"text/plain": shortened(pretty(value))}
 
 
 class _Once:
@@ -115,18 +177,6 @@ class _Once:
             self.result.set_exception(error)
 
 
-def _plain(value: Any) -> Bundle:
-    """Return the bundle of a simple value: a string as text, so that the items of a stream join to one text; others
-    also as JSON.
-    """
-    if isinstance(value, str):
-        return {"text/plain": _shortened(value)}
-    bundle: Bundle = {"text/plain": repr(value)}
-    if not isinstance(value, float) or math.isfinite(value):
-        bundle["application/json"] = value
-    return bundle
-
-
 def _json_able(data: Mapping[str, Any]) -> Bundle:
     """Return the data as JSON: images as base64, long texts shortened."""
     bundle: dict[str, str] = {}
@@ -134,21 +184,5 @@ def _json_able(data: Mapping[str, Any]) -> Bundle:
         if isinstance(value, bytes):
             bundle[kind] = base64.b64encode(value).decode()
         elif isinstance(value, str):
-            bundle[kind] = _shortened(value) if kind == "text/plain" else value
+            bundle[kind] = shortened(value) if kind == "text/plain" else value
     return cast(Bundle, bundle)  # of the kinds in _KEPT
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}\n… ({len(text):,} characters)"
-
-
-def _tree(schema: ApiSchema, value: Any) -> Any:
-    """Return the value as JSON if it is an object or a list and not too long; None otherwise."""
-    if hasattr(value, "__array__"):
-        return None  # numpy's own text says more
-    try:
-        data = schema.dump_json(value)
-        tree = schema.dump(value) if len(data) <= MOST_JSON else None
-    except Exception:  # a user's serializer may raise anything; the text form remains
-        return None
-    return tree if isinstance(tree, (dict, list)) else None

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from nbcompose._control.snapshot import WINDOW, Meter, below, snapshot
 from nbcompose._control.status import ReplicaStatus, Status
-from nbcompose._notebook.graph.layout import below
-from nbcompose._notebook.graph.model import WINDOW, Meter, snapshot
 from nbcompose._replica import Phase
 from nbcompose._rpc.connection import ConnectionCounts
 from nbcompose._spec import ApiSpec, ServiceSpec

@@ -9,9 +9,9 @@ from typing import Any, TypedDict
 import message_types
 import pytest
 
-from nbcompose._notebook.graph import messages
+from nbcompose._protocol import messages
 
-FRONTEND = Path(__file__).parents[3] / "frontend"
+FRONTEND = Path(__file__).parents[2] / "frontend"
 
 
 def test_the_types_of_the_front_end_are_current() -> None:

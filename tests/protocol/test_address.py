@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nbcompose._rpc import address
+from nbcompose._protocol import address
 from nbcompose._rpc.connection import Connection, open_connection, serve
 from nbcompose._rpc.server_calls import IncomingCall
 from nbcompose._tracing.spans import CallContext

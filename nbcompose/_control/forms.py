@@ -11,7 +11,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
 
-from nbcompose._notebook.graph.messages import Copies, FormContent
+from nbcompose._protocol import messages
 from nbcompose._schema import ApiSchema, Image
 from nbcompose._service import curl_line
 from nbcompose._spec import ApiSpec, ServiceSpec
@@ -24,7 +24,7 @@ _IMAGE = Image(object).describe()["description"]
 ARGUMENTS, DICT, JSON = "%(arguments)s", "%(dict)s", "%(json)s"
 
 
-def describe(spec: ServiceSpec, api: ApiSpec, schema: ApiSchema, variable: str) -> FormContent:
+def describe(spec: ServiceSpec, api: ApiSpec, schema: ApiSchema, variable: str) -> messages.FormContent:
     """Return the data from which the front end makes a form. `variable`: the name of the service in the notebook."""
     return {
         "service": spec.name,
@@ -39,7 +39,7 @@ def describe(spec: ServiceSpec, api: ApiSpec, schema: ApiSchema, variable: str) 
     }
 
 
-def copies(variable: str, api: ApiSpec, schema: ApiSchema) -> Copies:
+def copies(variable: str, api: ApiSpec, schema: ApiSchema) -> messages.Copies:
     """Return the call as code for a cell of the notebook; addresses and tokens are looked up when it runs."""
     call = f"{variable}.{api.name}({ARGUMENTS})"
     head = f'{{"Authorization": f"Bearer {{{variable}.token}}"}}'

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from nbcompose import api, service
-from nbcompose._notebook.graph.calls import Results
-from nbcompose._notebook.graph.rendering import MOST_TEXT, Renderer
+from nbcompose._control.operations import MOST_TEXT
+from nbcompose._notebook.rendering import Renderer, Results
 from nbcompose._schema.api import ApiSchema
 from tests.notebook.conftest import Notebook
 

@@ -1,0 +1,16 @@
+from . import address as address
+from . import messages as messages
+from . import wire as wire
+from .address import RunningProcess as RunningProcess
+from .client import Client as Client
+from .client import Listing as Listing
+from .client import listings as listings
+from .messages import Bundle as Bundle
+from .messages import ServiceState as ServiceState
+from .messages import SpanRow as SpanRow
+from .messages import Summary as Summary
+from .server import Answer as Answer
+from .server import Events as Events
+from .server import Requests as Requests
+from .server import RuntimeServer as RuntimeServer
+from .wire import printable as printable

@@ -1,0 +1,472 @@
+"""Messages of the runtime protocol: what clients ask of a process that runs services, and what it says.
+
+The same definitions hold for other processes of this user (a private socket, see `_protocol/server.py`) and for the
+front end of the live graph (a comm of the notebook). Both sides check what comes against them (`_protocol/wire.py`);
+`scripts/message_types.py` writes them as TypeScript.
+
+To add a message, define it here, name it in `RuntimeRequest`, and write the function of that name in
+`_control/operations.py`. Within one `PROTOCOL`, messages only gain fields that are `NotRequired`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
+
+PROTOCOL = 1
+MOST_LINES = 10_000  # of a log in one answer: so many are kept
+
+
+class Limit(NamedTuple):
+    """Bounds of a number, or of the length of a text or a list."""
+
+    most: int
+    least: int = 0
+
+
+Id = Annotated[str, Limit(64, 1)]
+Name = Annotated[str, Limit(1000)]
+Version = Annotated[str, Limit(100)]
+LogCount = Annotated[int, Limit(MOST_LINES, 1)]
+
+ServiceState = Literal["starting", "waiting", "ready", "failed", "stopped"]
+ParamKind = Literal["positional_only", "positional_or_keyword", "var_positional", "keyword_only", "var_keyword"]
+
+# -- the state of the services
+
+
+class Api(TypedDict):
+    name: str
+    signature: str
+    doc: str
+    stream: bool
+
+
+class Service(TypedDict):
+    """One service. `behind` says why the version wanted last does not serve; `serving` is the number of the one that
+    does. `options`: those that are not the default, without variables of the environment. `cell`: the front end's id of
+    the notebook's cell that started it, "" where there is none.
+    """
+
+    name: str
+    id: str
+    state: ServiceState
+    reason: str
+    phase: str
+    coming: str
+    reversible: bool
+    device: str
+    up: int
+    wanted: int
+    in_flight: int
+    calls: int
+    errors: int
+    rate: float
+    p50_ms: float | None
+    memory: int | None
+    error: str
+    behind: str
+    stale: list[str]
+    notes: list[str]
+    serving: int
+    apis: list[Api]
+    dependencies: list[str]
+    options: dict[str, Any]
+    cell: str
+
+
+class ListedService(Service):
+    """`url` is "" where the service does not answer over HTTP."""
+
+    url: str
+
+
+Edge = TypedDict(
+    "Edge",
+    {
+        "from": str,
+        "to": str,
+        "id": str,
+        "calls": int,
+        "in_flight": int,
+        "streaming": int,
+        "sent": int,
+        "received": int,
+    },
+)
+
+
+class State(TypedDict):
+    """`svg` is the drawing, "" where none was asked for or none can be made."""
+
+    version: int
+    services: list[Service]
+    edges: list[Edge]
+    svg: str
+
+
+# -- what is asked: each request goes with an id, unique among those of its client that are under way. Clients give it.
+
+
+class HelloRequest(TypedDict):
+    """The first message of a connection. `protocol`: the newest that the client speaks, `version`: its nbcompose's."""
+
+    id: NotRequired[Id]
+    type: Literal["hello"]
+    protocol: Annotated[int, Limit(1_000_000, 1)]
+    version: Version
+
+
+class PsRequest(TypedDict):
+    id: NotRequired[Id]
+    type: Literal["ps"]
+
+
+class WatchRequest(TypedDict):
+    """The state now, and each time that it has changed. `services`: only these and what is below them; `picture`: with
+    the drawing.
+    """
+
+    id: NotRequired[Id]
+    type: Literal["watch"]
+    services: NotRequired[Annotated[list[Name], Limit(1000)]]
+    picture: NotRequired[bool]
+
+
+class FormRequest(TypedDict):
+    id: NotRequired[Id]
+    type: Literal["form"]
+    service: Name
+    api: Name
+
+
+class Call(TypedDict):
+    """`arguments`: those that were filled in, by name; JSON, and uploads as `forms.read` has them. For an api whose
+    only parameter is the whole body, the body itself.
+    """
+
+    id: NotRequired[Id]
+    type: Literal["call"]
+    service: Name
+    api: Name
+    arguments: NotRequired[Any]
+
+
+class Cancel(TypedDict):
+    """`id` is that of the request to cancel, which then ends with `cancelled`. It has no answer of its own."""
+
+    id: Id
+    type: Literal["cancel"]
+
+
+class LogsRequest(TypedDict):
+    """The last `lines` (200). With `follow` they come as `lines` events, as do later ones until the service stops."""
+
+    id: NotRequired[Id]
+    type: Literal["logs"]
+    service: Name
+    lines: NotRequired[LogCount]
+    follow: NotRequired[bool]
+
+
+class TracesRequest(TypedDict):
+    id: NotRequired[Id]
+    type: Literal["traces"]
+
+
+class TraceRequest(TypedDict):
+    id: NotRequired[Id]
+    type: Literal["trace"]
+    trace: Annotated[str, Limit(32, 1)]
+
+
+class Act(TypedDict):
+    id: NotRequired[Id]
+    type: Literal["restart", "stop", "rollback"]
+    service: Name
+
+
+class Scale(TypedDict):
+    id: NotRequired[Id]
+    type: Literal["scale"]
+    service: Name
+    replicas: Annotated[int, Limit(10_000)]
+
+
+class ReachRequest(TypedDict):
+    """Where a service answers over HTTP, with its token: over the private socket only."""
+
+    id: NotRequired[Id]
+    type: Literal["reach"]
+    service: Name
+
+
+class Look(TypedDict):
+    """Whether somebody looks, in the front end `client`. Asked of the live graph only."""
+
+    id: NotRequired[Id]
+    type: Literal["look"]
+    client: Annotated[str, Limit(64)]
+    on: bool
+
+
+Request = Look | FormRequest | Call | Cancel | LogsRequest | TracesRequest | TraceRequest | Act | Scale
+RuntimeRequest = (
+    HelloRequest
+    | PsRequest
+    | WatchRequest
+    | FormRequest
+    | Call
+    | Cancel
+    | LogsRequest
+    | TracesRequest
+    | TraceRequest
+    | Act
+    | Scale
+    | ReachRequest
+)
+
+# -- what is said: any number of events for some requests, and one message that ends it, all with the request's id
+
+# A value as a notebook shows it, by media type.
+Bundle = TypedDict(
+    "Bundle",
+    {
+        "text/plain": str,
+        "text/html": str,
+        "text/markdown": str,
+        "text/latex": str,
+        "image/svg+xml": str,
+        "image/png": str,
+        "image/jpeg": str,
+        "application/json": Any,
+    },
+    total=False,
+)
+
+
+class Hello(TypedDict):
+    """`protocol`: the one that is spoken from here on. `kernel`: the kernel's id, and `session`: the notebook's path
+    when the kernel was started, "" elsewhere. `messages`: the types of requests that the process knows.
+    """
+
+    id: Id
+    type: Literal["hello"]
+    protocol: int
+    version: Version
+    pid: int
+    kernel: str
+    session: str
+    title: str
+    messages: list[str]
+
+
+class Ps(TypedDict):
+    id: Id
+    type: Literal["ps"]
+    services: list[ListedService]
+
+
+class Here(TypedDict):
+    """The answer to a look."""
+
+    id: Id
+    type: Literal["here"]
+
+
+class Changed(State):
+    """An event of a watch."""
+
+    id: Id
+    type: Literal["state"]
+
+
+class Param(TypedDict):
+    name: str
+    kind: ParamKind
+    required: bool
+    text: str
+
+
+class Copies(TypedDict):
+    """A call as code, with placeholders for what is filled in."""
+
+    python: str
+    httpx: str
+    curl: str
+
+
+class FormContent(TypedDict):
+    """`root`: the parameter that is the whole body; `schema`: the JSON schema of the input."""
+
+    service: str
+    api: str
+    schema: dict[str, Any]
+    params: list[Param]
+    root: str | None
+    stream: bool
+    doc: str
+    signature: str
+    copies: Copies
+
+
+class Form(FormContent):
+    id: Id
+    type: Literal["form"]
+
+
+class Begun(TypedDict):
+    """A call is under way that has nothing else to say yet."""
+
+    id: Id
+    type: Literal["begun"]
+
+
+class Item(TypedDict):
+    id: Id
+    type: Literal["item"]
+    n: int
+    bundle: Bundle
+
+
+class Items(TypedDict):
+    """Several items in one message, for front ends."""
+
+    id: Id
+    type: Literal["items"]
+    items: list[Item]
+
+
+class Result(TypedDict):
+    id: Id
+    type: Literal["result"]
+    seconds: float
+    bundle: Bundle
+
+
+class End(TypedDict):
+    """A stream is over."""
+
+    id: Id
+    type: Literal["end"]
+    seconds: float
+
+
+class Cancelled(TypedDict):
+    id: Id
+    type: Literal["cancelled"]
+    seconds: float
+
+
+class Problem(TypedDict):
+    loc: list[str | int]
+    msg: str
+
+
+class Failure(TypedDict):
+    """An exception: the name of its class, its message, the frames of replicas, and what is wrong with arguments."""
+
+    name: str
+    message: str
+    traceback: str
+    problems: list[Problem]
+
+
+class Failed(Failure):
+    """`action` is the type of the request; what it was about comes back. `id` is null, and `action` "", where what came
+    was no message.
+    """
+
+    id: str | None
+    type: Literal["failed"]
+    action: str
+    seconds: float
+    service: NotRequired[str]
+    api: NotRequired[str]
+    trace: NotRequired[str]
+
+
+class Logs(TypedDict):
+    id: Id
+    type: Literal["logs"]
+    service: str
+    lines: list[str]
+
+
+class Lines(TypedDict):
+    """An event of logs that are followed. `missed`: how many lines before these are kept no more."""
+
+    id: Id
+    type: Literal["lines"]
+    service: str
+    lines: list[str]
+    missed: int
+
+
+class SpanRow(TypedDict):
+    """One call. `start` is relative to the start of the trace; `queued`, `first_item` and `last_item` to this start.
+    Times are seconds.
+
+    `parent` is "" if the call has no caller; the row that it names is missing if the caller is outside nbcompose.
+    """
+
+    span: str
+    parent: str
+    service: str
+    api: str
+    replica: int
+    depth: int
+    start: float
+    queued: float
+    seconds: float
+    first_item: float | None
+    last_item: float | None
+    error: str
+
+
+class Summary(TypedDict):
+    """One trace in one line. `root` is e.g. "Answer.ask", `spans` the number of calls, `error` the root's error."""
+
+    trace: str
+    root: str
+    start: float
+    seconds: float
+    spans: int
+    error: str
+
+
+class Traces(TypedDict):
+    id: Id
+    type: Literal["traces"]
+    traces: list[Summary]
+
+
+class Trace(TypedDict):
+    id: Id
+    type: Literal["trace"]
+    trace: str
+    rows: list[SpanRow]
+
+
+class Done(TypedDict):
+    id: Id
+    type: Literal["done"]
+    action: str
+    service: str
+
+
+class Reach(TypedDict):
+    """`token` is null where callers need none. Secret: never in a log or an output."""
+
+    id: Id
+    type: Literal["reach"]
+    service: str
+    host: str
+    port: int
+    token: str | None
+
+
+Event = Changed | Lines | Begun | Item | Items
+CallMessage = Begun | Item | Items | Result | End | Cancelled | Failed
+Reply = Here | Form | Logs | Traces | Trace | Done
+Message = CallMessage | Reply
+RuntimeReply = Hello | Ps | Form | Logs | Traces | Trace | Done | Reach | Result | End | Cancelled | Failed
