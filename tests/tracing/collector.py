@@ -51,7 +51,8 @@ def plain(attributes: Any) -> dict[str, Any]:
 
 
 def _value(value: AnyValue) -> Any:
-    return getattr(value, value.WhichOneof("value"))
+    kind = value.WhichOneof("value")
+    return None if kind is None else getattr(value, kind)
 
 
 class Collector:
