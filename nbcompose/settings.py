@@ -51,10 +51,16 @@ def token() -> str | None:
 
 
 def checked_token(token: str | None) -> str | None:
-    """The token, without the end of line that a file has.
+    """Return a token as a header can carry it.
+
+    Args:
+        token: The token, perhaps with the end of line that a file has; None: none is set.
+
+    Returns:
+        The token without white space around it, or None.
 
     Raises:
-        NbcomposeError: No header could carry it.
+        NbcomposeError: It is empty, or has characters that no header can carry.
     """
     if token is None:
         return None

@@ -38,10 +38,10 @@ PUBLIC = [
 
 # What is public in what these name: members, and parameters.
 MEMBERS = {
-    "Service": "graph inner name to_async to_sync token url",
+    "Service": "asgi graph inner name to_async to_sync token url",
     "models": "HuggingFaceModel ModelProgress models_of prefetch",
     "settings": """
-        FORMAT LEVELS LOG_LEVEL PRELOAD SAMPLERS TOKEN TraceExport VARIABLES ZYGOTE log_level preload
+        FORMAT LEVELS LOG_LEVEL PRELOAD SAMPLERS TOKEN TraceExport VARIABLES ZYGOTE checked_token log_level preload
         start_logging token trace_export trace_sampler zygote
     """,
     "errors": """

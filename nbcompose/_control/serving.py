@@ -27,7 +27,7 @@ from nbcompose._host import forking, handling
 from nbcompose._replica import Phase, collect
 from nbcompose._replica.http import is_loopback
 from nbcompose._rpc import Proxy, Transport
-from nbcompose._service import Service, add_connector, dependency_graph, service
+from nbcompose._service import Service, add_connector, as_service, dependency_graph
 from nbcompose.errors import DeclarationError, LaunchError, NbcomposeError
 
 DEFAULT_PORT = 3000
@@ -97,7 +97,7 @@ def serve(
 def _services(entries: Sequence[Any], function: str) -> list[Service]:
     if not entries:
         raise TypeError(f"{function}() takes the service to {function}, or several: nbcompose.{function}(Answer)")
-    return [e if isinstance(e, Service) else service(e) for e in entries]
+    return [as_service(e) for e in entries]
 
 
 @dataclass

@@ -1,5 +1,6 @@
 from . import dependency_graph as dependency_graph
 from .decorators import api as api
+from .decorators import as_service as as_service
 from .decorators import on_shutdown as on_shutdown
 from .decorators import on_startup as on_startup
 from .decorators import service as service

@@ -149,10 +149,11 @@ def _mark(method: Any, name: str, value: Any, decorator: str) -> Any:
     return method
 
 
+# To type checkers it stays the class, whose apis have types. (mypy ignores what a class decorator returns anyway.)
 @overload
-def service(cls: type[Any], /) -> Service: ...
+def service(cls: type[T], /) -> type[T]: ...
 @overload
-def service(**options: Any) -> Callable[[type[Any]], Service]: ...
+def service(**options: Any) -> Callable[[type[T]], type[T]]: ...
 def service(cls: type[Any] | None = None, /, **options: Any) -> Any:
     """Make a class a service.
 
@@ -181,3 +182,8 @@ def service(cls: type[Any] | None = None, /, **options: Any) -> Any:
         return Service(declare(decorated, options))
 
     return wrap if cls is None else wrap(cls)
+
+
+def as_service(entry: Any) -> Service:
+    """Return a service as it is, or that of a class. Raises `DeclarationError`."""
+    return entry if isinstance(entry, Service) else Service(declare(entry, {}))

@@ -19,6 +19,7 @@ from nbcompose import Service, api, service
 from nbcompose._code.captured import captured_values
 from nbcompose._code.packing import SOURCE_LIMIT, deployment_of
 from nbcompose._replica.bootstrap import ByImport, ByValue, class_of, load_module
+from nbcompose._service.decorators import as_service
 from nbcompose.errors import CaptureError, LargeCaptureWarning
 from tests.handles import handle
 
@@ -38,7 +39,7 @@ def run_cell(source: str, file: str = CELL_FILE, **variables: Any) -> dict[str, 
 
 def answer(source: str, **variables: Any) -> Service:
     made = run_cell(source, **variables)["Answer"]
-    return made if isinstance(made, Service) else service(made)
+    return as_service(made)
 
 
 def by_value(made: Service) -> ByValue:

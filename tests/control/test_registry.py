@@ -99,7 +99,8 @@ def test_memory_that_is_not_there_is_a_note_or_with_strict_an_error(running: Run
     status = running.registry.status("Leaf")
     assert any("asks for 900.0 TiB" in note for note in status.all_notes)
 
-    deployment = deployment_of(nbcompose.service(name="Strict", resources={"memory": "900TiB"})(handle(Leaf).inner))
+    strict = nbcompose.service(name="Strict", resources={"memory": "900TiB"})(handle(Leaf).inner)
+    deployment = deployment_of(handle(strict))
     running.registry.deploy(replace(deployment, spec=replace(deployment.spec, strict=True)))
     status = running.registry.wait("Strict")
     assert status.state == "failed"

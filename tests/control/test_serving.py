@@ -93,7 +93,7 @@ def test_each_entry_has_a_port_and_what_is_below_has_none(
     ("own", "served", "expected"), [(None, 0.0, 0.0), (None, 20.0, 20.0), (5, 0.0, 5.0), (0, 9.0, 0.0)]
 )
 def test_calls_are_interrupted_where_that_is_asked_for(own: float | None, served: float, expected: float) -> None:
-    entry = nbcompose.service(traffic={"interrupt_after": own})(handle(Leaf).inner)
+    entry = handle(nbcompose.service(traffic={"interrupt_after": own})(handle(Leaf).inner))
     [deployment] = Graph(interrupt_after=served).pack([entry])
     assert deployment.spec.traffic.interrupt_after == expected
 

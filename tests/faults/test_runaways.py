@@ -33,7 +33,7 @@ pytestmark = pytest.mark.system
 
 def runaway(**options: Any) -> nbcompose.Service:
     traffic = {"timeout": 600, "interrupt_after": 0, "replace_after": 0, **options.pop("traffic", {})}
-    return nbcompose.service(traffic=traffic, **options)(handle(Runaway).inner)
+    return handle(nbcompose.service(traffic=traffic, **options)(handle(Runaway).inner))
 
 
 def by_deadline(running: Running, api: str, *arguments: Any) -> None:

@@ -37,9 +37,8 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def faulty(replicas: int = 1, replace_after: float = 0.0) -> nbcompose.Service:
-    return nbcompose.service(replicas=replicas, threads=4, traffic={"replace_after": replace_after})(
-        handle(Faulty).inner
-    )
+    traffic = {"replace_after": replace_after}
+    return handle(nbcompose.service(replicas=replicas, threads=4, traffic=traffic)(handle(Faulty).inner))
 
 
 def test_one_of_two_is_routed_round_and_comes_back(running: Running) -> None:

@@ -85,7 +85,7 @@ def test_a_bare_class() -> None:
 
 def test_the_decorator_with_and_without_options() -> None:
     assert isinstance(service(Embedder), Service)
-    made = service(name="Other", replicas=2)(Embedder)
+    made = handle(service(name="Other", replicas=2)(Embedder))
     assert (made.name, made.spec.replicas, made.inner) == ("Other", 2, Embedder)
 
 
@@ -497,7 +497,7 @@ def test_decorators_on_what_is_no_method() -> None:
     with pytest.raises(DeclarationError, match="@service goes on a class, not on <function"):
         service(logged)  # type: ignore[call-overload]
     with pytest.raises(DeclarationError, match="Embedder is a service already"):
-        service(service(Embedder))  # type: ignore[call-overload]
+        service(service(Embedder))
 
 
 class Chameleon:
@@ -641,7 +641,7 @@ def test_help_without_a_running_service() -> None:
 
 
 def test_calls_without_a_running_service_say_what_to_do() -> None:
-    answer = service(Embedder)
+    answer: Any = service(Embedder)
     with pytest.raises(
         NbcomposeError, match=r"does not run: put %%service above .*`with nbcompose.run\(Embedder\):`.*`Embedder\(\)`"
     ):
@@ -662,7 +662,7 @@ def test_a_bare_instance_says_how_to_connect_its_dependencies() -> None:
 
 
 def test_services_and_dependencies_can_be_copied_and_sent() -> None:
-    answer = service(name="Vectors")(Embedder)
+    answer: Any = service(name="Vectors")(Embedder)
     for twin in (pickle.loads(pickle.dumps(answer)), cloudpickle.loads(cloudpickle.dumps(answer)), copy.copy(answer)):
         assert twin.name == "Vectors"
         assert dir(twin) == dir(answer)

@@ -9,7 +9,7 @@ WIDTH, DEPTH = 3, 12
 
 
 def _layer(number: int, below: list[Service]) -> list[Service]:
-    found = []
+    found: list[Service] = []
     for i in range(WIDTH):
 
         class Node:
@@ -22,7 +22,9 @@ def _layer(number: int, below: list[Service]) -> list[Service]:
             dependency = depends(other)
             setattr(Node, other.name.lower(), dependency)
             dependency.__set_name__(Node, other.name.lower())
-        found.append(service(Node))
+        made = service(Node)
+        assert isinstance(made, Service)
+        found.append(made)
     return found
 
 

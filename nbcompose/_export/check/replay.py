@@ -26,7 +26,7 @@ from nbcompose._export.check.compare import plain
 from nbcompose._export.check.recording import RecordedCall
 from nbcompose._host import wait_for_end
 from nbcompose._rpc import Transport, loads
-from nbcompose._service import Service, service
+from nbcompose._service import as_service
 from nbcompose._tracing import CallContext
 from nbcompose.errors import NbcomposeError, RemoteError
 
@@ -130,7 +130,7 @@ def _run(script: str) -> None:
 
 def _answer(entries: Sequence[Any], calls: Sequence[RecordedCall], line: NotebookLink) -> None:
     """Replacement of `nbcompose.serve`: start the services and answer calls. Does not return."""
-    services = [e if isinstance(e, Service) else service(e) for e in entries]
+    services = [as_service(e) for e in entries]
     arguments = [arguments_of(call) for call in calls]
     _as_module()
     graph = Graph(token=secrets.token_urlsafe(16))
