@@ -1,5 +1,6 @@
 #!/bin/sh
-# Checks the JavaScript of the package: types, lint, format and the tests in frontend/. --fix formats it first.
+# Checks the JavaScript of the package: types, lint, format and the tests in frontend/. --fix formats it first. Also what
+# pyright, which editors use and which runs on Node, makes of users' Python.
 # Only who changes it needs Node; without one this checks nothing, and says so.
 set -eu
 cd "$(dirname "$0")/../frontend"
@@ -17,3 +18,8 @@ echo "==> tsc, biome and node --test"
 npm run --silent check
 npm run --silent lint
 npm run --silent test
+python=${PYTHON:-../.venv/bin/python}
+if [ -x "$python" ]; then
+    echo "==> pyright: users' types"
+    npm run --silent users -- --pythonpath "$python"
+fi
