@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +27,7 @@ from nbcompose._replica import Phase, collect
 from nbcompose._replica.http import is_loopback
 from nbcompose._rpc import Proxy, Transport
 from nbcompose._service import Service, add_connector, as_service, dependency_graph
-from nbcompose.errors import DeclarationError, LaunchError, NbcomposeError
+from nbcompose.errors import LaunchError, NbcomposeError
 
 DEFAULT_PORT = 3000
 GRACE = 10.0  # seconds that calls in flight have at the end
@@ -132,7 +131,7 @@ class Graph:
         """Return the deployments, dependencies first; only entries are exposed over HTTP. An entry of another name
         keeps the port.
         """
-        services = _collect(entries)
+        services = collect(*entries)
         dependency_graph.check_acyclic([s.spec for s in services.values()])
         names = [e.name for e in entries]
         if self._entries not in ([], names) and (url := self._urls.get(self._entries[0])):
@@ -174,19 +173,6 @@ class Graph:
                 self.stopped.set()  # nothing is left to serve
 
 
-def _collect(entries: Sequence[Service]) -> dict[str, Service]:
-    """Return the entries and every service below them, by name. Raises `DeclarationError`."""
-    found: dict[str, Service] = {}
-    for entry in entries:
-        for name, known in collect(entry, _named_in(entry)).items():
-            if found.setdefault(name, known).inner is not known.inner:
-                raise DeclarationError(
-                    f"two services are called {name!r}, at {found[name].spec.location} and at {known.spec.location}: "
-                    "give one another name, @service(name=...)"
-                )
-    return found
-
-
 def _ports(entries: Sequence[Service], first: int | None) -> list[int]:
     """Return the port of each entry. `first`: the first one's; None: the services' own, or from 3000 on."""
     if first is not None:
@@ -194,13 +180,6 @@ def _ports(entries: Sequence[Service], first: int | None) -> list[int]:
     own = [e.spec.http.port for e in entries]
     free = (p for p in range(DEFAULT_PORT, 65536) if p not in own)
     return [port or next(free) for port in own]
-
-
-def _named_in(entry: Service) -> Callable[[str], Service | None]:
-    """Return a function that finds services named by a string in the entry's own module."""
-    module = sys.modules.get(entry.inner.__module__)
-    known = {s.name: s for s in vars(module).values() if isinstance(s, Service)} if module else {}
-    return known.get
 
 
 def _serve(

@@ -14,7 +14,7 @@ import inspect
 import sys
 import types
 import weakref
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -168,16 +168,11 @@ _UNARY = {False: _unary, True: _unary_async}
 _STREAMS = {False: _stream, True: _stream_async}
 
 
-Find = Callable[[str], Service | None]
-
-
-def build(service: Service, find: Find | None = None) -> Any:
-    """Return an instance of `service`, connected to instances of its dependencies.
-
-    `find` looks up dependencies given by name; by default in the module of the class that names them. Raises
-    `DeclarationError` if one is not found, and `CycleError`.
+def build(service: Service) -> Any:
+    """Return an instance of `service`, connected to instances of its dependencies. Raises as `collect`, and
+    `CycleError`.
     """
-    services = collect(service, find)
+    services = collect(service)
     dependency_graph.check_acyclic([s.spec for s in services.values()])
     built: dict[str, InProcessTransport] = {}
     for name in dependency_graph.order(dependency_graph.edges(s.spec for s in services.values())):
@@ -186,28 +181,25 @@ def build(service: Service, find: Find | None = None) -> Any:
     return built[service.name].instance
 
 
-def collect(service: Service, find: Find | None = None) -> dict[str, Service]:
-    """Return `service` and all its direct and indirect dependencies in this process, by name.
+def collect(*entries: Service) -> dict[str, Service]:
+    """Return services and all their direct and indirect dependencies in this process, by name.
 
+    A dependency given by name is looked up in the module of the class that names it, then in those of `entries`.
     Raises `DeclarationError` for a name that is unknown, or that two services have.
     """
-    found = {service.name: service}
-    todo = [service]
+    found: dict[str, Service] = {}
+    todo = list(reversed(entries))
     while todo:
-        current = todo.pop()
-        for spec in current.spec.dependencies:
-            if spec.url is not None:
-                continue
-            target = _target(current, spec, find)
-            known = found.get(target.name)
-            if known is None:
-                found[target.name] = target
-                todo.append(target)
-            elif known.inner is not target.inner:
-                raise DeclarationError(
-                    f"two services are called {target.name!r}, at {known.spec.location} and at {target.spec.location}: "
-                    "give one another name, @service(name=...)"
-                )
+        service = todo.pop()
+        known = found.get(service.name)
+        if known is None:
+            found[service.name] = service
+            todo += [_target(service, d, entries) for d in service.spec.dependencies if d.url is None]
+        elif known.inner is not service.inner:
+            raise DeclarationError(
+                f"two services are called {service.name!r}, at {known.spec.location} and at {service.spec.location}: "
+                "give one another name, @service(name=...)"
+            )
     return found
 
 
@@ -217,25 +209,21 @@ def _declared(cls: type[Any], attribute: str) -> Dependency:
     return dependency
 
 
-def _target(service: Service, spec: DependencySpec, find: Find | None) -> Service:
-    target = _declared(service.inner, spec.attribute).target
+def _target(service: Service, dependency: DependencySpec, entries: Sequence[Service]) -> Service:
+    target = _declared(service.inner, dependency.attribute).target
     if isinstance(target, Service):
         return target
     if isinstance(target, type):
         return Service(declare(target, {}))
-    found = (find or _beside(service))(spec.service)
-    if found is None:
-        raise DeclarationError(
-            f"{service.name} depends on {spec.service!r}, by name, and no service of that name is known in this process"
-        )
-    return found
-
-
-def _beside(service: Service) -> Find:
-    """Return a lookup in the module, or the notebook, in which `service` is defined."""
-    module = sys.modules.get(service.inner.__module__)
-    known = {s.name: s for s in vars(module).values() if isinstance(s, Service)} if module is not None else {}
-    return known.get
+    for beside in (service, *entries):
+        module = sys.modules.get(beside.inner.__module__)  # of a notebook: __main__
+        for value in vars(module).values() if module is not None else ():
+            if isinstance(value, Service) and value.name == dependency.service:
+                return value
+    raise DeclarationError(
+        f"{service.name} depends on {dependency.service!r}, by name, and no service of that name is known in this "
+        "process"
+    )
 
 
 def _instance(spec: ServiceSpec, built: dict[str, InProcessTransport]) -> Any:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import sys
 import time
 import traceback
+import types
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 
 from nbcompose import Service, api, cancelled, depends, on_startup, service
-from nbcompose._replica.in_process import build, collect
+from nbcompose._replica.in_process import collect
 from nbcompose._tracing.spans import CallContext, current_call
 from nbcompose.errors import (
     BlockingCall,
@@ -520,14 +522,29 @@ def test_dependencies_by_name_are_found_beside_the_class() -> None:
     assert ByName().f() == ((1, 3), "plain")
 
 
-def test_dependencies_by_name_are_found_where_one_says() -> None:
-    @service(name="Embedder")
-    class Fake:
-        @api
-        def embed(self, texts: list[str]) -> np.ndarray:
-            return np.zeros((7, 7))
+def test_dependencies_by_name_are_found_beside_the_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = types.ModuleType("elsewhere")
+    monkeypatch.setitem(sys.modules, "elsewhere", elsewhere)
 
-    assert build(handle(ByName), {"Embedder": handle(Fake)}.get).f() == ((7, 7), "plain")
+    class Below:
+        named = depends("Embedder")
+
+        @api
+        def f(self) -> Any:
+            return self.named.embed(["x"]).shape
+
+    Below.__module__ = "elsewhere"
+
+    @service
+    class Entry:
+        below = depends(Below)
+
+        @api
+        def f(self) -> Any:
+            return self.below.f()
+
+    assert set(collect(handle(Entry))) == {"Entry", "Below", "Embedder"}
+    assert Entry().f() == (1, 3)
 
 
 def test_a_name_that_nobody_has() -> None:
@@ -564,7 +581,7 @@ def test_a_name_that_two_have() -> None:
         collect(handle(Confused))
 
 
-def test_a_circle_is_drawn() -> None:
+def test_a_circle_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     @service
     class Hen:
         egg = depends("Egg")
@@ -579,9 +596,9 @@ def test_a_circle_is_drawn() -> None:
         @api
         def f(self) -> None: ...
 
-    known = {"Egg": handle(Egg), "Hen": handle(Hen)}
+    monkeypatch.setattr(sys.modules[__name__], "Egg", Egg, raising=False)
     with pytest.raises(CycleError, match="──▶"):
-        build(known["Hen"], known.get)
+        Hen()
 
 
 def test_a_fake_may_take_the_place_of_a_dependency(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
