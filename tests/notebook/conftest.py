@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -161,10 +163,21 @@ class Kernel:
             if found(message):
                 return message
         while True:
-            message = self.client.get_iopub_msg(timeout=PATIENCE)
+            message = self._next()
             self.messages.append(message)
             if found(message):
                 return message
+
+    def _next(self) -> dict[str, Any]:
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                message: dict[str, Any] = self.client.get_iopub_msg(timeout=1)
+                return message
+            except queue.Empty:
+                assert self.manager.has_kernel
+                assert self.manager.is_alive(), "the kernel has ended"
+                assert time.monotonic() < until, f"the kernel has said nothing for {PATIENCE} s"
 
     def shown(self, cell: str) -> Ran:
         """What stands under the cell now, with its displays as they were updated last."""
@@ -207,7 +220,8 @@ def start_kernel(**options: Any) -> Iterator[Kernel]:
         yield kernel
     finally:
         client.stop_channels()
-        manager.shutdown_kernel(now="COVERAGE_PROCESS_CONFIG" not in os.environ)  # which is written at the end
+        if manager.has_kernel:  # the test may have ended it
+            manager.shutdown_kernel(now="COVERAGE_PROCESS_CONFIG" not in os.environ)  # which is written at the end
         manager.cleanup_resources()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,18 +26,30 @@ class Table:
 """
 
 
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
-    """As a Jupyter server starts it."""
-    file = tmp_path_factory.mktemp("runtime") / "kernel-0d8a5c1e.json"
+@contextlib.contextmanager
+def started(folder: Path) -> Iterator[Kernel]:
+    """A kernel as a Jupyter server starts it, with a service."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JPY_SESSION_NAME", "/home/me/notes/tables.ipynb")
-        with start_kernel(connection_file=str(file)) as kernel:
+        with start_kernel(connection_file=str(folder / "kernel-0d8a5c1e.json")) as kernel:
             content = {"code": CELL.strip(), "silent": False, "store_history": True, "allow_stdin": False}
             message = kernel.client.session.msg("execute_request", content, metadata={"cellId": "cell-of-table"})
             kernel.client.shell_channel.send(message)
             assert not kernel.finished(message["header"]["msg_id"]).error
             yield kernel
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    with started(tmp_path_factory.mktemp("runtime")) as kernel:
+        yield kernel
+
+
+@pytest.fixture
+def own_kernel(tmp_path: Path) -> Iterator[Kernel]:
+    """One that the test may end, and whose service it may stop."""
+    with started(tmp_path) as kernel:
+        yield kernel
 
 
 def process(kernel: Kernel) -> RunningProcess:
@@ -73,19 +86,19 @@ async def test_a_busy_kernel_answers(kernel: Kernel) -> None:
     assert kernel.ok("_graph.result").result == "[0, 1, 2]"
 
 
-async def test_what_a_client_stops_is_stopped_in_the_notebook(kernel: Kernel) -> None:
-    async with Client(process(kernel), PATIENCE) as asking:
+async def test_what_a_client_stops_is_stopped_in_the_notebook(own_kernel: Kernel) -> None:
+    async with Client(process(own_kernel), PATIENCE) as asking:
         await asking.ask({"type": "stop", "service": "Table"}, messages.Done)
         assert (await asking.ask({"type": "ps"}, messages.Ps))["services"] == []
         with pytest.raises(ProtocolError, match="look"):
             await asking.ask({"type": "look", "client": "x", "on": True}, messages.Here)  # type: ignore[arg-type]
-    assert "No service runs" in kernel.ok("%services").result
+    assert "No service runs" in own_kernel.ok("%services").result
 
 
-async def test_a_kernel_that_ends_is_found_no_more(kernel: Kernel) -> None:
-    there = process(kernel)
+async def test_a_kernel_that_ends_is_found_no_more(own_kernel: Kernel) -> None:
+    there = process(own_kernel)
     async with Client(there, PATIENCE) as asking:
-        kernel.manager.shutdown_kernel(now=True)
+        own_kernel.manager.shutdown_kernel(now=True)
         with pytest.raises(ConnectionError, match="has closed the connection"):
             await asking.ask({"type": "ps"}, messages.Ps)
     assert there not in address.find()
