@@ -155,7 +155,7 @@ def test_a_stream_counts_among_the_calls_at_once_and_the_error_says_so(
     """`max_concurrency` bounds what calls hold, and a stream that waits holds it still."""
     limits = {"max_concurrency": 1, "timeout": 2}
     writer = running.up(nbcompose.service(traffic=limits)(handle(Writer).inner))
-    items = iter(writer.words(1000))
+    items = iter(writer.words.options(timeout=PATIENCE)(1000))
     next(items)
     running.until("Writer", lambda s: s.replicas[0].work.paused == 1)
     with pytest.raises(
