@@ -83,7 +83,7 @@ class NotebookContext(RuntimeContext):
         return await self._renderer.bundle(value, schema)
 
     def svg(self, statuses: Sequence[Status], specs: Mapping[str, ServiceSpec]) -> str:
-        from nbcompose._notebook.graph import drawing  # Graphviz, which many notebooks do not need
+        from nbcompose._notebook.graph import drawing  # which many notebooks do not need
 
         return drawing(statuses, specs)
 
