@@ -94,8 +94,17 @@ DARK_RULES = (
 
 EMPTY = (
     "No service runs. Put %%service in the first line of a cell that defines a class with an @api method, and run it: "
-    "the class becomes a service, and shows here."
+    "the class becomes a service, and shows here. Such as this one:"
 )
+EXAMPLE = """\
+%%service
+from nbcompose import api
+
+class Greeter:
+    @api
+    def greet(self, name: str) -> str:
+        return f"Hello, {name}!"
+"""
 
 
 def tree(statuses: Sequence[Status], streams: Collection[str] = ()) -> str:
@@ -108,7 +117,7 @@ def tree(statuses: Sequence[Status], streams: Collection[str] = ()) -> str:
     A service that several others call is described once.
     """
     if not statuses:
-        return EMPTY
+        return f"{EMPTY}\n\n{EXAMPLE}"
     shown = {node.key: node for node in nodes(statuses)}
     lines = list(_lines(shown, edges(statuses, streams)))
     width = max(len(name) for name, _ in lines)
@@ -193,7 +202,7 @@ def svg(
     return _drawn(tuple(shown), tuple(links), frozenset(numbers))
 
 
-def drawing(statuses: Sequence[Status], specs: Mapping[str, ServiceSpec], folded: Collection[str] = ()) -> str:
+def drawing(statuses: Sequence[Status], specs: Mapping[str, ServiceSpec], folded: Collection[str] | None = None) -> str:
     """Return the picture of running services, by their specs, with room for the numbers that a front end puts in."""
     return svg(statuses, streaming(list(specs.values())), specs, folded)
 
