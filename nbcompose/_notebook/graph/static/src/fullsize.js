@@ -11,8 +11,8 @@ import { button, h } from "../../../../_replica/http/static/elements.js";
  */
 export function fullSize(app, back) {
   const screen = h("div.nbc-screen");
-  const attributes = { "aria-label": "full size", title: "full size (Escape: back)", "aria-pressed": "false" };
-  const turn = button("⛶", () => (screen.isConnected ? document.exitFullscreen() : enter()), attributes);
+  const attributes = { title: "on the whole screen (Escape: back)", "aria-pressed": "false" };
+  const turn = button("full size", () => (screen.isConnected ? document.exitFullscreen() : enter()), attributes);
   turn.hidden = !document.fullscreenEnabled; // in some frames
 
   async function enter() {

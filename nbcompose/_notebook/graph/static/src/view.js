@@ -78,7 +78,7 @@ export function view(root, kernel) {
   function reveal() {
     if (!current || performance.now() - opened > SETTLES) return;
     drawing.show(current.name);
-    side.scrollIntoView({ block: "nearest", behavior: "instant" });
+    for (const part of [stage, side]) part.scrollIntoView({ block: "nearest", behavior: "instant" });
   }
 
   /** @param {Set<string> | null} names */
