@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 from lab_page import Graph, Notebook
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, ViewportSize, expect
 
 pytestmark = pytest.mark.browser
 
 SHOWN = 2
 SMALL, LARGE = 12, 40
-WINDOW = {"width": 1240, "height": 900}
-WIDE = {"width": 1800, "height": 1000}
-USUAL = {"width": 1200, "height": 1400}
+WINDOW: ViewportSize = {"width": 1240, "height": 900}
+WIDE: ViewportSize = {"width": 1800, "height": 1000}
+USUAL: ViewportSize = {"width": 1200, "height": 1400}
 SCALE = "svg => svg.getBoundingClientRect().width / Number(svg.getAttribute('width'))"
 # The smallest letters of cards, in pixels of the screen.
 LETTERS = """
