@@ -38,7 +38,7 @@ def services(count: int) -> str:
 
 
 def opened(desk: Any, name: str, count: int) -> Notebook:
-    notebook = desk.open("lab", name, ["%load_ext nbcompose", services(count), "%graph", ""])
+    notebook: Notebook = desk.open("lab", name, ["%load_ext nbcompose", services(count), "%graph", ""])
     for number in range(SHOWN + 1):
         notebook.run(number)
     return notebook
