@@ -455,12 +455,12 @@ export type CallMessage =
 
 export type Reply =
   | Here
-  | Kept
   | Form
   | Logs
   | Traces
   | Trace
-  | Done;
+  | Done
+  | Kept;
 
 export type Message =
   | Begun
@@ -471,12 +471,12 @@ export type Message =
   | Cancelled
   | Failed
   | Here
-  | Kept
   | Form
   | Logs
   | Traces
   | Trace
-  | Done;
+  | Done
+  | Kept;
 
 export type RuntimeReply =
   | Hello
