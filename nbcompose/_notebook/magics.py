@@ -211,6 +211,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         registry = Registry(keep=KEEP)
         session = Session(shell, registry)
         registry.start(NotebookContext(session))
+        registry.subscribe(session.follow)
         atexit.register(registry.stop)
         session.history.start()
         sessions.keep(shell, session)
@@ -239,6 +240,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     widgets = sys.modules.get(WIDGET)  # imported once a graph has been shown
     if widgets is not None:
         widgets.leave_all()
+    session.live_cards.close()
     for name in list(session.lingering):
         session.stop_lingering(name)
     session.history.stop()

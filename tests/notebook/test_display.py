@@ -12,7 +12,7 @@ from nbcompose._control import progress
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._host import memory
 from nbcompose._hub import ModelProgress
-from nbcompose._notebook.display import Section, ServicesTable, bundle, headline
+from nbcompose._notebook.display import SAVED, Section, ServicesTable, bundle, headline, live_colors
 from nbcompose._replica import Phase
 from nbcompose._service import curl_call, python_call
 from nbcompose._service.decorators import api
@@ -143,8 +143,9 @@ def test_notes_are_shown() -> None:
         (Section("A", SPEC, replace(READY, state="starting")), "is starting"),
         (Section("A", SPEC, replace(READY, state="waiting", reason="waiting for B, C")), "is waiting for B, C"),
         (Section("A", SPEC, replace(READY, state="failed")), "failed"),
-        (Section("A", SPEC, replace(READY, state="stopped")), "is stopped"),
+        (Section("A", SPEC, replace(READY, state="stopped")), "was stopped"),
         (Section("A", SPEC, READY, trouble="was stopped"), "was stopped"),
+        (Section("A", SPEC, READY, superseded=True), "was changed or restarted by a later cell"),
         # The version before serves while the new one is on its way.
         (Section("A", SPEC, READY, busy=True, elapsed=0.0), "is starting: starting a process"),
     ],
@@ -179,6 +180,37 @@ def test_a_download_has_a_bar() -> None:
     section = Section("A", SPEC, replace(READY, state="starting", replicas=(part,)), busy=True, elapsed=1.0)
     assert '<progress style="width:100%" value="20" max="80">' in bundle([section])["text/html"]
     assert "<progress" not in bundle([replace(section, elapsed=None)])["text/html"]
+
+
+@pytest.mark.parametrize(
+    ("section", "lasts"),
+    [
+        (Section("A", SPEC, READY), True),
+        (Section("A", SPEC, replace(READY, state="waiting", reason="waiting for B")), True),
+        (Section("A", SPEC, None, busy=True), True),
+        (Section("A", SPEC, None, busy=True, elapsed=2.9), False),
+        (Section("A", SPEC, replace(READY, state="failed", reason="it failed: OSError")), False),
+        (Section("A", SPEC, replace(READY, state="stopped")), False),
+        (Section("A", SPEC, READY, superseded=True), False),
+    ],
+)
+def test_only_what_would_be_untrue_tomorrow_says_that_it_is_saved(section: Section, lasts: bool) -> None:
+    html = bundle([section])["text/html"]
+    assert (SAVED in str(Text(html))) is lasts
+    assert ("#2e9e5b" in html) is False  # green is what is live
+    assert all(name in html for name in live_colors([section]))
+    assert bool(live_colors([section])) is lasts
+
+
+def test_a_card_that_says_something_else_is_not_taken_for_live() -> None:
+    other = [
+        replace(READY, wanted=2),
+        replace(READY, apis=READY.apis[:1]),
+        replace(READY, state="waiting", reason="waiting for B"),
+    ]
+    names = {name for status in (READY, *other) for name in live_colors([Section("A", SPEC, status)])}
+    assert len(names) == 4
+    assert live_colors([Section("A", SPEC, replace(READY, calls=99, version=7))]).keys() <= names
 
 
 def test_several_services_share_a_display() -> None:

@@ -16,7 +16,7 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from nbcompose._control import Status, below
-from nbcompose._notebook import Bundle, LiveDisplay, OutputAnchor, Session, from_the_caller
+from nbcompose._notebook import SAVED, Bundle, LiveDisplay, OutputAnchor, Session, from_the_caller
 from nbcompose._notebook import session as sessions
 from nbcompose._notebook.graph import svg
 from nbcompose._notebook.graph.layout import streaming
@@ -161,10 +161,12 @@ def _html(element: str, statuses: Sequence[Status], streams: frozenset[str], emp
         return f'{start}<div class="nbc-still">{escape(empty or svg.EMPTY)}</div></div>'
     drawn = svg.svg(statuses, streams)
     width, _ = svg.size(drawn)
-    style = f"display:block;max-width:100%;min-width:{width * 3 // 4}px;height:auto"
+    # Grey: colors say how a service is now. The live view brings its own picture.
+    style = f"display:block;max-width:100%;min-width:{width * 3 // 4}px;height:auto;filter:grayscale(1)"
     table = svg.table_html(statuses, streams)
     return (
         f'{start}<div class="nbc-still" style="overflow:auto hidden"><img alt="The graph; a table of it follows" '
         f'width="{width}" style="{style}" src="{svg.data_url(drawn)}"></div>'
+        f'<div class="nbc-saved" style="color:#808080">{SAVED}</div>'
         f'<div style="{_HIDDEN}">{table}</div></div>'
     )

@@ -24,7 +24,7 @@ export function view(root, kernel) {
   const app = h("div.nbc-app", {}, drawing.element, condition, side);
   /** @type {Map<string, ReturnType<typeof panel>>} by service: what is typed and shown stays while another is chosen */
   const panels = new Map();
-  /** @type {HTMLImageElement[]} */
+  /** @type {HTMLElement[]} what a saved notebook shows */
   let images = [];
   /** @type {ReturnType<typeof panel> | null} */
   let current = null;
@@ -106,7 +106,7 @@ export function view(root, kernel) {
 
   /** Stand in an element, in the place of its picture. @param {HTMLElement} element */
   function enter(element) {
-    images = parts(element, "img");
+    images = parts(element, "img, .nbc-saved");
     images.forEach((image) => {
       image.style.display = "none";
     });
