@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 import shlex
 from collections.abc import Iterable
 from typing import Any
@@ -11,6 +13,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
+from nbcompose._export.check import LIMIT
 from nbcompose._host import devices
 from nbcompose._notebook.session import Session
 from nbcompose._service import add_service_arguments
@@ -56,7 +59,8 @@ EXPORT_HELP = """Write the services of this notebook as one script, which serves
     %export app.py --check              also start the script, make the calls that were made here, and compare
 
 The check runs the script's services beside those of the notebook, so it takes as much memory again while it lasts. It
-makes the last five different calls of each api again, to both; %config NbcomposeMagics.record_calls = False keeps none.
+says first what it will do, and ends within a minute (`--limit`), or at once with ■. It makes the last five different
+calls of each api again, to both, of those that answered; %config NbcomposeMagics.record_calls = False keeps none.
 
 What no cell explains is refused: a name that was set by a cell which has been edited since, or by one that ran for more
 than a minute. The message says which, and what can be done about it."""
@@ -132,6 +136,7 @@ def export_parser() -> MagicArgumentParser:
         action="store_true",
         help="start the script, and compare its answers to the calls that were made here",
     )
+    add("--limit", type=_seconds, default=LIMIT, metavar="SECONDS", help=f"how long the check may take ({LIMIT:g})")
     add("--force", action="store_true", help="overwrite files that nbcompose has not written")
     return parser
 
@@ -140,6 +145,13 @@ def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(text)) < math.inf:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
 
 
 def service_options(args: argparse.Namespace) -> dict[str, Any]:
