@@ -8,6 +8,7 @@ import ast
 import inspect
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import PurePath
@@ -112,14 +113,48 @@ class _Plain(ast.NodeTransformer):
 
 
 class Described:
-    """Base class of an api's proxy: name, docstring, signature. `_api` is None while nothing is known of the api."""
+    """Base class of an api's proxy: name, docstring, signature. `_api` is None while nothing is known of the api.
 
-    def __init__(self, service: str, name: str, api: ApiSpec | None) -> None:
+    `holder`: the expression for the service in user code; `form` stands between that and the name. `as_declared`: an
+    `async def` is awaited without `.to_async`. `help(Answer.ask)` shows `__doc__`, which is made when it is read.
+    """
+
+    form = ""
+    as_declared = False
+
+    def __init__(self, service: str, name: str, api: ApiSpec | None, holder: str = "") -> None:
         self._api = api
+        self._holder = holder or service
         self.__name__ = name
         self.__qualname__ = f"{service}.{name}"
-        if api is not None:
-            self.__doc__ = api.doc or None
+
+    def __init_subclass__(cls) -> None:
+        cls.__doc__ = Described.__doc__  # a property, also where a class says what it is for
+
+    def help_fields(self) -> list[tuple[str, str]]:
+        """Return what help says, as pairs of a title and a text; empty while nothing is known of the api."""
+        api = self._api
+        if api is None:
+            return []
+        doc = [("Docstring", api.doc)] if api.doc else []
+        return [
+            ("Signature", f"{self._holder}{self.form}.{api.signature}"),
+            *doc,
+            ("Call", self._how_to_call(api)),
+            ("HTTP", f"POST {api.route}"),
+        ]
+
+    def _how_to_call(self, api: ApiSpec) -> str:
+        blocking, awaited = f"{self._holder}.{api.name}(...)", f"{self._holder}.to_async.{api.name}(...)"
+        if self.as_declared and api.is_async:
+            blocking, awaited = f"{self._holder}.to_sync.{api.name}(...)", blocking
+        if api.stream:
+            calls = [f"`for item in {blocking}:`", f"`async for item in {awaited}:`"]
+        else:
+            calls = [f"`{blocking}` waits for the answer", f"`await {awaited}` does not block the event loop"]
+        if self.form or (self.as_declared and api.is_async):
+            calls.reverse()
+        return "; ".join(calls)
 
     def __repr__(self) -> str:
         return f"<api {self.__qualname__}>" if self._api is None else f"<api {self.__qualname__}{_shape(self._api)}>"
@@ -129,6 +164,29 @@ class Described:
         if self._api is None:
             raise AttributeError("__signature__")
         return signature_of(self._api)
+
+
+def _documentation(self: Described) -> str | None:
+    """The docstring of the api, and how it is called."""
+    fields = dict(self.help_fields())
+    if not fields:
+        return None
+    doc = fields.get("Docstring", "")
+    return f"{doc}\n\n".lstrip() + f"Call: {fields['Call']}.\nHTTP: {fields['HTTP']}"
+
+
+Described.__doc__ = property(_documentation)  # type: ignore[assignment]
+
+
+def service_help(name: str, doc: str | None, apis: Sequence[ApiSpec]) -> str:
+    """Return the docstring of a service: that of its class, and what it can be asked."""
+    lines = "\n".join(f"  {'async ' if api.is_async else ''}{api.signature}" for api in apis)
+    shown = f"{inspect.cleandoc(doc)}\n\n" if doc else ""
+    return (
+        f"{shown}Apis:\n{lines}\n\n"
+        f"Call: `{name}.{apis[0].name}(...)` calls the running service; `{name}.to_async` has the same apis to be "
+        f"awaited; `{name}()` makes an instance in this process. HTTP: `{name}.url` with `{name}.token`."
+    )
 
 
 class SourceText:
