@@ -567,5 +567,5 @@ def test_completion(fresh: Notebook) -> None:
         "--entry", "--freeze", "--recompute", "--docker", "--check", "--limit", "--force"
     ]  # fmt: skip
     assert fresh.complete("%export app.py --check --d") == ["--docker"]
-    assert fresh.complete("%export app.py --entry ") == ["Front", "Leaf"]
+    assert fresh.complete("%export app.py --entry ") == ["Leaf", "Front"]
     assert fresh.complete("%export app.py --freeze st") == ["step"]
