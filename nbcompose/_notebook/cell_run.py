@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from nbcompose._control import Status
+from nbcompose._notebook import credentials
 from nbcompose._notebook.display import LiveDisplay, Section, bundle, live_colors
 from nbcompose._notebook.session import Card, Session, Started
 from nbcompose._notebook.staleness import Change
@@ -78,6 +79,7 @@ class Launching:
             self._display.finish(self._bundle(), keep_open=bool(unsettled))
             self._ended = True
             self._see_to_earlier()
+            self._store_credentials()
             if self._display.updatable:
                 self._session.live_cards.begin()
         for name in unsettled:
@@ -149,6 +151,11 @@ class Launching:
                 card.overtaken(name)
             elif self._session.cards.get(name) is self:
                 self._session.cards[name] = card
+
+    def _store_credentials(self) -> None:
+        for name in self._changes.keys() & set(self._registry.names()):
+            if url := self._registry.url(name):
+                credentials.store(name, url, self._registry.token(name))
 
     def _give_up(self, interrupted: bool) -> None:
         """Stop what this cell started and is not up yet; after an error, also new services that are up already."""

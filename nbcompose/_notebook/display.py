@@ -24,7 +24,7 @@ from nbcompose._control import HALTED, Status, progress
 from nbcompose._control.engines import NOT_WARM
 from nbcompose._host import human
 from nbcompose._ipython_adapter import Output, cell_id, request_of
-from nbcompose._service import curl_call, python_call
+from nbcompose._service import CREDENTIALS, python_call, script_example, terminal_example
 from nbcompose._spec import ApiSpec, ServiceSpec
 
 SUPERSEDED = "was changed or restarted by a later cell"
@@ -174,7 +174,7 @@ def _card(section: Section) -> Iterator[tuple[str, str]]:
         yield f"  {place}", ""
         yield "\n".join(f"  {signature}" for signature in status.apis), _code("\n".join(status.apis))
         yield from ((f"  note: {note}", f"<div>⚠ {escape(note)}</div>") for note in _notes(section, status))
-        yield from _examples(section.variable, section.spec.apis[0])
+        yield from _examples(section.variable, name, section.spec.apis[0])
     elif section.elapsed is not None:
         yield "", _bar(status)
     elif waits:
@@ -185,11 +185,14 @@ def _dimmed(text: str) -> tuple[str, str]:
     return f"  {text}", f'<div style="{_DIM}">{escape(text)}</div>'
 
 
-def _examples(variable: str, api: ApiSpec) -> Iterator[tuple[str, str]]:
-    call, outside = python_call(variable, api), curl_call(variable, api)
+def _examples(variable: str, name: str, api: ApiSpec) -> Iterator[tuple[str, str]]:
+    call, terminal, script = python_call(variable, api), terminal_example(name, api), script_example(name, api)
     yield f"  try: {call}", f'<div><span style="{_DIM}">try</span> <code>{escape(call)}</code></div>'
+    yield f"  or, in a terminal: {terminal}", ""
     summary = f'<summary style="{_DIM}">from outside</summary>'
-    yield f"  or:  {outside}", f"<details>{summary}{_code(outside)}</details>"
+    where = f"Address and token are in ~/{CREDENTIALS}/{name} while it runs: files that only you can read."
+    outside = f'<div>in a terminal</div>{_code(terminal)}{_code(script)}<div style="{_DIM}">{escape(where)}</div>'
+    yield "", f"<details>{summary}{outside}</details>"
 
 
 def _code(text: str) -> str:

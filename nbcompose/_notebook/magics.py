@@ -20,7 +20,7 @@ from traitlets import Bool, observe
 
 from nbcompose._control import Registry
 from nbcompose._ipython_adapter import has_own_look, is_reloading, show_help_as
-from nbcompose._notebook import cell, staleness, tracebacks
+from nbcompose._notebook import cell, credentials, staleness, tracebacks
 from nbcompose._notebook import session as sessions
 from nbcompose._notebook.arguments import (
     export_parser,
@@ -211,6 +211,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         session = Session(shell, registry)
         registry.start(NotebookContext(session))
         registry.subscribe(session.follow)
+        credentials.sweep()
         atexit.register(registry.stop)
         session.history.start()
         sessions.keep(shell, session)

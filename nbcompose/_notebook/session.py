@@ -20,6 +20,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbcompose._code import Deployment
 from nbcompose._control import Handle, Registry, Status
 from nbcompose._export.check import RecordedTransport, Recording
+from nbcompose._notebook import credentials
 from nbcompose._notebook.history import History
 from nbcompose._notebook.tracebacks import from_the_caller
 from nbcompose._rpc import Args, Intercepted, Kwargs, Transport
@@ -86,6 +87,8 @@ class Session:
 
     def follow(self, status: Status) -> None:
         """Have the card of a service show a change. Called on the registry's loop."""
+        if status.state == "stopped":
+            credentials.remove(status.name)
         if card := self.cards.get(status.name):
             card.follow(status)
 

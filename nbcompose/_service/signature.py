@@ -1,12 +1,11 @@
-"""Signatures, annotations, defaults and example calls as text, as a person would write them: for `?`, completion,
-tooltips and cards.
+"""Signatures, annotations, defaults and help as text, as a person would write them: for `?`, completion, tooltips and
+cards.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -232,49 +231,3 @@ def _parameter(p: ParamSpec, default: str = "") -> inspect.Parameter:
 
 def _source_text(text: str) -> object:
     return SourceText(text) if text else inspect.Parameter.empty
-
-
-# -- example calls
-
-_LITERALS: dict[str, Any] = {"str": "...", "int": 1, "float": 0.5, "bool": True, "dict": {}, "list": []}
-
-
-# Result types that are files, which a terminal cannot show, by the last part of their names.
-_FILES = {"Image", "Path", "PosixPath", "bytes", "bytearray"}
-
-
-def python_call(variable: str, api: ApiSpec) -> str:
-    """Return an example call, e.g. `Answer.ask("...")`; for an api that yields, a loop over it."""
-    arguments = []
-    for p in (p for p in api.params if p.required):
-        value = _example(p)
-        text = "..." if value is None else json.dumps(value) if value is not True else "True"
-        arguments.append(f"{p.name}={text}" if p.kind == "keyword_only" else text)
-    call = f"{variable}.{api.name}({', '.join(arguments)})"
-    return f"for item in {call}: print(item)" if api.stream else call
-
-
-def curl_call(variable: str, api: ApiSpec) -> str:
-    """Return a line for a cell that calls the api over HTTP. IPython inserts the address and the token when it runs."""
-    body = json.dumps({p.name: "..." if (value := _example(p)) is None else value for p in api.params if p.required})
-    braces = body.replace("{", "{{").replace("}", "}}")  # single braces are expanded by IPython
-    saves = api.returns.removesuffix(" | None").rpartition(".")[2] in _FILES
-    return curl_line(variable, api, f"'{braces}'", saves=saves)
-
-
-def curl_line(variable: str, api: ApiSpec, data: str, *, saves: bool) -> str:
-    """Return the line with `data` as the body, quoted for a shell. `saves`: the answer is a file."""
-    flags = " -N" if api.stream else " -o answer" if saves else ""
-    return (
-        f'!curl -s{flags} {{{variable}.url}}{api.route} -H "Authorization: Bearer {{{variable}.token}}"'
-        f' -H "Content-Type: application/json" -d {data}'
-    )
-
-
-def _example(p: ParamSpec) -> Any:
-    """Return an example value of the parameter's type where it is simple; None where the user has to choose one."""
-    annotation = p.text.partition(":")[2].strip()
-    if annotation.startswith("list[") and annotation.endswith("]"):
-        inner = _LITERALS.get(annotation[5:-1])
-        return None if inner is None else [inner]
-    return _LITERALS.get(annotation.partition("[")[0])

@@ -14,7 +14,7 @@ from nbcompose._host import memory
 from nbcompose._hub import ModelProgress
 from nbcompose._notebook.display import SAVED, Section, ServicesTable, bundle, headline, live_colors
 from nbcompose._replica import Phase
-from nbcompose._service import curl_call, python_call
+from nbcompose._service import python_call, script_example, terminal_example
 from nbcompose._service.decorators import api
 from nbcompose._service.introspect import declare
 
@@ -92,8 +92,8 @@ def test_the_card_of_a_ready_service() -> None:
         "  tell(count: int, *, loud: bool, texts: list[str], image: object) -> Iterator[str]\n"
         "  nothing() -> None\n"
         '  try: Answer.ask("...")\n'
-        '  or:  !curl -s {Answer.url}/ask -H "Authorization: Bearer {Answer.token}"'
-        ' -H "Content-Type: application/json" -d \'{{"question": "..."}}\''
+        '  or, in a terminal: curl -s "$(cat ~/.nbcompose/run/Answer/url)/ask" -H "@$HOME/.nbcompose/run/Answer/header"'
+        """ -H 'Content-Type: application/json' -d '{"question": "..."}'"""
     )
 
 
@@ -104,7 +104,7 @@ def test_html_says_the_same() -> None:
     html = bundle([section])["text/html"]
     text = str(Text(html))
     for line in plain(section).splitlines():
-        said = re.sub(r"^  (note: |try: |or:  )?", "", line).strip()
+        said = re.sub(r"^  (note: |try: |or, in a terminal: )?", "", line).strip()
         assert said in text or said == "Answer is ready"
     assert "Answer is ready" in text
     assert "<x>" not in html
@@ -222,30 +222,33 @@ def test_several_services_share_a_display() -> None:
 
 
 @pytest.mark.parametrize(
-    ("api_name", "python", "curl"),
+    ("api_name", "python", "body"),
     [
-        ("ask", 'A.ask("...")', '\'{{"question": "..."}}\''),
+        ("ask", 'A.ask("...")', '{"question": "..."}'),
         (
             "tell",
             'for item in A.tell(1, loud=True, texts=["..."], image=...): print(item)',
-            '\'{{"count": 1, "loud": true, "texts": ["..."], "image": "..."}}\'',
+            '{"count": 1, "loud": true, "texts": ["..."], "image": "..."}',
         ),
-        ("nothing", "A.nothing()", "'{{}}'"),
+        ("nothing", "A.nothing()", "{}"),
     ],
 )
-def test_examples_of_calls(api_name: str, python: str, curl: str) -> None:
+def test_examples_of_calls(api_name: str, python: str, body: str) -> None:
     api_spec = SPEC.api(api_name)
     assert api_spec is not None
     assert python_call("A", api_spec) == python
-    assert curl_call("A", api_spec).endswith(curl)
-    assert f"{{A.url}}{api_spec.route} " in curl_call("A", api_spec)
+    assert terminal_example("A", api_spec).endswith(f"-d '{body}'")
+    assert f'/url){api_spec.route}"' in terminal_example("A", api_spec)
+    assert f"json={body.replace('true', 'True')}, " in script_example("A", api_spec)
     compile(python, "example", "exec")
+    compile(script_example("A", api_spec), "example", "exec")
 
 
 def test_an_answer_that_is_a_file_is_kept_as_one() -> None:
     for returns, keeps in (("Path | None", True), ("Image.Image", True), ("bytes", True), ("dict[str, bytes]", False)):
         ask = replace(SPEC.apis[0], returns=returns)
-        assert (" -o answer " in curl_call("A", ask)) is keeps
+        assert (" -o answer " in terminal_example("A", ask)) is keeps
+        assert ("write_bytes" in script_example("A", ask)) is keeps
 
 
 def test_the_table() -> None:

@@ -11,7 +11,7 @@ import { copied } from "./copying.js";
 import { rendered } from "./markup.js";
 
 /** @type {Record<keyof Copies, string>} */
-const KINDS = { python: "Python", httpx: "httpx", curl: "curl" };
+const KINDS = { python: "notebook", script: "Python script", terminal: "terminal", javascript: "Node script" };
 
 /** @param {Kernel} kernel @param {string} name @param {string} api */
 export function caller(kernel, name, api) {
@@ -25,7 +25,7 @@ export function caller(kernel, name, api) {
   const quiet = (kind) => ({ class: "nbc-button nbc-quiet", "data-copy": kind });
   const kinds = /** @type {(keyof Copies)[]} */ (Object.keys(KINDS));
   const copies = kinds.map((kind) => button(KINDS[kind], () => copy(kind), quiet(kind)));
-  const copyAs = [h("span.nbc-space"), h("span.nbc-dim", {}, "Copy as"), ...copies];
+  const copyAs = [h("span.nbc-space"), h("span.nbc-dim", {}, "Copy for"), ...copies];
   const foot = h("div.nbc-foot", {}, call, cancel, ...copyAs, note);
   const element = h("div", {}, about, area, result.element);
   /** @type {Form | null} */

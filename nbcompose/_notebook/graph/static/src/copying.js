@@ -1,4 +1,4 @@
-// What has been filled in, as text for a cell of the notebook.
+// What has been filled in, as code for the notebook and for outside.
 
 /** @import { Copies, Form, Param } from "./messages.d.ts" */
 
@@ -16,18 +16,8 @@ function python(value) {
   return JSON.stringify(value);
 }
 
-/**
- * Text as one word of a line that starts with "!": braces and dollars are IPython's, single quotes the shell's.
- *
- * @param {string} text
- */
-function shell(text) {
-  const doubled = text
-    .replaceAll("{", "{{")
-    .replaceAll("}", "}}")
-    .replace(/\$(?=[\w.])/g, "$$$$");
-  return `'${doubled.replaceAll("'", "'\\''")}'`;
-}
+/** Text as one word of a shell. @param {string} text */
+const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 /**
  * An argument of a call. `many`: there are `*args`, and Python takes no names before these.
@@ -63,7 +53,8 @@ export function copied(form, kind, values) {
   const parts = {
     "%(arguments)s": () => args,
     "%(dict)s": () => python(body),
-    "%(json)s": () => shell(JSON.stringify(body)),
+    "%(json)s": () => JSON.stringify(body),
+    "%(shell)s": () => shell(JSON.stringify(body)),
   };
-  return form.copies[kind].replace(/%\((arguments|dict|json)\)s/g, (found) => parts[found]());
+  return form.copies[kind].replace(/%\((arguments|dict|json|shell)\)s/g, (found) => parts[found]());
 }
