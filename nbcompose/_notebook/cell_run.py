@@ -51,6 +51,7 @@ class Launching:
         self._earlier: dict[str, Card] = {}  # the displays that showed these services before
         self._overtaken: set[str] = set()
         self._ended = False  # the cell
+        self._lingers: set[str] = set()  # services whose cards `_linger` keeps up to date
         self.live_colors: dict[str, str] = {}
         self._began: float | None = None
         self._drawing = threading.Lock()
@@ -82,6 +83,7 @@ class Launching:
             self._store_credentials()
             if self._display.updatable:
                 self._session.live_cards.begin()
+        self._lingers.update(unsettled)
         for name in unsettled:
             future = asyncio.run_coroutine_threadsafe(self._linger(name), background().loop)
             self._session.lingering[name] = future
@@ -209,6 +211,7 @@ class Launching:
             self._draw()
         finally:
             unsubscribe()
+            self._lingers.discard(name)
 
     # -- on either thread
 
@@ -222,7 +225,7 @@ class Launching:
     def follow(self, status: Status) -> None:
         """Show a change of a service after its cell has ended. Called on the registry's loop."""
         name, before = status.name, self._statuses.get(status.name)
-        if not self._ended or name in self._trouble or name in self._overtaken or name in self._session.lingering:
+        if not self._ended or name in self._trouble or name in self._overtaken or name in self._lingers:
             return
         self._statuses[name] = status
         if before is None or _shown_of(before) != _shown_of(status):

@@ -105,10 +105,10 @@ def headline(section: Section) -> str:
 def _state(section: Section) -> str:
     """Return the state that gives the color."""
     status = section.status
-    if section.trouble:
-        return "failed"
     if section.superseded:
         return "stopped"
+    if section.trouble:
+        return "failed"
     if _waits(section):
         return "waiting"
     return "starting" if status is None or section.busy else status.state

@@ -152,3 +152,24 @@ def test_a_scaled_service_is_shown_with_its_replicas(kernel: Kernel) -> None:
     kernel.finished(cell)
     kernel.ok("%services scale Writer 2")
     kernel.until(lambda m: kernel.parent(m) == cell and "on cpu, 2 replicas" in str(m["content"].get("data")))
+
+
+def test_a_card_that_waited_follows_its_service_too(kernel: Kernel) -> None:
+    cell = kernel.send("""
+        %%service
+        class Front:
+            writer = depends("Writer")
+            @api
+            def ask(self) -> str:
+                return self.writer.write("a")[0]
+        """)
+    assert kernel.finished(cell).displays[-1]["text/plain"].startswith("Front is waiting for Writer")
+    kernel.ok("def shape(text):\n    return text")
+    kernel.ok(CELL)
+    kernel.until(lambda m: kernel.parent(m) == cell and "Front is ready" in str(m["content"].get("data")))
+    seen = len(kernel.messages)
+    kernel.ok("%services stop Writer")
+    again = "Front is waiting for Writer"
+    kernel.until(lambda m: kernel.parent(m) == cell and again in str(m["content"].get("data")), since=seen)
+    kernel.ok("%services stop Front")
+    assert kernel.shown(cell).displays[-1]["text/plain"] == "Front was stopped"

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -156,7 +156,7 @@ def recorded(recording: Recording, service: str, api: str, args: Args, kwargs: K
         raise
     finally:
         if call is not None:
-            recording.keep(replace(call, items=items, seconds=time.perf_counter() - begun))
+            recording.keep(RecordedCall(service, api, call.arguments, items, time.perf_counter() - begun))
 
 
 def _reason(error: BaseException) -> str:
