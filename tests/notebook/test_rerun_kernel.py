@@ -173,3 +173,12 @@ def test_a_card_that_waited_follows_its_service_too(kernel: Kernel) -> None:
     kernel.until(lambda m: kernel.parent(m) == cell and again in str(m["content"].get("data")), since=seen)
     kernel.ok("%services stop Front")
     assert kernel.shown(cell).displays[-1]["text/plain"] == "Front was stopped"
+
+
+def test_a_kernel_that_ends_says_so_on_its_cards(own_kernel: Kernel) -> None:
+    cell = own_kernel.send(CELL)
+    own_kernel.finished(cell)
+    own_kernel.client.shutdown()
+    update = {"text/plain": "Writer was stopped"}
+    found = own_kernel.until(lambda m: own_kernel.parent(m) == cell and "was stopped" in str(m["content"].get("data")))
+    assert found["content"]["data"].items() >= update.items()
