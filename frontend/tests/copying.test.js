@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { copied } from "../../nbcompose/_notebook/graph/static/src/copying.js";
+import { copied, usesVariable } from "../../nbcompose/_notebook/graph/static/src/copying.js";
 
 // What Python and shells make of it is tested by tests/notebook/graph/test_copying.py.
 
@@ -45,4 +45,9 @@ test("what a shell would read is written so that it does not", () => {
 test("what is filled in is not read as a placeholder", () => {
   const text = form({ text: "keyword_only" });
   assert.equal(copied(text, "python", { text: "%(json)s $& $1" }), 'f(text="%(json)s $& $1")');
+});
+
+test("a variable of the notebook is found, wherever it is filled in", () => {
+  assert.equal(usesVariable({ a: [{ $variable: "df" }] }), true);
+  assert.equal(usesVariable({ a: null, b: [1, { c: "$variable" }], d: UPLOAD }), false);
 });

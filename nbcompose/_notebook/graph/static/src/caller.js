@@ -7,7 +7,7 @@ import { button, fresh, h } from "../../../../_replica/http/static/elements.js";
 import { form } from "../../../../_replica/http/static/form.js";
 import { outcome } from "../../../../_replica/http/static/outcome.js";
 import { failure } from "../../../../_replica/http/static/result.js";
-import { copied } from "./copying.js";
+import { copied, usesVariable } from "./copying.js";
 import { rendered } from "./markup.js";
 
 /** @type {Record<keyof Copies, string>} */
@@ -49,7 +49,8 @@ export function caller(kernel, name, api) {
     const doc = message.doc ? h("div.nbc-about", {}, message.doc) : "";
     about.replaceChildren(h("span.nbc-code", {}, message.signature), doc);
     if (same) return;
-    fields = form({ schema: message.schema, root: message.schema, parts: message.parts, reads: true });
+    const { schema, parts, variables } = message;
+    fields = form({ schema, root: schema, parts, reads: true, variables });
     area.replaceChildren(...fields.elements, foot);
   }
 
@@ -78,8 +79,9 @@ export function caller(kernel, name, api) {
   async function copy(kind) {
     const values = fields?.values();
     if (!told || !values) return;
-    await toClipboard(copied(told, kind, values));
-    note.textContent = "copied";
+    const stays = kind !== "python" && usesVariable(values);
+    if (!stays) await toClipboard(copied(told, kind, values));
+    note.textContent = stays ? "not copied: a variable is known in the notebook only" : "copied";
     setTimeout(() => {
       note.textContent = "";
     }, 2000);

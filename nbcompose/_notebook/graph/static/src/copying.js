@@ -8,6 +8,7 @@ function python(value) {
   if (value === true) return "True";
   if (value === false) return "False";
   if (value?.$upload) return "...";
+  if (value?.$variable) return value.$variable;
   if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
   if (typeof value === "object") {
     const items = Object.entries(value).map(([k, v]) => `${python(k)}: ${python(v)}`);
@@ -33,6 +34,10 @@ function argument(name, value, kind, many) {
   const bare = kind === "positional_only" || (many && kind === "positional_or_keyword");
   return bare ? python(value) : `${name}=${python(value)}`;
 }
+
+/** Whether a variable of the notebook is filled in. @param {any} value @returns {boolean} */
+export const usesVariable = (value) =>
+  typeof value === "object" && value !== null && ("$variable" in value || Object.values(value).some(usesVariable));
 
 /**
  * One of `form.copies`, with what has been filled in.

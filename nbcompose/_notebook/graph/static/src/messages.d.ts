@@ -259,6 +259,7 @@ export interface FormContent {
   doc: string;
   signature: string;
   copies: Copies;
+  variables: Record<string, Array<string>>;
 }
 
 export interface Form {
@@ -272,6 +273,7 @@ export interface Form {
   doc: string;
   signature: string;
   copies: Copies;
+  variables: Record<string, Array<string>>;
   id: string;
   type: "form";
 }
