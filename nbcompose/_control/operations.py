@@ -23,7 +23,7 @@ from nbcompose._code import Deployment
 from nbcompose._control import forms
 from nbcompose._control.snapshot import Meter, below, snapshot
 from nbcompose._control.status import Status
-from nbcompose._protocol import Answer, Events, messages, wire
+from nbcompose._protocol import Answer, Events, LogFilter, LogLine, messages, wire
 from nbcompose._rpc import Transport
 from nbcompose._schema import ApiSchema, TempFiles
 from nbcompose._spec import ApiSpec, ServiceSpec
@@ -190,11 +190,12 @@ class Operations:
 
     async def logs(self, request: messages.LogsRequest, events: Events) -> dict[str, Any]:
         service, lines = request["service"], request.get("lines", LINES)
+        wanted = LogFilter.of(request)
         if not request.get("follow"):
-            return {"type": "logs", "service": service, "lines": self._registry.log_lines(service, lines)}
+            return {"type": "logs", "service": service, **_lines(self._registry.log(service).last(lines, wanted))}
         begun = time.monotonic()
-        async for missed, new in self._registry.follow_log(service, lines):
-            events.send({"type": "lines", "service": service, "lines": new, "missed": missed})
+        async for missed, new in self._registry.follow_log(service, lines, wanted):
+            events.send({"type": "lines", "service": service, **_lines(new), "missed": missed})
             await events.room()
         return {"type": "end", "seconds": time.monotonic() - begun}
 
@@ -267,6 +268,10 @@ class _Schemas:
             schema = ApiSchema.of(spec.cls, found)
             self._made[service, api] = (deployment, schema)
         return spec, found, schema
+
+
+def _lines(lines: Sequence[LogLine]) -> dict[str, Any]:
+    return {"lines": [line.text for line in lines], "details": [line.details() for line in lines]}
 
 
 # -- values

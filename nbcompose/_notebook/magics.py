@@ -16,7 +16,7 @@ from typing import Literal
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
-from traitlets import Bool, observe
+from traitlets import Bool, Enum, observe
 
 from nbcompose._control import Registry
 from nbcompose._ipython_adapter import has_own_look, is_reloading
@@ -66,10 +66,18 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         help="Keep the last calls of each api, so that `%export --check` can make them again.",
     ).tag(config=True)
 
+    output = Enum(
+        ("cell", "log"),
+        default_value="cell",
+        help="Where what services write goes during the calls of a cell: under the cell and to their logs, or to their "
+        "logs only.",
+    ).tag(config=True)
+
     def __init__(self, session: Session) -> None:
         super().__init__(session.shell)
         self._session = session
         session.recording.enabled = self.record_calls
+        session.outputs.enable(self.output == "cell")
 
     @observe("auto_refresh")
     def _refresh_anew(self, _: object) -> None:
@@ -81,8 +89,17 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         if not self.record_calls:
             self._session.recording.clear()
 
-    def look(self, _: ExecutionResult) -> None:
+    @observe("output")
+    def _show_output(self, _: object) -> None:
+        self._session.outputs.enable(self.output == "cell")
+
+    def begin(self, info: object) -> None:
+        """Note that a cell begins."""
+        self._session.outputs.cell_begins(info)
+
+    def look(self, result: ExecutionResult | None) -> None:
         """Mark stale services after every cell; with `auto_refresh`, refresh them."""
+        self._session.outputs.cell_ends(getattr(result, "info", None))
         stale = staleness.look(self._session)
         if not (stale and self.auto_refresh):
             return
@@ -222,6 +239,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     magics = NbcomposeMagics(session)
     shell.register_magics(magics)
     shell.configurables.append(magics)  # for %config
+    session.outputs.cell_begins()  # this one
+    shell.events.register("pre_run_cell", magics.begin)
     shell.events.register("post_run_cell", magics.look)
     shell.Completer.custom_matchers.append(Completer(session).match)
 
@@ -258,5 +277,6 @@ def _unhook(shell: InteractiveShell) -> None:
         shell.configurables.remove(known)
         with contextlib.suppress(ValueError):
             shell.events.unregister("post_run_cell", known.look)
+            shell.events.unregister("pre_run_cell", known.begin)
     matchers = shell.Completer.custom_matchers
     matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != MATCHER]
