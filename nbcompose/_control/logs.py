@@ -63,8 +63,8 @@ class Log:
 
 
 class Written(NamedTuple):
-    """A line as it is now. `ended`: it is complete; otherwise more of it may come. `key`: the descriptor, "/" and the call
-    that write it; "" for what C code and child processes write.
+    """A line as it is now. `ended`: it is complete; otherwise more of it may come. `key`: the descriptor, "/" and the
+    call that write it; "" for what C code and child processes write.
     """
 
     line: LogLine
@@ -79,23 +79,33 @@ class OutputReader(asyncio.Protocol):
 
     def __init__(self, fd: int, on_output: Callable[[Written], None]) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.received = 0  # bytes
+        self._received = 0  # bytes
+        self._arrivals: deque[tuple[int, asyncio.Future[None]]] = deque()  # by how many bytes
         self._fd = fd
         self._on_output = on_output
         self._rest = b""
         self._begun: dict[str, tuple[LogLine, bytes]] = {}
 
-    def unread(self) -> int:
-        """Return how many bytes have been written that are still to be received."""
+    def arrival(self) -> asyncio.Future[None] | None:
+        """Return a future that is done when what has been written by now has been received; None if it has been."""
         if self.ended.done() or self.transport.is_closing():
-            return 0
-        count = array.array("i", [0])
+            return None
+        unread = array.array("i", [0])
         with contextlib.suppress(OSError):
-            fcntl.ioctl(self._fd, termios.FIONREAD, count)
-        return count[0]
+            fcntl.ioctl(self._fd, termios.FIONREAD, unread)
+        if not unread[0]:
+            return None
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._arrivals.append((self._received + unread[0], future))
+        return future
 
     def data_received(self, data: bytes) -> None:
-        self.received += len(data)
+        self._split(data)
+        self._received += len(data)
+        while self._arrivals and self._arrivals[0][0] <= self._received:
+            _settle(self._arrivals.popleft()[1])
+
+    def _split(self, data: bytes) -> None:
         *lines, rest = (self._rest + data).split(b"\n")
         outside = b""  # the beginning of a line of C code, into which Python code has written lines
         for line in lines:
@@ -113,11 +123,11 @@ class OutputReader(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._rest:
-            self.data_received(b"\n")
+            self._split(b"\n")
         for key in list(self._begun):
             self._end(key, blank=False)
-        if not self.ended.done():
-            self.ended.set_result(None)
+        for future in (*(future for _, future in self._arrivals), self.ended):
+            _settle(future)
 
     def _tell_outside(self, line: bytes) -> None:
         shown = _state(line)
@@ -160,6 +170,11 @@ class OutputReader(asyncio.Protocol):
             self._on_output(Written(line._replace(text=""), ended=False, key=key))
 
 
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 def _state(line: bytes) -> bytes:
     """What is seen of a line that a progress bar redraws with \\r: its last state."""
     return line.rstrip(b"\r").rpartition(b"\r")[2]
@@ -177,7 +192,6 @@ async def read_output(fd: int, on_output: Callable[[Written], None]) -> OutputRe
 
 async def drain(readers: Iterable[OutputReader], within: float) -> None:
     """Wait until what has been written by now has been received, `within` seconds at most."""
-    due = [(reader, reader.received + unread) for reader in readers if (unread := reader.unread())]
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline and any(r.received < until and not r.ended.done() for r, until in due):
-        await asyncio.sleep(0)
+    due = [arrival for reader in readers if (arrival := reader.arrival()) is not None]
+    if due:
+        await asyncio.wait(due, timeout=within)

@@ -253,10 +253,17 @@ class Registry:
         known = [n for n in dependency_graph.order(dependency_graph.edges(specs)) if n in self._supervisors]
         return [self._overview.status(self._supervisors[n]) for n in known]
 
+    def logged(self) -> list[str]:
+        """Return the services that have a log: those that run, and those that were stopped or failed lately."""
+        return list(dict.fromkeys([*self._supervisors, *self._past_logs]))
+
     def log(self, name: str) -> Log:
         """Return the log of a service that runs, or was stopped or failed lately. Raises `UnknownService`."""
-        log = self._past_logs.get(name)
-        return log if log is not None and name not in self._supervisors else self._supervisor(name).log
+        supervisor = self._supervisors.get(name)
+        log = supervisor.log if supervisor is not None else self._past_logs.get(name)
+        if log is None:
+            raise UnknownService.among(name, self.logged())
+        return log
 
     async def follow_log(
         self, name: str, lines: int, wanted: LogFilter = EVERYTHING

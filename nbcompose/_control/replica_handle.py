@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
 import signal
 import socket
+import sysconfig
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nbcompose._control.engines import Engine, ReplicaProcess
@@ -26,7 +30,8 @@ if TYPE_CHECKING:  # a generation has the replicas
 
 ReplicaState = Literal["starting", "up", "suspended", "stopping", "ended"]
 
-LAST_LINES = 30  # of the output, shown after a crash
+LAST_LINES = 200  # of the output, which are looked through after a crash
+CRASH_LINES = 30  # of these, in the status
 LINES_TOLD = 10  # of these, in the error of a call
 SAID_PERIOD = 0.1  # seconds between changes by what a starting replica writes
 CLOSE_WAIT = 1.0  # seconds to wait for the last notes of a replica that has ended
@@ -99,7 +104,7 @@ class ReplicaHandle:
             if not self._up.done():
                 raise LaunchError(
                     f"{self.launch.spec.name} ended while it started ({PHASES[self.phase]}): {self.exit_text()}",
-                    "\n".join(self._last_lines),
+                    "\n".join(telling(self._last_lines)[-CRASH_LINES:]),
                 )
             self._up.result()
         except BaseException:
@@ -182,11 +187,11 @@ class ReplicaHandle:
 
     def post_mortem(self) -> PostMortem:
         """Return how the process ended, and its last output lines, for the error of a call."""
-        return PostMortem(self.exit_text(), tuple(self._last_lines)[-LINES_TOLD:])
+        return PostMortem(self.exit_text(), tuple(telling(self._last_lines)[-LINES_TOLD:]))
 
     def crash_text(self) -> str:
         """Return how the process ended, and its last output lines."""
-        return "\n".join([f"{self.name}: {self.exit_text()}", *self._last_lines])
+        return "\n".join([f"{self.name}: {self.exit_text()}", *telling(self._last_lines)[-CRASH_LINES:]])
 
     # -- the control channel
 
@@ -286,6 +291,29 @@ class ReplicaHandle:
         if self.process is not None:
             self.process.connection.close()
         self._on_change()
+
+
+# Of the stacks of all threads that Python writes in a crash of C code, what is not the user's.
+_FRAME = re.compile(r'  File "(?P<file>[^"]*)", line \d+ in ')
+_NOT_THE_USERS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib") + os.sep, "<string>")
+_ABOUT_THREAD = re.compile(r"(Current thread|Thread) 0x[0-9a-f]+ .*\(most recent call first\):$")
+
+
+def telling(lines: Iterable[str]) -> list[str]:
+    """Return the lines of a crashed process without those that tell nobody anything: frames of nbcompose and of
+    Python's own library, threads that have no others, extension modules.
+    """
+    found: list[str] = []
+    for line in lines:
+        frame = _FRAME.match(line)
+        if frame is not None and "site-packages" not in line and frame["file"].startswith(_NOT_THE_USERS):
+            continue
+        if line.startswith("Extension modules: ") or not line.strip():
+            continue
+        if found and _ABOUT_THREAD.match(found[-1]) and frame is None:
+            found.pop()
+        found.append(line)
+    return found[:-1] if found and _ABOUT_THREAD.match(found[-1]) else found
 
 
 PHASES = {

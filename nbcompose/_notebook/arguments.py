@@ -16,6 +16,7 @@ from nbcompose._notebook.session import Session
 from nbcompose._service import add_service_arguments
 from nbcompose._service import service_options as decorator_options
 from nbcompose.errors import DeclarationError
+from nbcompose.settings import LEVELS
 
 SERVICE_HELP = """Run each class with an @api method in this cell as a server.
 
@@ -37,7 +38,7 @@ SERVICES_HELP = """Show the services of this notebook, or do something with some
     %services restart NAME     start new replicas of the same code, e.g. when weights on disk have changed
     %services refresh [NAME]   bring stale services up to date with the notebook's functions and values
     %services rollback NAME    have the version before serve again
-    %services logs NAME        what its replicas wrote last (-n LINES)
+    %services logs NAME        what its replicas wrote last (-n LINES, --follow, --level, --api, --trace)
     %services scale NAME N     have N replicas"""
 
 GRAPH_HELP = """Show the services of this notebook, and which calls which, as a live picture.
@@ -100,6 +101,10 @@ def services_parser() -> MagicArgumentParser:
     logs = actions.add_parser("logs", help="what the replicas of a service wrote last")
     logs.add_argument("name", metavar="NAME", help="the service")
     logs.add_argument("-n", "--lines", type=_count, default=100, metavar="LINES", help="how many lines (100)")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with what it writes, until ■")
+    logs.add_argument("--level", choices=LEVELS, help="only lines of logging and warnings, of this level and above")
+    logs.add_argument("--api", metavar="API", help="only what calls of this api wrote")
+    logs.add_argument("--trace", metavar="ID", help="only what one call wrote: its trace, or the beginning of that")
     scale = actions.add_parser("scale", help="change the number of replicas")
     scale.add_argument("name", metavar="NAME", help="the service")
     scale.add_argument("replicas", type=_count, metavar="N", help="how many replicas it is to have")
@@ -195,7 +200,14 @@ class Completer:
         chosen = actions.choices.get(before[0])
         if chosen is None:
             return []
-        names = [n for n in self._session.registry.names() if n not in before]
+        registry = self._session.registry
+        by_option = {option: action for action in chosen._actions for option in action.option_strings}
+        if before[-1] in by_option and by_option[before[-1]].nargs != 0:
+            if before[-1] == "--api":
+                deployments = map(registry.deployment, before)
+                return [api.name for d in deployments if d is not None for api in d.spec.apis]
+            return list(by_option[before[-1]].choices or [])  # or any value: nothing to offer
+        names = [n for n in (registry.logged() if before[0] == "logs" else registry.names()) if n not in before]
         return [*names, *_options(chosen)]
 
     def _export_words(self, before: list[str]) -> list[str]:

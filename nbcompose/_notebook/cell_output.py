@@ -1,8 +1,8 @@
 """What services write, under the cell that called them: one display, with a block for each service.
 
 A cell shows the output of calls that it waits for: of its own thread, of its tasks, and of `asyncio.to_thread`, told
-apart from others by context (contextvars). They are in the order in which the cell made them, so that a saved notebook is
-the same each time: blocks by the first call that wrote there, lines by call. The display is made and changed on the
+apart from others by context (contextvars). They are in the order in which the cell made them, so that a saved notebook
+is the same each time: blocks by the first call that wrote there, lines by call. The display is made and changed on the
 cell's own thread, since Jupyter takes what other threads display for output of the cell that ran last.
 """
 

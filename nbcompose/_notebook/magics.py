@@ -36,6 +36,7 @@ from nbcompose._notebook.display import ServicesTable
 from nbcompose._notebook.rendering import NotebookContext
 from nbcompose._notebook.session import Session
 from nbcompose._notebook.staleness import compare, declared, previous_on_error, refreshes, without_code
+from nbcompose._protocol import LogFilter, LogLine, log_text
 from nbcompose._service import add_connector
 from nbcompose._tracing import install
 from nbcompose.errors import CaptureError, NbcomposeError, UnknownService
@@ -188,8 +189,23 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
             raise CaptureError("\n".join(map(str, failed)))
 
     def _logs(self, args: Namespace) -> None:
-        lines = self._session.registry.logs(args.name, args.lines)
-        print("\n".join(lines) if lines else f"{args.name} has written nothing")
+        registry, wanted = self._session.registry, LogFilter(args.level or "", args.api or "", args.trace or "")
+        color = sys.stdout.isatty()
+
+        def shown(line: LogLine) -> str:
+            return tracebacks.cell_names(log_text(args.name, line, color), self._session.shell)
+
+        if args.follow:
+            with contextlib.suppress(KeyboardInterrupt):  # ■ is how it ends
+                for missed, lines in registry.portal.iterate(registry.follow_log(args.name, args.lines, wanted)):
+                    if missed:
+                        print(f"… {missed:,} lines are not kept any more")
+                    for line in lines:
+                        print(shown(line), flush=True)
+            return
+        lines = registry.log_lines(args.name, args.lines, wanted)
+        nothing = f"{args.name} has written nothing{'' if wanted == LogFilter() else ' of that kind'}"
+        print("\n".join(map(shown, lines)) or nothing)
 
     def _scale(self, args: Namespace) -> None:
         self._session.registry.scale(args.name, args.replicas)

@@ -36,16 +36,14 @@ class LogLine(NamedTuple):
         return {"time": self.time, "level": self.level, "replica": self.replica, "api": self.api, "trace": trace}
 
 
-def log_line(text: str, details: LogDetails | None) -> LogLine:
-    """Return the line that these are of. Versions before had no details."""
-    if details is None:
-        return LogLine(0.0, "", 0, "", (), text)
+def log_line(text: str, details: LogDetails) -> LogLine:
+    """Return the line that these are of."""
     traces = (details["trace"],) if details["trace"] else ()
     return LogLine(details["time"], details["level"], details["replica"], details["api"], traces, text)
 
 
 class LogFilter(NamedTuple):
-    """Which lines are wanted: of this level and above, of this api, of a trace that begins so. ""/0: all."""
+    """Which lines are wanted: of this level and above, of this api, of a trace that begins so. "": all."""
 
     level: str = ""
     api: str = ""
@@ -82,7 +80,7 @@ def log_text(service: str, line: LogLine, color: bool = False) -> str:
     where = f"{service}#{line.replica}{call}"
     level = f"{line.level:<7}"
     if not color:
-        return f"{when} {level} {where} | {line.text}"
+        return f"{when} {level} {where} | {plain_text(line.text)}"
     found = next((c for least, c in reversed(_COLORS.items()) if severity(line.level) >= least), "")
     return f"{_DIM}{when}{_PLAIN} {found}{level}{_PLAIN} {_DIM}{where} |{_PLAIN} {line.text}"
 

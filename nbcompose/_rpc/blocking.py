@@ -136,8 +136,8 @@ STOPPED = "nbcompose has been stopped in this process"
 class Portal:
     """Runs coroutines on an event loop of another thread. A forked child of the process cannot use it.
 
-    `thread`: the identifier of the loop's thread; 0 where it does not run. `meanwhile` is called every `SLICE` seconds by
-    the main thread while it waits here.
+    `thread`: the identifier of the loop's thread; 0 where it does not run. `meanwhile` is called every `SLICE` seconds
+    by the main thread while it waits here.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
