@@ -192,12 +192,16 @@ class Operations:
         service, lines = request["service"], request.get("lines", LINES)
         wanted = LogFilter.of(request)
         if not request.get("follow"):
-            return {"type": "logs", "service": service, **_lines(self._registry.log(service).last(lines, wanted))}
+            return {"type": "logs", "service": service, **self._lines(self._registry.log(service).last(lines, wanted))}
         begun = time.monotonic()
         async for missed, new in self._registry.follow_log(service, lines, wanted):
-            events.send({"type": "lines", "service": service, **_lines(new), "missed": missed})
+            events.send({"type": "lines", "service": service, **self._lines(new), "missed": missed})
             await events.room()
         return {"type": "end", "seconds": time.monotonic() - begun}
+
+    def _lines(self, lines: Sequence[LogLine]) -> dict[str, Any]:
+        texts = [self.context.text(line.text) for line in lines]
+        return {"lines": texts, "details": [line.details() for line in lines]}
 
     async def traces(self, request: messages.TracesRequest, events: Events) -> dict[str, Any]:
         log = await asyncio.to_thread(self._registry.collect_traces)
@@ -268,10 +272,6 @@ class _Schemas:
             schema = ApiSchema.of(spec.cls, found)
             self._made[service, api] = (deployment, schema)
         return spec, found, schema
-
-
-def _lines(lines: Sequence[LogLine]) -> dict[str, Any]:
-    return {"lines": [line.text for line in lines], "details": [line.details() for line in lines]}
 
 
 # -- values

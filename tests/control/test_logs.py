@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from nbcompose._control.logs import LINE_LIMIT, Log, Written, read_output
-from nbcompose._protocol import LogFilter, LogLine
+from nbcompose._protocol import LogLine
 from tests.patience import PATIENCE
 
 
