@@ -261,6 +261,7 @@ export interface FormContent {
   doc: string;
   signature: string;
   copies: Copies;
+  variables: Record<string, Array<string>>;
 }
 
 export interface Form {
@@ -274,6 +275,7 @@ export interface Form {
   doc: string;
   signature: string;
   copies: Copies;
+  variables: Record<string, Array<string>>;
   id: string;
   type: "form";
 }
