@@ -234,11 +234,10 @@ class CellOutputs:
             run.close()
 
     def draw(self) -> None:
-        """Show what is new under the cell that runs here."""
-        thread = threading.get_ident()
-        for run in self._runs:
-            if run.thread == thread:
-                run.draw()
+        """Show what is new under the cell that this belongs to, in whose context the display is filed under it."""
+        run = _running.get()
+        if run is not None:
+            run.draw()
 
     def _below(self, name: str) -> list[str]:
         """Return the services below another one, in the order of their declarations."""

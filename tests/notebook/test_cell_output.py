@@ -226,6 +226,13 @@ def test_output_comes_while_the_call_runs(services: Kernel, tmp_path: Path) -> N
         assert services.finished(cell).plain == "Waiter:\n  waiting\n  done"
 
 
+def test_output_is_filed_under_its_cell_while_a_task_of_an_earlier_one_waits(services: Kernel) -> None:
+    services.ok("task = asyncio.create_task(Writer.to_async.slowly('earlier', 60.0))")
+    services.ok("await asyncio.sleep(0)")  # it has begun
+    assert services.ok("await Writer.to_async.slowly('now', 0.3)").plain == "Writer:\n  begin now\n  end now"
+    services.ok("task.cancel()")
+
+
 def test_nothing_comes_after_the_end_of_the_cell(services: Kernel) -> None:
     first = services.send("Writer.after()\ntask = asyncio.create_task(Writer.to_async.slowly('late', 0.1))")
     assert services.finished(first).displays == []
