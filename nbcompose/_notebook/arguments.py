@@ -15,6 +15,7 @@ from nbcompose._export.check import LIMIT
 from nbcompose._service import add_service_arguments
 from nbcompose._service import service_options as decorator_options
 from nbcompose.errors import DeclarationError
+from nbcompose.settings import LEVELS
 
 SERVICE_HELP = """Run each class with an @api method in this cell as a server.
 
@@ -36,7 +37,7 @@ SERVICES_HELP = """Show the services of this notebook, or do something with some
     %services restart NAME     start new replicas of the same code, e.g. when weights on disk have changed
     %services refresh [NAME]   bring stale services up to date with the notebook's functions and values
     %services rollback NAME    have the version before serve again
-    %services logs NAME        what its replicas wrote last (-n LINES)
+    %services logs NAME        what its replicas wrote last (-n LINES, --follow, --level, --api, --trace)
     %services scale NAME N     have N replicas"""
 
 GRAPH_HELP = """Show the services of this notebook, and which calls which, as a live picture.
@@ -100,6 +101,10 @@ def services_parser() -> MagicArgumentParser:
     logs = actions.add_parser("logs", help="what the replicas of a service wrote last")
     logs.add_argument("name", metavar="NAME", help="the service")
     logs.add_argument("-n", "--lines", type=_count, default=100, metavar="LINES", help="how many lines (100)")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with what it writes, until ■")
+    logs.add_argument("--level", choices=LEVELS, help="only lines of logging and warnings, of this level and above")
+    logs.add_argument("--api", metavar="API", help="only what calls of this api wrote")
+    logs.add_argument("--trace", metavar="ID", help="only what one call wrote: its trace, or the beginning of that")
     scale = actions.add_parser("scale", help="change the number of replicas")
     scale.add_argument("name", metavar="NAME", help="the service")
     scale.add_argument("replicas", type=_count, metavar="N", help="how many replicas it is to have")

@@ -74,7 +74,14 @@ class Completer:
         chosen = actions.choices.get(before[0])
         if chosen is None:
             return []
-        names = [n for n in self._session.registry.names() if n not in before]
+        registry = self._session.registry
+        by_option = {option: action for action in chosen._actions for option in action.option_strings}
+        if before[-1] in by_option and by_option[before[-1]].nargs != 0:
+            if before[-1] == "--api":
+                deployments = map(registry.deployment, before)
+                return [api.name for d in deployments if d is not None for api in d.spec.apis]
+            return list(by_option[before[-1]].choices or [])  # or any value: nothing to offer
+        names = [n for n in (registry.logged() if before[0] == "logs" else registry.names()) if n not in before]
         return [*names, *_options(chosen)]
 
     def _export_words(self, before: list[str]) -> list[str]:

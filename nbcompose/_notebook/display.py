@@ -24,12 +24,14 @@ from nbcompose._control import HALTED, Status, progress
 from nbcompose._control.engines import NOT_WARM
 from nbcompose._host import human
 from nbcompose._ipython_adapter import Output, cell_id, request_of
+from nbcompose._protocol import plain_text
 from nbcompose._service import CREDENTIALS, python_call, script_example, terminal_example
 from nbcompose._spec import ApiSpec, ServiceSpec
 
 SUPERSEDED = "was changed or restarted by a later cell"
 _COLORS = {"ready": "#2e9e5b", "failed": "#c9302c", "stopped": "#888", "waiting": "#c98a1b", "starting": "#3b7dd8"}
 SAVED = "as saved, not live"  # fixed words: saved outputs are compared
+SAID = 120  # characters of what a loading replica wrote
 _DIM = "color:#808080"
 _BORDER = "border:1px solid #9e9e9e;border-radius:4px;padding:6px 10px;margin:2px 0 4px;max-width:60em"
 
@@ -177,8 +179,16 @@ def _card(section: Section) -> Iterator[tuple[str, str]]:
         yield from _examples(section.variable, name, section.spec.apis[0])
     elif section.elapsed is not None:
         yield "", _bar(status)
+        if said := _said(status):
+            yield f"  {said}", f'<div style="{_DIM};white-space:pre">{escape(said)}</div>'
     elif waits:
         yield _dimmed("It becomes ready by itself.")
+
+
+def _said(status: Status | None) -> str:
+    """Return what a replica wrote last while it loads; "" where none has."""
+    texts = [plain_text(r.said) for r in status.replicas if r.said] if status is not None else []
+    return f"{texts[0][:SAID]}…" if texts and len(texts[0]) > SAID else "".join(texts[:1])
 
 
 def _dimmed(text: str) -> tuple[str, str]:

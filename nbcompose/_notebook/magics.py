@@ -16,7 +16,7 @@ from typing import Literal
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
-from traitlets import Bool, observe
+from traitlets import Bool, Enum, observe
 
 from nbcompose._control import Registry
 from nbcompose._ipython_adapter import has_own_look, is_reloading, show_help_as
@@ -35,6 +35,7 @@ from nbcompose._notebook.display import ServicesTable
 from nbcompose._notebook.rendering import NotebookContext
 from nbcompose._notebook.session import Session
 from nbcompose._notebook.staleness import compare, declared, previous_on_error, refreshes, without_code
+from nbcompose._protocol import LogFilter, LogLine, log_text
 from nbcompose._service import add_connector
 from nbcompose._tracing import install
 from nbcompose.errors import CaptureError, NbcomposeError, UnknownService
@@ -65,10 +66,18 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         help="Keep the last calls of each api, so that `%export --check` can make them again.",
     ).tag(config=True)
 
+    output = Enum(
+        ("cell", "log"),
+        default_value="cell",
+        help="Where what services write goes during the calls of a cell: under the cell and to their logs, or to their "
+        "logs only.",
+    ).tag(config=True)
+
     def __init__(self, session: Session) -> None:
         super().__init__(session.shell)
         self._session = session
         session.recording.enabled = self.record_calls
+        session.outputs.enable(self.output == "cell")
 
     @observe("auto_refresh")
     def _refresh_anew(self, _: object) -> None:
@@ -80,8 +89,17 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         if not self.record_calls:
             self._session.recording.clear()
 
-    def look(self, _: ExecutionResult) -> None:
+    @observe("output")
+    def _show_output(self, _: object) -> None:
+        self._session.outputs.enable(self.output == "cell")
+
+    def begin(self, info: object) -> None:
+        """Note that a cell begins."""
+        self._session.outputs.cell_begins(info)
+
+    def look(self, result: ExecutionResult | None) -> None:
         """Mark stale services after every cell; with `auto_refresh`, refresh them."""
+        self._session.outputs.cell_ends(getattr(result, "info", None))
         stale = staleness.look(self._session)
         if not (stale and self.auto_refresh):
             return
@@ -170,8 +188,23 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
             raise CaptureError("\n".join(map(str, failed)))
 
     def _logs(self, args: Namespace) -> None:
-        lines = self._session.registry.logs(args.name, args.lines)
-        print("\n".join(lines) if lines else f"{args.name} has written nothing")
+        registry, wanted = self._session.registry, LogFilter(args.level or "", args.api or "", args.trace or "")
+        color = sys.stdout.isatty()
+
+        def shown(line: LogLine) -> str:
+            return tracebacks.cell_names(log_text(args.name, line, color), self._session.shell)
+
+        if args.follow:
+            with contextlib.suppress(KeyboardInterrupt):  # ■ is how it ends
+                for missed, lines in registry.portal.iterate(registry.follow_log(args.name, args.lines, wanted)):
+                    if missed:
+                        print(f"… {missed:,} lines are not kept any more")
+                    for line in lines:
+                        print(shown(line), flush=True)
+            return
+        lines = registry.log_lines(args.name, args.lines, wanted)
+        nothing = f"{args.name} has written nothing{'' if wanted == LogFilter() else ' of that kind'}"
+        print("\n".join(map(shown, lines)) or nothing)
 
     def _scale(self, args: Namespace) -> None:
         self._session.registry.scale(args.name, args.replicas)
@@ -223,6 +256,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     magics = NbcomposeMagics(session)
     shell.register_magics(magics)
     shell.configurables.append(magics)  # for %config
+    session.outputs.cell_begins()  # this one
+    shell.events.register("pre_run_cell", magics.begin)
     shell.events.register("post_run_cell", magics.look)
     shell.Completer.custom_matchers.append(Completer(session).match)
     show_help_as(shell, help_fields)
@@ -261,6 +296,7 @@ def _unhook(shell: InteractiveShell) -> None:
         shell.configurables.remove(known)
         with contextlib.suppress(ValueError):
             shell.events.unregister("post_run_cell", known.look)
+            shell.events.unregister("pre_run_cell", known.begin)
     show_help_as(shell, None)
     matchers = shell.Completer.custom_matchers
     matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != MATCHER]

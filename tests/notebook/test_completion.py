@@ -8,6 +8,7 @@ from IPython.core.completer import provisionalcompleter
 
 from nbcompose._host import devices
 from nbcompose._host.devices import Device
+from nbcompose.settings import LEVELS
 
 pytestmark = pytest.mark.system
 
@@ -60,7 +61,10 @@ def test_actions_and_names_of_services(notebook: Notebook) -> None:
         assert notebook.complete(f"%services {action} Ec") == ["Echo"]
     assert notebook.complete("%services stop Echo Ot") == ["Other"]
     assert "Echo" not in notebook.complete("%services stop Echo ")
-    assert "-n" in notebook.complete("%services logs -")
+    assert {"-n", "--follow", "--level", "--api", "--trace"} <= set(notebook.complete("%services logs -"))
+    assert notebook.complete("%services logs Echo --level ") == sorted(LEVELS)
+    assert notebook.complete("%services logs Echo --api ") == ["say"]
+    assert "Echo" not in notebook.complete("%services logs Echo --trace ")
     assert "--all" not in notebook.complete("%services nonsense --a")
 
 
