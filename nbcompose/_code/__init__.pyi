@@ -13,3 +13,4 @@ from .packing import Deployment as Deployment
 from .packing import comparable as comparable
 from .packing import deployment_of as deployment_of
 from .packing import swappable as swappable
+from .undefined import Undefined as Undefined
