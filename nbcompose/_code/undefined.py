@@ -196,27 +196,27 @@ class _Guards(ast.NodeVisitor):
         self._depth -= 1
         self._now = above
 
-    visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
+    visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef  # noqa: N815
 
-    def visit_Try(self, node: ast.Try) -> None:
+    def visit_Try(self, node: ast.Try | ast.TryStar) -> None:
         everything = ast.Name("BaseException")
         self._under(Caught([h.type or everything for h in node.handlers]), node.body)
         self._all([*node.handlers, *node.orelse, *node.finalbody])
 
-    visit_TryStar = visit_Try
+    visit_TryStar = visit_Try  # noqa: N815
 
     def visit_With(self, node: ast.With | ast.AsyncWith) -> None:
         self._all(node.items)
         self._under(Suppressed(node.items), node.body)
 
-    visit_AsyncWith = visit_With
+    visit_AsyncWith = visit_With  # noqa: N815
 
     def visit_If(self, node: ast.If | ast.While) -> None:
         self.visit(node.test)
         self._under(Dead(node.test, True), node.body)
         self._under(Dead(node.test, False), node.orelse)
 
-    visit_While = visit_If
+    visit_While = visit_If  # noqa: N815
 
     def visit_IfExp(self, node: ast.IfExp) -> None:
         self.visit(node.test)

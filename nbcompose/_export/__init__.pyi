@@ -4,3 +4,4 @@ from .cells import Looked as Looked
 from .exporter import NotebookSource as NotebookSource
 from .exporter import Request as Request
 from .exporter import export_to as export_to
+from .magics import service_line as service_line

@@ -35,7 +35,8 @@ class Section:
 
     `variable`: its name in the notebook. `change_reason`: what its cell did ("replaced: ..."). `busy`: the version that
     the cell asked for is still starting. `elapsed`: seconds, None once the cell has ended. `trouble`: the headline
-    where the change failed. `misfits`: calls between services that no longer fit.
+    where the change failed. `misfits`: calls between services that no longer fit. `undefined`: names that its code uses
+    and nothing defines, with notes.
     """
 
     variable: str
@@ -46,6 +47,7 @@ class Section:
     elapsed: float | None = None
     trouble: str = ""
     misfits: tuple[str, ...] = ()
+    undefined: tuple[tuple[str, str], ...] = ()
 
 
 def bundle(sections: Sequence[Section]) -> Bundle:
@@ -53,8 +55,13 @@ def bundle(sections: Sequence[Section]) -> Bundle:
     cards = [list(_card(section)) for section in sections]
     return {
         "text/plain": "\n\n".join("\n".join(text for text, _ in card if text) for card in cards),
-        "text/html": "".join(f'<div style="{_BORDER}">{"".join(html for _, html in card)}</div>' for card in cards),
+        "text/html": "".join(framed("".join(html for _, html in card)) for card in cards),
     }
+
+
+def framed(html: str) -> str:
+    """Return HTML in the frame of a card."""
+    return f'<div style="{_BORDER}">{html}</div>'
 
 
 # -- texts
@@ -97,7 +104,8 @@ def _notes(section: Section, status: Status) -> list[str]:
         stale = [f"stale: {names} changed in the notebook since (%services refresh {status.name} brings it up to date)"]
     behind = [f"this is the previous version: {status.out_of_date_reason}"] if status.out_of_date_reason else []
     cold_notes = [f"started without preloaded libraries: {reason}" for reason in cold]
-    return [*behind, *stale, *section.misfits, *dict.fromkeys(plain), *cold_notes]
+    undefined = [note for name, note in section.undefined if name not in status.stale]
+    return [*behind, *stale, *undefined, *section.misfits, *dict.fromkeys(plain), *cold_notes]
 
 
 def _place(status: Status) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
 from nbcompose._code import Budget, Digester
-from nbcompose._export import Cell, Looked
+from nbcompose._export import Cell, Looked, service_line
 from nbcompose._ipython_adapter import cell_numbers, request_of
 from nbcompose._notebook.cell import number_of
 from nbcompose._rpc import is_notebooks
@@ -202,7 +202,7 @@ class History:
         run = self._add(
             Run(
                 number,
-                self._cell(info),
+                self.cell_of(info),
                 info.raw_cell,
                 seconds,
                 not result.success,
@@ -220,7 +220,7 @@ class History:
         if self._running is not None:
             info = self._running[0]
             number = max(number_of(self._shell), runs[-1].number + 1 if runs else 1)
-            runs.append(Run(number, self._cell(info), info.raw_cell))
+            runs.append(Run(number, self.cell_of(info), info.raw_cell))
         sources = {run.key: run.source.strip() for run in runs}
         return [
             Cell(
@@ -236,6 +236,15 @@ class History:
             for run in runs
         ]
 
+    @property
+    def deleted(self) -> frozenset[str]:
+        """The front end's ids of the cells that it has deleted."""
+        return frozenset(self._deleted)
+
+    def cell_of(self, info: ExecutionInfo) -> str:
+        """Return the front end's id of the cell of a run; "" where it gives none."""
+        return str(info.cell_id or self._metadata(info).get("cellId") or "")
+
     def run_of(self, file: str) -> Run | None:
         """Return the last run whose code has this file name."""
         return self._files.get(file)
@@ -245,7 +254,7 @@ class History:
         if result.error_before_exec is not None:
             return 0
         source = str(info.raw_cell)
-        if result.error_in_exec is None or source.lstrip().startswith("%%"):
+        if result.error_in_exec is None or source.lstrip().startswith("%%") or service_line(source.splitlines()):
             return None
         frames = result.error_in_exec.__traceback__
         while frames is not None and frames.tb_frame.f_code.co_filename not in cell_numbers(self._shell):
@@ -269,9 +278,6 @@ class History:
         while len(self._runs) > MOST_RUNS or (size > MOST_CHARACTERS and len(self._runs) > 1):
             size -= len(self._runs.pop(0).source)
         return run
-
-    def _cell(self, info: ExecutionInfo) -> str:
-        return str(info.cell_id or self._metadata(info).get("cellId") or "")
 
     def _metadata(self, info: ExecutionInfo) -> Mapping[str, Any]:
         """Return the front end's metadata of the run."""

@@ -149,7 +149,7 @@ def test_what_only_ipython_has(notebook: Notebook, monkeypatch: pytest.MonkeyPat
 
 def test_a_name_that_is_defined_later_is_something_that_differs(notebook: Notebook) -> None:
     notebook.run(HEAD)
-    spec, before = notebook.serve(in_an_api("return missing"))
+    _, before = notebook.serve(in_an_api("return missing"))
     assert [u.name for u in before.undefined] == ["missing"]
     notebook.run("import asyncio as missing")
     after = notebook.version(before)[1]
@@ -167,13 +167,11 @@ def block(statements: list[list[str]]) -> list[str]:
     return [f"    {line}" for statement in statements for line in statement] or ["    pass"]
 
 
-def block_of(statements: list[list[str]]) -> list[list[str]]:
-    return [[*block(statements)]]
-
-
 def compound(children: st.SearchStrategy[list[list[str]]]) -> st.SearchStrategy[list[str]]:
     test = st.sampled_from(CONDITIONS)
     caught = st.sampled_from(["except Exception:", "except:", "except ValueError:", "except (KeyError, OSError):"])
+    context = st.sampled_from(["suppress(Exception)", "nullcontext()"])
+    end = ["        return 0"]
     return st.one_of(
         st.builds(lambda t, a: [f"if {t}:", *block(a)], test, children),
         st.builds(lambda t, a, b: [f"if {t}:", *block(a), "else:", *block(b)], test, children, children),
@@ -181,11 +179,11 @@ def compound(children: st.SearchStrategy[list[list[str]]]) -> st.SearchStrategy[
         st.builds(lambda t: [f"assert {t} or True"], test),
         st.builds(lambda c, a: ["try:", "    toss()", *block(a), c, "    pass"], caught, children),
         st.builds(lambda a, b: ["try:", "    toss()", *block(a), "finally:", *block(b)], children, children),
-        st.builds(lambda w, a: [f"with {w}:", *block(a)], st.sampled_from(["suppress(Exception)", "nullcontext()"]), children),
-        st.builds(lambda t, a: ["with nullcontext():", f"    if {t}:", *block(block_of(a)), "        return 0"], test, children),
+        st.builds(lambda w, a: [f"with {w}:", *block(a)], context, children),
+        st.builds(lambda t, a: ["with nullcontext():", f"    if {t}:", *block([block(a)]), *end], test, children),
         st.builds(lambda a: ["for i in range(2):", *block(a)], children),
         st.builds(lambda a: ["def inner():", *block(a), "inner()"], children),
-    )  # fmt: skip
+    )
 
 
 NAMES = st.sampled_from(["first", "second", "third"])
@@ -208,7 +206,7 @@ def failing(space: dict[str, Any]) -> set[str]:
         try:
             space["Answer"].say(None)
         except NameError as error:
-            names.add(error.name)
+            names.add(str(error.name))
         except ValueError:
             continue
     return names
