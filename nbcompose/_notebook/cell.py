@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ class CellSyntaxError(NbcomposeError):
     """A syntax error in the body of a cell, displayed as IPython displays one."""
 
 
+_ASKS_FOR_HELP = re.compile(r"%%service\s(?:.*\s)?(?:-h|--help)\s")
+
+
 @dataclass(frozen=True, slots=True)
 class Defined:
     """A class that the cell defined, bare or decorated with `@service`, and the variable that holds it."""
@@ -40,7 +44,10 @@ def service_line_first(lines: list[str]) -> list[str]:
     keep their place. A transformer of IPython's (`input_transformers_cleanup`), called for every cell.
     """
     at = service_line(lines)
-    return [lines[at], *lines[:at], *lines[at + 1 :]] if at else lines
+    if at:
+        return [lines[at], *lines[:at], *lines[at + 1 :]]
+    # IPython does not call a magic for a cell without a second line.
+    return [*lines, "\n"] if len(lines) == 1 and _ASKS_FOR_HELP.match(lines[0]) else lines
 
 
 def run(shell: InteractiveShell, line: str, body: str) -> list[Defined]:

@@ -109,6 +109,8 @@ class Notices:
             return f"{variable} was declared again without `%%service`", back
         if is_service(now) and not isinstance(now, Service):
             return f"{variable} is a plain class now, since its cell ran without `%%service`", back
+        if isinstance(now, Service) and (said := self._lost.get(name)):
+            return said, ""  # its cell gives the name to another service
         what = "something else" if variable in self._shell.user_ns else "nothing"
         return f"{variable} stands for {what} now", f"After a run of its cell, {variable} calls it again"
 

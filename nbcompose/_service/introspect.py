@@ -193,7 +193,7 @@ def _api(cls: type, method: str, function: Any, options: Mapping[str, Any], prob
     ):
         problems.add(f"@api {method} takes no `self`", where)
         return None
-    if _is_no_instance(parameters[0], cls):
+    if _is_no_instance(parameters[0], function, cls):
         first = _param(parameters[0], parameters[0].annotation).text
         problems.add(f"@api {method} takes no `self`: the instance would be {first}. Put `self` before it", where)
         return None
@@ -220,18 +220,15 @@ def _api(cls: type, method: str, function: Any, options: Mapping[str, Any], prob
     return spec
 
 
-def _is_no_instance(first: inspect.Parameter, cls: type) -> bool:
+def _is_no_instance(first: inspect.Parameter, function: Any, cls: type) -> bool:
     """Whether the first parameter of a method is not meant to be the instance, whatever that is called there: it has a
     default, or an annotation other than the class, a base, `Self` or a type variable.
     """
     if first.name == "self":
         return False
-    own = {base.__name__ for base in cls.__mro__ if base is not object} | {"Self", "typing.Self", "Any", "typing.Any"}
-    meant = first.annotation
-    if isinstance(meant, str):
-        return first.default is not first.empty or meant not in own
-    of = (first.empty, Self, Any, *cls.__mro__[:-1])
-    known = isinstance(meant, TypeVar) or any(meant is kind or get_origin(meant) is kind for kind in of)
+    meant = of_function(inspect.unwrap(function), cls)[0].get(first.name)
+    of = (None, Self, Any, *cls.__mro__[:-1])
+    known = isinstance(meant, TypeVar) or any(meant is kind or (kind and get_origin(meant) is kind) for kind in of)
     return first.default is not first.empty or not known
 
 
