@@ -1,3 +1,4 @@
+from .bytecode import reach_of as reach_of
 from .captured import Versions as Versions
 from .captured import functions_in as functions_in
 from .captured import functions_of as functions_of

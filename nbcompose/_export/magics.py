@@ -52,10 +52,9 @@ class Plain:
 def plain(source: str) -> Plain:
     """Return a cell without its magics. Raises `SyntaxError` for some cells that are not Python."""
     lines = lines_of(source)
-    service = service_line(lines)
     options: Mapping[str, Any] | None = None
     for index, line in enumerate(lines):
-        if not line.strip() or index < service:
+        if not line.strip() or service_line(lines[index:]):
             continue
         if not line.startswith("%%") or re.match(r"%%\w+\?", line):
             break

@@ -12,6 +12,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
+from nbcompose._export import service_line
 from nbcompose._host import devices
 from nbcompose._notebook.session import Session
 from nbcompose._service import add_service_arguments
@@ -223,7 +224,8 @@ class Completer:
         if not words:
             return _result([])
         current = "" if text[-1].isspace() else words.pop()
-        if words[:1] == ["%%service"] and context.cursor_line == 0:
+        lines = context.full_text.splitlines()
+        if words[:1] == ["%%service"] and context.cursor_line == service_line(lines):
             found = _service_words(words[1:])
         elif words[:1] == ["%services"]:
             found = self._services_words(words[1:])

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from nbcompose._control import Status
 from nbcompose._notebook.display import LiveDisplay, Section, bundle
-from nbcompose._notebook.notices import undefined_notes
+from nbcompose._notebook.notices import code_notes
 from nbcompose._notebook.session import Card, Session, Started
 from nbcompose._notebook.staleness import Change
 from nbcompose._notebook.tracebacks import cell_names
@@ -43,7 +43,8 @@ class Launching:
         # what had been started before, for the services that were asked for
         self._previous: dict[str, Started | None] = {}
         self._misfits: dict[str, tuple[str, ...]] = {}
-        self._undefined = {c.name: self._names_without_meaning(c) for c in changes if c.action != "roll back"}
+        packed = {c.name: c.wanted.deployment for c in changes if c.action != "roll back"}
+        self._code_notes = {name: code_notes(deployment, session.shell) for name, deployment in packed.items()}
         self._earlier: dict[str, Card] = {}  # the displays that showed these services before
         self._overtaken: set[str] = set()
         self._began: float | None = None
@@ -108,11 +109,6 @@ class Launching:
             self._session.started[change.name] = change.wanted
         else:
             self._registry.mark(change.name, out_of_date_reason="")
-
-    def _names_without_meaning(self, change: Change) -> tuple[tuple[str, str], ...]:
-        fingerprint = change.wanted.deployment.fingerprint
-        found = fingerprint.undefined if fingerprint is not None else ()
-        return undefined_notes(found, change.name, self._session.shell)
 
     def _note_misfits(self, name: str, misfits: Sequence[str]) -> None:
         self._misfits[name] = tuple(cell_names(text, self._session.shell) for text in misfits)
@@ -231,7 +227,7 @@ class Launching:
             status=status,
             change_reason=self._change_reason(change, status) if not trouble else "",
             misfits=self._misfits.get(change.name, ()),
-            undefined=self._undefined.get(change.name, ()) if change.name not in self._overtaken else (),
+            code_notes=self._code_notes.get(change.name, ()) if change.name not in self._overtaken else (),
             busy=self._busy(change),
             elapsed=None if self._began is None else time.monotonic() - self._began,
             trouble=trouble,

@@ -35,8 +35,8 @@ class Section:
 
     `variable`: its name in the notebook. `change_reason`: what its cell did ("replaced: ..."). `busy`: the version that
     the cell asked for is still starting. `elapsed`: seconds, None once the cell has ended. `trouble`: the headline
-    where the change failed. `misfits`: calls between services that no longer fit. `undefined`: names that its code uses
-    and nothing defines, with notes.
+    where the change failed. `misfits`: calls between services that no longer fit. `code_notes`: notes on its
+    code, those on names that nothing defines with the name.
     """
 
     variable: str
@@ -47,7 +47,7 @@ class Section:
     elapsed: float | None = None
     trouble: str = ""
     misfits: tuple[str, ...] = ()
-    undefined: tuple[tuple[str, str], ...] = ()
+    code_notes: tuple[tuple[str, str], ...] = ()
 
 
 def bundle(sections: Sequence[Section]) -> Bundle:
@@ -104,8 +104,8 @@ def _notes(section: Section, status: Status) -> list[str]:
         stale = [f"stale: {names} changed in the notebook since (%services refresh {status.name} brings it up to date)"]
     behind = [f"this is the previous version: {status.out_of_date_reason}"] if status.out_of_date_reason else []
     cold_notes = [f"started without preloaded libraries: {reason}" for reason in cold]
-    undefined = [note for name, note in section.undefined if name not in status.stale]
-    return [*behind, *stale, *undefined, *section.misfits, *dict.fromkeys(plain), *cold_notes]
+    of_code = [note for name, note in section.code_notes if name not in status.stale]
+    return [*behind, *stale, *of_code, *section.misfits, *dict.fromkeys(plain), *cold_notes]
 
 
 def _place(status: Status) -> str:

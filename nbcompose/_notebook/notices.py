@@ -6,15 +6,17 @@ more. `_notebook/staleness.py` finds what is stale, `_notebook/magics.py` calls 
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcompose._code import Undefined
+from nbcompose._code import Deployment, Undefined, reach_of
 from nbcompose._control import Registry
 from nbcompose._notebook.cell import is_service
 from nbcompose._notebook.display import framed
@@ -23,6 +25,7 @@ from nbcompose._service import Service, dependency_graph
 from nbcompose.errors import UnknownService
 
 _CODE, _AS_HTML = re.compile("`([^`]*)`"), r"<code>\1</code>"
+INSTANCES = frozenset({"_", "_self", "cls", "instance", "me", "obj", "s", "self", "slf", "that", "this"})
 AUTO_REFRESH = "`%config NbcomposeMagics.auto_refresh = True` does so after every cell"
 
 
@@ -176,8 +179,31 @@ def bundle_of(texts: Sequence[str]) -> dict[str, str]:
     return {"text/plain": "\n".join(text.replace("`", "") for text in texts), "text/html": framed(html)}
 
 
-def undefined_notes(found: Iterable[Undefined], service: str, shell: InteractiveShell) -> tuple[tuple[str, str], ...]:
-    """Return names that a service uses and nothing defines, each with a note for its card."""
+def code_notes(deployment: Deployment, shell: InteractiveShell) -> tuple[tuple[str, str], ...]:
+    """Return what the card of a service says of its code: names that nothing defines, each with a note; then, with no
+    name, apis that may lack `self`.
+    """
+    spec, fingerprint = deployment.spec, deployment.fingerprint
+    if fingerprint is None:
+        return ()
+    without_self = [note for api in spec.apis if (note := _self_note(inspect.unwrap(getattr(spec.cls, api.method))))]
+    return (*_undefined_notes(fingerprint.undefined, spec.name, shell), *(("", note) for note in without_self))
+
+
+def _self_note(method: Any) -> str:
+    """Return a note on an api whose first parameter is not called or used like an instance; "" for others."""
+    code = getattr(method, "__code__", None)
+    if code is None or not code.co_argcount or code.co_varnames[0] in INSTANCES:
+        return ""
+    first = code.co_varnames[0]
+    used = reach_of(code).variables.get(first)
+    if used is not None and used.attributes:
+        return ""
+    name = method.__name__
+    return f"{name} takes {first} as the instance: if it is an argument, write def {name}(self, {first})"
+
+
+def _undefined_notes(found: Iterable[Undefined], service: str, shell: InteractiveShell) -> tuple[tuple[str, str], ...]:
     by_name: dict[str, list[Undefined]] = {}
     for undefined in found:
         by_name.setdefault(undefined.name, []).append(undefined)

@@ -496,7 +496,7 @@ def test_help_is_that_of_the_options(fresh: Notebook) -> None:
 def test_completion(fresh: Notebook) -> None:
     start(fresh)
     assert fresh.complete("%export app.py --") == [
-        "--check", "--docker", "--entry", "--force", "--freeze", "--recompute"
+        "--check", "--docker", "--entry", "--force", "--freeze", "--help", "--recompute"
     ]  # fmt: skip
     assert fresh.complete("%export app.py --check --d") == ["--docker"]
     assert fresh.complete("%export app.py --entry ") == ["Front", "Leaf"]

@@ -83,6 +83,31 @@ def test_a_name_that_only_ipython_has_is_on_the_card(clean: Notebook) -> None:
     assert "a replica has no IPython. Return the value instead, and show it here" in ran.plain
 
 
+def test_an_api_whose_first_parameter_may_be_an_argument_has_a_note(clean: Notebook) -> None:
+    ran = clean.ok("""
+        %%service
+        class Odd:
+            factor = 2
+            @api
+            def twice(x):
+                return x * 2
+            @api
+            def used(owner, x: int) -> int:
+                return x * owner.factor
+            @api
+            def unused(this) -> int:
+                return 1
+    """)
+    [note] = [line for line in ran.plain.splitlines() if "note:" in line]
+    assert note == "  note: twice takes x as the instance: if it is an argument, write def twice(self, x)"
+
+
+def test_an_api_without_self_is_refused_with_its_line(clean: Notebook) -> None:
+    ran = clean.run("%%service\nclass Odd:\n    @api\n    def twice(x: int) -> int:\n        return x * 2")
+    assert "], line 3: @api twice takes no `self`: the instance would be x: int. Put `self` before it" in ran.error
+    assert "Traceback" not in ran.error
+
+
 def test_code_that_works_has_no_note(graph: Notebook) -> None:
     assert notes(graph) == []
 
