@@ -176,7 +176,7 @@ class Notices:
 def bundle_of(texts: Sequence[str]) -> dict[str, str]:
     """Return notices as a mime bundle; `...` in a text is code."""
     html = "".join(f"<div>{_CODE.sub(_AS_HTML, escape(text))}</div>" for text in texts)
-    return {"text/plain": "\n".join(text.replace("`", "") for text in texts), "text/html": framed(html)}
+    return {"text/plain": "\n".join(text.replace("`", "") for text in texts), "text/html": framed(html.replace("<div>", "<div>⚠ ", 1))}
 
 
 def code_notes(deployment: Deployment, shell: InteractiveShell) -> tuple[tuple[str, str], ...]:

@@ -52,6 +52,14 @@ def test_a_cell_that_no_longer_defines_a_service_says_so_once(kernel: Kernel, ag
     assert "no longer defines Echo" in run(kernel, "one", again).plain
 
 
+def test_a_cell_that_comes_back_with_a_comment_and_another_name(kernel: Kernel) -> None:
+    run(kernel, "one", CELL)
+    assert "Echo is a plain class now" in run(kernel, "one", CELL.replace("%%service", "# a comment")).plain
+    ran = run(kernel, "one", "# a comment\n" + CELL.strip("\n").replace("Echo", "Other"))
+    assert "Other is ready" in ran.plain
+    assert "This cell no longer defines Echo" not in ran.plain  # its name is a plain class, which has been said
+
+
 def test_a_cell_that_gives_its_service_another_name(kernel: Kernel) -> None:
     run(kernel, "one", CELL)
     ran = run(kernel, "one", CELL.replace("%%service", "%%service --name Other"))
