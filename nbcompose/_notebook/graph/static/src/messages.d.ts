@@ -258,6 +258,7 @@ export interface FormContent {
   doc: string;
   signature: string;
   copies: Copies;
+  variables: Record<string, Array<string>>;
 }
 
 export interface Form {
@@ -271,6 +272,7 @@ export interface Form {
   doc: string;
   signature: string;
   copies: Copies;
+  variables: Record<string, Array<string>>;
   id: string;
   type: "form";
 }
