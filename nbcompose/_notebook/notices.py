@@ -175,8 +175,9 @@ class Notices:
 
 def bundle_of(texts: Sequence[str]) -> dict[str, str]:
     """Return notices as a mime bundle; `...` in a text is code."""
-    html = "".join(f"<div>{_CODE.sub(_AS_HTML, escape(text))}</div>" for text in texts)
-    return {"text/plain": "\n".join(text.replace("`", "") for text in texts), "text/html": framed(html.replace("<div>", "<div>⚠ ", 1))}
+    lines = [_CODE.sub(_AS_HTML, escape(text)) for text in texts]
+    html = "".join(f"<div>{line}</div>" for line in [f"⚠ {lines[0]}", *lines[1:]])
+    return {"text/plain": "\n".join(text.replace("`", "") for text in texts), "text/html": framed(html)}
 
 
 def code_notes(deployment: Deployment, shell: InteractiveShell) -> tuple[tuple[str, str], ...]:

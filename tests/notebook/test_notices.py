@@ -312,7 +312,7 @@ def test_help_is_printed_in_the_cell(clean: Notebook, line: str, begin: str) -> 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("%services stpo X", "(did you mean stop?)\nusage: %services [-h] [--live] ACTION ..."),
+        ("%services stopp X", "(did you mean stop?)\nusage: %services [-h] [--live] ACTION ..."),
         ("%services stop --al", "unrecognized arguments: --al (did you mean --all?)\nusage: %services stop"),
         ("%graph --life", "unrecognized arguments: --life (did you mean --live?)\nusage: %graph [-h] [--live] [NAME]"),
         ("%%service --repilcas 2\nx", "--repilcas 2 (did you mean --replicas?)\n%%service --help lists the options"),
