@@ -102,9 +102,9 @@ class Notices:
         """Return what a service has lost, and how it comes back, in words; "" where it has its name and its cell."""
         variable, now = home.variable, self._shell.user_ns.get(home.variable)
         if isinstance(now, Service) and runs_again and name not in self._declared:
-            return f"This cell no longer defines {name}", f"A cell that defines {name} changes it"
+            return f"This cell no longer defines {name}", f"A `%%service` cell that defines {name} takes it over"
         if now is home.service and home.cell in deleted:
-            return f"The cell of {name} was deleted", f"A cell that defines {name} changes it"
+            return f"The cell of {name} was deleted", f"A `%%service` cell that defines {name} takes it over"
         if now is home.service:
             return self._lost.get(name, ""), ""
         back = "With `%%service` in its first line, the cell gives it the new code"

@@ -19,7 +19,7 @@ class Echo:
     def say(self, x: int) -> int:
         return x
 """
-WAY = "A cell that defines Echo changes it; %services stop Echo ends it"
+WAY = "A %%service cell that defines Echo takes it over; %services stop Echo ends it"
 
 
 def run(kernel: Kernel, cell: str, source: str, deleted: Sequence[str] = ()) -> Any:
