@@ -300,7 +300,7 @@ class OutputAnchor(NamedTuple):
     element: str
 
     @classmethod
-    def of(cls, shell: InteractiveShell, element: str) -> OutputAnchor:
+    def of(cls, shell: InteractiveShell, element: str = "") -> OutputAnchor:
         """In the cell that runs."""
         run = str(request_of(shell).get("header", {}).get("msg_id", ""))
         return cls(cell_id(shell), run, element)

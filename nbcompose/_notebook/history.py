@@ -202,7 +202,7 @@ class History:
         run = self._add(
             Run(
                 number,
-                self.cell_of(info),
+                self._cell(info),
                 info.raw_cell,
                 seconds,
                 not result.success,
@@ -220,7 +220,7 @@ class History:
         if self._running is not None:
             info = self._running[0]
             number = max(number_of(self._shell), runs[-1].number + 1 if runs else 1)
-            runs.append(Run(number, self.cell_of(info), info.raw_cell))
+            runs.append(Run(number, self._cell(info), info.raw_cell))
         sources = {run.key: run.source.strip() for run in runs}
         return [
             Cell(
@@ -240,10 +240,6 @@ class History:
     def deleted(self) -> frozenset[str]:
         """The front end's ids of the cells that it has deleted."""
         return frozenset(self._deleted)
-
-    def cell_of(self, info: ExecutionInfo) -> str:
-        """Return the front end's id of the cell of a run; "" where it gives none."""
-        return str(info.cell_id or self._metadata(info).get("cellId") or "")
 
     def run_of(self, file: str) -> Run | None:
         """Return the last run whose code has this file name."""
@@ -278,6 +274,9 @@ class History:
         while len(self._runs) > MOST_RUNS or (size > MOST_CHARACTERS and len(self._runs) > 1):
             size -= len(self._runs.pop(0).source)
         return run
+
+    def _cell(self, info: ExecutionInfo) -> str:
+        return str(info.cell_id or self._metadata(info).get("cellId") or "")
 
     def _metadata(self, info: ExecutionInfo) -> Mapping[str, Any]:
         """Return the front end's metadata of the run."""

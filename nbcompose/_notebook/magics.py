@@ -19,7 +19,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from traitlets import Bool, observe
 
 from nbcompose._control import Registry
-from nbcompose._ipython_adapter import cell_id, has_own_look, is_reloading
+from nbcompose._ipython_adapter import has_own_look, is_reloading
 from nbcompose._notebook import cell, staleness, tracebacks
 from nbcompose._notebook import session as sessions
 from nbcompose._notebook.arguments import (
@@ -90,8 +90,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         new = staleness.look(session)
         refreshed = [stale.service for stale in new if stale.changed] if self.auto_refresh else []
         told = [stale for stale in new if stale.service not in refreshed]
-        cell = session.history.cell_of(result.info) if result.info is not None else ""
-        session.notices.after_cell(told, cell, session.history.deleted, succeeded=result.success)
+        session.notices.after_cell(told, session.history.deleted, succeeded=result.success)
         if not refreshed:
             return
         try:
@@ -116,7 +115,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
                 finally:
                     self._session.shell.user_ns.update(services)
                     for variable, service in services.items():
-                        self._session.notices.declared(variable, service, cell_id(self._session.shell))
+                        self._session.notices.declared(variable, service)
             Launching(self._session, changes).run(wait=not args.no_wait)
 
     @line_magic  # type: ignore[untyped-decorator]

@@ -19,7 +19,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbcompose._code import Deployment, Undefined, reach_of
 from nbcompose._control import Registry
 from nbcompose._notebook.cell import is_service
-from nbcompose._notebook.display import framed
+from nbcompose._notebook.display import OutputAnchor, framed
 from nbcompose._notebook.tracebacks import cell_names
 from nbcompose._service import Service, dependency_graph
 from nbcompose.errors import UnknownService
@@ -50,9 +50,9 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Where a service comes from: the cell (the front end's id), and the variable, with what `%%service` put there."""
+    """Where a service comes from: the run of a cell, and the variable, with what `%%service` put there."""
 
-    cell: str
+    anchor: OutputAnchor
     variable: str
     service: Service
 
@@ -64,34 +64,32 @@ class Notices:
         self._shell = shell
         self._registry = registry
         self._homes: dict[str, Home] = {}
-        self._declared: set[str] = set()  # by the cell that runs
         self._lost: dict[str, str] = {}  # what was said last of services that have lost their name or cell
         self._untold: dict[str, dict[str, Stale]] = {}  # what the next call of a service says
         self._told: dict[str, dict[str, Stale]] = {}
 
     # -- after a cell
 
-    def declared(self, variable: str, service: Service, cell: str) -> None:
+    def declared(self, variable: str, service: Service) -> None:
         """Note that the running cell has made `variable` this service."""
-        self._homes[service.name] = Home(cell, variable, service)
-        self._declared.add(service.name)
+        self._homes[service.name] = Home(OutputAnchor.of(self._shell), variable, service)
         self._lost.pop(service.name, None)
 
-    def after_cell(self, stale: Sequence[Stale], cell: str, deleted: Iterable[str], *, succeeded: bool) -> None:
+    def after_cell(self, stale: Sequence[Stale], deleted: frozenset[str], *, succeeded: bool) -> None:
         """Say what the cell has changed: `stale` are services that it made so, `deleted` cells that are gone."""
-        texts = [*_of_stale(stale), *self._of_lost(cell, frozenset(deleted), succeeded)]
-        self._declared.clear()
+        texts = [*_of_stale(stale), *self._of_lost(deleted, succeeded)]
         if texts:
             self._publish(texts)
 
-    def _of_lost(self, cell: str, deleted: frozenset[str], succeeded: bool) -> list[str]:
+    def _of_lost(self, deleted: frozenset[str], succeeded: bool) -> list[str]:
         running, texts = self._registry.names(), list[str]()
+        here = OutputAnchor.of(self._shell)
         for name, home in list(self._homes.items()):
             if name not in running:
                 del self._homes[name]
                 self._lost.pop(name, None)
                 continue
-            why, way = self._lack(name, home, deleted, runs_again=bool(cell) and home.cell == cell and succeeded)
+            why, way = self._lack(name, home, deleted, runs_again=succeeded and here.overtakes(home.anchor))
             if why and self._lost.get(name) != why:
                 runs_on = f"the service {name} runs on with its code{self._dependents(name)}"
                 texts += [f"{why}; {runs_on}", f"{way}; `%services stop {name}` ends it"]
@@ -101,9 +99,9 @@ class Notices:
     def _lack(self, name: str, home: Home, deleted: frozenset[str], *, runs_again: bool) -> tuple[str, str]:
         """Return what a service has lost, and how it comes back, in words; "" where it has its name and its cell."""
         variable, now = home.variable, self._shell.user_ns.get(home.variable)
-        if isinstance(now, Service) and runs_again and name not in self._declared:
+        if isinstance(now, Service) and runs_again:
             return f"This cell no longer defines {name}", f"A `%%service` cell that defines {name} takes it over"
-        if now is home.service and home.cell in deleted:
+        if now is home.service and home.anchor.cell in deleted:
             return f"The cell of {name} was deleted", f"A `%%service` cell that defines {name} takes it over"
         if now is home.service:
             return self._lost.get(name, ""), ""

@@ -74,6 +74,13 @@ def test_a_service_that_another_cell_defines_too_has_its_cell_there(kernel: Kern
     assert "no longer defines Echo" in run(kernel, "two", "x = 1").plain
 
 
+def test_a_cell_within_the_cell_has_ended_before_it(kernel: Kernel) -> None:
+    captured = f"%%capture\n{CELL.strip()}"  # which runs the rest as a cell
+    assert run(kernel, "one", captured).displays == []
+    assert run(kernel, "one", captured).displays == []
+    assert "no longer defines Echo" in run(kernel, "one", "x = 1").plain
+
+
 def test_a_cell_that_fails_has_not_lost_its_service(kernel: Kernel) -> None:
     run(kernel, "one", CELL)
     assert run(kernel, "one", "1 / 0").displays == []
