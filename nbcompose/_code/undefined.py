@@ -294,6 +294,8 @@ def _value(node: ast.expr, space: Mapping[str, Any], stores: frozenset[str]) -> 
             return tuple(_value(e, space, stores) for e in elements)
         case ast.Subscript(value=value, slice=index):
             return _value(value, space, stores)[_value(index, space, stores)]
+        case ast.Slice(lower=lower, upper=upper, step=step):
+            return slice(*(None if part is None else _value(part, space, stores) for part in (lower, upper, step)))
         case ast.Name(id=name) if name in stores:
             raise LookupError
         case ast.Name() | ast.Attribute():
