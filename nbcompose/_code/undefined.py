@@ -135,13 +135,15 @@ class Dead(Guard):
 
 
 class After(Guard):
-    """It comes after a statement that always leaves: by `return`, `raise`, `continue` or `break`."""
+    """It comes after statements that always leave, by `return`, `raise`, `continue` or `break`; or such a `finally`
+    comes after it, which drops its error.
+    """
 
-    def __init__(self, statement: ast.stmt) -> None:
-        self._statement = statement
+    def __init__(self, statements: Sequence[ast.stmt]) -> None:
+        self._statements = statements
 
     def holds(self, space: Mapping[str, Any], stores: frozenset[str]) -> bool:
-        return self._leaves([self._statement], space, stores)
+        return self._leaves(self._statements, space, stores)
 
     def _leaves(self, block: Sequence[ast.stmt], space: Mapping[str, Any], stores: frozenset[str]) -> bool:
         for node in block:
@@ -200,8 +202,11 @@ class _Guards(ast.NodeVisitor):
 
     def visit_Try(self, node: ast.Try | ast.TryStar) -> None:
         everything = ast.Name("BaseException")
+        above, self._now = self._now, (*self._now, After(node.finalbody))
         self._under(Caught([h.type or everything for h in node.handlers]), node.body)
-        self._all([*node.handlers, *node.orelse, *node.finalbody])
+        self._all([*node.handlers, *node.orelse])
+        self._now = above
+        self._all(node.finalbody)
 
     visit_TryStar = visit_Try  # noqa: N815
 
@@ -253,7 +258,7 @@ class _Guards(ast.NodeVisitor):
             if isinstance(node, ast.AST):
                 self.visit(node)
             if isinstance(node, ast.If | ast.With | ast.AsyncWith | ast.Try | ast.Assert):
-                self._now = (*self._now, After(node))
+                self._now = (*self._now, After([node]))
         self._now = above
 
 

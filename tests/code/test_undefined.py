@@ -68,6 +68,7 @@ def test_where_a_name_is_used(notebook: Notebook, body: str, line: int) -> None:
         "try:\n    return missing\nexcept Exception:\n    return 1",
         "try:\n    return missing\nexcept:\n    return 1",
         "try:\n    return missing\nexcept (KeyError, Exception):\n    return 1",
+        "try:\n    missing()\nfinally:\n    return 1",
         "with suppress(Exception):\n    return missing",
         "if TYPE_CHECKING:\n    missing()",
         "if typing.TYPE_CHECKING:\n    missing()",
@@ -162,6 +163,13 @@ def test_a_name_that_is_defined_later_is_something_that_differs(notebook: Notebo
 
 CONDITIONS = ("coin()", "HAS_IT", "IS_THERE", "TYPE_CHECKING", "not HAS_IT", "HAS_IT and coin()", "IS_THERE or coin()")
 MOST_RUNS = 2000
+TOSS = """
+def coin():
+    return True
+def toss():
+    if coin():
+        raise ValueError if coin() else KeyError
+"""
 
 
 def block(statements: list[list[str]]) -> list[str]:
@@ -217,7 +225,7 @@ def failing(space: dict[str, Any]) -> set[str]:
             space["Answer"].say(None)
         except NameError as error:
             names.add(str(error.name))
-        except ValueError:
+        except (ValueError, KeyError):
             pass
         todo += [(*shown[:i], True) for i in range(len(given_before), len(shown))]
     return names
@@ -227,7 +235,7 @@ def failing(space: dict[str, Any]) -> set[str]:
 def test_a_name_is_found_where_the_code_fails_and_never_where_it_works(body: list[list[str]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         notebook = scratch(patch)
-        notebook.run(HEAD + "def coin():\n    return True\ndef toss():\n    if coin():\n        raise ValueError\n")
+        notebook.run(HEAD + TOSS)
         notebook.run(in_an_api("\n".join(line for statement in body for line in statement)))
         told = {u.name for u in notebook.version()[1].undefined}
         fails = failing(notebook.space)
