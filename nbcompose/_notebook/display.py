@@ -43,6 +43,7 @@ class Section:
     `variable`: its name in the notebook. `change_reason`: what its cell did ("replaced: ..."). `busy`: the version that
     the cell asked for is still starting. `elapsed`: seconds, None once the cell has ended. `trouble`: the headline
     where the change failed. `misfits`: calls between services that no longer fit. `superseded`: a later cell shows it.
+    `code_notes`: notes on its code, those on names that nothing defines with the name.
     """
 
     variable: str
@@ -54,6 +55,7 @@ class Section:
     trouble: str = ""
     misfits: tuple[str, ...] = ()
     superseded: bool = False
+    code_notes: tuple[tuple[str, str], ...] = ()
 
 
 def bundle(sections: Sequence[Section]) -> Bundle:
@@ -61,7 +63,7 @@ def bundle(sections: Sequence[Section]) -> Bundle:
     cards = [list(_card(section)) for section in sections]
     return {
         "text/plain": "\n\n".join("\n".join(text for text, _ in card if text) for card in cards),
-        "text/html": "".join(f'<div style="{_BORDER}">{"".join(html for _, html in card)}</div>' for card in cards),
+        "text/html": "".join(framed("".join(html for _, html in card)) for card in cards),
     }
 
 
@@ -82,6 +84,11 @@ def _variable(section: Section) -> str:
 def _can_be_live(section: Section) -> bool:
     """Whether it shows a state that lasts, and ends with the kernel. Progress does not last."""
     return section.elapsed is None and _state(section) in ("ready", "waiting", "starting")
+
+
+def framed(html: str) -> str:
+    """Return HTML in the frame of a card."""
+    return f'<div style="{_BORDER}">{html}</div>'
 
 
 # -- texts
@@ -142,7 +149,8 @@ def _notes(section: Section, status: Status) -> list[str]:
         stale = [f"stale: {names} changed in the notebook since (%services refresh {status.name} brings it up to date)"]
     behind = [f"this is the previous version: {status.out_of_date_reason}"] if status.out_of_date_reason else []
     cold_notes = [f"started without preloaded libraries: {reason}" for reason in cold]
-    return [*behind, *stale, *section.misfits, *dict.fromkeys(plain), *cold_notes]
+    of_code = [note for name, note in section.code_notes if name not in status.stale]
+    return [*behind, *stale, *of_code, *section.misfits, *dict.fromkeys(plain), *cold_notes]
 
 
 def _place(status: Status) -> str:
@@ -354,7 +362,7 @@ class OutputAnchor(NamedTuple):
     element: str
 
     @classmethod
-    def of(cls, shell: InteractiveShell, element: str) -> OutputAnchor:
+    def of(cls, shell: InteractiveShell, element: str = "") -> OutputAnchor:
         """In the cell that runs."""
         run = str(request_of(shell).get("header", {}).get("msg_id", ""))
         return cls(cell_id(shell), run, element)

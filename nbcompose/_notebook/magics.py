@@ -23,6 +23,7 @@ from nbcompose._ipython_adapter import has_own_look, is_reloading, show_help_as
 from nbcompose._notebook import cell, credentials, staleness, tracebacks
 from nbcompose._notebook import session as sessions
 from nbcompose._notebook.arguments import (
+    HelpAsked,
     export_parser,
     graph_parser,
     service_options,
@@ -43,9 +44,11 @@ from nbcompose.errors import CaptureError, NbcomposeError, UnknownService
 
 @contextlib.contextmanager
 def briefly(shell: InteractiveShell) -> Iterator[None]:
-    """Show errors that nbcompose raises on purpose, and ■, as a message only."""
+    """Show errors that nbcompose raises on purpose, and ■, as a message only; print the help that was asked for."""
     try:
         yield
+    except HelpAsked as asked:
+        print(str(asked).removeprefix("::").strip())
     except (NbcomposeError, KeyboardInterrupt) as error:
         if has_own_look(error):  # an error of the cell, which has the cell's frames
             raise
@@ -97,17 +100,22 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         """Note that a cell begins."""
         self._session.outputs.cell_begins(info)
 
-    def look(self, result: ExecutionResult | None) -> None:
-        """Mark stale services after every cell; with `auto_refresh`, refresh them."""
-        self._session.outputs.cell_ends(getattr(result, "info", None))
-        stale = staleness.look(self._session)
-        if not (stale and self.auto_refresh):
+    def look(self, result: ExecutionResult) -> None:
+        """After every cell, mark stale services; refresh them (with `auto_refresh`), or say so under the cell."""
+        session = self._session
+        session.outputs.cell_ends(result.info)
+        new = staleness.look(session)
+        refreshed = [stale.service for stale in new if stale.changed] if self.auto_refresh else []
+        told = [stale for stale in new if stale.service not in refreshed]
+        session.notices.after_cell(told, session.history.deleted, succeeded=result.success)
+        if not refreshed:
             return
         try:
-            with briefly(self._session.shell):
-                self._bring_up_to_date(stale)
+            with briefly(session.shell):
+                self._bring_up_to_date(refreshed)
         except (NbcomposeError, KeyboardInterrupt):
-            self._session.shell.showtraceback()
+            session.shell.showtraceback()
+        staleness.look(session)  # the next call says what is stale still
 
     @cell_magic  # type: ignore[untyped-decorator]
     def service(self, line: str, cell_text: str) -> None:
@@ -123,6 +131,8 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
                     changes = compare(self._session, services, stop_first=args.replace == "stop-first")
                 finally:
                     self._session.shell.user_ns.update(services)
+                    for variable, service in services.items():
+                        self._session.notices.declared(variable, service)
             Launching(self._session, changes).run(wait=not args.no_wait)
 
     @line_magic  # type: ignore[untyped-decorator]
@@ -163,7 +173,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         for name in [s.name for s in reversed(registry.statuses()) if s.name in names]:
             registry.remove(name)
             self._session.started.pop(name, None)
-            print(f"{name} was stopped")
+            print(self._session.notices.stopped(name, names))
 
     def _without_code(self, args: Namespace) -> None:
         action: Literal["restart", "roll back"] = "restart" if args.action == "restart" else "roll back"
@@ -229,7 +239,16 @@ NbcomposeMagics.export.__doc__ = export_parser().format_help()
 
 KEEP = 60.0  # seconds that a replaced version is kept, for `%services rollback`
 WIDGET = "nbcompose._notebook.graph.widget"
-MAGICS = (("cell", "service"), ("line", "services"), ("line", "graph"), ("line", "export"))
+MISPLACED = "%service"  # what IPython takes `%%service` for below the first line of a cell
+MAGICS = (("cell", "service"), ("line", "services"), ("line", "graph"), ("line", "export"), ("line", MISPLACED))
+
+
+def misplaced(_: str) -> None:
+    """The line magic for a `%%service` that is not in the first line of its cell."""
+    raise UsageError(
+        "%%service comes first in its cell, with only comments and empty lines above it: move what is above it to "
+        "another cell, or below it"
+    )
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -255,6 +274,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     tracebacks.install(shell)
     magics = NbcomposeMagics(session)
     shell.register_magics(magics)
+    shell.register_magic_function(misplaced, "line", MISPLACED)
+    shell.input_transformers_cleanup.append(cell.service_line_first)
     shell.configurables.append(magics)  # for %config
     session.outputs.cell_begins()  # this one
     shell.events.register("pre_run_cell", magics.begin)
@@ -298,5 +319,7 @@ def _unhook(shell: InteractiveShell) -> None:
             shell.events.unregister("post_run_cell", known.look)
             shell.events.unregister("pre_run_cell", known.begin)
     show_help_as(shell, None)
+    transformers = shell.input_transformers_cleanup
+    transformers[:] = [t for t in transformers if getattr(t, "__name__", "") != cell.service_line_first.__name__]
     matchers = shell.Completer.custom_matchers
     matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != MATCHER]

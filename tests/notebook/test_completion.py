@@ -34,6 +34,8 @@ def test_options_of_the_cell_magic(notebook: Notebook) -> None:
     assert notebook.complete("%%service --replace ") == ["start-first", "stop-first"]
     assert "--replicas" not in notebook.complete("%%service --replicas 2 --re")
     assert notebook.complete("%%service --env A=1 --en") == ["--env"]
+    assert notebook.complete("\n# a comment\n%%service --na") == ["--name"]
+    assert "--name" not in notebook.complete("x = 1\n%%service --na")
 
 
 def test_devices(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
