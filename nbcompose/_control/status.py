@@ -26,7 +26,8 @@ from nbcompose._spec import ServiceSpec
 class ReplicaStatus:
     """One replica. `memory` is bytes (its proportional share where the system tells), None while not known. `halted`:
     since when (Unix time) the system has its process stopped. `waiting_for`: the service that its start waits for.
-    `preparing`: what the engine has to do before there is a process, in words.
+    `preparing`: what the engine has to do before there is a process, in words. `said`: the last line that it wrote
+    while it starts.
     """
 
     index: int
@@ -43,6 +44,7 @@ class ReplicaStatus:
     halted: float | None = None
     waiting_for: str = ""
     preparing: str = ""
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +285,7 @@ class Overview:
             halted=member.halted,
             waiting_for=member.waiting_for,
             preparing=self._engine.warming() if member.phase is Phase.SPAWN else "",
+            said=member.said if member.state == "starting" else "",
         )
 
     def _memory_notes(self, spec: ServiceSpec, members: list[ReplicaHandle]) -> list[str]:

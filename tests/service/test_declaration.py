@@ -14,7 +14,7 @@ import textwrap
 import types
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, TypeVar
 
 import cloudpickle
 import numpy as np
@@ -632,11 +632,11 @@ def test_a_class_of_code_without_a_source_is_declared_too() -> None:
 def test_help_without_a_running_service() -> None:
     answer = service(Embedder)
     assert dir(answer) == ["asgi", "embed", "graph", "inner", "name", "spec", "to_async", "to_sync", "token", "url"]
-    assert answer.__doc__ == "Embeds."
+    assert str(answer.__doc__).startswith("Embeds.\n\nApis:\n  embed(texts: list[str], *, normalize: bool = True)")
     assert answer.__name__ == "Embedder"
     assert repr(answer) == "<service Embedder: embed(texts: list[str], *, normalize: bool = True) -> np.ndarray>"
     assert repr(answer.embed) == ("<api Embedder.embed(texts: list[str], *, normalize: bool = True) -> np.ndarray>")
-    assert answer.embed.__doc__ == "One vector for each text."
+    assert str(answer.embed.__doc__).startswith("One vector for each text.\n\nCall: ")
     assert str(inspect.signature(answer.embed)) == "(texts: list[str], *, normalize: bool = True) -> np.ndarray"
 
 
@@ -667,7 +667,7 @@ def test_services_and_dependencies_can_be_copied_and_sent() -> None:
         assert twin.name == "Vectors"
         assert dir(twin) == dir(answer)
         assert repr(twin) == repr(answer)
-        assert (twin.__doc__, twin.__module__, twin.__qualname__) == ("Embeds.", __name__, "Embedder")
+        assert (twin.__doc__, twin.__module__, twin.__qualname__) == (answer.__doc__, __name__, "Embedder")
         for use in (twin, lambda twin=twin: twin.inner, lambda twin=twin: types.resolve_bases((twin,))):
             with pytest.raises(
                 NbcomposeError, match=r"the class of Vectors is not in this process.*depends\(Vectors\)"
@@ -706,3 +706,53 @@ def test_specs_are_data() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         spec.replicas = 2  # type: ignore[misc]
     assert textwrap.dedent(spec.apis[0].doc) == spec.apis[0].doc
+
+
+T = TypeVar("T")
+
+
+class Named:
+    @api
+    def this(this, x: int) -> int: ...  # noqa: N805
+
+    @api
+    def typed(me: Self, x: int) -> int: ...  # noqa: N805
+
+    @api
+    def quoted(me: "Named", x: int) -> int: ...  # noqa: N805, UP037
+
+    @api
+    def variable(me: T, x: int) -> int: ...  # noqa: N805
+
+    @api
+    def protocol(self: Any, x: int) -> int: ...
+
+
+class Lost:
+    @api  # with a type
+    def typed(x: int) -> int: ...  # noqa: N805
+
+    @api  # with a default
+    def default(x=3) -> int: ...  # type: ignore[assignment]  # noqa: N805
+
+    @classmethod  # a class method
+    @api
+    def of_class(cls) -> int: ...
+
+    @api  # type: ignore[arg-type]  # a static method
+    @staticmethod
+    def of_nothing() -> int: ...
+
+
+def test_the_instance_may_have_any_name() -> None:
+    assert [[p.name for p in a.params] for a in declare(Named, {}).apis] == [["x"]] * 5
+
+
+def test_an_api_without_self_is_refused() -> None:
+    plain = "an api is a plain method with `self`"
+    assert sorted(refused(Lost)) == sorted([
+        f"{line_of('with a type')}: @api typed takes no `self`: the instance would be x: int. Put `self` before it",
+        f"{line_of('with a default')}: @api default takes no `self`: the instance would be x=3. Put `self` before it",
+        f"{line_of('a class method')}: @api of_class is a classmethod; {plain}",
+        f"{line_of('a static method')}: @api of_nothing is a staticmethod; {plain}",
+    ])  # fmt: skip
