@@ -529,6 +529,6 @@ class Kept(TypedDict):
 
 Event = Changed | Lines | Begun | Item | Items
 CallMessage = Begun | Item | Items | Result | End | Cancelled | Failed
-Reply = Here | Form | Logs | Traces | Trace | Done | Kept
+Reply = Here | Kept | Form | Logs | Traces | Trace | Done
 Message = CallMessage | Reply
 RuntimeReply = Hello | Ps | Form | Logs | Traces | Trace | Done | Reach | Result | End | Cancelled | Failed

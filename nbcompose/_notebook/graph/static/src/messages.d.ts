@@ -469,12 +469,12 @@ export type CallMessage =
 
 export type Reply =
   | Here
+  | Kept
   | Form
   | Logs
   | Traces
   | Trace
-  | Done
-  | Kept;
+  | Done;
 
 export type Message =
   | Begun
@@ -485,12 +485,12 @@ export type Message =
   | Cancelled
   | Failed
   | Here
+  | Kept
   | Form
   | Logs
   | Traces
   | Trace
-  | Done
-  | Kept;
+  | Done;
 
 export type RuntimeReply =
   | Hello
