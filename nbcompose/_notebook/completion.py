@@ -197,8 +197,8 @@ def _apis(apis: Iterable[ApiSpec]) -> Iterator[SimpleCompletion]:
 
 
 def _unbroken(text: str) -> str:
-    """Return text that JupyterLab shows on one line: it would break what stands beside a completion at each space."""
-    return text.replace(" ", "\N{NO-BREAK SPACE}")
+    """Return text that JupyterLab shows on one line beside a completion: it would break it at spaces and hyphens."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}").replace("-", "\N{NON-BREAKING HYPHEN}")
 
 
 def _others(names: Iterable[str]) -> Iterator[SimpleCompletion]:
