@@ -194,14 +194,19 @@ def _written(cls: ast.ClassDef) -> Iterator[SimpleCompletion]:
         parameters = ast.unparse(node.args).partition(", ")[2]  # without self
         returns = f" -> {ast.unparse(node.returns)}" if node.returns is not None else ""
         kind = "async api" if isinstance(node, ast.AsyncFunctionDef) else "api"
-        yield SimpleCompletion(node.name, type=f"{kind} ({parameters}){returns}")
+        yield SimpleCompletion(node.name, type=_unbroken(f"{kind} ({parameters}){returns}"))
 
 
 def _apis(apis: Iterable[ApiSpec]) -> Iterator[SimpleCompletion]:
     """Yield apis with what a completer shows beside them: there is no other place for a signature."""
     for api in apis:
         kind = "async api" if api.is_async else "api"
-        yield SimpleCompletion(api.name, type=f"{kind} {api.signature[len(api.name) :]}")
+        yield SimpleCompletion(api.name, type=_unbroken(f"{kind} {api.signature[len(api.name) :]}"))
+
+
+def _unbroken(text: str) -> str:
+    """Return text that JupyterLab shows on one line beside a completion: it would break it at spaces and hyphens."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}").replace("-", "\N{NON-BREAKING HYPHEN}")
 
 
 def _others(names: Iterable[str]) -> Iterator[SimpleCompletion]:

@@ -55,7 +55,7 @@ def field(section: Locator, name: str) -> Locator:
 
 
 def run_curl(section: Locator) -> str:
-    section.get_by_text("curl", exact=True).click()
+    section.get_by_text("curl, for a terminal", exact=True).click()
     line = section.locator(".curl").inner_text()
     return subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout
 

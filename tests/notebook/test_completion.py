@@ -102,7 +102,8 @@ def types(notebook: Notebook, text: str) -> dict[str, str]:
     before, _, after = text.partition("|")
     with provisionalcompleter():
         found = list(notebook.shell.Completer.completions(before + after, len(before)))
-    return {c.text: c.type for c in found}
+    unbroken = str.maketrans("\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}", " -")
+    return {c.text: c.type.translate(unbroken) for c in found}
 
 
 def test_apis_of_a_service_come_first_with_their_signatures(shop: Notebook) -> None:
