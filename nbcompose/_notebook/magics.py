@@ -19,12 +19,10 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from traitlets import Bool, Enum, observe
 
 from nbcompose._control import Registry
-from nbcompose._ipython_adapter import has_own_look, is_reloading
-from nbcompose._notebook import cell, staleness, tracebacks
+from nbcompose._ipython_adapter import has_own_look, is_reloading, show_help_as
+from nbcompose._notebook import cell, credentials, staleness, tracebacks
 from nbcompose._notebook import session as sessions
 from nbcompose._notebook.arguments import (
-    MATCHER,
-    Completer,
     export_parser,
     graph_parser,
     service_options,
@@ -32,6 +30,7 @@ from nbcompose._notebook.arguments import (
     services_parser,
 )
 from nbcompose._notebook.cell_run import Launching
+from nbcompose._notebook.completion import MATCHER, Completer, help_fields
 from nbcompose._notebook.display import ServicesTable
 from nbcompose._notebook.rendering import NotebookContext
 from nbcompose._notebook.session import Session
@@ -244,6 +243,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         registry = Registry(keep=KEEP)
         session = Session(shell, registry)
         registry.start(NotebookContext(session))
+        registry.subscribe(session.follow)
+        credentials.sweep()
         atexit.register(registry.stop)
         session.history.start()
         sessions.keep(shell, session)
@@ -259,6 +260,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.events.register("pre_run_cell", magics.begin)
     shell.events.register("post_run_cell", magics.look)
     shell.Completer.custom_matchers.append(Completer(session).match)
+    show_help_as(shell, help_fields)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
@@ -274,6 +276,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     widgets = sys.modules.get(WIDGET)  # imported once a graph has been shown
     if widgets is not None:
         widgets.leave_all()
+    session.live_cards.close()
     for name in list(session.lingering):
         session.stop_lingering(name)
     session.history.stop()
@@ -294,5 +297,6 @@ def _unhook(shell: InteractiveShell) -> None:
         with contextlib.suppress(ValueError):
             shell.events.unregister("post_run_cell", known.look)
             shell.events.unregister("pre_run_cell", known.begin)
+    show_help_as(shell, None)
     matchers = shell.Completer.custom_matchers
     matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != MATCHER]

@@ -315,11 +315,12 @@ class Param(TypedDict):
 
 
 class Copies(TypedDict):
-    """A call as code, with placeholders for what is filled in."""
+    """A call as code, with placeholders for what is filled in: for the notebook, and for three places outside."""
 
     python: str
-    httpx: str
-    curl: str
+    script: str
+    terminal: str
+    javascript: str
 
 
 class FormContent(TypedDict):

@@ -263,8 +263,9 @@ export interface Param {
 
 export interface Copies {
   python: string;
-  httpx: string;
-  curl: string;
+  script: string;
+  terminal: string;
+  javascript: string;
 }
 
 export interface FormContent {
