@@ -99,6 +99,7 @@ export interface WatchRequest {
   type: "watch";
   services?: Array<string>;
   picture?: boolean;
+  folded?: Array<string>;
 }
 
 export interface FormRequest {
@@ -166,8 +167,24 @@ export interface Look {
   on: boolean;
 }
 
+export interface Fold {
+  id?: string;
+  type: "fold";
+  service: string;
+  on: boolean;
+}
+
+export interface KeptRequest {
+  id?: string;
+  type: "kept";
+  service: string;
+  api: string;
+}
+
 export type Request =
   | Look
+  | Fold
+  | KeptRequest
   | FormRequest
   | Call
   | Cancel
@@ -243,8 +260,9 @@ export interface Param {
 
 export interface Copies {
   python: string;
-  httpx: string;
-  curl: string;
+  script: string;
+  terminal: string;
+  javascript: string;
 }
 
 export interface FormContent {
@@ -408,6 +426,18 @@ export interface Reach {
   token: string | null;
 }
 
+export interface Kept {
+  id: string;
+  type: "kept";
+  service: string;
+  api: string;
+  call: string;
+  seconds: number;
+  count: number;
+  items: Array<Item>;
+  end: Result | End | Cancelled | Failed | null;
+}
+
 export type Event =
   | Changed
   | Lines
@@ -426,6 +456,7 @@ export type CallMessage =
 
 export type Reply =
   | Here
+  | Kept
   | Form
   | Logs
   | Traces
@@ -441,6 +472,7 @@ export type Message =
   | Cancelled
   | Failed
   | Here
+  | Kept
   | Form
   | Logs
   | Traces
