@@ -112,7 +112,7 @@ class _Parser(MagicArgumentParser):  # type: ignore[misc]  # IPython's imports a
     def words(self) -> list[str]:
         """Return what may stand first: options, and actions."""
         actions = [c for a in self._actions if isinstance(a, argparse._SubParsersAction) for c in a.choices]
-        return [*option_words(self), *actions]
+        return [*(option for action in self._actions for option in action.option_strings), *actions]
 
     def _parser_of(self, found: argparse.Namespace) -> _Parser:
         """Return the parser of the action that was chosen."""
@@ -121,12 +121,7 @@ class _Parser(MagicArgumentParser):  # type: ignore[misc]  # IPython's imports a
         return below[0][chosen] if below and chosen else self
 
 
-def option_words(parser: argparse.ArgumentParser) -> Iterable[str]:
-    """Return the options of a parser, as they are written."""
-    return (option for action in parser._actions for option in action.option_strings)
-
-
-MOST_USAGE = 100  # characters of usage that stand in an error
+MOST_USAGE = 120  # characters of usage that stand in an error
 
 
 def _near(word: Any, known: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 
 from nbcompose._export import service_line
 from nbcompose._host import devices
-from nbcompose._notebook.arguments import export_parser, option_words, service_parser, services_parser
+from nbcompose._notebook.arguments import export_parser, service_parser, services_parser
 from nbcompose._notebook.session import Session
 from nbcompose._rpc import Proxy
 from nbcompose._service import Described, Service
@@ -71,7 +71,7 @@ class Completer:
         parser = services_parser()
         actions = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
         if not before:
-            return [*actions.choices, *option_words(parser)]
+            return [*actions.choices, *_options(parser)]
         chosen = actions.choices.get(before[0])
         if chosen is None:
             return []
@@ -83,7 +83,7 @@ class Completer:
                 return [api.name for d in deployments if d is not None for api in d.spec.apis]
             return list(by_option[before[-1]].choices or [])  # or any value: nothing to offer
         names = [n for n in (registry.logged() if before[0] == "logs" else registry.names()) if n not in before]
-        return [*names, *option_words(chosen)]
+        return [*names, *_options(chosen)]
 
     def _export_words(self, before: list[str]) -> list[str]:
         """Return completions after the file name."""
@@ -97,7 +97,7 @@ class Completer:
         if before[-1] == "--limit":
             return []
         once = {w for w in before if w.startswith("-")} - {"--entry", "--freeze", "--recompute"}
-        return [option for option in option_words(export_parser()) if option not in once]
+        return [option for option in _options(export_parser()) if option not in once]
 
     # -- apis
 
@@ -241,10 +241,15 @@ def _service_words(before: list[str]) -> list[str]:
     if before and before[-1] in by_option and by_option[before[-1]].nargs != 0:
         return list(by_option[before[-1]].choices or [])  # or any value: nothing to offer
     used = {w.partition("=")[0] for w in before} - {"--env"}
-    return [option for option in option_words(parser) if option not in used]
+    return [option for option in _options(parser) if option not in used]
 
 
 def _scripts() -> list[str]:
     """Return names for a script: those that are here already, and one that is usual."""
     here = sorted(path.name for path in Path().glob("*.py"))
     return [*here, *(["app.py"] if "app.py" not in here else [])]
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterable[str]:
+    """Return the options of a parser; `--help` is known."""
+    return (option for action in parser._actions for option in action.option_strings if action.dest != "help")

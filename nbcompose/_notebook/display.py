@@ -42,8 +42,8 @@ class Section:
 
     `variable`: its name in the notebook. `change_reason`: what its cell did ("replaced: ..."). `busy`: the version that
     the cell asked for is still starting. `elapsed`: seconds, None once the cell has ended. `trouble`: the headline
-    where the change failed. `misfits`: calls between services that no longer fit. `superseded`: a later cell shows it.
-    `code_notes`: notes on its code, those on names that nothing defines with the name.
+    where the change failed. `misfits`: calls between services that no longer fit. `code_notes`: notes on its
+    code, those on names that nothing defines with the name. `superseded`: a later cell shows it.
     """
 
     variable: str
@@ -54,8 +54,8 @@ class Section:
     elapsed: float | None = None
     trouble: str = ""
     misfits: tuple[str, ...] = ()
-    superseded: bool = False
     code_notes: tuple[tuple[str, str], ...] = ()
+    superseded: bool = False
 
 
 def bundle(sections: Sequence[Section]) -> Bundle:
@@ -65,6 +65,11 @@ def bundle(sections: Sequence[Section]) -> Bundle:
         "text/plain": "\n\n".join("\n".join(text for text, _ in card if text) for card in cards),
         "text/html": "".join(framed("".join(html for _, html in card)) for card in cards),
     }
+
+
+def framed(html: str) -> str:
+    """Return HTML in the frame of a card."""
+    return f'<div style="{_BORDER}">{html}</div>'
 
 
 def live_colors(sections: Sequence[Section]) -> dict[str, str]:
@@ -84,11 +89,6 @@ def _variable(section: Section) -> str:
 def _can_be_live(section: Section) -> bool:
     """Whether it shows a state that lasts, and ends with the kernel. Progress does not last."""
     return section.elapsed is None and _state(section) in ("ready", "waiting", "starting")
-
-
-def framed(html: str) -> str:
-    """Return HTML in the frame of a card."""
-    return f'<div style="{_BORDER}">{html}</div>'
 
 
 # -- texts

@@ -318,8 +318,8 @@ def _unhook(shell: InteractiveShell) -> None:
         with contextlib.suppress(ValueError):
             shell.events.unregister("post_run_cell", known.look)
             shell.events.unregister("pre_run_cell", known.begin)
-    show_help_as(shell, None)
     transformers = shell.input_transformers_cleanup
     transformers[:] = [t for t in transformers if getattr(t, "__name__", "") != cell.service_line_first.__name__]
+    show_help_as(shell, None)
     matchers = shell.Completer.custom_matchers
     matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != MATCHER]
