@@ -14,8 +14,8 @@ from typing import Any
 from nbcompose import __version__, settings
 from nbcompose._control import Watched, find_entries, serve, told
 from nbcompose._export import command
-from nbcompose._host import human
 from nbcompose._protocol import Client, Listing, RunningProcess, listings, messages, printable
+from nbcompose._units import human_size
 from nbcompose.errors import NbcomposeError
 
 COLUMNS = ("PID", "IN", "SERVICE", "STATE", "REPLICAS", "DEVICE", "CALLS", "P50", "MEMORY", "URL")
@@ -213,7 +213,7 @@ def _row(listing: Listing, service: messages.ListedService) -> tuple[str, ...]:
         printable(service["device"]),
         str(service["calls"]),
         "" if service["p50_ms"] is None else f"{service['p50_ms']:.1f} ms",
-        "" if service["memory"] is None else human(service["memory"]),
+        "" if service["memory"] is None else human_size(service["memory"]),
         printable(service["url"]),
     )
 

@@ -16,10 +16,11 @@ from nbcompose._control.supervisor import Supervisor
 from nbcompose._host import memory
 from nbcompose._hub import ModelProgress
 from nbcompose._protocol import ServiceState
-from nbcompose._replica import NO_WORK, Phase, Stats, Work, seconds
+from nbcompose._replica import NO_WORK, Phase, Stats, Work
 from nbcompose._rpc import ConnectionCounts, ServiceRoute
 from nbcompose._service import dependency_graph
 from nbcompose._spec import ServiceSpec
+from nbcompose._units import human_duration, human_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +114,27 @@ class Status:
         """
         now = time.time()
         halted = [
-            f"replica {r.index} was stopped (SIGSTOP) {seconds(now - r.halted)} ago: kill -CONT {r.pid} lets it go on"
+            f"replica {r.index} was stopped (SIGSTOP) {_age(now - r.halted)} ago: kill -CONT {r.pid} lets it go on"
             for r in self.replicas
             if r.halted is not None
         ]
         abandoned = sorted((h for r in self.replicas for h in r.work.held if h.abandoned), key=lambda h: h.since)
-        held = [f"{h.api} holds a worker for {seconds(now - h.since)}, its caller has gone" for h in abandoned]
+        held = [
+            f"{h.api} holds a worker for {_age(now - h.since)}, its caller has gone" for h in abandoned
+        ]
         since = [r.work.waiting_since for r in self.replicas if r.work.waiting_since is not None]
         wait = "call waits" if self.waiting == 1 else "calls wait"
-        queue = [f"{self.waiting} {wait} for a place, for up to {seconds(now - min(since))}"] if since else []
+        queue = [f"{self.waiting} {wait} for a place, for up to {_age(now - min(since))}"] if since else []
         return [*halted, *held, *queue, *self.stuck]
 
     @property
     def settled(self) -> bool:
         """Whether nothing more happens without intervention."""
         return self.state in ("ready", "failed", "stopped")
+
+
+def _age(seconds: float) -> str:
+    return human_duration(seconds, 2)
 
 
 # What a replica does that is starting, in the order in which it does it.
@@ -158,7 +165,7 @@ def _download(replica: ReplicaStatus) -> str:
     p = replica.progress
     if p is None or replica.phase is not Phase.DOWNLOAD:
         return ""
-    done = f"{memory.human(p.bytes_done)} of {memory.human(p.bytes_total)}, {p.files_done} of {p.files_total} files"
+    done = f"{human_size(p.bytes_done)} of {human_size(p.bytes_total)}, {p.files_done} of {p.files_total} files"
     return f"downloading {p.model}: {done}"
 
 
@@ -290,7 +297,7 @@ class Overview:
         used = [self.memory.get(m.process.pid, 0) for m in members if m.process is not None]
         if wanted is None or not used or max(used) <= wanted:
             return []
-        return [f"a replica uses {memory.human(max(used))}, more than the {memory.human(wanted)} it asks for"]
+        return [f"a replica uses {human_size(max(used))}, more than the {human_size(wanted)} it asks for"]
 
 
 def _state_without_replicas(supervisor: Supervisor) -> tuple[ServiceState, str]:

@@ -19,10 +19,10 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose._control import HALTED, Status, progress
 from nbcompose._control.engines import NOT_WARM
-from nbcompose._host import human
 from nbcompose._ipython_adapter import Output, cell_id, request_of
 from nbcompose._service import curl_call, python_call
 from nbcompose._spec import ApiSpec, ServiceSpec
+from nbcompose._units import human_size
 
 _COLORS = {"ready": "#2e9e5b", "failed": "#c9302c", "stopped": "#888", "waiting": "#c98a1b", "starting": "#3b7dd8"}
 _DIM = "color:#808080"
@@ -214,7 +214,7 @@ def _row(status: Status) -> tuple[str, ...]:
 
 def _numbers(status: Status) -> tuple[str, ...]:
     p50 = "-" if status.p50 is None else f"{status.p50 * 1000:.3g} ms"
-    memory = "-" if status.memory is None else human(status.memory)
+    memory = "-" if status.memory is None else human_size(status.memory)
     in_flight = sum(r.in_flight for r in status.replicas)
     return (str(status.calls), str(status.errors), str(in_flight), p50, memory, str(status.restarts))
 

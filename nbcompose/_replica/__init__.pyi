@@ -1,6 +1,5 @@
 from .admission import NO_WORK as NO_WORK
 from .admission import Work as Work
-from .admission import seconds as seconds
 from .bootstrap import PRELOAD as PRELOAD
 from .bootstrap import REQUEST as REQUEST
 from .bootstrap import ByImport as ByImport

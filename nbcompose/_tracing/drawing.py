@@ -13,6 +13,7 @@ from nbcompose._protocol import SpanRow
 from nbcompose._tracing.chrome import trace_events
 from nbcompose._tracing.rows import waterfall
 from nbcompose._tracing.spans import CANCELLED, Span
+from nbcompose._units import human_duration
 
 WIDTH = 40  # characters of a bar
 SHOWN = 100  # rows; a loop of calls makes one trace with a thousand
@@ -62,26 +63,20 @@ class Trace:
 
 def _title(rows: Sequence[SpanRow], total: float) -> str:
     calls = "1 call" if len(rows) == 1 else f"{len(rows)} calls"
-    return f"{_call(rows[0])}: {_duration(total)}, {calls}"
+    return f"{_call(rows[0])}: {human_duration(total)}, {calls}"
 
 
 def _call(row: SpanRow) -> str:
     return f"{row['service']}.{row['api']}"
 
 
-def _duration(seconds: float) -> str:
-    if seconds >= 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
-
-
 def _notes(row: SpanRow) -> str:
     """Return, as text, what a bar shows besides its length."""
     notes = [row["error"]]
     if row["first_item"] is not None:
-        notes.append(f"first item after {_duration(row['first_item'])}")
+        notes.append(f"first item after {human_duration(row['first_item'])}")
     if row["queued"] >= 0.05 * row["seconds"]:
-        notes.append(f"waited {_duration(row['queued'])}")
+        notes.append(f"waited {human_duration(row['queued'])}")
     return ", ".join(n for n in notes if n)
 
 
@@ -104,7 +99,7 @@ def _more(rows: Sequence[SpanRow]) -> str:
 def _plain(rows: Sequence[SpanRow], total: float) -> str:
     shown = rows[:SHOWN]
     names = ["  " * row["depth"] + _call(row) for row in shown]
-    times = [_duration(row["seconds"]) for row in shown]
+    times = [human_duration(row["seconds"]) for row in shown]
     wide, high = max(map(len, names)), max(map(len, times))
     lines = [
         f"{name.ljust(wide)}  {_bar(row, total).ljust(WIDTH)}  {time.rjust(high)}  {_notes(row)}".rstrip()
@@ -146,11 +141,12 @@ def _html(rows: Sequence[SpanRow], total: float) -> str:
 
 def _html_row(row: SpanRow, total: float) -> str:
     left = "text-align:left;white-space:nowrap;padding-right:1em"
+    began, took = human_duration(row["start"]), human_duration(row["seconds"])
     weight = "bold" if row["error"] else "normal"
     return (
         f'<tr><th scope="row" style="{left};font-weight:normal;padding-left:{0.5 + 1.2 * row["depth"]:g}em">'
         f"{escape(_call(row))}</th>"
-        f'<td style="{left}">{_duration(row["start"])}</td><td style="{left}">{_duration(row["seconds"])}</td>'
+        f'<td style="{left}">{began}</td><td style="{left}">{took}</td>'
         f'<td style="width:60%;min-width:12em;padding-right:1em">{_html_bar(row, total)}</td>'
         f'<td style="{left};font-weight:{weight}">{escape(_notes(row))}</td></tr>'
     )
