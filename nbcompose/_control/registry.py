@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from typing import TypeVar
 
 from nbcompose._code import Deployment, Plan, incompatible_calls
@@ -24,7 +24,7 @@ from nbcompose._host import forbid_in_replica, keep_from_children
 from nbcompose._protocol import RuntimeServer, messages
 from nbcompose._rpc import Client, LoadTable, Portal, Proxy, SocketTransport, Transport, background
 from nbcompose._service import dependency_graph
-from nbcompose._tracing import TraceLog
+from nbcompose._tracing import RecordedCall, Span, TraceLog
 from nbcompose.errors import Incompatible, LaunchError, UnknownService
 
 T = TypeVar("T")
@@ -48,8 +48,9 @@ class Registry:
         self._client = Client(self._board)
         self._supervisors: dict[str, Supervisor] = {}
         self._overview = Overview(self._supervisors, self._engine)
-        self._publisher = Publisher(self._supervisors, self._overview, self._client, self._board)
-        self.traces = self._publisher.traces
+        self.publisher = Publisher(self._supervisors, self._overview, self._client, self._board)
+        self.traces = self.publisher.traces
+        self.usage = self.publisher.usage
         self._watching: tuple[asyncio.Task[None], ...] = ()
         self._removing: set[asyncio.Task[None]] = set()
         self._keep = keep
@@ -160,8 +161,29 @@ class Registry:
 
     def collect_traces(self) -> TraceLog:
         """Return `traces` with every call that has ended by now; replicas report them only a few times a second."""
-        self._portal.run(self._publisher.collect())
+        self._portal.run(self.publisher.collect())
         return self.traces
+
+    @property
+    def recording(self) -> bool:
+        """Whether arguments and answers of calls are kept."""
+        return self.publisher.recording
+
+    def record(self, on: bool) -> None:
+        """Keep the arguments and answers of calls from now on; False: forget them, and keep none."""
+        self._portal.run(self.publisher.record(on))
+
+    def recorded(self, spans: Collection[Span]) -> dict[int, RecordedCall]:
+        """Return the arguments and answers of calls, by the number of the span."""
+        return self._portal.run(self.publisher.recorded(spans))
+
+    def search(self, text: str) -> set[int]:
+        """Return the numbers of the spans in whose arguments, answers or errors a text occurs."""
+        return self._portal.run(self.publisher.search(text))
+
+    def forget(self, *names: str) -> None:
+        """Forget the arguments and answers of these services, or of all."""
+        self._portal.run(self.publisher.forget_recorded(names))
 
     def proxy(self, name: str) -> Proxy:
         """Return a proxy that calls the service. Raises `UnknownService`."""
@@ -197,7 +219,7 @@ class Registry:
         must return at once, print nothing, and call no method of the registry. Returns a function that ends the
         subscription.
         """
-        return self._publisher.subscribe(subscriber)
+        return self.publisher.subscribe(subscriber)
 
     # -- on the loop
 
@@ -268,7 +290,7 @@ class Registry:
         await supervisor.stop(grace)
         if supervisor.stopped and self._supervisors.get(supervisor.name) is supervisor:  # not if it was started again
             del self._supervisors[supervisor.name]
-        self._publisher.changed(supervisor.name)
+        self.publisher.changed(supervisor.name)
 
     async def _abandon(self, name: str) -> None:
         supervisor = self._supervisor(name)
@@ -279,7 +301,7 @@ class Registry:
     async def _start(self) -> None:
         await self._engine.start()
         await self._runtime.start(keep_from_children)
-        board = self._publisher
+        board = self.publisher
         self._watching = tuple(map(asyncio.ensure_future, (board.watch_memory(), board.watch_replicas())))
 
     async def _stop(self, grace: float) -> None:
@@ -296,8 +318,8 @@ class Registry:
                 supervisor.kill()
         names = self.names()
         self._supervisors.clear()
-        self._publisher.changed(*names)
-        await self._publisher.close()
+        self.publisher.changed(*names)
+        await self.publisher.close()
         self._client.close()
         await self._runtime.stop()
         await self._engine.stop()
@@ -328,10 +350,10 @@ class Registry:
         if any(d.service == name for other in others for d in other.dependencies):
             dependency_graph.check_acyclic([*others, deployment.spec])
         misfits = self._misfits(deployment, together)
-        supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._publisher, self._keep)
+        supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self.publisher, self._keep)
         await supervisor.deploy(deployment, stop_first=stop_first)
         self._supervisors[name] = supervisor
-        self._publisher.changed(name)
+        self.publisher.changed(name)
         return misfits
 
     async def _roll_back(self, supervisor: Supervisor) -> tuple[str, ...]:
@@ -342,7 +364,7 @@ class Registry:
             raise LaunchError(f"{supervisor.name} has had no other version since it was started")
         misfits = self._misfits(supervisor.previous)
         supervisor.roll_back()
-        self._publisher.changed(supervisor.name)
+        self.publisher.changed(supervisor.name)
         return misfits
 
     async def _plan(self, deployment: Deployment) -> Plan:
@@ -384,7 +406,7 @@ class Registry:
             supervisor.stale = stale
         if out_of_date_reason is not None:
             supervisor.out_of_date_reason = out_of_date_reason
-        self._publisher.changed(name)
+        self.publisher.changed(name)
         return before != (supervisor.stale, supervisor.out_of_date_reason)
 
     async def _on_loop(self, function: Callable[[], T]) -> T:

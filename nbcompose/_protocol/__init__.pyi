@@ -5,7 +5,10 @@ from .address import RunningProcess as RunningProcess
 from .client import Client as Client
 from .client import Listing as Listing
 from .client import listings as listings
+from .messages import ApiNumbers as ApiNumbers
 from .messages import Bundle as Bundle
+from .messages import CallState as CallState
+from .messages import CallValues as CallValues
 from .messages import ServiceState as ServiceState
 from .messages import SpanRow as SpanRow
 from .messages import Summary as Summary

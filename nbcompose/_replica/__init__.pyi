@@ -19,6 +19,7 @@ from .instance import Runtime as Runtime
 from .main import run as run
 from .metrics import EARLY as EARLY
 from .metrics import METRICS as METRICS
+from .metrics import ApiSummary as ApiSummary
 from .metrics import ServiceMetrics as ServiceMetrics
 from .metrics import merge as merge
 from .sources import ModuleSource as ModuleSource
