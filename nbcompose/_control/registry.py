@@ -48,9 +48,9 @@ class Registry:
         self._client = Client(self._board)
         self._supervisors: dict[str, Supervisor] = {}
         self._overview = Overview(self._supervisors, self._engine)
-        self.publisher = Publisher(self._supervisors, self._overview, self._client, self._board)
-        self.traces = self.publisher.traces
-        self.usage = self.publisher.usage
+        self._publisher = Publisher(self._supervisors, self._overview, self._client, self._board)
+        self.traces = self._publisher.traces
+        self.usage = self._publisher.usage
         self._watching: tuple[asyncio.Task[None], ...] = ()
         self._removing: set[asyncio.Task[None]] = set()
         self._keep = keep
@@ -161,29 +161,29 @@ class Registry:
 
     def collect_traces(self) -> TraceLog:
         """Return `traces` with every call that has ended by now; replicas report them only a few times a second."""
-        self._portal.run(self.publisher.collect())
+        self._portal.run(self._publisher.collect())
         return self.traces
 
     @property
     def recording(self) -> bool:
         """Whether arguments and answers of calls are kept."""
-        return self.publisher.recording
+        return self._publisher.recording
 
     def record(self, on: bool) -> None:
         """Keep the arguments and answers of calls from now on; False: forget them, and keep none."""
-        self._portal.run(self.publisher.record(on))
+        self._portal.run(self._publisher.record(on))
 
     def recorded(self, spans: Collection[Span]) -> dict[int, RecordedCall]:
         """Return the arguments and answers of calls, by the number of the span."""
-        return self._portal.run(self.publisher.recorded(spans))
+        return self._portal.run(self._publisher.recorded(spans))
 
     def search(self, text: str) -> set[int]:
         """Return the numbers of the spans in whose arguments, answers or errors a text occurs."""
-        return self._portal.run(self.publisher.search(text))
+        return self._portal.run(self._publisher.search(text))
 
     def forget(self, *names: str) -> None:
         """Forget the arguments and answers of these services, or of all."""
-        self._portal.run(self.publisher.forget_recorded(names))
+        self._portal.run(self._publisher.forget_recorded(names))
 
     def proxy(self, name: str) -> Proxy:
         """Return a proxy that calls the service. Raises `UnknownService`."""
@@ -193,6 +193,11 @@ class Registry:
         """Return the transport to the service. Raises `UnknownService`."""
         self._supervisor(name)
         return SocketTransport(name, self._client, self._portal)
+
+    @property
+    def publisher(self) -> Publisher:
+        """What asks the replicas for what they have recorded. Used on the loop."""
+        return self._publisher
 
     @property
     def client(self) -> Client:
@@ -219,7 +224,7 @@ class Registry:
         must return at once, print nothing, and call no method of the registry. Returns a function that ends the
         subscription.
         """
-        return self.publisher.subscribe(subscriber)
+        return self._publisher.subscribe(subscriber)
 
     # -- on the loop
 
@@ -290,7 +295,7 @@ class Registry:
         await supervisor.stop(grace)
         if supervisor.stopped and self._supervisors.get(supervisor.name) is supervisor:  # not if it was started again
             del self._supervisors[supervisor.name]
-        self.publisher.changed(supervisor.name)
+        self._publisher.changed(supervisor.name)
 
     async def _abandon(self, name: str) -> None:
         supervisor = self._supervisor(name)
@@ -301,7 +306,7 @@ class Registry:
     async def _start(self) -> None:
         await self._engine.start()
         await self._runtime.start(keep_from_children)
-        board = self.publisher
+        board = self._publisher
         self._watching = tuple(map(asyncio.ensure_future, (board.watch_memory(), board.watch_replicas())))
 
     async def _stop(self, grace: float) -> None:
@@ -318,8 +323,8 @@ class Registry:
                 supervisor.kill()
         names = self.names()
         self._supervisors.clear()
-        self.publisher.changed(*names)
-        await self.publisher.close()
+        self._publisher.changed(*names)
+        await self._publisher.close()
         self._client.close()
         await self._runtime.stop()
         await self._engine.stop()
@@ -350,10 +355,10 @@ class Registry:
         if any(d.service == name for other in others for d in other.dependencies):
             dependency_graph.check_acyclic([*others, deployment.spec])
         misfits = self._misfits(deployment, together)
-        supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self.publisher, self._keep)
+        supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._publisher, self._keep)
         await supervisor.deploy(deployment, stop_first=stop_first)
         self._supervisors[name] = supervisor
-        self.publisher.changed(name)
+        self._publisher.changed(name)
         return misfits
 
     async def _roll_back(self, supervisor: Supervisor) -> tuple[str, ...]:
@@ -364,7 +369,7 @@ class Registry:
             raise LaunchError(f"{supervisor.name} has had no other version since it was started")
         misfits = self._misfits(supervisor.previous)
         supervisor.roll_back()
-        self.publisher.changed(supervisor.name)
+        self._publisher.changed(supervisor.name)
         return misfits
 
     async def _plan(self, deployment: Deployment) -> Plan:
@@ -406,7 +411,7 @@ class Registry:
             supervisor.stale = stale
         if out_of_date_reason is not None:
             supervisor.out_of_date_reason = out_of_date_reason
-        self.publisher.changed(name)
+        self._publisher.changed(name)
         return before != (supervisor.stale, supervisor.out_of_date_reason)
 
     async def _on_loop(self, function: Callable[[], T]) -> T:

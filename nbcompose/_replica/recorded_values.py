@@ -145,7 +145,7 @@ class Capture:
     def of(self, value: Any) -> Any:
         """Return what is kept of an argument, an answer or an item."""
         kind = type(value)
-        if kind in _SCALARS:
+        if kind in _SCALARS and kind is not int:
             return value
         self._left = VALUES
         return self._of(value, kind, DEPTH)
@@ -241,7 +241,7 @@ class Capture:
 
     def _other(self, value: Any, kind: type) -> Any:
         """Keep an object of unknown content by reference, if it is small and nothing of it can be in shared memory."""
-        top = kind.__module__.partition(".")[0] if isinstance(kind.__module__, str) else ""
+        top = _top(kind)
         if top == "torch" and hasattr(value, "device"):
             self.size += 400
             return _tensor(value, kind)
@@ -328,12 +328,18 @@ def _tensor(value: Any, kind: type) -> ArrayHead:
     return ArrayHead(name_of(kind), tuple(value.shape), str(value.dtype).removeprefix("torch.") + where, head)
 
 
+def _top(kind: type) -> str:
+    """Return the name of the package that a class is from."""
+    name = kind.__module__
+    return name.partition(".")[0] if isinstance(name, str) else ""
+
+
 def _estimate(value: Any, kind: type) -> int:
     """Return about how many bytes an object takes; more than `VALUE` where it is on another device."""
-    shape = getattr(value, "shape", None) if kind.__module__.startswith(_TABLES) else None
+    shape = getattr(value, "shape", None) if _top(kind) in _TABLES else None
     if isinstance(shape, tuple):
         return 16 * math.prod(n for n in shape if isinstance(n, int)) + 1000
-    if kind.__module__.startswith("PIL."):
+    if _top(kind) == "PIL":
         return 4 * int(math.prod(value.size))
     size = UNKNOWN
     for part in list(dict.values(_space(value)))[:ITEMS]:
@@ -341,18 +347,18 @@ def _estimate(value: Any, kind: type) -> int:
             size += 64 * len(part)
         elif isinstance(part, np.ndarray):
             size += part.nbytes
-        elif type(part).__module__.partition(".")[0] == "torch":
+        elif _top(type(part)) == "torch":
             size += VALUE
     return size
 
 
-_TABLES = ("pandas.", "polars.", "pyarrow.", "scipy.", "xarray.")
+_TABLES = frozenset({"pandas", "polars", "pyarrow", "scipy", "xarray"})
 
 
 def _kind_text(value: Any, kind: type, size: int) -> str:
     if isinstance(value, bytearray | memoryview):
         return f"<{name_of(kind)} of {human_size(memoryview(value).nbytes)}>"
-    shape = getattr(value, "shape", None) if kind.__module__.startswith(_TABLES) else None
-    shape = value.size if kind.__module__.startswith("PIL.") else shape
+    shape = getattr(value, "shape", None) if _top(kind) in _TABLES else None
+    shape = value.size if _top(kind) == "PIL" else shape
     words = [name_of(kind), *([" × ".join(map(str, shape))] if isinstance(shape, tuple) else [])]
     return f"<{' '.join(words)}>"

@@ -182,9 +182,8 @@ def _html_calls(rows: Sequence[SpanRow], values: Sequence[CallValues]) -> str:
     head = "".join(
         f'<th scope="col" style="text-align:left">{text}</th>' for text in ("call", "arguments", "answer or error")
     )
-    now = (
-        "" if not any(call["held"] for call in values) else '<div style="color:#808080">Objects as they are now.</div>'
-    )
+    held = any(call["held"] for call in values)
+    now = '<div style="color:#808080">Objects are shown as they are now.</div>' if held else ""
     return (
         '<details><summary>Arguments and answers</summary><table style="color:inherit;max-width:70em">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{now}</details>"

@@ -66,9 +66,9 @@ def test_check_warns_and_strict_refuses(monkeypatch: pytest.MonkeyPatch) -> None
     assert memory.check(service(5 * GIB, strict=True)) is None
     shortage = memory.check(service(8 * GIB))
     assert shortage is not None
-    assert str(shortage) == "asks for 8.0 GiB, 5.1 GiB is free"
-    assert shortage.lasting == "asks for 8.0 GiB of memory, more than is free"
-    with pytest.raises(MemoryShortage, match=r"Writer asks for 8.0 GiB, 5.1 GiB is free.*--strict"):
+    assert str(shortage) == "asks for 8 GiB, 5.1 GiB is free"
+    assert shortage.lasting == "asks for 8 GiB of memory, more than is free"
+    with pytest.raises(MemoryShortage, match=r"Writer asks for 8 GiB, 5.1 GiB is free.*--strict"):
         memory.check(service(8 * GIB, strict=True))
 
 

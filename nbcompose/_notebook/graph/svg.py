@@ -16,7 +16,7 @@ from nbcompose._control import Status, element_id
 from nbcompose._notebook.graph.layout import Box, Edge, EdgePath, Node, Size, edges, lay_out, nodes, streaming
 from nbcompose._spec import ServiceSpec
 
-ROOM = "888.8/s · p50 88.8 ms · 888 MB"  # what the numbers of a service may look like
+ROOM = "888.8/s · p50 88.8 ms · 888 MiB ⚠"  # what the numbers of a service may look like
 
 _LIGHT = {
     "card": "#ffffff", "ink": "#1d2430", "dim": "#5b6575", "line": "#8590a2", "stream": "#0d8a9c",
