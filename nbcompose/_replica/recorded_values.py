@@ -139,7 +139,7 @@ class Capture:
     def __init__(self) -> None:
         self.size = 0
         self.held = False
-        self.secrets: list[str] = []
+        self.secrets: tuple[str, ...] = ()
         self._left = VALUES
 
     def of(self, value: Any) -> Any:
@@ -161,7 +161,7 @@ class Capture:
         if value is None or isinstance(value, bool | int | float) or value in ("", b""):
             return False
         if isinstance(value, str):
-            self.secrets.append(value)
+            self.secrets = (*self.secrets, value)
         return True
 
     def _of(self, value: Any, kind: type, depth: int) -> Any:

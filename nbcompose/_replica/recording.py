@@ -26,45 +26,41 @@ ENDS = 3  # items that are kept of the beginning of a stream, and of its end
 REPLY = 256 * 2**10  # characters of an answer to who asks
 
 
-class Record:
+class Record(Capture):
     """One call, from its beginning on."""
 
-    __slots__ = (
-        "_capture", "_recorder", "answer", "arguments", "error", "first", "items", "last", "span_id", "trace_id",
-    )  # fmt: skip
+    __slots__ = ("_last", "_recorder", "answer", "arguments", "error", "first", "items", "span_id", "trace_id")
 
     def __init__(self, recorder: Recorder, arguments: Mapping[str, Any], context: CallContext, stream: bool) -> None:
+        super().__init__()
         self._recorder = recorder
-        self._capture = capture = Capture()
         self.trace_id, self.span_id = context.trace_id, context.span_id
         try:
-            self.arguments = {name: capture.named(name, value) for name, value in arguments.items()}
+            self.arguments = {name: self.named(name, value) for name, value in arguments.items()}
         except Exception as error:  # of a class whose attributes are code
             self.arguments = {"…": _not_kept(error)}
         self.answer: Any = MORE
         self.error = ""
-        self.items: int | None = 0 if stream else None
-        self.first: list[Any] = []
-        self.last: deque[Any] = deque(maxlen=ENDS)
+        self.items: int | None = None
+        if stream:
+            self.items = 0
+            self.first: list[Any] = []
+            self._last: deque[tuple[Any, int]] = deque(maxlen=ENDS)  # with their sizes
 
     def item(self, value: Any) -> None:
         """Take an item of a stream."""
         self.items = (self.items or 0) + 1
-        kept = self._of(value)
+        before = self.size
+        kept = self._safely(value)
         if len(self.first) < ENDS:
             self.first.append(kept)
         else:
-            self.last.append(kept)
+            self._last.append((kept, self.size - before))
+            self.size = before
 
     def answered(self, result: Any) -> None:
-        self.answer = self._of(result)
+        self.answer = self._safely(result)
         self._keep()
-
-    def _of(self, value: Any) -> Any:
-        try:
-            return self._capture.of(value)
-        except Exception as error:
-            return _not_kept(error)
 
     def ended(self) -> None:
         """The stream is over."""
@@ -73,20 +69,24 @@ class Record:
     def failed(self, error: BaseException, outcome: str) -> None:
         """`outcome`: the error's name, or why the call was cancelled."""
         text = outcome if issubclass(type(error), _CANCELS) else _error_text(error)
-        for secret in self._capture.secrets:
+        for secret in self.secrets:
             if len(secret) >= 4:
                 text = text.replace(secret, MASK.text)
         self.error = text
-        self._capture.size += len(text)
+        self.size += len(text)
         self._keep()
 
-    def _keep(self) -> None:
-        self._capture.secrets.clear()
-        self._recorder.keep(self, self._capture.size)
+    def _safely(self, value: Any) -> Any:
+        try:
+            return self.of(value)
+        except Exception as error:
+            return _not_kept(error)
 
-    @property
-    def held(self) -> bool:
-        return self._capture.held
+    def _keep(self) -> None:
+        self.secrets = ()
+        if self.items is not None:
+            self.size += sum(size for _, size in self._last)
+        self._recorder.keep(self, self.size)
 
     def told(self) -> RecordedCall:
         """Make texts of what was kept, which runs the `repr` of objects."""
@@ -96,8 +96,8 @@ class Record:
             answer=None if self.answer is MORE or self.error else in_short(self.answer, SHOWN),
             error=self.error,
             items=self.items,
-            first=tuple(in_short(item, SHOWN) for item in self.first),
-            last=tuple(in_short(item, SHOWN) for item in self.last),
+            first=() if self.items is None else tuple(in_short(item, SHOWN) for item in self.first),
+            last=() if self.items is None else tuple(in_short(item, SHOWN) for item, _ in self._last),
             held=self.held,
         )
 

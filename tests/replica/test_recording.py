@@ -355,6 +355,16 @@ async def test_the_first_and_last_items_of_a_stream_are_kept() -> None:
         assert [*kept.first, *kept.last] == [str(i) for i in range(count) if i < 3 or i >= max(3, count - 3)]
 
 
+def test_the_items_of_a_long_stream_take_no_more_than_those_that_are_kept() -> None:
+    recorder = Recorder()
+    call({"n": 1}, recorder).answered(None)
+    record = call({"n": 2}, recorder, dataclasses.replace(API, stream=True))
+    for _ in range(10_000):
+        record.item("x" * 1000)
+    record.ended()
+    assert recorder.size < 10_000
+
+
 def test_an_api_that_is_not_to_be_recorded_is_not() -> None:
     assert Recorder().begin(dataclasses.replace(API, record=False), {"x": 1}, CallContext()) is None
 
