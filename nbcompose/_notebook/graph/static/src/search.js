@@ -38,10 +38,10 @@ export function traceSearch(services, changed) {
   /** @param {string} label @param {string} any */
   const choice = (label, any) =>
     h("select.nbc-input", { "aria-label": label, onchange: () => onChoice() }, h("option", { value: "" }, any));
-  const service = choice("service", "every service");
-  const api = choice("api", "every api");
-  const state = choice("state", "however it ended");
-  const ago = choice("time", "at any time");
+  const service = choice("service of the calls", "every service");
+  const api = choice("api of the calls", "every api");
+  const state = choice("how they ended", "however it ended");
+  const ago = choice("when they began", "at any time");
   options(state, STATES);
   options(ago, Object.keys(TIMES));
   const label = "search in names, errors, arguments and answers";
