@@ -143,7 +143,7 @@ def test_a_call_of_the_kernel_is_a_waterfall_and_its_bars_show_arguments_and_ans
 ) -> None:
     graph.run_new(SCRATCH, "Answer.ask('from the kernel')")
     live.choose("Answer", "Trace")
-    newest = live.panel.get_by_role("option").first
+    newest = live.panel.locator(".nbc-trace").first
     expect(newest).to_contain_text("Answer.ask")
     newest.click()
     lines = live.panel.locator(".nbc-chart .nbc-who")
@@ -170,7 +170,7 @@ def test_a_call_of_the_kernel_is_a_waterfall_and_its_bars_show_arguments_and_ans
 def test_calls_are_searched_by_what_was_in_them(graph: Notebook, live: Graph) -> None:
     graph.run_new(SCRATCH, "Answer.ask('about elephants')\nAnswer.ask('about mice')")
     live.choose("Answer", "Trace")
-    found = live.panel.get_by_role("option").filter(has_text="Answer.ask")
+    found = live.panel.locator(".nbc-trace").filter(has_text="Answer.ask")
     live.panel.get_by_role("searchbox").fill("ELEPHANTS")
     expect(found).to_have_count(1)
     expect(live.panel.locator(".nbc-values")).to_contain_text("'about elephants'")
@@ -191,7 +191,7 @@ def test_calls_are_searched_by_what_was_in_them(graph: Notebook, live: Graph) ->
 def test_what_was_recorded_can_be_forgotten(graph: Notebook, live: Graph) -> None:
     graph.run_new(SCRATCH, "Answer.ask('my secret')")
     live.choose("Answer", "Trace")
-    newest = live.panel.get_by_role("option").first
+    newest = live.panel.locator(".nbc-trace").first
     expect(newest).to_contain_text("Answer.ask")
     newest.click()
     expect(live.panel.locator(".nbc-values")).to_contain_text("'my secret'")
@@ -220,7 +220,7 @@ def test_a_call_that_was_cancelled_is_no_failure(graph: Notebook, live: Graph) -
     live.button("Cancel").click()
     live.ends("cancelled after")
     live.panel.get_by_role("tab", name="Trace").click()
-    row = live.panel.get_by_role("option").first
+    row = live.panel.locator(".nbc-trace").first
     expect(row).to_contain_text("Writer.endless")
     row.click()
     expect(live.panel.locator(".nbc-bar.nbc-given-up")).to_contain_text("cancelled")
@@ -230,7 +230,7 @@ def test_a_call_that_was_cancelled_is_no_failure(graph: Notebook, live: Graph) -
 def test_a_failed_call_is_marked_in_its_trace(graph: Notebook, live: Graph) -> None:
     graph.run_new(SCRATCH, "try:\n    Answer.rhyme('silver')\nexcept ValueError as error:\n    print(error)")
     live.choose("Answer", "Trace")
-    row = live.panel.get_by_role("option").first
+    row = live.panel.locator(".nbc-trace").first
     expect(row).to_contain_text("Answer.rhyme")
     row.click()
     expect(live.panel.locator(".nbc-bar.nbc-bad[aria-label^='Writer.refuse:']")).to_contain_text("ValueError")
