@@ -17,6 +17,7 @@ export function numbersTab(kernel, name) {
   const element = h("div.nbc-tab-body", {}, lines, table);
   let ticks = 0;
   let limit = 0;
+  let rate = 0; // of the last seconds: the present step has only begun
   let known = "";
   const ask = () => kernel.send({ type: "history", service: name });
 
@@ -24,7 +25,7 @@ export function numbersTab(kernel, name) {
   function draw({ step, steps }) {
     const rates = steps.map((s) => s.calls / step);
     lines.replaceChildren(
-      sparkline("calls", rates, rateWords),
+      sparkline("calls", rates, rateWords, { last: rate }),
       sparkline(
         "p95 of answers",
         steps.map((s) => s.p95),
@@ -39,7 +40,7 @@ export function numbersTab(kernel, name) {
         "memory",
         steps.map((s) => s.memory),
         bytes,
-        limit,
+        { limit },
       ),
     );
   }
@@ -49,6 +50,7 @@ export function numbersTab(kernel, name) {
     element,
     update(service) {
       limit = service.memory_limit ?? 0;
+      rate = service.rate;
       const numbers = service.numbers ?? [];
       const now = JSON.stringify(numbers);
       if (now === known) return;

@@ -36,12 +36,11 @@ export function linePath(values, most, width, height) {
  * @param {string} name
  * @param {(number | null)[]} values
  * @param {(value: number) => string} words
- * @param {number} [limit] drawn as a line of its own
+ * @param {{limit?: number, last?: number | null}} [more] `limit` is drawn as a line of its own; `last`: what it is now
  */
-export function sparkline(name, values, words, limit = 0) {
+export function sparkline(name, values, words, { limit = 0, last = values.at(-1) ?? null } = {}) {
   const known = values.filter((v) => v !== null);
   const most = Math.max(...known, limit, 0);
-  const last = values.at(-1) ?? null;
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", `-1 -2 ${WIDE + 2} ${HIGH + 4}`);
   svg.setAttribute("preserveAspectRatio", "none");
