@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,10 @@ class RuntimeContext:
         """Return the front end's id of the cell that started a service; "" where there is none."""
         return ""
 
+    def variables(self) -> Mapping[str, Any] | None:
+        """Return the variables that a form may name in place of values; None: none."""
+        return None
+
     def transport(self, transport: Transport, *, lasting: bool) -> Transport:
         """Return what a client's call goes through. `lasting`: its arguments can be kept."""
         return transport
@@ -87,8 +91,8 @@ class RuntimeContext:
         text = await asyncio.to_thread(in_short, value, MOST_TEXT)  # which runs code of the value's class
         return {"text/plain": text, **await json_tree(value, schema)}
 
-    def svg(self, statuses: Sequence[Status], specs: Mapping[str, ServiceSpec]) -> str:
-        """Return the drawing of services; "" where none can be made."""
+    def svg(self, statuses: Sequence[Status], specs: Mapping[str, ServiceSpec], folded: Collection[str] | None) -> str:
+        """Return the drawing of services; "" where none can be made. `folded`: as in `WatchRequest`."""
         return ""
 
 
@@ -134,7 +138,8 @@ class Operations:
             while not self._registry.stopped:
                 changed.clear()
                 statuses = below(self._registry.snapshot(), request.get("services"))
-                state = self.state(statuses, meter, picture=request.get("picture", False))
+                picture, folded = request.get("picture", False), request.get("folded")
+                state = self.state(statuses, meter, picture=picture, folded=folded)
                 said = time.monotonic()
                 if state != last:
                     last = state
@@ -152,7 +157,8 @@ class Operations:
     async def form(self, request: messages.FormRequest, events: Events) -> dict[str, Any]:
         service, api = request["service"], request["api"]
         spec, found, schema = await asyncio.to_thread(self._schemas.find, service, api)
-        return {"type": "form", **forms.describe(spec, found, schema, self.context.variable(service))}
+        described = forms.describe(spec, found, schema, self.context.variable(service), self.context.variables())
+        return {"type": "form", **described}
 
     async def call(self, request: messages.Call, events: Events) -> dict[str, Any]:
         """Call an api. Items of a stream are events; a client that reads slowly slows down the api."""
@@ -167,7 +173,7 @@ class Operations:
     async def _called(self, request: messages.Call, events: Events, silent: asyncio.TimerHandle) -> dict[str, Any]:
         service, api = request["service"], request["api"]
         spec, found, schema = await asyncio.to_thread(self._schemas.find, service, api)
-        arguments = await asyncio.to_thread(forms.read, schema, request.get("arguments", {}))
+        arguments = await asyncio.to_thread(forms.read, schema, request.get("arguments", {}), self.context.variables())
         args, kwargs = schema.call_arguments(arguments)
         # Files are temporary: such a call cannot be made again.
         transport = self.context.transport(self._registry.caller(service), lasting=not TempFiles.current().used)
@@ -259,15 +265,22 @@ class Operations:
             raise ServiceUnavailable(f"{service} does not answer over HTTP")
         return {"type": "reach", "service": service, "host": where.hostname, "port": where.port, "token": token}
 
-    def state(self, statuses: Sequence[Status], meter: Meter | None = None, *, picture: bool = False) -> messages.State:
+    def state(
+        self,
+        statuses: Sequence[Status],
+        meter: Meter | None = None,
+        *,
+        picture: bool = False,
+        folded: Collection[str] | None = None,
+    ) -> messages.State:
         """Return the state of services, as clients see it. Usable from any thread."""
         context = self.context
         shown = [replace(s, error=context.text(s.error)) if s.error else s for s in statuses]
         deployments = {s.name: self._registry.deployment(s.name) for s in statuses}
         specs = {name: d.spec for name, d in deployments.items() if d is not None}
+        svg = context.svg(shown, specs, folded) if picture else ""
         rates = meter.rates(shown, time.monotonic()) if meter is not None else None
-        svg, latencies = context.svg(shown, specs) if picture else "", self._registry.usage.latencies
-        return snapshot(shown, specs, rates, svg, context.cell, latencies)
+        return snapshot(shown, specs, rates, svg, context.cell, self._registry.usage.latencies)
 
 
 class _Schemas:

@@ -137,7 +137,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
     @line_magic  # type: ignore[untyped-decorator]
     def graph(self, line: str) -> None:
         with briefly(self._session.shell):
-            from nbcompose._notebook.graph import show  # Graphviz and widgets, which many notebooks do not need
+            from nbcompose._notebook.graph import show  # widgets, which many notebooks do not need
 
             args = graph_parser().parse_argstring(line)
             show(self._session, args.name, live=args.live)

@@ -144,13 +144,14 @@ class PsRequest(TypedDict):
 
 class WatchRequest(TypedDict):
     """The state now, and each time that it has changed. `services`: only these and what is below them; `picture`: with
-    the drawing.
+    the drawing. `folded`: services of which it leaves out what is only below them; with it, others can be folded.
     """
 
     id: NotRequired[Id]
     type: Literal["watch"]
     services: NotRequired[Annotated[list[Name], Limit(1000)]]
     picture: NotRequired[bool]
+    folded: NotRequired[Annotated[list[Name], Limit(1000)]]
 
 
 class FormRequest(TypedDict):
@@ -263,8 +264,28 @@ class Look(TypedDict):
     on: bool
 
 
+class Fold(TypedDict):
+    """Leave out of the picture what is only below a service, or show it again. Asked of the live graph only."""
+
+    id: NotRequired[Id]
+    type: Literal["fold"]
+    service: Name
+    on: bool
+
+
+class KeptRequest(TypedDict):
+    """What the last call of an api has said up to now. Asked of the live graph only."""
+
+    id: NotRequired[Id]
+    type: Literal["kept"]
+    service: Name
+    api: Name
+
+
 Request = (
     Look
+    | Fold
+    | KeptRequest
     | FormRequest
     | Call
     | Cancel
@@ -367,7 +388,7 @@ class Copies(TypedDict):
 
 class FormContent(TypedDict):
     """`root`: the parameter that is the whole body; `schema`: the JSON schema of the input; `parts`: of the parameters
-    that may be files, in a multipart form.
+    that may be files, in a multipart form; `variables`: by parameter, those of the notebook that it takes.
     """
 
     service: str
@@ -380,6 +401,7 @@ class FormContent(TypedDict):
     doc: str
     signature: str
     copies: Copies
+    variables: dict[str, list[str]]
 
 
 class Form(FormContent):
@@ -587,9 +609,25 @@ class Reach(TypedDict):
     token: str | None
 
 
+class Kept(TypedDict):
+    """`call` is the id of the call, "" where there is none; it began `seconds` ago. `count`: how many items came, of
+    which the first ones are here. `end` is null while it runs.
+    """
+
+    id: Id
+    type: Literal["kept"]
+    service: str
+    api: str
+    call: str
+    seconds: float
+    count: int
+    items: list[Item]
+    end: Result | End | Cancelled | Failed | None
+
+
 Event = Changed | Lines | Begun | Item | Items
 CallMessage = Begun | Item | Items | Result | End | Cancelled | Failed
-Reply = Here | Form | Logs | Traces | Trace | Recorded | History | Done
+Reply = Here | Kept | Form | Logs | Traces | Trace | Recorded | History | Done
 Message = CallMessage | Reply
 RuntimeReply = (
     Hello | Ps | Form | Logs | Traces | Trace | Recorded | History | Done | Reach | Result | End | Cancelled | Failed

@@ -1,13 +1,13 @@
 // One api: its form, its buttons, and the outcome of its last call.
 
-/** @import { CallMessage, Copies, Form } from "./messages.d.ts" */
+/** @import { CallMessage, Copies, Form, Item, Kept } from "./messages.d.ts" */
 /** @import { Heard, Kernel } from "./types.d.ts" */
 
 import { button, fresh, h } from "../../../../_replica/http/static/elements.js";
 import { form } from "../../../../_replica/http/static/form.js";
 import { outcome } from "../../../../_replica/http/static/outcome.js";
 import { failure } from "../../../../_replica/http/static/result.js";
-import { copied } from "./copying.js";
+import { copied, toClipboard } from "./copying.js";
 import { rendered } from "./markup.js";
 
 /** @type {Record<keyof Copies, string>} */
@@ -34,6 +34,8 @@ export function caller(kernel, name, api) {
   /** @type {ReturnType<typeof form> | null} */
   let fields = null;
   let current = "";
+  let begun = false; // whether a call has been made here
+  let next = 0; // the number of the item that comes next
 
   const renew = () => kernel.send({ type: "form", service: name, api });
 
@@ -49,7 +51,8 @@ export function caller(kernel, name, api) {
     const doc = message.doc ? h("div.nbc-about", {}, message.doc) : "";
     about.replaceChildren(h("span.nbc-code", {}, message.signature), doc);
     if (same) return;
-    fields = form({ schema: message.schema, root: message.schema, parts: message.parts, reads: true });
+    const { schema, parts, variables } = message;
+    fields = form({ schema, root: schema, parts, reads: true, variables });
     area.replaceChildren(...fields.elements, foot);
   }
 
@@ -60,11 +63,33 @@ export function caller(kernel, name, api) {
     if (!values) return;
     const hadFocus = document.activeElement === call;
     current = fresh();
+    [begun, next] = [true, 0];
     busy(true);
     if (hadFocus) cancel.focus();
     result.begin();
     if (kernel.condition() === "busy") result.wait();
     kernel.send({ type: "call", id: current, service: name, api, arguments: values });
+  }
+
+  /** Go on with a call that another page has made, or this one before it was loaded anew. @param {Kept} kept */
+  function resume(kept) {
+    if (begun || !kept.call) return;
+    [begun, next] = [true, 0];
+    result.begin(kept.seconds);
+    current = kept.call;
+    busy(true);
+    take(kept.items);
+    result.missed(kept.count - next);
+    next = kept.count;
+    if (kept.end) settle(kept.end);
+  }
+
+  /** Items that have not come yet: some may be on the way that the kernel has told of already. @param {Item[]} items */
+  function take(items) {
+    const fresh = items.filter((item) => item.n >= next);
+    if (!fresh.length) return;
+    next = fresh[fresh.length - 1].n + 1;
+    result.items(fresh.map((item) => item.bundle));
   }
 
   /** @param {boolean} on */
@@ -89,8 +114,8 @@ export function caller(kernel, name, api) {
   function settle(message) {
     result.begun();
     if (message.type === "begun") return;
-    if (message.type === "item") return result.items([message.bundle]);
-    if (message.type === "items") return result.items(message.items.map((m) => m.bundle));
+    if (message.type === "item") return take([message]);
+    if (message.type === "items") return take(message.items);
     const { seconds } = message;
     if (message.type === "result") result.end("done", "done in", seconds, rendered(message.bundle));
     else if (message.type === "end") result.end("done", "", seconds);
@@ -114,6 +139,7 @@ export function caller(kernel, name, api) {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey || event.shiftKey)) begin(event);
   });
   renew();
+  kernel.send({ type: "kept", service: name, api });
   return {
     element,
     renew,
@@ -121,6 +147,7 @@ export function caller(kernel, name, api) {
     hear(message) {
       const mine = "api" in message && message.service === name && message.api === api;
       if (message.type === "form" && mine) build(message);
+      else if (message.type === "kept" && mine) resume(message);
       else if (message.type === "failed" && message.action === "form" && mine) {
         area.replaceChildren(h("div.nbc-error", {}, message.message));
       } else if (message.type === "link" && current) {
@@ -131,22 +158,9 @@ export function caller(kernel, name, api) {
         }
       } else if ("id" in message && message.id === current) settle(/** @type {CallMessage} */ (message));
     },
-    close() {
+    /** The api is gone. A page that is only closed leaves its call: it may come back. */
+    cancel() {
       if (current) kernel.send({ type: "cancel", id: current });
     },
   };
-}
-
-/** @param {string} text */
-async function toClipboard(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    const area = h("textarea", { style: "position:fixed;opacity:0" });
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
 }

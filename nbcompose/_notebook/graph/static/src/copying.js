@@ -2,12 +2,15 @@
 
 /** @import { Copies, Form, Param } from "./messages.d.ts" */
 
+import { h } from "../../../../_replica/http/static/elements.js";
+
 /** A JSON value as Python. @param {any} value @returns {string} */
 function python(value) {
   if (value === null) return "None";
   if (value === true) return "True";
   if (value === false) return "False";
   if (value?.$upload) return "...";
+  if (value?.$variable) return value.$variable;
   if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
   if (typeof value === "object") {
     const items = Object.entries(value).map(([k, v]) => `${python(k)}: ${python(v)}`);
@@ -66,4 +69,18 @@ export function copied(form, kind, values) {
     "%(json)s": () => shell(JSON.stringify(body)),
   };
   return form.copies[kind].replace(/%\((arguments|dict|json)\)s/g, (found) => parts[found]());
+}
+
+/** @param {string} text */
+export async function toClipboard(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = h("textarea", { style: "position:fixed;opacity:0" });
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
 }

@@ -117,6 +117,7 @@ export interface WatchRequest {
   type: "watch";
   services?: Array<string>;
   picture?: boolean;
+  folded?: Array<string>;
 }
 
 export interface FormRequest {
@@ -207,8 +208,24 @@ export interface Look {
   on: boolean;
 }
 
+export interface Fold {
+  id?: string;
+  type: "fold";
+  service: string;
+  on: boolean;
+}
+
+export interface KeptRequest {
+  id?: string;
+  type: "kept";
+  service: string;
+  api: string;
+}
+
 export type Request =
   | Look
+  | Fold
+  | KeptRequest
   | FormRequest
   | Call
   | Cancel
@@ -305,6 +322,7 @@ export interface FormContent {
   doc: string;
   signature: string;
   copies: Copies;
+  variables: Record<string, Array<string>>;
 }
 
 export interface Form {
@@ -318,6 +336,7 @@ export interface Form {
   doc: string;
   signature: string;
   copies: Copies;
+  variables: Record<string, Array<string>>;
   id: string;
   type: "form";
 }
@@ -492,6 +511,18 @@ export interface Reach {
   token: string | null;
 }
 
+export interface Kept {
+  id: string;
+  type: "kept";
+  service: string;
+  api: string;
+  call: string;
+  seconds: number;
+  count: number;
+  items: Array<Item>;
+  end: Result | End | Cancelled | Failed | null;
+}
+
 export type Event =
   | Changed
   | Lines
@@ -510,6 +541,7 @@ export type CallMessage =
 
 export type Reply =
   | Here
+  | Kept
   | Form
   | Logs
   | Traces
@@ -527,6 +559,7 @@ export type Message =
   | Cancelled
   | Failed
   | Here
+  | Kept
   | Form
   | Logs
   | Traces

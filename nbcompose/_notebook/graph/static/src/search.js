@@ -1,94 +1,65 @@
-// Which traces are looked for.
-
-/** @import { Service, TracesRequest } from "./messages.d.ts" */
+// Search for services by name.
 
 import { h } from "../../../../_replica/http/static/elements.js";
+import { hits, hitWords } from "./hits.js";
 
-/** @typedef {{service: string, api: string, state: string, time: string, text: string}} Choices "" is any */
-
-const STATES = ["answered", "failed", "cancelled"];
-/** @type {Record<string, number>} in seconds */
-const TIMES = { "last minute": 60, "last 10 minutes": 600, "last hour": 3600 };
+const FROM = 10; // services: fewer are found by looking
 
 /**
- * The request for the traces that were chosen.
+ * `mark`: the services that are found; null: none is looked for. `go`: the one that was gone to.
  *
- * @param {Choices} choices
- * @param {number} now in seconds
- * @returns {TracesRequest}
+ * @param {(names: Set<string> | null) => void} mark
+ * @param {(name: string) => void} go
  */
-export function tracesRequest({ service, api, state, time: ago, text }, now) {
-  /** @type {TracesRequest} */
-  const request = { type: "traces" };
-  if (service) request.service = service;
-  if (service && api) request.api = api;
-  if (state) request.state = /** @type {TracesRequest["state"]} */ (state);
-  if (TIMES[ago]) request.since = now - TIMES[ago];
-  if (text.trim()) request.text = text.trim();
-  return request;
-}
-
-/**
- * The fields in which they are chosen; `changed` is called when another choice was made.
- *
- * @param {() => Service[]} services
- * @param {() => void} changed
- */
-export function traceSearch(services, changed) {
-  /** @param {string} label @param {string} any */
-  const choice = (label, any) =>
-    h("select.nbc-input", { "aria-label": label, onchange: () => onChoice() }, h("option", { value: "" }, any));
-  const service = choice("service of the calls", "every service");
-  const api = choice("api of the calls", "every api");
-  const state = choice("how they ended", "however it ended");
-  const ago = choice("when they began", "at any time");
-  options(state, STATES);
-  options(ago, Object.keys(TIMES));
-  const label = "search in names, errors, arguments and answers";
-  const text = h("input.nbc-input", { type: "search", placeholder: "search", "aria-label": label, title: label });
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let typing;
-  text.addEventListener("input", () => {
-    clearTimeout(typing);
-    typing = setTimeout(changed, 300);
+export function search(mark, go) {
+  const field = h("input.nbc-input.nbc-find", {
+    type: "search",
+    placeholder: "find a service",
+    "aria-label": "find a service",
   });
+  const said = h("span.nbc-note", { role: "status" });
+  const element = h("span.nbc-search", { hidden: true }, field, said);
+  /** @type {string[]} */
+  let names = [];
+  /** @type {string[]} */
+  let found = [];
+  let at = -1;
 
-  function onChoice() {
-    renew();
-    changed();
+  function find() {
+    found = hits(names, field.value);
+    said.textContent = field.value.trim() ? hitWords(found, at) : "";
+    mark(field.value.trim() ? new Set(found) : null);
   }
 
-  /** The services and apis that there are. */
-  function renew() {
-    const known = services();
-    const names = known.map((s) => s.name);
-    options(service, names);
-    const of = known.find((s) => s.name === service.value);
-    options(api, of ? of.apis.map((a) => a.name) : []);
-    api.hidden = !of;
-  }
-
-  renew();
+  field.addEventListener("input", () => {
+    at = -1;
+    find();
+  });
+  field.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && found.length) {
+      const back = event.shiftKey ? -1 : 1;
+      at = at < 0 && back < 0 ? found.length - 1 : (at + back + found.length) % found.length;
+      said.textContent = hitWords(found, at);
+      go(found[at]);
+    } else if (event.key === "Escape" && field.value) {
+      field.value = "";
+      at = -1;
+      find();
+    } else return;
+    event.preventDefault();
+  });
   return {
-    element: h("div.nbc-search", { role: "search" }, text, service, api, state, ago),
-    renew,
-    /** @returns {Choices} */
-    choices: () => ({
-      service: service.value,
-      api: api.value,
-      state: state.value,
-      time: ago.value,
-      text: text.value,
-    }),
+    element,
+    /** @param {string[]} now */
+    update(now) {
+      element.hidden = now.length < FROM;
+      if (now.join() === names.join()) return;
+      names = now;
+      at = -1;
+      if (field.value) find();
+    },
+    focus() {
+      if (!element.hidden) field.focus();
+    },
   };
-}
-
-/** Offer these besides the first one; what was chosen stays, where it is still there. @param {HTMLSelectElement} select @param {string[]} names */
-function options(select, names) {
-  const before = [...select.options].slice(1).map((o) => o.value);
-  if (before.join("\n") === names.join("\n")) return;
-  const chosen = select.value;
-  while (select.options.length > 1) select.remove(1);
-  select.append(...names.map((name) => h("option", { value: name }, name)));
-  select.value = names.includes(chosen) ? chosen : "";
 }

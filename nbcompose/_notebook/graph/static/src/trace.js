@@ -6,8 +6,8 @@
 import { button, fresh, h, parts } from "../../../../_replica/http/static/elements.js";
 import { plural, time } from "../../../../_replica/http/static/words.js";
 import { recordedCall } from "./recorded.js";
-import { traceSearch, tracesRequest } from "./search.js";
 import { ending } from "./timeline.js";
+import { traceSearch, tracesRequest } from "./wanted.js";
 import { waterfall } from "./waterfall.js";
 
 const SELDOM = 5; // ticks between searches for a text, which every replica looks for

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { outcomeParts } from "../../nbcompose/_notebook/graph/static/src/recorded.js";
-import { tracesRequest } from "../../nbcompose/_notebook/graph/static/src/search.js";
+import { tracesRequest } from "../../nbcompose/_notebook/graph/static/src/wanted.js";
 
 const ANY = { service: "", api: "", state: "", time: "", text: "" };
 
