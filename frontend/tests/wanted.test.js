@@ -28,6 +28,7 @@ const CALL = {
 test("what came of a call", () => {
   assert.deepEqual(outcomeParts({ ...CALL, answer: "'x'" }), [{ label: "answer", text: "'x'" }]);
   assert.deepEqual(outcomeParts({ ...CALL, error: "ValueError: no" }), [{ label: "error", text: "ValueError: no" }]);
+  assert.deepEqual(outcomeParts({ ...CALL, error: "CallCancelled" }), [{ label: "cancelled", text: "by its caller" }]);
   assert.deepEqual(outcomeParts(CALL), []);
 });
 

@@ -205,7 +205,7 @@ def test_the_numbers_of_the_last_minutes(graph: Notebook, live: Graph) -> None:
     live.choose("Answer", "Numbers")
     lines = live.panel.locator(".nbc-sparkline")
     expect(lines).to_have_count(4)
-    expect(lines.nth(0)).to_have_attribute("aria-label", re.compile(r"^calls: now .*/s; at most .*/s$"))
+    expect(lines.nth(0)).to_have_attribute("aria-label", re.compile(r"^calls: now .*/s; at most .*/s over 10 s$"))
     expect(lines.nth(3)).to_have_attribute("aria-label", re.compile(r"^memory: now [\d.]+ MiB; at most [\d.]+ MiB$"))
     expect(
         live.panel.get_by_role("row", name=re.compile(r"^ask \d+ 0 0 0 [\d.]+ [mµ]?s [\d.]+ [mµ]?s$"))

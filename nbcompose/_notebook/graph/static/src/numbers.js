@@ -25,7 +25,7 @@ export function numbersTab(kernel, name) {
   function draw({ step, steps }) {
     const rates = steps.map((s) => s.calls / step);
     lines.replaceChildren(
-      sparkline("calls", rates, rateWords, { last: rate }),
+      sparkline("calls", rates, rateWords, { last: rate, over: " over 10 s" }),
       sparkline(
         "p95 of answers",
         steps.map((s) => s.p95),

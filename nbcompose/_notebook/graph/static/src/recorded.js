@@ -4,7 +4,7 @@
 
 import { button, h } from "../../../../_replica/http/static/elements.js";
 import { plural } from "../../../../_replica/http/static/words.js";
-import { callWords } from "./timeline.js";
+import { callWords, ending } from "./timeline.js";
 
 /**
  * What came of a call, as label and text: the answer, items of a stream, the error.
@@ -18,7 +18,9 @@ export function outcomeParts(call) {
     const between = call.items > call.first.length + call.last.length ? ["…"] : [];
     parts.push({ label: plural(call.items, "item"), text: [...call.first, ...between, ...call.last].join("\n") });
   } else if (call.answer !== null) parts.push({ label: "answer", text: call.answer });
-  if (call.error) parts.push({ label: "error", text: call.error });
+  const { words } = ending(call.error);
+  if (words === "cancelled") parts.push({ label: words, text: "by its caller" });
+  else if (words) parts.push({ label: "error", text: words });
   return parts;
 }
 
