@@ -28,7 +28,7 @@ class ReplicaStatus:
     """One replica. `memory` is bytes (its proportional share where the system tells), None while not known, as
     `gpu_memory` is, what it has of a GPU's. `halted`: since when (Unix time) the system has its process stopped.
     `waiting_for`: the service that its start waits for. `preparing`: what the engine has to do before there is a
-    process, in words.
+    process, in words. `said`: the last line that it wrote while it starts.
     """
 
     index: int
@@ -46,6 +46,7 @@ class ReplicaStatus:
     waiting_for: str = ""
     preparing: str = ""
     gpu_memory: int | None = None
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +312,7 @@ class Overview:
             halted=member.halted,
             waiting_for=member.waiting_for,
             preparing=self._engine.warming() if member.phase is Phase.SPAWN else "",
+            said=member.said if member.state == "starting" else "",
         )
 
     def _memory_notes(self, spec: ServiceSpec, members: list[ReplicaHandle]) -> list[str]:

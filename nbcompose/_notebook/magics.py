@@ -16,16 +16,14 @@ from typing import Literal
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
-from traitlets import Bool, observe
+from traitlets import Bool, Enum, observe
 
 from nbcompose import settings
 from nbcompose._control import Registry
-from nbcompose._ipython_adapter import has_own_look, is_reloading
-from nbcompose._notebook import cell, staleness, tracebacks
+from nbcompose._ipython_adapter import has_own_look, is_reloading, show_help_as
+from nbcompose._notebook import cell, credentials, staleness, tracebacks
 from nbcompose._notebook import session as sessions
 from nbcompose._notebook.arguments import (
-    MATCHER,
-    Completer,
     export_parser,
     graph_parser,
     service_options,
@@ -33,10 +31,12 @@ from nbcompose._notebook.arguments import (
     services_parser,
 )
 from nbcompose._notebook.cell_run import Launching
+from nbcompose._notebook.completion import MATCHER, Completer, help_fields
 from nbcompose._notebook.display import ServicesTable
 from nbcompose._notebook.rendering import NotebookContext
 from nbcompose._notebook.session import Session
 from nbcompose._notebook.staleness import compare, declared, previous_on_error, refreshes, without_code
+from nbcompose._protocol import LogFilter, LogLine, log_text
 from nbcompose._service import add_connector
 from nbcompose._tracing import install
 from nbcompose.errors import CaptureError, NbcomposeError, UnknownService
@@ -72,11 +72,19 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         help="Keep arguments and answers of the last calls in the replicas, for nbcompose.trace() and the graph.",
     ).tag(config=True)
 
+    output = Enum(
+        ("cell", "log"),
+        default_value="cell",
+        help="Where what services write goes during the calls of a cell: under the cell and to their logs, or to their "
+        "logs only.",
+    ).tag(config=True)
+
     def __init__(self, session: Session) -> None:
         super().__init__(session.shell)
         self._session = session
         session.recording.enabled = self.record_calls
         session.registry.record(settings.record_arguments(self.record_arguments))
+        session.outputs.enable(self.output == "cell")
 
     @observe("auto_refresh")
     def _refresh_anew(self, _: object) -> None:
@@ -92,8 +100,17 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
     def _record_arguments(self, _: object) -> None:
         self._session.registry.record(self.record_arguments)
 
-    def look(self, _: ExecutionResult) -> None:
+    @observe("output")
+    def _show_output(self, _: object) -> None:
+        self._session.outputs.enable(self.output == "cell")
+
+    def begin(self, info: object) -> None:
+        """Note that a cell begins."""
+        self._session.outputs.cell_begins(info)
+
+    def look(self, result: ExecutionResult | None) -> None:
         """Mark stale services after every cell; with `auto_refresh`, refresh them."""
+        self._session.outputs.cell_ends(getattr(result, "info", None))
         stale = staleness.look(self._session)
         if not (stale and self.auto_refresh):
             return
@@ -184,8 +201,23 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
             raise CaptureError("\n".join(map(str, failed)))
 
     def _logs(self, args: Namespace) -> None:
-        lines = self._session.registry.logs(args.name, args.lines)
-        print("\n".join(lines) if lines else f"{args.name} has written nothing")
+        registry, wanted = self._session.registry, LogFilter(args.level or "", args.api or "", args.trace or "")
+        color = sys.stdout.isatty()
+
+        def shown(line: LogLine) -> str:
+            return tracebacks.cell_names(log_text(args.name, line, color), self._session.shell)
+
+        if args.follow:
+            with contextlib.suppress(KeyboardInterrupt):  # ■ is how it ends
+                for missed, lines in registry.portal.iterate(registry.follow_log(args.name, args.lines, wanted)):
+                    if missed:
+                        print(f"… {missed:,} lines are not kept any more")
+                    for line in lines:
+                        print(shown(line), flush=True)
+            return
+        lines = registry.log_lines(args.name, args.lines, wanted)
+        nothing = f"{args.name} has written nothing{'' if wanted == LogFilter() else ' of that kind'}"
+        print("\n".join(map(shown, lines)) or nothing)
 
     def _forget(self, args: Namespace) -> None:
         self._session.registry.forget(*self._known(args.names))
@@ -229,6 +261,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         registry = Registry(keep=KEEP)
         session = Session(shell, registry)
         registry.start(NotebookContext(session))
+        registry.subscribe(session.follow)
+        credentials.sweep()
         atexit.register(registry.stop)
         session.history.start()
         sessions.keep(shell, session)
@@ -240,8 +274,11 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     magics = NbcomposeMagics(session)
     shell.register_magics(magics)
     shell.configurables.append(magics)  # for %config
+    session.outputs.cell_begins()  # this one
+    shell.events.register("pre_run_cell", magics.begin)
     shell.events.register("post_run_cell", magics.look)
     shell.Completer.custom_matchers.append(Completer(session).match)
+    show_help_as(shell, help_fields)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
@@ -257,6 +294,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     widgets = sys.modules.get(WIDGET)  # imported once a graph has been shown
     if widgets is not None:
         widgets.leave_all()
+    session.live_cards.close()
     for name in list(session.lingering):
         session.stop_lingering(name)
     session.history.stop()
@@ -276,5 +314,7 @@ def _unhook(shell: InteractiveShell) -> None:
         shell.configurables.remove(known)
         with contextlib.suppress(ValueError):
             shell.events.unregister("post_run_cell", known.look)
+            shell.events.unregister("pre_run_cell", known.begin)
+    show_help_as(shell, None)
     matchers = shell.Completer.custom_matchers
     matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != MATCHER]

@@ -1,3 +1,4 @@
+from . import output as output
 from .admission import NO_WORK as NO_WORK
 from .admission import Work as Work
 from .bootstrap import PRELOAD as PRELOAD
@@ -22,6 +23,7 @@ from .metrics import METRICS as METRICS
 from .metrics import ApiSummary as ApiSummary
 from .metrics import ServiceMetrics as ServiceMetrics
 from .metrics import merge as merge
+from .output import install as install
 from .sources import ModuleSource as ModuleSource
 from .sources import SourceFinder as SourceFinder
 from .sources import from_module as from_module

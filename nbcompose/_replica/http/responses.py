@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from html import escape
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +20,7 @@ from pydantic_core import to_json
 
 from nbcompose._rpc import UNTOLD, aside, describe, is_tame
 from nbcompose._user_exceptions import MAX_NAME, clipped, name_of, text_of
-from nbcompose.errors import InvalidArgument, NbcomposeError, NotAcceptable, Overloaded, RemoteError
+from nbcompose.errors import InvalidArgument, NbcomposeError, NotAcceptable, Overloaded, RemoteError, ReplicaDied
 
 logger = logging.getLogger("nbcompose.http")
 
@@ -101,6 +102,16 @@ def error_reply(error: BaseException, *, trusted: bool) -> Reply:
         return _plain_reply(error, f"no more can be told of it: {name_of(type(failure))}", trusted=trusted)
 
 
+def error_page(title: str, message: str, reply: Reply) -> Reply:
+    """Return an error reply as a page, for a person who has opened the address in a browser."""
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<h1>{escape(title)}</h1><p>{escape(message)}</p><p>The page /docs has a field for it.</p></html>"
+    )
+    headers = {**reply.headers, "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'"}
+    return Reply(reply.status, page.encode(), content_type("text/html"), headers)
+
+
 def _plain_reply(error: BaseException, why: str, *, trusted: bool) -> Reply:
     """Return a reply with the exception's type name only; `why` says why there is no more."""
     error_id, name = secrets.token_hex(6), name_of(type(error))
@@ -168,7 +179,8 @@ def _log(error: BaseException, status: int, error_id: str) -> None:
     text = printable(said)
     if status != HTTPStatus.INTERNAL_SERVER_ERROR:
         level = logging.WARNING if status > HTTPStatus.INTERNAL_SERVER_ERROR else logging.DEBUG
-        logger.log(level, "error %s: %s: %s", error_id, _type_name(error), text)
+        notes = [printable(note) for note in getattr(error, "__notes__", ())] if isinstance(error, ReplicaDied) else []
+        logger.log(level, "error %s: %s: %s", error_id, _type_name(error), "\n".join([text, *notes]))
     elif is_tame(error) and text == said:  # log handlers may not be able to encode lone surrogates
         logger.error("error %s: %s: %s", error_id, _type_name(error), text, exc_info=error)
     else:  # logging would write the whole traceback, unbounded and unescaped

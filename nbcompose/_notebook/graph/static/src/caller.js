@@ -7,11 +7,11 @@ import { button, fresh, h } from "../../../../_replica/http/static/elements.js";
 import { form } from "../../../../_replica/http/static/form.js";
 import { outcome } from "../../../../_replica/http/static/outcome.js";
 import { failure } from "../../../../_replica/http/static/result.js";
-import { copied, toClipboard } from "./copying.js";
+import { copied, toClipboard, usesVariable } from "./copying.js";
 import { rendered } from "./markup.js";
 
 /** @type {Record<keyof Copies, string>} */
-const KINDS = { python: "Python", httpx: "httpx", curl: "curl" };
+const KINDS = { python: "notebook", script: "Python script", terminal: "terminal", javascript: "Node script" };
 
 /** @param {Kernel} kernel @param {string} name @param {string} api */
 export function caller(kernel, name, api) {
@@ -25,7 +25,7 @@ export function caller(kernel, name, api) {
   const quiet = (kind) => ({ class: "nbc-button nbc-quiet", "data-copy": kind });
   const kinds = /** @type {(keyof Copies)[]} */ (Object.keys(KINDS));
   const copies = kinds.map((kind) => button(KINDS[kind], () => copy(kind), quiet(kind)));
-  const copyAs = [h("span.nbc-space"), h("span.nbc-dim", {}, "Copy as"), ...copies];
+  const copyAs = [h("span.nbc-space"), h("span.nbc-dim", {}, "Copy for"), ...copies];
   const foot = h("div.nbc-foot", {}, call, cancel, ...copyAs, note);
   const element = h("div", {}, about, area, result.element);
   /** @type {Form | null} */
@@ -103,8 +103,9 @@ export function caller(kernel, name, api) {
   async function copy(kind) {
     const values = fields?.values();
     if (!told || !values) return;
-    await toClipboard(copied(told, kind, values));
-    note.textContent = "copied";
+    const stays = kind !== "python" && usesVariable(values);
+    if (!stays) await toClipboard(copied(told, kind, values));
+    note.textContent = stays ? "not copied: a variable is known in the notebook only" : "copied";
     setTimeout(() => {
       note.textContent = "";
     }, 2000);

@@ -146,6 +146,9 @@ export interface LogsRequest {
   service: string;
   lines?: number;
   follow?: boolean;
+  level?: string;
+  api?: string;
+  trace?: string;
 }
 
 export interface TracesRequest {
@@ -307,8 +310,9 @@ export interface Param {
 
 export interface Copies {
   python: string;
-  httpx: string;
-  curl: string;
+  script: string;
+  terminal: string;
+  javascript: string;
 }
 
 export interface FormContent {
@@ -404,11 +408,20 @@ export interface Failed {
   trace?: string;
 }
 
+export interface LogDetails {
+  time: number;
+  level: string;
+  replica: number;
+  api: string;
+  trace: string;
+}
+
 export interface Logs {
   id: string;
   type: "logs";
   service: string;
   lines: Array<string>;
+  details?: Array<LogDetails>;
 }
 
 export interface Lines {
@@ -417,6 +430,7 @@ export interface Lines {
   service: string;
   lines: Array<string>;
   missed: number;
+  details?: Array<LogDetails>;
 }
 
 export interface SpanRow {

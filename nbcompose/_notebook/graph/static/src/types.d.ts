@@ -18,6 +18,13 @@ export interface Last {
   api?: string;
 }
 
+/** What is used of the model of the cards, and of the widget manager of JupyterLab and Notebook 7. */
+export interface CardsModel {
+  get(name: "live"): Record<string, string>;
+  on(event: string, listener: () => void): void;
+  widget_manager?: { context?: { path?: string } };
+}
+
 /** Of the link to the kernel. */
 export type Condition = "" | "busy" | "gone";
 

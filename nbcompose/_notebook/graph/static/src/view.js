@@ -42,7 +42,7 @@ export function view(root, kernel) {
   let place = root;
   /** @type {Map<string, ReturnType<typeof panel>>} by service: what is typed and shown stays while another is chosen */
   const panels = new Map();
-  /** @type {HTMLImageElement[]} */
+  /** @type {HTMLElement[]} what a saved notebook shows */
   let images = [];
   /** @type {ReturnType<typeof panel> | null} */
   let current = null;
@@ -167,7 +167,7 @@ export function view(root, kernel) {
   /** Stand in an element, in the place of its picture. @param {HTMLElement} element */
   function enter(element) {
     place = element;
-    images = parts(element, "img");
+    images = parts(element, "img, .nbc-saved");
     images.forEach((image) => {
       image.style.display = "none";
     });
