@@ -19,6 +19,7 @@ Measure = Callable[[Sequence[Framework]], Sequence[Row]]
 
 MEASURES: dict[str, Measure] = {
     "hop-pinned": lambda frameworks: [calls.HOP_PINNED.run(frameworks)],
+    "hop-recorded-pinned": lambda frameworks: [calls.HOP_RECORDED_PINNED.run([f for f in frameworks if f is OURS])],
     "hop-mixed-pinned": lambda frameworks: [calls.HOP_MIXED_PINNED.run(frameworks)],
     "hop-sync-pinned": lambda frameworks: [calls.HOP_SYNC_PINNED.run(frameworks)],
     "hop": lambda frameworks: [calls.HOP.run(frameworks)],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from benchmarks import yardsticks
 from benchmarks.compare import Comparison, Sample
@@ -11,6 +13,7 @@ from benchmarks.load import generate_elsewhere
 from benchmarks.machine import pinned
 from benchmarks.row import Aim
 from benchmarks.servers import OURS, Server
+from nbcompose.settings import RECORD_ARGUMENTS
 
 COPY = "np.copyto"
 HTTP_CALLS = 1500  # in a round: 10,500 in all
@@ -62,11 +65,27 @@ ON_ONE_CPU: dict[str, Callable[[], float]] = {
 }
 
 
-def _pinned(what: str, aim: Aim, take: Callable[[Server], Sample]) -> Comparison:
-    return Comparison(f"{what}, p50, one CPU", aim, "s", take, "least RPC", ON_ONE_CPU, around=pinned)
+def _pinned(
+    what: str, aim: Aim, take: Callable[[Server], Sample], around: Callable[[], AbstractContextManager[object]] = pinned
+) -> Comparison:
+    return Comparison(f"{what}, p50, one CPU", aim, "s", take, "least RPC", ON_ONE_CPU, around=around)
+
+
+@contextmanager
+def _recording() -> Iterator[None]:
+    """On one CPU, with the arguments and answers of calls recorded, as in a notebook."""
+    os.environ[RECORD_ARGUMENTS] = "1"
+    try:
+        with pinned():
+            yield
+    finally:
+        del os.environ[RECORD_ARGUMENTS]
 
 
 HOP_PINNED = _pinned("service → service, async api", Aim(2.5), hop)
+HOP_RECORDED_PINNED = _pinned(
+    "service → service, async api, arguments and answers recorded", Aim(3), hop, around=_recording
+)
 HOP_MIXED_PINNED = _pinned("service → service, sync api from an async one", Aim(4), hop_mixed)
 HOP_SYNC_PINNED = _pinned("service → service, sync api from a sync one", Aim(5), hop_sync)
 HOP = Comparison("service → service, async api, p50", Aim(0.12), "s", hop)

@@ -38,7 +38,7 @@ class ApiSpec:
 
     `name`: its name for callers; `method`: the attribute of the class. `stream`: it yields items. `is_async`: it runs
     on the replica's event loop. `idempotent`: a call whose replica died may be retried. `interruptible`: sync code of
-    an abandoned call may be interrupted.
+    an abandoned call may be interrupted. `record`: its arguments and answers may be recorded.
     """
 
     name: str
@@ -52,6 +52,7 @@ class ApiSpec:
     doc: str = ""
     idempotent: bool = False
     interruptible: bool = True
+    record: bool = True
 
     @property
     def root(self) -> ParamSpec | None:

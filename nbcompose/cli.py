@@ -13,9 +13,8 @@ from itertools import zip_longest
 from typing import Any, cast
 
 from nbcompose import __version__, settings
-from nbcompose._control import Watched, find_entries, serve, told
+from nbcompose._control import Watched, find_entries, latency_words, memory_words, serve, told
 from nbcompose._export import command
-from nbcompose._host import human
 from nbcompose._protocol import (
     Client,
     Listing,
@@ -28,7 +27,10 @@ from nbcompose._protocol import (
 )
 from nbcompose.errors import NbcomposeError
 
-COLUMNS = ("PID", "IN", "SERVICE", "STATE", "REPLICAS", "DEVICE", "CALLS", "P50", "MEMORY", "URL")
+COLUMNS = (
+    "PID", "IN", "SERVICE", "STATE", "REPLICAS", "DEVICE", "CALLS", "FAILED", "P50 (5 MIN)", "P95 (5 MIN)", "MEMORY",
+    "URL",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -126,6 +128,12 @@ def _serve_parser(commands: Any) -> None:
         help="write log lines of nbcompose and of the services from this level on (or NBCOMPOSE_LOG_LEVEL); without "
         "it, logging is left as it is",
     )
+    parser.add_argument(
+        "--record-arguments",
+        action="store_true",
+        help="keep arguments and answers of the last calls in the memory of the replicas, for clients of the runtime "
+        "protocol (or NBCOMPOSE_RECORD_ARGUMENTS=1)",
+    )
     parser.set_defaults(run=_serve)
 
 
@@ -176,6 +184,8 @@ def _positive(text: str) -> int:
 def _serve(options: argparse.Namespace) -> int:
     if options.log_level is not None:
         os.environ[settings.LOG_LEVEL] = options.log_level  # replicas read it too
+    if options.record_arguments:
+        os.environ[settings.RECORD_ARGUMENTS] = "1"
     settings.start_logging()
     watched = Watched(options.target) if options.reload else None
     try:
@@ -228,8 +238,15 @@ def _row(listing: Listing, service: messages.ListedService) -> tuple[str, ...]:
         f"{service['up']}/{service['wanted']}",
         printable(service["device"]),
         str(service["calls"]),
-        "" if service["p50_ms"] is None else f"{service['p50_ms']:.1f} ms",
-        "" if service["memory"] is None else human(service["memory"]),
+        str(service["errors"]),
+        latency_words(service.get("numbers", ()), "p50"),
+        latency_words(service.get("numbers", ()), "p95"),
+        memory_words(
+            service["memory"],
+            service.get("memory_limit"),
+            service.get("memory_over", False),
+            service.get("gpu_memory"),
+        ),
         printable(service["url"]),
     )
 

@@ -3,6 +3,8 @@
 - `NBCOMPOSE_TOKEN`: the bearer token that callers of `nbcompose serve` must send.
 - `NBCOMPOSE_LOG_LEVEL` (`debug`, `info`, `warning`, `error`, `critical`): log lines of nbcompose and of services are
   written from this level on. Without it, logging is left as it is.
+- `NBCOMPOSE_RECORD_ARGUMENTS` (`1`, `0`): keep arguments and answers of the last calls, to be shown with their traces.
+  Without it they are kept in notebooks only.
 - `NBCOMPOSE_PRELOAD`: modules, separated by commas, that the zygote imports before it forks replicas; empty: none.
 - `NBCOMPOSE_ZYGOTE=0`: no zygote; each replica starts as a process of its own.
 
@@ -31,11 +33,12 @@ from nbcompose.errors import NbcomposeError
 
 TOKEN = "NBCOMPOSE_TOKEN"
 LOG_LEVEL = "NBCOMPOSE_LOG_LEVEL"
+RECORD_ARGUMENTS = "NBCOMPOSE_RECORD_ARGUMENTS"
 PRELOAD = "NBCOMPOSE_PRELOAD"
 ZYGOTE = "NBCOMPOSE_ZYGOTE"
 
 # None of these changes what a library does when it is imported: a replica may differ in them from its zygote.
-VARIABLES = (TOKEN, LOG_LEVEL)
+VARIABLES = (TOKEN, LOG_LEVEL, RECORD_ARGUMENTS)
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -81,6 +84,19 @@ def preload() -> tuple[str, ...] | None:
     """
     named = os.environ.get(PRELOAD)
     return None if named is None else tuple(filter(None, (name.strip() for name in named.split(","))))
+
+
+def record_arguments(default: bool = False) -> bool:
+    """Return whether arguments and answers of the last calls are kept.
+
+    Args:
+        default: What holds where the environment does not say.
+
+    Returns:
+        False if `NBCOMPOSE_RECORD_ARGUMENTS` is 0, True if it is anything else but empty.
+    """
+    said = os.environ.get(RECORD_ARGUMENTS, "").strip()
+    return said != "0" if said else default
 
 
 def zygote() -> bool:

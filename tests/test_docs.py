@@ -130,6 +130,7 @@ SHOWN = {
     "start = time.perf_counter()": "True",
     "Front.ask(1)": "3",
     "nbcompose.trace()\n": "Front.ask",
+    'Search.find("where"': "Search.find(question='where', api_key=•••)\n  → ['where?', 'no']",
     'print(httpx.post(f"{Vault.url}/open"': "opened",
     "Embedder.tokens(": "['a', 'service', 'in', 'a', 'cell']",
 }

@@ -41,8 +41,8 @@ MEMBERS = {
     "Service": "asgi graph inner name to_async to_sync token url",
     "models": "HuggingFaceModel ModelProgress models_of prefetch",
     "settings": """
-        FORMAT LEVELS LOG_LEVEL PRELOAD SAMPLERS TOKEN TraceExport VARIABLES ZYGOTE checked_token log_level preload
-        start_logging token trace_export trace_sampler zygote
+        FORMAT LEVELS LOG_LEVEL PRELOAD RECORD_ARGUMENTS REPLICA_FORMAT SAMPLERS TOKEN TraceExport VARIABLES ZYGOTE
+        checked_token log_level preload record_arguments start_logging token trace_export trace_sampler zygote
     """,
     "errors": """
         BadRequest BlockingCall CallCancelled CallError CallInterrupted CannotSwap CaptureError CycleError
@@ -67,7 +67,7 @@ PARAMETERS = {
     "serve": "entries host port token allowed_hosts reload stop_first interrupt_after title say",
     "service": "cls options",
     "trace": "trace",
-    "traces": "trace",
+    "traces": "trace service api state since text",
     "unload_ipython_extension": "shell",
 }
 

@@ -40,11 +40,41 @@ const SERVICE = {
 test("the numbers of a service: its rate while it is called, its calls otherwise", () => {
   assert.equal(nodeWords(SERVICE), "");
   assert.equal(nodeWords({ ...SERVICE, calls: 3 }), "3 calls");
-  const busy = { ...SERVICE, calls: 3, rate: 1.5, p50_ms: 12.5, memory: 2_000_000 };
-  assert.equal(nodeWords(busy), "1.5/s · p50 12.5 ms · 2.0 MB");
-  assert.equal(factWords(busy), "cpu · 1/2 up · 1.5/s · p50 12.5 ms · 2.0 MB");
-  assert.equal(factWords({ ...SERVICE, device: "", errors: 1 }), "1/2 up · 1 error");
+  const busy = {
+    ...SERVICE,
+    calls: 3,
+    rate: 1.5,
+    p50_ms: 12.5,
+    memory: 2 * 2 ** 20,
+    numbers: [number("ask", 2, 0.0125)],
+  };
+  assert.equal(nodeWords(busy), "1.5/s · p50 12.5 ms · 2 MiB");
+  assert.equal(factWords(busy), "cpu · 1/2 up · 1.5/s · 3 calls · p50 12.5 ms, p95 25 ms in 5 min · 2 MiB");
+  assert.equal(factWords({ ...SERVICE, device: "", errors: 1 }), "1/2 up · 1 failed");
   assert.equal(factWords(null), "");
+});
+
+/** @param {string} api @param {number} answered @param {number | null} p50 */
+const number = (api, answered, p50) => ({
+  ...{ api, answered, failed: 0, refused: 0, cancelled: 0 },
+  ...{ p50, p95: p50 === null ? null : 2 * p50 },
+});
+
+test("of several apis it is said whose times are shown", () => {
+  const numbers = [number("ask", 2, 4.2), number("tell", 9, 0.001), number("stop", 99, null)];
+  assert.equal(factWords({ ...SERVICE, numbers }), "cpu · 1/2 up · tell: p50 1 ms, p95 2 ms in 5 min");
+});
+
+test("memory over its limit is marked", () => {
+  const over = {
+    ...SERVICE,
+    memory: 600 * 2 ** 20,
+    memory_limit: 512 * 2 ** 20,
+    memory_over: true,
+    gpu_memory: 2 ** 30,
+  };
+  assert.equal(nodeWords(over), "600 MiB ⚠");
+  assert.equal(factWords(over), "cpu · 1/2 up · 600 MiB of 512 MiB, over its limit, GPU 1 GiB");
 });
 
 test("notes: what serves is old, then what has changed, then the rest", () => {
@@ -61,7 +91,7 @@ test("notes: what serves is old, then what has changed, then the rest", () => {
 test("an edge", () => {
   const traffic = { calls: 1, in_flight: 2, streaming: 0, sent: 10, received: 1500 };
   const words = edgeWords({ from: "Answer", to: "Writer", id: "e", ...traffic });
-  assert.equal(words, "Answer → Writer: 1 call, 2 under way, 10 B sent, 1.5 kB received");
+  assert.equal(words, "Answer → Writer: 1 call, 2 under way, 10 B sent, 1.46 KiB received");
 });
 
 test("who needs what is stopped", () => {

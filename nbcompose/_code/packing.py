@@ -28,12 +28,13 @@ from nbcompose._code.dependency_calls import calls_of
 from nbcompose._code.diff import DependencyCall, Fingerprint, Plan, compare
 from nbcompose._code.fingerprint import fingerprint_of
 from nbcompose._code.modules import UserModules, by_value
-from nbcompose._host import Placement, human, owner_environment
+from nbcompose._host import Placement, owner_environment
 from nbcompose._replica import ByImport, ByValue, Launch, MainGlobals, Swap, class_of, from_module, lines_of
 from nbcompose._rpc import fitted, is_record, names_now, notebook_classes, notebook_objects, why
 from nbcompose._schema import renew
 from nbcompose._service import Service, locate
 from nbcompose._spec import ServiceSpec
+from nbcompose._units import human_size
 from nbcompose.errors import CaptureError, InvalidArgument, LargeCaptureWarning
 
 
@@ -384,12 +385,12 @@ def _packed(cls: type[Any]) -> Packed:
 def _warn(cls: type[Any], total: int) -> None:
     """Name what is large: each value over the limit, or the largest where only together they are over it."""
     sizes = sorted(((measure(value).size, name) for name, value in captured_values(cls)), reverse=True)
-    named = [f"{name!r} ({human(size)})" for size, name in sizes if size > LARGE]
+    named = [f"{name!r} ({human_size(size)})" for size, name in sizes if size > LARGE]
     if not named:
-        named = [f"{name!r} ({human(size)})" for size, name in sizes[:3]]
+        named = [f"{name!r} ({human_size(size)})" for size, name in sizes[:3]]
     where = locate(cls)
     warnings.warn_explicit(
-        f"{cls.__name__} takes {human(total)} from the notebook to each of its replicas: {', '.join(named)}. "
+        f"{cls.__name__} takes {human_size(total)} from the notebook to each of its replicas: {', '.join(named)}. "
         "Load it in __init__ instead",
         LargeCaptureWarning,
         where.file or "<unknown>",

@@ -16,6 +16,10 @@ from .serving import run as run
 from .serving import serve as serve
 from .snapshot import below as below
 from .snapshot import element_id as element_id
+from .snapshot import latency_words as latency_words
+from .snapshot import memory_words as memory_words
+from .snapshot import numbers as numbers
 from .status import HALTED as HALTED
 from .status import Status as Status
 from .status import progress as progress
+from .usage import Latency as Latency

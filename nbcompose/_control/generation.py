@@ -32,6 +32,8 @@ GRACE = 10.0  # seconds that calls in flight may take when a replica is asked to
 class SupervisorContext(Protocol):
     """What the replicas of a service need from the registry."""
 
+    recording: bool  # whether replicas keep the arguments and answers of calls
+
     def changed(self, service: str) -> None:
         """Report that the state of a service has changed."""
         ...
@@ -342,12 +344,14 @@ class Generation:
         placement = devices.place(spec, *there)
         if placement.note and placement.note not in self.notes:
             self.notes.append(placement.note)
-        launch = self.deployment.launch(index, around.take_slot(), placement)
+        launch = replace(self.deployment.launch(index, around.take_slot(), placement), record=around.recording)
         member = ReplicaHandle(launch, self._log, lambda: around.routes_for(spec), self._changed, around)
         self.members[index if key is None else key] = member
         self._changed()
         try:
             await member.start(self._engine, self.listening)
+            if launch.record is not around.recording:  # changed meanwhile
+                await member.ask("record", around.recording)
         except BaseException:
             self._forget(member)
             raise

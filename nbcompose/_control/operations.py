@@ -23,11 +23,12 @@ from nbcompose._code import Deployment
 from nbcompose._control import forms
 from nbcompose._control.snapshot import Meter, below, snapshot
 from nbcompose._control.status import Status
+from nbcompose._control.usage import STEP
 from nbcompose._protocol import Answer, Events, LogFilter, LogLine, messages, wire
 from nbcompose._rpc import Transport
 from nbcompose._schema import ApiSchema, TempFiles
 from nbcompose._spec import ApiSpec, ServiceSpec
-from nbcompose._tracing import CallContext, summaries, waterfall
+from nbcompose._tracing import CallContext, Span, Wanted, summaries, values_of, waterfall
 from nbcompose._user_exceptions import in_short
 from nbcompose.errors import InvalidArgument, ServiceUnavailable, UnknownApi, UnknownService
 
@@ -210,19 +211,41 @@ class Operations:
         return {"lines": texts, "details": [line.details() for line in lines]}
 
     async def traces(self, request: messages.TracesRequest, events: Events) -> dict[str, Any]:
+        wanted = Wanted(
+            request.get("service"), request.get("api"), request.get("state"), request.get("since"), request.get("text")
+        )
         log = await asyncio.to_thread(self._registry.collect_traces)
-        return {"type": "traces", "traces": summaries(log)[:TRACES]}
+        with_text = await self._registry.publisher.search(wanted.text) if wanted.text else ()
+        return {"type": "traces", "traces": summaries(log, wanted, with_text)[:TRACES]}
 
     async def trace(self, request: messages.TraceRequest, events: Events) -> dict[str, Any]:
-        try:
-            number = int(request["trace"], 16)
-        except ValueError:
-            raise InvalidArgument(f"trace is not the id of a trace: {request['trace']!r}") from None
+        return {"type": "trace", "trace": request["trace"], "rows": waterfall(self._trace(request["trace"]))["rows"]}
+
+    async def recorded(self, request: messages.RecordedRequest, events: Events) -> dict[str, Any]:
+        spans = self._trace(request["trace"])
+        kept = await self._registry.publisher.recorded(spans)
         return {
-            "type": "trace",
+            "type": "recorded",
             "trace": request["trace"],
-            "rows": waterfall(self._registry.traces.trace(number))["rows"],
+            "calls": [values_of(span, kept) for span in spans if span.span_id in kept],
         }
+
+    def _trace(self, trace: str) -> list[Span]:
+        try:
+            return self._registry.traces.trace(int(trace, 16))
+        except ValueError:
+            raise InvalidArgument(f"trace is not the id of a trace: {trace!r}") from None
+
+    async def forget(self, request: messages.ForgetRequest, events: Events) -> dict[str, Any]:
+        service = request.get("service")
+        if service is not None and service not in self._registry.names():
+            raise UnknownService.among(service, self._registry.names())
+        await self._registry.publisher.forget_recorded([service] if service is not None else [])
+        return {"type": "done", "action": "forget", "service": service or ""}
+
+    async def history(self, request: messages.HistoryRequest, events: Events) -> dict[str, Any]:
+        steps = [step._asdict() for step in self._registry.usage.history(request["service"])]
+        return {"type": "history", "service": request["service"], "step": STEP, "steps": steps}
 
     async def _act(self, request: messages.Act | messages.Scale, events: Events) -> dict[str, Any]:
         service, registry = request["service"], self._registry
@@ -262,7 +285,7 @@ class Operations:
         specs = {name: d.spec for name, d in deployments.items() if d is not None}
         svg = context.svg(shown, specs, folded) if picture else ""
         rates = meter.rates(shown, time.monotonic()) if meter is not None else None
-        return snapshot(shown, specs, rates, svg, context.cell)
+        return snapshot(shown, specs, rates, svg, context.cell, self._registry.usage.latencies)
 
 
 class _Schemas:

@@ -11,22 +11,26 @@ import contextlib
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
+from nbcompose import settings
 from nbcompose._control.logs import Written, drain
 from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._control.status import Overview, Status
 from nbcompose._control.supervisor import Supervisor
-from nbcompose._host import memory
+from nbcompose._control.usage import Usage
+from nbcompose._host import devices, memory
 from nbcompose._rpc import SLOTS, Client, LoadTable, PostMortem, ServiceRoute
 from nbcompose._service import dependency_graph
 from nbcompose._spec import ServiceSpec
-from nbcompose._tracing import Span, TraceLog, exporter
+from nbcompose._tracing import RecordedCall, Span, TraceLog, exporter
 
 Subscriber = Callable[[Status], None]
 OutputListener = Callable[[str, Written], None]
 
+ASK_WAIT = 2.0  # seconds that replicas have to say what they have recorded
 COLLECT_WAIT = 1.0  # seconds that replicas have to report their last calls
 END_WAIT = 2.0  # seconds for the end of a process that has closed its connections
 MOST_ENDED = 16  # replicas that have ended, of which it is known how
@@ -46,6 +50,8 @@ class Publisher:
         self, supervisors: Mapping[str, Supervisor], overview: Overview, client: Client, board: LoadTable
     ) -> None:
         self.traces = TraceLog()
+        self.usage = Usage()
+        self.recording = settings.record_arguments()
         self._exporter = exporter()
         self._supervisors = supervisors
         self._overview = overview
@@ -93,6 +99,10 @@ class Publisher:
             news = {pid for pid, count in seen.items() if known.pop(pid, None) != count}
             known.update(seen)
             self._overview.memory = known
+            if any(m.launch.gpus for m in members):
+                on_gpus = await asyncio.to_thread(devices.memory_by_process)
+                news |= {pid for pid, count in on_gpus.items() if self._overview.gpu_memory.get(pid) != count}
+                self._overview.gpu_memory = on_gpus
             self.changed(*dict.fromkeys(m.launch.spec.name for m in members if m.state == "starting" or m.pid in news))
 
     # -- SupervisorContext
@@ -129,6 +139,8 @@ class Publisher:
             self._routes[name] = route
             self._push(route)
         status = self._overview.status(supervisor)
+        total = status.total
+        self.usage.count(name, total.calls, total.failed, status.memory)
         if status != self._shown.get(name):
             self._shown[name] = status
             self._tell(status)
@@ -136,6 +148,7 @@ class Publisher:
     def _forget(self, name: str) -> None:
         """Remove a service that no longer exists."""
         self._overview.ready.discard(name)
+        self.usage.forget(name)
         self._link(name, {})
         if gone := self._routes.pop(name, None):
             self._push(ServiceRoute(name, gone.apis, gone.timeout, reason="it was stopped", gone=True))
@@ -158,6 +171,7 @@ class Publisher:
 
     def spans(self, spans: list[Span]) -> None:
         self.traces.extend(spans)
+        self.usage.add(spans)
         if self._exporter is not None:
             self._exporter.add(spans)
 
@@ -214,6 +228,52 @@ class Publisher:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(COLLECT_WAIT):
                 await asyncio.gather(*(m.ask("report") for m in replicas), return_exceptions=True)
+
+    async def record(self, on: bool) -> None:
+        """Have the replicas keep arguments and answers from now on, or forget them and keep none."""
+        self.recording = on
+        await self._ask(_members(self._supervisors.values()), "record", on)
+
+    async def recorded(self, spans: Collection[Span]) -> dict[int, RecordedCall]:
+        """Return what the replicas have kept of these calls, by the number of the span, and why there is nothing of the
+        others; an empty dict where nothing is recorded.
+        """
+        if not self.recording:
+            return {}
+        services = {span.service for span in spans}
+        members = [m for m in _members(self._supervisors.values()) if m.launch.spec.name in services]
+        found = [await self._ask(members, "recorded", trace) for trace in {span.trace_id for span in spans}]
+        kept = {call.span_id: call for answers in found for calls in answers for call in calls}
+        return {s.span_id: kept.get(s.span_id) or RecordedCall(s.span_id, why_not=self._why_not(s)) for s in spans}
+
+    async def search(self, text: str) -> set[int]:
+        """Return the numbers of the spans in whose arguments, answers or errors a text occurs."""
+        return {
+            span for spans in await self._ask(_members(self._supervisors.values()), "search", text) for span in spans
+        }
+
+    async def forget_recorded(self, services: Collection[str] = ()) -> None:
+        """Have the replicas of these services, or of all, forget arguments and answers."""
+        members = _members(self._supervisors.values())
+        await self._ask([m for m in members if not services or m.launch.spec.name in services], "forget")
+
+    def _why_not(self, span: Span) -> str:
+        supervisor = self._supervisors.get(span.service)
+        api = supervisor.spec.api(span.api) if supervisor is not None else None
+        if api is not None and not api.record:
+            return "not recorded: @api(record=False)"
+        return "not kept any more"
+
+    async def _ask(self, members: Iterable[ReplicaHandle], operation: str, *arguments: Any) -> list[Any]:
+        """Ask replicas that can answer; return the answers that come within `ASK_WAIT` seconds."""
+
+        async def ask(member: ReplicaHandle) -> Any:
+            async with asyncio.timeout(ASK_WAIT):
+                return await member.ask(operation, *arguments)
+
+        able = [m for m in members if m.state in ("up", "suspended", "stopping") and m.halted is None]
+        answers = await asyncio.gather(*map(ask, able), return_exceptions=True)
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
 
     def _push(self, route: ServiceRoute) -> None:
         """Send a route to this process, to the service's own replicas, and to those that depend on it."""

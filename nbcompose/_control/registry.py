@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from typing import TypeVar
 
 from nbcompose._code import Deployment, Plan, incompatible_calls
@@ -25,7 +25,7 @@ from nbcompose._host import forbid_in_replica, keep_from_children
 from nbcompose._protocol import LogFilter, LogLine, RuntimeServer, messages
 from nbcompose._rpc import Client, LoadTable, Portal, Proxy, SocketTransport, Transport, background
 from nbcompose._service import dependency_graph
-from nbcompose._tracing import TraceLog
+from nbcompose._tracing import RecordedCall, Span, TraceLog
 from nbcompose.errors import Incompatible, LaunchError, UnknownService
 
 T = TypeVar("T")
@@ -54,6 +54,7 @@ class Registry:
         self._publisher = Publisher(self._supervisors, self._overview, self._client, self._board)
         self._client.post_mortem = self._publisher.post_mortem
         self.traces = self._publisher.traces
+        self.usage = self._publisher.usage
         self._watching: tuple[asyncio.Task[None], ...] = ()
         self._removing: set[asyncio.Task[None]] = set()
         self._keep = keep
@@ -174,6 +175,27 @@ class Registry:
         self._portal.run(self._publisher.collect())
         return self.traces
 
+    @property
+    def recording(self) -> bool:
+        """Whether arguments and answers of calls are kept."""
+        return self._publisher.recording
+
+    def record(self, on: bool) -> None:
+        """Keep the arguments and answers of calls from now on; False: forget them, and keep none."""
+        self._portal.run(self._publisher.record(on))
+
+    def recorded(self, spans: Collection[Span]) -> dict[int, RecordedCall]:
+        """Return the arguments and answers of calls, by the number of the span."""
+        return self._portal.run(self._publisher.recorded(spans))
+
+    def search(self, text: str) -> set[int]:
+        """Return the numbers of the spans in whose arguments, answers or errors a text occurs."""
+        return self._portal.run(self._publisher.search(text))
+
+    def forget(self, *names: str) -> None:
+        """Forget the arguments and answers of these services, or of all."""
+        self._portal.run(self._publisher.forget_recorded(names))
+
     def proxy(self, name: str) -> Proxy:
         """Return a proxy that calls the service. Raises `UnknownService`."""
         return Proxy(self.caller(name))
@@ -182,6 +204,11 @@ class Registry:
         """Return the transport to the service. Raises `UnknownService`."""
         self._supervisor(name)
         return SocketTransport(name, self._client, self._portal)
+
+    @property
+    def publisher(self) -> Publisher:
+        """What asks the replicas for what they have recorded. Used on the loop."""
+        return self._publisher
 
     @property
     def client(self) -> Client:

@@ -6,13 +6,15 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from nbcompose._control.status import Status, progress
+from nbcompose._control.usage import Latency
 from nbcompose._protocol import messages
 from nbcompose._rpc import ConnectionCounts
 from nbcompose._service import dependency_graph
 from nbcompose._spec import ApiSpec, ServiceSpec
+from nbcompose._units import human_duration, human_size
 
 VERSION = 1
 WINDOW = 2.0  # seconds over which a rate is computed
@@ -72,19 +74,27 @@ def snapshot(
     rates: Mapping[str, float] | None = None,
     svg: str = "",
     cell: Callable[[str], str] = lambda _: "",
+    latencies: Callable[[str], Mapping[str, Latency]] = lambda _: {},
 ) -> messages.State:
     """Return the state that clients see; `specs`: the specs of the versions that serve, by name; `cell`: see
-    `RuntimeContext.cell`.
+    `RuntimeContext.cell`; `latencies`: see `Usage`.
     """
     return {
         "version": VERSION,
-        "services": [_service(s, specs.get(s.name), (rates or {}).get(s.name, 0.0), cell(s.name)) for s in statuses],
+        "services": [
+            _service(s, specs.get(s.name), (rates or {}).get(s.name, 0.0), cell(s.name), latencies(s.name))
+            for s in statuses
+        ],
         "edges": [_edge(s, dependency) for s in statuses for dependency in dict.fromkeys(s.dependencies)],
         "svg": svg,
     }
 
 
-def _service(status: Status, spec: ServiceSpec | None, rate: float, cell: str) -> messages.Service:
+def _service(
+    status: Status, spec: ServiceSpec | None, rate: float, cell: str, latencies: Mapping[str, Latency]
+) -> messages.Service:
+    p50 = max(latencies.values()).p50 if latencies else None
+    total, limit = status.total, status.memory_limit
     return {
         "name": status.name,
         "id": element_id("node", status.name),
@@ -97,10 +107,10 @@ def _service(status: Status, spec: ServiceSpec | None, rate: float, cell: str) -
         "up": status.up,
         "wanted": status.wanted,
         "in_flight": sum(r.in_flight for r in status.replicas),
-        "calls": status.calls,
-        "errors": status.errors,
+        "calls": total.calls,
+        "errors": total.failed,
         "rate": round(rate, 1),
-        "p50_ms": None if status.p50 is None else round(status.p50 * 1000, 2),
+        "p50_ms": None if p50 is None else round(p50 * 1000, 5),
         "memory": status.memory,
         "error": status.error,
         "behind": status.out_of_date_reason,
@@ -111,7 +121,55 @@ def _service(status: Status, spec: ServiceSpec | None, rate: float, cell: str) -
         "dependencies": list(status.dependencies),
         "options": _options(spec) if spec is not None else {},
         "cell": cell,
+        "numbers": numbers(status, latencies),
+        "memory_limit": None if limit is None else limit * status.wanted,
+        "memory_over": status.memory_over,
+        "gpu_memory": status.gpu_memory,
     }
+
+
+def numbers(status: Status, latencies: Mapping[str, Latency]) -> list[messages.ApiNumbers]:
+    """Return the numbers of each api of a service that has been called."""
+    found: list[messages.ApiNumbers] = []
+    for api, ended in status.counts.items():
+        latency = latencies.get(api)
+        if ended.calls:
+            found.append(
+                {
+                    "api": api,
+                    "answered": ended.answered,
+                    "failed": ended.failed,
+                    "refused": ended.refused,
+                    "cancelled": ended.cancelled,
+                    "p50": None if latency is None else latency.p50,
+                    "p95": None if latency is None else latency.p95,
+                }
+            )
+    return found
+
+
+def latency_words(numbers: Sequence[messages.ApiNumbers], which: Literal["p50", "p95"]) -> str:
+    """Return a percentile of a service: its only api's, or that of the api that has been called most, with its name;
+    "" where none has answered lately.
+    """
+    lately = [n for n in numbers if n[which] is not None]
+    if not lately:
+        return ""
+    most = max(lately, key=lambda n: n["answered"])
+    words = human_duration(most[which] or 0.0)
+    return words if len(numbers) == 1 else f"{words} ({most['api']})"
+
+
+def memory_words(memory: int | None, limit: int | None = None, over: bool = False, gpu: int | None = None) -> str:
+    """Return the memory of a service, what it asks for, and whether a replica uses more; "" where it is not known."""
+    parts = []
+    if memory is not None:
+        parts.append(human_size(memory) + (f" of {human_size(limit)}" if limit is not None else ""))
+    if over:
+        parts.append("over its limit")
+    if gpu is not None:
+        parts.append(f"GPU {human_size(gpu)}")
+    return ", ".join(parts)
 
 
 def _api(api: ApiSpec) -> messages.Api:

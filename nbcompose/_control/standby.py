@@ -14,7 +14,7 @@ from nbcompose._code import Deployment
 from nbcompose._control.generation import Generation
 from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._host import devices, memory
-from nbcompose._replica import seconds
+from nbcompose._units import human_duration
 
 ROOM = 2**30  # bytes that must remain free for whatever is started next
 GPU_ROOM = 0.25  # of each GPU's memory
@@ -102,8 +102,8 @@ class StuckReplicas:
             now = time.monotonic()
             if self._replaced is not None and now - self._replaced < ONCE_IN:
                 notes.append(
-                    f"{why}: not replaced, since one was {seconds(now - self._replaced)} ago; %services restart "
-                    f"{generation.spec.name} does it"
+                    f"{why}: not replaced, since one was {human_duration(now - self._replaced, 2)} ago; "
+                    f"%services restart {generation.spec.name} does it"
                 )
             elif not stop_first and not room_for([member]):
                 notes.append(

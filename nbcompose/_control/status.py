@@ -16,18 +16,19 @@ from nbcompose._control.supervisor import Supervisor
 from nbcompose._host import memory
 from nbcompose._hub import ModelProgress
 from nbcompose._protocol import ServiceState
-from nbcompose._replica import NO_WORK, Phase, Stats, Work, seconds
+from nbcompose._replica import NO_WORK, ApiSummary, Phase, Stats, Work
 from nbcompose._rpc import ConnectionCounts, ServiceRoute
 from nbcompose._service import dependency_graph
 from nbcompose._spec import ServiceSpec
+from nbcompose._units import human_duration, human_size
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatus:
-    """One replica. `memory` is bytes (its proportional share where the system tells), None while not known. `halted`:
-    since when (Unix time) the system has its process stopped. `waiting_for`: the service that its start waits for.
-    `preparing`: what the engine has to do before there is a process, in words. `said`: the last line that it wrote
-    while it starts.
+    """One replica. `memory` is bytes (its proportional share where the system tells), None while not known, as
+    `gpu_memory` is, what it has of a GPU's. `halted`: since when (Unix time) the system has its process stopped.
+    `waiting_for`: the service that its start waits for. `preparing`: what the engine has to do before there is a
+    process, in words. `said`: the last line that it wrote while it starts.
     """
 
     index: int
@@ -44,6 +45,7 @@ class ReplicaStatus:
     halted: float | None = None
     waiting_for: str = ""
     preparing: str = ""
+    gpu_memory: int | None = None
     said: str = ""
 
 
@@ -54,10 +56,11 @@ class Status:
     `reason` says why it is not ready, `error` what went wrong last (also while an earlier version serves on), `notes`
     what its user should know, `stuck` why a replica that is of no use is not replaced. `change_reason` says how the
     version that serves came about, `out_of_date_reason` why the one that was wanted last does not serve, `stale` what
-    has changed in the notebook since it was packed. `p50` is in seconds. `traffic`: the calls that it has made, by
-    dependency. `replacing`: "new version starting" or "restarting" while replicas start that will take over.
-    `reversible`: there is a version to go back to. `swapped`: the version that serves
-    came by a hot swap. `waits_for`: the services below that are not ready.
+    has changed in the notebook since it was packed. `counts`: how the calls of each api have ended, since its replicas
+    started. `memory_limit`: the bytes that a replica asks for. `traffic`: the calls that it has made, by dependency.
+    `replacing`: "new version starting" or "restarting" while replicas start that will take over. `reversible`: there is
+    a version to go back to. `swapped`: the version that serves came by a hot swap. `waits_for`: the services below that
+    are not ready.
     """
 
     name: str
@@ -69,9 +72,8 @@ class Status:
     apis: tuple[str, ...]
     dependencies: tuple[str, ...]
     url: str
-    calls: int = 0
-    errors: int = 0
-    p50: float | None = None
+    counts: Mapping[str, ApiSummary] = field(default_factory=dict)
+    memory_limit: int | None = None
     restarts: int = 0
     error: str = ""
     notes: tuple[str, ...] = ()
@@ -105,6 +107,26 @@ class Status:
         return sum(known) if known else None
 
     @property
+    def gpu_memory(self) -> int | None:
+        known = [r.gpu_memory for r in self.replicas if r.gpu_memory is not None]
+        return sum(known) if known else None
+
+    @property
+    def memory_over(self) -> bool:
+        """Whether a replica uses more memory than it asks for."""
+        limit = self.memory_limit
+        return limit is not None and any((r.memory or 0) > limit for r in self.replicas)
+
+    @property
+    def total(self) -> ApiSummary:
+        """How the calls of all apis have ended."""
+        return ApiSummary(*map(sum, zip(*self.counts.values(), strict=True))) if self.counts else ApiSummary()
+
+    @property
+    def calls(self) -> int:
+        return self.total.calls
+
+    @property
     def waiting(self) -> int:
         """Number of calls that wait for admission in a replica."""
         return sum(r.work.waiting for r in self.replicas)
@@ -115,21 +137,25 @@ class Status:
         """
         now = time.time()
         halted = [
-            f"replica {r.index} was stopped (SIGSTOP) {seconds(now - r.halted)} ago: kill -CONT {r.pid} lets it go on"
+            f"replica {r.index} was stopped (SIGSTOP) {_age(now - r.halted)} ago: kill -CONT {r.pid} lets it go on"
             for r in self.replicas
             if r.halted is not None
         ]
         abandoned = sorted((h for r in self.replicas for h in r.work.held if h.abandoned), key=lambda h: h.since)
-        held = [f"{h.api} holds a worker for {seconds(now - h.since)}, its caller has gone" for h in abandoned]
+        held = [f"{h.api} holds a worker for {_age(now - h.since)}, its caller has gone" for h in abandoned]
         since = [r.work.waiting_since for r in self.replicas if r.work.waiting_since is not None]
         wait = "call waits" if self.waiting == 1 else "calls wait"
-        queue = [f"{self.waiting} {wait} for a place, for up to {seconds(now - min(since))}"] if since else []
+        queue = [f"{self.waiting} {wait} for a place, for up to {_age(now - min(since))}"] if since else []
         return [*halted, *held, *queue, *self.stuck]
 
     @property
     def settled(self) -> bool:
         """Whether nothing more happens without intervention."""
         return self.state in ("ready", "failed", "stopped")
+
+
+def _age(seconds: float) -> str:
+    return human_duration(seconds, 2)
 
 
 # What a replica does that is starting, in the order in which it does it.
@@ -160,23 +186,20 @@ def _download(replica: ReplicaStatus) -> str:
     p = replica.progress
     if p is None or replica.phase is not Phase.DOWNLOAD:
         return ""
-    done = f"{memory.human(p.bytes_done)} of {memory.human(p.bytes_total)}, {p.files_done} of {p.files_total} files"
+    done = f"{human_size(p.bytes_done)} of {human_size(p.bytes_total)}, {p.files_done} of {p.files_total} files"
     return f"downloading {p.model}: {done}"
 
 
 def _calls(stats: list[Stats]) -> dict[str, Any]:
-    """Return what a status says of the calls that replicas have got and made; `p50` is that of the busiest api in the
-    busiest replica.
-    """
-    apis = [a for s in stats for a in s.apis.values()]
-    busiest = max(apis, key=lambda a: a.calls, default=None)
+    """Return what a status says of the calls that replicas have got and made."""
+    counts: dict[str, ApiSummary] = {}
+    for api, ended in (item for s in stats for item in s.apis.items()):
+        counts[api] = counts.get(api, ApiSummary()).plus(ended)
     traffic: dict[str, ConnectionCounts] = {}
     for service, made in (item for s in stats for item in s.traffic.items()):
         traffic[service] = traffic.get(service, ConnectionCounts()).plus(made)
     return {
-        "calls": sum(a.calls for a in apis),
-        "errors": sum(a.errors for a in apis),
-        "p50": busiest.p50_seconds if busiest is not None else None,
+        "counts": counts,
         "traffic": traffic,
     }
 
@@ -186,7 +209,8 @@ NEW_VERSION, RESTART = "new version starting", "restarting"
 
 
 class Overview:
-    """Computes state, route and status of `supervisors`, by name. `memory`: bytes that replicas use, by pid.
+    """Computes state, route and status of `supervisors`, by name. `memory`, `gpu_memory`: bytes that replicas use, by
+    pid.
 
     `ready` holds the services that were ready when they were last checked, which `_control/publisher.py` does whenever
     one changes. So computing a state needs only the services directly below, however deep the graph is.
@@ -194,6 +218,7 @@ class Overview:
 
     def __init__(self, supervisors: Mapping[str, Supervisor], engine: Engine) -> None:
         self.memory: Mapping[int, int] = {}
+        self.gpu_memory: Mapping[int, int] = {}
         self.ready: set[str] = set()
         self._supervisors = supervisors
         self._engine = engine
@@ -263,6 +288,7 @@ class Overview:
             out_of_date_reason=supervisor.out_of_date_reason,
             stale=supervisor.stale,
             replacing=replacing,
+            memory_limit=spec.resources.memory,
             reversible=supervisor.previous is not None or replacing == NEW_VERSION,
             waits_for=waits_for,
             **_calls([m.stats for m in members if m.stats is not None]),
@@ -281,6 +307,7 @@ class Overview:
             in_flight=stats.in_flight if stats is not None else 0,
             threads_busy=stats.threads_busy if stats is not None else 0,
             memory=self.memory.get(process.pid) if process is not None else None,
+            gpu_memory=self.gpu_memory.get(process.pid) if process is not None else None,
             work=stats.work if stats is not None else NO_WORK,
             halted=member.halted,
             waiting_for=member.waiting_for,
@@ -293,7 +320,7 @@ class Overview:
         used = [self.memory.get(m.process.pid, 0) for m in members if m.process is not None]
         if wanted is None or not used or max(used) <= wanted:
             return []
-        return [f"a replica uses {memory.human(max(used))}, more than the {memory.human(wanted)} it asks for"]
+        return [f"a replica uses {human_size(max(used))}, more than the {human_size(wanted)} it asks for"]
 
 
 def _state_without_replicas(supervisor: Supervisor) -> tuple[ServiceState, str]:

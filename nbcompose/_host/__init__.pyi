@@ -20,4 +20,3 @@ from .lifetime import is_halted as is_halted
 from .lifetime import open_owner_fd as open_owner_fd
 from .lifetime import owner_environment as owner_environment
 from .lifetime import wait_for_end as wait_for_end
-from .memory import human as human

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import psutil
 import pynvml
@@ -88,6 +89,35 @@ def discover() -> tuple[Device, ...]:
     finally:
         pynvml.nvmlShutdown()
     return visible(everything, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def memory_by_process() -> dict[int, int]:
+    """Return the bytes of the GPUs' memory that each process has, by its pid. Never raises.
+
+    Empty without a driver, and where it does not tell or knows other pids than this process does, as in some
+    containers.
+    """
+    used: dict[int, int] = {}
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return used
+    try:
+        for i in range(pynvml.nvmlDeviceGetCount()):
+            for process in _processes(i):
+                used[process.pid] = used.get(process.pid, 0) + (process.usedGpuMemory or 0)
+    except pynvml.NVMLError:
+        pass
+    finally:
+        pynvml.nvmlShutdown()
+    return {pid: count for pid, count in used.items() if count}
+
+
+def _processes(index: int) -> list[Any]:
+    try:
+        return list(pynvml.nvmlDeviceGetComputeRunningProcesses(pynvml.nvmlDeviceGetHandleByIndex(index)))
+    except pynvml.NVMLError:
+        return []
 
 
 def _cards(index: int) -> list[Device]:

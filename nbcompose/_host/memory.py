@@ -15,6 +15,7 @@ from typing import NamedTuple
 import psutil
 
 from nbcompose._spec import ServiceSpec
+from nbcompose._units import human_size
 from nbcompose.errors import MemoryShortage
 
 _PROC = Path("/proc/self/cgroup")
@@ -109,18 +110,6 @@ def parse(size: str | int) -> int:
     return count
 
 
-def human(count: int) -> str:
-    """Format a number of bytes: "512 B", "80.0 MiB", "5.1 GiB"."""
-    if abs(count) < 1024:
-        return f"{count} B"
-    size = float(count)
-    for unit in ("KiB", "MiB", "GiB"):
-        size /= 1024
-        if abs(size) < 1023.95:
-            return f"{size:.1f} {unit}"
-    return f"{size / 1024:.1f} TiB"
-
-
 def available() -> int:
     """Return the bytes that a new process may use: the machine's free memory, within the cgroup's limit."""
     free = int(psutil.virtual_memory().available)
@@ -135,12 +124,12 @@ class Shortage(NamedTuple):
     free: int
 
     def __str__(self) -> str:
-        return f"asks for {human(self.asked)}, {human(self.free)} is free"
+        return f"asks for {human_size(self.asked)}, {human_size(self.free)} is free"
 
     @property
     def lasting(self) -> str:
         """The text without what differs from one run to the next, for what a notebook keeps."""
-        return f"asks for {human(self.asked)} of memory, more than is free"
+        return f"asks for {human_size(self.asked)} of memory, more than is free"
 
 
 def check(spec: ServiceSpec) -> Shortage | None:

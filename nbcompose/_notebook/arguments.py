@@ -34,12 +34,14 @@ Options here override those of `@service`."""
 SERVICES_HELP = """Show the services of this notebook, or do something with some of them.
 
     %services                  the table
-    %services --live           the table with calls, median time, memory
+    %services --live           the table with calls, times of answers, memory
+    %services --apis           the same, with a row for each api
     %services stop NAME ...    stop services (or --all)
     %services restart NAME     start new replicas of the same code, e.g. when weights on disk have changed
     %services refresh [NAME]   bring stale services up to date with the notebook's functions and values
     %services rollback NAME    have the version before serve again
     %services logs NAME        what its replicas wrote last (-n LINES, --follow, --level, --api, --trace)
+    %services forget [NAME]    forget the arguments and answers that are kept of the last calls
     %services scale NAME N     have N replicas"""
 
 GRAPH_HELP = """Show the services of this notebook, and which calls which, as a live picture.
@@ -138,7 +140,13 @@ def service_parser() -> MagicArgumentParser:
 
 def services_parser() -> MagicArgumentParser:
     parser = _Parser("services", description=SERVICES_HELP)
-    parser.add_argument("--live", action="store_true", help="also numbers that change: calls, median time, memory")
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="also numbers that change: calls by how they ended, the median and the 95th percentile of the times that "
+        "answers took in the last 5 minutes (of several apis those of the one that is called most), memory",
+    )
+    parser.add_argument("--apis", action="store_true", help="these numbers also for each api that was called")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", prog="services", parser_class=_Parser)
     stop = actions.add_parser("stop", help="stop services")
     stop.add_argument("names", nargs="*", metavar="NAME", help="a service to stop")
@@ -156,6 +164,8 @@ def services_parser() -> MagicArgumentParser:
     logs.add_argument("--level", choices=LEVELS, help="only lines of logging and warnings, of this level and above")
     logs.add_argument("--api", metavar="API", help="only what calls of this api wrote")
     logs.add_argument("--trace", metavar="ID", help="only what one call wrote: its trace, or the beginning of that")
+    forget = actions.add_parser("forget", help="forget the arguments and answers that are kept of the last calls")
+    forget.add_argument("names", nargs="*", metavar="NAME", help="a service (all)")
     scale = actions.add_parser("scale", help="change the number of replicas")
     scale.add_argument("name", metavar="NAME", help="the service")
     scale.add_argument("replicas", type=_count, metavar="N", help="how many replicas it is to have")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import NamedTuple
@@ -20,13 +20,13 @@ from uuid import uuid4
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcompose._control import HALTED, Status, progress
+from nbcompose._control import HALTED, Latency, Status, latency_words, memory_words, numbers, progress
 from nbcompose._control.engines import NOT_WARM
-from nbcompose._host import human
 from nbcompose._ipython_adapter import Output, cell_id, request_of
-from nbcompose._protocol import plain_text
+from nbcompose._protocol import ApiNumbers, plain_text
 from nbcompose._service import CREDENTIALS, python_call, script_example, terminal_example
 from nbcompose._spec import ApiSpec, ServiceSpec
+from nbcompose._units import human_duration
 
 SUPERSEDED = "was changed or restarted by a later cell"
 _COLORS = {"ready": "#2e9e5b", "failed": "#c9302c", "stopped": "#888", "waiting": "#c98a1b", "starting": "#3b7dd8"}
@@ -229,7 +229,9 @@ def _bar(status: Status | None) -> str:
 # -- tables
 
 PLAIN_COLUMNS = ("name", "state", "device", "replicas", "depends on")
-LIVE_COLUMNS = ("calls", "errors", "in flight", "p50", "memory", "restarts")
+LIVE_COLUMNS = (
+    "calls", "failed", "refused", "cancelled", "in flight", "p50 (5 min)", "p95 (5 min)", "memory", "restarts",
+)  # fmt: skip
 EMPTY = "No service runs. A %%service cell starts one."
 
 
@@ -263,11 +265,25 @@ class Table:
 
 
 class ServicesTable(Table):
-    """The table of `%services`. Only with `live` it contains numbers that change from run to run."""
+    """The table of `%services`. Only with `latencies`, of each service, it contains numbers that change from run to
+    run; with `apis` there is a row for each api that was called, too.
+    """
 
-    def __init__(self, statuses: Sequence[Status], live: bool = False) -> None:
-        rows = [_row(s) + (_numbers(s) if live else ()) for s in statuses]
-        super().__init__(PLAIN_COLUMNS + (LIVE_COLUMNS if live else ()), rows, EMPTY)
+    def __init__(
+        self,
+        statuses: Sequence[Status],
+        latencies: Callable[[str], Mapping[str, Latency]] | None = None,
+        apis: bool = False,
+    ) -> None:
+        rows: list[tuple[str, ...]] = []
+        for status in statuses:
+            if latencies is None:
+                rows.append(_row(status))
+                continue
+            of_apis = numbers(status, latencies(status.name))
+            rows.append(_row(status) + _numbers(status, of_apis))
+            rows += [_api_row(status.name, n) for n in of_apis] if apis else []
+        super().__init__(PLAIN_COLUMNS + (LIVE_COLUMNS if latencies is not None else ()), rows, EMPTY)
 
 
 def _row(status: Status) -> tuple[str, ...]:
@@ -282,11 +298,22 @@ def _row(status: Status) -> tuple[str, ...]:
     return (status.name, state, status.device or "-", replicas, ", ".join(status.dependencies) or "-")
 
 
-def _numbers(status: Status) -> tuple[str, ...]:
-    p50 = "-" if status.p50 is None else f"{status.p50 * 1000:.3g} ms"
-    memory = "-" if status.memory is None else human(status.memory)
+def _numbers(status: Status, of_apis: Sequence[ApiNumbers]) -> tuple[str, ...]:
+    total, limit = status.total, status.memory_limit
+    memory = memory_words(
+        status.memory, None if limit is None else limit * status.wanted, status.memory_over, status.gpu_memory
+    )
     in_flight = sum(r.in_flight for r in status.replicas)
-    return (str(status.calls), str(status.errors), str(in_flight), p50, memory, str(status.restarts))
+    p50, p95 = latency_words(of_apis, "p50") or "-", latency_words(of_apis, "p95") or "-"
+    ended = (total.calls, total.failed, total.refused, total.cancelled, in_flight)
+    return (*map(str, ended), p50, p95, memory or "-", str(status.restarts))
+
+
+def _api_row(service: str, n: ApiNumbers) -> tuple[str, ...]:
+    calls = n["answered"] + n["failed"] + n["refused"] + n["cancelled"]
+    p50, p95 = ("-" if seconds is None else human_duration(seconds) for seconds in (n["p50"], n["p95"]))
+    ended = (calls, n["failed"], n["refused"], n["cancelled"])
+    return (f"{service}.{n['api']}", *[""] * (len(PLAIN_COLUMNS) - 1), *map(str, ended), "", p50, p95, "", "")
 
 
 Bundle = dict[str, str]

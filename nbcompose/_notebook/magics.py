@@ -18,6 +18,7 @@ from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from traitlets import Bool, Enum, observe
 
+from nbcompose import settings
 from nbcompose._control import Registry
 from nbcompose._ipython_adapter import has_own_look, is_reloading, show_help_as
 from nbcompose._notebook import cell, credentials, staleness, tracebacks
@@ -69,6 +70,11 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         help="Keep the last calls of each api, so that `%export --check` can make them again.",
     ).tag(config=True)
 
+    record_arguments = Bool(
+        default_value=True,
+        help="Keep arguments and answers of the last calls in the replicas, for nbcompose.trace() and the graph.",
+    ).tag(config=True)
+
     output = Enum(
         ("cell", "log"),
         default_value="cell",
@@ -80,6 +86,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         super().__init__(session.shell)
         self._session = session
         session.recording.enabled = self.record_calls
+        session.registry.record(settings.record_arguments(self.record_arguments))
         session.outputs.enable(self.output == "cell")
 
     @observe("auto_refresh")
@@ -91,6 +98,10 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         self._session.recording.enabled = self.record_calls
         if not self.record_calls:
             self._session.recording.clear()
+
+    @observe("record_arguments")
+    def _record_arguments(self, _: object) -> None:
+        self._session.registry.record(self.record_arguments)
 
     @observe("output")
     def _show_output(self, _: object) -> None:
@@ -140,10 +151,12 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         with briefly(self._session.shell):
             args = services_parser().parse_argstring(line)
             if args.action is None:
-                return ServicesTable(self._session.registry.statuses(), live=args.live)
+                registry = self._session.registry
+                live = args.live or args.apis
+                return ServicesTable(registry.statuses(), registry.usage.latencies if live else None, args.apis)
             actions: dict[str, Callable[[Namespace], None]] = {
                 "stop": self._stop, "restart": self._without_code, "rollback": self._without_code,
-                "refresh": self._refresh, "logs": self._logs, "scale": self._scale,
+                "refresh": self._refresh, "logs": self._logs, "scale": self._scale, "forget": self._forget,
             }  # fmt: skip
             actions[args.action](args)
         return None
@@ -216,6 +229,11 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         nothing = f"{args.name} has written nothing{'' if wanted == LogFilter() else ' of that kind'}"
         print("\n".join(map(shown, lines)) or nothing)
 
+    def _forget(self, args: Namespace) -> None:
+        self._session.registry.forget(*self._known(args.names))
+        whose = ", ".join(args.names) or "all services"
+        print(f"the arguments and answers of the last calls of {whose} were forgotten")
+
     def _scale(self, args: Namespace) -> None:
         self._session.registry.scale(args.name, args.replicas)
         print(f"{args.name} has {args.replicas} replica{'' if args.replicas == 1 else 's'}")
@@ -270,7 +288,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     _unhook(shell)  # what an earlier load, by another copy of this module, has left
     session.disconnect()
     session.disconnect = add_connector(session.connect)
-    install(session.registry.collect_traces)
+    install(session.registry.collect_traces, session.registry)
     tracebacks.install(shell)
     magics = NbcomposeMagics(session)
     shell.register_magics(magics)

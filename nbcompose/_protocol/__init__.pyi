@@ -11,7 +11,10 @@ from .log_lines import log_line as log_line
 from .log_lines import log_text as log_text
 from .log_lines import plain_text as plain_text
 from .log_lines import severity as severity
+from .messages import ApiNumbers as ApiNumbers
 from .messages import Bundle as Bundle
+from .messages import CallState as CallState
+from .messages import CallValues as CallValues
 from .messages import ServiceState as ServiceState
 from .messages import SpanRow as SpanRow
 from .messages import Summary as Summary

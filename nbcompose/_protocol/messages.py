@@ -28,6 +28,7 @@ Name = Annotated[str, Limit(1000)]
 Version = Annotated[str, Limit(100)]
 LogCount = Annotated[int, Limit(MOST_LINES, 1)]
 
+CallState = Literal["answered", "failed", "cancelled"]
 ServiceState = Literal["starting", "waiting", "ready", "failed", "stopped"]
 ParamKind = Literal["positional_only", "positional_or_keyword", "var_positional", "keyword_only", "var_keyword"]
 
@@ -41,10 +42,26 @@ class Api(TypedDict):
     stream: bool
 
 
+class ApiNumbers(TypedDict):
+    """How the calls of an api have ended, since the service's replicas started, and the durations of its answers in the
+    last five minutes, in seconds; None where it has not answered in that time.
+    """
+
+    api: str
+    answered: int
+    failed: int
+    refused: int
+    cancelled: int
+    p50: float | None
+    p95: float | None
+
+
 class Service(TypedDict):
-    """One service. `behind` says why the version wanted last does not serve; `serving` is the number of the one that
-    does. `options`: those that are not the default, without variables of the environment. `cell`: the front end's id of
-    the notebook's cell that started it, "" where there is none.
+    """One service. `p50_ms` is that of the api that has answered most in the last five minutes. `memory_limit`: what
+    all replicas ask for, and `memory_over`: whether one of them uses more than its share. `behind` says why the version
+    wanted last does not serve; `serving` is the number of the one that does. `options`: those that are not the default,
+    without variables of the environment. `cell`: the front end's id of the notebook's cell that started it, "" where
+    there is none.
     """
 
     name: str
@@ -72,6 +89,10 @@ class Service(TypedDict):
     dependencies: list[str]
     options: dict[str, Any]
     cell: str
+    numbers: NotRequired[list[ApiNumbers]]
+    memory_limit: NotRequired[int | None]
+    memory_over: NotRequired[bool]
+    gpu_memory: NotRequired[int | None]
 
 
 class ListedService(Service):
@@ -176,14 +197,47 @@ class LogsRequest(TypedDict):
 
 
 class TracesRequest(TypedDict):
+    """The last traces with a call of this service, this api and this state that began at `since` (Unix time) or later,
+    and that has `text` in its name, its error, its arguments or its answer.
+    """
+
     id: NotRequired[Id]
     type: Literal["traces"]
+    service: NotRequired[Name]
+    api: NotRequired[Name]
+    state: NotRequired[CallState]
+    since: NotRequired[float]
+    text: NotRequired[Name]
 
 
 class TraceRequest(TypedDict):
     id: NotRequired[Id]
     type: Literal["trace"]
     trace: Annotated[str, Limit(32, 1)]
+
+
+class RecordedRequest(TypedDict):
+    """The arguments and answers of a trace's calls, where they are recorded."""
+
+    id: NotRequired[Id]
+    type: Literal["recorded"]
+    trace: Annotated[str, Limit(32, 1)]
+
+
+class ForgetRequest(TypedDict):
+    """Forget the arguments and answers that were recorded, of a service or of all."""
+
+    id: NotRequired[Id]
+    type: Literal["forget"]
+    service: NotRequired[Name]
+
+
+class HistoryRequest(TypedDict):
+    """The numbers of a service in the last ten minutes."""
+
+    id: NotRequired[Id]
+    type: Literal["history"]
+    service: Name
 
 
 class Act(TypedDict):
@@ -235,7 +289,20 @@ class KeptRequest(TypedDict):
 
 
 Request = (
-    Look | Fold | KeptRequest | FormRequest | Call | Cancel | LogsRequest | TracesRequest | TraceRequest | Act | Scale
+    Look
+    | Fold
+    | KeptRequest
+    | FormRequest
+    | Call
+    | Cancel
+    | LogsRequest
+    | TracesRequest
+    | TraceRequest
+    | RecordedRequest
+    | ForgetRequest
+    | HistoryRequest
+    | Act
+    | Scale
 )
 RuntimeRequest = (
     HelloRequest
@@ -247,6 +314,9 @@ RuntimeRequest = (
     | LogsRequest
     | TracesRequest
     | TraceRequest
+    | RecordedRequest
+    | ForgetRequest
+    | HistoryRequest
     | Act
     | Scale
     | ReachRequest
@@ -493,6 +563,55 @@ class Trace(TypedDict):
     rows: list[SpanRow]
 
 
+class RecordedArgument(TypedDict):
+    name: str
+    text: str
+
+
+class CallValues(TypedDict):
+    """Arguments and answer of a call, as texts. `items`: how many a stream has given, of which `first` and `last` are
+    some; None where it is no stream. `held`: some are objects as they are now. `why_not`: why nothing is there.
+    """
+
+    span: str
+    arguments: list[RecordedArgument]
+    answer: str | None
+    error: str
+    items: int | None
+    first: list[str]
+    last: list[str]
+    held: bool
+    why_not: str
+
+
+class Recorded(TypedDict):
+    id: Id
+    type: Literal["recorded"]
+    trace: str
+    calls: list[CallValues]
+
+
+class UsageStep(TypedDict):
+    """What happened in a step: calls that ended, how many of them failed, the time in seconds that 95 % of the answers
+    took at most, and the most memory in bytes; None where it is not known.
+    """
+
+    calls: int
+    failed: int
+    p95: float | None
+    memory: int | None
+
+
+class History(TypedDict):
+    """`step`: seconds; the last of `steps` is the present one."""
+
+    id: Id
+    type: Literal["history"]
+    service: str
+    step: float
+    steps: list[UsageStep]
+
+
 class Done(TypedDict):
     id: Id
     type: Literal["done"]
@@ -529,6 +648,8 @@ class Kept(TypedDict):
 
 Event = Changed | Lines | Begun | Item | Items
 CallMessage = Begun | Item | Items | Result | End | Cancelled | Failed
-Reply = Here | Kept | Form | Logs | Traces | Trace | Done
+Reply = Here | Kept | Form | Logs | Traces | Trace | Recorded | History | Done
 Message = CallMessage | Reply
-RuntimeReply = Hello | Ps | Form | Logs | Traces | Trace | Done | Reach | Result | End | Cancelled | Failed
+RuntimeReply = (
+    Hello | Ps | Form | Logs | Traces | Trace | Recorded | History | Done | Reach | Result | End | Cancelled | Failed
+)

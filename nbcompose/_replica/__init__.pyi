@@ -1,7 +1,6 @@
 from . import output as output
 from .admission import NO_WORK as NO_WORK
 from .admission import Work as Work
-from .admission import seconds as seconds
 from .bootstrap import PRELOAD as PRELOAD
 from .bootstrap import REQUEST as REQUEST
 from .bootstrap import ByImport as ByImport
@@ -21,6 +20,7 @@ from .instance import Runtime as Runtime
 from .main import run as run
 from .metrics import EARLY as EARLY
 from .metrics import METRICS as METRICS
+from .metrics import ApiSummary as ApiSummary
 from .metrics import ServiceMetrics as ServiceMetrics
 from .metrics import merge as merge
 from .output import install as install

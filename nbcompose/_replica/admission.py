@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from nbcompose._tracing import CallContext
+from nbcompose._units import human_duration
 from nbcompose.errors import DeadlineExceeded, NotBegun, Overloaded
 
 # A call fails early if it still waits when only this part of its time is left (and at most this many seconds): its
@@ -39,7 +40,7 @@ class Holder(NamedTuple):
     def words(self) -> str:
         """Text for messages, e.g. "loop (for 40 s, its caller has gone)"."""
         more = ", its caller has gone" if self.abandoned else ", waits for its consumer" if self.paused else ""
-        return f"{self.api} (for {seconds(time.time() - self.since)}{more})"
+        return f"{self.api} (for {human_duration(time.time() - self.since, 2)}{more})"
 
 
 class QueuedCall(Protocol):
@@ -115,11 +116,11 @@ class Queue:
         waited, limit = time.monotonic() - waiter.since, ""
         if waiter.context.deadline is not None:
             allowed = waiter.context.deadline - waiter.since
-            limit = f" of {seconds(allowed)}"
+            limit = f" of {human_duration(allowed, 2)}"
             waited = allowed if allowed - waited <= max(_early(allowed), SWEEP) else waited  # the rest goes unused
         _, before = self._waiters.get(waiter, ("", 0))  # includes calls that have run since: it waited for them too
         behind = self.behind(before)
-        return f"waited {seconds(waited)}{limit} in the queue for {self._place}{behind}"
+        return f"waited {human_duration(waited, 2)}{limit} in the queue for {self._place}{behind}"
 
     def behind(self, before: int = 0) -> str:
         """Return a text on the calls that have the places and the number ahead in the queue; "" if there are none."""
@@ -142,15 +143,6 @@ _EPOCH = time.time() - time.monotonic()
 def unix_time(moment: float) -> float:
     """Convert a time on `time.monotonic()`'s clock to Unix time."""
     return moment + _EPOCH
-
-
-def seconds(count: float) -> str:
-    """Format a duration, e.g. "0.05 s", "4.2 s", "40 s", "12 min"."""
-    if count < 0.95:
-        return f"{max(count, 0.0):.1g} s"
-    if count < 9.95:
-        return f"{count:.1f} s"
-    return f"{count:.0f} s" if count < 600 else f"{count / 60:.0f} min"
 
 
 def listed(parts: Sequence[str]) -> str:

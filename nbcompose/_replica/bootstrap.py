@@ -191,7 +191,7 @@ class Launch:
 
     `environment`: the complete environment of the process. `torch_threads`: applied to libraries already loaded.
     `exposed`: it has an HTTP server. `heavy`: for the engine, see `Deployment` in `_code/packing.py`. `gpus`: see
-    `Placement` in `_host/devices.py`.
+    `Placement` in `_host/devices.py`. `record`: whether arguments and answers are recorded.
     """
 
     spec: ServiceSpec
@@ -208,6 +208,7 @@ class Launch:
     heavy: bool = True
     allowed_hosts: tuple[str, ...] = ()
     gpus: tuple[str, ...] = ()
+    record: bool = False
 
 
 def prepare_process(launch: Launch) -> None:

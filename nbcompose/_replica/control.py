@@ -2,7 +2,8 @@
 
 Notes to the supervisor: phase, waiting, progress, up, failed, leaving, cut, stats, spans. Notes from it: launch, route,
 stop. Calls to it: post_mortem. Calls from it (`Operation`s), once the replica is up: prepare, commit and discard new
-code, suspend, resume, report. A closed channel tells each side that the other has gone.
+code, suspend, resume, report; record, recorded, search and forget arguments and answers. A closed channel
+tells each side that the other has gone.
 
 A hot swap has two phases: new code is prepared first, and committed when every replica of the service has prepared it.
 A suspended replica keeps its loaded state, so that its version can be resumed.
@@ -23,8 +24,9 @@ from nbcompose._replica.hot_swap import Code, Swap
 from nbcompose._replica.http import HttpDoor
 from nbcompose._replica.instance import Runtime
 from nbcompose._replica.metrics import ApiSummary
+from nbcompose._replica.recording import Recorder
 from nbcompose._rpc import Client, Connection, ConnectionCounts, IncomingCall, PostMortem
-from nbcompose._tracing import CallContext
+from nbcompose._tracing import CallContext, RecordedCall
 from nbcompose._user_exceptions import contained
 
 # An operation that the supervisor may request by name: a coroutine function.
@@ -218,3 +220,30 @@ class Renewal:
 
     async def resume(self) -> None:
         self._door.open()
+
+
+class Recording:
+    """Operations for the recorded arguments and answers of `runtime`."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {"record": self.record, "recorded": self.recorded, "search": self.search, "forget": self.forget}
+
+    async def record(self, on: bool) -> None:
+        """Start or stop to record; what was recorded is forgotten when it stops."""
+        if on is not (self._runtime.recorder is not None):
+            self._runtime.recorder = Recorder() if on else None
+
+    async def recorded(self, trace_id: int) -> list[RecordedCall]:
+        recorder = self._runtime.recorder
+        return [] if recorder is None else await recorder.calls(trace_id)
+
+    async def search(self, text: str) -> list[int]:
+        recorder = self._runtime.recorder
+        return [] if recorder is None else await recorder.search(text)
+
+    async def forget(self) -> None:
+        if self._runtime.recorder is not None:
+            self._runtime.recorder.forget()

@@ -23,6 +23,7 @@ from nbcompose._replica.generators import ThreadItems
 from nbcompose._replica.hot_swap import Api, Code, Swap, renew
 from nbcompose._replica.metrics import METRICS, OwnMetrics, ServiceMetrics, TimedCall, outcome
 from nbcompose._replica.output import end_lines
+from nbcompose._replica.recording import Recorder
 from nbcompose._replica.workers import Job, WorkerThreads
 from nbcompose._rpc import HELD, IncomingCall, LoadTable
 from nbcompose._schema import ApiSchema
@@ -50,6 +51,7 @@ class Runtime:
         self.code = Code(spec)
         self.metrics = ServiceMetrics(spec.name, index, self.code.apis)
         self.spans = SpanBuffer()
+        self.recorder: Recorder | None = None  # None: arguments and answers are not recorded
         self._own_metrics = OwnMetrics(spec.name, index)
         self.in_flight = 0
         self._slot = slot
@@ -84,6 +86,11 @@ class Runtime:
     @property
     def spec(self) -> ServiceSpec:
         return self.code.spec
+
+    @property
+    def limited(self) -> bool:
+        """Whether calls may have to wait for a place, or be refused one."""
+        return self._admission is not None
 
     @property
     def schemas(self) -> Mapping[str, ApiSchema]:
@@ -301,6 +308,7 @@ class Runtime:
 
     async def _invoke(self, api: Api, arguments: dict[str, Any], context: CallContext) -> Any:
         call = TimedCall(self, api.spec.name, context)
+        record = None if self.recorder is None else self.recorder.begin(api.spec, arguments, context)
         try:
             if self._admission is not None:
                 await self._admission.enter(call)
@@ -315,9 +323,14 @@ class Runtime:
             finally:
                 self._leave(call)
         except BaseException as error:
-            call.ended(outcome(error, context))
+            ended = outcome(error, context)
+            call.ended(ended)
+            if record is not None:
+                record.failed(error, ended)
             raise
         call.ended()
+        if record is not None:
+            record.answered(result)
         return result
 
     async def _call_method(
@@ -346,6 +359,7 @@ class Runtime:
 
     async def _stream(self, api: Api, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
         call = TimedCall(self, api.spec.name, context)
+        record = None if self.recorder is None else self.recorder.begin(api.spec, arguments, context)
         given = False  # the consumer has an item: an exception then comes from closing the generator
         try:
             if self._admission is not None:
@@ -356,12 +370,16 @@ class Runtime:
                     async for item in items:
                         item = api.schema.check_result(item, "yielded")
                         call.streamed()
+                        if record is not None:
+                            record.item(item)
                         given = True
                         yield item
                         given = False
             finally:
                 self._leave(call)
         except BaseException as error:
+            if record is not None:
+                record.failed(error, outcome(error, context))
             if given or passes(error):
                 call.ended(outcome(error, context))
                 raise
@@ -369,6 +387,8 @@ class Runtime:
             call.ended(outcome(told, context))
             raise told from error
         call.ended()
+        if record is not None:
+            record.ended()
 
     def _items(self, api: Api, arguments: dict[str, Any], context: CallContext, call: TimedCall) -> Any:
         args, kwargs = api.schema.call_arguments(arguments)

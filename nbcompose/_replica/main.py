@@ -27,7 +27,7 @@ from nbcompose._host import device, enter_replica, forking, random_state, wait_f
 from nbcompose._hub import ModelProgress
 from nbcompose._protocol import address
 from nbcompose._replica.bootstrap import InheritedFds, Launch, load_spec, prepare_process
-from nbcompose._replica.control import ControlLink, Phase, Renewal, Reporter, StartFailure, Up
+from nbcompose._replica.control import ControlLink, Phase, Recording, Renewal, Reporter, StartFailure, Up
 from nbcompose._replica.http import Access, HttpBackend, HttpDoor, HttpServer
 from nbcompose._replica.instance import Runtime
 from nbcompose._replica.output import end_lines, install
@@ -268,7 +268,9 @@ class _Replica:
         sock = forking.keep_from_children(socket.socket(fileno=self._files.http)) if launch.exposed else None
         door = HttpDoor(sock, lambda: HttpServer(HttpBackend(runtime, self._client), access))
         door.open()
-        link.operations.update(Renewal(runtime, door).operations())
+        recording = Recording(runtime)
+        await recording.record(launch.record)
+        link.operations.update({**Renewal(runtime, door).operations(), **recording.operations()})
         link.tell("up", Up(where, device()))
         return runtime, callers, door
 

@@ -10,10 +10,9 @@ import asyncio
 import logging
 import time
 from bisect import bisect_left
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable
 from itertools import accumulate
-from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
@@ -26,7 +25,7 @@ from nbcompose._replica.output import begun, end_lines
 from nbcompose._replica.workers import Job
 from nbcompose._tracing import CANCELLED, CallContext, Span, new_span_id
 from nbcompose._user_exceptions import name_of
-from nbcompose.errors import DeadlineExceeded
+from nbcompose.errors import DeadlineExceeded, Overloaded
 
 if TYPE_CHECKING:
     from nbcompose._replica.instance import Runtime
@@ -93,6 +92,8 @@ class TimedCall:
             self._queued = self.job.started - self._arrived if self.job.started else seconds
         runtime = self._runtime
         runtime.end()
+        if error == Overloaded.__name__ and runtime.limited and not self._queued:
+            self._counts.refused += 1  # its own queue was full; otherwise that of a service that it called
         self._counts.finished(seconds, self._queued, error)
         runtime.spans.add(
             Span(
@@ -126,8 +127,6 @@ BUCKETS = (
 )
 _BUCKET_NAMES = (*map(str, BUCKETS), "+Inf")
 
-RECENT_CALLS = 256
-
 # Every outcome is a separate time series that never ends, so exception classes created at run time must be bounded.
 MAX_OUTCOMES = 32
 OK = "ok"
@@ -135,11 +134,21 @@ OTHER = "other"
 
 
 class ApiSummary(NamedTuple):
-    """Number of ended calls, number of those that failed, median duration in seconds of the latest (None if none)."""
+    """Numbers of calls that have ended, by how. `refused`: they never began, because of their arguments or because the
+    queue was full; `cancelled`: by their callers.
+    """
 
-    calls: int
-    errors: int
-    p50_seconds: float | None
+    answered: int = 0
+    failed: int = 0
+    refused: int = 0
+    cancelled: int = 0
+
+    @property
+    def calls(self) -> int:
+        return sum(self)
+
+    def plus(self, other: ApiSummary) -> ApiSummary:
+        return ApiSummary(*map(sum, zip(self, other, strict=True)))
 
 
 class _Histogram:
@@ -158,15 +167,15 @@ class _Histogram:
 class ApiCounts:
     """Counts and times of one api's calls. Used on the replica's loop only; `finished` takes about a microsecond."""
 
-    __slots__ = ("in_progress", "items", "outcomes", "queued", "recent", "seconds")
+    __slots__ = ("in_progress", "items", "outcomes", "queued", "refused", "seconds")
 
     def __init__(self) -> None:
         self.in_progress = 0
         self.items = 0
+        self.refused = 0
         self.outcomes: Counter[str] = Counter()
         self.seconds = _Histogram()
         self.queued = _Histogram()
-        self.recent: deque[float] = deque(maxlen=RECENT_CALLS)
 
     def finished(self, seconds: float, queued: float = 0.0, error_type: str = "") -> None:
         """A call has ended after `seconds`, `queued` of which it waited; `error_type` names its exception, if any."""
@@ -175,12 +184,16 @@ class ApiCounts:
         self.seconds.sum += seconds
         self.queued.counts[bisect_left(BUCKETS, queued) if queued else 0] += 1
         self.queued.sum += queued
-        self.recent.append(seconds)
         outcome = error_type or OK
         if outcome in self.outcomes:
             self.outcomes[outcome] += 1
         else:
             self.count(outcome)
+
+    def summary(self) -> ApiSummary:
+        answered, cancelled = self.outcomes[OK], self.outcomes[CANCELLED]
+        failed = self.outcomes.total() - answered - cancelled - self.refused
+        return ApiSummary(answered, failed, self.refused, cancelled)
 
     def count(self, outcome: str) -> None:
         """One more of this outcome, but for its times."""
@@ -207,6 +220,7 @@ class ServiceMetrics:
 
     def refused(self, api: str, error_type: str) -> None:
         """Record a call rejected because of its arguments or request; it has no times."""
+        self.apis[api].refused += 1
         self.apis[api].count(error_type)
 
     def answered(self, route: str, status: int) -> None:
@@ -214,18 +228,8 @@ class ServiceMetrics:
         self._answers[route, status] += 1
 
     def summary(self) -> dict[str, ApiSummary]:
-        """Return for each api: calls, errors, and the median seconds of the last `RECENT_CALLS` calls.
-
-        A call that its caller cancelled does not count as an error.
-        """
-        return {
-            api: ApiSummary(
-                calls=c.outcomes.total(),
-                errors=c.outcomes.total() - c.outcomes[OK] - c.outcomes[CANCELLED],
-                p50_seconds=median(c.recent) if c.recent else None,
-            )
-            for api, c in self.apis.items()
-        }
+        """Return how the calls of each api have ended."""
+        return {api: counts.summary() for api, counts in self.apis.items()}
 
     def families(self) -> list[Metric]:
         """Return the current values as Prometheus families, which can be pickled."""

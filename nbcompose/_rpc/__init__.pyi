@@ -48,6 +48,7 @@ from .remote_errors import describe_aside as describe_aside
 from .remote_errors import rebuild as rebuild
 from .server_calls import CallHandler as CallHandler
 from .server_calls import IncomingCall as IncomingCall
+from .shared_memory import reads_segments as reads_segments
 from .transport import Args as Args
 from .transport import Intercepted as Intercepted
 from .transport import Kwargs as Kwargs

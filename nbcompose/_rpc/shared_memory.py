@@ -173,6 +173,15 @@ class SegmentPool:
         block.close()
 
 
+# One entry for each view of a segment that something in this process refers to; setting and removing are atomic.
+_views: dict[object, None] = {}
+
+
+def reads_segments() -> bool:
+    """Whether something in this process refers to a segment that it reads."""
+    return bool(_views)
+
+
 class Mappings:
     """The segments of one peer that this process reads. `view` must be called by one thread at a time.
 
@@ -195,7 +204,9 @@ class Mappings:
         # Every memoryview and array made from the result keeps this object alive. Its own base must not be an array:
         # numpy would let views refer to that base instead.
         exporter = np.frombuffer(mapping, np.uint8, segment.used)
-        weakref.finalize(exporter, self._released, segment.segment_id).atexit = False
+        view = object()
+        _views[view] = None
+        weakref.finalize(exporter, self._released, segment.segment_id, view).atexit = False
         return exporter.data
 
     def forget(self, segment_id: int) -> None:
@@ -207,7 +218,8 @@ class Mappings:
         self._closed = True
         self._open.clear()
 
-    def _released(self, segment_id: int) -> None:
+    def _released(self, segment_id: int, view: object) -> None:
+        del _views[view]
         if not self._closed:
             self._on_release(segment_id)
 

@@ -78,6 +78,7 @@ def api(
     max_latency_ms: float | None = None,
     idempotent: bool = False,
     interruptible: bool = True,
+    record: bool = True,
 ) -> ApiDecorator: ...
 def api(function: Any = None, /, **options: Any) -> Any:
     """Make a method callable over HTTP, from other services and from the notebook.
@@ -95,6 +96,7 @@ def api(function: Any = None, /, **options: Any) -> Any:
         idempotent: Running a call twice does no harm, so it is sent again if its replica dies before it answers.
         interruptible: False: if a call that is not `async` runs on after its caller has gone, do not interrupt it (see
             the option `--interrupt-after`), because it would leave something broken behind.
+        record: False: never keep this api's arguments and answers for traces.
 
     Returns:
         The method itself, or a decorator if options are given.

@@ -20,6 +20,7 @@ SERVICE_OPTIONS = (
 )  # fmt: skip
 API_OPTIONS = (
     "name", "route", "batchable", "batch_dim", "max_batch_size", "max_latency_ms", "idempotent", "interruptible",
+    "record",
 )  # fmt: skip
 # BentoML's options for its cloud and images: accepted with a warning, so that its examples run.
 WITHOUT_EFFECT = frozenset({
@@ -83,6 +84,7 @@ def read_api_options(options: Mapping[str, Any], method: str, problems: Problems
         "batch": _batch(options, wrong) if flag("batchable", False) else None,
         "idempotent": flag("idempotent", False),
         "interruptible": flag("interruptible", True),
+        "record": flag("record", True),
     }
 
 

@@ -2,10 +2,13 @@ from .api import install as install
 from .api import trace as trace
 from .api import traces as traces
 from .otlp import exporter as exporter
+from .rows import Wanted as Wanted
 from .rows import summaries as summaries
+from .rows import values_of as values_of
 from .rows import waterfall as waterfall
 from .spans import CANCELLED as CANCELLED
 from .spans import CallContext as CallContext
+from .spans import RecordedCall as RecordedCall
 from .spans import Span as Span
 from .spans import SpanBuffer as SpanBuffer
 from .spans import TraceLog as TraceLog

@@ -7,31 +7,50 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
+from nbcompose._protocol import CallState
 from nbcompose._tracing.chrome import trace_events
 from nbcompose._tracing.drawing import Trace
-from nbcompose._tracing.rows import call_tree, newest_last, span_hex, trace_hex
-from nbcompose._tracing.spans import Span, TraceLog
+from nbcompose._tracing.rows import Wanted, call_tree, newest_last, span_hex, state_of, trace_hex
+from nbcompose._tracing.spans import RecordedCall, Span, TraceLog
 from nbcompose.errors import NbcomposeError
 
 if TYPE_CHECKING:
     import pandas
 
 
+class Records(Protocol):
+    """What has the arguments and answers of calls."""
+
+    def recorded(self, spans: Sequence[Span]) -> Mapping[int, RecordedCall]:
+        """Return those of these calls, by the number of the span."""
+        ...
+
+    def search(self, text: str) -> Collection[int]:
+        """Return the numbers of the spans that have a text in them."""
+        ...
+
+
 _find: Callable[[], TraceLog] | None = None
+_records: Records | None = None
 
 
-def install(find: Callable[[], TraceLog] | None) -> None:
-    """Set the function that returns this process's trace log, up to date; None: there is no log any more."""
-    global _find
-    _find = find
+def install(find: Callable[[], TraceLog] | None, records: Records | None = None) -> None:
+    """Set the function that returns this process's trace log, up to date, and what has the arguments and answers of its
+    calls; None: there is no log any more.
+    """
+    global _find, _records
+    _find, _records = find, records
 
 
 def trace(trace: str | None = None) -> Trace:
-    """Return a call and all calls that it caused, as a picture of where the time went.
+    """Return a call and all calls that it caused, as a picture of where the time went, with their arguments and
+    answers where these are recorded.
 
     Args:
         trace: The trace's id, as hex text; by default the trace that began last.
@@ -42,25 +61,42 @@ def trace(trace: str | None = None) -> Trace:
     Raises:
         NbcomposeError: The id is unknown, or no call has been made.
     """
-    return Trace(_one(trace))
+    spans = _one(trace)
+    return Trace(spans, _records.recorded(spans) if _records is not None else {})
 
 
-def traces(trace: str | None = None) -> pandas.DataFrame:
+def traces(
+    trace: str | None = None,
+    *,
+    service: str | None = None,
+    api: str | None = None,
+    state: Literal["answered", "failed", "cancelled"] | None = None,
+    since: datetime | timedelta | float | None = None,
+    text: str | None = None,
+) -> pandas.DataFrame:
     """Return the calls of this process's services, from any caller, as a table with a row for each, the newest trace
     last.
 
-    The columns `trace` and `span` are W3C ids as hex text, `start` is UTC, and durations are seconds: `seconds` is the
-    total, `queued` the part of it spent waiting in the queue; `first_item` and `last_item` are the times from the start
-    to those items of a stream. The last 1,000 traces are kept.
+    The columns: `start` (UTC), `service`, `api`, `state`, `seconds` (how long the call took) and `queued` (the part of
+    it spent waiting in the queue), `error` (the exception's type), `replica`; `first_item` and `last_item`, the seconds
+    from the start to those items of a stream; `trace`, `span` and `parent`, W3C ids as hex text. The last 1,000 traces
+    are kept.
 
     Args:
         trace: Only the trace of this id.
+        service: Only calls of this service.
+        api: Only calls of this api.
+        state: Only calls that ended so. A call that its caller gave up is cancelled.
+        since: Only calls that began then or later: a time, or how long ago (a timedelta, or seconds).
+        text: Only calls with this text, in any case, in their name, error, arguments or answer. In the latter two it is
+            found where they are recorded.
 
     Returns:
         A pandas DataFrame.
 
     Raises:
         NbcomposeError: pandas is not installed, or the id is unknown.
+        ValueError: There is no such state.
     """
     try:
         import pandas
@@ -69,24 +105,43 @@ def traces(trace: str | None = None) -> pandas.DataFrame:
             "nbcompose.traces() makes a pandas DataFrame, and pandas is not installed: pip install pandas "
             "(nbcompose.trace() draws a call without it)"
         ) from error
-    spans = [span for spans in _some(trace) for span, _ in call_tree(spans)]
+    if state not in (None, *get_args(CallState)):
+        raise ValueError(f"state={state!r} is none of: {', '.join(get_args(CallState))}")
+    wanted = Wanted(service, api, state, _moment(since), text)
+    kept = _some(trace)  # reports come in before the replicas are searched
+    with_text = _records.search(text) if text and _records is not None else ()
+    spans = [span for spans in kept for span, _ in call_tree(spans) if wanted.matches(span, with_text)]
     starts = pandas.to_datetime([round(s.start * 1e6) for s in spans], unit="us", utc=True)
+
+    def column(values: list[Any], dtype: str = "str") -> pandas.Series[Any]:
+        return pandas.Series(values, dtype=dtype)
+
     return pandas.DataFrame(
         {
-            "trace": pandas.Series([trace_hex(s.trace_id) for s in spans], dtype="str"),
-            "span": pandas.Series([span_hex(s.span_id) for s in spans], dtype="str"),
-            "parent": pandas.Series([span_hex(s.parent_id) for s in spans], dtype="str"),
-            "service": pandas.Series([s.service for s in spans], dtype="str"),
-            "api": pandas.Series([s.api for s in spans], dtype="str"),
-            "replica": pandas.Series([s.replica for s in spans], dtype="int64"),
             "start": starts.astype("datetime64[us, UTC]"),
-            "seconds": pandas.Series([s.duration for s in spans], dtype="float64"),
-            "queued": pandas.Series([s.queued for s in spans], dtype="float64"),
-            "first_item": pandas.Series([s.first_item for s in spans], dtype="float64"),
-            "last_item": pandas.Series([s.last_item for s in spans], dtype="float64"),
-            "error": pandas.Series([s.error for s in spans], dtype="str"),
+            "service": column([s.service for s in spans]),
+            "api": column([s.api for s in spans]),
+            "state": column([state_of(s) for s in spans]),
+            "seconds": column([s.duration for s in spans], "float64"),
+            "queued": column([s.queued for s in spans], "float64"),
+            "error": column([s.error for s in spans]),
+            "replica": column([s.replica for s in spans], "int64"),
+            "first_item": column([s.first_item for s in spans], "float64"),
+            "last_item": column([s.last_item for s in spans], "float64"),
+            "trace": column([trace_hex(s.trace_id) for s in spans]),
+            "span": column([span_hex(s.span_id) for s in spans]),
+            "parent": column([span_hex(s.parent_id) for s in spans]),
         }
     )
+
+
+def _moment(since: datetime | timedelta | float | None) -> float | None:
+    """Return a time in Unix time; one without a zone is local."""
+    if since is None:
+        return None
+    if isinstance(since, datetime):
+        return since.timestamp()
+    return time.time() - (since.total_seconds() if isinstance(since, timedelta) else since)
 
 
 def chrome_trace(trace: str | None = None) -> dict[str, Any]:

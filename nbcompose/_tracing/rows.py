@@ -5,11 +5,11 @@ Ids are hex text, as in a `traceparent` header; times are seconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TypedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypedDict
 
-from nbcompose._protocol import SpanRow, Summary
-from nbcompose._tracing.spans import Span, TraceLog
+from nbcompose._protocol import CallState, CallValues, SpanRow, Summary
+from nbcompose._tracing.spans import CANCELLED, RecordedCall, Span, TraceLog
 
 
 class Waterfall(TypedDict):
@@ -82,14 +82,66 @@ def _row(span: Span, depth: int, origin: float) -> SpanRow:
     }
 
 
+def state_of(span: Span) -> CallState:
+    if span.error == CANCELLED:
+        return "cancelled"
+    return "failed" if span.error else "answered"
+
+
+class Wanted(NamedTuple):
+    """Which calls are looked for; None: any. `since`: Unix time of their start. `text`: part of their name or error, or
+    of their arguments or answer.
+    """
+
+    service: str | None = None
+    api: str | None = None
+    state: CallState | None = None
+    since: float | None = None
+    text: str | None = None
+
+    def matches(self, span: Span, with_text: Collection[int] = ()) -> bool:
+        """`with_text`: the numbers of the spans in whose arguments or answers the text is."""
+        return (
+            self.service in (None, span.service)
+            and self.api in (None, span.api)
+            and self.state in (None, state_of(span))
+            and (self.since is None or span.start >= self.since)
+            and (
+                not self.text
+                or span.span_id in with_text
+                or self.text.casefold() in f"{span.service}.{span.api} {span.error}".casefold()
+            )
+        )
+
+
+ANY = Wanted()
+
+
+def values_of(span: Span, recorded: Mapping[int, RecordedCall]) -> CallValues:
+    """Return the arguments and the answer of a call, ready for JSON."""
+    call = recorded.get(span.span_id) or RecordedCall(span.span_id)
+    return {
+        "span": span_hex(span.span_id),
+        "arguments": [{"name": name, "text": text} for name, text in call.arguments],
+        "answer": call.answer,
+        "error": call.error,
+        "items": call.items,
+        "first": list(call.first),
+        "last": list(call.last),
+        "held": call.held,
+        "why_not": call.why_not,
+    }
+
+
 def newest_last(log: TraceLog) -> list[list[Span]]:
     """Return every trace that is kept, by its start. (The log is in the order in which replicas reported them.)"""
     return sorted(log.latest(), key=lambda spans: spans[0].start)
 
 
-def summaries(log: TraceLog) -> list[Summary]:
-    """Return every trace that is kept, the newest first, as a list to choose from."""
-    return [_summary(spans) for spans in reversed(newest_last(log))]
+def summaries(log: TraceLog, wanted: Wanted = ANY, with_text: Collection[int] = ()) -> list[Summary]:
+    """Return every trace that is kept with a call that is `wanted`, the newest first, as a list to choose from."""
+    kept = reversed(newest_last(log))
+    return [_summary(spans) for spans in kept if wanted == ANY or any(wanted.matches(s, with_text) for s in spans)]
 
 
 def _summary(spans: Sequence[Span]) -> Summary:

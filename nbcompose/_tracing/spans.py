@@ -236,6 +236,22 @@ class Span(NamedTuple):
     trace_state: str = ""
 
 
+class RecordedCall(NamedTuple):
+    """Arguments and answer of a call, as texts. `items`: how many a stream has given, of which `first` and `last` are
+    some; None if it is no stream. `held`: some are objects as they are now, not copies.
+    """
+
+    span_id: int
+    arguments: tuple[tuple[str, str], ...] = ()
+    answer: str | None = None
+    error: str = ""
+    items: int | None = None
+    first: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
+    held: bool = False
+    why_not: str = ""
+
+
 class SpanBuffer:
     """Spans to be sent from a replica to the owner process. Bounded, which limits the cost of many calls.
 

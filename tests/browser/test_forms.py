@@ -250,7 +250,7 @@ def test_a_narrow_page_has_room_for_all_of_it(opened: Notebook, live: Graph) -> 
     page = opened.page
     page.set_viewport_size({"width": 500, "height": 900})
     try:
-        for tab in ("Call", "Trace", "Logs"):
+        for tab in ("Call", "Trace", "Numbers", "Logs"):
             live.choose("Forms", tab)
             box = live.panel.bounding_box()
             assert box is not None

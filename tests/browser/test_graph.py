@@ -55,7 +55,7 @@ def test_a_call_is_made_from_a_form_and_its_result_is_a_tree(graph: Notebook, li
 def test_the_numbers_of_cards_and_edges_follow_calls(graph: Notebook, live: Graph) -> None:
     graph.run_new(SCRATCH, "for _ in range(3):\n    Answer.ask('milk')")
     expect(live.node("Answer")).to_contain_text(re.compile(r"(/s|calls?) · p50 "))
-    expect(live.edge("Answer", "Writer").locator(".nbc-amount")).to_have_text(re.compile(r"^[\d,]+ · [\d.]+ k?B$"))
+    expect(live.edge("Answer", "Writer").locator(".nbc-amount")).to_have_text(re.compile(r"^[\d,]+ · [\d.]+ (Ki)?B$"))
 
 
 def test_the_items_of_a_stream_come_while_it_runs_and_it_can_be_cancelled(graph: Notebook, live: Graph) -> None:
@@ -138,10 +138,12 @@ def test_an_image_is_uploaded_and_one_comes_back(graph: Notebook, live: Graph) -
     graph.screenshot(f"image-{graph.front_end}")
 
 
-def test_a_call_of_the_kernel_is_a_waterfall_and_its_bars_choose_services(graph: Notebook, live: Graph) -> None:
+def test_a_call_of_the_kernel_is_a_waterfall_and_its_bars_show_arguments_and_answers(
+    graph: Notebook, live: Graph
+) -> None:
     graph.run_new(SCRATCH, "Answer.ask('from the kernel')")
     live.choose("Answer", "Trace")
-    newest = live.panel.get_by_role("option").first
+    newest = live.panel.locator(".nbc-trace").first
     expect(newest).to_contain_text("Answer.ask")
     newest.click()
     lines = live.panel.locator(".nbc-chart .nbc-who")
@@ -151,10 +153,64 @@ def test_a_call_of_the_kernel_is_a_waterfall_and_its_bars_choose_services(graph:
     expect(bar).to_have_attribute("aria-label", re.compile(r"first item after .*last item after"))
     expect(bar.locator(".nbc-mark")).to_have_count(2)
     graph.screenshot(f"trace-{graph.front_end}")
+    values = live.panel.locator(".nbc-values")
+    expect(values.locator("dt")).to_have_text(["question", "answer"])  # of the first call, until one is chosen
+    expect(values).to_contain_text("'from the kernel'")
     bar.click()
+    expect(bar).to_have_attribute("aria-pressed", "true")
+    expect(values.locator("dt")).to_have_text(["prompt", "3 items"])
+    expect(values.locator("dd").nth(1)).to_contain_text("'from the kernel 2;'")
+    graph.screenshot(f"values-{graph.front_end}")
+    live.button("Open Writer").click()
     expect(live.panel.locator(".nbc-name")).to_have_text("Writer")
     expect(live.node("Writer")).to_have_attribute("aria-pressed", "true")
     expect(live.panel.locator(".nbc-chart .nbc-who").nth(0)).to_have_text("Answer")
+
+
+def test_calls_are_searched_by_what_was_in_them(graph: Notebook, live: Graph) -> None:
+    graph.run_new(SCRATCH, "Answer.ask('about elephants')\nAnswer.ask('about mice')")
+    live.choose("Answer", "Trace")
+    found = live.panel.locator(".nbc-trace").filter(has_text="Answer.ask")
+    live.panel.get_by_role("searchbox").fill("ELEPHANTS")
+    expect(found).to_have_count(1)
+    expect(live.panel.locator(".nbc-values")).to_contain_text("'about elephants'")
+    live.panel.get_by_label("how they ended").select_option("failed")
+    expect(live.panel.get_by_text("No such call.")).to_be_visible()
+    live.panel.get_by_label("how they ended").select_option("")
+    live.panel.get_by_label("service of the calls").select_option("Painter")
+    expect(live.panel.get_by_text("No such call.")).to_be_visible()
+    live.panel.get_by_label("service of the calls").select_option("Writer")
+    live.panel.get_by_label("api of the calls").select_option("write")
+    expect(found).to_have_count(1)
+    graph.screenshot(f"search-{graph.front_end}")
+    live.panel.get_by_label("service of the calls").select_option("")
+    live.panel.get_by_role("searchbox").fill("")
+    expect(found.nth(1)).to_be_visible()
+
+
+def test_what_was_recorded_can_be_forgotten(graph: Notebook, live: Graph) -> None:
+    graph.run_new(SCRATCH, "Answer.ask('my secret')")
+    live.choose("Answer", "Trace")
+    newest = live.panel.locator(".nbc-trace").first
+    expect(newest).to_contain_text("Answer.ask")
+    newest.click()
+    expect(live.panel.locator(".nbc-values")).to_contain_text("'my secret'")
+    live.button("Forget").click()
+    expect(live.panel.locator(".nbc-recorded")).to_contain_text("not kept any more")
+    expect(live.panel.locator(".nbc-recorded")).not_to_contain_text("my secret")
+
+
+def test_the_numbers_of_the_last_minutes(graph: Notebook, live: Graph) -> None:
+    graph.run_new(SCRATCH, "for _ in range(3):\n    Answer.ask('milk')")
+    live.choose("Answer", "Numbers")
+    lines = live.panel.locator(".nbc-sparkline")
+    expect(lines).to_have_count(4)
+    expect(lines.nth(0)).to_have_attribute("aria-label", re.compile(r"^calls: now .*/s; at most .*/s over 10 s$"))
+    expect(lines.nth(3)).to_have_attribute("aria-label", re.compile(r"^memory: now [\d.]+ MiB; at most [\d.]+ MiB$"))
+    expect(
+        live.panel.get_by_role("row", name=re.compile(r"^ask \d+ 0 0 0 [\d.]+ [mµ]?s [\d.]+ [mµ]?s$"))
+    ).to_be_visible()
+    graph.screenshot(f"numbers-{graph.front_end}")
 
 
 def test_a_call_that_was_cancelled_is_no_failure(graph: Notebook, live: Graph) -> None:
@@ -164,7 +220,7 @@ def test_a_call_that_was_cancelled_is_no_failure(graph: Notebook, live: Graph) -
     live.button("Cancel").click()
     live.ends("cancelled after")
     live.panel.get_by_role("tab", name="Trace").click()
-    row = live.panel.get_by_role("option").first
+    row = live.panel.locator(".nbc-trace").first
     expect(row).to_contain_text("Writer.endless")
     row.click()
     expect(live.panel.locator(".nbc-bar.nbc-given-up")).to_contain_text("cancelled")
@@ -174,7 +230,7 @@ def test_a_call_that_was_cancelled_is_no_failure(graph: Notebook, live: Graph) -
 def test_a_failed_call_is_marked_in_its_trace(graph: Notebook, live: Graph) -> None:
     graph.run_new(SCRATCH, "try:\n    Answer.rhyme('silver')\nexcept ValueError as error:\n    print(error)")
     live.choose("Answer", "Trace")
-    row = live.panel.get_by_role("option").first
+    row = live.panel.locator(".nbc-trace").first
     expect(row).to_contain_text("Answer.rhyme")
     row.click()
     expect(live.panel.locator(".nbc-bar.nbc-bad[aria-label^='Writer.refuse:']")).to_contain_text("ValueError")

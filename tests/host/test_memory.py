@@ -49,23 +49,6 @@ def test_parse_refuses(text: str | int) -> None:
     assert repr(text) in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (80 * 1024**2, "80.0 MiB"),
-        (1024**3 - 1, "1.0 GiB"),
-        (int(5.1 * GIB), "5.1 GiB"),
-        (3 * 1024**4, "3.0 TiB"),
-        (5000 * 1024**4, "5000.0 TiB"),
-    ],
-)
-def test_human(count: int, text: str) -> None:
-    assert memory.human(count) == text
-
-
 def test_available_is_within_the_machine() -> None:
     assert 0 < memory.available() <= psutil.virtual_memory().total
 
@@ -83,9 +66,9 @@ def test_check_warns_and_strict_refuses(monkeypatch: pytest.MonkeyPatch) -> None
     assert memory.check(service(5 * GIB, strict=True)) is None
     shortage = memory.check(service(8 * GIB))
     assert shortage is not None
-    assert str(shortage) == "asks for 8.0 GiB, 5.1 GiB is free"
-    assert shortage.lasting == "asks for 8.0 GiB of memory, more than is free"
-    with pytest.raises(MemoryShortage, match=r"Writer asks for 8.0 GiB, 5.1 GiB is free.*--strict"):
+    assert str(shortage) == "asks for 8 GiB, 5.1 GiB is free"
+    assert shortage.lasting == "asks for 8 GiB of memory, more than is free"
+    with pytest.raises(MemoryShortage, match=r"Writer asks for 8 GiB, 5.1 GiB is free.*--strict"):
         memory.check(service(8 * GIB, strict=True))
 
 

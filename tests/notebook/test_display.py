@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from nbcompose._control import progress
+from nbcompose._control import Latency, progress
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._host import memory
 from nbcompose._hub import ModelProgress
 from nbcompose._notebook.display import SAVED, Section, ServicesTable, bundle, headline, live_colors
-from nbcompose._replica import Phase
+from nbcompose._replica import ApiSummary, Phase
 from nbcompose._service import python_call, script_example, terminal_example
 from nbcompose._service.decorators import api
 from nbcompose._service.introspect import declare
@@ -44,11 +44,11 @@ READY = Status(
     apis=tuple(a.signature for a in SPEC.apis),
     dependencies=("Embedder",),
     url="http://127.0.0.1:41233",
-    calls=12,
-    p50=0.0123,
+    counts={"ask": ApiSummary(answered=12)},
 )
 
 
+LATENCIES: Any = {"Answer": {"ask": Latency(12, 0.0123, 1.5)}}
 SHORTAGE = memory.Shortage(18 * 2**30, int(5.1 * 2**30))
 
 
@@ -130,7 +130,7 @@ def test_notes_are_shown() -> None:
     notes = ("no GPU here: runs on the CPU",)
     text = plain(Section("Answer", SPEC, replace(READY, replicas=(cold,), notes=notes, shortage=SHORTAGE)))
     assert "  note: no GPU here: runs on the CPU\n" in text
-    assert "  note: asks for 18.0 GiB of memory, more than is free\n" in text
+    assert "  note: asks for 18 GiB of memory, more than is free\n" in text
     assert "  note: started without preloaded libraries: the environment differs: HF_HOME\n" in text
 
 
@@ -167,7 +167,7 @@ def test_headlines(section: Section, expected: str) -> None:
         ((starting("download"),), "getting its models"),
         (
             (starting("download", progress=ModelProgress("org/name", 1, 4, 12 * 2**20, 80 * 2**20)),),
-            "downloading org/name: 12.0 MiB of 80.0 MiB, 1 of 4 files",
+            "downloading org/name: 12 MiB of 80 MiB, 1 of 4 files",
         ),
     ],
 )
@@ -210,7 +210,7 @@ def test_a_card_that_says_something_else_is_not_taken_for_live() -> None:
     ]
     names = {name for status in (READY, *other) for name in live_colors([Section("A", SPEC, status)])}
     assert len(names) == 4
-    assert live_colors([Section("A", SPEC, replace(READY, calls=99, version=7))]).keys() <= names
+    assert live_colors([Section("A", SPEC, replace(READY, counts={"ask": ApiSummary(99)}, version=7))]).keys() <= names
 
 
 def test_several_services_share_a_display() -> None:
@@ -268,10 +268,22 @@ def test_the_table() -> None:
 
 
 def test_the_live_table_has_numbers() -> None:
-    text = repr(ServicesTable([READY], live=True))
+    text = repr(ServicesTable([READY], LATENCIES.get))
     assert text.splitlines()[0].split("  ")[-1].strip() == "restarts"
-    for number in ("12", "12.3 ms", "80.0 MiB"):
+    for number in ("12", "12.3 ms", "1.5 s", "80 MiB"):
         assert number in text
+
+
+def test_the_numbers_of_each_api() -> None:
+    counts = {"ask": ApiSummary(12, failed=2), "tell": ApiSummary(refused=1, cancelled=3), "nothing": ApiSummary()}
+    status = replace(READY, counts=counts, memory_limit=60 * 2**20)
+    table = ServicesTable([status], LATENCIES.get, apis=True)
+    live = [(row[0], *row[5:]) for row in table.rows]
+    assert live == [
+        ("Answer", "18", "2", "1", "3", "0", "12.3 ms (ask)", "1.5 s (ask)", "80 MiB of 60 MiB, over its limit", "0"),
+        ("Answer.ask", "14", "2", "0", "0", "", "12.3 ms", "1.5 s", "", ""),
+        ("Answer.tell", "4", "0", "1", "3", "", "-", "-", "", ""),
+    ]
 
 
 def test_the_table_of_nothing_says_how_to_begin() -> None:

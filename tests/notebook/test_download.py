@@ -39,7 +39,7 @@ def hub() -> Iterator[Hub]:
 def begin(kernel: Kernel, hub: Hub, folder: Path) -> str:
     """Run the cell, until the download has begun."""
     cell = str(kernel.send(CELL.format(folder=folder, url=hub.url)))
-    begun = "downloading acme/tiny: 2 B of 4.0 MiB, 1 of 2 files"
+    begun = "downloading acme/tiny: 2 B of 4 MiB, 1 of 2 files"
     message = kernel.until(lambda m: kernel.parent(m) == cell and begun in str(m["content"].get("data")))
     assert "<progress" in message["content"]["data"]["text/html"]
     return cell

@@ -50,7 +50,7 @@ def test_the_table_says_nothing_that_changes(running: Notebook) -> None:
 
 def test_the_live_table_counts(running: Notebook) -> None:
     running.ok("Front.say('x')")
-    assert "p50" in running.ok("%services --live").result.columns
+    assert "p50 (5 min)" in running.ok("%services --live").result.columns
 
 
 def test_stop(running: Notebook) -> None:

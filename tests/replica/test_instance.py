@@ -42,7 +42,7 @@ def test_a_deadline_cancels_everything_below(running: Running, api: str) -> None
         with pytest.raises(DeadlineExceeded):
             getattr(between, api)()
         # Where messages are slow, the caller's cancel comes well before Between's own deadline, and is no error of it.
-        late = running.until("Between", lambda s: s.calls == 1).errors == 1
+        late = running.until("Between", lambda s: s.calls == 1).total.failed == 1
         if late and running.registry.proxy("Sleeper").reached():
             break
         running.registry.remove("Between")
@@ -60,7 +60,7 @@ def test_a_caller_that_gives_up_cancels_everything_below(running: Running, api: 
     assert running.registry.proxy("Sleeper").cancelled() == [{"sync": "sync", "coroutine": "async"}[api]]
     # Nothing went wrong: spans say so, and it counts as no error.
     running.until("Between", lambda s: s.calls == 1)
-    assert running.registry.status("Between").errors == 0
+    assert running.registry.status("Between").total.failed == 0
     spans = [span for trace in running.registry.collect_traces().latest() for span in trace]
     assert max((s for s in spans if s.service == "Between"), key=lambda s: s.start).error == CANCELLED
 

@@ -10,7 +10,8 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from nbcompose._replica.metrics import BUCKETS, MAX_OUTCOMES, RECENT_CALLS, ApiSummary, ServiceMetrics, merge
+from nbcompose._replica.metrics import BUCKETS, MAX_OUTCOMES, ApiSummary, ServiceMetrics, merge
+from nbcompose._tracing import CANCELLED
 
 
 class Collected(CollectorRegistry):
@@ -79,14 +80,16 @@ def test_outcomes_do_not_grow_without_end(metrics: ServiceMetrics) -> None:
     assert outcomes[labels(api="ask", outcome="other")] == 100 - MAX_OUTCOMES
 
 
-def test_the_summary_has_the_median_of_the_latest(metrics: ServiceMetrics) -> None:
-    for seconds in (*[100.0] * 50, *[1.0] * (RECENT_CALLS // 2), *[3.0] * (RECENT_CALLS // 2)):
+def test_the_summary_tells_how_calls_ended(metrics: ServiceMetrics) -> None:
+    for error in ("", "", "DeadlineExceeded", CANCELLED, CANCELLED, CANCELLED):
         metrics.apis["ask"].in_progress += 1
-        metrics.apis["ask"].finished(seconds, error_type="" if seconds < 100 else "DeadlineExceeded")
+        metrics.apis["ask"].finished(1.0, error_type=error)
+    metrics.refused("ask", "InvalidArgument")
     assert metrics.summary() == {
-        "ask": ApiSummary(calls=RECENT_CALLS + 50, errors=50, p50_seconds=2.0),
-        "tell": ApiSummary(calls=0, errors=0, p50_seconds=None),
+        "ask": ApiSummary(answered=2, failed=1, refused=1, cancelled=3),
+        "tell": ApiSummary(),
     }
+    assert metrics.summary()["ask"].calls == 7
 
 
 def test_the_process_is_measured(metrics: ServiceMetrics) -> None:

@@ -421,7 +421,7 @@ def test_every_mistake_at_once_with_its_line() -> None:
         f"{line_of('no self')}: @api lost takes no `self`",
         f"{line_of('static')}: @api alone is a staticmethod; an api is a plain method with `self`",
         f"{line_of('option')}: unknown_option: @api has no option 'nmae'; it has: name, route, batchable, batch_dim, "
-        "max_batch_size, max_latency_ms, idempotent, interruptible",
+        "max_batch_size, max_latency_ms, idempotent, interruptible, record",
         f"{line_of('batch yields')}: batch_yields: a batchable api returns one list of results; it cannot yield",
         f"{line_of('batch of nothing')}: batch_of_nothing: a batchable api takes the list of inputs as its first "
         "parameter",

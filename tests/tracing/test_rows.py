@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ import nbcompose
 from nbcompose._tracing import api
 from nbcompose._tracing.chrome import trace_events
 from nbcompose._tracing.drawing import Trace
-from nbcompose._tracing.rows import summaries, waterfall
-from nbcompose._tracing.spans import Span, TraceLog
+from nbcompose._tracing.rows import Wanted, summaries, waterfall
+from nbcompose._tracing.spans import CANCELLED, RecordedCall, Span, TraceLog
 from nbcompose.errors import NbcomposeError
 
 TRACE = 0x4BF92F3577B34DA6A3CE929D0E0E4736
@@ -252,7 +253,7 @@ def test_a_trace_draws_itself_as_a_table_that_can_be_read_too() -> None:
     rows = [["".join(cell.itertext()) for cell in row] for row in root.iterfind(".//tr")]
     assert rows == [
         ["call", "start", "took", "over time", "notes"],
-        ["Answer.ask", "0 ms", "1 s", "", "ValueError"],
+        ["Answer.ask", "0 s", "1 s", "", "ValueError"],
         ["Embedder.embed", "100 ms", "500 ms", "", "waited 200 ms"],
         ["Writer.write", "200 ms", "750 ms", "", "ValueError, first item after 250 ms"],
         ["Words.look_up", "300 ms", "100 ms", "", ""],
@@ -301,8 +302,10 @@ def log() -> Iterator[TraceLog]:
     api.install(None)
 
 
-IDS = ["trace", "span", "parent"]
-COLUMNS = [*IDS, "service", "api", "replica", "start", "seconds", "queued", "first_item", "last_item", "error"]
+COLUMNS = [
+    "start", "service", "api", "state", "seconds", "queued", "error", "replica", "first_item", "last_item",
+    "trace", "span", "parent",
+]  # fmt: skip
 
 
 def test_all_calls_are_a_table(log: TraceLog) -> None:
@@ -332,6 +335,105 @@ def test_one_trace_by_its_id(log: TraceLog) -> None:
     assert list(nbcompose.traces(ID).span) == [f"{n:016x}" for n in (1, 2, 3, 4)]
     assert nbcompose.trace(ID).id == ID
     assert nbcompose.trace().id == f"{7:032x}"
+
+
+class Records:
+    """What replicas have recorded."""
+
+    def __init__(self, *calls: RecordedCall) -> None:
+        self.calls = {call.span_id: call for call in calls}
+
+    def recorded(self, spans: Sequence[Span]) -> dict[int, RecordedCall]:
+        return {s.span_id: self.calls[s.span_id] for s in spans if s.span_id in self.calls}
+
+    def search(self, text: str) -> list[int]:
+        return [n for n, call in self.calls.items() if text in str(call)]
+
+
+ASKED = RecordedCall(1, (("question", "'<where>'"), ("password", "•••")), None, "ValueError: no")
+WROTE = RecordedCall(3, (("n", "9"),), None, "ValueError: no more", 9, ("1", "2"), ("9",), held=True)
+EMBEDDED = RecordedCall(2, (("text", "'x'"),), "[0.5]")
+GONE = RecordedCall(4, why_not="not kept any more")
+
+CALLS = """\
+Answer.ask(question='<where>', password=•••)
+  → ValueError: no
+Embedder.embed(text='x')
+  → [0.5]
+Writer.write(n=9)
+  → 9 items: 1, 2, …, 9, then ValueError: no more
+Words.look_up: not kept any more"""
+
+
+def test_a_trace_shows_arguments_and_answers(log: TraceLog) -> None:
+    log.extend(SPANS)
+    api.install(lambda: log, Records(ASKED, EMBEDDED, WROTE, GONE))
+    shown = nbcompose.trace()
+    assert repr(shown) == f"{DRAWN}\n\n{CALLS}"
+    root = ElementTree.fromstring(f"<body>{shown._repr_html_()}</body>")
+    rows = [["".join(cell.itertext()) for cell in row] for row in root.findall(".//details//tr")]
+    assert rows == [
+        ["call", "arguments", "answer or error"],
+        ["Answer.ask", "question = '<where>'password = •••", "ValueError: no"],
+        ["Embedder.embed", "text = 'x'", "[0.5]"],
+        ["Writer.write", "n = 9", "9 items: 1, 2, …, 9, then ValueError: no more"],
+        ["Words.look_up", "not kept any more"],
+    ]
+    assert "Objects are shown as they are now." in "".join(root.itertext())
+
+
+def test_nothing_is_said_of_arguments_where_none_are_recorded(log: TraceLog) -> None:
+    log.extend(SPANS)
+    api.install(lambda: log, Records())
+    assert repr(nbcompose.trace()) == DRAWN
+    assert "<details>" not in nbcompose.trace()._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({}, ["ask", "embed", "write", "look_up", "embed"]),
+        ({"service": "Embedder"}, ["embed", "embed"]),
+        ({"api": "write"}, ["write"]),
+        ({"service": "Answer", "api": "write"}, []),
+        ({"state": "failed"}, ["ask", "write"]),
+        ({"state": "answered"}, ["embed", "look_up"]),
+        ({"state": "cancelled"}, ["embed"]),
+        ({"since": datetime.fromtimestamp(NOON + 0.15, UTC)}, ["write", "look_up", "embed"]),
+        ({"since": timedelta(days=1)}, []),
+        ({"since": 10.0**10}, ["ask", "embed", "write", "look_up", "embed"]),
+        ({"text": "WRITER"}, ["write"]),
+        ({"text": "where"}, ["ask"]),
+        ({"text": "valueerror"}, ["ask", "write"]),
+        ({"text": "0.5", "service": "Embedder"}, ["embed"]),
+        ({"trace": ID, "state": "cancelled"}, []),
+    ],
+)
+def test_calls_are_found(log: TraceLog, wanted: dict[str, Any], found: list[str]) -> None:
+    log.extend([*SPANS, EMBED._replace(trace_id=7, span_id=99, start=NOON + 5, error=CANCELLED)])
+    api.install(lambda: log, Records(ASKED, EMBEDDED, WROTE))
+    assert list(nbcompose.traces(**wanted).api) == found
+
+
+def test_a_state_that_does_not_exist_is_refused(log: TraceLog) -> None:
+    with pytest.raises(ValueError, match="answered, failed, cancelled"):
+        nbcompose.traces(state="ok")  # type: ignore[arg-type]
+
+
+def test_a_trace_is_listed_where_one_of_its_calls_is_wanted() -> None:
+    log = TraceLog()
+    log.extend([*SPANS, EMBED._replace(trace_id=7, span_id=99)])
+    assert [s["trace"] for s in summaries(log, Wanted(service="Words"))] == [ID]
+    assert [s["trace"] for s in summaries(log, Wanted(service="Embedder"))] == [f"{7:032x}", ID]
+    assert [s["trace"] for s in summaries(log, Wanted(text="tea"), {99})] == [f"{7:032x}"]
+    assert summaries(log, Wanted(text="tea")) == []
+
+
+def test_a_long_name_does_not_push_the_bars_away() -> None:
+    long = Trace([ASK._replace(service="Very" * 40), EMBED])
+    bars = [line.index("█") for line in repr(long).splitlines()[2:4] if "█" in line]
+    assert max(bars) < 70
+    assert "text-overflow:ellipsis" in long._repr_html_()
 
 
 def test_the_newest_is_the_one_that_began_last_whoever_told_of_it_first(log: TraceLog) -> None:

@@ -13,7 +13,7 @@ from nbcompose._control import element_id
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._hub import ModelProgress
 from nbcompose._notebook.graph.svg import MANY, SIGNS, data_url, size, svg
-from nbcompose._replica import Phase
+from nbcompose._replica import ApiSummary, Phase
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -127,7 +127,7 @@ def test_what_is_not_here_is_shown_too() -> None:
 
 
 def test_it_is_the_same_every_time_and_holds_no_number_that_changes() -> None:
-    later = [status(s.name, *s.dependencies, wanted=s.wanted, calls=99, errors=3, p50=0.2, version=7, restarts=5)
+    later = [status(s.name, *s.dependencies, wanted=s.wanted, counts={"f": ApiSummary(96, 3)}, version=7, restarts=5)
              for s in FOUR]  # fmt: skip
     assert svg(FOUR) == svg(later)
     for number in ("4711", "4712"):

@@ -7,7 +7,7 @@ from typing import Any
 
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._notebook.graph.svg import EMPTY, EXAMPLE, table_html, tree
-from nbcompose._replica import Phase
+from nbcompose._replica import ApiSummary, Phase
 
 
 def status(name: str, *dependencies: str, **fields: Any) -> Status:
@@ -76,7 +76,7 @@ def test_states_and_what_is_not_here() -> None:
 
 def test_no_number_that_changes() -> None:
     before = [status("A"), status("B", "A")]
-    after = [status("A", calls=3, errors=1, p50=0.4), status("B", "A", version=9, restarts=2)]
+    after = [status("A", counts={"f": ApiSummary(2, 1)}), status("B", "A", version=9, restarts=2)]
     assert tree(before) == tree(after)
     assert table_html(before) == table_html(after)
 

@@ -6,21 +6,38 @@ export const compact = (n) => new Intl.NumberFormat("en", { notation: "compact" 
 /** @param {number} n @param {string} word */
 export const plural = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 
-/** @param {number | null | undefined} n */
+/**
+ * Three significant digits, without zeros at the end.
+ *
+ * @param {number} n
+ */
+const rounded = (n) => (n >= 999.5 ? n.toFixed(0) : String(Number(n.toPrecision(3))));
+
+/**
+ * A size, as Python's `_units.py` writes it.
+ *
+ * @param {number | null | undefined} n
+ */
 export function bytes(n) {
   if (n === null || n === undefined) return "";
-  const units = ["B", "kB", "MB", "GB", "TB"];
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let unit = 0;
-  while (n >= 1000 && unit < units.length - 1) {
-    n /= 1000;
+  while (n >= 999.5 && unit < units.length - 1) {
+    n /= 1024;
     unit += 1;
   }
-  return `${n < 10 && unit ? n.toFixed(1) : Math.round(n)} ${units[unit]}`;
+  return `${rounded(n)} ${units[unit]}`;
 }
 
-/** @param {number} seconds */
+/**
+ * A duration, as Python's `_units.py` writes it.
+ *
+ * @param {number} seconds
+ */
 export function time(seconds) {
-  if (seconds < 0.001) return `${Math.round(seconds * 1e6)} µs`;
-  if (seconds < 1) return `${(seconds * 1000).toFixed(seconds < 0.1 ? 1 : 0)} ms`;
-  return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
+  if (seconds < 1e-9) return "0 s";
+  if (seconds * 1e6 < 999.5) return `${rounded(seconds * 1e6)} µs`;
+  if (seconds * 1e3 < 999.5) return `${rounded(seconds * 1e3)} ms`;
+  if (seconds < 599.5) return `${rounded(seconds)} s`;
+  return seconds < 36_000 ? `${(seconds / 60).toFixed(0)} min` : `${(seconds / 3600).toFixed(0)} h`;
 }

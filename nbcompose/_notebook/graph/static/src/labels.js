@@ -7,7 +7,7 @@ import { chosenSpots } from "./spots.js";
 
 export const SVG = "http://www.w3.org/2000/svg";
 
-const WIDTH = 68; // that a label may have: "999K · 9.9 MB"
+const WIDTH = 68; // that a label may have: "999K · 9.9 MiB"
 const HEIGHT = 12;
 const MOST = 60; // edges: looking for places takes the square of their number, and there would be room for few
 const ALONG = [0.46, 0.36, 0.56, 0.27, 0.66, 0.18, 0.75];

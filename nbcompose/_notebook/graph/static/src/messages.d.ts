@@ -7,6 +7,16 @@ export interface Api {
   stream: boolean;
 }
 
+export interface ApiNumbers {
+  api: string;
+  answered: number;
+  failed: number;
+  refused: number;
+  cancelled: number;
+  p50: number | null;
+  p95: number | null;
+}
+
 export interface Service {
   name: string;
   id: string;
@@ -33,6 +43,10 @@ export interface Service {
   dependencies: Array<string>;
   options: Record<string, any>;
   cell: string;
+  numbers?: Array<ApiNumbers>;
+  memory_limit?: number | null;
+  memory_over?: boolean;
+  gpu_memory?: number | null;
 }
 
 export interface ListedService {
@@ -61,6 +75,10 @@ export interface ListedService {
   dependencies: Array<string>;
   options: Record<string, any>;
   cell: string;
+  numbers?: Array<ApiNumbers>;
+  memory_limit?: number | null;
+  memory_over?: boolean;
+  gpu_memory?: number | null;
   url: string;
 }
 
@@ -136,12 +154,35 @@ export interface LogsRequest {
 export interface TracesRequest {
   id?: string;
   type: "traces";
+  service?: string;
+  api?: string;
+  state?: "answered" | "failed" | "cancelled";
+  since?: number;
+  text?: string;
 }
 
 export interface TraceRequest {
   id?: string;
   type: "trace";
   trace: string;
+}
+
+export interface RecordedRequest {
+  id?: string;
+  type: "recorded";
+  trace: string;
+}
+
+export interface ForgetRequest {
+  id?: string;
+  type: "forget";
+  service?: string;
+}
+
+export interface HistoryRequest {
+  id?: string;
+  type: "history";
+  service: string;
 }
 
 export interface Act {
@@ -194,6 +235,9 @@ export type Request =
   | LogsRequest
   | TracesRequest
   | TraceRequest
+  | RecordedRequest
+  | ForgetRequest
+  | HistoryRequest
   | Act
   | Scale;
 
@@ -207,6 +251,9 @@ export type RuntimeRequest =
   | LogsRequest
   | TracesRequest
   | TraceRequest
+  | RecordedRequest
+  | ForgetRequest
+  | HistoryRequest
   | Act
   | Scale
   | ReachRequest;
@@ -423,6 +470,45 @@ export interface Trace {
   rows: Array<SpanRow>;
 }
 
+export interface RecordedArgument {
+  name: string;
+  text: string;
+}
+
+export interface CallValues {
+  span: string;
+  arguments: Array<RecordedArgument>;
+  answer: string | null;
+  error: string;
+  items: number | null;
+  first: Array<string>;
+  last: Array<string>;
+  held: boolean;
+  why_not: string;
+}
+
+export interface Recorded {
+  id: string;
+  type: "recorded";
+  trace: string;
+  calls: Array<CallValues>;
+}
+
+export interface UsageStep {
+  calls: number;
+  failed: number;
+  p95: number | null;
+  memory: number | null;
+}
+
+export interface History {
+  id: string;
+  type: "history";
+  service: string;
+  step: number;
+  steps: Array<UsageStep>;
+}
+
 export interface Done {
   id: string;
   type: "done";
@@ -474,6 +560,8 @@ export type Reply =
   | Logs
   | Traces
   | Trace
+  | Recorded
+  | History
   | Done;
 
 export type Message =
@@ -490,6 +578,8 @@ export type Message =
   | Logs
   | Traces
   | Trace
+  | Recorded
+  | History
   | Done;
 
 export type RuntimeReply =
@@ -499,6 +589,8 @@ export type RuntimeReply =
   | Logs
   | Traces
   | Trace
+  | Recorded
+  | History
   | Done
   | Reach
   | Result

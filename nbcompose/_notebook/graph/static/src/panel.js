@@ -7,12 +7,13 @@ import { button, fresh, h, part, parts } from "../../../../_replica/http/static/
 import { actions } from "./actions.js";
 import { callTab } from "./call.js";
 import { logsTab } from "./logs.js";
+import { numbersTab } from "./numbers.js";
 import { question } from "./question.js";
 import { factWords, noteLines } from "./sentences.js";
 import { traceTab } from "./trace.js";
 
 /** @type {Record<TabName, (kernel: Kernel, name: string, choose: Choose) => Tab>} */
-const TABS = { Call: callTab, Trace: traceTab, Logs: logsTab };
+const TABS = { Call: callTab, Trace: traceTab, Numbers: numbersTab, Logs: logsTab };
 
 /** @type {Record<string, string>} */
 const DONE = { restart: "restarted", rollback: "rolled back" }; // the rest can be seen

@@ -10,8 +10,32 @@ export function nodeWords(service) {
   if (service.rate > 0) parts.push(`${service.rate}/s`);
   else if (service.calls) parts.push(plural(service.calls, "call"));
   if (service.p50_ms !== null) parts.push(`p50 ${time(service.p50_ms / 1000)}`);
-  if (service.memory) parts.push(bytes(service.memory));
+  if (service.memory) parts.push(bytes(service.memory) + (service.memory_over ? " ⚠" : ""));
   return parts.join(" · ");
+}
+
+/** The numbers of a service where there is more room. @param {Service} service */
+function moreWords(service) {
+  const parts = [];
+  if (service.rate > 0) parts.push(`${service.rate}/s`);
+  if (service.calls) parts.push(plural(service.calls, "call"));
+  if (service.errors) parts.push(`${service.errors.toLocaleString("en")} failed`);
+  const lately = (service.numbers ?? []).filter((n) => n.p50 !== null).sort((a, b) => b.answered - a.answered);
+  const [most] = lately;
+  const of = (service.numbers ?? []).length > 1 ? `${most?.api}: ` : "";
+  if (most) parts.push(`${of}p50 ${time(most.p50 ?? 0)}, p95 ${time(most.p95 ?? 0)} in 5 min`);
+  const memory = memoryText(service);
+  if (memory) parts.push(memory);
+  return parts;
+}
+
+/** @param {Service} service */
+function memoryText({ memory, memory_limit, memory_over, gpu_memory }) {
+  const parts = [];
+  if (memory) parts.push(bytes(memory) + (memory_limit ? ` of ${bytes(memory_limit)}` : ""));
+  if (memory_over) parts.push("over its limit");
+  if (gpu_memory) parts.push(`GPU ${bytes(gpu_memory)}`);
+  return parts.join(", ");
 }
 
 /** @param {Edge} edge */
@@ -23,8 +47,7 @@ export function edgeWords(edge) {
 /** @param {Service | null} service */
 export function factWords(service) {
   if (!service) return "";
-  const errors = service.errors ? plural(service.errors, "error") : "";
-  return [service.device, `${service.up}/${service.wanted} up`, nodeWords(service), errors].filter(Boolean).join(" · ");
+  return [service.device, `${service.up}/${service.wanted} up`, ...moreWords(service)].filter(Boolean).join(" · ");
 }
 
 /** @param {Service | null} service */

@@ -1,15 +1,19 @@
 // The Trace tab of a service.
 
-/** @import { Summary } from "./messages.d.ts" */
+/** @import { CallValues, SpanRow, Summary } from "./messages.d.ts" */
 /** @import { Choose, Kernel, Tab } from "./types.d.ts" */
 
-import { h, parts } from "../../../../_replica/http/static/elements.js";
+import { button, fresh, h, parts } from "../../../../_replica/http/static/elements.js";
 import { plural, time } from "../../../../_replica/http/static/words.js";
+import { recordedCall } from "./recorded.js";
 import { ending } from "./timeline.js";
+import { traceSearch, tracesRequest } from "./wanted.js";
 import { waterfall } from "./waterfall.js";
 
+const SELDOM = 5; // ticks between searches for a text, which every replica looks for
+
 /**
- * The last calls, and one of them as a waterfall.
+ * The last calls that are looked for, one of them as a waterfall, and a call of that one with its arguments and answer.
  *
  * @param {Kernel} kernel
  * @param {string} _name
@@ -17,22 +21,49 @@ import { waterfall } from "./waterfall.js";
  * @returns {Tab}
  */
 export function traceTab(kernel, _name, choose) {
+  const search = traceSearch(() => kernel.state().services, ask);
+  const said = h("span.nbc-note", { role: "status" });
+  const title = "forget the arguments and answers that are kept, of all services";
+  const forget = button("Forget", () => kernel.send({ type: "forget" }), { title, class: "nbc-button nbc-quiet" });
   const list = h("div.nbc-traces", { role: "listbox", "aria-label": "calls, the newest first" });
   const drawing = h("div.nbc-waterfall");
-  const element = h("div.nbc-tab-body.nbc-split", {}, list, drawing);
+  const details = h("div.nbc-details");
+  const foot = h("div.nbc-inline", {}, h("span.nbc-space"), said, forget);
+  const element = h(
+    "div.nbc-tab-body",
+    {},
+    search.element,
+    h("div.nbc-split", {}, list, h("div", {}, drawing, details, foot)),
+  );
   let known = "";
   let chosen = "";
-  const ask = () => kernel.send({ type: "traces" });
+  let asked = "";
+  let ticks = 0;
+  /** @type {SpanRow[]} */
+  let rows = [];
+  let span = "";
+  /** @type {CallValues[] | null} null: not known yet */
+  let values = null;
+
+  function ask() {
+    asked = fresh();
+    kernel.send({ id: asked, ...tracesRequest(search.choices(), Date.now() / 1000) });
+  }
+
   // The panel of another service goes on with the same trace.
   /** @param {string} service */
   const select = (service) => choose(service, { tab: "Trace", trace: chosen });
 
-  const rows = () => parts(list, "[data-trace]");
+  const listed = () => parts(list, "[data-trace]");
 
   /** @param {string} trace */
   function pick(trace) {
+    if (trace !== chosen) {
+      [rows, span, values] = [[], "", null];
+      details.replaceChildren();
+    }
     chosen = trace;
-    for (const row of rows()) row.setAttribute("aria-selected", String(row.dataset.trace === trace));
+    for (const row of listed()) row.setAttribute("aria-selected", String(row.dataset.trace === trace));
     kernel.send({ type: "trace", trace });
   }
 
@@ -41,18 +72,34 @@ export function traceTab(kernel, _name, choose) {
     const now = JSON.stringify(traces);
     if (now === known) return;
     known = now;
-    const focused = rows().find((row) => row === document.activeElement)?.dataset.trace;
+    const focused = listed().find((row) => row === document.activeElement)?.dataset.trace;
     list.replaceChildren(...traces.map((t) => traceRow(t, t.trace === chosen, pick)));
-    if (!traces.length) list.append(h("div.nbc-dim", {}, "No call yet."));
+    const filtered = Object.values(search.choices()).some(Boolean);
+    if (!traces.length) list.append(h("div.nbc-dim", {}, filtered ? "No such call." : "No call yet."));
     else if (!traces.some((t) => t.trace === chosen)) pick(traces[0].trace);
     if (focused)
-      rows()
+      listed()
         .find((row) => row.dataset.trace === focused)
         ?.focus();
   }
 
+  /** Show a call of the waterfall. @param {string} of */
+  function show(of) {
+    span = of;
+    values = null;
+    kernel.send({ type: "recorded", trace: chosen });
+    draw();
+  }
+
+  function draw() {
+    drawing.replaceChildren(waterfall(rows, span, show));
+    const row = rows.find((r) => r.span === span);
+    const found = values === null ? null : values.find((v) => v.span === span);
+    if (row) details.replaceChildren(recordedCall(row, found, select));
+  }
+
   list.addEventListener("keydown", (event) => {
-    const all = rows();
+    const all = listed();
     const at = all.findIndex((row) => row.contains(document.activeElement));
     const row = event.key === "ArrowDown" ? all[at + 1] : event.key === "ArrowUp" ? all[at - 1] : undefined;
     if (at < 0 || !row) return;
@@ -63,13 +110,27 @@ export function traceTab(kernel, _name, choose) {
   ask();
   return {
     element,
-    update() {},
+    update: search.renew,
     hear(message) {
-      if (message.type === "traces") fill(message.traces);
-      else if (message.type === "trace" && message.trace === chosen)
-        drawing.replaceChildren(waterfall(message.rows, select));
+      if (message.type === "traces" && message.id === asked) fill(message.traces);
+      else if (message.type === "trace" && message.trace === chosen) {
+        const focused = drawing.contains(document.activeElement) && span;
+        rows = message.rows;
+        if (rows.length && !rows.some((r) => r.span === span)) show(rows[0].span);
+        else draw();
+        if (focused) parts(drawing, `[data-span="${span}"]`)[0]?.focus();
+      } else if (message.type === "recorded" && message.trace === chosen) {
+        values = message.calls;
+        draw();
+      } else if (message.type === "done" && message.action === "forget") {
+        said.textContent = "forgotten";
+        if (chosen) kernel.send({ type: "recorded", trace: chosen });
+      }
     },
-    tick: ask,
+    tick() {
+      ticks += 1;
+      if (!search.choices().text.trim() || ticks % SELDOM === 0) ask();
+    },
     show: pick,
     close() {},
   };

@@ -45,7 +45,7 @@ export interface Kernel {
   close(): void;
 }
 
-export type TabName = "Call" | "Trace" | "Logs";
+export type TabName = "Call" | "Trace" | "Numbers" | "Logs";
 
 /** Show the panel of a service; "" as trace: the one that is chosen there. */
 export type Choose = (name: string, options?: { tab?: TabName; trace?: string; focus?: boolean }) => void;

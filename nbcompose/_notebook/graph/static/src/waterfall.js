@@ -9,15 +9,16 @@ import { callWords, ending, timeline } from "./timeline.js";
 const LANE = 20; // pixels
 
 /**
- * Services as rows, calls as bars; what was spent in a queue is lighter.
+ * Services as rows, calls as bars; what was spent in a queue is lighter. `choose` is called with the span of a call.
  *
  * @param {SpanRow[]} calls
- * @param {(service: string) => void} choose
+ * @param {string} chosen the span of the call that is shown
+ * @param {(span: string) => void} choose
  */
-export function waterfall(calls, choose) {
+export function waterfall(calls, chosen, choose) {
   const { total, rows } = timeline(calls);
   const lines = rows.map(({ service, placed, lanes }) => {
-    const bars = placed.map(({ call, lane }) => waterfallBar(call, lane, total, choose));
+    const bars = placed.map(({ call, lane }) => waterfallBar(call, lane, total, call.span === chosen, choose));
     const track = h("div.nbc-track", { style: `height:${lanes * LANE}px` }, ...bars);
     return h("div.nbc-line", {}, h("span.nbc-who", { title: service }, service), track);
   });
@@ -27,9 +28,15 @@ export function waterfall(calls, choose) {
   return h("div.nbc-chart", { role: "group", "aria-label": "where the time went" }, ...lines, axis);
 }
 
-/** @param {SpanRow} call @param {number} lane @param {number} total @param {(service: string) => void} choose */
-function waterfallBar(call, lane, total, choose) {
-  const { service, api, start, seconds, queued } = call;
+/**
+ * @param {SpanRow} call
+ * @param {number} lane
+ * @param {number} total
+ * @param {boolean} chosen
+ * @param {(span: string) => void} choose
+ */
+function waterfallBar(call, lane, total, chosen, choose) {
+  const { span, api, start, seconds, queued } = call;
   const { words, look } = ending(call.error);
   /** @param {number} length */
   const share = (length) => `${(100 * length) / total}%`;
@@ -44,6 +51,7 @@ function waterfallBar(call, lane, total, choose) {
   const beside = { style: waited ? null : `margin-left:${inside(queued)}` };
   const name = h(`span.nbc-bar-name${waited ? ".nbc-waited" : ""}`, beside, words ? `${api}: ${words}` : api);
   const style = `left:${share(start)};width:max(3px,${share(seconds)});top:${lane * LANE + 2}px`;
-  const attributes = { type: "button", title, "aria-label": title, onclick: () => choose(service), style };
+  const pressed = { "data-span": span, "aria-pressed": String(chosen) };
+  const attributes = { type: "button", title, "aria-label": title, ...pressed, onclick: () => choose(span), style };
   return h(`button.nbc-bar${look}`, attributes, queue, ...marks, name);
 }

@@ -1,0 +1,86 @@
+// The Numbers tab of a service: the last ten minutes, and how the calls of each api have ended.
+
+/** @import { ApiNumbers, History } from "./messages.d.ts" */
+/** @import { Kernel, Tab } from "./types.d.ts" */
+
+import { h } from "../../../../_replica/http/static/elements.js";
+import { bytes, time } from "../../../../_replica/http/static/words.js";
+import { sparkline } from "./sparkline.js";
+
+const PERIOD = 5; // ticks between looks
+const HEADS = ["api", "answered", "failed", "refused", "cancelled", "p50, 5 min", "p95, 5 min"];
+
+/** @param {Kernel} kernel @param {string} name @returns {Tab} */
+export function numbersTab(kernel, name) {
+  const lines = h("div.nbc-sparklines");
+  const table = h("div.nbc-scroll");
+  const element = h("div.nbc-tab-body", {}, lines, table);
+  let ticks = 0;
+  let limit = 0;
+  let rate = 0; // of the last seconds: the present step has only begun
+  let known = "";
+  const ask = () => kernel.send({ type: "history", service: name });
+
+  /** @param {History} history */
+  function draw({ step, steps }) {
+    const rates = steps.map((s) => s.calls / step);
+    lines.replaceChildren(
+      sparkline("calls", rates, rateWords, { last: rate, over: " over 10 s" }),
+      sparkline(
+        "p95 of answers",
+        steps.map((s) => s.p95),
+        time,
+      ),
+      sparkline(
+        "failed",
+        steps.map((s) => s.failed),
+        (n) => `${n}`,
+      ),
+      sparkline(
+        "memory",
+        steps.map((s) => s.memory),
+        bytes,
+        { limit },
+      ),
+    );
+  }
+
+  ask();
+  return {
+    element,
+    update(service) {
+      limit = service.memory_limit ?? 0;
+      rate = service.rate;
+      const numbers = service.numbers ?? [];
+      const now = JSON.stringify(numbers);
+      if (now === known) return;
+      known = now;
+      table.replaceChildren(numbers.length ? numbersTable(numbers) : h("div.nbc-dim", {}, "No call yet."));
+    },
+    hear(message) {
+      if (message.type === "history" && message.service === name) draw(message);
+    },
+    tick() {
+      if (ticks % PERIOD === 0) ask();
+      ticks += 1;
+    },
+    close() {},
+  };
+}
+
+/** @param {number} rate */
+export const rateWords = (rate) => (rate && rate < 10 ? `${Number(rate.toPrecision(2))}/s` : `${Math.round(rate)}/s`);
+
+/** The cells of an api's row. @param {ApiNumbers} of */
+export const numberWords = (of) => [
+  of.api,
+  ...[of.answered, of.failed, of.refused, of.cancelled].map((n) => n.toLocaleString("en")),
+  ...[of.p50, of.p95].map((seconds) => (seconds === null ? "–" : time(seconds))),
+];
+
+/** @param {ApiNumbers[]} numbers */
+function numbersTable(numbers) {
+  const head = h("tr", {}, ...HEADS.map((text) => h("th", { scope: "col" }, text)));
+  const rows = numbers.map((of) => h("tr", {}, ...numberWords(of).map((text) => h("td", {}, text))));
+  return h("table.nbc-numbers-table", {}, h("thead", {}, head), h("tbody", {}, ...rows));
+}
