@@ -299,8 +299,8 @@ LARGE_CELL = """
 @pytest.mark.parametrize(
     ("variables", "use", "named"),
     [
-        ("big = np.zeros(50_000); small = 1", "big, small", "'big' (390.8 KiB)"),
-        ("big = [np.zeros(50_000)]", "[x for x in big]", "'big' (390.8 KiB)"),
+        ("big = np.zeros(50_000); small = 1", "big, small", "'big' (391 KiB)"),
+        ("big = [np.zeros(50_000)]", "[x for x in big]", "'big' (391 KiB)"),
         ("a = np.zeros(8000); b = np.zeros(9000)", "a, b", "'b' (70.4 KiB), 'a' (62.6 KiB)"),
     ],
 )
