@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import concurrent.futures
 import contextlib
+import functools
 import math
 import os
 import sys
@@ -12,10 +14,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbcompose import __version__, settings
-from nbcompose._control import Watched, find_entries, serve, told
+from nbcompose._control import Prompt, Watched, find_entries, serve, told
 from nbcompose._export import command
 from nbcompose._host import human
 from nbcompose._protocol import Client, Listing, RunningProcess, listings, messages, printable
+from nbcompose._rpc import background
 from nbcompose.errors import NbcomposeError
 
 COLUMNS = ("PID", "IN", "SERVICE", "STATE", "REPLICAS", "DEVICE", "CALLS", "P50", "MEMORY", "URL")
@@ -49,6 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     stop = commands.add_parser("stop", help="stop a service")
     _service_arguments(stop)
     stop.set_defaults(run=_stop)
+    debug = commands.add_parser("debug", help="stop in the apis of a service, with pdb's prompt here")
+    _service_arguments(debug)
+    debug.add_argument("--replica", type=_index, metavar="N", help="only this replica, from 0 (all)")
+    debug.add_argument("--post-mortem", action="store_true", help="stop where an api raises, not at the next call")
+    debug.set_defaults(run=_debug)
     return parser
 
 
@@ -151,6 +159,12 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _index(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
@@ -236,6 +250,37 @@ def _stop(options: argparse.Namespace) -> int:
 
     asyncio.run(run())
     print(f"{options.service} was stopped")
+    return 0
+
+
+def _debug(options: argparse.Namespace) -> int:
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  with it, `input` has a history
+
+    portal, prompt = background(), Prompt()
+    request: messages.DebugRequest = {"type": "debug", "service": options.service, "post_mortem": options.post_mortem}
+    if options.replica is not None:
+        request["replica"] = options.replica
+
+    async def run() -> None:
+        async with (
+            Client(await _find(options.service, options.pid)) as client,
+            contextlib.aclosing(client.stream(request)) as events,
+        ):
+            async for event in events:
+                prompt.answer = functools.partial(answer, client, event["debugger"])
+                prompt.say(event["text"], event["prompt"])
+
+    def answer(client: Client, debugger: str, line: str) -> None:
+        told: messages.DebugLine = {"type": "debug_line", "debugger": debugger, "line": line}
+        portal.run(client.ask(told, messages.Done))
+
+    running = asyncio.run_coroutine_threadsafe(run(), portal.loop)
+    running.add_done_callback(lambda _: prompt.over())
+    prompt.detach = running.cancel
+    prompt.run()
+    with contextlib.suppress(concurrent.futures.CancelledError):
+        running.result()
     return 0
 
 

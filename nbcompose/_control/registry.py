@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TypeVar
 
 from nbcompose._code import Deployment, Plan, incompatible_calls
+from nbcompose._control.debugging import Debugging, Say
 from nbcompose._control.engines import Engine, LocalEngine
 from nbcompose._control.generation import GRACE
 from nbcompose._control.operations import Operations, RuntimeContext
@@ -25,7 +26,7 @@ from nbcompose._protocol import RuntimeServer, messages
 from nbcompose._rpc import Client, LoadTable, Portal, Proxy, SocketTransport, Transport, background
 from nbcompose._service import dependency_graph
 from nbcompose._tracing import TraceLog
-from nbcompose.errors import Incompatible, LaunchError, UnknownService
+from nbcompose.errors import Incompatible, LaunchError, ServiceUnavailable, UnknownService
 
 T = TypeVar("T")
 
@@ -257,6 +258,33 @@ class Registry:
         finally:
             unsubscribe()
             log.listeners.discard(news.set)
+
+    async def debug(
+        self,
+        name: str,
+        say: Say,
+        over: Callable[[], object],
+        *,
+        replica: int | None = None,
+        next_call: bool = True,
+        post_mortem: bool = False,
+    ) -> Debugging:
+        """Attach a debugger to the replicas of a service, or to one of them; `say`, `over`: see `Debugging`.
+
+        `next_call`: stop at the next call too, not only at breakpoints. `post_mortem`: stop where an api raises. Raises
+        `UnknownService`, `ServiceUnavailable` where there is no such replica, and `NbcomposeError` where another
+        debugger is attached.
+        """
+        generation = self._supervisor(name).generation
+        known = [m for m in generation.members.values() if m.state == "up"] if generation is not None else []
+        members = [m for m in known if replica is None or m.index == replica]
+        if not members:
+            there = ", ".join(str(m.index) for m in known) or "none"
+            which = "replica that is up" if replica is None else f"replica {replica}"
+            raise ServiceUnavailable(f"{name} has no {which} to attach to; those that are up: {there}")
+        session = Debugging(say, over, lambda: self._publisher.changed(name), self.operations.context.text)
+        await session.attach(members, next_call=next_call, post_mortem=post_mortem)
+        return session
 
     async def remove_async(self, name: str, grace: float = GRACE) -> None:
         removing = asyncio.ensure_future(self._remove(self._supervisor(name), grace))

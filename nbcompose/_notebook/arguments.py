@@ -38,7 +38,10 @@ SERVICES_HELP = """Show the services of this notebook, or do something with some
     %services refresh [NAME]   bring stale services up to date with the notebook's functions and values
     %services rollback NAME    have the version before serve again
     %services logs NAME        what its replicas wrote last (-n LINES)
-    %services scale NAME N     have N replicas"""
+    %services scale NAME N     have N replicas
+    %services debug NAME       stop at its next call, with pdb's prompt in this cell
+
+With statements below it, `%%services debug NAME` runs them, and stops in the calls that they make."""
 
 GRAPH_HELP = """Show the services of this notebook, and which calls which, as a live picture.
 
@@ -103,6 +106,14 @@ def services_parser() -> MagicArgumentParser:
     scale = actions.add_parser("scale", help="change the number of replicas")
     scale.add_argument("name", metavar="NAME", help="the service")
     scale.add_argument("replicas", type=_count, metavar="N", help="how many replicas it is to have")
+    debug = actions.add_parser("debug", help="stop in the apis of a service, with pdb's prompt in this cell")
+    debug.add_argument("name", metavar="NAME", help="the service")
+    debug.add_argument("--replica", type=_index, metavar="N", help="only this replica, from 0 (all)")
+    debug.add_argument(
+        "--post-mortem",
+        action="store_true",
+        help="stop where an api raises, before its caller is told",
+    )
     return parser
 
 
@@ -134,6 +145,12 @@ def export_parser() -> MagicArgumentParser:
     )
     add("--force", action="store_true", help="overwrite files that nbcompose has not written")
     return parser
+
+
+def _index(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
 
 
 def _count(text: str) -> int:
@@ -175,7 +192,7 @@ class Completer:
         current = "" if text[-1].isspace() else words.pop()
         if words[:1] == ["%%service"] and context.cursor_line == 0:
             found = _service_words(words[1:])
-        elif words[:1] == ["%services"]:
+        elif words[:1] == ["%services"] or (words[:1] == ["%%services"] and context.cursor_line == 0):
             found = self._services_words(words[1:])
         elif words == ["%graph"]:
             found = self._session.registry.names()

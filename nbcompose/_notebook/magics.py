@@ -11,11 +11,11 @@ import contextlib
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
-from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+from IPython.core.magic import Magics, cell_magic, line_cell_magic, line_magic, magics_class
 from traitlets import Bool, observe
 
 from nbcompose._control import Registry
@@ -32,6 +32,7 @@ from nbcompose._notebook.arguments import (
     services_parser,
 )
 from nbcompose._notebook.cell_run import Launching
+from nbcompose._notebook.debugging import Hints, debug
 from nbcompose._notebook.display import ServicesTable
 from nbcompose._notebook.rendering import NotebookContext
 from nbcompose._notebook.session import Session
@@ -69,6 +70,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
     def __init__(self, session: Session) -> None:
         super().__init__(session.shell)
         self._session = session
+        self.hints = Hints(session)
         session.recording.enabled = self.record_calls
 
     @observe("auto_refresh")
@@ -80,6 +82,11 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         self._session.recording.enabled = self.record_calls
         if not self.record_calls:
             self._session.recording.clear()
+
+    def callbacks(self) -> Sequence[tuple[str, Callable[..., None]]]:
+        """Return what is called at IPython's events."""
+        hints = self.hints
+        return ("post_run_cell", self.look), ("pre_run_cell", hints.before), ("post_run_cell", hints.after)
 
     def look(self, _: ExecutionResult) -> None:
         """Mark stale services after every cell; with `auto_refresh`, refresh them."""
@@ -108,10 +115,17 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
                     self._session.shell.user_ns.update(services)
             Launching(self._session, changes).run(wait=not args.no_wait)
 
-    @line_magic  # type: ignore[untyped-decorator]
-    def services(self, line: str) -> ServicesTable | None:
+    @line_cell_magic  # type: ignore[untyped-decorator]
+    def services(self, line: str, cell_text: str | None = None) -> Any:
         with briefly(self._session.shell):
             args = services_parser().parse_argstring(line)
+            if args.action == "debug":
+                self._known([args.name])
+                return debug(self._session, args, f"%%services {line}", cell_text)
+            if cell_text is not None:
+                raise UsageError(
+                    "%%services runs what is below it, as `%%services debug NAME` does; all else is a line: %services …"
+                )
             if args.action is None:
                 return ServicesTable(self._session.registry.statuses(), live=args.live)
             actions: dict[str, Callable[[Namespace], None]] = {
@@ -197,7 +211,7 @@ NbcomposeMagics.export.__doc__ = export_parser().format_help()
 
 KEEP = 60.0  # seconds that a replaced version is kept, for `%services rollback`
 WIDGET = "nbcompose._notebook.graph.widget"
-MAGICS = (("cell", "service"), ("line", "services"), ("line", "graph"), ("line", "export"))
+MAGICS = (("cell", "service"), ("line", "services"), ("cell", "services"), ("line", "graph"), ("line", "export"))
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -222,7 +236,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     magics = NbcomposeMagics(session)
     shell.register_magics(magics)
     shell.configurables.append(magics)  # for %config
-    shell.events.register("post_run_cell", magics.look)
+    for event, callback in magics.callbacks():
+        shell.events.register(event, callback)
     shell.Completer.custom_matchers.append(Completer(session).match)
 
 
@@ -256,7 +271,8 @@ def _unhook(shell: InteractiveShell) -> None:
     # By name: an earlier load may have registered another copy of the class.
     for known in [c for c in shell.configurables if type(c).__name__ == NbcomposeMagics.__name__]:
         shell.configurables.remove(known)
-        with contextlib.suppress(ValueError):
-            shell.events.unregister("post_run_cell", known.look)
+        for event, callback in known.callbacks():
+            with contextlib.suppress(ValueError):
+                shell.events.unregister(event, callback)
     matchers = shell.Completer.custom_matchers
     matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != MATCHER]

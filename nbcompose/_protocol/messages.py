@@ -200,6 +200,27 @@ class ReachRequest(TypedDict):
     service: Name
 
 
+class DebugRequest(TypedDict):
+    """Attach a debugger to the replicas of a service, or to one, until the request is cancelled. What it says comes as
+    `debugged` events. `post_mortem`: it stops where an api raises, and not at the next call.
+    """
+
+    id: NotRequired[Id]
+    type: Literal["debug"]
+    service: Name
+    replica: NotRequired[Annotated[int, Limit(10_000)]]
+    post_mortem: NotRequired[bool]
+
+
+class DebugLine(TypedDict):
+    """What was typed at the prompt of a debugger; `debugger`: the name that its events have."""
+
+    id: NotRequired[Id]
+    type: Literal["debug_line"]
+    debugger: Id
+    line: Annotated[str, Limit(100_000)]
+
+
 class Look(TypedDict):
     """Whether somebody looks, in the front end `client`. Asked of the live graph only."""
 
@@ -223,6 +244,8 @@ RuntimeRequest = (
     | Act
     | Scale
     | ReachRequest
+    | DebugRequest
+    | DebugLine
 )
 
 # -- what is said: any number of events for some requests, and one message that ends it, all with the request's id
@@ -405,6 +428,16 @@ class Lines(TypedDict):
     missed: int
 
 
+class Debugged(TypedDict):
+    """An event of a debugger: what is shown, and the prompt at which it waits for a line; null: it waits for none."""
+
+    id: Id
+    type: Literal["debugged"]
+    debugger: Id
+    text: str
+    prompt: str | None
+
+
 class SpanRow(TypedDict):
     """One call. `start` is relative to the start of the trace; `queued`, `first_item` and `last_item` to this start.
     Times are seconds.
@@ -468,7 +501,7 @@ class Reach(TypedDict):
     token: str | None
 
 
-Event = Changed | Lines | Begun | Item | Items
+Event = Changed | Lines | Begun | Item | Items | Debugged
 CallMessage = Begun | Item | Items | Result | End | Cancelled | Failed
 Reply = Here | Form | Logs | Traces | Trace | Done
 Message = CallMessage | Reply

@@ -2,7 +2,7 @@
 
 Notes to the supervisor: phase, waiting, progress, up, failed, leaving, cut, stats, spans. Notes from it: launch, route,
 stop. Calls from it (`Operation`s), once the replica is up: prepare, commit and discard new code, suspend, resume,
-report. A closed channel tells each side that the other has gone.
+debug, report. A closed channel tells each side that the other has gone.
 
 A hot swap has two phases: new code is prepared first, and committed when every replica of the service has prepared it.
 A suspended replica keeps its loaded state, so that its version can be resumed.
@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from nbcompose._replica.admission import NO_WORK, Work
 from nbcompose._replica.bootstrap import Launch
@@ -25,6 +25,7 @@ from nbcompose._replica.instance import Runtime
 from nbcompose._replica.metrics import ApiSummary
 from nbcompose._rpc import Client, Connection, ConnectionCounts, IncomingCall
 from nbcompose._user_exceptions import contained
+from nbcompose.errors import NbcomposeError
 
 # An operation that the supervisor may request by name: a coroutine function.
 Operation = Callable[..., Coroutine[Any, Any, Any]]
@@ -174,12 +175,13 @@ class Reporter:
 
 
 class Renewal:
-    """Operations for hot swap and standby of `runtime`; `door` is its HTTP listener."""
+    """Operations for hot swap, standby and debugging of `runtime`; `door` is its HTTP listener."""
 
     def __init__(self, runtime: Runtime, door: HttpDoor) -> None:
         self._runtime = runtime
         self._door = door
         self._ready: Code | None = None
+        self._debugger: Any = None
 
     def operations(self) -> Mapping[str, Operation]:
         return {
@@ -188,6 +190,7 @@ class Renewal:
             "discard": self.discard,
             "suspend": self.suspend,
             "resume": self.resume,
+            "debug": self.debug,
         }
 
     async def prepare(self, swap: Swap) -> None:
@@ -210,3 +213,12 @@ class Renewal:
 
     async def resume(self) -> None:
         self._door.open()
+
+    async def debug(self, next_call: bool, post_mortem: bool) -> str:
+        """Attach a debugger; return the address of its prompt. See `Debugger`."""
+        from nbcompose._replica.debugging import Debugger  # imports pdb, which few replicas need
+
+        if self._debugger is not None and self._debugger.attached:
+            raise NbcomposeError(f"a debugger is attached to {self._runtime.name} already: detach it first (q, or ■)")
+        self._debugger = Debugger(self._runtime, next_call, post_mortem)
+        return cast(str, await self._debugger.attach())

@@ -297,12 +297,28 @@ class Portal:
         self.spawn(lambda: _closed(items))
 
 
+_meanwhile: Callable[[], object] | None = None
+
+
+@contextlib.contextmanager
+def meanwhile(function: Callable[[], object]) -> Iterator[None]:
+    """Call `function` in the main thread again and again while it waits for a call: a debugger's prompt."""
+    global _meanwhile
+    before, _meanwhile = _meanwhile, function
+    try:
+        yield
+    finally:
+        _meanwhile = before
+
+
 def _wait(future: concurrent.futures.Future[Any], timeout: float | None) -> None:
     """Wait in slices: only the main thread gets KeyboardInterrupt, and only while it runs Python code."""
     deadline = None if timeout is None else time.monotonic() + timeout
     while not concurrent.futures.wait([future], timeout=SLICE).done:
         if deadline is not None and time.monotonic() >= deadline:
             raise TimeoutError(f"not done after {timeout:g} s")
+        if _meanwhile is not None:
+            _meanwhile()
 
 
 @contextlib.contextmanager

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from nbcompose._rpc import client_calls
 from nbcompose._rpc.client_calls import Deadlines
+from nbcompose._tracing import clock
 
 
 class Timer:
@@ -56,7 +56,7 @@ class Watch:
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     watch = Watch()
-    monkeypatch.setattr(client_calls, "time", type("Clock", (), {"monotonic": lambda: watch.now}))
+    monkeypatch.setattr(clock, "monotonic", lambda: watch.now)
     return watch
 
 

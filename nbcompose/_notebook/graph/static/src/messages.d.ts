@@ -159,6 +159,21 @@ export interface ReachRequest {
   service: string;
 }
 
+export interface DebugRequest {
+  id?: string;
+  type: "debug";
+  service: string;
+  replica?: number;
+  post_mortem?: boolean;
+}
+
+export interface DebugLine {
+  id?: string;
+  type: "debug_line";
+  debugger: string;
+  line: string;
+}
+
 export interface Look {
   id?: string;
   type: "look";
@@ -189,7 +204,9 @@ export type RuntimeRequest =
   | TraceRequest
   | Act
   | Scale
-  | ReachRequest;
+  | ReachRequest
+  | DebugRequest
+  | DebugLine;
 
 export interface Bundle {
   "text/plain"?: string;
@@ -353,6 +370,14 @@ export interface Lines {
   missed: number;
 }
 
+export interface Debugged {
+  id: string;
+  type: "debugged";
+  debugger: string;
+  text: string;
+  prompt: string | null;
+}
+
 export interface SpanRow {
   span: string;
   parent: string;
@@ -411,7 +436,8 @@ export type Event =
   | Lines
   | Begun
   | Item
-  | Items;
+  | Items
+  | Debugged;
 
 export type CallMessage =
   | Begun
