@@ -11,6 +11,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from nbcompose import __version__, settings
@@ -21,6 +22,7 @@ from nbcompose._protocol import Client, Listing, RunningProcess, listings, messa
 from nbcompose._rpc import background
 from nbcompose.errors import NbcomposeError
 
+PROFILE_WITHIN = 30.0  # seconds for its answer, besides those that it takes
 COLUMNS = ("PID", "IN", "SERVICE", "STATE", "REPLICAS", "DEVICE", "CALLS", "P50", "MEMORY", "URL")
 
 
@@ -52,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     stop = commands.add_parser("stop", help="stop a service")
     _service_arguments(stop)
     stop.set_defaults(run=_stop)
+    profile = commands.add_parser("profile", help="what a service does for some seconds, as a flame graph")
+    _service_arguments(profile)
+    profile.add_argument("seconds", type=_positive, nargs="?", default=10, help="for how long (10)")
+    profile.add_argument("--replica", type=_index, metavar="N", help="only this replica, from 0 (all)")
+    profile.add_argument("-o", "--output", metavar="FILE", help="where the flame graph goes, e.g. flame.svg")
+    profile.set_defaults(run=_profile)
     debug = commands.add_parser("debug", help="stop in the apis of a service, with pdb's prompt here")
     _service_arguments(debug)
     debug.add_argument("--replica", type=_index, metavar="N", help="only this replica, from 0 (all)")
@@ -250,6 +258,25 @@ def _stop(options: argparse.Namespace) -> int:
 
     asyncio.run(run())
     print(f"{options.service} was stopped")
+    return 0
+
+
+def _profile(options: argparse.Namespace) -> int:
+    request: messages.ProfileRequest = {"type": "profile", "service": options.service, "seconds": options.seconds}
+    if options.replica is not None:
+        request["replica"] = options.replica
+
+    async def run() -> messages.Profiled:
+        async with Client(await _find(options.service, options.pid)) as client:
+            return await client.ask(request, messages.Profiled, options.seconds + PROFILE_WITHIN)
+
+    found = asyncio.run(run())
+    print(found["text"])
+    if options.output is not None:
+        try:
+            Path(options.output).write_text(found["svg"], encoding="utf-8")
+        except OSError as error:
+            raise NbcomposeError(f"{options.output} cannot be written: {error.strerror}") from None
     return 0
 
 

@@ -234,6 +234,11 @@ class Operations:
         debugging.answer(request["line"])
         return {"type": "done", "action": "debug_line", "service": ""}
 
+    async def profile(self, request: messages.ProfileRequest, events: Events) -> dict[str, Any]:
+        service = request["service"]
+        made = await self._registry.profile(service, request["seconds"], request.get("replica"))
+        return {"type": "profiled", "service": service, "text": repr(made), "svg": made.svg()}
+
     async def traces(self, request: messages.TracesRequest, events: Events) -> dict[str, Any]:
         log = await asyncio.to_thread(self._registry.collect_traces)
         return {"type": "traces", "traces": summaries(log)[:TRACES]}

@@ -17,7 +17,9 @@ from nbcompose._control.debugging import Debugging, Say
 from nbcompose._control.engines import Engine, LocalEngine
 from nbcompose._control.generation import GRACE
 from nbcompose._control.operations import Operations, RuntimeContext
+from nbcompose._control.profiling import Rendered
 from nbcompose._control.publisher import Publisher, Subscriber
+from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._control.status import Overview, Status
 from nbcompose._control.status import url as url_of
 from nbcompose._control.supervisor import Supervisor
@@ -275,16 +277,26 @@ class Registry:
         `UnknownService`, `ServiceUnavailable` where there is no such replica, and `NbcomposeError` where another
         debugger is attached.
         """
+        members = self._up(name, replica)
+        session = Debugging(say, over, lambda: self._publisher.changed(name), self.operations.context.text)
+        await session.attach(members, next_call=next_call, post_mortem=post_mortem)
+        return session
+
+    async def profile(self, name: str, seconds: float, replica: int | None = None) -> Rendered:
+        """Return what the replicas of a service, or one of them, do in the next `seconds`. Raises as `debug` does."""
+        seen = await asyncio.gather(*(m.ask("profile", seconds) for m in self._up(name, replica)))
+        return Rendered(name, seen, self.operations.context.text)
+
+    def _up(self, name: str, replica: int | None) -> list[ReplicaHandle]:
+        """Return the replicas of a service that are up, or that one. Raises `ServiceUnavailable` for none."""
         generation = self._supervisor(name).generation
         known = [m for m in generation.members.values() if m.state == "up"] if generation is not None else []
         members = [m for m in known if replica is None or m.index == replica]
         if not members:
             there = ", ".join(str(m.index) for m in known) or "none"
             which = "replica that is up" if replica is None else f"replica {replica}"
-            raise ServiceUnavailable(f"{name} has no {which} to attach to; those that are up: {there}")
-        session = Debugging(say, over, lambda: self._publisher.changed(name), self.operations.context.text)
-        await session.attach(members, next_call=next_call, post_mortem=post_mortem)
-        return session
+            raise ServiceUnavailable(f"{name} has no {which}; those that are up: {there}")
+        return members
 
     async def remove_async(self, name: str, grace: float = GRACE) -> None:
         removing = asyncio.ensure_future(self._remove(self._supervisor(name), grace))

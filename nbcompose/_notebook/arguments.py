@@ -39,6 +39,7 @@ SERVICES_HELP = """Show the services of this notebook, or do something with some
     %services rollback NAME    have the version before serve again
     %services logs NAME        what its replicas wrote last (-n LINES)
     %services scale NAME N     have N replicas
+    %services profile NAME S   what it does in the next S seconds, as a flame graph
     %services debug NAME       stop at its next call, with pdb's prompt in this cell
 
 With statements below it, `%%services debug NAME` runs them, and stops in the calls that they make."""
@@ -106,6 +107,10 @@ def services_parser() -> MagicArgumentParser:
     scale = actions.add_parser("scale", help="change the number of replicas")
     scale.add_argument("name", metavar="NAME", help="the service")
     scale.add_argument("replicas", type=_count, metavar="N", help="how many replicas it is to have")
+    profile = actions.add_parser("profile", help="what the replicas of a service do, as a flame graph")
+    profile.add_argument("name", metavar="NAME", help="the service")
+    profile.add_argument("seconds", type=_count, nargs="?", default=10, metavar="SECONDS", help="for how long (10)")
+    profile.add_argument("--replica", type=_index, metavar="N", help="only this replica, from 0 (all)")
     debug = actions.add_parser("debug", help="stop in the apis of a service, with pdb's prompt in this cell")
     debug.add_argument("name", metavar="NAME", help="the service")
     debug.add_argument("--replica", type=_index, metavar="N", help="only this replica, from 0 (all)")

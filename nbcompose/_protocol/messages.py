@@ -221,6 +221,16 @@ class DebugLine(TypedDict):
     line: Annotated[str, Limit(100_000)]
 
 
+class ProfileRequest(TypedDict):
+    """What the replicas of a service, or one of them, do in the next seconds."""
+
+    id: NotRequired[Id]
+    type: Literal["profile"]
+    service: Name
+    seconds: Annotated[int, Limit(600, 1)]
+    replica: NotRequired[Annotated[int, Limit(10_000)]]
+
+
 class Look(TypedDict):
     """Whether somebody looks, in the front end `client`. Asked of the live graph only."""
 
@@ -246,6 +256,7 @@ RuntimeRequest = (
     | ReachRequest
     | DebugRequest
     | DebugLine
+    | ProfileRequest
 )
 
 # -- what is said: any number of events for some requests, and one message that ends it, all with the request's id
@@ -483,6 +494,16 @@ class Trace(TypedDict):
     rows: list[SpanRow]
 
 
+class Profiled(TypedDict):
+    """A profile: a table of functions, and a flame graph."""
+
+    id: Id
+    type: Literal["profiled"]
+    service: str
+    text: str
+    svg: str
+
+
 class Done(TypedDict):
     id: Id
     type: Literal["done"]
@@ -505,4 +526,4 @@ Event = Changed | Lines | Begun | Item | Items | Debugged
 CallMessage = Begun | Item | Items | Result | End | Cancelled | Failed
 Reply = Here | Form | Logs | Traces | Trace | Done
 Message = CallMessage | Reply
-RuntimeReply = Hello | Ps | Form | Logs | Traces | Trace | Done | Reach | Result | End | Cancelled | Failed
+RuntimeReply = Hello | Ps | Form | Logs | Traces | Trace | Profiled | Done | Reach | Result | End | Cancelled | Failed

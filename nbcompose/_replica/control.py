@@ -2,7 +2,7 @@
 
 Notes to the supervisor: phase, waiting, progress, up, failed, leaving, cut, stats, spans. Notes from it: launch, route,
 stop. Calls from it (`Operation`s), once the replica is up: prepare, commit and discard new code, suspend, resume,
-debug, report. A closed channel tells each side that the other has gone.
+debug, profile, report. A closed channel tells each side that the other has gone.
 
 A hot swap has two phases: new code is prepared first, and committed when every replica of the service has prepared it.
 A suspended replica keeps its loaded state, so that its version can be resumed.
@@ -191,6 +191,7 @@ class Renewal:
             "suspend": self.suspend,
             "resume": self.resume,
             "debug": self.debug,
+            "profile": self.profile,
         }
 
     async def prepare(self, swap: Swap) -> None:
@@ -222,3 +223,9 @@ class Renewal:
             raise NbcomposeError(f"a debugger is attached to {self._runtime.name} already: detach it first (q, or ■)")
         self._debugger = Debugger(self._runtime, next_call, post_mortem)
         return cast(str, await self._debugger.attach())
+
+    async def profile(self, seconds: float) -> Any:
+        """Return what the replica does in the next `seconds`, as a `Profile`."""
+        from nbcompose._replica.profiling import sample  # few replicas need it
+
+        return await asyncio.to_thread(sample, seconds)

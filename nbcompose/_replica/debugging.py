@@ -60,6 +60,7 @@ class Debugger:
         self._turn = threading.Lock()
         self._of_threads = threading.local()
         self._thread = LoopThread("nbcompose-debugger")
+        self._server: asyncio.Server | None = None
         self._connection: Connection | None = None
         self._unsent: list[tuple[str, Any]] = []  # until the owner has connected
         self._plain = pdb.Pdb.set_trace
@@ -85,7 +86,8 @@ class Debugger:
 
     async def _listen(self) -> str:
         where_ = address.fresh(f"nbcompose.debug.{os.getpid()}")
-        await serve(address.listen(where_), "the debugger's owner", self, self._opened, lambda _: self.detach())
+        listening = address.listen(where_)
+        self._server = await serve(listening, "the debugger's owner", self, self._opened, lambda _: self.detach())
         asyncio.get_running_loop().call_later(CONNECT_WITHIN, self._give_up)
         return where_
 
@@ -129,6 +131,8 @@ class Debugger:
         self._thread.loop.call_soon_threadsafe(self._close, self._thread.loop)
 
     def _close(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._server is not None:
+            self._server.close()
         if self._connection is not None:
             self._connection.close()
         loop.call_later(0.05, loop.stop)  # once what was written has been sent

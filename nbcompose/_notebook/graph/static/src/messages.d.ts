@@ -174,6 +174,14 @@ export interface DebugLine {
   line: string;
 }
 
+export interface ProfileRequest {
+  id?: string;
+  type: "profile";
+  service: string;
+  seconds: number;
+  replica?: number;
+}
+
 export interface Look {
   id?: string;
   type: "look";
@@ -206,7 +214,8 @@ export type RuntimeRequest =
   | Scale
   | ReachRequest
   | DebugRequest
-  | DebugLine;
+  | DebugLine
+  | ProfileRequest;
 
 export interface Bundle {
   "text/plain"?: string;
@@ -415,6 +424,14 @@ export interface Trace {
   rows: Array<SpanRow>;
 }
 
+export interface Profiled {
+  id: string;
+  type: "profiled";
+  service: string;
+  text: string;
+  svg: string;
+}
+
 export interface Done {
   id: string;
   type: "done";
@@ -478,6 +495,7 @@ export type RuntimeReply =
   | Logs
   | Traces
   | Trace
+  | Profiled
   | Done
   | Reach
   | Result
