@@ -78,7 +78,7 @@ def _stack(innermost: FrameType) -> Stack:
             called = frame.f_locals.get(_ENTRIES[code])
             api = getattr(called, "hop", "").rpartition(".")[2] or getattr(called, "api", "")
             break
-        if not str(frame.f_globals.get("__name__")).startswith(_CARRIERS):
+        if not _carries(frame):
             if not found and frame is not innermost and _is_ours(innermost):
                 found.append(WAITS)
             found.append(Frame(code.co_qualname, code.co_filename, code.co_firstlineno))
@@ -86,6 +86,11 @@ def _stack(innermost: FrameType) -> Stack:
     if not found:
         return ()
     return (Frame(api or OTHER), *reversed(found[-MOST_FRAMES:]))
+
+
+def _carries(frame: FrameType) -> bool:
+    is_program = frame.f_back is None and frame.f_code.co_name == "<module>"  # what the process was started with
+    return is_program or str(frame.f_globals.get("__name__")).startswith(_CARRIERS)
 
 
 def _is_ours(frame: FrameType) -> bool:

@@ -91,3 +91,32 @@ class Beside:
     @api
     def hang_in_thread(self) -> None:
         threading.Event().wait()
+
+
+def count_up(n: int) -> int:
+    total = 0
+    for i in range(n):
+        total += i
+    return total
+
+
+@service
+class Counter:
+    leaf = depends(Beside)
+
+    @api
+    def count(self, n: int) -> int:
+        return count_up(n)
+
+    @api
+    async def count_later(self, n: int) -> int:
+        return count_up(n)
+
+    @api
+    def parts(self, n: int) -> Iterator[int]:
+        while True:
+            yield count_up(n)
+
+    @api
+    def wait(self) -> None:
+        self.leaf.hang_in_thread()
