@@ -78,6 +78,10 @@ const FILES = [
     { kind: "array", many: false },
   ],
   [
+    { type: "string", contentMediaType: "text/csv" },
+    { kind: "table", many: false },
+  ],
+  [
     { type: "string", contentMediaType: "application/octet-stream" },
     { kind: "file", many: false },
   ],
@@ -93,7 +97,9 @@ const KINDS = [
   ["image", {}, 0, { kind: "image", many: false }],
   ["file", { type: "array" }, 0, { kind: "file", many: true }],
   ["array", {}, 0, { kind: "array", many: false }],
+  ["table", {}, 0, { kind: "table", many: false }],
   ["json", { type: "array" }, 0, { kind: "array", many: true }],
+  ["json", { type: "array" }, 0, { kind: "table", many: true }],
   ["image", { type: "string", contentEncoding: "base64", contentMediaType: "image/png" }, 3],
   ["file", { type: "string", contentEncoding: "base64" }, 3],
   ["choice", { type: "string", enum: ["a"] }, 0],

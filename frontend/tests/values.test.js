@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { jsonFrom, messageOf, numberFrom, textFrom } from "../../nbcompose/_replica/http/static/values.js";
+import {
+  csvUpload,
+  isJson,
+  jsonFrom,
+  messageOf,
+  numberFrom,
+  textFrom,
+} from "../../nbcompose/_replica/http/static/values.js";
 
 /** @typedef {import("../../nbcompose/_replica/http/static/types.d.ts").Schema} Schema */
 
@@ -48,4 +55,10 @@ for (const [read, schema, text, message] of BAD) {
 test("whatever is thrown has a message", () => {
   assert.equal(messageOf(new TypeError("no")), "no");
   assert.equal(messageOf("no"), "no");
+});
+
+test("a text that begins as JSON does is JSON, and any other is CSV", () => {
+  for (const text of ['[{"a": 1}]', ' \n{"a": [1]}']) assert.equal(isJson(text), true);
+  for (const text of ["", "a,b\n1,2", "1"]) assert.equal(isJson(text), false);
+  assert.deepEqual(csvUpload("ü,b\n"), { name: "pasted.csv", type: "text/csv", data: "w7wsYgo=" });
 });

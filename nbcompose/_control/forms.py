@@ -1,7 +1,8 @@
 """Form of an api, and its input: the JSON schema that HTTP uses, and arguments by the same validation.
 
-Uploads: a parameter that may be a file takes `{"$upload": {"name", "type", "data"}}`, with base64. Nested values and
-all other parameters are JSON, as in the body of a request.
+Uploads: a parameter that may be a file takes `{"$upload": {"name", "type", "data"}}`, with base64. In a notebook a
+parameter also takes `{"$variable": "df"}`, the value of one of the notebook's variables. Nested values and all other
+parameters are JSON, as in the body of a request.
 """
 
 from __future__ import annotations
@@ -15,16 +16,23 @@ from nbcompose._protocol import messages
 from nbcompose._schema import ApiSchema
 from nbcompose._service import curl_line
 from nbcompose._spec import ApiSpec, ServiceSpec
-from nbcompose.errors import BadRequest
+from nbcompose.errors import BadRequest, InvalidArgument
 
 UPLOAD = "$upload"
+VARIABLE = "$variable"
+MOST_VARIABLES = 50  # that are offered for a parameter
 
 # Placeholders for the front end: the input as arguments, and the body of a request in Python and for a shell.
 ARGUMENTS, DICT, JSON = "%(arguments)s", "%(dict)s", "%(json)s"
 
 
-def describe(spec: ServiceSpec, api: ApiSpec, schema: ApiSchema, variable: str) -> messages.FormContent:
-    """Return the data from which the front end makes a form. `variable`: the name of the service in the notebook."""
+def describe(
+    spec: ServiceSpec, api: ApiSpec, schema: ApiSchema, variable: str, variables: Mapping[str, Any] | None
+) -> messages.FormContent:
+    """Return the data from which the front end makes a form.
+
+    `variable`: the name of the service in the notebook. `variables`: the notebook's, None where there is no notebook.
+    """
     return {
         "service": spec.name,
         "api": api.name,
@@ -36,6 +44,7 @@ def describe(spec: ServiceSpec, api: ApiSpec, schema: ApiSchema, variable: str) 
         "doc": api.doc,
         "signature": api.signature,
         "copies": copies(variable, api, schema),
+        "variables": {} if variables is None else _fitting(schema, variables),
     }
 
 
@@ -57,18 +66,34 @@ def copies(variable: str, api: ApiSpec, schema: ApiSchema) -> messages.Copies:
     }
 
 
-def read(schema: ApiSchema, document: Any) -> dict[str, Any]:
+def _fitting(schema: ApiSchema, variables: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the names of variables that a parameter takes, the newest first, for each that may be a file."""
+    named = [(name, value) for name, value in reversed(list(variables.items())) if not name.startswith("_")]
+    return {
+        parameter: [name for name, value in named if isinstance(value, kind)][:MOST_VARIABLES]
+        for parameter, kind in schema.file_classes.items()
+    }
+
+
+def read(schema: ApiSchema, document: Any, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return validated arguments from the content of a form. Files need an open `TempFiles`.
     Raises `InvalidArgument`.
     """
     if not isinstance(document, Mapping):
         return schema.validate_json(document)
-    return schema.validate_named({name: _value(schema, name, value) for name, value in document.items()})
+    return schema.validate_named({name: _value(schema, name, value, variables) for name, value in document.items()})
 
 
-def _value(schema: ApiSchema, name: str, value: Any) -> Any:
+def _value(schema: ApiSchema, name: str, value: Any, variables: Mapping[str, Any] | None) -> Any:
     if isinstance(value, list) and any(_is_upload(v) for v in value):
-        return [_value(schema, name, v) for v in value]
+        return [_value(schema, name, v, variables) for v in value]
+    if variables is not None and isinstance(value, Mapping) and list(value) == [VARIABLE]:
+        variable = value[VARIABLE]
+        if variable not in variables:
+            reason = f"the notebook has no variable {str(variable)[:100]!r}"
+            problem = {"loc": [name], "msg": reason, "type": "value_error"}
+            raise InvalidArgument(f"{name}: {reason}: run the cell that makes it", [problem])
+        return variables[variable]
     if not _is_upload(value):
         return value
     upload = value[UPLOAD]

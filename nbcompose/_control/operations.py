@@ -71,6 +71,10 @@ class RuntimeContext:
         """Return the front end's id of the cell that started a service; "" where there is none."""
         return ""
 
+    def variables(self) -> Mapping[str, Any] | None:
+        """Return the variables that a form may name in place of values; None: none."""
+        return None
+
     def transport(self, transport: Transport, *, lasting: bool) -> Transport:
         """Return what a client's call goes through. `lasting`: its arguments can be kept."""
         return transport
@@ -154,7 +158,8 @@ class Operations:
     async def form(self, request: messages.FormRequest, events: Events) -> dict[str, Any]:
         service, api = request["service"], request["api"]
         spec, found, schema = await asyncio.to_thread(self._schemas.find, service, api)
-        return {"type": "form", **forms.describe(spec, found, schema, self.context.variable(service))}
+        described = forms.describe(spec, found, schema, self.context.variable(service), self.context.variables())
+        return {"type": "form", **described}
 
     async def call(self, request: messages.Call, events: Events) -> dict[str, Any]:
         """Call an api. Items of a stream are events; a client that reads slowly slows down the api."""
@@ -169,7 +174,7 @@ class Operations:
     async def _called(self, request: messages.Call, events: Events, silent: asyncio.TimerHandle) -> dict[str, Any]:
         service, api = request["service"], request["api"]
         spec, found, schema = await asyncio.to_thread(self._schemas.find, service, api)
-        arguments = await asyncio.to_thread(forms.read, schema, request.get("arguments", {}))
+        arguments = await asyncio.to_thread(forms.read, schema, request.get("arguments", {}), self.context.variables())
         args, kwargs = schema.call_arguments(arguments)
         # Files are temporary: such a call cannot be made again.
         transport = self.context.transport(self._registry.caller(service), lasting=not TempFiles.current().used)

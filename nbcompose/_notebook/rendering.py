@@ -67,6 +67,9 @@ class NotebookContext(RuntimeContext):
         started = self._notebook.started.get(service)
         return started.cell if started is not None else ""
 
+    def variables(self) -> Mapping[str, Any]:
+        return dict(self._notebook.shell.user_ns)  # a copy: cells change it meanwhile
+
     def transport(self, transport: Transport, *, lasting: bool) -> Transport:
         return RecordedTransport(transport, self._notebook.recording) if lasting else transport
 

@@ -331,7 +331,7 @@ class Copies(TypedDict):
 
 class FormContent(TypedDict):
     """`root`: the parameter that is the whole body; `schema`: the JSON schema of the input; `parts`: of the parameters
-    that may be files, in a multipart form.
+    that may be files, in a multipart form; `variables`: by parameter, those of the notebook that it takes.
     """
 
     service: str
@@ -344,6 +344,7 @@ class FormContent(TypedDict):
     doc: str
     signature: str
     copies: Copies
+    variables: dict[str, list[str]]
 
 
 class Form(FormContent):

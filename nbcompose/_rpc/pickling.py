@@ -55,6 +55,8 @@ def _choose(kind: type) -> Reducer | None:
         (base.__module__, base.__qualname__) == ("PIL.Image", "Image") for base in kind.__mro__
     ):
         return reduce_image
+    if (module, kind.__qualname__) == ("matplotlib.figure", "Figure"):
+        return reduce_figure
     return instance_reducer(kind) if is_dynamic(kind) else None
 
 
@@ -124,6 +126,15 @@ def rebuild_image(
     image.info = info
     image.format = format_name
     return image
+
+
+def reduce_figure(figure: Any) -> tuple[Any, ...]:
+    """Reduce a matplotlib figure; it arrives unknown to pyplot, which would show it once more under a notebook's cell.
+
+    pyplot would also open a window, in whichever thread it arrives.
+    """
+    function, arguments, state, *_ = figure.__reduce_ex__(5)
+    return function, arguments, {name: value for name, value in state.items() if name != "_restore_to_pylab"}
 
 
 def _dtype_text(dtype: np.dtype[Any]) -> str | None:

@@ -16,7 +16,7 @@ from pydantic_core import PydanticSerializationError, ValidationError, from_json
 
 from nbcompose._schema import errors, forms, hints, json_values
 from nbcompose._schema.adapters import CONFIG, Adapter, adapter_of, strip
-from nbcompose._schema.custom_types import CustomType, Image, Text
+from nbcompose._schema.custom_types import OCTETS, CustomType, Image, Text
 from nbcompose._schema.declared import UNUSABLE, Declared
 from nbcompose._schema.forms import Form, Part
 from nbcompose._schema.json_values import MOST_VALUES, Reader
@@ -248,6 +248,12 @@ class ApiSchema:
     def file_parts(self) -> dict[str, Any]:
         """JSON schemas of the parameters that may be files, as parts of a multipart form."""
         return {name: part for name, a in self._http_params.items() if (part := forms.part_schema(a)) is not None}
+
+    @cached_property
+    def file_classes(self) -> dict[str, type]:
+        """The types, e.g. `numpy.ndarray`, of the parameters that may be files and are values of a library."""
+        leaves = {name: forms.form_of(a) for name, a in self._http_params.items() if name in self.file_parts}
+        return {name: leaf.cls for name, leaf in leaves.items() if leaf is not None and OCTETS not in leaf.takes}
 
     @cached_property
     def multipart_schema(self) -> dict[str, Any] | None:

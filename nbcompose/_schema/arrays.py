@@ -19,6 +19,7 @@ from nbcompose._schema import codecs, times
 from nbcompose._schema.custom_types import CustomType
 
 NPY = "application/x-npy"
+CSV = "text/csv"
 
 # JSON types of a nested list of numbers, as separate schemas: not every schema reader supports a list of types.
 _NUMERIC = ("array", "number", "boolean", "null")
@@ -166,10 +167,13 @@ class Tensor(CustomType):
 
 
 class Frame(CustomType):
-    """`pandas.DataFrame`. JSON is a list of rows; an object of columns is accepted, too.
+    """`pandas.DataFrame`. JSON is a list of rows; an object of columns is accepted, too. A file is CSV.
 
     Index labels are sent as fields of the rows, under the index's name or "index"; see `codecs.frame_to_records`.
     """
+
+    takes = (CSV, "text/tab-separated-values", "application/vnd.ms-excel")  # the last: what Windows calls a CSV file
+    gives = (CSV,)
 
     def accept(self, value: Any) -> Any:
         if isinstance(value, self.cls):
@@ -180,6 +184,12 @@ class Frame(CustomType):
 
     def json_value(self, value: Any) -> Any:
         return codecs.frame_to_records(value)
+
+    def decode(self, data: bytes, filename: str | None) -> Any:
+        return self.accept(codecs.frame_from_csv(data))
+
+    def encode(self, value: Any, media_type: str) -> bytes:
+        return codecs.frame_to_csv(value)
 
     def describe(self) -> dict[str, Any]:
         return {

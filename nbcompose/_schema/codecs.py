@@ -212,6 +212,37 @@ def frame_from_json(value: Any) -> Any:
     return sys.modules["pandas"].DataFrame(value)
 
 
+def frame_to_csv(frame: Any) -> bytes:
+    """Return a CSV file of the same rows and labels as `frame_to_records`; missing values are empty.
+
+    Raises ValueError if two columns have the same name.
+    """
+    if not frame.columns.is_unique:
+        raise ValueError("a DataFrame whose column names repeat has no CSV form")
+    pandas = sys.modules["pandas"]
+    labels = pandas.DataFrame(_labels(frame.index, frame.columns), index=frame.index)
+    text: str = pandas.concat([labels, frame], axis=1).to_csv(index=False, lineterminator="\n")
+    return text.encode()
+
+
+def frame_from_csv(data: bytes) -> Any:
+    """Read a DataFrame of a CSV file in UTF-8 whose first line has the names of the columns.
+
+    Values are separated by what that line has most of: commas, semicolons or tabs, as spreadsheets copy and save them.
+    Empty values, and texts such as `NaN`, are missing; columns of numbers are numbers.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not a CSV file in UTF-8: {error}") from None
+    header = text.lstrip().partition("\n")[0]
+    separator = max(",;\t", key=header.count)  # the first of these where there are equally many
+    try:
+        return sys.modules["pandas"].read_csv(io.StringIO(text), sep=separator, low_memory=False)
+    except (ValueError, OverflowError) as error:  # ParserError and EmptyDataError are ValueErrors
+        raise ValueError(f"not a table in CSV: {str(error).strip()}") from None
+
+
 def series_to_list(series: Any) -> list[Any]:
     """Return the values of a Series, missing ones as None; rows if its index has labels."""
     name = "value" if series.name is None else series.name

@@ -83,6 +83,10 @@ class Forms:
         return pd.DataFrame({"word": ["<b>x</b>"], "count": [3]})
 
     @api
+    def total(self, table: pd.DataFrame, by: str = "count") -> float:
+        return float(table[by].sum())
+
+    @api
     def pour(self, count: int) -> Iterator[str]:
         for number in range(count):
             yield f"{number} "
@@ -152,7 +156,7 @@ def test_an_array_is_json_or_a_file_of_numpy_s(opened: Notebook, live: Graph) ->
     expect(live.field("numbers")).to_be_disabled()
     live.button("Call").click()
     expect(live.result).to_contain_text("array([3., 4.])")
-    live.button("use JSON").click()
+    live.button("remove the file").click()
     live.button("Call").click()
     expect(live.result).to_contain_text("array([[2, 4]])")
 
@@ -180,6 +184,32 @@ def test_a_form_has_a_field_for_each_type(opened: Notebook, live: Graph) -> None
     live.call(when="soon")
     live.ends("failed after")
     expect(live.panel.locator("[data-field='when'] .nbc-problem")).to_contain_text("valid datetime")
+
+
+def test_a_table_is_pasted_uploaded_or_the_notebook_s(opened: Notebook, live: Graph) -> None:
+    opened.run_new(SCRATCH, "sales = pd.DataFrame({'count': [20, 22]})")
+    live.choose("Forms", api="total")
+    live.button("Call").click()
+    expect(live.panel.locator("[data-field='table'] .nbc-problem").first).to_contain_text("enter a table")
+    live.call(table="word\tcount\nünö\t1\nb\t2")
+    expect(live.ends("done in")).to_contain_text("3.0")
+    live.call(table='[{"count": 4}]')
+    expect(live.result).to_contain_text("4.0")
+    upload(live.panel.locator("[data-field='table']"), "a.csv", b"count;word\n5;a\n")
+    live.button("Call").click()
+    expect(live.result).to_contain_text("5.0")
+    live.button("remove the file").click()
+    named = live.panel.get_by_label("table from a variable of the notebook")
+    named.fill("sales")
+    opened.screenshot("form-table")
+    live.button("Call").click()
+    expect(live.result).to_contain_text("42.0")
+    live.button("Python").click()
+    expect(live.panel.locator(".nbc-note", has_text="copied")).to_be_visible()
+    assert "total(table=sales)" in opened.page.evaluate("navigator.clipboard.readText()")
+    named.fill("sails")
+    live.button("Call").click()
+    expect(live.panel.locator("[data-field='table'] .nbc-problem").first).to_contain_text("no variable 'sails'")
 
 
 def test_a_data_frame_is_a_table(opened: Notebook, live: Graph) -> None:

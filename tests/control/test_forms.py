@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from pydantic import BaseModel
@@ -38,6 +39,10 @@ class Shown:
         return 1
 
     @api
+    def count(self, table: pd.DataFrame, points: np.ndarray | None = None, name: str = "") -> int:
+        return len(table)
+
+    @api
     def draw(self, text: str) -> Image.Image:
         return Image.new("RGB", (1, 1))
 
@@ -52,10 +57,10 @@ def schema(name: str) -> ApiSchema:
     return ApiSchema.of(handle(Shown).spec.cls, found)
 
 
-def form(name: str) -> Any:
+def form(name: str, variables: dict[str, Any] | None = None) -> Any:
     found = handle(Shown).spec.api(name)
     assert found is not None
-    return forms.describe(handle(Shown).spec, found, schema(name), "Mine")
+    return forms.describe(handle(Shown).spec, found, schema(name), "Mine", variables)
 
 
 def png() -> bytes:
@@ -122,6 +127,32 @@ def test_uploads_become_images_files_and_arrays() -> None:
     assert values["picture"].size == (4, 2)
     assert [p.size for p in values["more"]] == [(4, 2), (4, 2)]
     assert values["data"].tolist() == [0.0, 1.0, 2.0]
+
+
+def test_variables_of_the_notebook_are_offered_where_they_fit() -> None:
+    variables = {"old": pd.DataFrame(), "x": np.ones(2), "_2": pd.DataFrame(), "new": pd.DataFrame(), "n": 1}
+    assert form("count", variables)["variables"] == {"table": ["new", "old"], "points": ["x"]}
+    assert form("look", variables)["variables"] == {"picture": [], "data": ["x"]}
+    assert form("count")["variables"] == {}
+
+
+def test_a_variable_of_the_notebook_is_an_argument() -> None:
+    table = pd.DataFrame({"a": [1]})
+    document: dict[str, Any] = {"table": {forms.VARIABLE: "df"}, "points": {forms.VARIABLE: "x"}}
+    values = forms.read(schema("count"), document, {"df": table, "x": np.ones(2)})
+    assert values["table"] is table
+    with pytest.raises(InvalidArgument, match=r"table: the notebook has no variable 'df': run the cell") as caught:
+        forms.read(schema("count"), document, {"x": np.ones(2)})
+    assert caught.value.problems[0]["loc"] == ["table"]
+    with pytest.raises(InvalidArgument, match=r"table: Input should be a table: .* \(got int\)"):
+        forms.read(schema("count"), document, {"df": 1, "x": np.ones(2)})
+    with pytest.raises(InvalidArgument):  # no notebook
+        forms.read(schema("count"), document)
+
+
+def test_an_uploaded_table_is_csv() -> None:
+    values = forms.read(schema("count"), {"table": upload(b"a;b\n1;2\n", "text/csv", "pasted.csv")})
+    assert values["table"].to_dict("list") == {"a": [1], "b": [2]}
 
 
 def test_an_upload_that_is_broken_is_said_to_be() -> None:

@@ -18,6 +18,7 @@ from nbcompose._control.engines.base import NOT_WARM
 from nbcompose._control.engines.local import LocalEngine, LocalProcess
 from nbcompose._control.engines.zygote_client import Zygote
 from nbcompose._host.forking import open_files
+from nbcompose._host.lifetime import close_owner_fd, open_owner_fd
 from nbcompose._replica.bootstrap import InheritedFds
 from nbcompose._rpc.load_table import LoadTable
 from nbcompose._rpc.server_calls import IncomingCall
@@ -217,6 +218,21 @@ async def test_a_program_that_cannot_be_started_leaves_no_file(monkeypatch: pyte
     with pytest.raises(BlockingIOError):
         client().start()
     assert open_files() == before
+
+
+async def test_nobody_listening_to_it_any_more_is_its_end() -> None:
+    owner = open_owner_fd()
+    zygote = Zygote(owner, ("json",))
+    zygote.start()
+    assert zygote._living is not None
+    assert zygote._process is not None
+    assert zygote._socket is not None
+    await zygote._warm.wait()
+    zygote._living.cancel()  # as a loop does that ends
+    await asyncio.wait([zygote._living])
+    assert zygote._socket.fileno() == -1
+    assert await asyncio.to_thread(zygote._process.wait, PATIENCE) == 0
+    close_owner_fd(owner)
 
 
 async def test_one_that_takes_no_requests_is_said_to_be_gone() -> None:

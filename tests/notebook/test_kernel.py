@@ -303,3 +303,24 @@ def test_a_restarted_kernel_has_stopped_its_services(own_kernel: Kernel) -> None
     own_kernel.client.wait_for_ready(timeout=PATIENCE)
     own_kernel.ok("%load_ext nbcompose\nfrom nbcompose import api, depends, service")
     assert "No service runs" in own_kernel.ok("%services").result
+
+
+def test_a_figure_is_shown_where_it_is_displayed_and_not_once_more(kernel: Kernel) -> None:
+    kernel.ok("%matplotlib inline")
+    kernel.ok("""
+        %%service
+        import matplotlib.pyplot as plt
+        from matplotlib.figure import Figure
+        from nbcompose import api
+
+        class Plots:
+            @api
+            def plot(self) -> Figure:
+                figure, axes = plt.subplots()
+                axes.plot([1, 2])
+                return figure
+    """)
+    shown = kernel.ok("Plots.plot()")
+    assert shown.result.startswith("<Figure size 640x480")
+    assert shown.displays == []
+    assert kernel.ok("figure = Plots.plot()").displays == []

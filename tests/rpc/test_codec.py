@@ -363,6 +363,21 @@ def test_an_image_keeps_its_palette_and_what_its_file_said(wire: Wire, tmp_path:
     back.putpixel((0, 0), 1)
 
 
+def test_a_figure_arrives_unknown_to_pyplot(wire: Wire) -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("agg")
+    figure, axes = plt.subplots()
+    axes.plot([1, 2])
+    try:
+        back = wire.send({"of": figure})["of"]
+        assert type(back) is type(figure)
+        assert [list(line.get_ydata()) for line in back.axes[0].lines] == [[1, 2]]
+        assert back.axes[0].figure is back
+        assert plt.get_fignums() == [figure.number]
+    finally:
+        plt.close(figure)
+
+
 # -- what cannot be sent
 
 

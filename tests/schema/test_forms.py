@@ -23,7 +23,9 @@ torch = optional("torch")
 
 JSON = "application/json"
 NPY = "application/x-npy"
+CSV = "text/csv"
 OCTETS = "application/octet-stream"
+TABLE = pd.DataFrame({"word": ["a,b", None], "count": [1, 2]}, index=[7, 9])
 ARRAY = np.arange(4, dtype=np.int16).reshape(2, 2)
 PICTURE = Image.new("RGB", (3, 2), (1, 2, 3))
 
@@ -47,6 +49,7 @@ class Mixed:
         (np.ndarray, ARRAY, NPY, lambda data: (array_from_npy(data) == ARRAY).all()),
         (np.ndarray | None, ARRAY, NPY, lambda data: (array_from_npy(data) == ARRAY).all()),
         (torch.Tensor, torch.ones(2, dtype=torch.bfloat16), NPY, lambda data: array_from_npy(data).tolist() == [1, 1]),
+        (pd.DataFrame, TABLE, CSV, lambda data: data == b'word,count\n"a,b",1\n,2\n'),
         (Image.Image, PICTURE, "image/jpeg", lambda data: Image.open(io.BytesIO(data)).format == "JPEG"),
         (bytes, b"\xff", OCTETS, lambda data: data == b"\xff"),
         (str, "é", "text/plain", lambda data: data == "é".encode()),
@@ -60,7 +63,7 @@ def test_results_in_other_forms(schema_for, annotation, value, media_type, check
     assert check(schema.encode(value, media_type))
 
 
-@pytest.mark.parametrize("annotation", [int, dict, Any, list[Image.Image], pd.DataFrame, np.float32, str | bytes])
+@pytest.mark.parametrize("annotation", [int, dict, Any, list[Image.Image], pd.Series, np.float32, str | bytes])
 def test_other_results_have_json_only(schema_for, annotation):
     assert schema_for(annotation).media_types() == ("application/json",)
     with pytest.raises(NotAcceptable, match=r"Svc\.f: this result has no image/png form; there is application/json$"):
@@ -128,6 +131,9 @@ def test_a_path_is_sent_as_its_contents(schema_for, tmp_path):
     [
         (npt.NDArray[np.float32], array_to_npy(ARRAY), NPY, lambda x: x.dtype == np.float32 and (x == ARRAY).all()),
         (torch.Tensor, array_to_npy(ARRAY), NPY, lambda x: torch.equal(x, torch.tensor(ARRAY))),
+        (pd.DataFrame, "word;ünit\r\na;1,5\r\n".encode("utf-8-sig"), CSV, lambda x: x.ünit.tolist() == ["1,5"]),
+        (pd.DataFrame | None, b"a\tb\n1\t\n2\t0.5\n", "text/tab-separated-values", lambda x: x.b.sum() == 0.5),
+        (pd.DataFrame, b"a,b\n", "application/vnd.ms-excel", lambda x: list(x) == ["a", "b"] and len(x) == 0),
         (Image.Image, image_to_bytes(PICTURE), "image/png", lambda x: x.getpixel((0, 0)) == (1, 2, 3)),
         (bytes, b"\xff", OCTETS, lambda x: x == b"\xff"),
         (bytes, b"\xff", "audio/wav", lambda x: x == b"\xff"),
@@ -153,6 +159,9 @@ def test_a_raw_body_is_the_one_required_argument(schema_for, annotation, data, m
     ("annotation", "data", "media_type", "error", "message"),
     [
         (np.ndarray, b"x", NPY, InvalidArgument, r"^Svc\.f: x: not a valid \.npy file"),
+        (pd.DataFrame, b"", CSV, InvalidArgument, r"^Svc\.f: x: not a table in CSV: No columns"),
+        (pd.DataFrame, b"a\n1,2\n1,2,3\n", CSV, InvalidArgument, "not a table in CSV: Error tokenizing data"),
+        (pd.DataFrame, b"\xff\xfe", CSV, InvalidArgument, "not a CSV file in UTF-8"),
         (Image.Image, b"x", "image/png", InvalidArgument, r"^Svc\.f: x: not an image"),
         (str, b"\xff", "text/plain", InvalidArgument, "not UTF-8"),
         (str, b"\xff", "text/plain; charset=us-ascii", InvalidArgument, "not ASCII"),

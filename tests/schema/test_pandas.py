@@ -162,3 +162,22 @@ def test_labels_of_a_table_are_fields_of_its_rows(schema_for, frame, rows):
 def test_a_series_with_labels_is_a_table_of_them(schema_for, series, values):
     assert dumped(schema_for, pd.Series, series) == values
     assert dumped(schema_for, dict, {"s": series}) == {"s": values}
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        (pd.DataFrame({"a": [1]}, index=["x"]), "index,a\nx,1\n"),
+        (pd.DataFrame({"a": [1]}, index=pd.Index([3], name="key")), "key,a\n3,1\n"),
+        (pd.DataFrame({"a": [1]}, index=pd.MultiIndex.from_tuples([("x", 1)], names=["k", "a"])), "k,a\nx,1\n"),
+        (pd.DataFrame({"at": [STAMP], "none": [pd.NA]}), "at,none\n2024-02-29 12:00:00+00:00,\n"),
+        (pd.DataFrame({"a": []}), "a\n"),
+    ],
+)
+def test_a_csv_file_has_the_rows_and_labels_that_json_has(schema_for, frame, expected):
+    assert schema_for(pd.DataFrame).encode(frame, "text/csv").decode() == expected
+
+
+def test_columns_whose_names_repeat_have_no_csv_form(schema_for):
+    with pytest.raises(InvalidResult, match="a DataFrame whose column names repeat has no CSV form"):
+        schema_for(pd.DataFrame).encode(pd.DataFrame([[1, 2]], columns=["a", "a"]), "text/csv")

@@ -122,6 +122,7 @@ class Zygote:
         output = os.dup(self._process.stderr.fileno())
         self._process.stderr.close()
         self._living = asyncio.ensure_future(self._live(ours, output))
+        self._living.add_done_callback(lambda _: ours.close())  # also where the loop ends before the zygote does
 
     def _popen(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -191,7 +192,6 @@ class Zygote:
         self._process.kill()  # the channel has closed: the zygote has ended or is useless
         status = await asyncio.to_thread(self._process.wait)
         await asyncio.wait([output_ended], timeout=1)
-        ours.close()
         last = f": {self._output[-1]}" if self._output else ""
         self._take_end(f"it ended unexpectedly (status {status}){last}")
 

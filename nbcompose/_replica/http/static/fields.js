@@ -5,7 +5,10 @@
 
 import { button, fresh, h, part } from "./elements.js";
 import { jsonHint } from "./schema.js";
-import { jsonFrom, messageOf, numberFrom, textFrom } from "./values.js";
+import { csvUpload, isJson, jsonFrom, messageOf, numberFrom, textFrom } from "./values.js";
+
+const CSV = "text/csv";
+const TABLE = "name,age\nAda,36\n(CSV, or JSON: [{…}, {…}])";
 
 /**
  * The frame that fields share: label, control, description, problem.
@@ -162,20 +165,45 @@ function previewOf(file) {
   return image;
 }
 
+/** @param {string} label @param {Schema} schema @param {FieldOptions} options */
+export const arrayField = (label, schema, options) =>
+  documentField(label, options, jsonField(label, schema, options), { ".npy": "application/x-npy" });
+
 /**
- * An array: JSON, or a file that numpy saved.
+ * A table: CSV, as copied from a spreadsheet, or JSON.
  *
  * @param {string} label
  * @param {Schema} schema
  * @param {FieldOptions} options
+ */
+export function tableField(label, schema, options) {
+  const control = h("textarea.nbc-input.nbc-code", { rows: 3, spellcheck: "false", placeholder: TABLE });
+  const read = () => {
+    const text = control.value;
+    if (isJson(text)) return jsonFrom(schema, text);
+    if (!text.trim()) throw new Error("enter a table: CSV with a line of names, or JSON");
+    return options.reads ? { $upload: csvUpload(text) } : new File([text], "pasted.csv", { type: CSV });
+  };
+  const made = controlled(label, { ...schema, description: "" }, control, options, read);
+  return documentField(label, options, made, { ".csv": CSV, ".tsv": CSV });
+}
+
+/**
+ * What is written, or a file in its place.
+ *
+ * @param {string} label
+ * @param {FieldOptions} options
+ * @param {Field} made of a textarea
+ * @param {Record<string, string>} types of files by the ends of their names
  * @returns {Field}
  */
-export function arrayField(label, schema, options) {
-  const made = jsonField(label, schema, options);
+function documentField(label, options, made, types) {
   const { element } = made;
   const control = /** @type {HTMLTextAreaElement} */ (part(element, "textarea"));
-  const picked = h("input.nbc-file", { type: "file", accept: ".npy", "aria-label": `${label} from a .npy file` });
-  const clear = button("use JSON", () => take(null), { class: "nbc-button nbc-quiet", hidden: true });
+  const [ending, type] = Object.entries(types)[0];
+  const accept = Object.keys(types).join(",");
+  const picked = h("input.nbc-file", { type: "file", accept, "aria-label": `${label} from a ${ending} file` });
+  const clear = button("remove the file", () => take(null), { class: "nbc-button nbc-quiet", hidden: true });
   /** @type {File | Upload | null} */
   let file = null;
   let reading = false;
@@ -200,13 +228,12 @@ export function arrayField(label, schema, options) {
   }
 
   picked.addEventListener("change", read);
-  control.after(h("div.nbc-or", {}, h("span.nbc-dim", {}, "or a .npy file"), picked, clear));
+  control.after(h("div.nbc-or", {}, h("span.nbc-dim", {}, `or a ${ending} file`), picked, clear));
   return {
     ...made,
     get() {
       if (reading) throw new Error("the file is still being read");
       if (!file) return made.get();
-      const type = "application/x-npy";
       return file instanceof File ? new File([file], file.name, { type }) : { $upload: { ...file, type } };
     },
     check: () => (reading ? "the file is still being read" : file ? "" : made.check()),

@@ -3,7 +3,16 @@
 /** @import { Description, Field, FieldOptions, Problem, Schema } from "./types.d.ts" */
 
 import { fresh, h } from "./elements.js";
-import { arrayField, checkField, choiceField, fileField, jsonField, numberField, textField } from "./fields.js";
+import {
+  arrayField,
+  checkField,
+  choiceField,
+  fileField,
+  jsonField,
+  numberField,
+  tableField,
+  textField,
+} from "./fields.js";
 import { fieldKind, fieldSchema, fileKind, resolved } from "./schema.js";
 
 /**
@@ -12,10 +21,11 @@ import { fieldKind, fieldSchema, fileKind, resolved } from "./schema.js";
  * @param {Description} description
  */
 export function form(description) {
-  const { root, parts } = description;
-  const fields = fieldsOf(resolved(description.schema, root), { ...description, depth: 0 }, (name) =>
-    fileKind(parts[name], root),
-  );
+  const { root, parts, reads, variables = {} } = description;
+  const fields = fieldsOf(resolved(description.schema, root), { root, reads, depth: 0 }, (name) => ({
+    file: fileKind(parts[name], root),
+    variables: variables[name],
+  }));
   const all = Object.values(fields);
   return {
     elements: all.length ? all.map((f) => f.element) : [h("div.nbc-dim", {}, "It takes no arguments.")],
@@ -49,19 +59,54 @@ function field(label, schema, options) {
 /** @param {string} label @param {Schema} schema @param {FieldOptions} options @returns {Field} */
 function concreteField(label, schema, options) {
   const kind = fieldKind(schema, options.depth, options.file);
-  if (kind === "image" || kind === "file") return fileField(label, schema, options, kind);
   if (kind === "group") return groupField(label, schema, options);
-  return SIMPLE[kind](label, schema, options);
+  const file = kind === "image" || kind === "file";
+  const made = file ? fileField(label, schema, options, kind) : SIMPLE[kind](label, schema, options);
+  return options.variables ? orVariable(made, label, options.variables) : made;
 }
 
 const SIMPLE = {
   array: arrayField,
+  table: tableField,
   choice: choiceField,
   check: checkField,
   number: numberField,
   text: textField,
   json: jsonField,
 };
+
+/**
+ * A field, or a variable of the notebook in its place.
+ *
+ * @param {Field} inner
+ * @param {string} label
+ * @param {string[]} names the variables that are known to fit; others may be typed
+ * @returns {Field}
+ */
+function orVariable(inner, label, names) {
+  const list = h("datalist", { id: fresh() }, ...names.map((name) => h("option", { value: name })));
+  const chosen = h("input.nbc-input.nbc-variable", {
+    type: "text",
+    list: list.id,
+    placeholder: names[0] ?? "a name",
+    spellcheck: "false",
+    "aria-label": `${label} from a variable of the notebook`,
+  });
+  const name = () => chosen.value.trim();
+  chosen.addEventListener("input", () => {
+    inner.element.classList.toggle("nbc-isvariable", Boolean(name()));
+    inner.problem("");
+  });
+  const row = h("label.nbc-or", {}, h("span.nbc-dim", {}, "or a variable of the notebook"), chosen);
+  inner.element.append(row, list);
+  return {
+    ...inner,
+    get: () => (name() ? { $variable: name() } : inner.get()),
+    check: () => (name() ? "" : inner.check()),
+    used: () => Boolean(name()) || inner.used(),
+    focus: () => (name() ? chosen.focus() : inner.focus()),
+  };
+}
 
 /**
  * `T | None`: a box beside the field says None.
@@ -112,8 +157,8 @@ function optionalField(label, schema, options) {
  * @returns {Field}
  */
 function groupField(label, schema, options) {
-  const within = { ...options, depth: options.depth + 1 };
-  const fields = fieldsOf(schema, within, () => undefined, schema.default);
+  const within = { root: options.root, reads: options.reads, depth: options.depth + 1 };
+  const fields = fieldsOf(schema, within, () => ({}), schema.default);
   const problem = h("div.nbc-problem", { role: "alert" });
   const legend = h(
     "legend.nbc-label",
@@ -152,21 +197,21 @@ function groupField(label, schema, options) {
 }
 
 /**
- * The fields of an object's properties. `file` says which may be files; `defaults` are those of the object as a whole.
+ * The fields of an object's properties. `more` says what is known of a parameter beside its schema; `defaults` are those of the object as a whole.
  *
  * @param {Schema} schema
- * @param {Omit<FieldOptions, "required">} options
- * @param {(name: string) => FieldOptions["file"]} file
+ * @param {Pick<FieldOptions, "root" | "reads" | "depth">} options
+ * @param {(name: string) => Pick<FieldOptions, "file" | "variables">} more
  * @param {Record<string, any>} defaults
  * @returns {Record<string, Field>}
  */
-function fieldsOf(schema, options, file, defaults = {}) {
+function fieldsOf(schema, options, more, defaults = {}) {
   const required = new Set(schema.required ?? []);
   const entries = Object.entries(schema.properties ?? {});
   return Object.fromEntries(
     entries.map(([name, s]) => {
       const own = name in (defaults ?? {}) ? { ...s, default: defaults[name] } : s;
-      return [name, field(name, own, { ...options, required: required.has(name), file: file(name) })];
+      return [name, field(name, own, { ...options, required: required.has(name), ...more(name) })];
     }),
   );
 }

@@ -45,6 +45,9 @@ export function fieldSchema(schema, root) {
   return { schema: { ...resolved(others[0], root), ...beside }, optional: true };
 }
 
+/** What may be written as text, too, by the type of the file. @type {Record<string, "array" | "table">} */
+const DOCUMENTS = { "application/x-npy": "array", "text/csv": "table" };
+
 /**
  * Whether a parameter may be a file, from its part of a multipart form.
  *
@@ -56,7 +59,7 @@ export function fileKind(part, root) {
   const { type, items, contentMediaType } = resolved(part, root);
   const media = contentMediaType ?? resolved(items, root).contentMediaType;
   if (!media) return undefined;
-  const kind = media.startsWith("image/") ? "image" : media === "application/x-npy" ? "array" : "file";
+  const kind = media.startsWith("image/") ? "image" : (DOCUMENTS[media] ?? "file");
   return { kind, many: type === "array" };
 }
 
@@ -66,11 +69,10 @@ export function fileKind(part, root) {
  * @param {Schema} schema
  * @param {number} depth how many field sets the field is in
  * @param {FileKind} [file]
- * @returns {"image" | "file" | "array" | "choice" | "check" | "number" | "text" | "group" | "json"}
+ * @returns {"image" | "file" | "array" | "table" | "choice" | "check" | "number" | "text" | "group" | "json"}
  */
 export function fieldKind(schema, depth, file) {
-  if (file && file.kind !== "array") return file.kind;
-  if (file && !file.many) return "array";
+  if (file && (file.kind === "image" || file.kind === "file" || !file.many)) return file.kind;
   if (schema.contentEncoding === "base64") return schema.contentMediaType?.startsWith("image/") ? "image" : "file";
   if (schema.enum || "const" in schema) return "choice";
   if (schema.type === "boolean") return "check";

@@ -40,11 +40,13 @@ export interface Description {
   parts: Record<string, Schema>;
   /** Whether chosen files are read, as base64; otherwise they stay files. */
   reads: boolean;
+  /** In a notebook: the names of its variables that a parameter takes, by parameter. */
+  variables?: Record<string, string[]>;
 }
 
 /** That a parameter may be a file. */
 export interface FileKind {
-  kind: "image" | "file" | "array";
+  kind: "image" | "file" | "array" | "table";
   many: boolean;
 }
 
@@ -62,11 +64,13 @@ export interface Field {
   problem(text: string): void;
 }
 
-/** `depth`: how many field sets a field is in. `file`: of a parameter that may be one. */
+/** `depth`: how many field sets a field is in. `file`: of a parameter that may be one. `variables`: names
+ * of the notebook that it takes instead. */
 export interface FieldOptions extends Pick<Description, "root" | "reads"> {
   required: boolean;
   depth: number;
   file?: FileKind;
+  variables?: string[];
 }
 
 /** What is wrong with a parameter, as the server says. */

@@ -1,6 +1,6 @@
 // Values from what was typed. Each throws what is wrong, in words for whoever typed it.
 
-/** @import { Schema } from "./types.d.ts" */
+/** @import { Schema, Upload } from "./types.d.ts" */
 
 import { jsonHint } from "./schema.js";
 import { plural } from "./words.js";
@@ -39,6 +39,16 @@ export function jsonFrom(schema, text) {
     throw new Error("enter a JSON object: { … }");
   }
   return value;
+}
+
+/** Whether a text is meant as JSON rather than CSV. @param {string} text */
+export const isJson = (text) => /^\s*[[{]/.test(text);
+
+/** A text as the upload of a CSV file. @param {string} text @returns {Upload} */
+export function csvUpload(text) {
+  const bytes = new TextEncoder().encode(text);
+  const data = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+  return { name: "pasted.csv", type: "text/csv", data };
 }
 
 /** @param {unknown} error */

@@ -49,7 +49,8 @@ export function caller(kernel, name, api) {
     const doc = message.doc ? h("div.nbc-about", {}, message.doc) : "";
     about.replaceChildren(h("span.nbc-code", {}, message.signature), doc);
     if (same) return;
-    fields = form({ schema: message.schema, root: message.schema, parts: message.parts, reads: true });
+    const { schema, parts, variables } = message;
+    fields = form({ schema, root: schema, parts, reads: true, variables });
     area.replaceChildren(...fields.elements, foot);
   }
 

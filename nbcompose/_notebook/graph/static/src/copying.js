@@ -8,6 +8,7 @@ function python(value) {
   if (value === true) return "True";
   if (value === false) return "False";
   if (value?.$upload) return "...";
+  if (value?.$variable) return value.$variable;
   if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
   if (typeof value === "object") {
     const items = Object.entries(value).map(([k, v]) => `${python(k)}: ${python(v)}`);

@@ -284,6 +284,7 @@ export interface FormContent {
   doc: string;
   signature: string;
   copies: Copies;
+  variables: Record<string, Array<string>>;
 }
 
 export interface Form {
@@ -297,6 +298,7 @@ export interface Form {
   doc: string;
   signature: string;
   copies: Copies;
+  variables: Record<string, Array<string>>;
   id: string;
   type: "form";
 }
