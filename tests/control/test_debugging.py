@@ -12,6 +12,7 @@ import debugged_services as services
 import httpx
 import pytest
 
+import nbcompose
 from nbcompose._control.debugging import Debugging
 from nbcompose.errors import NbcomposeError, ReplicaDied, ServiceUnavailable
 from tests.conftest import Running
@@ -101,6 +102,35 @@ def test_a_call_waits_at_a_breakpoint_past_its_deadline(
     status = running.until("Leaf", lambda s: not any(r.stopped_at for r in s.replicas))
     assert (status.state, status.errors, status.restarts) == ("ready", 0, 0)
     assert over_http(running, "Top", "sync", PATIENCE, text="x").json() == "X!", "it stops at the next call only"
+
+
+@pytest.mark.parametrize("api", ["sync", "later"])
+def test_a_call_of_this_process_waits_past_its_deadline_too(
+    running: Running, attach: Callable[..., Person], api: str
+) -> None:
+    top = running.up(services.Top, services.Leaf, services.Beside)
+    person = attach("Leaf")
+    call = running.in_thread(getattr(top, api).options(timeout=1.0), "abc")
+    person.sees()
+    at_breakpoint(running)
+    assert over_http(running, "Beside", "hang", 1.0).status_code == 504
+    person.types("c")
+    assert call.result(PATIENCE) == "ABC!"
+
+
+def test_who_waits_in_the_queue_of_a_replica_at_a_breakpoint_keeps_its_time(
+    running: Running, attach: Callable[..., Person]
+) -> None:
+    leaf = running.up(services.Leaf, services.Beside)
+    person = attach("Leaf")
+    first = running.in_thread(leaf.sync, "a")
+    person.sees()
+    others = [running.in_thread(leaf.halts.options(timeout=1.0), f" {n} ") for n in range(3)]
+    running.until("Leaf", lambda s: s.replicas[0].work.waiting > 0)
+    assert over_http(running, "Beside", "hang", 1.0).status_code == 504
+    person.types("q")
+    assert first.result(PATIENCE) == "A!"
+    assert [other.result(PATIENCE) for other in others] == ["0", "1", "2"]
 
 
 def test_breakpoint_stops_where_a_debugger_is_attached(running: Running, attach: Callable[..., Person]) -> None:
@@ -236,12 +266,32 @@ def test_post_mortem_stops_where_an_api_raises(running: Running, attach: Callabl
         call.result(PATIENCE)
 
 
-def test_new_code_can_be_debugged(running: Running, attach: Callable[..., Person]) -> None:
-    """A hot swap while a debugger is attached: the new methods are stopped at too."""
-    leaf = running.up(services.Leaf)
-    person = attach("Leaf")
-    running.deploy(services.Leaf, compare=True)
-    call = running.in_thread(leaf.sync, "a")
-    person.sees()
+def version(tag: str) -> Any:
+    """A service that travels by value."""
+
+    class Swapped:
+        def __init__(self) -> None:
+            self.kept = "kept"
+
+        @nbcompose.api
+        def say(self) -> str:
+            word = tag
+            return word + self.kept
+
+    return nbcompose.service(Swapped)
+
+
+def test_new_code_is_debugged_too(running: Running, attach: Callable[..., Person]) -> None:
+    """A hot swap while a debugger is attached."""
+    swapped = running.up(version("one "), compare=True)
+    person = attach("Swapped")
+    running.deploy(version("two "), compare=True)
+    assert running.registry.wait("Swapped").swapped
+    call = running.in_thread(swapped.say)
+    assert person.sees().endswith("-> word = tag")
+    assert person.asks("p tag") == "'two '"
     person.types("c")
-    assert call.result(PATIENCE) == "A!"
+    assert call.result(PATIENCE) == "two kept"
+    person.detach()
+    person.is_over()
+    assert swapped.say() == "two kept"
