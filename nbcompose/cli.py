@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _service_arguments(profile)
     profile.add_argument("seconds", type=_positive, nargs="?", default=10, help="for how long (10)")
     profile.add_argument("--replica", type=_index, metavar="N", help="only this replica, from 0 (all)")
+    profile.add_argument("--native", action="store_true", help="with frames of C code, by py-spy where it may trace")
     profile.add_argument("-o", "--output", metavar="FILE", help="where the flame graph goes, e.g. flame.svg")
     profile.set_defaults(run=_profile)
     debug = commands.add_parser("debug", help="stop in the apis of a service, with pdb's prompt here")
@@ -263,6 +264,8 @@ def _stop(options: argparse.Namespace) -> int:
 
 def _profile(options: argparse.Namespace) -> int:
     request: messages.ProfileRequest = {"type": "profile", "service": options.service, "seconds": options.seconds}
+    if options.native:
+        request["native"] = True
     if options.replica is not None:
         request["replica"] = options.replica
 

@@ -241,7 +241,8 @@ class Operations:
 
     async def profile(self, request: messages.ProfileRequest, events: Events) -> dict[str, Any]:
         service = request["service"]
-        made = await self._registry.profile(service, request["seconds"], request.get("replica"))
+        native = request.get("native", False)
+        made = await self._registry.profile(service, request["seconds"], request.get("replica"), native=native)
         return {"type": "profiled", "service": service, "text": repr(made), "svg": made.svg()}
 
     async def traces(self, request: messages.TracesRequest, events: Events) -> dict[str, Any]:

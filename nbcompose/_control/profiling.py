@@ -5,12 +5,19 @@ See `_replica/profiling.py` for where it comes from.
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from html import escape
+from pathlib import Path
 
-from nbcompose._replica import Frame, Profile
+from nbcompose._replica import CARRIERS, RATE, Frame, Profile
+from nbcompose.errors import NbcomposeError
 
 WIDTH, ROW = 1000.0, 18  # of the drawing, and of a row in it
 LEAST = 1.0  # width of a box; narrower ones are left out
@@ -95,3 +102,63 @@ class Rendered:
 
     def _nothing(self) -> str:
         return f"{self._service} ran nothing in {self._ticks} looks at its replicas: profile it while it is called"
+
+
+# -- with native frames: py-spy, a program of its own, looks at the process from outside
+
+NATIVE = Frame("(native and Python frames)")
+_PTRACE = Path("/proc/sys/kernel/yama/ptrace_scope")
+_PLACE = re.compile(r"(?P<function>.*) \((?P<file>.*?)(?::(?P<line>\d+))?\)")
+
+
+def native_profile(pid: int, seconds: float) -> Profile:
+    """Return what a process does in the next `seconds`, frames of C code included. Waits for it.
+
+    Raises `NbcomposeError` where py-spy is not installed, or may not trace the process.
+    """
+    beside = Path(sys.executable).with_name("py-spy")
+    program = shutil.which("py-spy") or (str(beside) if beside.exists() else None)
+    if program is None:
+        raise NbcomposeError("--native needs py-spy, which is not installed here: pip install py-spy")
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw"
+        options = ["--native", "--function", "--full-filenames", "--format", "raw", "--rate", f"{RATE:.0f}"]
+        took = ["--duration", str(max(1, round(seconds))), "--pid", str(pid), "--output", str(raw)]
+        done = subprocess.run(
+            [program, "record", *options, *took], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if done.returncode or not raw.exists():
+            said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
+            raise NbcomposeError(f"py-spy could not look at process {pid}: {said[-1].strip()}{_ptrace_hint()}")
+        return parse_raw(raw.read_text(encoding="utf-8"), round(seconds * RATE))
+
+
+def _ptrace_hint() -> str:
+    try:
+        scope = _PTRACE.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+    return "" if scope == "0" else f" (kernel.yama.ptrace_scope is {scope}: only 0, or root, lets it trace the replica)"
+
+
+def parse_raw(text: str, ticks: int) -> Profile:
+    """Return the profile in py-spy's raw format: in each line a stack, the outermost frame first, and its count."""
+    stacks: Counter[tuple[Frame, ...]] = Counter()
+    for line in text.splitlines():
+        stack, _, count = line.rpartition(" ")
+        frames = [frame for part in stack.split(";") if not _carries(frame := _frame(part))]
+        if frames:
+            stacks[NATIVE, *frames] += int(count)
+    return Profile(ticks, stacks)
+
+
+def _frame(text: str) -> Frame:
+    found = _PLACE.fullmatch(text)
+    return Frame(text) if found is None else Frame(found["function"], found["file"], int(found["line"] or 0))
+
+
+def _carries(frame: Frame) -> bool:
+    """Whether a frame carries calls: by its module, as far as its file says that."""
+    module = ".".join(Path(frame.file).with_suffix("").parts[1:])
+    is_program = frame.function == "<module>" and frame.file in ("<string>", "")
+    return is_program or any(f".{name.rstrip('.')}" in f".{module}" for name in CARRIERS) or frame.function[:2] == "0x"

@@ -17,7 +17,7 @@ from nbcompose._control.debugging import Debugging, Say
 from nbcompose._control.engines import Engine, LocalEngine
 from nbcompose._control.generation import GRACE
 from nbcompose._control.operations import Operations, RuntimeContext
-from nbcompose._control.profiling import Rendered
+from nbcompose._control.profiling import Rendered, native_profile
 from nbcompose._control.publisher import Publisher, Subscriber
 from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._control.status import Overview, Status
@@ -282,9 +282,17 @@ class Registry:
         await session.attach(members, next_call=next_call, post_mortem=post_mortem)
         return session
 
-    async def profile(self, name: str, seconds: float, replica: int | None = None) -> Rendered:
-        """Return what the replicas of a service, or one of them, do in the next `seconds`. Raises as `debug` does."""
-        seen = await asyncio.gather(*(m.ask("profile", seconds) for m in self._up(name, replica)))
+    async def profile(self, name: str, seconds: float, replica: int | None = None, *, native: bool = False) -> Rendered:
+        """Return what the replicas of a service, or one of them, do in the next `seconds`. Raises as `debug` does.
+
+        `native`: with frames of C code, see `native_profile`.
+        """
+        members = self._up(name, replica)
+        if native:
+            pids = [m.pid for m in members if m.pid is not None]
+            seen = await asyncio.gather(*(asyncio.to_thread(native_profile, pid, seconds) for pid in pids))
+        else:
+            seen = await asyncio.gather(*(m.ask("profile", seconds) for m in members))
         return Rendered(name, seen, self.operations.context.text)
 
     def _up(self, name: str, replica: int | None) -> list[ReplicaHandle]:

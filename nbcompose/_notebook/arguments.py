@@ -111,6 +111,7 @@ def services_parser() -> MagicArgumentParser:
     profile.add_argument("name", metavar="NAME", help="the service")
     profile.add_argument("seconds", type=_count, nargs="?", default=10, metavar="SECONDS", help="for how long (10)")
     profile.add_argument("--replica", type=_index, metavar="N", help="only this replica, from 0 (all)")
+    profile.add_argument("--native", action="store_true", help="with frames of C code, by py-spy where it may trace")
     debug = actions.add_parser("debug", help="stop in the apis of a service, with pdb's prompt in this cell")
     debug.add_argument("name", metavar="NAME", help="the service")
     debug.add_argument("--replica", type=_index, metavar="N", help="only this replica, from 0 (all)")

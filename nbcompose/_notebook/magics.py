@@ -130,7 +130,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
                 return ServicesTable(self._session.registry.statuses(), live=args.live)
             if args.action == "profile":
                 registry = self._session.registry
-                return registry.portal.run(registry.profile(args.name, args.seconds, args.replica))
+                return registry.portal.run(registry.profile(args.name, args.seconds, args.replica, native=args.native))
             actions: dict[str, Callable[[Namespace], None]] = {
                 "stop": self._stop, "restart": self._without_code, "rollback": self._without_code,
                 "refresh": self._refresh, "logs": self._logs, "scale": self._scale,

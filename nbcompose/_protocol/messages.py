@@ -222,13 +222,14 @@ class DebugLine(TypedDict):
 
 
 class ProfileRequest(TypedDict):
-    """What the replicas of a service, or one of them, do in the next seconds."""
+    """What the replicas of a service, or one of them, do in the next seconds; `native`: with frames of C code."""
 
     id: NotRequired[Id]
     type: Literal["profile"]
     service: Name
     seconds: Annotated[int, Limit(600, 1)]
     replica: NotRequired[Annotated[int, Limit(10_000)]]
+    native: NotRequired[bool]
 
 
 class Look(TypedDict):

@@ -22,6 +22,8 @@ from .metrics import EARLY as EARLY
 from .metrics import METRICS as METRICS
 from .metrics import ServiceMetrics as ServiceMetrics
 from .metrics import merge as merge
+from .profiling import CARRIERS as CARRIERS
+from .profiling import RATE as RATE
 from .profiling import Frame as Frame
 from .profiling import Profile as Profile
 from .sources import ModuleSource as ModuleSource

@@ -21,7 +21,7 @@ RATE = 100.0  # samples a second
 MOST_FRAMES = 200  # of a stack, the outermost
 MOST_STACKS = 20_000  # different ones; what comes after is counted by api
 
-_CARRIERS = ("nbcompose.", "asyncio.", "concurrent.", "threading", "contextlib", "uvloop")
+CARRIERS = ("nbcompose.", "asyncio.", "concurrent.", "threading", "contextlib", "uvloop")
 # Where a call enters the user's code, and what is on the stack there under which name.
 _ENTRIES: dict[CodeType, str] = {
     WorkerThreads._do.__code__: "job",
@@ -90,7 +90,7 @@ def _stack(innermost: FrameType) -> Stack:
 
 def _carries(frame: FrameType) -> bool:
     is_program = frame.f_back is None and frame.f_code.co_name == "<module>"  # what the process was started with
-    return is_program or str(frame.f_globals.get("__name__")).startswith(_CARRIERS)
+    return is_program or str(frame.f_globals.get("__name__")).startswith(CARRIERS)
 
 
 def _is_ours(frame: FrameType) -> bool:

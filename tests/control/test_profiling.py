@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import threading
 from collections import Counter
+from pathlib import Path
 from xml.etree import ElementTree
 
 import debugged_services as services
 import pytest
 
-from nbcompose._control.profiling import Rendered
+from nbcompose._control.profiling import NATIVE, Rendered, native_profile, parse_raw
 from nbcompose._replica.profiling import Frame, Profile
 from nbcompose.errors import NbcomposeError
 from tests.conftest import Running
@@ -79,3 +82,50 @@ def test_a_profile_is_drawn_without_scripts_and_with_its_shares() -> None:
     ]
     assert rendered._repr_html_() == rendered.svg()
     assert "ran nothing" in Rendered("Answer", [])._repr_html_()
+
+
+RAW = """\
+0x7f32 (libc.so.6);<module> (<string>);_do (/x/nbcompose/_replica/workers.py:9);count_up (/y/my.py:3);dgemm (blas.so) 7
+run (/usr/lib/python3.11/threading.py:975);_bootstrap (/usr/lib/python3.11/threading.py:990) 3
+"""
+
+
+def test_what_py_spy_says_is_folded_alike() -> None:
+    profile = parse_raw(RAW, 100)
+    assert profile.stacks == {(NATIVE, Frame("count_up", "/y/my.py", 3), Frame("dgemm", "blas.so", 0)): 7}
+    assert profile.ticks == 100
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (None, "--native needs py-spy, which is not installed here: pip install py-spy"),
+        (
+            "#!/bin/sh\necho Error: Permission Denied >&2\nexit 1\n",
+            "py-spy could not look at process 1: Error: Permission D",
+        ),
+        ("#!/bin/sh\nexit 0\n", "py-spy could not look at process 1: exit status 0"),
+    ],
+)
+def test_where_py_spy_does_not_help_one_line_says_why(
+    program: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    if program is not None:
+        (tmp_path / "py-spy").write_text(program)
+        (tmp_path / "py-spy").chmod(0o700)
+    with pytest.raises(NbcomposeError, match=re.escape(said)):
+        native_profile(1, 1.0)
+
+
+@pytest.mark.system
+def test_native_frames(running: Running) -> None:
+    if shutil.which("py-spy") is None:  # it is no dependency
+        pytest.skip("py-spy is not installed")
+    counter = running.up(services.Counter, services.Beside)
+    running.in_thread(lambda: [counter.count(100_000) for _ in range(10_000)])
+    running.until("Counter", lambda s: any(r.in_flight for r in s.replicas))
+    profile = running.registry.portal.run(running.registry.profile("Counter", 1.0, native=True))
+    running.registry.remove("Counter", grace=0.0)
+    assert "count_up" in repr(profile)

@@ -180,6 +180,7 @@ export interface ProfileRequest {
   service: string;
   seconds: number;
   replica?: number;
+  native?: boolean;
 }
 
 export interface Look {
