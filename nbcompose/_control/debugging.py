@@ -7,12 +7,16 @@ of a notebook or of `nbcompose debug`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import psutil
+
 from nbcompose._control.replica_handle import ReplicaHandle
+from nbcompose._replica import Listening
 from nbcompose._rpc import SLICE, Connection, IncomingCall, open_connection
 
 SETTLE = 0.1  # seconds after which a replica that goes on is no longer at a breakpoint: `n` stops again at once
@@ -232,3 +236,54 @@ class Prompt:
         """Detach. It is over a moment later."""
         self._leaves = True
         self.detach()
+
+
+WARNING = (
+    "{service}, replica {replica}, listens on 127.0.0.1:{port}. Until it is detached, any user of this machine could "
+    "attach there, and run code as you. Deadlines of calls that may wait for it stand still. Detach: {detach}"
+)
+SNIPPET = """In .vscode/launch.json:
+{{"name": "{service}", "type": "debugpy", "request": "attach", "connect": {{"host": "127.0.0.1", "port": {port}}}}}"""
+
+
+class Debugpy:
+    """A replica that clients of debugpy, such as VS Code, may attach to. On the registry's loop."""
+
+    def __init__(self, member: ReplicaHandle, changed: Callable[[], object]) -> None:
+        self._member = member
+        self._changed = changed
+        self._listening: Listening | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._listening is not None and self._member.state == "up"
+
+    async def listen(self, port: int, detach: str) -> str:
+        """Open the port (0: any free one). Returns what the user has to know."""
+        listening = self._listening = await self._member.ask("debugpy", port)
+        self._member.stopped_at = f"debugpy, 127.0.0.1:{listening.port}"
+        self._member.detach = self._end_adapter
+        self._changed()
+        names = {"service": self._member.launch.spec.name, "replica": self._member.index, "port": listening.port}
+        return f"{WARNING.format(**names, detach=detach)}\n{SNIPPET.format(**names)}"
+
+    async def close(self) -> None:
+        """Detach, and close the port; calls at breakpoints go on."""
+        await asyncio.to_thread(self._end_adapter)
+        self._member.stopped_at, self._member.detach = "", lambda: None
+        self._changed()
+        with contextlib.suppress(ConnectionError):  # the replica has ended
+            await self._member.ask("debugpy", None)
+
+    def _end_adapter(self) -> None:
+        """End the process that listens; whatever it has suspended goes on, the replica's loop too."""
+        listening, self._listening = self._listening, None
+        if listening is None:
+            return
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(listening.pid)
+            if any(
+                c.laddr and c.laddr[1] == listening.port for c in process.net_connections("tcp")
+            ):  # and no later process
+                process.kill()
+                process.wait()

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TypeVar
 
 from nbcompose._code import Deployment, Plan, incompatible_calls
-from nbcompose._control.debugging import Debugging, Say
+from nbcompose._control.debugging import Debugging, Debugpy, Say
 from nbcompose._control.engines import Engine, LocalEngine
 from nbcompose._control.generation import GRACE
 from nbcompose._control.operations import Operations, RuntimeContext
@@ -28,7 +28,7 @@ from nbcompose._protocol import RuntimeServer, messages
 from nbcompose._rpc import Client, LoadTable, Portal, Proxy, SocketTransport, Transport, background
 from nbcompose._service import dependency_graph
 from nbcompose._tracing import TraceLog
-from nbcompose.errors import Incompatible, LaunchError, ServiceUnavailable, UnknownService
+from nbcompose.errors import Incompatible, LaunchError, NbcomposeError, ServiceUnavailable, UnknownService
 
 T = TypeVar("T")
 
@@ -55,6 +55,7 @@ class Registry:
         self.traces = self._publisher.traces
         self._watching: tuple[asyncio.Task[None], ...] = ()
         self._removing: set[asyncio.Task[None]] = set()
+        self._debugpys: dict[str, Debugpy] = {}  # by service
         self._keep = keep
         self._owner = os.getpid()
         self._stopped = False
@@ -282,6 +283,28 @@ class Registry:
         await session.attach(members, next_call=next_call, post_mortem=post_mortem)
         return session
 
+    async def debugpy(self, name: str, port: int, replica: int | None, detach: str) -> str:
+        """Let clients of debugpy attach to one replica (the first); return what the user has to know.
+
+        `detach`: how to end it, for that text.
+        """
+        member = min(self._up(name, replica), key=lambda m: m.index)
+        if name in self._debugpys and self._debugpys[name].is_open:
+            raise NbcomposeError(f"debugpy listens for {name} already: {detach} ends that")
+        listening = self._debugpys[name] = Debugpy(member, lambda: self._publisher.changed(name))
+        try:
+            return await listening.listen(port, detach)
+        except BaseException:
+            del self._debugpys[name]
+            raise
+
+    async def detach_debugpy(self, name: str) -> bool:
+        """Detach the clients of debugpy, and close its port. Returns whether it was open."""
+        listening = self._debugpys.pop(name, None)
+        if listening is not None:
+            await listening.close()
+        return listening is not None
+
     async def profile(self, name: str, seconds: float, replica: int | None = None, *, native: bool = False) -> Rendered:
         """Return what the replicas of a service, or one of them, do in the next `seconds`. Raises as `debug` does.
 
@@ -313,6 +336,7 @@ class Registry:
         await asyncio.shield(removing)
 
     async def _remove(self, supervisor: Supervisor, grace: float) -> None:
+        self._debugpys.pop(supervisor.name, None)  # its replica detaches when it stops
         await supervisor.stop(grace)
         if supervisor.stopped and self._supervisors.get(supervisor.name) is supervisor:  # not if it was started again
             del self._supervisors[supervisor.name]

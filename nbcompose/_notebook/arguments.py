@@ -120,6 +120,15 @@ def services_parser() -> MagicArgumentParser:
         action="store_true",
         help="stop where an api raises, before its caller is told",
     )
+    debug.add_argument(
+        "--debugpy",
+        type=_index,
+        nargs="?",
+        const=0,
+        metavar="PORT",
+        help="let VS Code attach to a replica, on this port of 127.0.0.1 (any free one), until --detach",
+    )
+    debug.add_argument("--detach", action="store_true", help="detach VS Code, and close the port of --debugpy")
     return parser
 
 

@@ -11,6 +11,7 @@ import sys
 from argparse import Namespace
 from typing import Any
 
+from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
 from nbcompose._control import Prompt
@@ -24,6 +25,10 @@ def debug(session: Session, args: Namespace, line: str, cell_text: str | None) -
     """Attach a debugger: while `cell_text` runs, whose last expression's value is returned, or (None) until it is
     detached.
     """
+    if args.debugpy is not None or args.detach:
+        if cell_text is not None:
+            raise UsageError("--debugpy and --detach stand in a line of their own: %services debug …")
+        return _debugpy(session, args)
     portal = session.registry.portal
     prompt = Prompt(lambda text: builtins.input(text))  # the one that the kernel has put there for this cell
     attaching = session.registry.debug(
@@ -47,6 +52,16 @@ def debug(session: Session, args: Namespace, line: str, cell_text: str | None) -
         prompt.leave()
         prompt.run()  # until no replica is attached any more
     return None
+
+
+def _debugpy(session: Session, args: Namespace) -> None:
+    registry = session.registry
+    if args.detach:
+        was_open = registry.portal.run(registry.detach_debugpy(args.name))
+        print(f"{args.name}: {'detached, and the port is closed' if was_open else 'debugpy does not listen'}")
+        return
+    detach = f"%services debug {args.name} --detach"
+    print(registry.portal.run(registry.debugpy(args.name, args.debugpy, args.replica, detach)))
 
 
 _POST_MORTEM = re.compile(r"\s*%debug\s*")

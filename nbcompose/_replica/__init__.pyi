@@ -14,6 +14,7 @@ from .control import Phase as Phase
 from .control import StartFailure as StartFailure
 from .control import Stats as Stats
 from .control import Up as Up
+from .debugpy_adapter import Listening as Listening
 from .hot_swap import Swap as Swap
 from .in_process import collect as collect
 from .instance import Runtime as Runtime

@@ -2,7 +2,7 @@
 
 Notes to the supervisor: phase, waiting, progress, up, failed, leaving, cut, stats, spans. Notes from it: launch, route,
 stop. Calls from it (`Operation`s), once the replica is up: prepare, commit and discard new code, suspend, resume,
-debug, profile, report. A closed channel tells each side that the other has gone.
+debug, debugpy, profile, report. A closed channel tells each side that the other has gone.
 
 A hot swap has two phases: new code is prepared first, and committed when every replica of the service has prepared it.
 A suspended replica keeps its loaded state, so that its version can be resumed.
@@ -192,6 +192,7 @@ class Renewal:
             "resume": self.resume,
             "debug": self.debug,
             "profile": self.profile,
+            "debugpy": self.debugpy,
         }
 
     async def prepare(self, swap: Swap) -> None:
@@ -223,6 +224,16 @@ class Renewal:
             raise NbcomposeError(f"a debugger is attached to {self._runtime.name} already: detach it first (q, or ■)")
         self._debugger = Debugger(self._runtime, next_call, post_mortem)
         return cast(str, await self._debugger.attach())
+
+    async def debugpy(self, port: int | None) -> Any:
+        """Let clients of debugpy attach, and return where, as `Listening`; None: no more."""
+        from nbcompose._replica import debugpy_adapter  # debugpy is optional, and imports a lot
+
+        if port is None:
+            return await asyncio.to_thread(debugpy_adapter.stop)
+        if self._debugger is not None and self._debugger.attached:
+            raise NbcomposeError(f"a debugger is attached to {self._runtime.name} already: detach it first (q, or ■)")
+        return await asyncio.to_thread(debugpy_adapter.listen, port)
 
     async def profile(self, seconds: float) -> Any:
         """Return what the replica does in the next `seconds`, as a `Profile`."""

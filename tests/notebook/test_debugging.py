@@ -180,3 +180,20 @@ def test_the_kernel_ends_at_the_prompt(own_kernel: Kernel) -> None:
     own_kernel.manager.signal_kernel(signal.SIGKILL)
     for pid in pids:
         wait_for_end(pid)
+
+
+def test_debugpy_listens_until_it_is_detached(writer: Kernel) -> None:
+    pytest.importorskip("debugpy")
+    told = writer.ok("%services debug Writer --debugpy").stdout
+    assert "any user of this machine could attach there, and run code as you" in told
+    assert "Detach: %services debug Writer --detach" in told
+    assert '"type": "debugpy", "request": "attach"' in told
+    assert "debugpy, 127.0.0.1:" in repr(writer.ok("%services").result)
+    assert writer.ok("%services debug Writer --detach").stdout == "Writer: detached, and the port is closed\n"
+    assert writer.ok("%services debug Writer --detach").stdout == "Writer: debugpy does not listen\n"
+    assert "--debugpy and --detach stand in a line" in writer.run("%%services debug Writer --debugpy\n1").stderr
+    assert writer.ok("Writer.write('a')").result == "'a?!'"
+
+
+def test_a_profile_in_the_notebook(writer: Kernel) -> None:
+    assert "Writer ran nothing in " in writer.ok("%services profile Writer 1").result
