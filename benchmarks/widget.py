@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,13 +27,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "browser"))
 from chromium import chromium  # the tests' own browser, server and page
 from lab_page import Graph, Notebook
 from lab_server import Server
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 SECONDS = 2.0  # of load in a round
 PAUSE = 500  # milliseconds between clicks, as people make
 COST, BESIDE = "calls/s of a service under load, its graph looked at", "the same, with the browser on these CPUs"
 LOOKED, NOT_LOOKED = "looked at", "not looked at"
-FIRST, REDRAW = "click → first item on the screen, beyond the call's own", "redraw of 20 services"
+FIRST = "click → first item on the screen, beyond the call's own"
+REDRAW, OPENS = "redraw of {} services", "%graph → {} services on the screen, the browser on CPUs of its own"
 
 LOADED = """\
 %%service
@@ -112,13 +114,21 @@ panel => new Promise(resolve => {
     panel.querySelector("button[type=submit]").click();
 })
 """
-TWENTY = "%%service\nfrom nbcompose import api, depends\n" + "\n".join(
-    f"class Step{n:02}:\n"
-    + "".join(f"    d{d} = depends('Step{d:02}')\n" for d in (2 * n + 1, 2 * n + 2) if d < 20)
-    + "    @api\n    async def run(self) -> int:\n        return 1"
-    + "".join(f" + await self.d{d}.to_async.run()" for d in (2 * n + 1, 2 * n + 2) if d < 20)
-    for n in range(20)
-)
+# From running the cell that is chosen to the frame after the one in which all its services stand in the page.
+OPENED = """
+count => new Promise(resolve => {
+    const drawn = () => document.querySelectorAll(".nbc-canvas .nbc-node").length;
+    const begun = performance.now();
+    const seen = new MutationObserver(() => {
+        if (drawn() < count) return;
+        seen.disconnect();
+        requestAnimationFrame(() => setTimeout(() => resolve((performance.now() - begun) / 1000)));
+    });
+    seen.observe(document.body, { childList: true, subtree: true });
+    window.jupyterapp.commands.execute("notebook:run-cell");
+})
+"""
+CLEAR = "() => window.jupyterapp.commands.execute('notebook:clear-cell-output')"
 COUNT_UPDATES = """
 canvas => {
     window.updates = 0;
@@ -130,6 +140,17 @@ canvas => {
     }).observe(canvas, { childList: true, subtree: true, characterData: true, attributes: true });
 }
 """
+
+
+def tree(count: int) -> str:
+    """Return the source of services that call two others each, down to those that call none."""
+    lines = ["%%service", "from nbcompose import api, depends"]
+    for n in range(count):
+        below = [d for d in (2 * n + 1, 2 * n + 2) if d < count]
+        lines += [f"class Step{n:03}:", *(f"    d{d} = depends('Step{d:03}')" for d in below), "    @api"]
+        calls = "".join(f" + await self.d{d}.to_async.run()" for d in below)
+        lines += ["    async def run(self) -> int:", f"        return 1{calls}"]
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +175,14 @@ def main(arguments: Sequence[str]) -> int:
     with kernel() as running:
         rows = [_cost(running, counts)]
     with _page() as notebook:
-        for what, measure in ((BESIDE, _cost_beside), (FIRST, _first_item), (REDRAW, _redraw)):
+        for what, measure in ((BESIDE, _cost_beside), (FIRST, _first_item), (REDRAW.format(20), _redraw)):
             _say(what)
             rows.append(measure(notebook, counts))
+    with _page(apart=True) as notebook:
+        _say(REDRAW.format(40))
+        rows.append(_redraw(notebook, counts, 40))
+        _say(OPENS.format(200))
+        rows.append(_opens(notebook, counts, 200))
     print(report.table(rows, ()))
     if said := report.notes(rows):
         print(f"\n{said}")
@@ -262,29 +288,49 @@ def _first_item(notebook: Notebook, counts: Counts) -> Row:
     )
 
 
-def _redraw(notebook: Notebook, counts: Counts) -> Row:
-    """What the page's main thread does while the numbers of 20 cards change, for each time that they did.
+def _redraw(notebook: Notebook, counts: Counts, services: int = 20) -> Row:
+    """What the page's main thread does while the numbers of services change, for each time that they did.
 
     The same with the graph out of sight, when nothing is sent or drawn of it, is the notebook's own and taken off.
     """
-    notebook.run_new(1, TWENTY)
-    graph = Graph(notebook.run_new(2, "%graph Step00"))
+    notebook.run_new(1, tree(services))
+    graph = Graph(notebook.run_new(2, "%graph Step000"))
     graph.canvas.evaluate(COUNT_UPDATES)
     devtools = notebook.page.context.new_cdp_session(notebook.page)
     devtools.send("Performance.enable")
-    notebook.write(3, f"import time\nend = time.time() + {counts.seconds}\nwhile time.time() < end:\n    Step00.run()")
+    notebook.write(3, f"import time\nend = time.time() + {counts.seconds}\nwhile time.time() < end:\n    Step000.run()")
     busy = _busy_while(notebook, devtools)
     updates = int(notebook.page.evaluate("window.updates"))
-    graph.canvas.evaluate("canvas => { canvas.style.display = 'none'; }")
+    graph.canvas.evaluate("canvas => { canvas.closest('.nbc-app').style.display = 'none'; }")
     alone = _busy_while(notebook, devtools)
     return Row(
-        what=REDRAW,
+        what=REDRAW.format(services),
         aim=Aim(0.016, of="value"),
         yardstick="–",
         ours=Figure.of([(busy - alone) / updates], "s"),
         notes=[
             f"{updates} redraws in {counts.seconds:g} s; the page was busy for {busy:.2f} s, and {alone:.2f} s without"
         ],
+    )
+
+
+def _opens(notebook: Notebook, counts: Counts, services: int) -> Row:
+    """How long it takes to show a large graph: the kernel's part, the page's, and the messages between them."""
+    notebook.run_new(1, "%services stop --all")
+    notebook.run_new(1, tree(services))
+    notebook.write(2, "%graph")
+    seconds = []
+    for _ in range(counts.rounds):
+        notebook.page.evaluate(CLEAR)
+        expect(Graph(notebook.output(2)).canvas).to_have_count(0)
+        notebook.page.wait_for_timeout(PAUSE)
+        seconds.append(float(notebook.page.evaluate(OPENED, services)))
+    return Row(
+        what=OPENS.format(services),
+        aim=Aim(1.0, of="value"),
+        yardstick="–",
+        ours=Figure.of(seconds, "s"),
+        samples={"opened": seconds},
     )
 
 
@@ -301,9 +347,18 @@ def _busy_while(notebook: Notebook, devtools: Any) -> float:
 
 
 @contextlib.contextmanager
-def _page() -> Iterator[Notebook]:
-    """JupyterLab in a browser, with the extension loaded."""
-    with tempfile.TemporaryDirectory() as home, chromium() as browser:
+def _page(*, apart: bool = False) -> Iterator[Notebook]:
+    """JupyterLab in a browser, with the extension loaded. `apart`: the browser and the rest share no CPU."""
+    cpus = sorted(os.sched_getaffinity(0))
+    half = len(cpus) // 2
+    with contextlib.ExitStack() as stack:
+        home = stack.enter_context(tempfile.TemporaryDirectory())
+        if apart and half:
+            stack.callback(os.sched_setaffinity, 0, cpus)
+            os.sched_setaffinity(0, cpus[:half])  # what is started now inherits it
+        browser = stack.enter_context(chromium())
+        if apart and half:
+            os.sched_setaffinity(0, cpus[half:])
         server = Server(Path(home))
         try:
             yield _opened(browser, server)

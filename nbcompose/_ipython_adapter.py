@@ -9,6 +9,8 @@ Seen to hold from 8.31.0 to 9.18.1; tests/canaries/test_ipython.py fails first w
 - Where an exception has `_render_traceback_`, that says which lines are shown for it.
 - `shell.InteractiveTB` and `shell.SyntaxTB` make lines of an exception. `tb_offset` is how many frames are left out; by
   default, up to some version of 9, the first one, whatever it is of.
+- `shell.inspector.mime_hooks`: functions by mime type, of data with the `obj` that is inspected. What one returns takes
+  the place of what IPython shows: for text and HTML, a list of titles and texts.
 - `%reload_ext` unloads an extension in `ExtensionManager.reload_extension`, and says nowhere that it will load it.
 - `TransformerManager`: the first of its `cleanup_transforms` drops empty lines, the others keep the number of lines;
   then `do_token_transforms` calls `do_one_token_transform(lines)`, which returns (whether it changed one, lines), until
@@ -33,6 +35,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import partialmethod
+from html import escape
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
@@ -101,6 +104,32 @@ def message_lines(shell: InteractiveShell, error: BaseException) -> list[str]:
 def syntax_error_lines(shell: InteractiveShell, error: SyntaxError) -> list[str]:
     """The lines of a mistake in a cell's own text."""
     return [str(line) for line in shell.SyntaxTB.structured_traceback(type(error), error, [])]
+
+
+# -- help
+
+
+def show_help_as(shell: InteractiveShell, fields: Callable[[Any], list[tuple[str, str]]] | None) -> None:
+    """Have `?`, and the help of front ends, show these pairs of a title and a text for an object; where there are none,
+    what IPython shows. None: no more.
+    """
+    hooks = {kind: hook for kind, hook in shell.inspector.mime_hooks.items() if not isinstance(hook, _HelpHook)}
+    if fields is not None:
+        hooks |= {"text/plain": _HelpHook(fields), "text/html": _HelpHook(fields, as_html)}
+    shell.inspector.mime_hooks = hooks
+
+
+def as_html(text: str) -> str:
+    return f"<pre>{escape(text)}</pre>"
+
+
+class _HelpHook:
+    def __init__(self, fields: Callable[[Any], list[tuple[str, str]]], form: Callable[[str], str] = str) -> None:
+        self._fields = fields
+        self._form = form
+
+    def __call__(self, data: Any) -> list[tuple[str, str]] | None:
+        return [(title, self._form(text)) for title, text in self._fields(data.obj)] or None
 
 
 # -- cells as Python

@@ -80,7 +80,6 @@ HEAVY = (
     "transformers",
     "pandas",
     "PIL",
-    "pygraphviz",
     "tornado",
     "httpx",
 )

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { copied } from "../../nbcompose/_notebook/graph/static/src/copying.js";
+import { copied, usesVariable } from "../../nbcompose/_notebook/graph/static/src/copying.js";
 
 // What Python and shells make of it is tested by tests/notebook/graph/test_copying.py.
 
@@ -9,7 +9,11 @@ import { copied } from "../../nbcompose/_notebook/graph/static/src/copying.js";
 /** @param {Record<string, Param["kind"]>} kinds @param {string | null} root */
 function form(kinds, root = null) {
   const params = Object.entries(kinds).map(([name, kind]) => ({ name, kind, required: true, text: name }));
-  return { params, root, copies: { python: "f(%(arguments)s)", httpx: "post(%(dict)s)", curl: "-d %(json)s" } };
+  return {
+    params,
+    root,
+    copies: { python: "f(%(arguments)s)", script: "post(%(dict)s)", terminal: "-d %(shell)s", javascript: "" },
+  };
 }
 
 const UPLOAD = { $upload: { name: "a.png", type: "image/png", data: "QQ==" } };
@@ -23,22 +27,27 @@ test("arguments are named, where Python takes names", () => {
 
 test("a body that is one argument is that argument", () => {
   const whole = form({ item: "positional_only" }, "item");
-  assert.equal(copied(whole, "httpx", { item: { a: 1.5 } }), 'post({"a": 1.5})');
-  assert.equal(copied(whole, "httpx", {}), "post(None)");
+  assert.equal(copied(whole, "script", { item: { a: 1.5 } }), 'post({"a": 1.5})');
+  assert.equal(copied(whole, "script", {}), "post(None)");
 });
 
 test("a file is left out in Python, and its base64 elsewhere", () => {
   const file = form({ image: "keyword_only" });
   assert.equal(copied(file, "python", { image: UPLOAD }), "f(image=...)");
-  assert.equal(copied(file, "httpx", { image: [UPLOAD] }), 'post({"image": ["QQ=="]})');
+  assert.equal(copied(file, "script", { image: [UPLOAD] }), 'post({"image": ["QQ=="]})');
 });
 
-test("what IPython and the shell would read is written so that they do not", () => {
+test("what a shell would read is written so that it does not", () => {
   const text = form({ text: "keyword_only" });
-  assert.equal(copied(text, "curl", { text: "it's {x} $HOME $" }), `-d '{{"text":"it'\\''s {{x}} $$HOME $"}}'`);
+  assert.equal(copied(text, "terminal", { text: "it's {x} $HOME $" }), `-d '{"text":"it'\\''s {x} $HOME $"}'`);
 });
 
 test("what is filled in is not read as a placeholder", () => {
   const text = form({ text: "keyword_only" });
   assert.equal(copied(text, "python", { text: "%(json)s $& $1" }), 'f(text="%(json)s $& $1")');
+});
+
+test("a variable of the notebook is found, wherever it is filled in", () => {
+  assert.equal(usesVariable({ a: [{ $variable: "df" }] }), true);
+  assert.equal(usesVariable({ a: null, b: [1, { c: "$variable" }], d: UPLOAD }), false);
 });

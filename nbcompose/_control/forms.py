@@ -14,7 +14,7 @@ from typing import Any
 
 from nbcompose._protocol import messages
 from nbcompose._schema import ApiSchema
-from nbcompose._service import curl_line
+from nbcompose._service import javascript_call, script_call, terminal_call
 from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose.errors import BadRequest, InvalidArgument
 
@@ -22,8 +22,8 @@ UPLOAD = "$upload"
 VARIABLE = "$variable"
 MOST_VARIABLES = 50  # that are offered for a parameter
 
-# Placeholders for the front end: the input as arguments, and the body of a request in Python and for a shell.
-ARGUMENTS, DICT, JSON = "%(arguments)s", "%(dict)s", "%(json)s"
+# Placeholders for the front end: the input as arguments; the body of a request in Python, for a shell, in JavaScript.
+ARGUMENTS, DICT, SHELL, JSON = "%(arguments)s", "%(dict)s", "%(shell)s", "%(json)s"
 
 
 def describe(
@@ -43,26 +43,19 @@ def describe(
         "stream": api.stream,
         "doc": api.doc,
         "signature": api.signature,
-        "copies": copies(variable, api, schema),
+        "copies": copies(variable, spec.name, api, schema),
         "variables": {} if variables is None else _fitting(schema, variables),
     }
 
 
-def copies(variable: str, api: ApiSpec, schema: ApiSchema) -> messages.Copies:
-    """Return the call as code for a cell of the notebook; addresses and tokens are looked up when it runs."""
-    call = f"{variable}.{api.name}({ARGUMENTS})"
-    head = f'{{"Authorization": f"Bearer {{{variable}.token}}"}}'
-    request = f"{variable}.url + {api.route!r}, json={DICT}, headers={head}, timeout=60"
-    result = "content" if schema.gives_file else "json()"
-    unary = f"import httpx\n\nhttpx.post({request}).raise_for_status().{result}"
-    stream = (
-        f'import httpx\n\nwith httpx.stream("POST", {request}) as response:\n'
-        "    for line in response.iter_lines():\n        print(line)"
-    )
+def copies(variable: str, service: str, api: ApiSpec, schema: ApiSchema) -> messages.Copies:
+    """Return the call as code, for the notebook and for outside; see `_service/snippets.py`."""
+    call, saves = f"{variable}.{api.name}({ARGUMENTS})", schema.gives_file
     return {
         "python": f"for item in {call}:\n    print(item)" if api.stream else call,
-        "httpx": stream if api.stream else unary,
-        "curl": curl_line(variable, api, JSON, saves=schema.gives_file),
+        "script": script_call(service, api, DICT, saves=saves),
+        "terminal": terminal_call(service, api, SHELL, saves=saves),
+        "javascript": javascript_call(service, api, JSON, saves=saves),
     }
 
 

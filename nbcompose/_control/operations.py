@@ -13,7 +13,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,8 +92,8 @@ class RuntimeContext:
         text = await asyncio.to_thread(in_short, value, MOST_TEXT)  # which runs code of the value's class
         return {"text/plain": text, **await json_tree(value, schema)}
 
-    def svg(self, statuses: Sequence[Status], specs: Mapping[str, ServiceSpec]) -> str:
-        """Return the drawing of services; "" where none can be made."""
+    def svg(self, statuses: Sequence[Status], specs: Mapping[str, ServiceSpec], folded: Collection[str] | None) -> str:
+        """Return the drawing of services; "" where none can be made. `folded`: as in `WatchRequest`."""
         return ""
 
 
@@ -140,7 +140,8 @@ class Operations:
             while not self._registry.stopped:
                 changed.clear()
                 statuses = below(self._registry.snapshot(), request.get("services"))
-                state = self.state(statuses, meter, picture=request.get("picture", False))
+                picture, folded = request.get("picture", False), request.get("folded")
+                state = self.state(statuses, meter, picture=picture, folded=folded)
                 said = time.monotonic()
                 if state != last:
                     last = state
@@ -283,14 +284,22 @@ class Operations:
             raise ServiceUnavailable(f"{service} does not answer over HTTP")
         return {"type": "reach", "service": service, "host": where.hostname, "port": where.port, "token": token}
 
-    def state(self, statuses: Sequence[Status], meter: Meter | None = None, *, picture: bool = False) -> messages.State:
+    def state(
+        self,
+        statuses: Sequence[Status],
+        meter: Meter | None = None,
+        *,
+        picture: bool = False,
+        folded: Collection[str] | None = None,
+    ) -> messages.State:
         """Return the state of services, as clients see it. Usable from any thread."""
         context = self.context
         shown = [replace(s, error=context.text(s.error)) if s.error else s for s in statuses]
         deployments = {s.name: self._registry.deployment(s.name) for s in statuses}
         specs = {name: d.spec for name, d in deployments.items() if d is not None}
+        svg = context.svg(shown, specs, folded) if picture else ""
         rates = meter.rates(shown, time.monotonic()) if meter is not None else None
-        return snapshot(shown, specs, rates, context.svg(shown, specs) if picture else "", context.cell)
+        return snapshot(shown, specs, rates, svg, context.cell)
 
 
 class _Schemas:

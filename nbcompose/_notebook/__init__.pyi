@@ -1,4 +1,5 @@
 from . import session as session
+from .display import SAVED as SAVED
 from .display import Bundle as Bundle
 from .display import LiveDisplay as LiveDisplay
 from .display import OutputAnchor as OutputAnchor

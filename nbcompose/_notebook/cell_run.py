@@ -10,9 +10,11 @@ import contextlib
 import threading
 import time
 from collections.abc import Sequence
+from operator import attrgetter
 
 from nbcompose._control import Status
-from nbcompose._notebook.display import LiveDisplay, Section, bundle
+from nbcompose._notebook import credentials
+from nbcompose._notebook.display import LiveDisplay, Section, bundle, live_colors
 from nbcompose._notebook.session import Card, Session, Started
 from nbcompose._notebook.staleness import Change
 from nbcompose._notebook.tracebacks import cell_names
@@ -24,7 +26,11 @@ STOPPED = "was stopped, because the cell was interrupted"
 KEPT = "was not replaced, because the cell was interrupted: the version before serves on"
 NOT_STARTED = "was not started"
 NOT_REPLACED = "could not be replaced: the version before serves on"
-OVERTAKEN = "a later cell has changed or restarted it"
+# What a card shows of a status: other changes, such as numbers, need not be drawn.
+_shown_of = attrgetter(
+    "state", "reason", "version", "wanted", "up", "device", "apis", "change_reason", "out_of_date_reason", "stale",
+    "notes", "stuck", "shortage",
+)  # fmt: skip
 
 
 class Launching:
@@ -44,6 +50,9 @@ class Launching:
         self._misfits: dict[str, tuple[str, ...]] = {}
         self._earlier: dict[str, Card] = {}  # the displays that showed these services before
         self._overtaken: set[str] = set()
+        self._ended = False  # the cell
+        self._lingers: set[str] = set()  # services whose cards `_linger` keeps up to date
+        self.live_colors: dict[str, str] = {}
         self._began: float | None = None
         self._drawing = threading.Lock()
 
@@ -69,7 +78,12 @@ class Launching:
             self._began = None
             unsettled = [n for n in self._changes if n not in self._trouble and not self._settled(n)]
             self._display.finish(self._bundle(), keep_open=bool(unsettled))
+            self._ended = True
             self._see_to_earlier()
+            self._store_credentials()
+            if self._display.updatable:
+                self._session.live_cards.begin()
+        self._lingers.update(unsettled)
         for name in unsettled:
             future = asyncio.run_coroutine_threadsafe(self._linger(name), background().loop)
             self._session.lingering[name] = future
@@ -140,6 +154,11 @@ class Launching:
             elif self._session.cards.get(name) is self:
                 self._session.cards[name] = card
 
+    def _store_credentials(self) -> None:
+        for name in self._changes.keys() & set(self._registry.names()):
+            if url := self._registry.url(name):
+                credentials.store(name, url, self._registry.token(name))
+
     def _give_up(self, interrupted: bool) -> None:
         """Stop what this cell started and is not up yet; after an error, also new services that are up already."""
         for name, change in self._changes.items():
@@ -192,6 +211,7 @@ class Launching:
             self._draw()
         finally:
             unsubscribe()
+            self._lingers.discard(name)
 
     # -- on either thread
 
@@ -200,8 +220,16 @@ class Launching:
         for name in self._changes:
             with contextlib.suppress(UnknownService):
                 self._statuses[name] = self._registry.status(name)
-        with self._drawing:
-            self._display.revise(self._bundle())
+        self._revise()
+
+    def follow(self, status: Status) -> None:
+        """Show a change of a service after its cell has ended. Called on the registry's loop."""
+        name, before = status.name, self._statuses.get(status.name)
+        if not self._ended or name in self._trouble or name in self._overtaken or name in self._lingers:
+            return
+        self._statuses[name] = status
+        if before is None or _shown_of(before) != _shown_of(status):
+            self._revise()
 
     def overtaken(self, name: str) -> None:
         """Note that a later cell has changed or restarted this service. Called on the main thread."""
@@ -212,8 +240,15 @@ class Launching:
         with self._drawing:
             self._display.update(self._bundle())
 
+    def _revise(self) -> None:
+        with self._drawing:
+            self._display.revise(self._bundle())
+
     def _bundle(self) -> dict[str, str]:
-        return bundle([self._section(c) for c in self._changes.values()])
+        sections = [self._section(c) for c in self._changes.values()]
+        self.live_colors = live_colors(sections)
+        self._session.live_cards.show(self._session.cards.values())
+        return bundle(sections)
 
     def _section(self, change: Change) -> Section:
         status = self._statuses.get(change.name)
@@ -227,6 +262,7 @@ class Launching:
             busy=self._busy(change),
             elapsed=None if self._began is None else time.monotonic() - self._began,
             trouble=trouble,
+            superseded=change.name in self._overtaken,
         )
 
     def _spec(self, change: Change) -> ServiceSpec:
@@ -238,8 +274,6 @@ class Launching:
 
     def _change_reason(self, change: Change, status: Status | None) -> str:
         """Return what was done, and why; "" for a first version, which needs no explanation."""
-        if change.name in self._overtaken:
-            return OVERTAKEN
         if change.action == "restart":
             return "restarted"
         done = change.before and status is not None and not self._busy(change)
@@ -248,7 +282,7 @@ class Launching:
     def _busy(self, change: Change) -> bool:
         """Whether the version that the cell wants is not up yet."""
         status = self._statuses.get(change.name)
-        if change.action == "nothing":
+        if change.action == "nothing" or (status is not None and status.state in ("failed", "stopped")):
             return False
         return status is None or not arrived(change, status) or status.up == 0 or status.state == "starting"
 

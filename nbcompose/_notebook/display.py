@@ -1,6 +1,8 @@
 """Cards, the `%services` table, and displays that can change after their cell has ended.
 
-Output that is saved in a notebook holds no port, pid, token or time, in plain text as in HTML.
+Output that is saved in a notebook holds no port, pid, token or time, in plain text as in HTML. HTML that shows a state
+says that it is not live (`SAVED`). A front end hides these words, and gives the state its color, as long as the kernel
+says the same now: the color is a CSS variable which only `_notebook/graph/cards.py` sets.
 
 Jupyter attaches the output of a background thread to the cell that ran last. Updates of a display are therefore sent
 with the header of the cell that made it, directly to the kernel's output socket, which any thread may use.
@@ -8,6 +10,7 @@ with the header of the cell that made it, directly to the kernel's output socket
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,10 +24,12 @@ from nbcompose._control import HALTED, Status, progress
 from nbcompose._control.engines import NOT_WARM
 from nbcompose._host import human
 from nbcompose._ipython_adapter import Output, cell_id, request_of
-from nbcompose._service import curl_call, python_call
+from nbcompose._service import CREDENTIALS, python_call, script_example, terminal_example
 from nbcompose._spec import ApiSpec, ServiceSpec
 
+SUPERSEDED = "was changed or restarted by a later cell"
 _COLORS = {"ready": "#2e9e5b", "failed": "#c9302c", "stopped": "#888", "waiting": "#c98a1b", "starting": "#3b7dd8"}
+SAVED = "as saved, not live"  # fixed words: saved outputs are compared
 _DIM = "color:#808080"
 _BORDER = "border:1px solid #9e9e9e;border-radius:4px;padding:6px 10px;margin:2px 0 4px;max-width:60em"
 
@@ -35,7 +40,7 @@ class Section:
 
     `variable`: its name in the notebook. `change_reason`: what its cell did ("replaced: ..."). `busy`: the version that
     the cell asked for is still starting. `elapsed`: seconds, None once the cell has ended. `trouble`: the headline
-    where the change failed. `misfits`: calls between services that no longer fit.
+    where the change failed. `misfits`: calls between services that no longer fit. `superseded`: a later cell shows it.
     """
 
     variable: str
@@ -46,6 +51,7 @@ class Section:
     elapsed: float | None = None
     trouble: str = ""
     misfits: tuple[str, ...] = ()
+    superseded: bool = False
 
 
 def bundle(sections: Sequence[Section]) -> Bundle:
@@ -57,12 +63,33 @@ def bundle(sections: Sequence[Section]) -> Bundle:
     }
 
 
+def live_colors(sections: Sequence[Section]) -> dict[str, str]:
+    """Return what a front end needs to show these services as live: colors by the names of CSS variables."""
+    return {_variable(section): _COLORS[_state(section)] for section in sections if _can_be_live(section)}
+
+
+def _variable(section: Section) -> str:
+    """Return the name of the CSS variable of a section. It is made from what the section says of the service, so that
+    saved outputs are the same in every run, and one that says something else than the kernel is not taken for live.
+    """
+    status = section.status
+    said = (section.spec.name, headline(section), _place(status) if status is not None else "", *_signatures(status))
+    return f"--nbc-{hashlib.sha256(repr(said).encode()).hexdigest()[:12]}"
+
+
+def _can_be_live(section: Section) -> bool:
+    """Whether it shows a state that lasts, and ends with the kernel. Progress does not last."""
+    return section.elapsed is None and _state(section) in ("ready", "waiting", "starting")
+
+
 # -- texts
 
 
 def headline(section: Section) -> str:
     """Return the headline, e.g. "is ready", "is waiting for Embedder"."""
     status = section.status
+    if section.superseded:
+        return SUPERSEDED
     if section.trouble:
         return section.trouble
     if waits := _waits(section):
@@ -72,13 +99,29 @@ def headline(section: Section) -> str:
             return "is starting"
         seconds = f" ({int(section.elapsed)} s)" if section.elapsed >= 1 else ""
         return f"is starting: {progress(status)}{seconds}"
-    return "failed" if status.state == "failed" else f"is {status.state}"
+    return {"failed": "failed", "stopped": "was stopped"}.get(status.state, f"is {status.state}")
+
+
+def _state(section: Section) -> str:
+    """Return the state that gives the color."""
+    status = section.status
+    if section.superseded:
+        return "stopped"
+    if section.trouble:
+        return "failed"
+    if _waits(section):
+        return "waiting"
+    return "starting" if status is None or section.busy else status.state
+
+
+def _signatures(status: Status | None) -> tuple[str, ...]:
+    return status.apis if status is not None else ()
 
 
 def _waits(section: Section) -> str:
     """Return what the service waits for, e.g. "waiting for Embedder"; "" for nothing."""
     status = section.status
-    if status is None or section.trouble:
+    if status is None or section.trouble or section.superseded:
         return ""
     if status.state == "waiting":
         return status.reason
@@ -111,21 +154,27 @@ def _place(status: Status) -> str:
 
 def _card(section: Section) -> Iterator[tuple[str, str]]:
     name, status, waits = section.spec.name, section.status, _waits(section)
-    state = "starting" if status is None or section.busy else status.state
-    state = "failed" if section.trouble else "waiting" if waits else state
-    is_up = status is not None and status.state == "ready" and not section.busy and not section.trouble
+    state = _state(section)
+    is_up = status is not None and state == "ready"
     place = _place(status) if status is not None and is_up else ""
     beside = f' <span style="{_DIM}">{escape(place)}</span>' if place else ""
-    sign = f'<span style="color:{_COLORS[state]}">●</span>'
+    color = _COLORS[state]
+    if _can_be_live(section):
+        variable = _variable(section)
+        color = f"var({variable},#808080)"
+        beside += f'<span style="{_DIM};display:var({variable}-saved,inline)"> · {SAVED}</span>'
+    sign = f'<span style="color:{color}">●</span>'
     head = headline(section)
     yield f"{name} {head}", f"<div>{sign} <b>{escape(name)}</b> {escape(head)}{beside}</div>"
-    if section.change_reason:
+    if status is not None and status.state == "failed" and not section.trouble and not section.superseded:
+        yield _dimmed(status.reason)
+    if section.change_reason and not section.superseded:
         yield _dimmed(section.change_reason)
     if status is not None and is_up:
         yield f"  {place}", ""
         yield "\n".join(f"  {signature}" for signature in status.apis), _code("\n".join(status.apis))
         yield from ((f"  note: {note}", f"<div>⚠ {escape(note)}</div>") for note in _notes(section, status))
-        yield from _examples(section.variable, section.spec.apis[0])
+        yield from _examples(section.variable, name, section.spec.apis[0])
     elif section.elapsed is not None:
         yield "", _bar(status)
     elif waits:
@@ -136,11 +185,14 @@ def _dimmed(text: str) -> tuple[str, str]:
     return f"  {text}", f'<div style="{_DIM}">{escape(text)}</div>'
 
 
-def _examples(variable: str, api: ApiSpec) -> Iterator[tuple[str, str]]:
-    call, outside = python_call(variable, api), curl_call(variable, api)
+def _examples(variable: str, name: str, api: ApiSpec) -> Iterator[tuple[str, str]]:
+    call, terminal, script = python_call(variable, api), terminal_example(name, api), script_example(name, api)
     yield f"  try: {call}", f'<div><span style="{_DIM}">try</span> <code>{escape(call)}</code></div>'
+    yield f"  or, in a terminal: {terminal}", ""
     summary = f'<summary style="{_DIM}">from outside</summary>'
-    yield f"  or:  {outside}", f"<details>{summary}{_code(outside)}</details>"
+    where = f"Address and token are in ~/{CREDENTIALS}/{name} while it runs: files that only you can read."
+    outside = f'<div>in a terminal</div>{_code(terminal)}{_code(script)}<div style="{_DIM}">{escape(where)}</div>'
+    yield "", f"<details>{summary}{outside}</details>"
 
 
 def _code(text: str) -> str:

@@ -10,8 +10,8 @@ from html import escape
 from pathlib import Path
 
 from nbcompose._code import functions_of
-from nbcompose._export import NotebookSource, Request, export_to
-from nbcompose._export.check import LARGEST, Report, check, words
+from nbcompose._export import Exported, NotebookSource, Request, export_to
+from nbcompose._export.check import LARGEST, Report, check, plan, words
 from nbcompose._notebook.display import Bundle, LiveDisplay, Table
 from nbcompose._notebook.history import Run
 from nbcompose._notebook.session import Session
@@ -37,7 +37,7 @@ def export(session: Session, args: Namespace) -> None:
     for note in (*exported.notes, *_stale(session, exported.services)):
         print(f"note: {note}")
     if args.check:
-        _check(session, path, exported.unseeded)
+        _check(session, path, exported, args.limit)
 
 
 def source_of(session: Session) -> NotebookSource:
@@ -94,24 +94,26 @@ def _notebook(space: Mapping[str, object]) -> str:
 # -- the check
 
 
-def _check(session: Session, path: Path, unseeded: Sequence[str]) -> None:
+def _check(session: Session, path: Path, exported: Exported, limit: float) -> None:
     display = LiveDisplay(session.shell)
+    registry, recording = session.registry, session.recording
+    services = [name for name, started in session.started.items() if started.variable in exported.services]
+    todo = plan(recording.calls(), recording.skipped(), registry.names(), services, limit)
 
     def say(text: str) -> None:
-        display.update(_bundle(f"{path.name}: {text}"))
+        display.update(_bundle(f"{path.name}: {todo}\n{text}"))
 
-    registry, recording = session.registry, session.recording
-    display.show(_bundle(f"{path.name}: starting"))
+    display.show(_bundle(f"{path.name}: {todo}"))
     try:
-        report = check(path, recording.calls(), registry.caller, registry.names(), say)
+        report = check(path, todo, registry.caller, say)
     except BaseException:
         display.finish(_bundle(f"{path.name} was not checked to the end"))
         raise
-    display.finish(_report(session, path, report, unseeded))
+    display.finish(_report(session, path, report, exported.unseeded))
 
 
 def _bundle(text: str) -> Bundle:
-    return {"text/plain": text, "text/html": f"<div>{escape(text)}</div>"}
+    return {"text/plain": text, "text/html": f'<div style="white-space:pre-wrap">{escape(text)}</div>'}
 
 
 def _report(session: Session, path: Path, report: Report, unseeded: Sequence[str] = ()) -> Bundle:

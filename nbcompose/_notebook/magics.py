@@ -19,12 +19,10 @@ from IPython.core.magic import Magics, cell_magic, line_cell_magic, line_magic, 
 from traitlets import Bool, observe
 
 from nbcompose._control import Registry
-from nbcompose._ipython_adapter import has_own_look, is_reloading
-from nbcompose._notebook import cell, staleness, tracebacks
+from nbcompose._ipython_adapter import has_own_look, is_reloading, show_help_as
+from nbcompose._notebook import cell, credentials, staleness, tracebacks
 from nbcompose._notebook import session as sessions
 from nbcompose._notebook.arguments import (
-    MATCHER,
-    Completer,
     export_parser,
     graph_parser,
     service_options,
@@ -32,6 +30,7 @@ from nbcompose._notebook.arguments import (
     services_parser,
 )
 from nbcompose._notebook.cell_run import Launching
+from nbcompose._notebook.completion import MATCHER, Completer, help_fields
 from nbcompose._notebook.debugging import Hints, debug
 from nbcompose._notebook.display import ServicesTable
 from nbcompose._notebook.rendering import NotebookContext
@@ -141,7 +140,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
     @line_magic  # type: ignore[untyped-decorator]
     def graph(self, line: str) -> None:
         with briefly(self._session.shell):
-            from nbcompose._notebook.graph import show  # Graphviz and widgets, which many notebooks do not need
+            from nbcompose._notebook.graph import show  # widgets, which many notebooks do not need
 
             args = graph_parser().parse_argstring(line)
             show(self._session, args.name, live=args.live)
@@ -228,6 +227,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         registry = Registry(keep=KEEP)
         session = Session(shell, registry)
         registry.start(NotebookContext(session))
+        registry.subscribe(session.follow)
+        credentials.sweep()
         atexit.register(registry.stop)
         session.history.start()
         sessions.keep(shell, session)
@@ -242,6 +243,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     for event, callback in magics.callbacks():
         shell.events.register(event, callback)
     shell.Completer.custom_matchers.append(Completer(session).match)
+    show_help_as(shell, help_fields)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
@@ -257,6 +259,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     widgets = sys.modules.get(WIDGET)  # imported once a graph has been shown
     if widgets is not None:
         widgets.leave_all()
+    session.live_cards.close()
     for name in list(session.lingering):
         session.stop_lingering(name)
     session.history.stop()
@@ -277,5 +280,6 @@ def _unhook(shell: InteractiveShell) -> None:
         for event, callback in known.callbacks():
             with contextlib.suppress(ValueError):
                 shell.events.unregister(event, callback)
+    show_help_as(shell, None)
     matchers = shell.Completer.custom_matchers
     matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != MATCHER]

@@ -10,7 +10,7 @@ import base64
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -85,10 +85,10 @@ class NotebookContext(RuntimeContext):
     async def bundle(self, value: Any, schema: ApiSchema) -> Bundle:
         return await self._renderer.bundle(value, schema)
 
-    def svg(self, statuses: Sequence[Status], specs: Mapping[str, ServiceSpec]) -> str:
-        from nbcompose._notebook.graph import drawing  # Graphviz, which many notebooks do not need
+    def svg(self, statuses: Sequence[Status], specs: Mapping[str, ServiceSpec], folded: Collection[str] | None) -> str:
+        from nbcompose._notebook.graph import drawing  # which many notebooks do not need
 
-        return drawing(statuses, specs)
+        return drawing(statuses, specs, folded)
 
 
 class Renderer:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import secrets
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,8 +18,9 @@ from typing import Any, Protocol
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose._code import Deployment
-from nbcompose._control import Handle, Registry
+from nbcompose._control import Handle, Registry, Status
 from nbcompose._export.check import RecordedTransport, Recording
+from nbcompose._notebook import credentials
 from nbcompose._notebook.history import History
 from nbcompose._notebook.tracebacks import from_the_caller
 from nbcompose._rpc import Args, Intercepted, Kwargs, Transport
@@ -41,7 +44,16 @@ class Started:
 
 
 class Card(Protocol):
-    """A display that can be redrawn when the state of its services has changed."""
+    """A display that can be redrawn when the state of its services has changed.
+
+    `live_colors`: what it shows that a front end may show as live; see `_notebook/display.py`.
+    """
+
+    live_colors: dict[str, str]
+
+    def follow(self, status: Status) -> None:
+        """Show a change of a service. Called on the registry's loop."""
+        ...
 
     def redraw(self) -> None: ...
 
@@ -66,15 +78,62 @@ class Session:
         self.recording = Recording()  # the calls that the notebook has made
         self.disconnect: Callable[[], None] = lambda: None  # this session from `Service`
         self.cards: dict[str, Card] = {}  # the display under the cell that started a service last
+        self.live_cards = LiveCards()
 
     def stop_lingering(self, name: str) -> None:
         future = self.lingering.pop(name, None)
         if future is not None:
             future.cancel()
 
+    def follow(self, status: Status) -> None:
+        """Have the card of a service show a change. Called on the registry's loop."""
+        if status.state == "stopped":
+            credentials.remove(status.name)
+        if card := self.cards.get(status.name):
+            card.follow(status)
+
     def connect(self, service: Any) -> NotebookHandle:
         """Return the handle by which `Answer.ask(...)` reaches the running service. Raises `UnknownService`."""
         return NotebookHandle(self.registry, service.name, self.shell, self.recording)
+
+
+class LiveCards:
+    """Tells front ends which cards are live, by a widget that is made once a first card stands. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun = False
+        self._colors: dict[str, str] = {}
+        self._widget: Any = None
+
+    def begin(self) -> None:
+        """Make the widget, in the background: the import takes longer than many services take to start."""
+        if not self._begun:
+            self._begun = True
+            context = contextvars.copy_context()  # ipykernel looks there for the message that a comm belongs to
+            threading.Thread(target=context.run, args=(self._make,), daemon=True).start()
+
+    def show(self, cards: Iterable[Card]) -> None:
+        """Show what these cards say now as live, and nothing else."""
+        colors = {name: color for card in list(cards) for name, color in card.live_colors.items()}
+        with self._lock:
+            self._colors = colors
+            if self._widget is not None and self._widget.live != colors:
+                self._widget.live = colors
+
+    def close(self) -> None:
+        with self._lock:
+            widget, self._widget = self._widget, None
+        if widget is not None:
+            widget.close()
+
+    def _make(self) -> None:
+        try:
+            from nbcompose._notebook.graph import LiveCardsWidget
+        except ImportError:  # without anywidget, cards always say that they are not live
+            return
+        with self._lock:
+            self._widget = LiveCardsWidget(live=self._colors)
 
 
 def current(shell: InteractiveShell) -> Session | None:

@@ -123,13 +123,14 @@ class PsRequest(TypedDict):
 
 class WatchRequest(TypedDict):
     """The state now, and each time that it has changed. `services`: only these and what is below them; `picture`: with
-    the drawing.
+    the drawing. `folded`: services of which it leaves out what is only below them; with it, others can be folded.
     """
 
     id: NotRequired[Id]
     type: Literal["watch"]
     services: NotRequired[Annotated[list[Name], Limit(1000)]]
     picture: NotRequired[bool]
+    folded: NotRequired[Annotated[list[Name], Limit(1000)]]
 
 
 class FormRequest(TypedDict):
@@ -241,7 +242,27 @@ class Look(TypedDict):
     on: bool
 
 
-Request = Look | FormRequest | Call | Cancel | LogsRequest | TracesRequest | TraceRequest | Act | Scale
+class Fold(TypedDict):
+    """Leave out of the picture what is only below a service, or show it again. Asked of the live graph only."""
+
+    id: NotRequired[Id]
+    type: Literal["fold"]
+    service: Name
+    on: bool
+
+
+class KeptRequest(TypedDict):
+    """What the last call of an api has said up to now. Asked of the live graph only."""
+
+    id: NotRequired[Id]
+    type: Literal["kept"]
+    service: Name
+    api: Name
+
+
+Request = (
+    Look | Fold | KeptRequest | FormRequest | Call | Cancel | LogsRequest | TracesRequest | TraceRequest | Act | Scale
+)
 RuntimeRequest = (
     HelloRequest
     | PsRequest
@@ -323,11 +344,12 @@ class Param(TypedDict):
 
 
 class Copies(TypedDict):
-    """A call as code, with placeholders for what is filled in."""
+    """A call as code, with placeholders for what is filled in: for the notebook, and for three places outside."""
 
     python: str
-    httpx: str
-    curl: str
+    script: str
+    terminal: str
+    javascript: str
 
 
 class FormContent(TypedDict):
@@ -524,8 +546,24 @@ class Reach(TypedDict):
     token: str | None
 
 
+class Kept(TypedDict):
+    """`call` is the id of the call, "" where there is none; it began `seconds` ago. `count`: how many items came, of
+    which the first ones are here. `end` is null while it runs.
+    """
+
+    id: Id
+    type: Literal["kept"]
+    service: str
+    api: str
+    call: str
+    seconds: float
+    count: int
+    items: list[Item]
+    end: Result | End | Cancelled | Failed | None
+
+
 Event = Changed | Lines | Begun | Item | Items | Debugged
 CallMessage = Begun | Item | Items | Result | End | Cancelled | Failed
-Reply = Here | Form | Logs | Traces | Trace | Done
+Reply = Here | Kept | Form | Logs | Traces | Trace | Done
 Message = CallMessage | Reply
 RuntimeReply = Hello | Ps | Form | Logs | Traces | Trace | Profiled | Done | Reach | Result | End | Cancelled | Failed

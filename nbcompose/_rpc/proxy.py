@@ -24,12 +24,11 @@ from nbcompose._tracing import CallContext, current_call
 class Method(Described):
     """Callable for one api of a service (base class). The api is looked up at each call: the service may change."""
 
-    form = ""
     _timeout: float | None = None  # of each call, in place of the service's; see `options`
 
     def __init__(self, caller: Transport, name: str, holder: str) -> None:
         self._apis = caller.apis()
-        super().__init__(caller.service, name, _find(caller, self._apis, name))
+        super().__init__(caller.service, name, _find(caller, self._apis, name), holder)
         self._caller = caller
         self._target = Target(caller, name, holder, self.form)
 
@@ -124,6 +123,8 @@ class AsyncMethod(Method):
 
 class DeclaredMethod(Method):
     """Call in the form that the api declares: asynchronous for an `async def`, blocking for a plain method."""
+
+    as_declared = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True

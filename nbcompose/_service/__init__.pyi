@@ -16,6 +16,10 @@ from .options import add_service_arguments as add_service_arguments
 from .options import override as override
 from .options import service_options as service_options
 from .signature import Described as Described
-from .signature import curl_call as curl_call
-from .signature import curl_line as curl_line
-from .signature import python_call as python_call
+from .snippets import CREDENTIALS as CREDENTIALS
+from .snippets import javascript_call as javascript_call
+from .snippets import python_call as python_call
+from .snippets import script_call as script_call
+from .snippets import script_example as script_example
+from .snippets import terminal_call as terminal_call
+from .snippets import terminal_example as terminal_example

@@ -49,6 +49,11 @@ class Dependency:
             f"Write `name = {self!r}` in the body of the class, and call `self.name.{name}`"
         )
 
+    def __dir__(self) -> list[str]:
+        """Offer what the proxy has that stands in its place on an instance."""
+        apis = [a.name for a in self.target.spec.apis] if isinstance(self.target, Service) else []
+        return [*apis, "to_async", "to_sync"]
+
     def bind(self, handle: Any) -> None:
         """Set the proxy of the other service in this process (a replica holds one instance)."""
         self._handle = handle

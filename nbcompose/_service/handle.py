@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from nbcompose import settings
-from nbcompose._service.signature import Described
+from nbcompose._service.signature import Described, service_help
 from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose.errors import NbcomposeError, UnknownApi
 
@@ -57,10 +57,14 @@ class Service:
             # `Service`.
             raise TypeError(f"{type(spec).__name__} extends a service: write `super().__init__()`")
         self.spec = spec
-        self.__doc__ = spec.cls.__doc__
+        self._document(spec.cls.__doc__)
         self.__name__ = spec.name
         self.__module__ = spec.cls.__module__
         self.__qualname__ = spec.cls.__qualname__
+
+    def _document(self, doc: str | None) -> None:
+        self._doc = doc  # of the class
+        self.__doc__ = service_help(self.spec.name, doc, self.spec.apis)
 
     @property
     def name(self) -> str:
@@ -205,7 +209,7 @@ class Service:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Capturing a service captures its name and apis, not its class.
-        return (_restore, (replace(self.spec, cls=object), self.__doc__, self.__module__, self.__qualname__))
+        return (_restore, (replace(self.spec, cls=object), self._doc, self.__module__, self.__qualname__))
 
     def __repr__(self) -> str:
         return f"<service {self.name}: {', '.join(a.signature for a in self.spec.apis)}>"
@@ -220,7 +224,7 @@ class UnreadService(Service):
     def __init__(self, cls: type[Any], name: str | None, read: Callable[[], ServiceSpec]) -> None:
         self._cls = cls
         self._read = read
-        self.__doc__ = cls.__doc__
+        self._doc = self.__doc__ = cls.__doc__
         self.__name__ = name or cls.__name__
         self.__module__ = cls.__module__
         self.__qualname__ = cls.__qualname__
@@ -263,7 +267,8 @@ def settle_bases(cls: type) -> None:
 
 def _restore(spec: ServiceSpec, doc: str | None, module: str, qualname: str) -> Service:
     service = Service(spec)
-    service.__doc__, service.__module__, service.__qualname__ = doc, module, qualname
+    service._document(doc)
+    service.__module__, service.__qualname__ = module, qualname
     return service
 
 

@@ -1,13 +1,13 @@
-"""Signatures, annotations, defaults and example calls as text, as a person would write them: for `?`, completion,
-tooltips and cards.
+"""Signatures, annotations, defaults and help as text, as a person would write them: for `?`, completion, tooltips and
+cards.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
-import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import PurePath
@@ -112,14 +112,48 @@ class _Plain(ast.NodeTransformer):
 
 
 class Described:
-    """Base class of an api's proxy: name, docstring, signature. `_api` is None while nothing is known of the api."""
+    """Base class of an api's proxy: name, docstring, signature. `_api` is None while nothing is known of the api.
 
-    def __init__(self, service: str, name: str, api: ApiSpec | None) -> None:
+    `holder`: the expression for the service in user code; `form` stands between that and the name. `as_declared`: an
+    `async def` is awaited without `.to_async`. `help(Answer.ask)` shows `__doc__`, which is made when it is read.
+    """
+
+    form = ""
+    as_declared = False
+
+    def __init__(self, service: str, name: str, api: ApiSpec | None, holder: str = "") -> None:
         self._api = api
+        self._holder = holder or service
         self.__name__ = name
         self.__qualname__ = f"{service}.{name}"
-        if api is not None:
-            self.__doc__ = api.doc or None
+
+    def __init_subclass__(cls) -> None:
+        cls.__doc__ = Described.__doc__  # a property, also where a class says what it is for
+
+    def help_fields(self) -> list[tuple[str, str]]:
+        """Return what help says, as pairs of a title and a text; empty while nothing is known of the api."""
+        api = self._api
+        if api is None:
+            return []
+        doc = [("Docstring", api.doc)] if api.doc else []
+        return [
+            ("Signature", f"{self._holder}{self.form}.{api.signature}"),
+            *doc,
+            ("Call", self._how_to_call(api)),
+            ("HTTP", f"POST {api.route}"),
+        ]
+
+    def _how_to_call(self, api: ApiSpec) -> str:
+        blocking, awaited = f"{self._holder}.{api.name}(...)", f"{self._holder}.to_async.{api.name}(...)"
+        if self.as_declared and api.is_async:
+            blocking, awaited = f"{self._holder}.to_sync.{api.name}(...)", blocking
+        if api.stream:
+            calls = [f"`for item in {blocking}:`", f"`async for item in {awaited}:`"]
+        else:
+            calls = [f"`{blocking}` waits for the answer", f"`await {awaited}` does not block the event loop"]
+        if self.form or (self.as_declared and api.is_async):
+            calls.reverse()
+        return "; ".join(calls)
 
     def __repr__(self) -> str:
         return f"<api {self.__qualname__}>" if self._api is None else f"<api {self.__qualname__}{_shape(self._api)}>"
@@ -129,6 +163,29 @@ class Described:
         if self._api is None:
             raise AttributeError("__signature__")
         return signature_of(self._api)
+
+
+def _documentation(self: Described) -> str | None:
+    """The docstring of the api, and how it is called."""
+    fields = dict(self.help_fields())
+    if not fields:
+        return None
+    doc = fields.get("Docstring", "")
+    return f"{doc}\n\n".lstrip() + f"Call: {fields['Call']}.\nHTTP: {fields['HTTP']}"
+
+
+Described.__doc__ = property(_documentation)  # type: ignore[assignment]
+
+
+def service_help(name: str, doc: str | None, apis: Sequence[ApiSpec]) -> str:
+    """Return the docstring of a service: that of its class, and what it can be asked."""
+    lines = "\n".join(f"  {'async ' if api.is_async else ''}{api.signature}" for api in apis)
+    shown = f"{inspect.cleandoc(doc)}\n\n" if doc else ""
+    return (
+        f"{shown}Apis:\n{lines}\n\n"
+        f"Call: `{name}.{apis[0].name}(...)` calls the running service; `{name}.to_async` has the same apis to be "
+        f"awaited; `{name}()` makes an instance in this process. HTTP: `{name}.url` with `{name}.token`."
+    )
 
 
 class SourceText:
@@ -174,49 +231,3 @@ def _parameter(p: ParamSpec, default: str = "") -> inspect.Parameter:
 
 def _source_text(text: str) -> object:
     return SourceText(text) if text else inspect.Parameter.empty
-
-
-# -- example calls
-
-_LITERALS: dict[str, Any] = {"str": "...", "int": 1, "float": 0.5, "bool": True, "dict": {}, "list": []}
-
-
-# Result types that are files, which a terminal cannot show, by the last part of their names.
-_FILES = {"Image", "Path", "PosixPath", "bytes", "bytearray"}
-
-
-def python_call(variable: str, api: ApiSpec) -> str:
-    """Return an example call, e.g. `Answer.ask("...")`; for an api that yields, a loop over it."""
-    arguments = []
-    for p in (p for p in api.params if p.required):
-        value = _example(p)
-        text = "..." if value is None else json.dumps(value) if value is not True else "True"
-        arguments.append(f"{p.name}={text}" if p.kind == "keyword_only" else text)
-    call = f"{variable}.{api.name}({', '.join(arguments)})"
-    return f"for item in {call}: print(item)" if api.stream else call
-
-
-def curl_call(variable: str, api: ApiSpec) -> str:
-    """Return a line for a cell that calls the api over HTTP. IPython inserts the address and the token when it runs."""
-    body = json.dumps({p.name: "..." if (value := _example(p)) is None else value for p in api.params if p.required})
-    braces = body.replace("{", "{{").replace("}", "}}")  # single braces are expanded by IPython
-    saves = api.returns.removesuffix(" | None").rpartition(".")[2] in _FILES
-    return curl_line(variable, api, f"'{braces}'", saves=saves)
-
-
-def curl_line(variable: str, api: ApiSpec, data: str, *, saves: bool) -> str:
-    """Return the line with `data` as the body, quoted for a shell. `saves`: the answer is a file."""
-    flags = " -N" if api.stream else " -o answer" if saves else ""
-    return (
-        f'!curl -s{flags} {{{variable}.url}}{api.route} -H "Authorization: Bearer {{{variable}.token}}"'
-        f' -H "Content-Type: application/json" -d {data}'
-    )
-
-
-def _example(p: ParamSpec) -> Any:
-    """Return an example value of the parameter's type where it is simple; None where the user has to choose one."""
-    annotation = p.text.partition(":")[2].strip()
-    if annotation.startswith("list[") and annotation.endswith("]"):
-        inner = _LITERALS.get(annotation[5:-1])
-        return None if inner is None else [inner]
-    return _LITERALS.get(annotation.partition("[")[0])

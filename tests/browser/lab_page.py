@@ -132,6 +132,8 @@ class Graph:
 
     def __init__(self, output: Locator) -> None:
         self.canvas = output.locator(".nbc-canvas")
+        self.drawing = self.canvas.locator("svg.nbc-picture")
+        self.tools = output.get_by_role("toolbar", name="view of the picture")
         self.still = output.locator("img")
         self.panel = output.locator(".nbc-panel")
         self.result = self.panel.locator(".nbc-outcome")
@@ -139,6 +141,13 @@ class Graph:
 
     def node(self, service: str) -> Locator:
         return self.canvas.locator(f"[data-service='{service}']")
+
+    def knob(self, service: str) -> Locator:
+        """What folds all that is only below a service."""
+        return self.canvas.locator(f"[data-fold='{service}']")
+
+    def tool(self, name: str) -> Locator:
+        return self.tools.get_by_role("button", name=name)
 
     def edge(self, caller: str, callee: str) -> Locator:
         return self.canvas.locator(".nbc-edge", has=self.canvas.page.locator(f"title:has-text('{caller} → {callee}:')"))

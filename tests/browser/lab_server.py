@@ -84,6 +84,7 @@ class Server:
             environment[f"JUPYTER_{kind}_DIR"] = str(self._home / kind.lower())
         environment |= {
             "IPYTHONDIR": str(self._home / "ipython"),
+            "HOME": str(self._home),  # of the files for callers outside
             "JUPYTER_TOKEN": self.token,
         }
         if self._preload is not None:

@@ -191,15 +191,22 @@ def test_logs_are_live_and_can_be_filtered(graph: Notebook, live: Graph) -> None
     graph.screenshot(f"logs-{graph.front_end}")
 
 
-def test_a_call_is_copied_as_python_httpx_and_curl(graph: Notebook, live: Graph) -> None:
+def test_a_call_is_copied_for_where_it_says(graph: Notebook, live: Graph) -> None:
+    """What is pasted there runs as it is, and answers the same."""
     live.choose("Answer", api="ask")
     live.field("question").fill('it\'s "tea"\nor {milk}')
-    for kind in ("Python", "httpx", "curl"):
-        live.button(kind).click()
+    graph.screenshot(f"copy-{graph.front_end}")
+    places = {
+        "notebook": "",
+        "Python script": "%%script python\n",
+        "terminal": "%%bash\n",
+        "Node script": "%%script node --input-type=module\n",
+    }
+    for place, magic in places.items():
+        live.button(place).click()
         expect(live.panel.locator(".nbc-note", has_text="copied")).to_be_visible()
         copied = graph.page.evaluate("navigator.clipboard.readText()")
-        # What is pasted into a cell runs there, and answers the same.
-        expect(graph.run_new(SCRATCH, copied)).to_contain_text("or {milk} 2;")
+        expect(graph.run_new(SCRATCH, magic + copied)).to_contain_text("or {milk} 2;")
 
 
 def test_the_keyboard_alone_is_enough(graph: Notebook, live: Graph) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import nbconvert
@@ -18,6 +19,7 @@ SERVICE = """
 %%service
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from nbcompose import api
 
 class Greeter:
@@ -32,6 +34,14 @@ class Greeter:
     @api
     async def wait(self) -> None:
         await asyncio.Event().wait()
+
+    @api
+    async def count(self, file: str) -> AsyncIterator[str]:
+        yield "one "
+        while not os.path.exists(file):
+            await asyncio.sleep(0.01)
+        yield "two "
+        yield "three"
 """.strip()
 CELLS = ["%load_ext nbcompose", SERVICE, "%graph", "%graph Greeter", ""]
 FIRST, SECOND, SCRATCH = 2, 3, 4
@@ -136,6 +146,42 @@ def test_a_page_that_is_reloaded_is_live_again(notebook: Notebook, first: Graph)
     first.call(name="Ada")
     expect(first.ends("done in")).to_have_text("Hello, Ada")
     assert errors(notebook.page) == 0
+
+
+def test_a_call_goes_on_while_its_page_is_away(notebook: Notebook, first: Graph, tmp_path: Path) -> None:
+    notebook.save()
+    first.choose("Greeter", api="count")
+    file = tmp_path / "go on"
+    first.call(file=str(file))
+    expect(first.result.locator(".nbc-result")).to_have_text("one ")
+    # The page comes back while it runs: it shows what came, and what comes.
+    notebook.reload()
+    expect(first.result.locator(".nbc-result")).to_have_text("one ")
+    expect(first.button("Cancel")).to_be_visible()
+    notebook.screenshot(f"resumed-{notebook.front_end}")
+    file.touch()
+    expect(first.ends("3 items")).to_have_text("one two three")
+    # And when it has ended, while no page was there.
+    notebook.reload()
+    expect(first.ends("3 items")).to_have_text("one two three")
+    expect(first.button("Call")).to_be_enabled()
+
+
+def test_a_call_that_ends_while_no_page_is_open_is_shown_later(
+    notebook: Notebook, first: Graph, tmp_path: Path
+) -> None:
+    notebook.save()
+    first.choose("Greeter", api="count")
+    file = tmp_path / "go on"
+    first.call(file=str(file))
+    expect(first.result.locator(".nbc-result")).to_have_text("one ")
+    url = notebook.page.url
+    notebook.page.goto("about:blank")
+    file.touch()
+    notebook.open(url)
+    expect(first.ends("3 items")).to_have_text("one two three")
+    first.call(file=str(file))
+    expect(first.ends("3 items")).to_have_text("one two three")
 
 
 def test_a_restarted_kernel_leaves_the_picture_and_its_cells_run_again(notebook: Notebook, first: Graph) -> None:

@@ -164,13 +164,13 @@ def test_an_upload_that_is_broken_is_said_to_be() -> None:
 def test_copies_name_the_variable_and_never_a_token() -> None:
     copies = form("ask")["copies"]
     assert copies["python"] == "Mine.ask(%(arguments)s)"
-    assert 'Mine.url + \'/ask\', json=%(dict)s, headers={"Authorization": f"Bearer {Mine.token}"}' in copies["httpx"]
-    assert copies["curl"].startswith("!curl -s {Mine.url}/ask ")
-    assert copies["curl"].endswith("-d %(json)s")
-    assert copies["httpx"].endswith(".json()")
+    assert 'url + "/ask", json=%(dict)s, headers=headers' in copies["script"]
+    assert "-d %(shell)s" in copies["terminal"]
+    assert "JSON.stringify(%(json)s)" in copies["javascript"]
 
 
 def test_a_result_that_is_a_file_is_kept_as_one() -> None:
     copies = form("draw")["copies"]
-    assert copies["httpx"].endswith(".content")
-    assert copies["curl"].startswith("!curl -s -o answer {Mine.url}/draw ")
+    assert copies["script"].endswith("write_bytes(answer.content)")
+    assert copies["terminal"].startswith("curl -s -o answer ")
+    assert 'writeFile("answer"' in copies["javascript"]

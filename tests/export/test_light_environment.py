@@ -19,7 +19,7 @@ from tests.serve_process import Served
 pytestmark = pytest.mark.system
 
 PYTHON = Path(__file__).parents[2] / ".venv-light" / "bin" / "python"
-ABSENT = ("IPython", "ipykernel", "jupyter_client", "nbformat", "ipywidgets", "anywidget", "pygraphviz", "torch")
+ABSENT = ("IPython", "ipykernel", "jupyter_client", "nbformat", "ipywidgets", "anywidget", "torch")
 CELLS = [
     """\
 %load_ext nbcompose

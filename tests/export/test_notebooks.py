@@ -31,7 +31,7 @@ BLOCKER = """
 import sys
 
 BLOCKED = ("IPython", "ipykernel", "jupyter", "jupyter_client", "jupyter_core", "jupyter_server", "jupyterlab",
-           "nbformat", "nbconvert", "nbclient", "ipywidgets", "anywidget", "traitlets", "graphviz", "pygraphviz")
+           "nbformat", "nbconvert", "nbclient", "ipywidgets", "anywidget", "traitlets")
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):

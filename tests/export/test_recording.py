@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from nbcompose._export.check.recording import RecordedCall, RecordedTransport, R
 from nbcompose._rpc.codec import loads
 from nbcompose._rpc.pickling import Draft
 from nbcompose._rpc.proxy import Proxy
-from nbcompose.errors import DeadlineExceeded
+from nbcompose.errors import CallCancelled, DeadlineExceeded, ReplicaDied
 from tests.conftest import Running
 
 
@@ -109,14 +110,27 @@ def test_arguments_are_those_of_the_call_however_they_change_later() -> None:
     assert kept(recording) == [("ask", ((["a"],), {}))]
 
 
-def test_an_error_of_the_service_is_kept_and_one_of_the_moment_is_not() -> None:
+def test_calls_that_have_not_answered_are_counted_and_not_kept() -> None:
     recording = Recording()
-    for n, error in enumerate(
-        [ValueError("no"), DeadlineExceeded("late"), KeyboardInterrupt(), asyncio.CancelledError()]
-    ):
+    errors = [
+        ValueError("no"), ReplicaDied("gone"), DeadlineExceeded("late"), CallCancelled("stopped"), KeyboardInterrupt(),
+        asyncio.CancelledError(),
+    ]  # fmt: skip
+    for n, error in enumerate(errors):
         with contextlib.suppress(type(error)), recorded(recording, "Answer", "ask", (n,), {}):
             raise error
-    assert kept(recording) == [("ask", ((0,), {}))]
+    assert recording.calls() == []
+    assert recording.skipped() == {("Answer", "ask"): {"failed": 2, "past the deadline": 1, "cancelled": 3}}
+    recording.clear()
+    assert recording.skipped() == {}
+
+
+def test_how_long_a_call_took_is_kept() -> None:
+    recording, begun = Recording(), threading.Event()
+    with recorded(recording, "Answer", "ask", (), {}):
+        begun.wait(0.02)
+    [call] = recording.calls()
+    assert call.seconds >= 0.02
 
 
 def test_nothing_is_kept_while_it_is_off() -> None:

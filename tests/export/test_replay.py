@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ import psutil
 import pytest
 
 from nbcompose._control.entry import find_entries
-from nbcompose._export.check.checking import CheckFailed, Report, check, words
-from nbcompose._export.check.recording import RecordedCall, encode
+from nbcompose._export.check.checking import CheckFailed, Plan, Report, check, plan, words
+from nbcompose._export.check.recording import RecordedCall, Skipped, encode
 from nbcompose._service.handle import Service
 from tests.conftest import Running, wait_for_end
+from tests.patience import PATIENCE
+
+LIMIT = 12.0  # seconds: enough to start the script
 
 pytestmark = pytest.mark.system
 
@@ -90,7 +94,12 @@ def write(folder: Path, services: str, name: str = "app.py", tail: str = TAIL) -
 
 
 def compared(
-    running: Running, here: str, script: Path, calls: list[RecordedCall], said: list[str] | None = None
+    running: Running,
+    here: str,
+    script: Path,
+    calls: list[RecordedCall],
+    said: list[str] | None = None,
+    limit: float = PATIENCE,
 ) -> Report:
     """The services of the text `here` run; `script` is checked against them."""
     path = write(script.parent, here, f"here_{abs(hash(here))}.py")
@@ -99,7 +108,12 @@ def compared(
     running.up(below)
     running.up(found[0])
     registry = running.registry
-    return check(script, calls, registry.caller, registry.names(), (said if said is not None else []).append)
+    todo = plan(calls, {}, registry.names(), ["Answer", "Below", "Gone"], limit)
+    return check(script, todo, registry.caller, (said if said is not None else []).append)
+
+
+def nothing(limit: float = PATIENCE) -> Plan:
+    return plan([], {}, [], [], limit)
 
 
 def test_a_script_of_the_same_services_answers_the_same(running: Running, tmp_path: Path) -> None:
@@ -116,7 +130,7 @@ def test_a_script_of_the_same_services_answers_the_same(running: Running, tmp_pa
     assert report.passed
     assert sorted(report.services) == ["Answer", "Below"]
     assert said[0] == "starting"
-    assert said[-1] == "call 8 of 8: Below.twice"
+    assert said[-1].startswith("call 8 of 8: Below.twice, ")
 
 
 def test_differences_are_found_and_told(running: Running, tmp_path: Path) -> None:
@@ -156,9 +170,55 @@ def test_calls_that_the_script_cannot_answer_are_told(running: Running, tmp_path
     calls = recorded([*CALLS, ("Gone", "ask", (), {}, None)])
     report = compared(running, SERVICES, write(tmp_path, fewer), calls)
     assert report.left_out == (
-        "Answer.mean: app.py has no such api",
-        "Gone.ask: Gone does not run in the notebook any more",
+        "Gone.ask: 1 call was left out: 1 of a service that does not run any more",
+        "Answer.mean: 1 call was left out: 1 that the script has no api for",
     )
+
+
+def test_a_plan_says_what_will_be_done_and_what_is_left_out() -> None:
+    calls = [
+        RecordedCall("Answer", "ask", b"1", seconds=2.6),
+        RecordedCall("Below", "twice", b"2", seconds=5.0),
+        RecordedCall("Other", "ask", b"3", seconds=9.0),
+        RecordedCall("Gone", "ask", b"4", seconds=9.0),
+    ]
+    skipped: Skipped = {("Answer", "ask"): Counter(failed=2, cancelled=1), ("Other", "ask"): Counter(failed=9)}
+    todo = plan(calls, skipped, ["Answer", "Below", "Other"], ["Answer", "Below"])
+    assert str(todo) == "2 calls of 2 services, about 8 s when they were made; limit 60 s"
+    assert todo.skipped == {
+        ("Answer", "ask"): {"failed": 2, "cancelled": 1},
+        ("Other", "ask"): {"not in the script": 1},
+        ("Gone", "ask"): {"of a service that does not run any more": 1},
+    }
+    one = plan([RecordedCall("Answer", "ask", b"1", seconds=0.1)], {}, ["Answer"], ["Answer"], 5)
+    assert str(one) == "1 call of 1 service, less than 1 s when it was made; limit 5 s"
+    assert str(nothing(5)) == "0 calls of 0 services; limit 5 s"
+
+
+def hang(text: str) -> str:
+    return text.replace("return 2 * a", "while True: time.sleep(0.01)")
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_a_call_that_hangs_ends_with_the_limit(running: Running, tmp_path: Path, where: str) -> None:
+    """As does what comes after it: the calls before are reported."""
+    services = SERVICES.replace("class Below:", "class Below:\n    at = 'here'")
+    script = write(tmp_path, hang(services) if where == "there" else services)
+    calls = recorded([("Answer", "mean", ([1.0],), {}, None), *[("Below", "twice", (n,), {}, None) for n in range(3)]])
+    said: list[str] = []
+    report = compared(running, hang(services) if where == "here" else services, script, calls, said, limit=LIMIT)
+    assert [(row.api, row.kind) for row in report.rows] == [("Answer.mean", "same")]
+    assert report.left_out == (
+        f"Below.twice: 3 calls were left out: 3 not made within the limit of {LIMIT:g} s (--limit)",
+    )
+    assert f" s of {LIMIT:g} s" in said[-1]
+    assert [p for p in psutil.Process().children() if "check.replay" in " ".join(p.cmdline())] == []
+
+
+def test_a_script_that_is_not_ready_in_time(tmp_path: Path) -> None:
+    services = SERVICES.replace("below = ", "def __init__(self):\n        time.sleep(600)\n\n    below = ")
+    with pytest.raises(CheckFailed, match=r"app.py was not ready within the limit \(\d s of 4 s; last: .*\): `--limit"):
+        check(write(tmp_path, services), nothing(4), lambda name: pytest.fail(name), lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -185,12 +245,12 @@ def test_calls_that_the_script_cannot_answer_are_told(running: Running, tmp_path
 )
 def test_a_script_that_does_not_start_says_why(services: str, tail: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(CheckFailed) as caught:
-        check(write(tmp_path, services, tail=tail), [], lambda name: pytest.fail(name), [], lambda _: None)
+        check(write(tmp_path, services, tail=tail), nothing(), lambda name: pytest.fail(name), lambda _: None)
     assert re.match(message, str(caught.value), re.DOTALL), str(caught.value)
 
 
 def test_without_calls_it_starts_and_is_ready(tmp_path: Path) -> None:
-    report = check(write(tmp_path, SERVICES), [], lambda name: pytest.fail(name), [], lambda _: None)
+    report = check(write(tmp_path, SERVICES), nothing(), lambda name: pytest.fail(name), lambda _: None)
     assert sorted(report.services) == ["Answer", "Below"]
     assert report.rows == ()
 
@@ -202,13 +262,13 @@ def test_an_interrupt_ends_it_and_the_scripts_processes(tmp_path: Path) -> None:
     started: list[psutil.Process] = []
 
     def say(text: str) -> None:
-        if text == "Answer: load":  # its __init__ runs
+        if text.startswith("Answer: load, "):  # its __init__ runs
             [script] = [p for p in psutil.Process().children() if "check.replay" in " ".join(p.cmdline())]
             started.extend([script, *script.children(recursive=True)])
             threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
 
     with pytest.raises(KeyboardInterrupt):
-        check(write(tmp_path, services), [], lambda name: pytest.fail(name), [], say)
+        check(write(tmp_path, services), nothing(), lambda name: pytest.fail(name), say)
     assert len(started) > 1
     for process in started:
         wait_for_end(process.pid)

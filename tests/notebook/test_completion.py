@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
+from IPython.core.completer import provisionalcompleter
 
 from nbcompose._host import devices
 from nbcompose._host.devices import Device
@@ -27,7 +29,7 @@ class Other:
 
 def test_options_of_the_cell_magic(notebook: Notebook) -> None:
     assert {"--device", "--replicas", "--no-wait"} <= set(notebook.complete("%%service "))
-    assert notebook.complete("%%service --re") == ["--replace", "--replace-after", "--replicas"]
+    assert notebook.complete("%%service --re") == ["--replicas", "--replace-after", "--replace"]
     assert notebook.complete("%%service --replace ") == ["start-first", "stop-first"]
     assert "--replicas" not in notebook.complete("%%service --replicas 2 --re")
     assert notebook.complete("%%service --env A=1 --en") == ["--env"]
@@ -46,8 +48,14 @@ def test_devices(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_actions_and_names_of_services(notebook: Notebook) -> None:
     notebook.ok(ECHO)
-    assert notebook.complete("%services re") == ["refresh", "restart"]
-    assert set(notebook.complete("%services ")) >= {"stop", "restart", "logs", "scale", "--live"}
+    assert notebook.complete("%services re") == ["restart", "refresh"]
+    offered = notebook.complete("%services ")
+    assert offered[0] == "stop"
+    assert offered[-1] == "--live"
+    assert set(offered) >= {"restart", "logs", "scale"}
+    assert notebook.complete("%services logs ")[:2] == ["Echo", "Other"]
+    assert notebook.complete("%graph ") == ["Echo", "Other"]
+    assert notebook.complete("%export ")[-1] == "app.py"
     for action in ("stop", "restart", "refresh", "rollback", "logs", "scale"):
         assert notebook.complete(f"%services {action} Ec") == ["Echo"]
     assert notebook.complete("%services stop Echo Ot") == ["Other"]
@@ -56,10 +64,146 @@ def test_actions_and_names_of_services(notebook: Notebook) -> None:
     assert "--all" not in notebook.complete("%services nonsense --a")
 
 
-def test_apis_of_a_service(notebook: Notebook) -> None:
-    notebook.ok(ECHO)
-    offered = {text.removeprefix("Echo").removeprefix(".") for text in notebook.complete("Echo.")}
-    assert {"say", "to_async", "url", "token"} <= offered
+SHOP = """
+%%service
+class Shop:
+    '''Sells.'''
+
+    @api
+    async def price(self, item: str, count: int = 1) -> float:
+        '''What it costs.'''
+        return count * 0.5
+
+    @api(route="/all")
+    def items(self):
+        yield "apple"
+
+class Plain:
+    @api
+    def nothing(self) -> None: ...
+"""
+APIS = {"price": "async api (item: str, count: int = 1) -> float", "items": "api ()"}
+
+
+@pytest.fixture
+def shop(notebook: Notebook) -> Notebook:
+    notebook.ok(SHOP)
+    return notebook
+
+
+def types(notebook: Notebook, text: str) -> dict[str, str]:
+    """What Tab offers at the "|", in its order, with what is shown beside it."""
+    before, _, after = text.partition("|")
+    with provisionalcompleter():
+        found = list(notebook.shell.Completer.completions(before + after, len(before)))
+    return {c.text: c.type for c in found}
+
+
+def test_apis_of_a_service_come_first_with_their_signatures(shop: Notebook) -> None:
+    offered = types(shop, "Shop.")
+    assert list(offered.items())[:2] == list(APIS.items())
+    assert list(offered)[2:] == ["to_async", "to_sync", "url", "token", "graph", "asgi", "name", "inner", "spec"]
+    assert types(shop, "print(Shop.to_async.|)") == types(shop, "Shop.to_sync.") == APIS
+    assert types(shop, "x = await Shop.to_async.pr") == {"price": APIS["price"]}
+    shop.ok("proxy = Shop.to_async")
+    assert types(shop, "proxy.pr") == {"price": APIS["price"]}
+    assert "upper" in {text.rpartition(".")[2] for text in shop.complete("'a'.up")}
+
+
+BODIES = {
+    "a whole class": "    @api\n    def f(self):\n        return self.shop.|",
+    "awaited": "    async def f(self):\n        x = (await self.shop.to_async.|)\n\nx = 1",
+    "a loop without its body": "    def f(self):\n        for x in self.shop.|",
+    "an open bracket above": "    def f(self, x):\n        if (x and\n            self.shop.|",
+    "an open line below": "    def f(self):\n        self.shop.|\n    def g(",
+}
+
+
+@pytest.mark.parametrize("target", ["depends(Shop)", 'nbcompose.depends("Shop")'])
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+@pytest.mark.parametrize("above", ["", "%%service --replicas 2\nimport os\n!ls\n"])
+def test_apis_of_a_dependency_of_the_class_that_is_written(shop: Notebook, above: str, body: str, target: str) -> None:
+    offered = types(shop, f"{above}class B:\n    pass\nclass A:\n    shop = {target}\n{body}")
+    assert list(offered.items())[:2] == list(APIS.items())
+    assert list(offered)[2:] == ([] if "to_async" in body else ["to_async", "to_sync"])
+
+
+NEW = """
+class New:
+    @api
+    def one(self, n: int = 1) -> int: ...
+    @nbcompose.api(name='b')
+    async def b(self): ...
+    def other(self): ...
+"""
+
+
+def test_apis_of_other_dependencies(shop: Notebook) -> None:
+    """One that a base declares, of a class that has not run, elsewhere; and what is none."""
+    shop.ok("%%service\nclass Base:\n    shop = depends(Shop)\n    @api\n    def f(self) -> int: return 1")
+    assert list(types(shop, "class A(Base):\n    def f(self):\n        self.shop.|"))[:2] == list(APIS)
+    offered = types(shop, f"{NEW}class A:\n    new: object = depends(New)\n    def f(self):\n        return self.new.|")
+    assert list(offered.items())[:2] == [("one", "api (n: int=1) -> int"), ("b", "async api ()")]
+    assert "other" not in offered
+    elsewhere = "class A:\n    far = depends(url='http://x')\n    def f(self):\n        return self.far.|"
+    assert list(types(shop, elsewhere)) == ["to_async", "to_sync"]
+    assert "to_async" not in types(shop, "class A:\n    far = 1\n    def f(self):\n        return self.far.|")
+    assert dir(shop.shell.user_ns["Base"].inner.shop) == ["items", "price", "to_async", "to_sync"]
+
+
+# -- help
+
+
+def test_help_of_an_api(shop: Notebook) -> None:
+    assert str(inspect.signature(shop.shell.user_ns["Shop"].price)) == "(item: str, count: int = 1) -> float"
+    text = shop.ok("help(Shop.price)").stdout
+    for line in (
+        "(item: str, count: int = 1) -> float",
+        "What it costs.",
+        "Call: `Shop.price(...)` waits for the answer; `await Shop.to_async.price(...)` does not block the event loop.",
+        "HTTP: POST /price",
+    ):
+        assert line in text
+    streamed = "Call: `for item in Shop.items(...):`; `async for item in Shop.to_async.items(...):`."
+    assert streamed in shop.ok("help(Shop.items)").stdout
+
+
+@pytest.mark.parametrize("name", ["Shop.price", "Plain.nothing", "Plain.to_async.nothing", "Shop", "Plain"])
+def test_help_shows_no_internals(shop: Notebook, name: str) -> None:
+    text = shop.ok(f"help({name})").stdout
+    assert "Methods defined here" not in text
+    assert "Data descriptors" not in text
+
+
+def test_help_of_a_service(shop: Notebook) -> None:
+    text = shop.ok("help(Shop)").stdout
+    assert "    Sells.\n" in text
+    assert "  async price(item: str, count: int = 1) -> float\n" in text
+    assert "`Shop.price(...)` calls the running service" in text
+
+
+def test_help_by_question_mark(shop: Notebook) -> None:
+    found = shop.shell.object_inspect_mime("Shop.price")
+    signature, doc, call, http = found["text/plain"].splitlines()
+    assert signature == "Signature: Shop.price(item: str, count: int = 1) -> float"
+    assert doc == "Docstring: What it costs."
+    assert call.startswith("Call:      `Shop.price(...)` waits for the answer; `await Shop.to_async.price(...)` does")
+    assert http == "HTTP:      POST /price"
+    assert "<h1>HTTP</h1>\n<pre>POST /price</pre>" in found["text/html"]
+    assert "Apis:\n  async price(item" in shop.shell.object_inspect_mime("Shop")["text/plain"]
+    assert "Type:" in shop.shell.object_inspect_mime("api")["text/plain"]  # as IPython shows it
+
+
+def test_help_of_a_service_that_does_not_run(shop: Notebook) -> None:
+    shop.ok("@service\nclass Idle:\n    @api\n    def say(self) -> str:\n        'Says.'\n        return ''")
+    assert "Docstring: Says." in shop.shell.object_inspect_mime("Idle.say")["text/plain"]
+    assert next(iter(types(shop, "Idle."))) == "say"
+
+
+def test_help_of_a_dependency_says_how_its_apis_are_declared(shop: Notebook) -> None:
+    shop.ok("class User:\n    shop = depends(Shop)\n    @api\n    def f(self) -> int: return 1")
+    shop.ok("user = service(User)()")
+    assert "`await self.shop.price(...)` does not block" in str(shop.shell.user_ns["user"].shop.price.__doc__)
 
 
 def test_other_lines_are_left_to_others(notebook: Notebook) -> None:

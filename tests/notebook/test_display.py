@@ -12,9 +12,9 @@ from nbcompose._control import progress
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._host import memory
 from nbcompose._hub import ModelProgress
-from nbcompose._notebook.display import Section, ServicesTable, bundle, headline
+from nbcompose._notebook.display import SAVED, Section, ServicesTable, bundle, headline, live_colors
 from nbcompose._replica import Phase
-from nbcompose._service import curl_call, python_call
+from nbcompose._service import python_call, script_example, terminal_example
 from nbcompose._service.decorators import api
 from nbcompose._service.introspect import declare
 
@@ -92,8 +92,8 @@ def test_the_card_of_a_ready_service() -> None:
         "  tell(count: int, *, loud: bool, texts: list[str], image: object) -> Iterator[str]\n"
         "  nothing() -> None\n"
         '  try: Answer.ask("...")\n'
-        '  or:  !curl -s {Answer.url}/ask -H "Authorization: Bearer {Answer.token}"'
-        ' -H "Content-Type: application/json" -d \'{{"question": "..."}}\''
+        '  or, in a terminal: curl -s "$(cat ~/.nbcompose/run/Answer/url)/ask" -H "@$HOME/.nbcompose/run/Answer/header"'
+        """ -H 'Content-Type: application/json' -d '{"question": "..."}'"""
     )
 
 
@@ -104,7 +104,7 @@ def test_html_says_the_same() -> None:
     html = bundle([section])["text/html"]
     text = str(Text(html))
     for line in plain(section).splitlines():
-        said = re.sub(r"^  (note: |try: |or:  )?", "", line).strip()
+        said = re.sub(r"^  (note: |try: |or, in a terminal: )?", "", line).strip()
         assert said in text or said == "Answer is ready"
     assert "Answer is ready" in text
     assert "<x>" not in html
@@ -143,8 +143,9 @@ def test_notes_are_shown() -> None:
         (Section("A", SPEC, replace(READY, state="starting")), "is starting"),
         (Section("A", SPEC, replace(READY, state="waiting", reason="waiting for B, C")), "is waiting for B, C"),
         (Section("A", SPEC, replace(READY, state="failed")), "failed"),
-        (Section("A", SPEC, replace(READY, state="stopped")), "is stopped"),
+        (Section("A", SPEC, replace(READY, state="stopped")), "was stopped"),
         (Section("A", SPEC, READY, trouble="was stopped"), "was stopped"),
+        (Section("A", SPEC, READY, superseded=True), "was changed or restarted by a later cell"),
         # The version before serves while the new one is on its way.
         (Section("A", SPEC, READY, busy=True, elapsed=0.0), "is starting: starting a process"),
     ],
@@ -181,6 +182,37 @@ def test_a_download_has_a_bar() -> None:
     assert "<progress" not in bundle([replace(section, elapsed=None)])["text/html"]
 
 
+@pytest.mark.parametrize(
+    ("section", "lasts"),
+    [
+        (Section("A", SPEC, READY), True),
+        (Section("A", SPEC, replace(READY, state="waiting", reason="waiting for B")), True),
+        (Section("A", SPEC, None, busy=True), True),
+        (Section("A", SPEC, None, busy=True, elapsed=2.9), False),
+        (Section("A", SPEC, replace(READY, state="failed", reason="it failed: OSError")), False),
+        (Section("A", SPEC, replace(READY, state="stopped")), False),
+        (Section("A", SPEC, READY, superseded=True), False),
+    ],
+)
+def test_only_what_would_be_untrue_tomorrow_says_that_it_is_saved(section: Section, lasts: bool) -> None:
+    html = bundle([section])["text/html"]
+    assert (SAVED in str(Text(html))) is lasts
+    assert ("#2e9e5b" in html) is False  # green is what is live
+    assert all(name in html for name in live_colors([section]))
+    assert bool(live_colors([section])) is lasts
+
+
+def test_a_card_that_says_something_else_is_not_taken_for_live() -> None:
+    other = [
+        replace(READY, wanted=2),
+        replace(READY, apis=READY.apis[:1]),
+        replace(READY, state="waiting", reason="waiting for B"),
+    ]
+    names = {name for status in (READY, *other) for name in live_colors([Section("A", SPEC, status)])}
+    assert len(names) == 4
+    assert live_colors([Section("A", SPEC, replace(READY, calls=99, version=7))]).keys() <= names
+
+
 def test_several_services_share_a_display() -> None:
     shown = bundle([Section("A", SPEC, READY), Section("B", SPEC, replace(READY, state="starting"))])
     assert [part.splitlines()[0] for part in shown["text/plain"].split("\n\n")] == [
@@ -190,30 +222,33 @@ def test_several_services_share_a_display() -> None:
 
 
 @pytest.mark.parametrize(
-    ("api_name", "python", "curl"),
+    ("api_name", "python", "body"),
     [
-        ("ask", 'A.ask("...")', '\'{{"question": "..."}}\''),
+        ("ask", 'A.ask("...")', '{"question": "..."}'),
         (
             "tell",
             'for item in A.tell(1, loud=True, texts=["..."], image=...): print(item)',
-            '\'{{"count": 1, "loud": true, "texts": ["..."], "image": "..."}}\'',
+            '{"count": 1, "loud": true, "texts": ["..."], "image": "..."}',
         ),
-        ("nothing", "A.nothing()", "'{{}}'"),
+        ("nothing", "A.nothing()", "{}"),
     ],
 )
-def test_examples_of_calls(api_name: str, python: str, curl: str) -> None:
+def test_examples_of_calls(api_name: str, python: str, body: str) -> None:
     api_spec = SPEC.api(api_name)
     assert api_spec is not None
     assert python_call("A", api_spec) == python
-    assert curl_call("A", api_spec).endswith(curl)
-    assert f"{{A.url}}{api_spec.route} " in curl_call("A", api_spec)
+    assert terminal_example("A", api_spec).endswith(f"-d '{body}'")
+    assert f'/url){api_spec.route}"' in terminal_example("A", api_spec)
+    assert f"json={body.replace('true', 'True')}, " in script_example("A", api_spec)
     compile(python, "example", "exec")
+    compile(script_example("A", api_spec), "example", "exec")
 
 
 def test_an_answer_that_is_a_file_is_kept_as_one() -> None:
     for returns, keeps in (("Path | None", True), ("Image.Image", True), ("bytes", True), ("dict[str, bytes]", False)):
         ask = replace(SPEC.apis[0], returns=returns)
-        assert (" -o answer " in curl_call("A", ask)) is keeps
+        assert (" -o answer " in terminal_example("A", ask)) is keeps
+        assert ("write_bytes" in script_example("A", ask)) is keeps
 
 
 def test_the_table() -> None:

@@ -396,10 +396,78 @@ def test_values_of_classes_of_the_notebook_are_those_of_the_script(fresh: Notebo
     assert "KeyError" in fresh.run("Search.refuse(Query(text='a'))").error
     assert "InvalidArgument" in fresh.run("Search.find(1)").error
     assert table(fresh.ok("%export app.py --check"))[2:] == [
-        "Search.find    2      same     -",
-        "Search.hits    1      same     -",
-        "Search.refuse  1      same     -",
+        "Search.find  1      same     -",
+        "Search.hits  1      same     -",
+        "Search.refuse: 1 call was left out: 1 failed",
+        "Search.find: 1 call was left out: 1 failed",
     ]
+
+
+def test_calls_of_services_that_are_not_in_the_script_are_not_made(fresh: Notebook) -> None:
+    start(fresh)
+    fresh.ok("Front.ask(1); Leaf.add(1)")
+    assert table(fresh.ok("%export app.py --check --entry Leaf"))[2:] == [
+        "Leaf.add  1      same     -",
+        "Front.ask: 1 call was left out: 1 not in the script",
+    ]
+
+
+def test_a_plan_comes_first_and_the_limit_ends_it(kernel: Kernel, tmp_path: Path) -> None:
+    kernel.ok(f"%cd -q {tmp_path}")
+    kernel.ok(f"import pathlib, time\nslow = pathlib.Path({str(tmp_path / 'slow')!r})")
+    kernel.ok(
+        """
+        %%service
+        class Slow:
+            @api
+            def f(self) -> int:
+                while slow.exists(): time.sleep(0.01)
+                return 1
+        """
+    )
+    kernel.ok("Slow.f()")
+    (tmp_path / "slow").touch()
+    cell = kernel.send("%export slow.py --check --limit 12")
+    ran = kernel.finished(cell)
+    assert ran.error == ""
+    shown = [
+        m["content"]["data"]["text/plain"]
+        for m in kernel.messages
+        if kernel.parent(m) == cell and "data" in m["content"]
+    ]
+    plan = "slow.py: 1 call of 1 service, less than 1 s when it was made; limit 12 s"
+    assert shown[0] == plan
+    assert any(text.startswith(f"{plan}\ncall 1 of 1: Slow.f, ") for text in shown)
+    assert table(ran)[1:] == [
+        "There is nothing to compare: none of the calls can be made again.",
+        "Slow.f: 1 call was left out: 1 not made within the limit of 12 s (--limit)",
+    ]
+
+
+def test_an_interrupt_ends_a_call_of_the_check(own_kernel: Kernel, tmp_path: Path) -> None:
+    """■ in the middle of a call that does not end, in the notebook's service."""
+    own_kernel.ok(f"%cd -q {tmp_path}")
+    own_kernel.ok(f"import pathlib, time\nslow = pathlib.Path({str(tmp_path / 'slow')!r})")
+    own_kernel.ok(
+        """
+        %%service
+        class Slow:
+            @api
+            def f(self) -> int:
+                while slow.exists(): time.sleep(0.01)
+                return 1
+        """
+    )
+    own_kernel.ok("Slow.f()")
+    (tmp_path / "slow").touch()
+    cell = own_kernel.send("%export slow.py --check")
+    own_kernel.until(lambda m: own_kernel.parent(m) == cell and "call 1 of 1" in str(m["content"].get("data")))
+    [process] = [p for p in psutil.Process(own_kernel.pid).children() if "check.replay" in " ".join(p.cmdline())]
+    family = [process, *process.children(recursive=True)]
+    own_kernel.manager.interrupt_kernel()
+    assert "KeyboardInterrupt" in own_kernel.finished(cell).error
+    for p in family:
+        wait_for_end(p.pid)
 
 
 def test_what_differs_is_told(fresh: Notebook) -> None:
@@ -496,8 +564,8 @@ def test_help_is_that_of_the_options(fresh: Notebook) -> None:
 def test_completion(fresh: Notebook) -> None:
     start(fresh)
     assert fresh.complete("%export app.py --") == [
-        "--check", "--docker", "--entry", "--force", "--freeze", "--recompute"
+        "--entry", "--freeze", "--recompute", "--docker", "--check", "--limit", "--force"
     ]  # fmt: skip
     assert fresh.complete("%export app.py --check --d") == ["--docker"]
-    assert fresh.complete("%export app.py --entry ") == ["Front", "Leaf"]
+    assert fresh.complete("%export app.py --entry ") == ["Leaf", "Front"]
     assert fresh.complete("%export app.py --freeze st") == ["step"]

@@ -59,8 +59,7 @@ def test_a_card_that_a_later_cell_has_overtaken_says_so_and_is_stale_no_more(wri
     refreshed = writer.ok("%services refresh Writer")
     assert "code swapped, weights kept: shape changed" in refreshed.displays[-1]["text/plain"]
     card = writer.shown(cell).displays[-1]["text/plain"]
-    assert "a later cell has changed or restarted it" in card
-    assert "stale" not in card
+    assert card == "Writer was changed or restarted by a later cell"
 
 
 def test_a_card_is_looked_at_again_where_the_cell_that_overtook_it_failed(writer: Kernel) -> None:
@@ -115,3 +114,71 @@ def test_edits_in_a_row_are_each_there_when_their_cell_ends(writer: Kernel) -> N
     for number in range(10):
         writer.ok(CELL.replace("[shape(text),", f"[{number},"))
         assert writer.ok("Writer.write('a')[0]").result == str(number)
+
+
+def test_a_card_says_that_its_service_was_stopped(kernel: Kernel) -> None:
+    cell = kernel.send(CELL)
+    assert kernel.finished(cell).displays[-1]["text/plain"].startswith("Writer is ready")
+    kernel.ok("%services stop --all")
+    assert kernel.shown(cell).displays[-1]["text/plain"] == "Writer was stopped"
+    assert "as saved" not in kernel.shown(cell).displays[-1]["text/html"]
+
+
+def test_a_card_follows_its_service_until_it_fails(kernel: Kernel, tmp_path: Path) -> None:
+    """Its replica ends, and cannot start again: the file that its `__init__` reads is gone."""
+    weights = tmp_path / "weights"
+    weights.write_text("1.0")
+    cell = kernel.send(f"""
+        %%service
+        import os
+        class Reader:
+            def __init__(self):
+                self.weights = open({str(weights)!r}).read()
+            @api
+            def leave(self) -> None:
+                os._exit(3)
+        """)
+    assert kernel.finished(cell).displays[-1]["text/plain"].startswith("Reader is ready")
+    weights.unlink()
+    assert "ReplicaDied" in kernel.run("Reader.leave()").error
+    kernel.until(lambda m: kernel.parent(m) == cell and "Reader failed" in str(m["content"].get("data")))
+    card = kernel.shown(cell).displays[-1]["text/plain"]
+    assert card.startswith("Reader failed\n  it failed: ")
+    assert "try:" not in card
+
+
+def test_a_scaled_service_is_shown_with_its_replicas(kernel: Kernel) -> None:
+    cell = kernel.send(CELL)
+    kernel.finished(cell)
+    kernel.ok("%services scale Writer 2")
+    kernel.until(lambda m: kernel.parent(m) == cell and "on cpu, 2 replicas" in str(m["content"].get("data")))
+
+
+def test_a_card_that_waited_follows_its_service_too(kernel: Kernel) -> None:
+    cell = kernel.send("""
+        %%service
+        class Front:
+            writer = depends("Writer")
+            @api
+            def ask(self) -> str:
+                return self.writer.write("a")[0]
+        """)
+    assert kernel.finished(cell).displays[-1]["text/plain"].startswith("Front is waiting for Writer")
+    kernel.ok("def shape(text):\n    return text")
+    kernel.ok(CELL)
+    kernel.until(lambda m: kernel.parent(m) == cell and "Front is ready" in str(m["content"].get("data")))
+    seen = len(kernel.messages)
+    kernel.ok("%services stop Writer")
+    again = "Front is waiting for Writer"
+    kernel.until(lambda m: kernel.parent(m) == cell and again in str(m["content"].get("data")), since=seen)
+    kernel.ok("%services stop Front")
+    assert kernel.shown(cell).displays[-1]["text/plain"] == "Front was stopped"
+
+
+def test_a_kernel_that_ends_says_so_on_its_cards(own_kernel: Kernel) -> None:
+    cell = own_kernel.send(CELL)
+    own_kernel.finished(cell)
+    own_kernel.client.shutdown()
+    update = {"text/plain": "Writer was stopped"}
+    found = own_kernel.until(lambda m: own_kernel.parent(m) == cell and "was stopped" in str(m["content"].get("data")))
+    assert found["content"]["data"].items() >= update.items()

@@ -519,7 +519,7 @@ def test_an_api_that_takes_any_keyword_gets_them_all(known: Proxy) -> None:
 def test_help(known: Proxy) -> None:
     assert dir(known) == ["anything", "hang", "to_async", "to_sync", "tokens", "trickle", "write"]
     for method in (known.write, known.to_async.write):
-        assert method.__doc__ == "Writes.\n\nAt length."
+        assert str(method.__doc__).startswith("Writes.\n\nAt length.\n\nCall: ")
         assert method.__name__ == "write"
         signature = inspect.signature(method)
         assert str(signature) == "(prompt: str, *, limit: int = 64, sep: str = 'a=b, c') -> dict[str, int]"

@@ -632,11 +632,11 @@ def test_a_class_of_code_without_a_source_is_declared_too() -> None:
 def test_help_without_a_running_service() -> None:
     answer = service(Embedder)
     assert dir(answer) == ["asgi", "embed", "graph", "inner", "name", "spec", "to_async", "to_sync", "token", "url"]
-    assert answer.__doc__ == "Embeds."
+    assert str(answer.__doc__).startswith("Embeds.\n\nApis:\n  embed(texts: list[str], *, normalize: bool = True)")
     assert answer.__name__ == "Embedder"
     assert repr(answer) == "<service Embedder: embed(texts: list[str], *, normalize: bool = True) -> np.ndarray>"
     assert repr(answer.embed) == ("<api Embedder.embed(texts: list[str], *, normalize: bool = True) -> np.ndarray>")
-    assert answer.embed.__doc__ == "One vector for each text."
+    assert str(answer.embed.__doc__).startswith("One vector for each text.\n\nCall: ")
     assert str(inspect.signature(answer.embed)) == "(texts: list[str], *, normalize: bool = True) -> np.ndarray"
 
 
@@ -667,7 +667,7 @@ def test_services_and_dependencies_can_be_copied_and_sent() -> None:
         assert twin.name == "Vectors"
         assert dir(twin) == dir(answer)
         assert repr(twin) == repr(answer)
-        assert (twin.__doc__, twin.__module__, twin.__qualname__) == ("Embeds.", __name__, "Embedder")
+        assert (twin.__doc__, twin.__module__, twin.__qualname__) == (answer.__doc__, __name__, "Embedder")
         for use in (twin, lambda twin=twin: twin.inner, lambda twin=twin: types.resolve_bases((twin,))):
             with pytest.raises(
                 NbcomposeError, match=r"the class of Vectors is not in this process.*depends\(Vectors\)"

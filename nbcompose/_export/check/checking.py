@@ -1,6 +1,7 @@
 """`%export --check`: makes recorded calls to the notebook's services and to the exported script's, and compares.
 
 The script runs in a separate process (`_export/check/replay.py`), which is ended with the check, also after an error.
+All together takes no longer than a limit, which the plan says (`Plan`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -19,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from nbcompose._export.check.compare import TOLERANCE, Difference, differences, shape
-from nbcompose._export.check.recording import RecordedCall
+from nbcompose._export.check.recording import LIMIT, RecordedCall, Skipped
 from nbcompose._export.check.replay import Answer, arguments_of, make
 from nbcompose._host import open_owner_fd, owner_environment
 from nbcompose._rpc import Transport
@@ -40,6 +43,50 @@ Say = Callable[[str], None]
 
 class CheckFailed(NbcomposeError):
     """The exported script does not start."""
+
+
+class LimitReached(Exception):
+    """The check has taken as long as it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a check will do. `skipped`: calls that are left out, by service and api, with the reasons."""
+
+    calls: tuple[RecordedCall, ...]
+    skipped: Skipped
+    limit: float = LIMIT
+
+    def __str__(self) -> str:
+        """E.g. "12 calls of 3 services, about 8 s when they were made; limit 60 s"."""
+        calls, services = len(self.calls), len({c.service for c in self.calls})
+        seconds = sum(c.seconds for c in self.calls)
+        took = f"about {seconds:.0f} s" if seconds >= 1 else "less than 1 s"
+        made = f", {took} when {'they were' if calls != 1 else 'it was'} made" if calls else ""
+        return f"{_counted(calls, 'call')} of {_counted(services, 'service')}{made}; limit {self.limit:g} s"
+
+
+def plan(
+    calls: Sequence[RecordedCall],
+    skipped: Skipped,
+    running: Collection[str],
+    exported: Collection[str],
+    limit: float = LIMIT,
+) -> Plan:
+    """Return the plan of a check: calls of services that run in the notebook and are in the script."""
+    left_out = {key: Counter(count) for key, count in skipped.items() if key[0] in exported and key[0] in running}
+    known = []
+    for call in calls:
+        if call.service in running and call.service in exported:
+            known.append(call)
+        else:
+            reason = "not in the script" if call.service in running else "of a service that does not run any more"
+            left_out.setdefault((call.service, call.api), Counter())[reason] += 1
+    return Plan(tuple(known), left_out, limit)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,24 +115,48 @@ class Report:
         return all(row.kind != "different" for row in self.rows)
 
 
-def check(script: Path, calls: Sequence[RecordedCall], find: Find, names: Sequence[str], say: Say) -> Report:
-    """Start `script` and compare. `find` returns the transport to a service of the notebook, `names` are those
-    services.
+def check(script: Path, todo: Plan, find: Find, say: Say) -> Report:
+    """Start `script` and compare. `find` returns the transport to a service of the notebook.
 
-    Interruptible. Raises `CheckFailed`.
+    Ends within the limit of the plan; interruptible. Raises `CheckFailed`.
     """
-    known = [c for c in calls if c.service in names]
-    with started(script, known, say) as running:
+    clock = Clock(todo.limit)
+    skipped = {key: Counter(count) for key, count in todo.skipped.items()}
+    compared: dict[str, list[Compared]] = {}
+    with started(script, todo.calls, say, clock) as running:
         apis = running.ready()
-        numbers = [i for i, c in enumerate(known) if c.api in apis.get(c.service, ())]
-        compared: dict[str, list[Compared]] = {}
-        for done, i in enumerate(numbers, 1):
-            call = known[i]
-            label = f"{call.service}.{call.api}"
-            say(f"call {done} of {len(numbers)}: {label}")
-            compared.setdefault(label, []).append(_compare(find(call.service), call, partial(running.ask, i)))
-    rows = tuple(_row(label, outcomes) for label, outcomes in compared.items())
-    return Report(tuple(apis), rows, _left_out(script, calls, names, apis))
+        for i, call in enumerate(todo.calls):
+            label, count = f"{call.service}.{call.api}", skipped.setdefault((call.service, call.api), Counter())
+            if call.api not in apis.get(call.service, ()):
+                count["that the script has no api for"] += 1
+                continue
+            say(f"call {i + 1} of {len(todo.calls)}: {label}, {clock}")
+            try:
+                compared.setdefault(label, []).append(
+                    _compare(find(call.service), call, partial(running.ask, i), clock)
+                )
+            except LimitReached:
+                count[f"not made within the limit of {todo.limit:g} s (--limit)"] += 1
+    rows = tuple(_row(label, outcomes) for label, outcomes in compared.items() if outcomes)
+    return Report(tuple(apis), rows, tuple(_left_out(skipped)))
+
+
+class Clock:
+    """The time that is left of a check."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._begun = time.monotonic()
+
+    def left(self) -> float:
+        """Return the seconds that are left. Raises `LimitReached`."""
+        left = self._begun + self._limit - time.monotonic()
+        if left <= 0:
+            raise LimitReached
+        return left
+
+    def __str__(self) -> str:
+        return f"{time.monotonic() - self._begun:.0f} s of {self._limit:g} s"
 
 
 # -- one call
@@ -105,12 +176,18 @@ class Compared:
         return self.there > FACTOR * self.here and self.there - self.here > LEAST
 
 
-def _compare(caller: Transport, call: RecordedCall, ask: Callable[[], Answer]) -> Compared:
-    arguments = arguments_of(call)
-    here, there = make(caller, call, arguments), ask()
+def _compare(caller: Transport, call: RecordedCall, ask: Callable[[], Answer], clock: Clock) -> Compared:
+    """Raises `LimitReached`."""
+
+    def ours() -> Answer:
+        answer = make(caller, call, arguments_of(call), clock.left())
+        clock.left()  # an error may be that the time was over
+        return answer
+
+    here, there = ours(), ask()
     kind, found = _judged(here, there)
     if kind == "different":
-        again = make(caller, call, arguments_of(call))
+        again = ours()
         if _judged(here, again)[0] == "different":
             kind, found = _alike(here, again, there)
     compared = Compared(kind, found, here.seconds, there.seconds)
@@ -165,17 +242,13 @@ def _row(label: str, outcomes: Sequence[Compared]) -> ApiResult:
     return ApiResult(label, len(outcomes), kind, found, (slow.here, slow.there) if slow is not None else None)
 
 
-def _left_out(
-    script: Path, calls: Sequence[RecordedCall], names: Sequence[str], apis: Mapping[str, Sequence[str]]
-) -> tuple[str, ...]:
-    lines = {}
-    for call in calls:
-        label = f"{call.service}.{call.api}"
-        if call.service not in names:
-            lines[label] = f"{label}: {call.service} does not run in the notebook any more"
-        elif call.service in apis and call.api not in apis[call.service]:
-            lines[label] = f"{label}: {script.name} has no such api"
-    return tuple(lines.values())
+def _left_out(skipped: Skipped) -> Iterator[str]:
+    """Yield lines such as "Answer.ask: 3 calls were left out: 2 failed, 1 cancelled"."""
+    for (service, api), count in skipped.items():
+        total = count.total()
+        if total:
+            reasons = ", ".join(f"{n} {reason}" for reason, n in count.items())
+            yield f"{service}.{api}: {_counted(total, 'call')} {'was' if total == 1 else 'were'} left out: {reasons}"
 
 
 def words(kind: Kind) -> str:
@@ -192,7 +265,7 @@ def words(kind: Kind) -> str:
 
 
 @contextlib.contextmanager
-def started(script: Path, calls: Sequence[RecordedCall], say: Say) -> Iterator[RunningScript]:
+def started(script: Path, calls: Sequence[RecordedCall], say: Say, clock: Clock) -> Iterator[RunningScript]:
     """Run the script's process during the `with` block. `say` gets the progress of its services
     until they are ready.
     """
@@ -213,12 +286,12 @@ def started(script: Path, calls: Sequence[RecordedCall], say: Say) -> Iterator[R
             os.close(owner)
             far.close()
         try:
-            running = RunningScript(script, process, connection, output, say)
+            running = RunningScript(script, process, connection, output, say, clock)
             running.send(list(calls))
             yield running
-            connection.close()  # which ends the process
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_WAIT)
+            connection.close()  # which ends the process, unless it is at a call
+            with contextlib.suppress(subprocess.TimeoutExpired, LimitReached):
+                process.wait(min(STOP_WAIT, clock.left()))
         finally:
             process.kill()  # its replicas end with it
             process.wait()
@@ -228,30 +301,45 @@ class RunningScript:
     """A running script; made by `started`."""
 
     def __init__(
-        self, script: Path, process: subprocess.Popen[bytes], connection: Any, output: IO[bytes], say: Say
+        self,
+        script: Path,
+        process: subprocess.Popen[bytes],
+        connection: Any,
+        output: IO[bytes],
+        say: Say,
+        clock: Clock,
     ) -> None:
         self._script = script
         self._process = process
         self._connection = connection
         self._output = output
         self._say = say
+        self._clock = clock
 
     def ready(self) -> dict[str, list[str]]:
         """Wait until the script's services are ready; return their apis. Raises `CheckFailed`."""
-        self._say("starting")
-        for kind, content in self._messages():
-            if kind == "status":
-                self._say(content)
-            elif kind == "failed":
-                raise CheckFailed(f"{self._script.name} does not start: {content}")
-            elif kind == "ready":
-                found: dict[str, list[str]] = content
-                return found
+        said = "starting"
+        self._say(said)
+        try:
+            for kind, content in self._messages():
+                if kind == "status":
+                    said = content
+                    self._say(f"{said}, {self._clock}")
+                elif kind == "failed":
+                    raise CheckFailed(f"{self._script.name} does not start: {content}")
+                elif kind == "ready":
+                    found: dict[str, list[str]] = content
+                    return found
+        except LimitReached:
+            raise CheckFailed(
+                f"{self._script.name} was not ready within the limit ({self._clock}; last: {said}): "
+                "`--limit SECONDS` gives it more"
+            ) from None
         raise AssertionError("messages end with an error")
 
     def ask(self, number: int) -> Answer:
-        """Return the script's answer to one of the calls, by number. Raises `CheckFailed`."""
-        self.send(number)
+        """Return the script's answer to one of the calls, by number. Raises `CheckFailed`, `LimitReached`."""
+        self.send((number, self._clock.left()))
         answer: Answer = next(content for kind, content in self._messages() if kind == "answer")
         return answer
 
@@ -262,7 +350,7 @@ class RunningScript:
     def _messages(self) -> Iterator[tuple[str, Any]]:
         while True:
             try:
-                if self._connection.poll(SLICE):
+                if self._connection.poll(min(SLICE, self._clock.left())):
                     yield self._connection.recv()
             except (EOFError, OSError):
                 self._process.wait()

@@ -1,44 +1,51 @@
 """Recording of the notebook's calls, so that `%export --check` can replay them.
 
-Only the arguments are kept, as bytes, which the notebook cannot change later. Answers are not kept: the check calls the
-notebook's services again, which may have changed since.
+Only calls that answered are kept; others are counted (`Skipped`). What is kept are the arguments, as bytes, which the
+notebook cannot change later. Answers are not: the check calls the notebook's services again, which may have changed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
-from collections import OrderedDict
+import time
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from nbcompose._rpc import Args, BodyPickler, Draft, Intercepted, Kwargs, Transport, class_key, pack
-from nbcompose.errors import CallCancelled, DeadlineExceeded, Overloaded, ReplicaDied, ServiceUnavailable
+from nbcompose.errors import CallCancelled, DeadlineExceeded
 
 MOST_CALLS = 5  # per api
 MOST_BYTES = 64 * 2**20  # of all calls together
 LARGEST = 8 * 2**20  # bytes of one call: the caller waits while they are copied
+LIMIT = 60.0  # seconds that a check may take
 COMPARED = 64 * 1024  # bytes; smaller calls with equal arguments are kept once
 
 # Pickled classes of the notebook with what they need: pickling takes longer than most calls.
 _defined: WeakKeyDictionary[type, dict[str, bytes]] = WeakKeyDictionary()
 
-_OF_THE_MOMENT = (CallCancelled, DeadlineExceeded, Overloaded, ReplicaDied, ServiceUnavailable)
+FAILED, CANCELLED, LATE = "failed", "cancelled", "past the deadline"
+
+Skipped = dict[tuple[str, str], Counter[str]]  # by service and api: how many calls are left out, by the reason
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
     """One call. `arguments`: (args, kwargs), encoded by `_rpc/codec.py`.
 
-    `items`: number of items taken from a stream whose consumer stopped before the end; None otherwise.
+    `items`: number of items taken from a stream whose consumer stopped before the end; None otherwise. `seconds`: how
+    long it took.
     """
 
     service: str
     api: str
     arguments: bytes
     items: int | None = None
+    seconds: float = 0.0
 
 
 class Recording:
@@ -51,6 +58,7 @@ class Recording:
         self._largest = largest
         self._calls: OrderedDict[tuple[str, str, object], RecordedCall] = OrderedDict()  # oldest first
         self._large: dict[tuple[str, str], None] = {}  # apis with calls that were too large
+        self._skipped: Skipped = {}
         self._lock = threading.Lock()
 
     def begin(self, service: str, api: str, args: Args, kwargs: Kwargs) -> RecordedCall | None:
@@ -79,6 +87,16 @@ class Recording:
             while total > self._most_bytes:
                 total -= len(self._calls.popitem(last=False)[1].arguments)
 
+    def skip(self, service: str, api: str, reason: str) -> None:
+        """Count a call that has not answered."""
+        with self._lock:
+            self._skipped.setdefault((service, api), Counter())[reason] += 1
+
+    def skipped(self) -> Skipped:
+        """Return how many calls have not answered."""
+        with self._lock:
+            return {key: Counter(count) for key, count in self._skipped.items()}
+
     def calls(self) -> list[RecordedCall]:
         """Return the calls that are kept, oldest first."""
         with self._lock:
@@ -93,6 +111,7 @@ class Recording:
         with self._lock:
             self._calls.clear()
             self._large.clear()
+            self._skipped.clear()
 
 
 class RecordedTransport(Intercepted):
@@ -120,28 +139,30 @@ class Taken:
 
 @contextlib.contextmanager
 def recorded(recording: Recording, service: str, api: str, args: Args, kwargs: Kwargs) -> Iterator[Taken]:
-    """Record the call that is made in the block when it has ended: with an answer, or with an error of the service's
-    code.
-
-    A call that was cancelled, exceeded its deadline, or found no replica is not kept: such errors are not caused by
-    that code.
-    """
+    """Record the call that is made in the block when it has answered; count it where it has not."""
     taken = Taken()
     call = recording.begin(service, api, args, kwargs)
+    items = None
+    begun = time.perf_counter()
     try:
         yield taken
     except GeneratorExit:  # the consumer of the items stopped
+        items = taken.count
+        raise
+    except BaseException as error:
         if call is not None:
-            recording.keep(RecordedCall(service, api, call.arguments, taken.count))
+            recording.skip(service, api, _reason(error))
+            call = None
         raise
-    except _OF_THE_MOMENT:
-        raise
-    except Exception:
+    finally:
         if call is not None:
-            recording.keep(call)
-        raise
-    if call is not None:
-        recording.keep(call)
+            recording.keep(RecordedCall(service, api, call.arguments, items, time.perf_counter() - begun))
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, CallCancelled | asyncio.CancelledError | KeyboardInterrupt):
+        return CANCELLED
+    return LATE if isinstance(error, DeadlineExceeded) else FAILED
 
 
 def encode(value: Any, largest: int) -> bytes | None:

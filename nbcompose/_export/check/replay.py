@@ -51,21 +51,20 @@ def arguments_of(call: RecordedCall) -> tuple[Any, Any] | Exception:
     return args, kwargs
 
 
-def make(caller: Transport, call: RecordedCall, arguments: tuple[Any, Any] | Exception) -> Answer:
-    """Make a recorded call; an error that it raises becomes an answer too."""
+def make(caller: Transport, call: RecordedCall, arguments: tuple[Any, Any] | Exception, limit: float) -> Answer:
+    """Make a recorded call, which may take `limit` seconds at most; an error that it raises becomes an answer too."""
     begun = time.perf_counter()
     try:
         if isinstance(arguments, Exception):
             raise arguments
-        value = _value(caller, call, *arguments)
+        value = _value(caller, call, *arguments, CallContext(deadline=time.monotonic() + max(0.0, limit)))
     except Exception as error:
         return Answer(None, _described(error), time.perf_counter() - begun)
     seconds = time.perf_counter() - begun
     return Answer(plain(value), None, seconds)
 
 
-def _value(caller: Transport, call: RecordedCall, args: Any, kwargs: Any) -> Any:
-    context = CallContext()
+def _value(caller: Transport, call: RecordedCall, args: Any, kwargs: Any, context: CallContext) -> Any:
     api = caller.learn_sync(call.api, context)
     result = caller.call_sync(api, args, kwargs, context)
     if not api.stream:
@@ -147,9 +146,9 @@ def _answer(entries: Sequence[Any], calls: Sequence[RecordedCall], line: Noteboo
             os._exit(1)
         line.tell("ready", {d.spec.name: [a.name for a in d.spec.apis] for d in deployments})
         while True:
-            number = line.recv()
+            number, limit = line.recv()
             call = calls[number]
-            line.tell("answer", make(registry.caller(call.service), call, arguments[number]))
+            line.tell("answer", make(registry.caller(call.service), call, arguments[number], limit))
     except EOFError:  # the check is over
         registry.stop(grace=0.5)
         os._exit(0)

@@ -1,3 +1,4 @@
+from .cards import LiveCardsWidget as LiveCardsWidget
 from .display import graph as graph
 from .display import show as show
 from .svg import drawing as drawing

@@ -26,9 +26,9 @@ _LEFT = re.compile(r"^(?:import\b.*|export\b(?! default\b).*|(?:const|let|var) [
 
 
 @cache
-def module() -> str:
-    """Return the ES module of the live graph."""
-    return joined(STATIC / "src")
+def module(entry: str = ENTRY) -> str:
+    """Return the ES module of a widget; by default, that of the live graph."""
+    return joined(STATIC / "src", entry)
 
 
 @cache

@@ -16,7 +16,7 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from nbcompose._control import Status, below
-from nbcompose._notebook import Bundle, LiveDisplay, OutputAnchor, Session, from_the_caller
+from nbcompose._notebook import SAVED, Bundle, LiveDisplay, OutputAnchor, Session, from_the_caller
 from nbcompose._notebook import session as sessions
 from nbcompose._notebook.graph import svg
 from nbcompose._notebook.graph.layout import streaming
@@ -147,7 +147,7 @@ class ShownGraph:
     def _bundle(self, statuses: Sequence[Status]) -> Bundle:
         deployments = [self._registry.deployment(s.name) for s in statuses]
         streams = streaming([d.spec for d in deployments if d is not None])
-        empty = "" if statuses or self._name is None else f"{self._name} was stopped."
+        empty = "" if statuses else svg.tree([]) if self._name is None else f"{self._name} was stopped."
         return {
             "text/plain": empty or svg.tree(statuses, streams),
             "text/html": _html(self.element, statuses, streams, empty),
@@ -155,16 +155,20 @@ class ShownGraph:
 
 
 def _html(element: str, statuses: Sequence[Status], streams: frozenset[str], empty: str) -> str:
-    """Return a picture that keeps its size on narrow pages, and a hidden table for screen readers."""
+    """Return a picture, and a hidden table for screen readers."""
     start = f'<div class="nbc-graph" data-graph="{element}" style="position:relative">'
     if not statuses:
-        return f'{start}<div class="nbc-still">{escape(empty or svg.EMPTY)}</div></div>'
+        words, _, example = empty.partition("\n\n")
+        code = f"<pre>{escape(example)}</pre>" if example else ""
+        return f'{start}<div class="nbc-still">{escape(words)}{code}</div></div>'
     drawn = svg.svg(statuses, streams)
-    width, _ = svg.size(drawn)
-    style = f"display:block;max-width:100%;min-width:{width * 3 // 4}px;height:auto"
+    width, height = svg.size(drawn)
+    # Grey: colors say how a service is now. The live view brings its own picture.
+    style = "display:block;max-width:100%;height:auto;filter:grayscale(1)"
     table = svg.table_html(statuses, streams)
     return (
-        f'{start}<div class="nbc-still" style="overflow:auto hidden"><img alt="The graph; a table of it follows" '
-        f'width="{width}" style="{style}" src="{svg.data_url(drawn)}"></div>'
+        f'{start}<div class="nbc-still"><img alt="The graph; a table of it follows" width="{width}" height="{height}" '
+        f'style="{style}" src="{svg.data_url(drawn)}"></div>'
+        f'<div class="nbc-saved" style="color:#808080">{SAVED}</div>'
         f'<div style="{_HIDDEN}">{table}</div></div>'
     )

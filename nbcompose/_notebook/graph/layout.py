@@ -1,34 +1,36 @@
-"""Graph layout: nodes and edges from service statuses, positioned by Graphviz. Pure functions.
+"""Graph layout: nodes and edges from service statuses, and where they stand. Pure functions.
 
 Besides services a graph contains their dependencies outside this process: services at a URL (`depends(url=...)`), and
 services that no cell has defined yet.
 
-Graphviz gets sizes and no text: it would measure text with the fonts of this machine, and pictures would differ between
-machines.
+Positions depend on names and calls alone: a service that starts, fails or has much to tell moves nothing.
 """
 
 from __future__ import annotations
 
-import threading
+import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import urlsplit
-from xml.etree import ElementTree
 
-import graphviz
-import pygraphviz
-
-from nbcompose._control import Status, element_id, progress
+from nbcompose._control import Status, progress
+from nbcompose._notebook.graph import layered
+from nbcompose._notebook.graph.layered import Box, Size
 from nbcompose._replica import Phase
 from nbcompose._spec import ServiceSpec
+
+Edges = tuple[tuple[str, str], ...]  # keys of callers and callees
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
     """A node. `key`: a service's name or a URL. `state`: the state of a service, or *elsewhere*, or *missing*.
 
-    `words`: the state as displayed; `place`: device and replicas; `hint`: the text of the tooltip.
+    `words`: the state as displayed; `place`: device and replicas; `hint`: the text of the tooltip. `below`: how many
+    nodes are seen, or were, only below this one, which is `folded` where they are left out.
     """
 
     key: str
@@ -39,6 +41,8 @@ class Node:
     hint: str = ""
     stale: bool = False
     behind: bool = False
+    below: int = 0
+    folded: bool = False
 
     @property
     def is_service(self) -> bool:
@@ -69,6 +73,39 @@ def nodes(statuses: Sequence[Status]) -> list[Node]:
 
 def edges(statuses: Sequence[Status], streams: Collection[str] = ()) -> list[Edge]:
     return [Edge(s.name, d, d in streams) for s in statuses for d in dict.fromkeys(s.dependencies)]
+
+
+def fold(nodes: Sequence[Node], edges: Sequence[Edge], folded: Collection[str]) -> tuple[list[Node], list[Edge]]:
+    """Return what is seen while all that stands only below `folded` nodes is left out."""
+    below = _below(tuple(n.key for n in nodes), tuple((e.caller, e.callee) for e in edges), frozenset(folded))
+    seen = [
+        replace(n, below=below[n.key], folded=n.key in folded and below[n.key] > 0) for n in nodes if n.key in below
+    ]
+    return seen, [e for e in edges if e.caller in below and e.callee in below]
+
+
+@lru_cache(maxsize=64)
+def _below(keys: tuple[str, ...], edges: Edges, folded: frozenset[str]) -> dict[str, int]:
+    """Return the nodes that are seen, and how many are seen, or were, only below each of them."""
+    calls: dict[str, list[str]] = {key: [] for key in keys}
+    for caller, callee in edges:
+        calls[caller].append(callee)
+    called = {callee for _, callee in edges}
+    seen = _reached(keys, calls, called, folded)
+    other = {key: _reached(keys, calls, called, folded ^ {key}) for key in keys if key in seen and calls[key]}
+    return {key: abs(len(other.get(key, seen)) - len(seen)) for key in keys if key in seen}
+
+
+def _reached(keys: Sequence[str], calls: Mapping[str, list[str]], called: set[str], folded: frozenset[str]) -> set[str]:
+    """Return the nodes to which a way leads from those that none calls, through none that is folded."""
+    todo = [key for key in keys if key not in called]
+    seen = set(todo)
+    for key in todo:  # it grows meanwhile
+        if key not in folded:
+            new = [callee for callee in calls[key] if callee not in seen]
+            seen.update(new)
+            todo += new
+    return seen
 
 
 def replicas(status: Status) -> str:
@@ -143,142 +180,101 @@ def _last_line(text: str) -> str:
     return lines[-1] if lines else ""
 
 
-GAP = 92  # pixels between callers and callees, with room for numbers; a Graphviz point is one pixel here
-_INCH = 72
-_NAMESPACE = "{http://www.w3.org/2000/svg}"
-
-_graphviz = threading.Lock()  # Graphviz has global state
-
-
-class Size(NamedTuple):
-    width: float
-    height: float
-
-
-class Box(NamedTuple):
-    x: float
-    y: float
-    width: float
-    height: float
+_BETWEEN_PARTS = 26  # pixels
+_PAD = 12  # around the picture, with room for marks on the corners of cards
+_HEAD = Size(9, 8)  # length and width of an arrow's head
 
 
 class EdgePath(NamedTuple):
-    """The path of an edge, and the polygon of its arrow head."""
+    """The path of an edge, and the polygon of its arrow head. `across`: it goes to the right, not down."""
 
     path: str
     head: str
+    across: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Boxes and lines by `element_id`. `size`: of the whole; the upper left corner is (0, 0) after
-    a shift by `offset`.
-    """
+    """The boxes of nodes by key, and the lines of edges by caller and callee; the upper left corner is (0, 0)."""
 
     size: Size
-    offset: tuple[float, float]
     boxes: Mapping[str, Box]
-    lines: Mapping[str, EdgePath]
+    lines: Mapping[tuple[str, str], EdgePath]
 
 
-def lay_out(nodes: Sequence[Node], edges: Sequence[Edge], card: Size, page: float) -> Layout:
-    """Return the layout for cards of one size. Callers are left of their callees, or above them where the picture would
-    otherwise be wider than `page` and this makes it narrower.
+@lru_cache(maxsize=64)  # states change often, and graphs rarely
+def lay_out(keys: tuple[str, ...], edges: Edges, card: Size, page: float) -> Layout:
+    """Return the layout for cards of one size, no wider than `page` where a card is not.
+
+    Each connected part of the graph is laid out for itself. Parts stand side by side while there is room, in the order
+    of their first nodes, and below them, in rows, the nodes that are connected with none.
     """
-    across = _laid_out(nodes, edges, card, down=False)
-    if across.size.width <= page:
-        return across
-    return min(across, _laid_out(nodes, edges, card, down=True), key=lambda layout: layout.size.width)
+    parts = [layered.laid_out(calls, card, page - 2 * _PAD) for calls in _parts(keys, edges)]
+    boxes: dict[str, Box] = {}
+    lines: dict[tuple[str, str], EdgePath] = {}
+    for part, (x, y) in zip(parts, _packed([part.size for part in parts], page - 2 * _PAD), strict=True):
+        boxes |= {key: box.moved(x, y) for key, box in part.boxes.items()}
+        lines |= {edge: _edge_path(line, x, y, part.across) for edge, line in part.lines.items()}
+    width = max((box.x + box.width for box in boxes.values()), default=0)
+    height = max((box.y + box.height for box in boxes.values()), default=0)
+    return Layout(Size(math.ceil(width) + _PAD, math.ceil(height) + _PAD), boxes, lines)
 
 
-def dot(nodes: Sequence[Node], edges: Sequence[Edge], card: Size, *, down: bool = False) -> str:
-    """Return the graph in Graphviz's language. `down`: callers above, not to the left."""
-    direction, tail, head = ("TB", "s", "n") if down else ("LR", "e", "w")
-    graph = graphviz.Digraph(
-        graph_attr={
-            "rankdir": direction,
-            "nodesep": "0.28",
-            "ranksep": f"{GAP / _INCH:.4f}",
-            "pad": "0.12",
-            "pack": "22",  # unconnected parts side by side, not in one long column
-            "packmode": "array_t",
-        },
-        node_attr={
-            "shape": "box",
-            "fixedsize": "true",
-            "label": "",
-            "width": f"{card.width / _INCH:.4f}",
-            "height": f"{card.height / _INCH:.4f}",
-        },
-        edge_attr={"arrowsize": "0.8", "tailport": tail, "headport": head},
-    )
-    # Graphviz interprets backslashes and colons in names.
-    names = {node.key: f"n{i}" for i, node in enumerate(nodes)}
-    for node in nodes:
-        graph.node(names[node.key], id=element_id("node", node.key))
-    for edge in edges:
-        graph.edge(names[edge.caller], names[edge.callee], id=element_id("edge", edge.caller, edge.callee))
-    return str(graph.source)
+def _parts(keys: Sequence[str], edges: Edges) -> list[dict[str, list[str]]]:
+    """Return the connected parts, as what each node calls; those of one node last."""
+    near: dict[str, list[str]] = {key: [] for key in keys}
+    calls: dict[str, list[str]] = {key: [] for key in keys}
+    for caller, callee in edges:
+        calls[caller].append(callee)
+        near[caller].append(callee)
+        near[callee].append(caller)
+    number: dict[str, int] = {}
+    for key in keys:
+        todo = [] if key in number else [key]
+        for found in todo:  # it grows meanwhile
+            if found not in number:
+                number[found] = number.get(key, len(number))
+                todo += near[found]
+    parts: dict[int, dict[str, list[str]]] = {}
+    for key in keys:
+        parts.setdefault(number[key], {})[key] = calls[key]
+    return sorted(parts.values(), key=lambda part: len(part) == 1)
 
 
-def _laid_out(nodes: Sequence[Node], edges: Sequence[Edge], card: Size, down: bool) -> Layout:
-    layout = _read(_drawn(dot(nodes, edges, card, down=down)))
-    lines = {}
-    for edge in edges:
-        name = element_id("edge", edge.caller, edge.callee)
-        tail, head = (layout.boxes[element_id("node", key)] for key in (edge.caller, edge.callee))
-        lines[name] = _curve(tail, head, down) or layout.lines[name]
-    return Layout(layout.size, layout.offset, layout.boxes, lines)
+def _packed(sizes: Sequence[Size], page: float) -> list[layered.Point]:
+    """Return where parts stand: in rows, one after the other."""
+    places: list[layered.Point] = []
+    x = y = lowest = 0.0
+    for size in sizes:
+        if x and x + size.width > page:
+            x, y = 0.0, lowest + _BETWEEN_PARTS
+        places.append(layered.Point(_PAD + x, _PAD + y))
+        x, lowest = x + size.width + layered.APART, max(lowest, y + size.height)
+    return places
 
 
-def _drawn(source: str) -> bytes:
-    with _graphviz:
-        graph = pygraphviz.AGraph(string=source)
-        try:
-            drawn: bytes = graph.draw(format="svg", prog="dot")
-        finally:
-            graph.close()
-    return drawn
-
-
-def _read(drawn: bytes) -> Layout:
-    root = ElementTree.fromstring(drawn)
-    _, _, width, height = map(float, root.attrib["viewBox"].split())
-    top = root.find(f"{_NAMESPACE}g")
-    assert top is not None
-    x, y = top.attrib["transform"].rpartition("translate(")[2].rstrip(")").split()
-    boxes, lines = {}, {}
-    for group in top.findall(f"{_NAMESPACE}g"):
-        polygon, path = group.find(f"{_NAMESPACE}polygon"), group.find(f"{_NAMESPACE}path")
-        assert polygon is not None
-        if path is None:
-            boxes[group.attrib["id"]] = _box(polygon.attrib["points"])
-        else:
-            lines[group.attrib["id"]] = EdgePath(path.attrib["d"], polygon.attrib["points"])
-    return Layout(Size(width, height), (float(x), float(y)), boxes, lines)
-
-
-def _box(points: str) -> Box:
-    corners = [tuple(map(float, p.split(","))) for p in points.split()]
-    (left, right), (top, bottom) = ((min(c), max(c)) for c in zip(*corners, strict=True))
-    return Box(left, top, right - left, bottom - top)
-
-
-def _curve(tail: Box, head: Box, down: bool) -> EdgePath | None:
-    """Return an S curve between neighbouring cards, where Graphviz's edges make detours; None where other cards lie
-    between.
-    """
-    if down:
-        x, y, to_x, to_y = tail.x + tail.width / 2, tail.y + tail.height, head.x + head.width / 2, head.y
-        length = to_y - y
+def _edge_path(line: layered.Line, x: float, y: float, across: bool) -> EdgePath:
+    points = [layered.Point(p.x + x, p.y + y) for p in line]
+    end_x, end_y = points[-1]
+    long, half = _HEAD.width, _HEAD.height / 2
+    if across:
+        tip, back = (end_x - 1, end_y), end_x - long - 1
+        corners = [(back, end_y - half), tip, (back, end_y + half)]
+        points[-1] = layered.Point(back + 2, end_y)
     else:
-        x, y, to_x, to_y = tail.x + tail.width, tail.y + tail.height / 2, head.x, head.y + head.height / 2
-        length = to_x - x
-    if not 0 < length < GAP * 1.5:
-        return None
-    bend = length * 0.55
-    if down:
-        path = f"M{x:g},{y:g} C{x:g},{y + bend:g} {to_x:g},{to_y - bend:g} {to_x:g},{to_y - 8:g}"
-        return EdgePath(path, f"{to_x - 4:g},{to_y - 10:g} {to_x:g},{to_y - 1:g} {to_x + 4:g},{to_y - 10:g}")
-    path = f"M{x:g},{y:g} C{x + bend:g},{y:g} {to_x - bend:g},{to_y:g} {to_x - 8:g},{to_y:g}"
-    return EdgePath(path, f"{to_x - 10:g},{to_y - 4:g} {to_x - 1:g},{to_y:g} {to_x - 10:g},{to_y + 4:g}")
+        tip, back = (end_x, end_y - 1), end_y - long - 1
+        corners = [(end_x - half, back), tip, (end_x + half, back)]
+        points[-1] = layered.Point(end_x, back + 2)
+    return EdgePath(_curve(points, across), " ".join(f"{a:g},{b:g}" for a, b in corners), across)
+
+
+def _curve(points: layered.Line, across: bool) -> str:
+    """Return a path in SVG's language: straight where the points lie one behind the other, else with S curves."""
+    path = f"M{points[0].x:g},{points[0].y:g}"
+    for a, b in pairwise(points):
+        x, y = ((b.x - a.x) * 0.55, 0.0) if across else (0.0, (b.y - a.y) * 0.55)
+        if a.y == b.y if across else a.x == b.x:
+            path += f" L{b.x:g},{b.y:g}"
+        else:
+            path += f" C{a.x + x:g},{a.y + y:g} {b.x - x:g},{b.y - y:g} {b.x:g},{b.y:g}"
+    return path

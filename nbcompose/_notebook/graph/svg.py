@@ -13,10 +13,11 @@ from functools import lru_cache
 from html import escape
 
 from nbcompose._control import Status, element_id
-from nbcompose._notebook.graph.layout import Box, Edge, EdgePath, Node, Size, edges, lay_out, nodes, streaming
+from nbcompose._notebook.graph.layered import Box, Size
+from nbcompose._notebook.graph.layout import Edge, EdgePath, Node, edges, fold, lay_out, nodes, streaming
 from nbcompose._spec import ServiceSpec
 
-ROOM = "888.8/s · p50 88.8 ms · 888 MB"  # what the numbers of a service may look like
+MANY = 24  # services: the cards of more have fewer lines
 
 _LIGHT = {
     "card": "#ffffff", "ink": "#1d2430", "dim": "#5b6575", "line": "#8590a2", "stream": "#0d8a9c",
@@ -63,6 +64,7 @@ RULES = "\n".join([
     ".nbc-picture .nbc-failed .nbc-card{stroke-width:2.5}",
     ".nbc-picture .nbc-tint{fill:var(--nbc-tone);fill-opacity:.13}",
     f".nbc-picture .nbc-name{{font-size:14px;font-weight:650;fill:{_colour('ink')}}}",
+    ".nbc-picture .nbc-long{font-size:12px}",
     ".nbc-picture .nbc-words{font-size:12px;font-weight:550;fill:var(--nbc-tone)}",
     f".nbc-picture .nbc-place,.nbc-picture .nbc-numbers{{font-size:11px;fill:{_colour('dim')}}}",
     ".nbc-picture .nbc-sign>*{fill:var(--nbc-tone)}",
@@ -80,6 +82,8 @@ RULES = "\n".join([
     f".nbc-picture .nbc-stream .nbc-line{{stroke:{_colour('stream')};stroke-width:3;stroke-dasharray:.1 6.4;"
     "stroke-linecap:round}",
     f".nbc-picture .nbc-stream .nbc-head{{fill:{_colour('stream')}}}",
+    f".nbc-picture .nbc-knob rect{{fill:{_colour('card')};stroke:{_colour('line')};stroke-width:1.2}}",
+    f".nbc-picture .nbc-knob text{{font-size:12px;font-weight:650;fill:{_colour('ink')};text-anchor:middle}}",
 ])  # fmt: skip
 
 # For a picture in an `<img>`, which gets no colours from the page around it.
@@ -90,8 +94,17 @@ DARK_RULES = (
 
 EMPTY = (
     "No service runs. Put %%service in the first line of a cell that defines a class with an @api method, and run it: "
-    "the class becomes a service, and shows here."
+    "the class becomes a service, and shows here. Such as this one:"
 )
+EXAMPLE = """\
+%%service
+from nbcompose import api
+
+class Greeter:
+    @api
+    def greet(self, name: str) -> str:
+        return f"Hello, {name}!"
+"""
 
 
 def tree(statuses: Sequence[Status], streams: Collection[str] = ()) -> str:
@@ -104,7 +117,7 @@ def tree(statuses: Sequence[Status], streams: Collection[str] = ()) -> str:
     A service that several others call is described once.
     """
     if not statuses:
-        return EMPTY
+        return f"{EMPTY}\n\n{EXAMPLE}"
     shown = {node.key: node for node in nodes(statuses)}
     lines = list(_lines(shown, edges(statuses, streams)))
     width = max(len(name) for name, _ in lines)
@@ -162,27 +175,36 @@ def _row(node: Node, shown: Mapping[str, Node], links: Sequence[Edge]) -> str:
     return f'<tr><th scope="row">{escape(node.name)}</th>' + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>"
 
 
-PAGE = 960  # pixels: a wider picture would be scaled down
+PAGE = 940  # pixels that an output of a notebook has room for: a wider picture would be scaled down
+_WIDTH, _SMALL = 256, 214  # of a card, and of one of many
 _HEIGHT = 70  # of a card without numbers
 _ROWS = {"name": 19, "words": 17, "place": 16, "numbers": 15}  # heights of its lines
-_TEXT, _MARGIN = 46, 16  # x of a card's text; space to the right of it
-_NARROW, _WIDE = 150, 300
+_TEXT, _MARGIN = 46, 12  # x of a card's text; space to the right of it
 _BOLD = 1.1  # width of bold text, relative to normal text
 
 
-def svg(statuses: Sequence[Status], streams: Collection[str] = (), numbers: Mapping[str, str] | None = None) -> str:
+def svg(
+    statuses: Sequence[Status],
+    streams: Collection[str] = (),
+    numbers: Collection[str] = (),
+    folded: Collection[str] | None = None,
+) -> str:
     """Return the picture, for use inline in a page. `streams`: services whose apis are all streams.
 
-    `numbers`: a last line on the cards of these services; a front end may replace it by text of up to the same length.
+    `numbers`: the services whose cards have a last line for them, which a front end fills in. `folded`: what stands
+    only below these is left out; where it is not None, nodes have a knob for that.
     Elements have the ids of `element_id` and classes: `nbc-node` with `nbc-ready` and so on, `nbc-edge` and
     `nbc-stream`; the lines of a card are `nbc-name`, `nbc-words`, `nbc-place` and `nbc-numbers`.
     """
-    return _drawn(tuple(nodes(statuses)), tuple(edges(statuses, streams)), tuple((numbers or {}).items()))
+    shown, links = nodes(statuses), edges(statuses, streams)
+    if folded is not None:
+        shown, links = fold(shown, links, folded)
+    return _drawn(tuple(shown), tuple(links), frozenset(numbers))
 
 
-def drawing(statuses: Sequence[Status], specs: Mapping[str, ServiceSpec]) -> str:
+def drawing(statuses: Sequence[Status], specs: Mapping[str, ServiceSpec], folded: Collection[str] | None = None) -> str:
     """Return the picture of running services, by their specs, with room for the numbers that a front end puts in."""
-    return svg(statuses, streaming(list(specs.values())), dict.fromkeys(specs, ROOM))
+    return svg(statuses, streaming(list(specs.values())), specs, folded)
 
 
 def data_url(picture: str) -> str:
@@ -199,20 +221,21 @@ def size(picture: str) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=64)  # several displays show the same graph, and it changes rarely
-def _drawn(shown: tuple[Node, ...], links: tuple[Edge, ...], numbers: tuple[tuple[str, str], ...]) -> str:
-    known = dict(numbers)
+def _drawn(shown: tuple[Node, ...], links: tuple[Edge, ...], numbers: frozenset[str]) -> str:
     names = {node.key: node.name for node in shown}
-    layout = lay_out(shown, links, _card_size(shown, known), PAGE)
+    many = len(shown) > MANY
+    card = _card_size(many, bool(numbers))
+    layout = lay_out(tuple(names), tuple((link.caller, link.callee) for link in links), card, PAGE)
     width, height = layout.size
-    x, y = layout.offset
     return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="nbc-picture" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(_label(shown))}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="nbc-picture{" nbc-many" * many}" width="{width:.0f}" '
+        f'height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
+        f'aria-label="{escape(_label(shown))}">',
         f"<style>{RULES}</style>",
-        f'<g transform="translate({x:g} {y:g})">',
-        *(_edge(link, names, layout.lines[element_id("edge", link.caller, link.callee)]) for link in links),
-        *(_node(node, layout.boxes[element_id("node", node.key)], known.get(node.key, "")) for node in shown),
-        "</g></svg>",
+        *(_edge(link, names, layout.lines[link.caller, link.callee]) for link in links),
+        *(_node(node, layout.boxes[node.key], node.key in numbers, many) for node in shown),
+        *(_knob(node, layout.boxes[node.key], links, layout.lines) for node in shown if node.below),
+        "</svg>",
     ])  # fmt: skip
 
 
@@ -231,7 +254,7 @@ def _edge(link: Edge, names: Mapping[str, str], line: EdgePath) -> str:
     )
 
 
-def _node(node: Node, box: Box, numbers: str) -> str:
+def _node(node: Node, box: Box, has_numbers: bool, many: bool) -> str:
     middle = box.height / 2
     marks = " nbc-stale" * node.stale + " nbc-behind" * node.behind
     return "".join([
@@ -242,21 +265,42 @@ def _node(node: Node, box: Box, numbers: str) -> str:
         f'<circle class="nbc-tint" cx="24" cy="{middle:g}" r="16"/>',
         f'<g class="nbc-sign" transform="translate(24 {middle:g})">{SIGNS[node.state]}</g>',
         _badge(box.width) if node.stale or node.behind else "",
-        *_texts(node, numbers, middle),
+        *_texts(node, box, has_numbers, many),
         "</g>",
     ])  # fmt: skip
 
 
-def _texts(node: Node, numbers: str, middle: float) -> list[str]:
-    lines = {"name": _fitting(node.name, 14), "words": _fitting(node.words, 12), "place": _fitting(node.place, 11)}
-    shown = {kind: line for kind, line in (lines | {"numbers": numbers}).items() if line}
-    top = middle - sum(_ROWS[kind] for kind in shown) / 2
+def _texts(node: Node, box: Box, has_numbers: bool, many: bool) -> list[str]:
+    room = box.width - _TEXT - _MARGIN - (box.height / 4 if node.state == "elsewhere" else 0)
+    long = _width(node.name, 14) > room
+    lines = {"name": _fitting(node.name, 12 if long else 14, room), "words": _fitting(node.words, 12, room)}
+    if not many:
+        lines["place"] = _fitting(node.place, 11, room)
+    shown = {kind: line for kind, line in lines.items() if line}
+    if has_numbers and not many:
+        shown["numbers"] = ""
+    top = box.height / 2 - sum(_ROWS[kind] for kind in shown) / 2
     texts = []
     for kind, line in shown.items():
         top += _ROWS[kind]
         base = top - _ROWS[kind] * 0.28
-        texts.append(f'<text class="nbc-{kind}" x="{_TEXT}" y="{base:.1f}">{escape(line)}</text>')
+        small = " nbc-long" if long and kind == "name" else ""
+        texts.append(f'<text class="nbc-{kind}{small}" x="{_TEXT}" y="{base:.1f}">{escape(line)}</text>')
     return texts
+
+
+def _knob(node: Node, box: Box, links: Sequence[Edge], lines: Mapping[tuple[str, str], EdgePath]) -> str:
+    """Return the knob that folds what is below a node, where its lines begin."""
+    across = any(lines[link.caller, link.callee].across for link in links if link.caller == node.key)
+    x, y = (box.x + box.width, box.y + box.height / 2) if across else (box.x + box.width / 2, box.y + box.height)
+    words = f"+{node.below}" if node.folded else "−"
+    width = 18 + 7 * (len(words) - 1)
+    title = f"{'show' if node.folded else 'fold'} the {node.below} below {node.name}"
+    return (
+        f'<g class="nbc-knob{" nbc-folded" * node.folded}" data-fold="{escape(node.key)}" '
+        f'transform="translate({x:g} {y:g})"><title>{escape(title)}</title>'
+        f'<rect x="{-width / 2:g}" y="-9" width="{width}" height="18" rx="9"/><text y="4">{words}</text></g>'
+    )
 
 
 def _radius(node: Node, box: Box) -> float:
@@ -275,18 +319,15 @@ def _badge(width: float) -> str:
 # -- text widths
 
 
-def _card_size(shown: Sequence[Node], numbers: Mapping[str, str]) -> Size:
-    widest = [0.0, *(_width(line, 11) for line in numbers.values())]
-    for node in shown:
-        round_end = 12 if node.state == "elsewhere" else 0
-        widest += [_width(node.name, 14) + round_end, _width(node.words, 12), _width(node.place, 11)]
-    width = min(max(widest) + _TEXT + _MARGIN, _WIDE)
-    return Size(round(max(width, _NARROW)), _HEIGHT + (_ROWS["numbers"] if numbers else 0))
+def _card_size(many: bool, numbers: bool) -> Size:
+    """Return the size of all cards. It does not depend on what stands on them: nothing moves when that changes."""
+    if many:
+        return Size(_SMALL, _ROWS["name"] + _ROWS["words"] + 12)
+    return Size(_WIDTH, _HEIGHT + (_ROWS["numbers"] if numbers else 0))
 
 
-def _fitting(text: str, size: float) -> str:
-    """Return as much of the text as fits on a card."""
-    room = _WIDE - _TEXT - _MARGIN
+def _fitting(text: str, size: float, room: float) -> str:
+    """Return as much of the text as there is room for."""
     if _width(text, size) <= room:
         return text
     while text and _width(text + "…", size) > room:

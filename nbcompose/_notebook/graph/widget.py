@@ -19,8 +19,9 @@ from traitlets import Dict, Unicode
 from nbcompose._control import below
 from nbcompose._ipython_adapter import receive_where_asked
 from nbcompose._notebook import OutputAnchor, Session
-from nbcompose._notebook.graph import assets
-from nbcompose._protocol import Events, Requests, messages
+from nbcompose._notebook.graph import assets, svg
+from nbcompose._notebook.graph.kept import KeptCalls
+from nbcompose._protocol import Answer, Events, Requests, messages
 from nbcompose._rpc import background
 
 PACE = 0.05  # seconds between messages of one stream: more would overload servers and browsers
@@ -36,20 +37,28 @@ class LiveGraph(anywidget.AnyWidget):
     _esm = assets.module()
     _css = assets.style()
     element = Unicode().tag(sync=True)
-    state = Dict().tag(sync=True)
+    state = Dict().tag(sync=True)  # without the picture
+    svg = Unicode().tag(sync=True)  # which changes rarely
+    empty = Unicode().tag(sync=True)  # what stands there without services
+    last = Dict().tag(sync=True)  # the service and the api that a front end called last
 
     def __init__(self, element: str, session: Session, names: Collection[str] | None) -> None:
         self._operations = operations = session.registry.operations
         self._names = names
+        self._folded: set[str] = set()
+        self._kept = KeptCalls()
         self._looks: dict[str, float] = {}  # end of the lease (monotonic time), by front end
         self._watching: asyncio.Task[Any] | None = None
         self._closed = False
         self._streams: dict[str, _Stream] = {}
         self.seen = False  # whether a front end has ever made the picture live
-        answers = {**operations.answers(messages.Request), "look": self._look}
+        own: dict[str, Answer] = {"look": self._look, "fold": self._fold, "kept": self._tell_kept, "call": self._call}
+        answers = {**operations.answers(messages.Request), **own}
         self._requests = Requests(answers, messages.Request, self._say, text=operations.context.text)
         statuses = below(session.registry.statuses(), names)
-        super().__init__(element=element, state=dict(operations.state(statuses, picture=True)))
+        state = dict(operations.state(statuses, picture=True, folded=()))
+        nothing = svg.tree([]) if names is None else f"{' and '.join(names)} was stopped."
+        super().__init__(element=element, svg=state["svg"], state={**state, "svg": ""}, empty=nothing)
         if self.comm is not None:
             receive_where_asked(self.comm)
         self.on_msg(self._on_message)
@@ -78,16 +87,35 @@ class LiveGraph(anywidget.AnyWidget):
         if message["on"]:
             self.seen = True
             self._looks[message["client"]] = time.monotonic() + LEASE
-            if self._watching is None:
-                request: messages.WatchRequest = {"type": "watch", "picture": True}
-                if self._names is not None:
-                    request["services"] = list(self._names)
-                self._watching = asyncio.ensure_future(self._operations.watch(request, Events(self._show)))
+            self._watch()
         else:
             self._looks.pop(message["client"], None)
             if not self._looks:
                 self._look_away()
         return {"type": "here"}
+
+    async def _fold(self, message: messages.Fold, events: Events) -> dict[str, Any]:
+        service = message["service"]
+        self._folded = self._folded | {service} if message["on"] else self._folded - {service}
+        self._look_away()
+        self._watch()  # which says the state at once
+        return {"type": "done", "action": "fold", "service": service}
+
+    async def _tell_kept(self, message: messages.KeptRequest, events: Events) -> dict[str, Any]:
+        return self._kept.of(message["service"], message["api"])
+
+    async def _call(self, message: messages.Call, events: Events) -> dict[str, Any]:
+        called: dict[str, str] = {"service": message["service"], "api": message["api"]}
+        self._kept.begin(message["id"], **called)
+        self.last = called
+        return await self._operations.call(message, events)
+
+    def _watch(self) -> None:
+        if self._watching is None:
+            request: messages.WatchRequest = {"type": "watch", "picture": True, "folded": sorted(self._folded)}
+            if self._names is not None:
+                request["services"] = list(self._names)
+            self._watching = asyncio.ensure_future(self._operations.watch(request, Events(self._show)))
 
     def _look_away(self) -> None:
         if self._watching is not None:
@@ -101,11 +129,14 @@ class LiveGraph(anywidget.AnyWidget):
         if self._closed or all(until < time.monotonic() for until in self._looks.values()):
             self._look_away()
         else:
-            self.state = {name: value for name, value in event.items() if name != "type"}
+            with self.hold_sync():
+                self.svg = event["svg"]
+                self.state = {name: value for name, value in event.items() if name != "type"} | {"svg": ""}
 
     def _say(self, message: Mapping[str, Any]) -> None:
         """Send what is said of a request; items of one stream in groups."""
         key = message["id"]
+        self._kept.put(message)
         if message["type"] == "item":
             self._streams.setdefault(key, _Stream(key, self._tell)).put(message)
             return

@@ -11,10 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from nbcompose._service import CREDENTIALS
 from nbcompose._spec import Http
 from nbcompose.errors import BadRequest, Forbidden, Unauthorized
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+WHERE = (
+    f"A notebook has it in `SERVICE.token`, and in the file ~/{CREDENTIALS}/SERVICE/token; of a service that "
+    "`nbcompose serve` runs it is that of NBCOMPOSE_TOKEN, or of its --token-file"
+)
 HOSTS = 64  # `Host` headers that are remembered as allowed
 
 # Headers that a page of an allowed origin may send, and response headers that it may read.
@@ -148,7 +153,7 @@ class Access:
         if scheme.lower() == "bearer" and hmac.compare_digest(given, token.encode()):
             return
         what = "the token is wrong" if authorization else "this service wants a token"
-        raise Unauthorized(f"{what}: send the header 'Authorization: Bearer <token>'")
+        raise Unauthorized(f"{what}: send the header 'Authorization: Bearer <token>'. {WHERE}")
 
 
 def host_name(host: str) -> str:

@@ -31,6 +31,9 @@ CONTENT_SECURITY_POLICY = "; ".join(
     ]
 )
 
+# For a terminal: it asks for the token, which then stands in no history of commands.
+SET_TOKEN = "read -rs NBCOMPOSE_TOKEN"
+
 _MODULES = ("docs", "elements", "fields", "form", "outcome", "requests", "result", "schema", "values", "words")
 
 # Path on the server: (file, media type).

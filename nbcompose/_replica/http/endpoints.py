@@ -22,7 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from pydantic_core import to_json
 
 from nbcompose._replica.http.access import Access
-from nbcompose._replica.http.docs import ASSETS, asset, curl_line
+from nbcompose._replica.http.docs import ASSETS, SET_TOKEN, asset, curl_line
 from nbcompose._replica.http.exchange import Exchange, Handler, Limits
 from nbcompose._replica.http.requests import ACCEPTED, decoded, read_arguments, read_large, takes_long
 from nbcompose._replica.http.responses import (
@@ -154,7 +154,8 @@ class Site:
         url = f"http://{exchange.headers.get('Host', '127.0.0.1')}{exchange.prefix}{route.api.route}"
         needs_token, saves = self.access.token is not None, schema.gives_file
         example = curl_line(url, schema.body_schema, needs_token=needs_token, saves=saves)
-        return f"{route.api.name} is called with POST, not {exchange.method}:\n  {example}"
+        token = f"\nNBCOMPOSE_TOKEN is the token; set it by: {SET_TOKEN}" if needs_token else ""
+        return f"{route.api.name} is called with POST, not {exchange.method}; in a terminal:\n  {example}{token}"
 
     # -- handlers of what is about the service
 

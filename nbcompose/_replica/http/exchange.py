@@ -18,11 +18,11 @@ from typing import Protocol, TypeVar
 
 from nbcompose._replica import EARLY
 from nbcompose._replica.http.access import Access
-from nbcompose._replica.http.responses import Reply, error_reply, reply_aside
+from nbcompose._replica.http.responses import Reply, error_page, error_reply, reply_aside
 from nbcompose._rpc import Deadlines
 from nbcompose._tracing import CallContext, clock, parse_traceparent
 from nbcompose._user_exceptions import contained
-from nbcompose.errors import BadRequest, CallCancelled, DeadlineExceeded, PayloadTooLarge, SlowRequest
+from nbcompose.errors import BadRequest, CallCancelled, DeadlineExceeded, PayloadTooLarge, SlowRequest, Unauthorized
 
 T = TypeVar("T")
 
@@ -242,7 +242,10 @@ class Exchange(ABC):
     def fail(self, error: BaseException) -> None:
         """Send an error reply, unless the client is gone or has its reply."""
         if not self.closed and not self.replied:
-            self.send(error_reply(error, trusted=self.site.access.trusted))
+            reply = error_reply(error, trusted=self.site.access.trusted)
+            if isinstance(error, Unauthorized) and "text/html" in self.headers.get("Accept", ""):  # of a browser
+                reply = error_page("A token is wanted", str(error), reply)
+            self.send(reply)
 
     def begin(self, media_type: str, chunk: bytes = b"") -> Future[None]:
         """Send the head and the first bytes of a streaming reply; see `write`."""

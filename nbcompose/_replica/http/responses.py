@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from html import escape
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -99,6 +100,16 @@ def error_reply(error: BaseException, *, trusted: bool) -> Reply:
         return _error_reply(error, trusted=trusted)
     except BaseException as failure:
         return _plain_reply(error, f"no more can be told of it: {name_of(type(failure))}", trusted=trusted)
+
+
+def error_page(title: str, message: str, reply: Reply) -> Reply:
+    """Return an error reply as a page, for a person who has opened the address in a browser."""
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<h1>{escape(title)}</h1><p>{escape(message)}</p><p>The page /docs has a field for it.</p></html>"
+    )
+    headers = {**reply.headers, "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'"}
+    return Reply(reply.status, page.encode(), content_type("text/html"), headers)
 
 
 def _plain_reply(error: BaseException, why: str, *, trusted: bool) -> Reply:

@@ -1,9 +1,8 @@
-"""What "Copy as" gives: values come back as they were, by Python, and by IPython's `!` and the shell."""
+"""What "Copy for" gives: values come back as they were, by Python, a shell and Node."""
 
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import subprocess
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 
 from nbcompose._notebook.graph import assets
-from tests.notebook.conftest import Notebook
 
 pytestmark = [
     pytest.mark.system,
@@ -41,7 +39,7 @@ def copied(kind: str, template: str, values: dict[str, Any], kinds: dict[str, st
 
 def test_python() -> None:
     assert eval(copied("python", "dict(%(arguments)s)", VALUES)) == VALUES
-    assert eval(copied("httpx", "%(dict)s", VALUES)) == VALUES
+    assert eval(copied("script", "%(dict)s", VALUES)) == VALUES
 
 
 def test_python_of_parameters_that_take_many() -> None:
@@ -51,15 +49,20 @@ def test_python_of_parameters_that_take_many() -> None:
     assert copied("python", "f(%(arguments)s)", {"a": 1, "more": {}}, kinds) == "f(a=1, **{})"
 
 
-def test_a_shell_line_of_ipython(bare: Notebook) -> None:
-    bare.shell.user_ns.update(text="wrong", x="wrong", HOME="wrong")
-    line = copied("curl", "curl -d %(json)s", VALUES)
+def test_a_line_of_a_shell() -> None:
+    line = copied("terminal", "printf %%s %(shell)s".replace("%%", "%"), VALUES)
     assert "\n" not in line
-    expanded = bare.shell.var_expand(line, depth=0)
-    assert json.loads(shlex.split(expanded)[2]) == VALUES
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == VALUES
+
+
+def test_javascript() -> None:
+    code = copied("javascript", "process.stdout.write(JSON.stringify(%(json)s))", VALUES)
+    done = subprocess.run(["node", "--input-type=module", "-e", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == VALUES
 
 
 def test_a_file_is_its_base64_outside_and_left_out_in_python() -> None:
     upload = {"data": {"$upload": {"name": "x", "type": "", "data": "eHh4"}}}
-    assert copied("httpx", "%(dict)s", upload) == '{"data": "eHh4"}'
+    assert copied("script", "%(dict)s", upload) == '{"data": "eHh4"}'
     assert copied("python", "f(%(arguments)s)", upload) == "f(data=...)"

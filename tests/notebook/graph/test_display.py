@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from nbcompose._notebook.graph.svg import EXAMPLE
+
 pytestmark = pytest.mark.system
 
 Notebook = Any  # of conftest.py, which is no module that could be imported
@@ -60,7 +62,12 @@ def chain(clean: Notebook) -> Notebook:
 def test_an_empty_notebook(clean: Notebook) -> None:
     ran = clean.ok("%graph")
     assert ran.plain.startswith("No service runs. Put %%service in the first line")
-    assert "%%service" in ran.html
+    assert "<pre>%%service\nfrom nbcompose import api\n" in ran.html
+
+
+def test_the_example_of_an_empty_graph_runs(clean: Notebook) -> None:
+    assert clean.ok(EXAMPLE).plain.startswith("Greeter is ready")
+    assert clean.ok("Greeter.greet('Ada')").result == "Hello, Ada!"
 
 
 def test_all_services(chain: Notebook) -> None:
@@ -81,7 +88,7 @@ def test_the_output_is_html_with_a_picture_and_a_table(chain: Notebook) -> None:
     assert set(bundle) == {"text/plain", "text/html"}
     html = bundle["text/html"]
     assert re.match(r'<div class="nbc-graph" data-graph="[0-9a-f]{32}" ', html)
-    found = re.search(r'<img alt="[^"]+" width="\d+" [^>]*src="data:image/svg\+xml;base64,([^"]+)">', html)
+    found = re.search(r'<img alt="[^"]+" width="\d+" height="\d+" [^>]*src="data:image/svg\+xml;base64,([^"]+)">', html)
     assert found is not None
     svg = base64.b64decode(found[1]).decode()
     assert 'id="edge:Top:Tokens" class="nbc-edge nbc-stream"' in svg

@@ -6,7 +6,7 @@ import textwrap
 from typing import Any
 
 from nbcompose._control.status import ReplicaStatus, Status
-from nbcompose._notebook.graph.svg import EMPTY, table_html, tree
+from nbcompose._notebook.graph.svg import EMPTY, EXAMPLE, table_html, tree
 from nbcompose._replica import Phase
 
 
@@ -95,5 +95,5 @@ def test_the_table_says_all_of_a_state() -> None:
 
 
 def test_an_empty_notebook_says_what_to_do() -> None:
-    assert tree([]) == EMPTY
+    assert tree([]) == f"{EMPTY}\n\n{EXAMPLE}"
     assert "%%service" in EMPTY

@@ -163,7 +163,9 @@ def test_it_opens_with_the_whole_state_and_its_front_end(front: FrontEnd) -> Non
     assert [s["name"] for s in state["services"]] == ["Writer", "Answer"]
     assert {s["state"] for s in state["services"]} == {"ready"}
     assert [(e["from"], e["to"]) for e in state["edges"]] == [("Answer", "Writer")]
-    assert 'id="node:Answer"' in state["svg"]
+    assert 'id="node:Answer"' in front.first["svg"]
+    assert not state["svg"]  # it comes only when it has changed
+    assert front.first["empty"].startswith("No service runs.")
     assert "export default" in front.first["_esm"]
     assert ".nbc-app" in front.first["_css"]
 
@@ -223,6 +225,52 @@ def test_an_endless_stream_can_be_cancelled(front: FrontEnd) -> None:
     assert front.ended(call)["type"] == "cancelled"
 
 
+def test_what_a_call_has_said_is_told_to_a_page_that_comes_later(front: FrontEnd) -> None:
+    call = front.call("Writer", "endless")
+    front.hear(lambda m: m.get("id") == call and m["type"] in ("item", "items"))
+    since = front.send(type="kept", service="Writer", api="endless")
+    kept = front.hear(lambda m: m["type"] == "kept", since)
+    assert (kept["call"], kept["end"]) == (call, None)
+    assert [i["bundle"]["text/plain"] for i in kept["items"][:2]] == ["0", "1"]
+    assert kept["count"] >= len(kept["items"]) >= 1
+    front.send(type="cancel", id=call)
+    front.ended(call)
+    since = front.send(type="kept", service="Writer", api="endless")
+    assert front.hear(lambda m: m["type"] == "kept", since)["end"]["type"] == "cancelled"
+    since = front.send(type="kept", service="Writer", api="never called")
+    assert front.hear(lambda m: m["type"] == "kept", since)["call"] == ""
+    told = [front.data(m).get("state", {}).get("last") for m in front.kernel.messages]
+    assert {"service": "Writer", "api": "endless"} in told
+
+
+def test_what_is_below_a_service_is_folded_and_shown_again(front: FrontEnd) -> None:
+    def drawn(on: bool) -> str:
+        since = front.send(type="fold", service="Answer", on=on)
+        front.hear(lambda m: m["type"] == "done" and m["action"] == "fold", since)
+
+        def has_picture(message: Message) -> bool:
+            return "svg" in front.data(message).get("state", {})
+
+        return str(front.data(front.kernel.until(has_picture, since))["state"]["svg"])
+
+    front.send(type="look", client="one", on=True)
+    folded = drawn(True)
+    assert 'id="node:Writer"' not in folded
+    assert ">+1<" in folded
+    assert 'id="node:Writer"' in drawn(False)
+    front.send(type="look", client="one", on=False)
+
+
+def test_the_picture_is_sent_only_when_it_has_changed(front: FrontEnd) -> None:
+    since = front.send(type="look", client="one", on=True)
+    front.state(lambda s: True, since)
+    quiet = len(front.kernel.messages)
+    front.ended(front.call("Answer", "ask", question="seen"))
+    front.state(lambda s: any(v["name"] == "Answer" and v["rate"] > 0 for v in s["services"]), quiet)
+    assert not [m for m in front.kernel.messages[quiet:] if "svg" in front.data(m).get("state", {})]
+    front.send(type="look", client="one", on=False)
+
+
 def test_an_error_comes_with_its_remote_traceback(front: FrontEnd) -> None:
     failed = front.ended(front.call("Answer", "ask", question="fail"))
     assert (failed["type"], failed["name"], failed["message"]) == ("failed", "LookupError", "no answer to that")
@@ -260,7 +308,7 @@ def test_updates_come_only_while_somebody_looks(front: FrontEnd) -> None:
     quiet = len(front.kernel.messages)
     front.ended(front.call("Answer", "ask", question="unseen"))
     front.kernel.ok("%services")
-    assert not [m for m in front.kernel.messages[quiet:] if "state" in front.data(m)]
+    assert not [m for m in front.kernel.messages[quiet:] if "state" in front.data(m).get("state", {})]
     since = front.send(type="look", client="one", on=True)
     state = front.state(lambda s: True, since)
     before = next(s["calls"] for s in state["services"] if s["name"] == "Answer")

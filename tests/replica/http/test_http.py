@@ -424,7 +424,23 @@ async def test_the_curl_line_has_the_token_that_the_service_wants(face: Face) ->
         response = await served.http.get("/greet", headers={"Authorization": "Bearer secret"})
         message = error_of(response, 405, "MethodNotAllowed")["message"]
         assert '-H "Authorization: Bearer $NBCOMPOSE_TOKEN"' in message
+        assert message.endswith("NBCOMPOSE_TOKEN is the token; set it by: read -rs NBCOMPOSE_TOKEN")
         assert "secret" not in message
+
+
+async def test_a_browser_without_the_token_gets_a_page_that_says_where_it_is(face: Face) -> None:
+    async with serving(Service, face=face, token="secret") as served:
+        for path in ("/openapi.json", "/greet", "/nowhere"):
+            response = await served.http.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+            assert response.status_code == 401
+            assert response.headers["content-type"] == "text/html; charset=utf-8"
+            assert response.headers["www-authenticate"] == "Bearer"
+            assert "default-src 'none'" in response.headers["content-security-policy"]
+            assert "in the file ~/.nbcompose/run/SERVICE/token" in response.text
+            assert "secret" not in response.text
+        assert error_of(await served.http.get("/greet"), 401, "Unauthorized")["message"].startswith(
+            "this service wants"
+        )
 
 
 async def test_what_is_read_is_not_posted_to(served: Served) -> None:

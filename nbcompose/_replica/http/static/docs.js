@@ -79,6 +79,7 @@ function apiSection(route, operation, openapi) {
   const curl = () => {
     const secured = "Authorization" in authorization();
     const made = request(rootOf(operation), fields.valid());
+    $(".set-token", section).hidden = !secured;
     $(".curl", section).textContent = curlLine(address(route), made, secured, givesFile(results));
   };
   for (const event of ["input", "change"]) area.addEventListener(event, curl);

@@ -74,10 +74,10 @@ export function outcome(of, show = shown) {
     else body.append(h("pre.nbc-text.nbc-flow", {}, document.createTextNode(words)));
   }
 
-  /** @param {string} words */
-  function run(words) {
+  /** @param {string} words @param {number} [since] seconds */
+  function run(words, since = 0) {
     clearInterval(timer);
-    started = performance.now();
+    started = performance.now() - since * 1000;
     status.textContent = words;
     timer = setInterval(tick, 100);
     tick();
@@ -85,13 +85,22 @@ export function outcome(of, show = shown) {
 
   return {
     element,
-    begin() {
+    /** @param {number} [since] seconds, of a call that is under way already */
+    begin(since = 0) {
       body.replaceChildren();
       [count, room, known] = [0, ROOM, false];
       element.hidden = false;
       element.className = "nbc-outcome nbc-running";
       said.textContent = `calling ${of}`;
-      run("calling");
+      run("calling", since);
+    },
+    /** Items came that are kept no more. @param {number} more */
+    missed(more) {
+      if (more <= 0) return;
+      count += more;
+      room = -1;
+      body.append(full);
+      status.textContent = plural(count, "item");
     },
     /** The kernel has the call, at last. */
     begun() {

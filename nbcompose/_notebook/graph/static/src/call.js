@@ -25,7 +25,8 @@ export function callTab(kernel, name) {
 
   /** @param {Service} service */
   function renew(service) {
-    const before = choices.value;
+    const last = kernel.last();
+    const before = choices.value || (last.service === name ? (last.api ?? "") : "");
     /** @param {Api} a */
     const option = (a) => h("option", { value: a.name }, a.stream ? `${a.name} (stream)` : a.name);
     choices.replaceChildren(...service.apis.map(option));
@@ -35,7 +36,7 @@ export function callTab(kernel, name) {
     for (const [api, made] of callers) {
       if (service.apis.some((a) => a.name === api)) made.renew();
       else {
-        made.close();
+        made.cancel();
         callers.delete(api);
       }
     }
@@ -53,6 +54,6 @@ export function callTab(kernel, name) {
     },
     hear: (message) => callers.forEach((made) => made.hear(message)),
     tick() {},
-    close: () => callers.forEach((made) => made.close()),
+    close() {},
   };
 }

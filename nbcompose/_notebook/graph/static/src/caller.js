@@ -1,17 +1,17 @@
 // One api: its form, its buttons, and the outcome of its last call.
 
-/** @import { CallMessage, Copies, Form } from "./messages.d.ts" */
+/** @import { CallMessage, Copies, Form, Item, Kept } from "./messages.d.ts" */
 /** @import { Heard, Kernel } from "./types.d.ts" */
 
 import { button, fresh, h } from "../../../../_replica/http/static/elements.js";
 import { form } from "../../../../_replica/http/static/form.js";
 import { outcome } from "../../../../_replica/http/static/outcome.js";
 import { failure } from "../../../../_replica/http/static/result.js";
-import { copied } from "./copying.js";
+import { copied, toClipboard, usesVariable } from "./copying.js";
 import { rendered } from "./markup.js";
 
 /** @type {Record<keyof Copies, string>} */
-const KINDS = { python: "Python", httpx: "httpx", curl: "curl" };
+const KINDS = { python: "notebook", script: "Python script", terminal: "terminal", javascript: "Node script" };
 
 /** @param {Kernel} kernel @param {string} name @param {string} api */
 export function caller(kernel, name, api) {
@@ -25,7 +25,7 @@ export function caller(kernel, name, api) {
   const quiet = (kind) => ({ class: "nbc-button nbc-quiet", "data-copy": kind });
   const kinds = /** @type {(keyof Copies)[]} */ (Object.keys(KINDS));
   const copies = kinds.map((kind) => button(KINDS[kind], () => copy(kind), quiet(kind)));
-  const copyAs = [h("span.nbc-space"), h("span.nbc-dim", {}, "Copy as"), ...copies];
+  const copyAs = [h("span.nbc-space"), h("span.nbc-dim", {}, "Copy for"), ...copies];
   const foot = h("div.nbc-foot", {}, call, cancel, ...copyAs, note);
   const element = h("div", {}, about, area, result.element);
   /** @type {Form | null} */
@@ -34,6 +34,8 @@ export function caller(kernel, name, api) {
   /** @type {ReturnType<typeof form> | null} */
   let fields = null;
   let current = "";
+  let begun = false; // whether a call has been made here
+  let next = 0; // the number of the item that comes next
 
   const renew = () => kernel.send({ type: "form", service: name, api });
 
@@ -61,11 +63,33 @@ export function caller(kernel, name, api) {
     if (!values) return;
     const hadFocus = document.activeElement === call;
     current = fresh();
+    [begun, next] = [true, 0];
     busy(true);
     if (hadFocus) cancel.focus();
     result.begin();
     if (kernel.condition() === "busy") result.wait();
     kernel.send({ type: "call", id: current, service: name, api, arguments: values });
+  }
+
+  /** Go on with a call that another page has made, or this one before it was loaded anew. @param {Kept} kept */
+  function resume(kept) {
+    if (begun || !kept.call) return;
+    [begun, next] = [true, 0];
+    result.begin(kept.seconds);
+    current = kept.call;
+    busy(true);
+    take(kept.items);
+    result.missed(kept.count - next);
+    next = kept.count;
+    if (kept.end) settle(kept.end);
+  }
+
+  /** Items that have not come yet: some may be on the way that the kernel has told of already. @param {Item[]} items */
+  function take(items) {
+    const fresh = items.filter((item) => item.n >= next);
+    if (!fresh.length) return;
+    next = fresh[fresh.length - 1].n + 1;
+    result.items(fresh.map((item) => item.bundle));
   }
 
   /** @param {boolean} on */
@@ -79,8 +103,9 @@ export function caller(kernel, name, api) {
   async function copy(kind) {
     const values = fields?.values();
     if (!told || !values) return;
-    await toClipboard(copied(told, kind, values));
-    note.textContent = "copied";
+    const stays = kind !== "python" && usesVariable(values);
+    if (!stays) await toClipboard(copied(told, kind, values));
+    note.textContent = stays ? "not copied: a variable is known in the notebook only" : "copied";
     setTimeout(() => {
       note.textContent = "";
     }, 2000);
@@ -90,8 +115,8 @@ export function caller(kernel, name, api) {
   function settle(message) {
     result.begun();
     if (message.type === "begun") return;
-    if (message.type === "item") return result.items([message.bundle]);
-    if (message.type === "items") return result.items(message.items.map((m) => m.bundle));
+    if (message.type === "item") return take([message]);
+    if (message.type === "items") return take(message.items);
     const { seconds } = message;
     if (message.type === "result") result.end("done", "done in", seconds, rendered(message.bundle));
     else if (message.type === "end") result.end("done", "", seconds);
@@ -115,6 +140,7 @@ export function caller(kernel, name, api) {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey || event.shiftKey)) begin(event);
   });
   renew();
+  kernel.send({ type: "kept", service: name, api });
   return {
     element,
     renew,
@@ -122,6 +148,7 @@ export function caller(kernel, name, api) {
     hear(message) {
       const mine = "api" in message && message.service === name && message.api === api;
       if (message.type === "form" && mine) build(message);
+      else if (message.type === "kept" && mine) resume(message);
       else if (message.type === "failed" && message.action === "form" && mine) {
         area.replaceChildren(h("div.nbc-error", {}, message.message));
       } else if (message.type === "link" && current) {
@@ -132,22 +159,9 @@ export function caller(kernel, name, api) {
         }
       } else if ("id" in message && message.id === current) settle(/** @type {CallMessage} */ (message));
     },
-    close() {
+    /** The api is gone. A page that is only closed leaves its call: it may come back. */
+    cancel() {
       if (current) kernel.send({ type: "cancel", id: current });
     },
   };
-}
-
-/** @param {string} text */
-async function toClipboard(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    const area = h("textarea", { style: "position:fixed;opacity:0" });
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
 }

@@ -1,6 +1,8 @@
-// What has been filled in, as text for a cell of the notebook.
+// What has been filled in, as code for the notebook and for outside.
 
 /** @import { Copies, Form, Param } from "./messages.d.ts" */
+
+import { h } from "../../../../_replica/http/static/elements.js";
 
 /** A JSON value as Python. @param {any} value @returns {string} */
 function python(value) {
@@ -17,18 +19,8 @@ function python(value) {
   return JSON.stringify(value);
 }
 
-/**
- * Text as one word of a line that starts with "!": braces and dollars are IPython's, single quotes the shell's.
- *
- * @param {string} text
- */
-function shell(text) {
-  const doubled = text
-    .replaceAll("{", "{{")
-    .replaceAll("}", "}}")
-    .replace(/\$(?=[\w.])/g, "$$$$");
-  return `'${doubled.replaceAll("'", "'\\''")}'`;
-}
+/** Text as one word of a shell. @param {string} text */
+const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 /**
  * An argument of a call. `many`: there are `*args`, and Python takes no names before these.
@@ -44,6 +36,10 @@ function argument(name, value, kind, many) {
   const bare = kind === "positional_only" || (many && kind === "positional_or_keyword");
   return bare ? python(value) : `${name}=${python(value)}`;
 }
+
+/** Whether a variable of the notebook is filled in. @param {any} value @returns {boolean} */
+export const usesVariable = (value) =>
+  typeof value === "object" && value !== null && ("$variable" in value || Object.values(value).some(usesVariable));
 
 /**
  * One of `form.copies`, with what has been filled in.
@@ -64,7 +60,22 @@ export function copied(form, kind, values) {
   const parts = {
     "%(arguments)s": () => args,
     "%(dict)s": () => python(body),
-    "%(json)s": () => shell(JSON.stringify(body)),
+    "%(json)s": () => JSON.stringify(body),
+    "%(shell)s": () => shell(JSON.stringify(body)),
   };
-  return form.copies[kind].replace(/%\((arguments|dict|json)\)s/g, (found) => parts[found]());
+  return form.copies[kind].replace(/%\((arguments|dict|json|shell)\)s/g, (found) => parts[found]());
+}
+
+/** @param {string} text */
+export async function toClipboard(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = h("textarea", { style: "position:fixed;opacity:0" });
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
 }

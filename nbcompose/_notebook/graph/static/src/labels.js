@@ -9,6 +9,7 @@ export const SVG = "http://www.w3.org/2000/svg";
 
 const WIDTH = 68; // that a label may have: "999K · 9.9 MB"
 const HEIGHT = 12;
+const MOST = 60; // edges: looking for places takes the square of their number, and there would be room for few
 const ALONG = [0.46, 0.36, 0.56, 0.27, 0.66, 0.18, 0.75];
 
 /**
@@ -35,6 +36,7 @@ export function labeller() {
 
 /** @param {SVGElement[]} edges @param {SVGElement[]} nodes */
 function placesOf(edges, nodes) {
+  if (edges.length > MOST) return edges.map((edge) => ({ ...candidates(lineOf(edge), [0.5])[0], crowded: true }));
   const heads = edges.map((edge) => /** @type {SVGGraphicsElement} */ (part(edge, ".nbc-head")).getBBox());
   const lines = edges.map(lineOf);
   return chosenSpots(
@@ -69,9 +71,9 @@ function dots(path) {
 }
 
 /** On the line where it is steep, above and below it where it is not. @param {SVGPathElement} path */
-function candidates(path) {
+function candidates(path, along = ALONG) {
   const length = path.getTotalLength();
-  return ALONG.flatMap((part) => {
+  return along.flatMap((part) => {
     const at = path.getPointAtLength(length * part);
     const on = path.getPointAtLength(length * part + 1);
     const flat = Math.abs(on.y - at.y) < 0.5 * Math.abs(on.x - at.x);

@@ -66,7 +66,9 @@ export function link(model, page = document) {
   model.on("comm_live_update", lose);
   page.addEventListener("visibilitychange", tellLook);
   return {
-    state: () => model.get("state"),
+    state: () => ({ ...model.get("state"), svg: model.get("svg") }),
+    empty: () => model.get("empty"),
+    last: () => model.get("last"),
     condition: () => condition,
     send,
     listen(listener) {

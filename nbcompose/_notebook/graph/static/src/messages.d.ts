@@ -99,6 +99,7 @@ export interface WatchRequest {
   type: "watch";
   services?: Array<string>;
   picture?: boolean;
+  folded?: Array<string>;
 }
 
 export interface FormRequest {
@@ -190,8 +191,24 @@ export interface Look {
   on: boolean;
 }
 
+export interface Fold {
+  id?: string;
+  type: "fold";
+  service: string;
+  on: boolean;
+}
+
+export interface KeptRequest {
+  id?: string;
+  type: "kept";
+  service: string;
+  api: string;
+}
+
 export type Request =
   | Look
+  | Fold
+  | KeptRequest
   | FormRequest
   | Call
   | Cancel
@@ -270,8 +287,9 @@ export interface Param {
 
 export interface Copies {
   python: string;
-  httpx: string;
-  curl: string;
+  script: string;
+  terminal: string;
+  javascript: string;
 }
 
 export interface FormContent {
@@ -451,6 +469,18 @@ export interface Reach {
   token: string | null;
 }
 
+export interface Kept {
+  id: string;
+  type: "kept";
+  service: string;
+  api: string;
+  call: string;
+  seconds: number;
+  count: number;
+  items: Array<Item>;
+  end: Result | End | Cancelled | Failed | null;
+}
+
 export type Event =
   | Changed
   | Lines
@@ -470,6 +500,7 @@ export type CallMessage =
 
 export type Reply =
   | Here
+  | Kept
   | Form
   | Logs
   | Traces
@@ -485,6 +516,7 @@ export type Message =
   | Cancelled
   | Failed
   | Here
+  | Kept
   | Form
   | Logs
   | Traces

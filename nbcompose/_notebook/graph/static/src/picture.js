@@ -1,29 +1,40 @@
-// The picture: inline SVG, kept true to the state.
+// The picture: inline SVG, kept true to the state. Only what has changed is written.
 
 /** @import { Edge, Service, State } from "./messages.d.ts" */
 /** @import { Choose } from "./types.d.ts" */
 
-import { byId, h, parts, setAll } from "../../../../_replica/http/static/elements.js";
+import { h, parts, setAll } from "../../../../_replica/http/static/elements.js";
 import { bytes, compact } from "../../../../_replica/http/static/words.js";
 import { labeller, SVG, writeLabel } from "./labels.js";
 import { edgeWords, nodeWords } from "./sentences.js";
+import { zoomable } from "./zoom.js";
 
-const LEAST = 0.9; // of its size; a picture that is wider than its place scrolls, since small text cannot be read
+const MANY = 24; // services: Tab stops at one of them, not at each
 /** @type {Record<string, [number, number]>} */
 const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /**
- * The inline SVG: kept true to the state; `choose(name)` is called when the user picks a node.
+ * The inline SVG: kept true to the state; `choose(name)` is called when the user picks a node, `fold(name, on)` when
+ * what is below one is to be left out or shown again.
  *
  * @param {Choose} choose
+ * @param {(name: string, on: boolean) => void} fold
  */
-export function picture(choose) {
-  const element = h("div.nbc-canvas", { role: "group", "aria-label": "Services: choose one to call it" });
-  const label = labeller();
+export function picture(choose, fold) {
+  const label = "Services: choose one to call it; arrows go from one to the next";
+  const element = h("div.nbc-canvas", { role: "group", "aria-label": label, tabindex: "0" });
+  const addLabels = labeller();
+  const zoom = zoomable(element);
   let drawn = "";
   let chosen = "";
-  /** @type {Service[]} */
-  let known = [];
+  /** @type {Set<string> | null} */
+  let marked = null;
+  /** @type {Map<string, SVGElement>} nodes and edges of the drawing, by id */
+  let groups = new Map();
+  /** @type {Map<string, SVGElement>} what folds, by service */
+  let knobs = new Map();
+  /** @type {Map<string, string>} what was last painted, by id */
+  const painted = new Map();
 
   /** @param {string} svg */
   function draw(svg) {
@@ -32,77 +43,135 @@ export function picture(choose) {
     if (parsed.tagName !== "svg") return;
     parsed.querySelectorAll("script").forEach((script) => script.remove());
     parsed.removeAttribute("role"); // an image would hide its nodes from screen readers
-    const drawing = document.importNode(parsed, true);
-    drawing.style.minWidth = `${Math.round(Number(parsed.getAttribute("width")) * LEAST)}px`;
+    const drawing = /** @type {SVGElement} */ (/** @type {Element} */ (document.importNode(parsed, true)));
+    /** @type {SVGElement[]} */
+    const all = parts(drawing, ".nbc-node, .nbc-edge");
+    groups = new Map(all.map((group) => [group.id, group]));
+    knobs = new Map(parts(drawing, "[data-fold]").map((knob) => [knob.dataset.fold ?? "", /** @type {any} */ (knob)]));
+    painted.clear();
+    zoom.hold(drawing);
     element.replaceChildren(drawing);
     drawn = svg;
-    label(drawing);
-    if (focused) byId(element, focused)?.focus();
+    addLabels(drawing);
+    if (focused) groups.get(focused)?.focus();
   }
 
-  /** @param {Service} service */
-  function paintService(service) {
-    const group = byId(element, service.id);
+  /** Whether something is painted for the first time, or otherwise than the last time. @param {string} id @param {any[]} now */
+  function changes(id, ...now) {
+    const text = JSON.stringify(now);
+    if (painted.get(id) === text) return false;
+    painted.set(id, text);
+    return true;
+  }
+
+  /** @param {Service} service @param {number} number */
+  function paintService(service, number) {
+    const group = groups.get(service.id);
     if (!group) return;
+    const { name, state, phase, coming, reason, in_flight } = service;
     const words = nodeWords(service);
-    group.classList.toggle("nbc-busy", service.in_flight > 0);
-    group.classList.toggle("nbc-chosen", service.name === chosen);
+    const knob = knobs.get(name);
+    const isHit = marked?.has(name);
+    const isStop = groups.size <= MANY || (chosen ? name === chosen : number === 0);
+    if (!changes(service.id, words, state, phase, coming, reason, in_flight, name === chosen, isHit, isStop)) return;
+    group.classList.toggle("nbc-busy", in_flight > 0);
+    group.classList.toggle("nbc-chosen", name === chosen);
+    group.classList.toggle("nbc-hit", isHit === true);
+    group.classList.toggle("nbc-missed", isHit === false);
+    const folded = knob?.classList.contains("nbc-folded") ? `${knob.textContent} folded below` : "";
     setAll(group, {
-      tabindex: "0",
+      tabindex: isStop ? "0" : "-1",
       role: "button",
-      "data-service": service.name,
-      "aria-pressed": String(service.name === chosen),
-      "aria-label": [service.name, service.state, service.phase, service.coming, service.reason, words]
-        .filter(Boolean)
-        .join(", "),
+      "data-service": name,
+      "aria-pressed": String(name === chosen),
+      "aria-label": [name, state, phase, coming, reason, words, folded].filter(Boolean).join(", "),
     });
-    liveText(group, words || (service.state === "ready" ? "no calls yet" : ""));
+    liveText(group, words || (state === "ready" ? "no calls yet" : ""));
     liveState(group, service);
   }
 
   /** @param {Edge} edge */
   function paintEdge(edge) {
-    const group = byId(element, edge.id);
+    const group = groups.get(edge.id);
     if (!group) return;
-    group.classList.toggle("nbc-active", edge.in_flight > 0);
-    group.classList.toggle("nbc-flowing", edge.streaming > 0);
+    const isNear = edge.from === chosen || edge.to === chosen;
+    const { calls, in_flight, streaming, sent, received } = edge;
+    if (!changes(edge.id, calls, in_flight, streaming, sent, received, isNear)) return;
+    group.classList.toggle("nbc-active", in_flight > 0);
+    group.classList.toggle("nbc-flowing", streaming > 0);
     const title = group.querySelector("title") ?? group.appendChild(document.createElementNS(SVG, "title"));
     const words = edgeWords(edge);
     if (title.textContent !== words) title.textContent = words;
-    group.classList.toggle("nbc-near", edge.from === chosen || edge.to === chosen);
-    writeLabel(group, edge.calls ? `${compact(edge.calls)} · ${bytes(edge.sent + edge.received)}` : "");
+    group.classList.toggle("nbc-near", isNear);
+    writeLabel(group, calls ? `${compact(calls)} · ${bytes(sent + received)}` : "");
   }
 
   /** The node that an event is about. @param {Event} event @returns {SVGElement | null} */
   const nodeOf = (event) => (event.target instanceof Element ? event.target.closest("[data-service]") : null);
 
+  /** @param {string} name */
+  function turn(name) {
+    const knob = knobs.get(name);
+    if (knob) fold(name, !knob.classList.contains("nbc-folded"));
+  }
+
   /** @param {KeyboardEvent} event */
   function onKey(event) {
     const group = nodeOf(event);
-    if (!group) return;
-    if (event.key === "Enter" || event.key === " ") choose(group.dataset.service ?? "", { focus: true });
-    else if (DIRECTIONS[event.key]) neighbour(element, group, DIRECTIONS[event.key])?.focus();
+    if (!group || event.ctrlKey || event.metaKey || event.altKey) return;
+    const name = group.dataset.service ?? "";
+    if (event.key === "Enter" || event.key === " ") choose(name, { focus: true });
+    else if (event.key === "f") turn(name);
+    else if (DIRECTIONS[event.key]) goTo(neighbour(element, group, DIRECTIONS[event.key]));
     else return;
     event.preventDefault();
   }
 
+  /** @param {Element | null | undefined} node */
+  function goTo(node) {
+    if (!(node instanceof SVGElement)) return;
+    node.focus({ preventScroll: true });
+    zoom.show(node);
+  }
+
+  /** @param {string} name */
+  const nodeNamed = (name) => parts(element, `[data-service="${CSS.escape(name)}"]`)[0];
+
   element.addEventListener("keydown", onKey);
   element.addEventListener("click", (event) => {
+    const knob = event.target instanceof Element ? event.target.closest("[data-fold]") : null;
     const name = nodeOf(event)?.dataset.service;
-    if (name) choose(name);
+    if (knob instanceof SVGElement) turn(knob.dataset.fold ?? "");
+    else if (name) choose(name);
   });
   return {
     element,
+    tools: zoom.tools,
+    size: zoom.size,
+    keepFit: zoom.keepFit,
+    close: zoom.close,
     /** @param {State} state @param {string} name the chosen one, or "" */
     paint(state, name) {
       chosen = name;
-      known = state.services;
+      element.hidden = !state.services.length;
       if (state.svg !== drawn) draw(state.svg);
-      known.forEach(paintService);
+      state.services.forEach(paintService);
       state.edges.forEach(paintEdge);
     },
+    /** Tell those that are looked for from others. @param {Set<string> | null} names */
+    mark(names) {
+      marked = names;
+    },
+    /** Whether it is drawn, and not folded away. @param {string} name */
+    has: (name) => Boolean(nodeNamed(name)),
+    folded: () => [...knobs].filter(([, knob]) => knob.classList.contains("nbc-folded")).map(([name]) => name),
     /** @param {string} name */
-    focus: (name) => parts(element, `[data-service="${CSS.escape(name)}"]`)[0]?.focus(),
+    focus: (name) => goTo(/** @type {any} */ (nodeNamed(name))),
+    /** Bring a service into sight. @param {string} name */
+    show(name) {
+      const node = nodeNamed(name);
+      if (node) zoom.show(node);
+    },
   };
 }
 
@@ -139,5 +208,5 @@ function neighbour(root, from, [dx, dy]) {
     const aside = Math.abs((nx - x) * dy) + Math.abs((ny - y) * dx);
     if (along > 1 && along + 2 * aside < least) [best, least] = [node, along + 2 * aside];
   }
-  return best;
+  return /** @type {Element | null} */ (best);
 }

@@ -4,11 +4,25 @@ import type { Message, Request, Service, State } from "./messages.d.ts";
 
 /** What is used of a widget's model. */
 export interface Model {
-  get(name: "element"): string;
+  get(name: "element" | "svg" | "empty"): string;
+  get(name: "last"): Last;
   get(name: "state"): State;
   send(message: Request): void;
   on(event: string, listener: (message: any) => void): void;
   off(event: string, listener: (message: any) => void): void;
+}
+
+/** The api that was called last, of all pages; without fields: none was. */
+export interface Last {
+  service?: string;
+  api?: string;
+}
+
+/** What is used of the model of the cards, and of the widget manager of JupyterLab and Notebook 7. */
+export interface CardsModel {
+  get(name: "live"): Record<string, string>;
+  on(event: string, listener: () => void): void;
+  widget_manager?: { context?: { path?: string } };
 }
 
 /** Of the link to the kernel. */
@@ -19,6 +33,9 @@ export type Heard = Message | { type: "state" } | { type: "link" };
 
 export interface Kernel {
   state(): State;
+  /** What is said while no service runs. */
+  empty(): string;
+  last(): Last;
   condition(): Condition;
   send(message: Request): void;
   /** Returns what ends it. */
@@ -46,6 +63,23 @@ export interface Tab {
   close(): void;
   /** Show a trace, where the tab can. */
   show?(trace: string): void;
+}
+
+export interface Extent {
+  width: number;
+  height: number;
+}
+
+export interface Spot {
+  x: number;
+  y: number;
+}
+
+/** What is seen of a picture: its scale, and how far it is scrolled. */
+export interface Glance {
+  scale: number;
+  left: number;
+  top: number;
 }
 
 export interface Box {

@@ -4,8 +4,12 @@
 /** @import { State } from "./messages.d.ts" */
 
 import { h, parts } from "../../../../_replica/http/static/elements.js";
+import { emptyPicture } from "./empty.js";
+import { fullSize } from "./fullsize.js";
 import { panel } from "./panel.js";
 import { picture } from "./picture.js";
+import { search } from "./search.js";
+import { standsBeside } from "./viewport.js";
 
 /** @type {Record<Condition, string>} */
 const CONDITIONS = {
@@ -15,20 +19,36 @@ const CONDITIONS = {
 };
 
 const OWN_KEYS = "data-lm-suppress-shortcuts";
+const SETTLES = 1500; // ms in which a panel that was opened gets what it shows, and is kept in sight
 
 /** @param {HTMLElement} root @param {Kernel} kernel */
 export function view(root, kernel) {
-  const drawing = picture(choose);
+  const drawing = picture(choose, (service, on) => kernel.send({ type: "fold", service, on }));
   const condition = h("div.nbc-condition", { role: "status" });
   const side = h("div.nbc-side");
-  const app = h("div.nbc-app", {}, drawing.element, condition, side);
+  const stage = h("div.nbc-stage", {}, drawing.element, side);
+  const empty = emptyPicture(kernel.empty());
+  const finding = search(mark, find);
+  const app = h("div.nbc-app");
+  const screen = fullSize(app, () => place.append(app));
+  const tools = h(
+    "div.nbc-tools",
+    { role: "toolbar", "aria-label": "view of the picture" },
+    ...drawing.tools,
+    screen.button,
+  );
+  const bar = h("div.nbc-bar-above", {}, finding.element, h("span.nbc-space"), tools);
+  app.append(bar, empty, stage, condition);
+  let place = root;
   /** @type {Map<string, ReturnType<typeof panel>>} by service: what is typed and shown stays while another is chosen */
   const panels = new Map();
-  /** @type {HTMLImageElement[]} */
+  /** @type {HTMLElement[]} what a saved notebook shows */
   let images = [];
   /** @type {ReturnType<typeof panel> | null} */
   let current = null;
   let seen = true;
+  let wanted = ""; // what is looked for, and is folded away
+  let opened = 0; // when the panel was
   /** @type {HTMLElement | SVGElement | null} what has the focus, and lost it only if its output was taken away */
   let held = null;
 
@@ -40,14 +60,49 @@ export function view(root, kernel) {
     current = other;
     if (changed || tab) other.open(tab, trace);
     if (changed) side.replaceChildren(other.element);
+    arrange();
     paint();
     if (focus) other.focus();
+    opened = performance.now();
+    reveal();
+  }
+
+  /** The panel stands beside the picture or below it, by the room there is. */
+  function arrange() {
+    app.classList.toggle("nbc-open", current !== null);
+    app.classList.toggle("nbc-beside", standsBeside(app.clientWidth, drawing.size().width));
+    drawing.keepFit();
+  }
+
+  /** Have the node and its panel in sight. */
+  function reveal() {
+    if (!current || performance.now() - opened > SETTLES) return;
+    drawing.show(current.name);
+    for (const part of [stage, side]) part.scrollIntoView({ block: "nearest", behavior: "instant" });
+  }
+
+  /** @param {Set<string> | null} names */
+  function mark(names) {
+    drawing.mark(names);
+    paint();
+  }
+
+  /** Go to a service that was looked for, which may be folded away. @param {string} name */
+  function find(name) {
+    wanted = drawing.has(name) ? "" : name;
+    if (wanted) unfold();
+    else choose(name);
+  }
+
+  function unfold() {
+    for (const service of drawing.folded()) kernel.send({ type: "fold", service, on: false });
   }
 
   function leave() {
     const name = current?.name;
     current = null;
     side.replaceChildren();
+    arrange();
     paint();
     if (name) drawing.focus(name);
   }
@@ -55,7 +110,12 @@ export function view(root, kernel) {
   function paint() {
     const state = kernel.state();
     const name = current?.name ?? "";
+    const none = !state.services.length && !current;
+    empty.hidden = !none;
+    bar.hidden = stage.hidden = none;
     drawing.paint(state, name);
+    finding.update(state.services.map((s) => s.name));
+    if (wanted && drawing.has(wanted)) find(wanted);
     if (current) {
       const needed = state.services.filter((s) => s.dependencies.includes(name)).map((s) => s.name);
       const alive = kernel.condition() !== "gone";
@@ -106,12 +166,13 @@ export function view(root, kernel) {
 
   /** Stand in an element, in the place of its picture. @param {HTMLElement} element */
   function enter(element) {
-    images = parts(element, "img");
+    place = element;
+    images = parts(element, "img, .nbc-saved");
     images.forEach((image) => {
       image.style.display = "none";
     });
     element.classList.add("nbc-live");
-    element.append(app);
+    if (!screen.isOn()) element.append(app);
     if (!held || document.activeElement !== document.body) return;
     held.focus();
     if (document.activeElement === document.body) current?.focus(); // it cannot be used any more
@@ -132,7 +193,18 @@ export function view(root, kernel) {
   });
   paint();
   watching.observe(app);
+  const sized = new ResizeObserver(() => {
+    arrange();
+    reveal();
+  });
+  sized.observe(app);
+  sized.observe(side);
   kernel.look(app, true);
+  const last = kernel.last().service ?? "";
+  if (kernel.state().services.some((s) => s.name === last)) {
+    choose(last, { tab: "Call" });
+    opened = 0; // the page stays where it is
+  }
   return {
     enter,
     close() {
@@ -140,6 +212,9 @@ export function view(root, kernel) {
       clearInterval(ticking);
       window.removeEventListener("keydown", onKey, true);
       watching.disconnect();
+      sized.disconnect();
+      drawing.close();
+      screen.close();
       kernel.look(app, false);
       panels.forEach((made) => made.close());
       panels.clear();

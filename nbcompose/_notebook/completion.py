@@ -1,0 +1,241 @@
+"""Completion by Tab, and help by `?`: options and names after magics, and the apis of services, with their signatures.
+
+Apis are offered after a service (`Answer.`, `Answer.to_async.`) and, in a class that is being written, after a
+dependency (`self.writer.`), which the cell's text declares by `writer = depends(Writer)`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
+
+from nbcompose._host import devices
+from nbcompose._notebook.arguments import export_parser, service_parser, services_parser
+from nbcompose._notebook.session import Session
+from nbcompose._rpc import Proxy
+from nbcompose._service import Described, Service
+from nbcompose._spec import ApiSpec
+
+MATCHER = "nbcompose"  # the name under which IPython knows it
+
+OTHER_FORMS = ("to_async", "to_sync")
+OTHERS = (*OTHER_FORMS, "url", "token", "graph", "asgi", "name", "inner", "spec")  # of a service, after its apis
+_ATTRIBUTE = re.compile(
+    r"(?<![\w.)\]])([A-Za-z_]\w*(?:\.(?!to_a?sync\b)[A-Za-z_]\w*)?)(?:\.(to_async|to_sync))?\.(\w*)$"
+)
+_TRIES = 40  # lines above the cursor that may be incomplete
+
+
+class Completer:
+    """Provides `match`, a matcher for IPython's completer (matcher API v2)."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+        @context_matcher(identifier=MATCHER)  # type: ignore[untyped-decorator]  # IPython's imports are not followed
+        def match(context: CompletionContext) -> SimpleMatcherResult:
+            return self._match(context)
+
+        self.match = match
+
+    def _match(self, context: CompletionContext) -> SimpleMatcherResult:
+        text = context.text_until_cursor.lstrip()
+        words = text.split()
+        if not words:
+            return _result([])
+        current = "" if text[-1].isspace() else words.pop()
+        if words[:1] == ["%%service"] and context.cursor_line == 0:
+            found = _service_words(words[1:])
+        elif words[:1] == ["%services"] or (words[:1] == ["%%services"] and context.cursor_line == 0):
+            found = self._services_words(words[1:])
+        elif words == ["%graph"]:
+            found = self._session.registry.names()
+        elif words == ["%export"]:
+            found = _scripts()
+        elif words[:1] == ["%export"]:
+            found = self._export_words(words[1:])
+        else:
+            return self._attributes(context)
+        # IPython's token may start inside a word, after the colon of "cuda:0".
+        cut = len(current) - len(context.token) if current.endswith(context.token) else 0
+        return _result([SimpleCompletion(w[cut:], type="param") for w in found if w.startswith(current)])
+
+    def _services_words(self, before: list[str]) -> list[str]:
+        parser = services_parser()
+        actions = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+        if not before:
+            return [*actions.choices, *_options(parser)]
+        chosen = actions.choices.get(before[0])
+        if chosen is None:
+            return []
+        names = [n for n in self._session.registry.names() if n not in before]
+        return [*names, *_options(chosen)]
+
+    def _export_words(self, before: list[str]) -> list[str]:
+        """Return completions after the file name."""
+        if before[-1] == "--entry":
+            known = [self._session.started[n].variable for n in self._session.registry.names()]
+            return [name for name in known if name not in before]
+        if before[-1] in ("--freeze", "--recompute"):
+            hidden = self._session.shell.user_ns_hidden
+            space = self._session.shell.user_ns
+            return sorted(n for n in space if n not in hidden and not n.startswith("_") and n not in before)
+        if before[-1] == "--limit":
+            return []
+        once = {w for w in before if w.startswith("-")} - {"--entry", "--freeze", "--recompute"}
+        return [option for option in _options(export_parser()) if option not in once]
+
+    # -- apis
+
+    def _attributes(self, context: CompletionContext) -> SimpleMatcherResult:
+        found = _ATTRIBUTE.search(context.text_until_cursor)
+        if found is None:
+            return _result([])
+        holder, form, typed = found.groups()
+        members = self._of_object(holder, form) or self._of_dependency(holder, form, context)
+        return _result([m for m in members if m.text.startswith(typed)], fragment=typed)
+
+    def _of_object(self, holder: str, form: str | None) -> list[SimpleCompletion]:
+        """Return the members of a service, or of a proxy, that the notebook knows."""
+        value = self._session.shell.user_ns.get(holder)
+        if isinstance(value, Service):
+            return [*_apis(value.spec.apis), *_others(() if form else OTHERS)]
+        if isinstance(value, Proxy):
+            return [*_apis(value._caller.apis() or ()), *_others(() if form else OTHER_FORMS)]
+        return []
+
+    def _of_dependency(self, holder: str, form: str | None, context: CompletionContext) -> list[SimpleCompletion]:
+        """Return the members of `self.NAME` where the class around the cursor, or a base of it, declares that."""
+        base, _, name = holder.partition(".")
+        if base != "self" or not name:
+            return []
+        classes = _classes_around(context.full_text, context.cursor_line)
+        if not classes:
+            return []
+        target = _declared(classes[-1], name)
+        if target is None:
+            target = self._inherited(classes[-1], name)
+        if target is None:
+            return []
+        return [*self._apis_of(target, classes[0]), *_others(() if form else OTHER_FORMS)]
+
+    def _inherited(self, cls: ast.ClassDef, name: str) -> str | None:
+        for base in cls.bases:
+            value = self._session.shell.user_ns.get(ast.unparse(base))
+            if isinstance(value, Service):
+                return next((d.service for d in value.spec.dependencies if d.attribute == name), None)
+        return None
+
+    def _apis_of(self, target: str, tree: ast.ClassDef | ast.Module) -> Iterable[SimpleCompletion]:
+        """Return the apis of a service by its variable or its name: as this cell defines it, or as it runs."""
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and node.name == target:
+                return _written(node)
+        value = self._session.shell.user_ns.get(target)
+        if isinstance(value, Service):
+            return _apis(value.spec.apis)
+        deployment = self._session.registry.deployment(target)
+        return _apis(deployment.spec.apis) if deployment is not None else ()
+
+
+def _classes_around(text: str, line: int) -> list[Any]:
+    """Return the module of a cell that is being written, and the classes in it around the line."""
+    lines = ["" if text[:1] in "%!" else text for text in text.split("\n")]
+    indent = re.match(r"\s*", lines[line])
+    for end in range(line, max(-1, line - _TRIES), -1):  # a statement above may be incomplete too
+        try:
+            tree = ast.parse("\n".join([*lines[:end], f"{indent[0] if indent else ''}pass"]))
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        found: list[Any] = [tree]
+        while isinstance(last := found[-1].body[-1], ast.ClassDef):
+            found.append(last)
+        return found if len(found) > 1 else []
+    return []
+
+
+def _declared(cls: ast.ClassDef, name: str) -> str | None:
+    """Return the target of `name = depends(TARGET)`: a variable, or the name of a service."""
+    for node in cls.body:
+        match node:
+            case (
+                ast.Assign(targets=[ast.Name(attribute)], value=ast.Call(func=function, args=arguments))
+                | ast.AnnAssign(target=ast.Name(attribute), value=ast.Call(func=function, args=arguments))
+            ) if attribute == name and ast.unparse(function).rpartition(".")[2] == "depends":
+                if not arguments:
+                    return ""  # a service elsewhere, by its url
+                target = arguments[0]
+                return str(target.value) if isinstance(target, ast.Constant) else ast.unparse(target)
+    return None
+
+
+def _written(cls: ast.ClassDef) -> Iterator[SimpleCompletion]:
+    """Yield the apis of a class that has not run as it is written."""
+    for node in cls.body:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        marks = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
+        if not any(ast.unparse(mark).rpartition(".")[2] == "api" for mark in marks):
+            continue
+        parameters = ast.unparse(node.args).partition(", ")[2]  # without self
+        returns = f" -> {ast.unparse(node.returns)}" if node.returns is not None else ""
+        kind = "async api" if isinstance(node, ast.AsyncFunctionDef) else "api"
+        yield SimpleCompletion(node.name, type=f"{kind} ({parameters}){returns}")
+
+
+def _apis(apis: Iterable[ApiSpec]) -> Iterator[SimpleCompletion]:
+    """Yield apis with what a completer shows beside them: there is no other place for a signature."""
+    for api in apis:
+        kind = "async api" if api.is_async else "api"
+        yield SimpleCompletion(api.name, type=f"{kind} {api.signature[len(api.name) :]}")
+
+
+def _others(names: Iterable[str]) -> Iterator[SimpleCompletion]:
+    return (SimpleCompletion(name, type="instance") for name in names)
+
+
+def help_fields(value: Any) -> list[tuple[str, str]]:
+    """Return what `?` shows of a service or an api, as titles and texts; empty for other objects."""
+    if isinstance(value, Described):
+        return value.help_fields()
+    if isinstance(value, Service):
+        return [("Service", value.name), ("Docstring", str(value.__doc__))]
+    return []
+
+
+# -- words
+
+
+def _result(found: list[SimpleCompletion], fragment: str | None = None) -> SimpleMatcherResult:
+    # A new object each time: IPython modifies it.
+    result: SimpleMatcherResult = {"completions": found, "suppress": bool(found), "ordered": True}
+    if fragment is not None:
+        result["matched_fragment"] = fragment
+    return result
+
+
+def _service_words(before: list[str]) -> list[str]:
+    if before and before[-1] == "--device":
+        return ["cpu", *(["cuda"] if (found := devices.discover()) else []), *(f"cuda:{d.index}" for d in found)]
+    parser = service_parser()
+    by_option = {option: action for action in parser._actions for option in action.option_strings}
+    if before and before[-1] in by_option and by_option[before[-1]].nargs != 0:
+        return list(by_option[before[-1]].choices or [])  # or any value: nothing to offer
+    used = {w.partition("=")[0] for w in before} - {"--env"}
+    return [option for option in _options(parser) if option not in used]
+
+
+def _scripts() -> list[str]:
+    """Return names for a script: those that are here already, and one that is usual."""
+    here = sorted(path.name for path in Path().glob("*.py"))
+    return [*here, *(["app.py"] if "app.py" not in here else [])]
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterable[str]:
+    return (option for action in parser._actions for option in action.option_strings)
