@@ -11,14 +11,24 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nbcompose import __version__, settings
 from nbcompose._control import Prompt, Watched, find_entries, serve, told
 from nbcompose._export import command
 from nbcompose._host import human
-from nbcompose._protocol import Client, Listing, RunningProcess, listings, messages, printable
+from nbcompose._protocol import (
+    Client,
+    Listing,
+    RunningProcess,
+    listings,
+    log_line,
+    log_text,
+    messages,
+    printable,
+)
 from nbcompose._rpc import background
 from nbcompose.errors import NbcomposeError
 
@@ -50,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     logs = commands.add_parser("logs", help="what a service's replicas wrote")
     _service_arguments(logs)
     logs.add_argument("-n", "--lines", type=_positive, default=100, help="how many lines, at most 10000 (100)")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with what it writes, until Ctrl-C")
+    logs.add_argument(
+        "--level", choices=settings.LEVELS, help="only lines of logging and warnings, of this level and above"
+    )
+    logs.add_argument("--api", help="only what calls of this api wrote")
+    logs.add_argument("--trace", metavar="ID", help="only what one call wrote: its trace, or the beginning of that")
     logs.set_defaults(run=_logs)
     stop = commands.add_parser("stop", help="stop a service")
     _service_arguments(stop)
@@ -242,13 +258,34 @@ def _row(listing: Listing, service: messages.ListedService) -> tuple[str, ...]:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    async def run() -> messages.Logs:
-        async with Client(await _find(options.service, options.pid)) as client:
-            lines = min(options.lines, messages.MOST_LINES)
-            return await client.ask({"type": "logs", "service": options.service, "lines": lines}, messages.Logs)
+    request: messages.LogsRequest = {"type": "logs", "service": options.service}
+    request["lines"] = min(options.lines, messages.MOST_LINES)
+    if options.level:
+        request["level"] = options.level
+    if options.api:
+        request["api"] = options.api
+    if options.trace:
+        request["trace"] = options.trace
+    color = sys.stdout.isatty()
 
-    for line in asyncio.run(run())["lines"]:
-        print(line)
+    def show(said: messages.Logs | messages.Lines) -> None:
+        details = said.get("details", [])
+        for text, known in zip_longest(said["lines"], details):  # versions before had no details
+            print(log_text(options.service, log_line(text, known), color) if known else text)
+        sys.stdout.flush()
+
+    async def run() -> None:
+        async with Client(await _find_log(options.service, options.pid)) as client:
+            if not options.follow:
+                show(await client.ask(request, messages.Logs))
+                return
+            async with contextlib.aclosing(client.stream({**request, "follow": True})) as said:
+                async for event in said:
+                    if event["missed"]:
+                        print(f"… {event['missed']:,} lines are not kept any more")
+                    show(cast(messages.Lines, event))
+
+    asyncio.run(run())
     return 0
 
 
@@ -312,6 +349,23 @@ def _debug(options: argparse.Namespace) -> int:
     with contextlib.suppress(concurrent.futures.CancelledError):
         running.result()
     return 0
+
+
+async def _find_log(service: str, pid: int | None) -> RunningProcess:
+    """The process that has the log of this service, which may run no more. Raises as `_find`."""
+    try:
+        return await _find(service, pid)
+    except NbcomposeError:
+        has_it = []
+        for listing in await listings():
+            if pid is None or listing.process.pid == pid:
+                with contextlib.suppress(NbcomposeError, ConnectionError):
+                    async with Client(listing.process) as client:
+                        await client.ask({"type": "logs", "service": service, "lines": 1}, messages.Logs)
+                        has_it.append(listing.process)
+        if len(has_it) != 1:
+            raise
+        return has_it[0]
 
 
 async def _find(service: str, pid: int | None) -> RunningProcess:

@@ -275,7 +275,13 @@ class NotBegun(ServiceUnavailable):
 
 
 class ReplicaDied(CallError, ConnectionError):
+    """The message says how the process ended, where that is known; a note (`__notes__`) has its last lines of output.
+
+    `address`: where the replica answered calls, until that has been found out.
+    """
+
     status = 503
+    address = ""
 
 
 class DeadlineExceeded(CallError, TimeoutError):

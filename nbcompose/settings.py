@@ -39,6 +39,7 @@ VARIABLES = (TOKEN, LOG_LEVEL)
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+REPLICA_FORMAT = "%(name)s: %(message)s"  # the log of a service has the time and the level of each line
 
 
 def token() -> str | None:
@@ -108,15 +109,18 @@ def log_level() -> int | None:
     return logging.getLevelNamesMapping()[name.upper()]
 
 
-def start_logging() -> None:
+def start_logging(format: str = FORMAT) -> None:
     """Write log lines of the level in the environment and above to standard error; do nothing if none is set.
+
+    Args:
+        format: How a line looks, as in `logging`.
 
     Raises:
         NbcomposeError: As `log_level`.
     """
     level = log_level()
     if level is not None:
-        logging.basicConfig(level=level, format=FORMAT)
+        logging.basicConfig(level=level, format=format)
 
 
 class TraceExport(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -123,14 +124,33 @@ def test_ps_logs_and_stop_from_another_process() -> None:
         assert ours[1].endswith(served.url)
 
         logs = run("logs", "Entry", "--pid", pid)
-        assert logs.stdout == "doubling 21\n"
+        [(api, trace)] = re.findall(
+            r"^\d\d:\d\d:\d\d\.\d{3} {9}Entry#0 (\w+) ([0-9a-f]{8}) \| doubling 21\n$", logs.stdout
+        )
+        assert api == "double"
+        assert run("logs", "Entry", "--pid", pid, "--trace", trace).stdout == logs.stdout
+        assert run("logs", "Entry", "--pid", pid, "--api", "double").stdout == logs.stdout
+        assert run("logs", "Entry", "--pid", pid, "--api", "other").stdout == ""
+        assert run("logs", "Entry", "--pid", pid, "--level", "warning").stdout == ""
 
         wrong = run("stop", "Writer", "--pid", pid)
         assert wrong.returncode == 1
         assert re.fullmatch(r"nbcompose: .*'Writer'.*: Below, Entry\n", wrong.stderr)
 
+        followed = subprocess.Popen(
+            [NBCOMPOSE, "logs", "Entry", "--pid", pid, "--follow"], stdout=subprocess.PIPE, text=True
+        )
+        assert followed.stdout is not None
+        assert followed.stdout.readline() == logs.stdout
+        assert httpx.post(f"{served.url}/double", json={"a": 4}).json() == 8
+        assert followed.stdout.readline().endswith(" | doubling 4\n")
+
+        assert run("stop", "Below", "--pid", pid).returncode == 0
+        assert run("logs", "Below", "--pid", pid).returncode == 0  # it has one still
         stopped = run("stop", "Entry", "--pid", pid)
         assert (stopped.returncode, stopped.stdout) == (0, "Entry was stopped\n")
+        assert followed.wait(PATIENCE) in (0, 1)  # with the service, or with its process
+        followed.stdout.close()
         assert served.process.wait(PATIENCE) == 0  # nothing is left to serve
 
 

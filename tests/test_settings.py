@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -135,7 +136,9 @@ def test_nbcompose_serve_with_a_level(tmp_path: Path) -> None:
         def logs() -> str:
             return run("logs", "Answer", "--pid", str(served.process.pid)).stdout
 
-        wait_until(lambda: "INFO app: asked\n" in logs(), "the line is in the log")
+        # Time and level are those of the log, and not said twice.
+        written = re.compile(r"^\d\d:\d\d:\d\d\.\d{3} INFO    Answer#0 ask [0-9a-f]{8} \| app: asked$", re.MULTILINE)
+        wait_until(lambda: written.search(logs()), "the line is in the log")
         assert "in detail" not in logs()
 
 
@@ -148,8 +151,13 @@ def test_a_replica_that_is_forked_has_the_level_of_its_kernel(
     (tmp_path / "logging_app.py").write_text(APP, encoding="utf-8")
     assert running.up(importlib.import_module("logging_app").Answer).ask() == 42
     assert running.registry.status("Answer").replicas[0].cold == ""
-    ends = "DEBUG app: asked, in detail"
-    wait_until(lambda: any(line.endswith(ends) for line in running.registry.logs("Answer")), "the line is in the log")
+
+    def levels() -> list[str]:
+        return [
+            line.level for line in running.registry.log_lines("Answer", 100) if line.text == "app: asked, in detail"
+        ]
+
+    wait_until(lambda: levels() == ["DEBUG"], "the line is in the log")
 
 
 @pytest.mark.system

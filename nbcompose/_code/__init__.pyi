@@ -1,3 +1,4 @@
+from .bytecode import reach_of as reach_of
 from .captured import Versions as Versions
 from .captured import functions_in as functions_in
 from .captured import functions_of as functions_of
@@ -13,3 +14,4 @@ from .packing import Deployment as Deployment
 from .packing import comparable as comparable
 from .packing import deployment_of as deployment_of
 from .packing import swappable as swappable
+from .undefined import Undefined as Undefined

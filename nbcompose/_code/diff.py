@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from nbcompose._code.undefined import Undefined
 from nbcompose._spec import ApiSpec, Location, ServiceSpec
 
 Kind = Literal["method", "attribute", "class", "function", "value", "type", "module"]
@@ -47,8 +48,8 @@ class Fingerprint:
 
     `roots`: the parts that make an instance what it is (`__init__`, start-up hooks). `rigid`: why its instances cannot
     be given new code, in words; "" where they can. `stores`: globals that its code sets while it runs. `calls`: calls
-    of dependencies that stand in its code. `large`: values that are too large to be
-    compared by content without need, and their digests.
+    of dependencies that stand in its code. `undefined`: names that its code uses and nothing defines. `large`: values
+    that are too large to be compared by content without need, and their digests.
     """
 
     parts: Mapping[str, Part]
@@ -56,6 +57,7 @@ class Fingerprint:
     rigid: str = ""
     stores: frozenset[str] = frozenset()
     calls: tuple[DependencyCall, ...] = ()
+    undefined: tuple[Undefined, ...] = field(default=(), compare=False)
     large: Mapping[int, Any] = field(default_factory=dict, compare=False, repr=False)
 
 

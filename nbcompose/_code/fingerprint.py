@@ -11,16 +11,17 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, get_origin
 
 from typing_inspection.typing_objects import is_newtype, is_typealiastype
 
-from nbcompose._code.bytecode import Used, attributes_of, attributes_of_self, reach_of
+from nbcompose._code.bytecode import Used, attributes_of, attributes_of_self, codes_in, reach_of
 from nbcompose._code.captured import Versions, functions_in, is_builtin
 from nbcompose._code.dependency_calls import calls_of
 from nbcompose._code.diff import Fingerprint, Kind, Part, reached_from
 from nbcompose._code.digests import DERIVED, Digester, Large, digest_of, digest_of_code
+from nbcompose._code.undefined import OPAQUE, Undefined, is_undefined, undefined_in
 from nbcompose._rpc import class_key, implementations, is_notebooks
 from nbcompose._schema import annotations_of, written_signature
 from nbcompose._service import Dependency, Service
@@ -54,6 +55,7 @@ def fingerprint_of(spec: ServiceSpec, known: Fingerprint | None = None) -> Finge
         rigid=rigid(spec.cls, walk.bases) or walk.kept_apart(reached_from(roots, walk.parts)),
         stores=frozenset(walk.stores),
         calls=tuple(calls_of(spec, walk.bases)),
+        undefined=tuple(walk.undefined(spec)),
         large=walk.large.found,
     )
 
@@ -75,7 +77,10 @@ class _Walk:
         self._entered: set[int] = set()  # functions that are being looked at: one may call itself
         self._apart: dict[str, str] = {}  # parts whose code keeps state where a swap would lose it, and where that is
         self._memos: dict[str, str] = {}  # the same, for parts that any call may reach
-        self._now = ""  # the part that is being looked at
+        self._now = ""  # the part that is being looked at,
+        self._method = ""  # and the method of a class, where it is one
+        self._codes: dict[CodeType, None] = {}  # all code that has been looked at
+        self._lacking: list[tuple[str, str, FunctionType]] = []  # functions with undefined names: part, method
 
     def ours(self, thing: Any) -> bool:
         return is_notebooks(thing) or getattr(thing, "__module__", None) == self.cls.__module__
@@ -89,6 +94,20 @@ class _Walk:
         apart = {n: where for n, where in self._apart.items() if n in reached} | self._memos
         return next((f"{name} {where}" for name, where in apart.items()), "")
 
+    def undefined(self, spec: ServiceSpec) -> Iterator[Undefined]:
+        """The names that nothing defines, in code that the service's apis and hooks may reach."""
+        if not self._lacking:
+            return
+        named = {name for code in self._codes for inner in codes_in(code) for name in inner.co_names}
+        if named & OPAQUE:
+            return
+        called = {*(a.method for a in spec.apis), *spec.on_startup, *spec.on_shutdown, *ROOTS}
+        reached = reached_from(frozenset(self.members_called(tuple(called))), self.parts)
+        for part, method, function in self._lacking:
+            is_called = not method or method in called | named or method.startswith("__")
+            if part in reached and is_called:
+                yield from undefined_in(function, frozenset(self.stores))
+
     def service(self) -> None:
         """Take in the class itself, and then what it uses."""
         for base, label in self._labels.items():
@@ -100,6 +119,7 @@ class _Walk:
             else:
                 self._library_class(base, label)
         while self._todo:
+            self._method = ""
             self._now, value = self._todo.pop(0)
             self._add(self._now, self._part(self._now, value))
 
@@ -143,6 +163,7 @@ class _Walk:
     def _member(self, name: str, member: Any) -> Part:
         functions = list(functions_in(member))
         uses: set[str] = set()
+        self._method = name
         if name == "__doc__":
             return Part("method", digest_of(member))
         if not functions:
@@ -188,6 +209,9 @@ class _Walk:
     def _globals_and_cells(self, function: FunctionType, uses: set[str], bound: bool) -> list[str]:
         reach = reach_of(function.__code__)
         self.stores.update(reach.stores)
+        self._codes[function.__code__] = None
+        if any(is_undefined(name, function.__globals__) for name in reach.names):
+            self._lacking.append((self._now, self._method, function))
         if reach.rebinds:
             self._apart[self._now] = f"keeps {', '.join(sorted(reach.rebinds))} outside of the instance"
         for name in reach.names:
@@ -301,7 +325,7 @@ class _Walk:
         uses: set[str] = set()
         for base in cls.__mro__:
             if self.ours(base) and base not in self.bases:
-                for member in list(vars(base).values()):
+                for self._method, member in list(vars(base).items()):
                     for function in functions_in(member):
                         self._globals_and_cells(function, uses, bound=False)
                 for annotation in annotations_of(base).values():

@@ -1,6 +1,8 @@
 from .debugging import Prompt as Prompt
 from .entry import find_entries as find_entries
-from .logs import read_lines as read_lines
+from .logs import OutputReader as OutputReader
+from .logs import Written as Written
+from .logs import read_output as read_output
 from .operations import RuntimeContext as RuntimeContext
 from .operations import json_tree as json_tree
 from .operations import plain as plain

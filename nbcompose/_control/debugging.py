@@ -43,6 +43,7 @@ class Debugging:
         self._replicas: list[_Attached] = []
         self._at_prompt: _Attached | None = None
         self._waiting: deque[_Attached] = deque()
+        self._none = asyncio.Event()  # no replica is attached any more
 
     async def attach(self, members: Sequence[ReplicaHandle], *, next_call: bool, post_mortem: bool) -> None:
         """Attach to these replicas. Raises `NbcomposeError` where another debugger is, and then to none of them."""
@@ -53,6 +54,8 @@ class Debugging:
                 self._replicas.append(attached)
         except BaseException:
             self.detach()
+            if self._replicas:
+                await self._none.wait()
             raise
 
     @staticmethod
@@ -111,6 +114,7 @@ class Debugging:
             self._replicas.remove(attached)
             self.goes_on(attached)
             if not self._replicas:
+                self._none.set()
                 self._over()
 
 

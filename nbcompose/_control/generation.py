@@ -15,12 +15,12 @@ from typing import Any, Protocol
 
 from nbcompose._code import Deployment
 from nbcompose._control.engines import Engine
-from nbcompose._control.logs import Log
+from nbcompose._control.logs import Log, Written
 from nbcompose._control.ports import port_of
 from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._host import devices, memory
 from nbcompose._replica import Swap
-from nbcompose._rpc import ReplicaRoute, ServiceRoute
+from nbcompose._rpc import PostMortem, ReplicaRoute, ServiceRoute
 from nbcompose._spec import ServiceSpec
 from nbcompose._tracing import Span
 
@@ -41,6 +41,18 @@ class SupervisorContext(Protocol):
         ...
 
     def spans(self, spans: list[Span]) -> None: ...
+
+    def output(self, service: str, written: Written) -> None:
+        """Pass on what a replica writes."""
+        ...
+
+    def ended(self, member: ReplicaHandle) -> None:
+        """Note that a replica has ended, and is forgotten."""
+        ...
+
+    async def post_mortem(self, address: str) -> PostMortem | None:
+        """Return how the replica at an address has ended; None where it is not known."""
+        ...
 
     def take_slot(self) -> int:
         """Reserve a free slot of the load table."""
@@ -257,7 +269,7 @@ class Generation:
                 continue
             attempt = 0 if loop.time() - began > STEADY else attempt
             self.error = member.crash_text()
-            self._log.append(index, f"replica {index} ended ({member.exit_text()}), and is started again")
+            self._log.note(index, f"replica {index} ended ({member.exit_text()}), and is started again")
             self.restarts += 1
             self._changed()
             member, attempt = await self._again(index, attempt)
@@ -307,7 +319,7 @@ class Generation:
             self._changed()
             return None
         self.error = f"{why}, and was replaced"
-        self._log.append(index, self.error)
+        self._log.note(index, self.error)
         self.restarts += 1
         await old.stop(GRACE)  # its other calls may finish
         self._forget(old)
@@ -331,7 +343,7 @@ class Generation:
         if placement.note and placement.note not in self.notes:
             self.notes.append(placement.note)
         launch = self.deployment.launch(index, around.take_slot(), placement)
-        member = ReplicaHandle(launch, self._log, lambda: around.routes_for(spec), self._changed, around.spans)
+        member = ReplicaHandle(launch, self._log, lambda: around.routes_for(spec), self._changed, around)
         self.members[index if key is None else key] = member
         self._changed()
         try:
@@ -344,6 +356,7 @@ class Generation:
     def _forget(self, member: ReplicaHandle) -> None:
         for key in [k for k, m in self.members.items() if m is member]:
             del self.members[key]
+            self._context.ended(member)
             self._context.free_slot(member.launch.slot)
 
 

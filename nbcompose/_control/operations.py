@@ -24,7 +24,7 @@ from nbcompose._code import Deployment
 from nbcompose._control import forms
 from nbcompose._control.snapshot import Meter, below, snapshot
 from nbcompose._control.status import Status
-from nbcompose._protocol import Answer, Events, messages, wire
+from nbcompose._protocol import Answer, Events, LogFilter, LogLine, messages, wire
 from nbcompose._rpc import Transport
 from nbcompose._schema import ApiSchema, TempFiles
 from nbcompose._spec import ApiSpec, ServiceSpec
@@ -199,11 +199,12 @@ class Operations:
 
     async def logs(self, request: messages.LogsRequest, events: Events) -> dict[str, Any]:
         service, lines = request["service"], request.get("lines", LINES)
+        wanted = LogFilter.of(request)
         if not request.get("follow"):
-            return {"type": "logs", "service": service, "lines": self._registry.log_lines(service, lines)}
+            return {"type": "logs", "service": service, **self._lines(self._registry.log(service).last(lines, wanted))}
         begun = time.monotonic()
-        async for missed, new in self._registry.follow_log(service, lines):
-            events.send({"type": "lines", "service": service, "lines": new, "missed": missed})
+        async for missed, new in self._registry.follow_log(service, lines, wanted):
+            events.send({"type": "lines", "service": service, **self._lines(new), "missed": missed})
             await events.room()
         return {"type": "end", "seconds": time.monotonic() - begun}
 
@@ -245,6 +246,10 @@ class Operations:
         native = request.get("native", False)
         made = await self._registry.profile(service, request["seconds"], request.get("replica"), native=native)
         return {"type": "profiled", "service": service, "text": repr(made), "svg": made.svg()}
+
+    def _lines(self, lines: Sequence[LogLine]) -> dict[str, Any]:
+        texts = [self.context.text(line.text) for line in lines]
+        return {"lines": texts, "details": [line.details() for line in lines]}
 
     async def traces(self, request: messages.TracesRequest, events: Events) -> dict[str, Any]:
         log = await asyncio.to_thread(self._registry.collect_traces)

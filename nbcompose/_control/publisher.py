@@ -14,18 +14,23 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
+from nbcompose._control.logs import Written, drain
 from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._control.status import Overview, Status
 from nbcompose._control.supervisor import Supervisor
 from nbcompose._host import memory
-from nbcompose._rpc import SLOTS, Client, LoadTable, ServiceRoute
+from nbcompose._rpc import SLOTS, Client, LoadTable, PostMortem, ServiceRoute
 from nbcompose._service import dependency_graph
 from nbcompose._spec import ServiceSpec
 from nbcompose._tracing import Span, TraceLog, exporter
 
 Subscriber = Callable[[Status], None]
+OutputListener = Callable[[str, Written], None]
 
 COLLECT_WAIT = 1.0  # seconds that replicas have to report their last calls
+END_WAIT = 2.0  # seconds for the end of a process that has closed its connections
+MOST_ENDED = 16  # replicas that have ended, of which it is known how
+DRAIN_WAIT = 0.05  # seconds that an answer waits, at most, for what was written before it
 LOOK = 1.0  # seconds between checks for stuck replicas
 MEMORY_PERIOD = 2.0  # seconds between measurements of replicas' memory
 # of a CPU that measuring may take: the system counts the pages of each process, which takes milliseconds
@@ -52,6 +57,8 @@ class Publisher:
         self._above: dict[str, dict[str, None]] = {}  # dependents of each service
         self._shown: dict[str, Status] = {}
         self._subscribers: list[Subscriber] = []
+        self._ended: deque[ReplicaHandle] = deque(maxlen=MOST_ENDED)
+        self.output_listener: OutputListener | None = None
         self._lock = threading.Lock()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
@@ -158,6 +165,29 @@ class Publisher:
         self.traces.extend(spans)
         if self._exporter is not None:
             self._exporter.add(spans)
+
+    def ended(self, member: ReplicaHandle) -> None:
+        self._ended.append(member)
+
+    async def post_mortem(self, address: str) -> PostMortem | None:
+        """Return how the replica at an address has ended; waits up to `END_WAIT` seconds for that. None: not known."""
+        members = (*_members(self._supervisors.values()), *self._ended)
+        member = next((m for m in members if m.address == address), None)
+        if member is None:
+            return None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_WAIT):
+                await member.ended()
+        return member.post_mortem() if member.state == "ended" else None
+
+    def output(self, service: str, written: Written) -> None:
+        if self.output_listener is not None:
+            self.output_listener(service, written)
+
+    async def drain(self) -> None:
+        """Wait until what replicas have written by now has been received."""
+        processes = (m.process for m in _members(self._supervisors.values()))
+        await drain((p.output for p in processes if p is not None), DRAIN_WAIT)
 
     async def close(self) -> None:
         """Send the last spans; see `SpanExporter`."""

@@ -16,15 +16,16 @@ from nbcompose._code import Deployment, Plan, incompatible_calls
 from nbcompose._control.debugging import Debugging, Debugpy, Say
 from nbcompose._control.engines import Engine, LocalEngine
 from nbcompose._control.generation import GRACE
+from nbcompose._control.logs import EVERYTHING, Log
 from nbcompose._control.operations import Operations, RuntimeContext
 from nbcompose._control.profiling import Rendered, native_profile
-from nbcompose._control.publisher import Publisher, Subscriber
+from nbcompose._control.publisher import OutputListener, Publisher, Subscriber
 from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._control.status import Overview, Status
 from nbcompose._control.status import url as url_of
 from nbcompose._control.supervisor import Supervisor
 from nbcompose._host import forbid_in_replica, keep_from_children
-from nbcompose._protocol import RuntimeServer, messages
+from nbcompose._protocol import LogFilter, LogLine, RuntimeServer, messages
 from nbcompose._rpc import Client, LoadTable, Portal, Proxy, SocketTransport, Transport, background
 from nbcompose._service import dependency_graph
 from nbcompose._tracing import TraceLog
@@ -32,6 +33,7 @@ from nbcompose.errors import Incompatible, LaunchError, NbcomposeError, ServiceU
 
 T = TypeVar("T")
 
+PAST_LOGS = 8  # logs that are kept of services that run no more
 STOP_WAIT = 5.0  # seconds for stopping everything, in addition to the grace; processes left after that are killed
 
 
@@ -50,8 +52,10 @@ class Registry:
         self._portal = background()
         self._client = Client(self._board)
         self._supervisors: dict[str, Supervisor] = {}
+        self._past_logs: dict[str, Log] = {}  # the latest is last
         self._overview = Overview(self._supervisors, self._engine)
         self._publisher = Publisher(self._supervisors, self._overview, self._client, self._board)
+        self._client.post_mortem = self._publisher.post_mortem
         self.traces = self._publisher.traces
         self._watching: tuple[asyncio.Task[None], ...] = ()
         self._removing: set[asyncio.Task[None]] = set()
@@ -159,8 +163,15 @@ class Registry:
         self._portal.run(self._supervisor(name).scale(replicas))
 
     def logs(self, name: str, lines: int = 100) -> list[str]:
-        """Return the last lines that the service's replicas wrote."""
-        return self._portal.run(self._on_loop(lambda: self.log_lines(name, lines)))
+        """Return the text of the last lines that the service's replicas wrote."""
+        return [line.text for line in self.log_lines(name, lines)]
+
+    def log_lines(self, name: str, lines: int, wanted: LogFilter = EVERYTHING) -> list[LogLine]:
+        """Return the last lines that are wanted of a service's log: of one that runs, or was stopped or failed lately.
+
+        Raises `UnknownService`.
+        """
+        return self._portal.run(self._on_loop(lambda: self.log(name).last(lines, wanted)))
 
     def collect_traces(self) -> TraceLog:
         """Return `traces` with every call that has ended by now; replicas report them only a few times a second."""
@@ -203,7 +214,18 @@ class Registry:
         """
         return self._publisher.subscribe(subscriber)
 
+    def hear_output(self, listener: OutputListener | None) -> None:
+        """Call `listener` with each line that a replica writes, as it comes, and the service's name; None: no more.
+
+        It is called on the registry's loop, and must return at once.
+        """
+        self._publisher.output_listener = listener
+
     # -- on the loop
+
+    async def drain(self) -> None:
+        """Wait until what replicas have written by now has been received; 50 ms at most."""
+        await self._publisher.drain()
 
     async def settle(self, name: str) -> Status:
         """See `wait`."""
@@ -235,29 +257,39 @@ class Registry:
         known = [n for n in dependency_graph.order(dependency_graph.edges(specs)) if n in self._supervisors]
         return [self._overview.status(self._supervisors[n]) for n in known]
 
-    def log_lines(self, name: str, lines: int) -> list[str]:
-        supervisor = self._supervisor(name)
-        return _written(supervisor, supervisor.log.last(lines))
+    def logged(self) -> list[str]:
+        """Return the services that have a log: those that run, and those that were stopped or failed lately."""
+        return list(dict.fromkeys([*self._supervisors, *self._past_logs]))
 
-    async def follow_log(self, name: str, lines: int) -> AsyncGenerator[tuple[int, list[str]], None]:
-        """Yield the last lines that the service's replicas wrote, and later ones as they come, until it is stopped.
+    def log(self, name: str) -> Log:
+        """Return the log of a service that runs, or was stopped or failed lately. Raises `UnknownService`."""
+        supervisor = self._supervisors.get(name)
+        log = supervisor.log if supervisor is not None else self._past_logs.get(name)
+        if log is None:
+            raise UnknownService.among(name, self.logged())
+        return log
+
+    async def follow_log(
+        self, name: str, lines: int, wanted: LogFilter = EVERYTHING
+    ) -> AsyncGenerator[tuple[int, list[LogLine]], None]:
+        """Yield the last lines of the service's log, and later ones as they come, until it is stopped.
 
         With each list: how many lines before it are not kept any more.
         """
-        supervisor = self._supervisor(name)
-        log, news = supervisor.log, asyncio.Event()
+        log, news = self.log(name), asyncio.Event()
+        supervisor = self._supervisors.get(name)
         log.listeners.add(news.set)
         unsubscribe = self.subscribe(lambda _: news.set())
         try:
             known = log.count
-            yield 0, self.log_lines(name, lines)
-            while self._supervisors.get(name) is supervisor:
+            yield 0, log.last(lines, wanted)
+            while supervisor is not None and self._supervisors.get(name) is supervisor:
                 await news.wait()
                 news.clear()
                 missed, new = log.since(known)
                 known = log.count
-                if new:
-                    yield missed, _written(supervisor, new)
+                if found := [line for line in new if wanted.takes(line)]:
+                    yield missed, found
         finally:
             unsubscribe()
             log.listeners.discard(news.set)
@@ -340,6 +372,10 @@ class Registry:
         await supervisor.stop(grace)
         if supervisor.stopped and self._supervisors.get(supervisor.name) is supervisor:  # not if it was started again
             del self._supervisors[supervisor.name]
+            self._past_logs.pop(supervisor.name, None)
+            self._past_logs[supervisor.name] = supervisor.log
+            while len(self._past_logs) > PAST_LOGS:
+                del self._past_logs[next(iter(self._past_logs))]
         self._publisher.changed(supervisor.name)
 
     async def _abandon(self, name: str) -> None:
@@ -467,8 +503,3 @@ class Registry:
         if supervisor is None:
             raise UnknownService.among(name, self._supervisors)
         return supervisor
-
-
-def _written(supervisor: Supervisor, lines: Sequence[tuple[int, str]]) -> list[str]:
-    many = supervisor.wanted > 1
-    return [f"[{index}] {line}" if many else line for index, line in lines]

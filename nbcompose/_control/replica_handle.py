@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
 import signal
 import socket
+import sysconfig
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from nbcompose._control.engines import Engine, ReplicaProcess
-from nbcompose._control.logs import Log
+from nbcompose._control.logs import Log, Written
 from nbcompose._host import is_halted
 from nbcompose._hub import ModelProgress
 from nbcompose._replica import Launch, Phase, StartFailure, Stats, Up
-from nbcompose._rpc import Connection, IncomingCall, ReplicaRoute, ServiceRoute, rebuild
-from nbcompose._tracing import CallContext, Span
+from nbcompose._rpc import Connection, IncomingCall, PostMortem, ReplicaRoute, ServiceRoute, rebuild
+from nbcompose._tracing import CallContext
 from nbcompose.errors import LaunchError
+
+if TYPE_CHECKING:  # a generation has the replicas
+    from nbcompose._control.generation import SupervisorContext
 
 ReplicaState = Literal["starting", "up", "suspended", "stopping", "ended"]
 
-LAST_LINES = 30  # of the output, shown after a crash
+LAST_LINES = 200  # of the output, which are looked through after a crash
+CRASH_LINES = 30  # of these, in the status
+LINES_TOLD = 10  # of these, in the error of a call
+SAID_PERIOD = 0.1  # seconds between changes by what a starting replica writes
 CLOSE_WAIT = 1.0  # seconds to wait for the last notes of a replica that has ended
 STOP_WAIT = 5.0  # seconds that a replica has for its hooks and exit, after the grace for its calls
 
@@ -37,7 +47,7 @@ class ReplicaHandle:
         log: Log,
         routes: Callable[[], tuple[ServiceRoute, ...]],
         on_change: Callable[[], None],
-        on_spans: Callable[[list[Span]], None],
+        context: SupervisorContext,
     ) -> None:
         self.launch = launch
         self.index = launch.index
@@ -49,6 +59,7 @@ class ReplicaHandle:
         self.stats: Stats | None = None
         self.device = ""
         self.cut = 0
+        self.said = ""  # the last line that it wrote while it starts
         self.halted: float | None = None  # since when (Unix time) its process is stopped by the system
         self.stopped_at = ""  # the breakpoint that it is at
         self.detach: Callable[[], object] = lambda: None  # the debugger, if one is attached
@@ -58,7 +69,9 @@ class ReplicaHandle:
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._routes = routes
         self._on_change = on_change
-        self._on_spans = on_spans
+        self._context = context
+        self._answering: set[asyncio.Task[None]] = set()
+        self._telling: asyncio.TimerHandle | None = None
         loop = asyncio.get_running_loop()
         self._up: asyncio.Future[None] = loop.create_future()
         self._left: asyncio.Future[None] = loop.create_future()  # the control channel is closed, its last note read
@@ -93,7 +106,7 @@ class ReplicaHandle:
             if not self._up.done():
                 raise LaunchError(
                     f"{self.launch.spec.name} ended while it started ({PHASES[self.phase]}): {self.exit_text()}",
-                    "\n".join(self._last_lines),
+                    "\n".join(telling(self._last_lines)[-CRASH_LINES:]),
                 )
             self._up.result()
         except BaseException:
@@ -171,18 +184,37 @@ class ReplicaHandle:
         hint = "; SIGKILL is also what the system sends when memory runs out" if name == "SIGKILL" else ""
         return f"killed by {name}{hint}"
 
+    @property
+    def address(self) -> str:
+        return self._address
+
+    def post_mortem(self) -> PostMortem:
+        """Return how the process ended, and its last output lines, for the error of a call."""
+        return PostMortem(self.exit_text(), tuple(telling(self._last_lines)[-LINES_TOLD:]))
+
     def crash_text(self) -> str:
         """Return how the process ended, and its last output lines."""
-        return "\n".join([f"{self.name}: {self.exit_text()}", *self._last_lines])
+        return "\n".join([f"{self.name}: {self.exit_text()}", *telling(self._last_lines)[-CRASH_LINES:]])
 
     # -- the control channel
 
     def on_call(self, call: IncomingCall) -> None:
-        call.fail(LookupError(f"a supervisor has no {call.api}"))
+        if call.api == "post_mortem":
+            answering = asyncio.ensure_future(self._tell_post_mortem(call))
+            self._answering.add(answering)
+            answering.add_done_callback(self._answering.discard)
+        else:
+            call.fail(LookupError(f"a supervisor has no {call.api}"))
+
+    async def _tell_post_mortem(self, call: IncomingCall) -> None:
+        try:
+            call.reply(await self._context.post_mortem(*call.arguments))
+        except Exception as error:
+            call.fail(error)
 
     def on_note(self, topic: str, value: Any) -> None:
         if topic == "spans":
-            self._on_spans(value)
+            self._context.spans(value)
             return
         if topic == "phase":
             self.phase, self.progress, self.waiting_for = value, None, ""
@@ -234,9 +266,20 @@ class ReplicaHandle:
         # a process that is still running cannot be reached any more
         asyncio.get_running_loop().call_later(STOP_WAIT, self.kill)
 
-    def _output(self, line: str) -> None:
-        self._log.append(self.index, line)
-        self._last_lines.append(line)
+    def _output(self, written: Written) -> None:
+        line = written.line._replace(replica=self.index)
+        if written.ended:
+            self._log.append(line)
+            self._last_lines.append(line.text)
+        self._context.output(self.launch.spec.name, written._replace(line=line))
+        if self.state == "starting" and line.text.strip():
+            self.said = line.text
+            if self._telling is None:
+                self._telling = asyncio.get_running_loop().call_later(SAID_PERIOD, self._tell_said)
+
+    def _tell_said(self) -> None:
+        self._telling = None
+        self._on_change()
 
     async def _watch(self, process: ReplicaProcess) -> None:
         status = await process.wait()
@@ -251,6 +294,29 @@ class ReplicaHandle:
         if self.process is not None:
             self.process.connection.close()
         self._on_change()
+
+
+# Of the stacks of all threads that Python writes in a crash of C code, what is not the user's.
+_FRAME = re.compile(r'  File "(?P<file>[^"]*)", line \d+ in ')
+_NOT_THE_USERS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib") + os.sep, "<string>")
+_ABOUT_THREAD = re.compile(r"(Current thread|Thread) 0x[0-9a-f]+ .*\(most recent call first\):$")
+
+
+def telling(lines: Iterable[str]) -> list[str]:
+    """Return the lines of a crashed process without those that tell nobody anything: frames of nbcompose and of
+    Python's own library, threads that have no others, extension modules.
+    """
+    found: list[str] = []
+    for line in lines:
+        frame = _FRAME.match(line)
+        if frame is not None and "site-packages" not in line and frame["file"].startswith(_NOT_THE_USERS):
+            continue
+        if line.startswith("Extension modules: ") or not line.strip():
+            continue
+        if found and _ABOUT_THREAD.match(found[-1]) and frame is None:
+            found.pop()
+        found.append(line)
+    return found[:-1] if found and _ABOUT_THREAD.match(found[-1]) else found
 
 
 PHASES = {

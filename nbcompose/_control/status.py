@@ -26,8 +26,8 @@ from nbcompose._spec import ServiceSpec
 class ReplicaStatus:
     """One replica. `memory` is bytes (its proportional share where the system tells), None while not known. `halted`:
     since when (Unix time) the system has its process stopped. `waiting_for`: the service that its start waits for.
-    `preparing`: what the engine has to do before there is a process, in words. `stopped_at`: the breakpoint that it is
-    at, e.g. "Writer.write, line 5", or "".
+    `preparing`: what the engine has to do before there is a process, in words. `said`: the last line that it wrote
+    while it starts. `stopped_at`: the breakpoint that it is at, e.g. "Writer.write, line 5", or "".
     """
 
     index: int
@@ -44,6 +44,7 @@ class ReplicaStatus:
     halted: float | None = None
     waiting_for: str = ""
     preparing: str = ""
+    said: str = ""
     stopped_at: str = ""
 
 
@@ -293,6 +294,7 @@ class Overview:
             halted=member.halted,
             waiting_for=member.waiting_for,
             preparing=self._engine.warming() if member.phase is Phase.SPAWN else "",
+            said=member.said if member.state == "starting" else "",
             stopped_at=member.stopped_at,
         )
 

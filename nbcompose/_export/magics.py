@@ -10,7 +10,7 @@ import argparse
 import ast
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -54,7 +54,7 @@ def plain(source: str) -> Plain:
     lines = lines_of(source)
     options: Mapping[str, Any] | None = None
     for index, line in enumerate(lines):
-        if not line.strip():
+        if not line.strip() or service_line(lines[index:]):
             continue
         if not line.startswith("%%") or re.match(r"%%\w+\?", line):
             break
@@ -70,6 +70,14 @@ def plain(source: str) -> Plain:
             return Plain("", foreign=line.strip())
         lines[index] = _captured(rest) if name == "capture" else "\n"
     return Plain(_Transformer().transform_cell("".join(lines)), options)
+
+
+def service_line(lines: Sequence[str]) -> int:
+    """Return which line of a cell is `%%service`, with only comments and empty lines above it; 0 for none, or the
+    first.
+    """
+    at = next((i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), 0)
+    return at if at < len(lines) and re.match(r"%%service(?!\w)", lines[at]) else 0
 
 
 def _captured(rest: str) -> str:

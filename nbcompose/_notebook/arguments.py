@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import math
 import shlex
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
@@ -15,6 +17,7 @@ from nbcompose._export.check import LIMIT
 from nbcompose._service import add_service_arguments
 from nbcompose._service import service_options as decorator_options
 from nbcompose.errors import DeclarationError
+from nbcompose.settings import LEVELS
 
 SERVICE_HELP = """Run each class with an @api method in this cell as a server.
 
@@ -36,7 +39,7 @@ SERVICES_HELP = """Show the services of this notebook, or do something with some
     %services restart NAME     start new replicas of the same code, e.g. when weights on disk have changed
     %services refresh [NAME]   bring stale services up to date with the notebook's functions and values
     %services rollback NAME    have the version before serve again
-    %services logs NAME        what its replicas wrote last (-n LINES)
+    %services logs NAME        what its replicas wrote last (-n LINES, --follow, --level, --api, --trace)
     %services scale NAME N     have N replicas
     %services profile NAME S   what it does in the next S seconds, as a flame graph
     %services debug NAME       stop at its next call, with pdb's prompt in this cell
@@ -66,12 +69,22 @@ What no cell explains is refused: a name that was set by a cell which has been e
 than a minute. The message says which, and what can be done about it."""
 
 
+class HelpAsked(Exception):
+    """`--help` was among the options; the text is the help."""
+
+
+class _Help(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        raise HelpAsked(parser.format_help())
+
+
 class _Parser(MagicArgumentParser):  # type: ignore[misc]  # IPython's imports are not followed
     """Options are written in full: an abbreviation would change its meaning with the next option that is added."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.allow_abbrev = False
+        self.add_argument("-h", "--help", action=_Help, nargs=0, help="show this")
 
     def parse_argstring(self, argstring: str, *, partial: bool = False) -> Any:
         """Quotes are those of a shell: IPython's own splitting would leave them in the values."""
@@ -80,6 +93,50 @@ class _Parser(MagicArgumentParser):  # type: ignore[misc]  # IPython's imports a
         except ValueError as error:
             raise UsageError(f"{argstring}: {error}") from None
         return self.parse_known_args(words) if partial else self.parse_args(words)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            parser = self._parser_of(found)
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}{_near(unknown[0], parser.words())}")
+        return found
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            raise argparse.ArgumentError(action, f"{error.message}{_near(value, action.choices or ())}") from None
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `UsageError` with the message, and the usage where that is one line."""
+        usage = " ".join(self.format_usage().replace("::", "").split())
+        known = f"usage: {usage}" if len(usage) <= MOST_USAGE else f"{usage.split()[0]} --help lists the options"
+        raise UsageError(f"{message}\n{known}")
+
+    def words(self) -> list[str]:
+        """Return what may stand first: options, and actions."""
+        actions = [c for a in self._actions if isinstance(a, argparse._SubParsersAction) for c in a.choices]
+        return [*option_words(self), *actions]
+
+    def _parser_of(self, found: argparse.Namespace) -> _Parser:
+        """Return the parser of the action that was chosen."""
+        chosen = getattr(found, "action", None)
+        below = [a.choices for a in self._actions if isinstance(a, argparse._SubParsersAction)]
+        return below[0][chosen] if below and chosen else self
+
+
+def option_words(parser: argparse.ArgumentParser) -> Iterable[str]:
+    """Return the options of a parser, as they are written."""
+    return (option for action in parser._actions for option in action.option_strings)
+
+
+MOST_USAGE = 100  # characters of usage that stand in an error
+
+
+def _near(word: Any, known: Iterable[str]) -> str:
+    """Return a hint at the word that was meant, if one is near."""
+    near = difflib.get_close_matches(str(word).partition("=")[0], list(known), 1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def service_parser() -> MagicArgumentParser:
@@ -91,7 +148,7 @@ def service_parser() -> MagicArgumentParser:
 def services_parser() -> MagicArgumentParser:
     parser = _Parser("services", description=SERVICES_HELP)
     parser.add_argument("--live", action="store_true", help="also numbers that change: calls, median time, memory")
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", prog="%services", parser_class=_Parser)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", prog="services", parser_class=_Parser)
     stop = actions.add_parser("stop", help="stop services")
     stop.add_argument("names", nargs="*", metavar="NAME", help="a service to stop")
     stop.add_argument("--all", action="store_true", help="stop every service")
@@ -104,6 +161,10 @@ def services_parser() -> MagicArgumentParser:
     logs = actions.add_parser("logs", help="what the replicas of a service wrote last")
     logs.add_argument("name", metavar="NAME", help="the service")
     logs.add_argument("-n", "--lines", type=_count, default=100, metavar="LINES", help="how many lines (100)")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with what it writes, until ■")
+    logs.add_argument("--level", choices=LEVELS, help="only lines of logging and warnings, of this level and above")
+    logs.add_argument("--api", metavar="API", help="only what calls of this api wrote")
+    logs.add_argument("--trace", metavar="ID", help="only what one call wrote: its trace, or the beginning of that")
     scale = actions.add_parser("scale", help="change the number of replicas")
     scale.add_argument("name", metavar="NAME", help="the service")
     scale.add_argument("replicas", type=_count, metavar="N", help="how many replicas it is to have")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
+from nbcompose._export import service_line
 from nbcompose._ipython_adapter import cell_numbers, has_own_look, show_as, syntax_error_lines
 from nbcompose._notebook.tracebacks import from_frame
 from nbcompose._service import API, Service
@@ -26,12 +28,26 @@ class CellSyntaxError(NbcomposeError):
     """A syntax error in the body of a cell, displayed as IPython displays one."""
 
 
+_ASKS_FOR_HELP = re.compile(r"%%service\s(?:.*\s)?(?:-h|--help)\s")
+
+
 @dataclass(frozen=True, slots=True)
 class Defined:
     """A class that the cell defined, bare or decorated with `@service`, and the variable that holds it."""
 
     variable: str
     value: type[Any] | Service
+
+
+def service_line_first(lines: list[str]) -> list[str]:
+    """Put `%%service` before comments that stand above it, as IPython looks for it in the first line; all other lines
+    keep their place. A transformer of IPython's (`input_transformers_cleanup`), called for every cell.
+    """
+    at = service_line(lines)
+    if at:
+        return [lines[at], *lines[:at], *lines[at + 1 :]]
+    # IPython does not call a magic for a cell without a second line.
+    return [*lines, "\n"] if len(lines) == 1 and _ASKS_FOR_HELP.match(lines[0]) else lines
 
 
 def run(shell: InteractiveShell, line: str, body: str) -> list[Defined]:
@@ -46,7 +62,7 @@ def run(shell: InteractiveShell, line: str, body: str) -> list[Defined]:
     after = shell.user_ns
     names = list(dict.fromkeys(_class_names(tree.body)))
     made = [Defined(n, after[n]) for n in names if n in after and after[n] is not before.get(n)]
-    services = [d for d in made if _is_service(d.value)]
+    services = [d for d in made if is_service(d.value)]
     _check(services, tree)
     return services
 
@@ -150,7 +166,8 @@ def _class_names(statements: Sequence[ast.stmt]) -> Iterator[str]:
                 yield from _class_names(part.body)
 
 
-def _is_service(value: Any) -> bool:
+def is_service(value: Any) -> bool:
+    """Whether it is a service, or a class that can be one."""
     if isinstance(value, Service):
         return True
     return isinstance(value, type) and any(

@@ -15,6 +15,7 @@ from operator import attrgetter
 from nbcompose._control import Status
 from nbcompose._notebook import credentials
 from nbcompose._notebook.display import LiveDisplay, Section, bundle, live_colors
+from nbcompose._notebook.notices import code_notes
 from nbcompose._notebook.session import Card, Session, Started
 from nbcompose._notebook.staleness import Change
 from nbcompose._notebook.tracebacks import cell_names
@@ -48,6 +49,8 @@ class Launching:
         # what had been started before, for the services that were asked for
         self._previous: dict[str, Started | None] = {}
         self._misfits: dict[str, tuple[str, ...]] = {}
+        packed = {c.name: c.wanted.deployment for c in changes if c.action != "roll back"}
+        self._code_notes = {name: code_notes(deployment, session.shell) for name, deployment in packed.items()}
         self._earlier: dict[str, Card] = {}  # the displays that showed these services before
         self._overtaken: set[str] = set()
         self._ended = False  # the cell
@@ -259,6 +262,7 @@ class Launching:
             status=status,
             change_reason=self._change_reason(change, status) if not trouble else "",
             misfits=self._misfits.get(change.name, ()),
+            code_notes=self._code_notes.get(change.name, ()) if change.name not in self._overtaken else (),
             busy=self._busy(change),
             elapsed=None if self._began is None else time.monotonic() - self._began,
             trouble=trouble,

@@ -15,8 +15,9 @@ from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
+from nbcompose._export import service_line
 from nbcompose._host import devices
-from nbcompose._notebook.arguments import export_parser, service_parser, services_parser
+from nbcompose._notebook.arguments import export_parser, option_words, service_parser, services_parser
 from nbcompose._notebook.session import Session
 from nbcompose._rpc import Proxy
 from nbcompose._service import Described, Service
@@ -50,7 +51,7 @@ class Completer:
         if not words:
             return _result([])
         current = "" if text[-1].isspace() else words.pop()
-        if words[:1] == ["%%service"] and context.cursor_line == 0:
+        if words[:1] == ["%%service"] and context.cursor_line == service_line(context.full_text.splitlines()):
             found = _service_words(words[1:])
         elif words[:1] == ["%services"] or (words[:1] == ["%%services"] and context.cursor_line == 0):
             found = self._services_words(words[1:])
@@ -70,12 +71,19 @@ class Completer:
         parser = services_parser()
         actions = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
         if not before:
-            return [*actions.choices, *_options(parser)]
+            return [*actions.choices, *option_words(parser)]
         chosen = actions.choices.get(before[0])
         if chosen is None:
             return []
-        names = [n for n in self._session.registry.names() if n not in before]
-        return [*names, *_options(chosen)]
+        registry = self._session.registry
+        by_option = {option: action for action in chosen._actions for option in action.option_strings}
+        if before[-1] in by_option and by_option[before[-1]].nargs != 0:
+            if before[-1] == "--api":
+                deployments = map(registry.deployment, before)
+                return [api.name for d in deployments if d is not None for api in d.spec.apis]
+            return list(by_option[before[-1]].choices or [])  # or any value: nothing to offer
+        names = [n for n in (registry.logged() if before[0] == "logs" else registry.names()) if n not in before]
+        return [*names, *option_words(chosen)]
 
     def _export_words(self, before: list[str]) -> list[str]:
         """Return completions after the file name."""
@@ -89,7 +97,7 @@ class Completer:
         if before[-1] == "--limit":
             return []
         once = {w for w in before if w.startswith("-")} - {"--entry", "--freeze", "--recompute"}
-        return [option for option in _options(export_parser()) if option not in once]
+        return [option for option in option_words(export_parser()) if option not in once]
 
     # -- apis
 
@@ -228,14 +236,10 @@ def _service_words(before: list[str]) -> list[str]:
     if before and before[-1] in by_option and by_option[before[-1]].nargs != 0:
         return list(by_option[before[-1]].choices or [])  # or any value: nothing to offer
     used = {w.partition("=")[0] for w in before} - {"--env"}
-    return [option for option in _options(parser) if option not in used]
+    return [option for option in option_words(parser) if option not in used]
 
 
 def _scripts() -> list[str]:
     """Return names for a script: those that are here already, and one that is usual."""
     here = sorted(path.name for path in Path().glob("*.py"))
     return [*here, *(["app.py"] if "app.py" not in here else [])]
-
-
-def _options(parser: argparse.ArgumentParser) -> Iterable[str]:
-    return (option for action in parser._actions for option in action.option_strings)

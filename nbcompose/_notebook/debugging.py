@@ -17,7 +17,6 @@ from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 from nbcompose._control import Prompt
 from nbcompose._notebook import cell
 from nbcompose._notebook.session import Session
-from nbcompose._rpc import meanwhile
 from nbcompose.errors import RemoteTraceback
 
 
@@ -42,13 +41,20 @@ def debug(session: Session, args: Namespace, line: str, cell_text: str | None) -
     attached = portal.run(attaching)
     prompt.answer = lambda typed: portal.loop.call_soon_threadsafe(attached.answer, typed)
     prompt.detach = lambda: portal.loop.call_soon_threadsafe(attached.detach)
+    before = portal.meanwhile
+
+    def serve() -> None:
+        before()
+        prompt.serve()
+
+    portal.meanwhile = serve
     try:
         if cell_text is not None:
-            with meanwhile(prompt.serve):
-                return cell.evaluate(session.shell, line, cell_text)
+            return cell.evaluate(session.shell, line, cell_text)
         print(attached.greeting(args.name, post_mortem=args.post_mortem))
         prompt.run()
     finally:
+        portal.meanwhile = before
         prompt.leave()
         prompt.run()  # until no replica is attached any more
     return None

@@ -24,12 +24,14 @@ from nbcompose._control import HALTED, Status, progress
 from nbcompose._control.engines import NOT_WARM
 from nbcompose._host import human
 from nbcompose._ipython_adapter import Output, cell_id, request_of
+from nbcompose._protocol import plain_text
 from nbcompose._service import CREDENTIALS, python_call, script_example, terminal_example
 from nbcompose._spec import ApiSpec, ServiceSpec
 
 SUPERSEDED = "was changed or restarted by a later cell"
 _COLORS = {"ready": "#2e9e5b", "failed": "#c9302c", "stopped": "#888", "waiting": "#c98a1b", "starting": "#3b7dd8"}
 SAVED = "as saved, not live"  # fixed words: saved outputs are compared
+SAID = 120  # characters of what a loading replica wrote
 _DIM = "color:#808080"
 _BORDER = "border:1px solid #9e9e9e;border-radius:4px;padding:6px 10px;margin:2px 0 4px;max-width:60em"
 
@@ -41,6 +43,7 @@ class Section:
     `variable`: its name in the notebook. `change_reason`: what its cell did ("replaced: ..."). `busy`: the version that
     the cell asked for is still starting. `elapsed`: seconds, None once the cell has ended. `trouble`: the headline
     where the change failed. `misfits`: calls between services that no longer fit. `superseded`: a later cell shows it.
+    `code_notes`: notes on its code, those on names that nothing defines with the name.
     """
 
     variable: str
@@ -52,6 +55,7 @@ class Section:
     trouble: str = ""
     misfits: tuple[str, ...] = ()
     superseded: bool = False
+    code_notes: tuple[tuple[str, str], ...] = ()
 
 
 def bundle(sections: Sequence[Section]) -> Bundle:
@@ -59,7 +63,7 @@ def bundle(sections: Sequence[Section]) -> Bundle:
     cards = [list(_card(section)) for section in sections]
     return {
         "text/plain": "\n\n".join("\n".join(text for text, _ in card if text) for card in cards),
-        "text/html": "".join(f'<div style="{_BORDER}">{"".join(html for _, html in card)}</div>' for card in cards),
+        "text/html": "".join(framed("".join(html for _, html in card)) for card in cards),
     }
 
 
@@ -80,6 +84,11 @@ def _variable(section: Section) -> str:
 def _can_be_live(section: Section) -> bool:
     """Whether it shows a state that lasts, and ends with the kernel. Progress does not last."""
     return section.elapsed is None and _state(section) in ("ready", "waiting", "starting")
+
+
+def framed(html: str) -> str:
+    """Return HTML in the frame of a card."""
+    return f'<div style="{_BORDER}">{html}</div>'
 
 
 # -- texts
@@ -140,7 +149,8 @@ def _notes(section: Section, status: Status) -> list[str]:
         stale = [f"stale: {names} changed in the notebook since (%services refresh {status.name} brings it up to date)"]
     behind = [f"this is the previous version: {status.out_of_date_reason}"] if status.out_of_date_reason else []
     cold_notes = [f"started without preloaded libraries: {reason}" for reason in cold]
-    return [*behind, *stale, *section.misfits, *dict.fromkeys(plain), *cold_notes]
+    of_code = [note for name, note in section.code_notes if name not in status.stale]
+    return [*behind, *stale, *of_code, *section.misfits, *dict.fromkeys(plain), *cold_notes]
 
 
 def _place(status: Status) -> str:
@@ -177,8 +187,16 @@ def _card(section: Section) -> Iterator[tuple[str, str]]:
         yield from _examples(section.variable, name, section.spec.apis[0])
     elif section.elapsed is not None:
         yield "", _bar(status)
+        if said := _said(status):
+            yield f"  {said}", f'<div style="{_DIM};white-space:pre">{escape(said)}</div>'
     elif waits:
         yield _dimmed("It becomes ready by itself.")
+
+
+def _said(status: Status | None) -> str:
+    """Return what a replica wrote last while it loads; "" where none has."""
+    texts = [plain_text(r.said) for r in status.replicas if r.said] if status is not None else []
+    return f"{texts[0][:SAID]}…" if texts and len(texts[0]) > SAID else "".join(texts[:1])
 
 
 def _dimmed(text: str) -> tuple[str, str]:
@@ -344,7 +362,7 @@ class OutputAnchor(NamedTuple):
     element: str
 
     @classmethod
-    def of(cls, shell: InteractiveShell, element: str) -> OutputAnchor:
+    def of(cls, shell: InteractiveShell, element: str = "") -> OutputAnchor:
         """In the cell that runs."""
         run = str(request_of(shell).get("header", {}).get("msg_id", ""))
         return cls(cell_id(shell), run, element)

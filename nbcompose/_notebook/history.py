@@ -24,7 +24,7 @@ from typing import Any
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
 from nbcompose._code import Budget, Digester
-from nbcompose._export import Cell, Looked
+from nbcompose._export import Cell, Looked, service_line
 from nbcompose._ipython_adapter import cell_numbers, request_of
 from nbcompose._notebook.cell import number_of
 from nbcompose._rpc import is_notebooks
@@ -236,6 +236,11 @@ class History:
             for run in runs
         ]
 
+    @property
+    def deleted(self) -> frozenset[str]:
+        """The front end's ids of the cells that it has deleted."""
+        return frozenset(self._deleted)
+
     def run_of(self, file: str) -> Run | None:
         """Return the last run whose code has this file name."""
         return self._files.get(file)
@@ -245,7 +250,7 @@ class History:
         if result.error_before_exec is not None:
             return 0
         source = str(info.raw_cell)
-        if result.error_in_exec is None or source.lstrip().startswith("%%"):
+        if result.error_in_exec is None or source.lstrip().startswith("%%") or service_line(source.splitlines()):
             return None
         frames = result.error_in_exec.__traceback__
         while frames is not None and frames.tb_frame.f_code.co_filename not in cell_numbers(self._shell):

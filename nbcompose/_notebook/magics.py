@@ -16,13 +16,14 @@ from typing import Any, Literal
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_cell_magic, line_magic, magics_class
-from traitlets import Bool, observe
+from traitlets import Bool, Enum, observe
 
 from nbcompose._control import Registry
 from nbcompose._ipython_adapter import has_own_look, is_reloading, show_help_as
 from nbcompose._notebook import cell, credentials, staleness, tracebacks
 from nbcompose._notebook import session as sessions
 from nbcompose._notebook.arguments import (
+    HelpAsked,
     export_parser,
     graph_parser,
     service_options,
@@ -36,6 +37,7 @@ from nbcompose._notebook.display import ServicesTable
 from nbcompose._notebook.rendering import NotebookContext
 from nbcompose._notebook.session import Session
 from nbcompose._notebook.staleness import compare, declared, previous_on_error, refreshes, without_code
+from nbcompose._protocol import LogFilter, LogLine, log_text
 from nbcompose._service import add_connector
 from nbcompose._tracing import install
 from nbcompose.errors import CaptureError, NbcomposeError, UnknownService
@@ -43,9 +45,11 @@ from nbcompose.errors import CaptureError, NbcomposeError, UnknownService
 
 @contextlib.contextmanager
 def briefly(shell: InteractiveShell) -> Iterator[None]:
-    """Show errors that nbcompose raises on purpose, and ■, as a message only."""
+    """Show errors that nbcompose raises on purpose, and ■, as a message only; print the help that was asked for."""
     try:
         yield
+    except HelpAsked as asked:
+        print(str(asked).removeprefix("::").strip())
     except (NbcomposeError, KeyboardInterrupt) as error:
         if has_own_look(error):  # an error of the cell, which has the cell's frames
             raise
@@ -66,11 +70,19 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         help="Keep the last calls of each api, so that `%export --check` can make them again.",
     ).tag(config=True)
 
+    output = Enum(
+        ("cell", "log"),
+        default_value="cell",
+        help="Where what services write goes during the calls of a cell: under the cell and to their logs, or to their "
+        "logs only.",
+    ).tag(config=True)
+
     def __init__(self, session: Session) -> None:
         super().__init__(session.shell)
         self._session = session
         self.hints = Hints(session)
         session.recording.enabled = self.record_calls
+        session.outputs.enable(self.output == "cell")
 
     @observe("auto_refresh")
     def _refresh_anew(self, _: object) -> None:
@@ -85,18 +97,37 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
     def callbacks(self) -> Sequence[tuple[str, Callable[..., None]]]:
         """Return what is called at IPython's events."""
         hints = self.hints
-        return ("post_run_cell", self.look), ("pre_run_cell", hints.before), ("post_run_cell", hints.after)
+        return (
+            ("pre_run_cell", self.begin),
+            ("post_run_cell", self.look),
+            ("pre_run_cell", hints.before),
+            ("post_run_cell", hints.after),
+        )
 
-    def look(self, _: ExecutionResult) -> None:
-        """Mark stale services after every cell; with `auto_refresh`, refresh them."""
-        stale = staleness.look(self._session)
-        if not (stale and self.auto_refresh):
+    @observe("output")
+    def _show_output(self, _: object) -> None:
+        self._session.outputs.enable(self.output == "cell")
+
+    def begin(self, info: object) -> None:
+        """Note that a cell begins."""
+        self._session.outputs.cell_begins(info)
+
+    def look(self, result: ExecutionResult) -> None:
+        """After every cell, mark stale services; refresh them (with `auto_refresh`), or say so under the cell."""
+        session = self._session
+        session.outputs.cell_ends(result.info)
+        new = staleness.look(session)
+        refreshed = [stale.service for stale in new if stale.changed] if self.auto_refresh else []
+        told = [stale for stale in new if stale.service not in refreshed]
+        session.notices.after_cell(told, session.history.deleted, succeeded=result.success)
+        if not refreshed:
             return
         try:
-            with briefly(self._session.shell):
-                self._bring_up_to_date(stale)
+            with briefly(session.shell):
+                self._bring_up_to_date(refreshed)
         except (NbcomposeError, KeyboardInterrupt):
-            self._session.shell.showtraceback()
+            session.shell.showtraceback()
+        staleness.look(session)  # the next call says what is stale still
 
     @cell_magic  # type: ignore[untyped-decorator]
     def service(self, line: str, cell_text: str) -> None:
@@ -112,6 +143,8 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
                     changes = compare(self._session, services, stop_first=args.replace == "stop-first")
                 finally:
                     self._session.shell.user_ns.update(services)
+                    for variable, service in services.items():
+                        self._session.notices.declared(variable, service)
             Launching(self._session, changes).run(wait=not args.no_wait)
 
     @line_cell_magic  # type: ignore[untyped-decorator]
@@ -162,7 +195,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         for name in [s.name for s in reversed(registry.statuses()) if s.name in names]:
             registry.remove(name)
             self._session.started.pop(name, None)
-            print(f"{name} was stopped")
+            print(self._session.notices.stopped(name, names))
 
     def _without_code(self, args: Namespace) -> None:
         action: Literal["restart", "roll back"] = "restart" if args.action == "restart" else "roll back"
@@ -187,8 +220,23 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
             raise CaptureError("\n".join(map(str, failed)))
 
     def _logs(self, args: Namespace) -> None:
-        lines = self._session.registry.logs(args.name, args.lines)
-        print("\n".join(lines) if lines else f"{args.name} has written nothing")
+        registry, wanted = self._session.registry, LogFilter(args.level or "", args.api or "", args.trace or "")
+        color = sys.stdout.isatty()
+
+        def shown(line: LogLine) -> str:
+            return tracebacks.cell_names(log_text(args.name, line, color), self._session.shell)
+
+        if args.follow:
+            with contextlib.suppress(KeyboardInterrupt):  # ■ is how it ends
+                for missed, lines in registry.portal.iterate(registry.follow_log(args.name, args.lines, wanted)):
+                    if missed:
+                        print(f"… {missed:,} lines are not kept any more")
+                    for line in lines:
+                        print(shown(line), flush=True)
+            return
+        lines = registry.log_lines(args.name, args.lines, wanted)
+        nothing = f"{args.name} has written nothing{'' if wanted == LogFilter() else ' of that kind'}"
+        print("\n".join(map(shown, lines)) or nothing)
 
     def _scale(self, args: Namespace) -> None:
         self._session.registry.scale(args.name, args.replicas)
@@ -213,7 +261,19 @@ NbcomposeMagics.export.__doc__ = export_parser().format_help()
 
 KEEP = 60.0  # seconds that a replaced version is kept, for `%services rollback`
 WIDGET = "nbcompose._notebook.graph.widget"
-MAGICS = (("cell", "service"), ("line", "services"), ("cell", "services"), ("line", "graph"), ("line", "export"))
+MISPLACED = "%service"  # what IPython takes `%%service` for below the first line of a cell
+MAGICS = (
+    ("cell", "service"), ("line", "services"), ("cell", "services"), ("line", "graph"), ("line", "export"),
+    ("line", MISPLACED),
+)  # fmt: skip
+
+
+def misplaced(_: str) -> None:
+    """The line magic for a `%%service` that is not in the first line of its cell."""
+    raise UsageError(
+        "%%service comes first in its cell, with only comments and empty lines above it: move what is above it to "
+        "another cell, or below it"
+    )
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -239,7 +299,10 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     tracebacks.install(shell)
     magics = NbcomposeMagics(session)
     shell.register_magics(magics)
+    shell.register_magic_function(misplaced, "line", MISPLACED)
+    shell.input_transformers_cleanup.append(cell.service_line_first)
     shell.configurables.append(magics)  # for %config
+    session.outputs.cell_begins()  # this one
     for event, callback in magics.callbacks():
         shell.events.register(event, callback)
     shell.Completer.custom_matchers.append(Completer(session).match)
@@ -281,5 +344,7 @@ def _unhook(shell: InteractiveShell) -> None:
             with contextlib.suppress(ValueError):
                 shell.events.unregister(event, callback)
     show_help_as(shell, None)
+    transformers = shell.input_transformers_cleanup
+    transformers[:] = [t for t in transformers if getattr(t, "__name__", "") != cell.service_line_first.__name__]
     matchers = shell.Completer.custom_matchers
     matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != MATCHER]

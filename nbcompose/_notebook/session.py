@@ -21,7 +21,9 @@ from nbcompose._code import Deployment
 from nbcompose._control import Handle, Registry, Status
 from nbcompose._export.check import RecordedTransport, Recording
 from nbcompose._notebook import credentials
+from nbcompose._notebook.cell_output import CellOutputs, ShownTransport
 from nbcompose._notebook.history import History
+from nbcompose._notebook.notices import Notices, Stale
 from nbcompose._notebook.tracebacks import from_the_caller
 from nbcompose._rpc import Args, Intercepted, Kwargs, Transport
 from nbcompose._spec import ServiceSpec
@@ -73,8 +75,10 @@ class Session:
         self.token = secrets.token_urlsafe(32)
         self.started: dict[str, Started] = {}
         self.lingering: dict[str, Future[None]] = {}  # displays that still change, by service
-        self.looked: dict[str, dict[str, str]] = {}  # the stale names of each service, with digests, at the last check
+        self.looked: dict[str, Stale] = {}  # what was stale at the last check, by service
+        self.notices = Notices(shell, registry)
         self.history = History(shell)
+        self.outputs = CellOutputs(shell, registry)
         self.recording = Recording()  # the calls that the notebook has made
         self.disconnect: Callable[[], None] = lambda: None  # this session from `Service`
         self.cards: dict[str, Card] = {}  # the display under the cell that started a service last
@@ -94,7 +98,7 @@ class Session:
 
     def connect(self, service: Any) -> NotebookHandle:
         """Return the handle by which `Answer.ask(...)` reaches the running service. Raises `UnknownService`."""
-        return NotebookHandle(self.registry, service.name, self.shell, self.recording)
+        return NotebookHandle(self, service.name)
 
 
 class LiveCards:
@@ -153,7 +157,8 @@ def keep(shell: InteractiveShell, session: Session | None) -> None:
 class NotebookHandle(Handle):
     """A running service as the notebook calls it. Raises `UnknownService`, with the way to start it."""
 
-    def __init__(self, registry: Registry, name: str, shell: InteractiveShell, recording: Recording) -> None:
+    def __init__(self, session: Session, name: str) -> None:
+        registry = session.registry
         if name not in registry.names():
             known = ", ".join(registry.names()) or "none"
             raise from_the_caller(
@@ -161,22 +166,31 @@ class NotebookHandle(Handle):
                     f"{name} does not run: run the cell that defines it, with %%service in its first line. "
                     f"Running: {known}"
                 ),
-                shell,
+                session.shell,
             )
-        super().__init__(registry, name, NotebookTransport(RecordedTransport(registry.caller(name), recording), shell))
+        shown = ShownTransport(name, registry, session.outputs)
+        super().__init__(registry, name, NotebookTransport(RecordedTransport(shown, session.recording), session))
 
 
 class NotebookTransport(Intercepted):
-    """A `Transport` around another one that shortens the tracebacks of errors."""
+    """A `Transport` around another one that shortens the tracebacks of errors, shows what services write, and says that
+    a service is stale.
+    """
 
-    def __init__(self, transport: Transport, shell: InteractiveShell) -> None:
+    def __init__(self, transport: Transport, session: Session) -> None:
         super().__init__(transport)
-        self._shell = shell
+        self._shell = session.shell
+        self._outputs = session.outputs
+        self._notices = session.notices
 
     @contextlib.contextmanager
     def calling(self, api: str, args: Args, kwargs: Kwargs) -> Iterator[Callable[[], None]]:
+        self._notices.before_call(self.service)
         with self.learning():
-            yield lambda: None
+            try:
+                yield self._outputs.draw
+            finally:
+                self._outputs.draw()
 
     @contextlib.contextmanager
     def learning(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from IPython.core.error import UsageError
 from nbcompose._code import Fingerprint, Versions, deployment_of, differing, fingerprint_of, functions_in
 from nbcompose._ipython_adapter import cell_id
 from nbcompose._notebook.cell import Defined
+from nbcompose._notebook.notices import Stale
 from nbcompose._notebook.session import Session, Started
 from nbcompose._service import Service, declare, dependency_graph, override
 from nbcompose._spec import ServiceSpec
@@ -170,38 +171,46 @@ def previous_on_error(session: Session, cell_text: str) -> Iterator[None]:
         raise
 
 
-def look(session: Session) -> list[str]:
-    """Mark the services that are stale, and clear those that no longer are. Returns those worth a refresh that has not
-    been tried yet.
+def look(session: Session) -> list[Stale]:
+    """Mark the services that are stale, and clear those that no longer are. Returns those that have become stale, or
+    are so in another way, since the last look.
     """
-    found = []
+    found: dict[str, Stale] = {}
+    new = []
+    for stopped in session.looked.keys() - session.started.keys():
+        del session.looked[stopped]
     for name in list(session.started):
         deployment = session.registry.deployment(name)
         fingerprint = deployment.fingerprint if deployment is not None else None
         if deployment is None or fingerprint is None:
             continue
         now = fingerprint_of(deployment.spec, known=fingerprint)
-        changed = sorted(_names(fingerprint, now))
-        anew = _outdated(deployment.spec.cls)
-        content = {n: now.parts[n].digest if n in now.parts else "" for n in changed}
-        if session.registry.mark(name, stale=(*changed, *anew)) and (card := session.cards.get(name)):
+        changed = {n: now.parts[n].digest if n in now.parts else "" for n in sorted(_names(fingerprint, now))}
+        defined = frozenset(u.name for u in fingerprint.undefined) & changed.keys() & now.parts.keys()
+        stale = Stale(name, changed, defined, tuple(_outdated(deployment.spec.cls)))
+        if session.registry.mark(name, stale=stale.names) and (card := session.cards.get(name)):
             card.redraw()
-        if changed and session.looked.get(name) != content:
-            found.append(name)
-        session.looked[name] = content
-    return found
+        if not stale.names:
+            session.looked.pop(name, None)
+        elif not session.registry.status(name).replacing:  # else the next look decides
+            found[name] = stale
+            if session.looked.get(name) != stale:
+                new.append(stale)
+            session.looked[name] = stale
+    session.notices.note_calls(found)
+    return new
 
 
-def _outdated(cls: type[Any]) -> list[str]:
-    """Return the bases and functions of the service's class that the notebook has redefined since, each with the cell
-    to run again: only the cell that made the class can use the new ones.
+def _outdated(cls: type[Any]) -> list[tuple[str, str]]:
+    """Return the bases and functions of the service's class that the notebook has redefined since, each with the class
+    whose cell has to run again: only the cell that made the class can use the new ones.
     """
     versions = Versions(cls)
-    found = []
+    found: list[tuple[str, str]] = []
     for base in cls.__mro__[:-1]:
         names = [b.__name__ for b in base.__bases__ if versions.differs(b)]
         names += [f.__name__ for f in _functions_taken(base) if versions.has_overtaken(f)]
-        found += [f"{name} (run the cell of {base.__name__} again)" for name in names]
+        found += [(name, base.__name__) for name in names]
     return list(dict.fromkeys(found))
 
 

@@ -5,6 +5,12 @@ from .address import RunningProcess as RunningProcess
 from .client import Client as Client
 from .client import Listing as Listing
 from .client import listings as listings
+from .log_lines import LogFilter as LogFilter
+from .log_lines import LogLine as LogLine
+from .log_lines import log_line as log_line
+from .log_lines import log_text as log_text
+from .log_lines import plain_text as plain_text
+from .log_lines import severity as severity
 from .messages import Bundle as Bundle
 from .messages import ServiceState as ServiceState
 from .messages import SpanRow as SpanRow

@@ -235,7 +235,7 @@ async def _listing(process: RunningProcess) -> Listing | None:
     try:
         async with Client(process, LIST_WITHIN) as client:
             ps = await client.ask({"type": "ps"}, Ps)
-            return Listing(process, wire.printable(client.hello["title"]), ps["services"])
+            return Listing(process, wire.printable(wire.masked(client.hello["title"][:1000])), ps["services"])
     except DeadlineExceeded:
         return Listing(process, "?", None, "does not answer")
     except ProtocolError as error:

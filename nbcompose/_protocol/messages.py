@@ -160,13 +160,19 @@ class Cancel(TypedDict):
 
 
 class LogsRequest(TypedDict):
-    """The last `lines` (200). With `follow` they come as `lines` events, as do later ones until the service stops."""
+    """The last `lines` (200). With `follow` they come as `lines` events, as do later ones until the service stops.
+
+    Only lines of a level, such as "warning", and above; of an api; of the trace whose id begins so.
+    """
 
     id: NotRequired[Id]
     type: Literal["logs"]
     service: Name
     lines: NotRequired[LogCount]
     follow: NotRequired[bool]
+    level: NotRequired[Annotated[str, Limit(100)]]
+    api: NotRequired[Name]
+    trace: NotRequired[Annotated[str, Limit(32)]]
 
 
 class TracesRequest(TypedDict):
@@ -446,11 +452,24 @@ class Failed(Failure):
     trace: NotRequired[str]
 
 
+class LogDetails(TypedDict):
+    """Of a line of a log: Unix time; level, api and trace are "" where there is none."""
+
+    time: float
+    level: str
+    replica: int
+    api: str
+    trace: str
+
+
 class Logs(TypedDict):
+    """`details`: of each line."""
+
     id: Id
     type: Literal["logs"]
     service: str
     lines: list[str]
+    details: NotRequired[list[LogDetails]]
 
 
 class Lines(TypedDict):
@@ -461,6 +480,7 @@ class Lines(TypedDict):
     service: str
     lines: list[str]
     missed: int
+    details: NotRequired[list[LogDetails]]
 
 
 class Debugged(TypedDict):

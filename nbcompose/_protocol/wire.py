@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
@@ -177,6 +178,22 @@ def _kind(value: Any) -> str:
 def printable(text: str, most: int = 60) -> str:
     """Return a text of another process in at most `most` characters, without those that control a terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)[:most]
+
+
+_SECRET = r"[\w-]*(?:token|password|passwd|secret|credential|api[_-]?key)[\w-]*"
+_SECRETS = re.compile(
+    rf"(?P<named>(?<![\w-])(?:-{{1,2}}{_SECRET}(?:=|\s+)|{_SECRET}=))(?:'[^']*'|\"[^\"]*\"|[^\s&]+)"
+    r"|(?P<url>\w+://)[^\s/]*@",
+    re.IGNORECASE,
+)
+
+
+def masked(text: str) -> str:
+    """Return a text without what it gives as a token or password: `--token x`, `API_KEY=x`, `https://user:x@host`.
+
+    What another process calls itself may be its command line; ours do not (`own_title` of `_control/operations.py`).
+    """
+    return _SECRETS.sub(lambda found: f"{found['named'] or found['url']}***{'@' if found['url'] else ''}", text)
 
 
 # -- errors

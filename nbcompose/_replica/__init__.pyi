@@ -1,3 +1,4 @@
+from . import output as output
 from .admission import NO_WORK as NO_WORK
 from .admission import Work as Work
 from .admission import seconds as seconds
@@ -23,6 +24,7 @@ from .metrics import EARLY as EARLY
 from .metrics import METRICS as METRICS
 from .metrics import ServiceMetrics as ServiceMetrics
 from .metrics import merge as merge
+from .output import install as install
 from .profiling import CARRIERS as CARRIERS
 from .profiling import RATE as RATE
 from .profiling import Frame as Frame

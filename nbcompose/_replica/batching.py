@@ -141,6 +141,12 @@ def split_result(name: str, result: Any, calls: Sequence[tuple[Any, int]], dim: 
     return parts
 
 
+class _BatchContext(CallContext):
+    """The context of a batch: what its code writes belongs to all of its calls."""
+
+    __slots__ = ("together",)
+
+
 class Batch:
     """Calls that are computed together.
 
@@ -156,7 +162,8 @@ class Batch:
         deadlines = [c.context.deadline for c in calls]
         latest = None if None in deadlines else max(d for d in deadlines if d is not None)
         first = calls[0].context
-        self.context = CallContext(latest, first.trace_id, first.span_id, first.trace_flags, first.trace_state)
+        self.context = _BatchContext(latest, first.trace_id, first.span_id, first.trace_flags, first.trace_state)
+        self.context.together = tuple(c.context.trace_id for c in calls)
 
     def leave(self) -> None:
         self._wanted -= 1

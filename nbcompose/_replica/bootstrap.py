@@ -216,7 +216,7 @@ def prepare_process(launch: Launch) -> None:
     if os.path.isdir(launch.folder):
         os.chdir(launch.folder)
     sys.path[:] = launch.python_path
-    settings.start_logging()
+    settings.start_logging(settings.REPLICA_FORMAT)
     sample(*settings.trace_sampler()[1:])
     if launch.torch_threads is not None:
         apply_threads(launch.torch_threads)

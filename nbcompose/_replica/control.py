@@ -1,8 +1,8 @@
 """Replica side of the control channel: notes to the supervisor, and operations that the supervisor requests.
 
 Notes to the supervisor: phase, waiting, progress, up, failed, leaving, cut, stats, spans. Notes from it: launch, route,
-stop. Calls from it (`Operation`s), once the replica is up: prepare, commit and discard new code, suspend, resume,
-debug, debugpy, profile, report. A closed channel tells each side that the other has gone.
+stop. Calls to it: post_mortem. Calls from it (`Operation`s), once the replica is up: prepare, commit and discard new
+code, suspend, resume, debug, debugpy, profile, report. A closed channel tells each side that the other has gone.
 
 A hot swap has two phases: new code is prepared first, and committed when every replica of the service has prepared it.
 A suspended replica keeps its loaded state, so that its version can be resumed.
@@ -23,7 +23,8 @@ from nbcompose._replica.hot_swap import Code, Swap
 from nbcompose._replica.http import HttpDoor
 from nbcompose._replica.instance import Runtime
 from nbcompose._replica.metrics import ApiSummary
-from nbcompose._rpc import Client, Connection, ConnectionCounts, IncomingCall
+from nbcompose._rpc import Client, Connection, ConnectionCounts, IncomingCall, PostMortem
+from nbcompose._tracing import CallContext
 from nbcompose._user_exceptions import contained
 from nbcompose.errors import NbcomposeError
 
@@ -120,6 +121,13 @@ class ControlLink:
         """Send a note; no effect when the supervisor is gone."""
         if self.connection is not None:
             self.connection.note(topic, value)
+
+    async def post_mortem(self, address: str) -> PostMortem | None:
+        """Ask the supervisor how the replica at `address` has ended."""
+        if self.connection is None:
+            return None
+        found: PostMortem | None = await self.connection.call("post_mortem", (address,), CallContext())
+        return found
 
     async def leave(self) -> None:
         """Close the connection after all notes have been sent; waits at most `LEAVE_WAIT`."""

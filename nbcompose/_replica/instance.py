@@ -22,6 +22,7 @@ from nbcompose._replica.batching import Batcher
 from nbcompose._replica.generators import ThreadItems
 from nbcompose._replica.hot_swap import Api, Code, Swap, renew
 from nbcompose._replica.metrics import METRICS, OwnMetrics, ServiceMetrics, TimedCall, outcome
+from nbcompose._replica.output import end_lines
 from nbcompose._replica.workers import Job, WorkerThreads
 from nbcompose._rpc import HELD, IncomingCall, LoadTable
 from nbcompose._schema import ApiSchema
@@ -211,7 +212,11 @@ class Runtime:
         items_name = api.spec.params[0].name
 
         async def run(items: Any, others: Mapping[str, Any], context: CallContext) -> Any:
-            return await self._call_method(api, {items_name: items, **others}, context)
+            context.api = api.spec.name
+            try:
+                return await self._call_method(api, {items_name: items, **others}, context)
+            finally:
+                end_lines(context)
 
         policy = api.spec.batch
         assert policy is not None

@@ -30,6 +30,7 @@ from nbcompose._replica.bootstrap import InheritedFds, Launch, load_spec, prepar
 from nbcompose._replica.control import ControlLink, Phase, Renewal, Reporter, StartFailure, Up
 from nbcompose._replica.http import Access, HttpBackend, HttpDoor, HttpServer
 from nbcompose._replica.instance import Runtime
+from nbcompose._replica.output import end_lines, install
 from nbcompose._replica.terminal import terminal
 from nbcompose._rpc import (
     Client,
@@ -113,8 +114,7 @@ def run(files: InheritedFds) -> None:
         traceback.print_exc()
     finally:
         with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
+            end_lines(None)
         os._exit(code)
 
 
@@ -139,9 +139,7 @@ def _run_to_its_end(files: InheritedFds) -> int:
 def _redirect_output(output: int) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
-    # New objects: those inherited from the zygote were made for another kind of file.
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    install()
     faulthandler.enable(file=2)  # a crash in C code leaves Python's stack in the log
 
 
@@ -181,6 +179,7 @@ async def _main(files: InheritedFds, others: set[int]) -> int:
     forking.keep_numbers_from_children(forking.open_files() - others)  # files of the event loop
     client = _StartClient(LoadTable(files.board))
     link = ControlLink(client)
+    client.post_mortem = link.post_mortem
     control = socket.socket(fileno=files.control)
     link.connection = await adopt(control, "the supervisor", link, link.on_closed)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, link.on_note, "stop", 10.0)

@@ -22,6 +22,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.samples import Sample
 
 from nbcompose._replica.admission import Holder, Work
+from nbcompose._replica.output import begun, end_lines
 from nbcompose._replica.workers import Job
 from nbcompose._tracing import CANCELLED, CallContext, Span, new_span_id
 from nbcompose._user_exceptions import name_of
@@ -57,6 +58,7 @@ class TimedCall:
         self._runtime = runtime
         self._parent = context.span_id
         context.span_id = new_span_id()
+        context.api = api
         self._start = time.time()
         self._arrived = time.perf_counter()
         self._queued = 0.0
@@ -85,6 +87,8 @@ class TimedCall:
 
     def ended(self, error: str = "") -> None:
         seconds = time.perf_counter() - self._arrived
+        if begun:
+            end_lines(self.context)
         if self.job is not None:
             self._queued = self.job.started - self._arrived if self.job.started else seconds
         runtime = self._runtime

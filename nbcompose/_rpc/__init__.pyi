@@ -4,8 +4,8 @@ from .blocking import SLICE as SLICE
 from .blocking import LoopThread as LoopThread
 from .blocking import Portal as Portal
 from .blocking import background as background
-from .blocking import meanwhile as meanwhile
 from .client import Client as Client
+from .client import PostMortem as PostMortem
 from .client import ReplicaRoute as ReplicaRoute
 from .client import ServiceRoute as ServiceRoute
 from .client_calls import ConnectionClosed as ConnectionClosed

@@ -136,12 +136,14 @@ STOPPED = "nbcompose has been stopped in this process"
 class Portal:
     """Runs coroutines on an event loop of another thread. A forked child of the process cannot use it.
 
-    `thread`: the identifier of the loop's thread; 0 where it does not run.
+    `thread`: the identifier of the loop's thread; 0 where it does not run. `meanwhile` is called every `SLICE` seconds
+    by the main thread while it waits here.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
         self.loop = loop
         self.thread = thread
+        self.meanwhile: Callable[[], object] = lambda: None
         self._process = os.getpid()
         _portals.add(self)
 
@@ -170,7 +172,7 @@ class Portal:
                 raise
         future = self._submit(coroutine)
         try:
-            _wait(future, timeout)
+            self._sit_out(future, timeout)
             return future.result().result()
         except (concurrent.futures.CancelledError, asyncio.CancelledError):
             raise CallCancelled(GAVE_UP) from None
@@ -225,7 +227,7 @@ class Portal:
             return await coroutine
         future = self._submit(coroutine)
         try:
-            with _awake():
+            with self._awake():
                 return (await asyncio.wrap_future(future)).result()
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -276,6 +278,37 @@ class Portal:
             coroutine.close()
             raise ServiceUnavailable(STOPPED) from None
 
+    def _sit_out(self, future: concurrent.futures.Future[Any], timeout: float | None) -> None:
+        """Wait in slices: only the main thread gets KeyboardInterrupt, and only while it runs Python code."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not concurrent.futures.wait([future], timeout=SLICE).done:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"not done after {timeout:g} s")
+            if self.interruptible:
+                self.meanwhile()
+
+    @contextlib.contextmanager
+    def _awake(self) -> Iterator[None]:
+        """Wake the running loop periodically: ipykernel 7 handles ■ in a callback that does not wake the loop by
+        itself.
+        """
+        if not self.interruptible:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        handle: asyncio.TimerHandle
+
+        def tick() -> None:
+            nonlocal handle
+            handle = loop.call_later(SLICE, tick)
+            self.meanwhile()
+
+        handle = loop.call_later(SLICE, tick)
+        try:
+            yield
+        finally:
+            handle.cancel()
+
     def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise ServiceUnavailable(
@@ -295,50 +328,6 @@ class Portal:
 
     def _close(self, items: AsyncGenerator[Any, None]) -> None:
         self.spawn(lambda: _closed(items))
-
-
-_meanwhile: Callable[[], object] | None = None
-
-
-@contextlib.contextmanager
-def meanwhile(function: Callable[[], object]) -> Iterator[None]:
-    """Call `function` in the main thread again and again while it waits for a call: a debugger's prompt."""
-    global _meanwhile
-    before, _meanwhile = _meanwhile, function
-    try:
-        yield
-    finally:
-        _meanwhile = before
-
-
-def _wait(future: concurrent.futures.Future[Any], timeout: float | None) -> None:
-    """Wait in slices: only the main thread gets KeyboardInterrupt, and only while it runs Python code."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while not concurrent.futures.wait([future], timeout=SLICE).done:
-        if deadline is not None and time.monotonic() >= deadline:
-            raise TimeoutError(f"not done after {timeout:g} s")
-        if _meanwhile is not None:
-            _meanwhile()
-
-
-@contextlib.contextmanager
-def _awake() -> Iterator[None]:
-    """Wake the running loop periodically: ipykernel 7 handles ■ in a callback that does not wake the loop by itself."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    handle: asyncio.TimerHandle
-
-    def tick() -> None:
-        nonlocal handle
-        handle = loop.call_later(SLICE, tick)
-
-    tick()
-    try:
-        yield
-    finally:
-        handle.cancel()
 
 
 async def _closed(items: AsyncGenerator[Any, None]) -> None:

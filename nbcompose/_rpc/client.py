@@ -10,7 +10,7 @@ import contextlib
 import contextvars
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,14 @@ from nbcompose.errors import DeadlineExceeded, NbcomposeError, ReplicaDied, Serv
 
 DECLINED_WAIT = 0.01  # seconds: a replica that declines calls is about to be removed from the route
 RESENDS = 2  # retries of an idempotent call: a call that kills its replica must not kill one after the other
+
+
+@dataclass(frozen=True, slots=True)
+class PostMortem:
+    """How a replica has ended, in words, and the last lines of its output."""
+
+    end: str
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +64,14 @@ class ServiceRoute:
 
 
 class Client:
-    """Calls the services of a graph on behalf of this process. Used on one event loop only."""
+    """Calls the services of a graph on behalf of this process. Used on one event loop only.
+
+    `post_mortem` finds out how the replica at an address has ended; None where that cannot be known.
+    """
 
     def __init__(self, board: LoadTable | None = None) -> None:
         self._board = board
+        self.post_mortem: Callable[[str], Awaitable[PostMortem | None]] | None = None
         self.routes: dict[str, ServiceRoute] = {}  # by service; `update` and `remove` change it
         self._changed: dict[str, asyncio.Event] = {}
         self._connections: dict[str, Connection] = {}
@@ -132,8 +144,23 @@ class Client:
                 await _while_routes_change(error)
             except NbcomposeError as error:
                 if not (resends and self.may_resend(service, api, error)):
+                    await self.explain(error)
                     raise error.from_below() if from_below else error  # noqa: B904  it is the same error
                 resends -= 1
+
+    async def explain(self, error: BaseException) -> None:
+        """Say in the error of a call whose replica died how that ended. Where others see the message, they do not see
+        what the replica wrote: that is in a note.
+        """
+        address = error.__dict__.pop("address", "") if isinstance(error, ReplicaDied) else ""
+        if not address or self.post_mortem is None:
+            return
+        with contextlib.suppress(Exception):  # the error itself matters more
+            found = await self.post_mortem(address)
+            if found is not None:
+                error.args = (f"{error}: {found.end}",)
+                if found.lines:
+                    error.add_note("\n  ".join(["It wrote last:", *found.lines]))
 
     def may_resend(self, service: str, api: str, error: BaseException) -> bool:
         """Whether a call that failed with `error` may be retried: its own replica died, and the api is idempotent."""
@@ -178,6 +205,7 @@ class Client:
                 await _while_routes_change(error)
             except NbcomposeError as error:
                 if not (resends and self.may_resend(service, api, error)):
+                    await self.explain(error)
                     raise error.from_below() if from_below else error  # noqa: B904  it is the same error
                 resends -= 1
 
@@ -210,6 +238,7 @@ class Client:
         if service is None:
             connection.close()  # the replica has left its route in the meantime
             raise ConnectionRefusedError(f"{name} takes no more calls")
+        connection.address = address
         self._services[connection] = service
         self._connections[address] = connection
         return connection

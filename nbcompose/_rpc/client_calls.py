@@ -318,4 +318,6 @@ class Outgoing:
     def _lost_error(self, when: str) -> ConnectionError:
         if not self._line.greeted:  # the kernel still queues connections to a process being killed; none is accepted
             return ConnectionClosed(f"{self._line.name} went away before it accepted the connection")
-        return ReplicaDied(f"{self._line.name} went away {when}")
+        died = ReplicaDied(f"{self._line.name} went away {when}")
+        died.address = self._line.address
+        return died

@@ -122,7 +122,7 @@ def segment_pool() -> SegmentPool:
 
 
 class FramedProtocol(asyncio.Protocol):
-    """Frames over one socket, used on one event loop. `name` identifies the peer in messages.
+    """Frames over one socket, used on one event loop. `name` identifies the peer in messages, `address` a replica.
 
     `closed`: nothing can be sent any more. A frame that arrives before HELLO, after an error, or is of an unknown kind
     ends the connection.
@@ -130,6 +130,7 @@ class FramedProtocol(asyncio.Protocol):
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.address = ""
         self.closed = False
         self.loop = asyncio.get_running_loop()
         self._pool = segment_pool()

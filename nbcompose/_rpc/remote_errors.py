@@ -1,7 +1,7 @@
 """Serialize exceptions across processes: type, message, attributes, notes, and the frames of every service below.
 
-`describe` runs in the process that raised the exception, `rebuild` in the one that raises it again. The text of a
-remote traceback (see `_rpc/exception_data.py`):
+`describe` runs in the process that raised the exception, `rebuild` in the one that raises it again, where the last line
+of this stands below the traceback of the caller. The text of a remote traceback (see `_rpc/exception_data.py`):
 
     Answer.ask → Writer.write
 
@@ -66,8 +66,13 @@ class RemoteErrorDetail:
     @property
     def text(self) -> str:
         """The whole traceback."""
+        return f"{self.story}\n\n{self.summary}"
+
+    @property
+    def story(self) -> str:
+        """The traceback without type and message, which stand where the exception is raised again."""
         chain = " → ".join(self.hops) + "\n\n" if len(self.hops) > 1 else ""
-        return f"{chain}{self.frames}\n\n{self.summary}"
+        return f"{chain}{self.frames}"
 
 
 def describe(error: BaseException, *, hop: str) -> RemoteErrorDetail:
@@ -124,7 +129,9 @@ def rebuild(detail: RemoteErrorDetail) -> Exception:
 def _completed(error: Exception, detail: RemoteErrorDetail) -> Exception:
     if detail.notes:
         error.__notes__ = list(detail.notes)
-    error.__cause__ = RemoteTraceback(detail.text, detail)
+    # The members of a group are told by the group, where it is one here too.
+    is_whole = not detail.members or isinstance(error, BaseExceptionGroup)
+    error.__cause__ = RemoteTraceback(detail.story if is_whole else detail.text, detail)
     return error
 
 

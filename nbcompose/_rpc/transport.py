@@ -157,6 +157,7 @@ class SocketTransport(RemoteTransport):
             return self._portal.wait(waiter, begin)
         except (ConnectionClosed, ReplicaDied) as error:
             if isinstance(error, ReplicaDied) and not self._client.may_resend(self.service, api, error):
+                self._portal.run(self._client.explain(error))
                 raise
             return super()._wait(api, args, kwargs, context)
         finally:

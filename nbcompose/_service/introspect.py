@@ -11,7 +11,7 @@ import linecache
 import re
 from collections.abc import Mapping
 from types import FunctionType
-from typing import Any, get_origin
+from typing import Any, Self, TypeVar, get_origin
 from weakref import WeakKeyDictionary
 
 from nbcompose._schema import ApiSchema, field_of, is_required, of_function, variables_of, written_signature
@@ -193,6 +193,10 @@ def _api(cls: type, method: str, function: Any, options: Mapping[str, Any], prob
     ):
         problems.add(f"@api {method} takes no `self`", where)
         return None
+    if _is_no_instance(parameters[0], function, cls):
+        first = _param(parameters[0], parameters[0].annotation).text
+        problems.add(f"@api {method} takes no `self`: the instance would be {first}. Put `self` before it", where)
+        return None
     params, returns = _written(function, cls)
     stream, is_async = _kind(cls, method, function, problems, where)
     values = read_api_options(options, method, problems, where)
@@ -214,6 +218,18 @@ def _api(cls: type, method: str, function: Any, options: Mapping[str, Any], prob
     except DeclarationError as error:
         problems.extend(error.mistakes or [Mistake(str(error), where.file, where.line)])
     return spec
+
+
+def _is_no_instance(first: inspect.Parameter, function: Any, cls: type) -> bool:
+    """Whether the first parameter of a method is not meant to be the instance, whatever that is called there: it has a
+    default, or an annotation other than the class, a base, `Self` or a type variable.
+    """
+    if first.name == "self":
+        return False
+    meant = of_function(inspect.unwrap(function), cls)[0].get(first.name)
+    of = (None, Self, Any, *cls.__mro__[:-1])
+    known = isinstance(meant, TypeVar) or any(meant is kind or (kind and get_origin(meant) is kind) for kind in of)
+    return first.default is not first.empty or not known
 
 
 def _kind(cls: type, method: str, function: Any, problems: Problems, where: Location) -> tuple[bool, bool]:

@@ -74,14 +74,17 @@ class CallContext:
     `deadline` is in seconds on the clock of deadlines (`_tracing/clock.py`); None: no limit. `allowed`: the timeout in
     seconds that a call from outside was given. `span_id` is the caller's span until the call begins, then its own.
     `trace_flags` (of a trace that begins here, see `sample`) and `trace_state` are passed on unchanged: a trace that is
-    not sampled is recorded here all the same. `on_loop`: the api runs on an event loop, which a blocking call would
-    stop. `on_cancel` callbacks run once, on the event loop of the process; `cancelled` may be read from any thread.
+    not sampled is recorded here all the same. `api`: the one that is called, once the call begins. `together`: the
+    traces of all calls of a batch, in its context. `on_loop`: the api runs on an event loop, which a blocking call
+    would stop. `on_cancel` callbacks run once, on the event loop of the process; `cancelled` may be read from any
+    thread.
     """
 
     __slots__ = (
-        "_callbacks", "allowed", "cancelled", "deadline", "on_loop", "span_id", "trace_flags", "trace_id",
+        "_callbacks", "allowed", "api", "cancelled", "deadline", "on_loop", "span_id", "trace_flags", "trace_id",
         "trace_state",
     )  # fmt: skip
+    together: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -93,6 +96,7 @@ class CallContext:
     ) -> None:
         self.deadline = deadline
         self.allowed: float | None = None
+        self.api = ""
         self.trace_id = trace_id or new_trace_id()
         self.span_id = span_id
         self.trace_flags = trace_flags if trace_id else _flags(self.trace_id)

@@ -87,12 +87,33 @@ def test_a_card_says_what_runs_and_an_edit_what_was_done(notebook: Notebook) -> 
 
 
 def test_the_card_of_an_earlier_cell_says_that_its_service_is_stale(notebook: Notebook) -> None:
-    notebook.run_new(SCRATCH, "greeting = 'Ahoy'")
+    changing = notebook.run_new(SCRATCH, "greeting = 'Ahoy'")
+    expect(changing).to_contain_text("greeting has changed: Greeter uses the old one")
+    expect(changing.locator("code").first).to_have_text("%services refresh")
     expect(notebook.output(CARD)).to_contain_text("stale")
     notebook.screenshot("stale")
+    calling = notebook.run_new(SCRATCH, "Greeter.greet('Ada')")
+    expect(calling).to_contain_text("Greeter is stale: it uses greeting as it was before")
+    notebook.screenshot("stale-call")
     notebook.run_new(SCRATCH, "%services refresh")
     expect(notebook.output(CARD)).not_to_contain_text("stale")
     expect(notebook.run_new(SCRATCH, "Greeter.greet('Ada')")).to_contain_text("'Ahoy, Ada'")
+
+
+def test_a_name_that_nothing_defines_and_a_class_that_loses_its_magic(notebook: Notebook) -> None:
+    card = notebook.run_new(CARD, GREETER.replace("return f", "json.dumps(name)\n        return f"))
+    expect(card).to_contain_text("json is not defined, and Greeter.greet uses it (Cell In[")
+    notebook.screenshot("undefined")
+    expect(notebook.run_new(SCRATCH, "import json")).to_contain_text("json is defined now: Greeter was started without")
+    plain = notebook.run_new(CARD, "# a comment\n" + GREETER.removeprefix("%%service\n"))
+    expect(plain).to_contain_text("Greeter is a plain class now, since its cell ran without %%service")
+    notebook.screenshot("plain-class")
+    expect(notebook.run_new(CARD, "# a comment\n" + GREETER)).to_contain_text("Greeter is ready")
+    renamed = notebook.run_new(CARD, GREETER.replace("Greeter", "Host"))
+    expect(renamed).to_contain_text("Host is ready")
+    expect(renamed).to_contain_text("This cell no longer defines Greeter; the service Greeter runs on")
+    notebook.screenshot("renamed")
+    notebook.run_new(SCRATCH, "%services stop --all")
 
 
 def test_a_mistake_in_a_cell_is_shown_and_the_version_before_serves_on(notebook: Notebook) -> None:

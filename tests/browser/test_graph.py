@@ -185,10 +185,38 @@ def test_logs_are_live_and_can_be_filtered(graph: Notebook, live: Graph) -> None
     lines = live.panel.locator(".nbc-logs")
     graph.run_new(SCRATCH, "list(Writer.write('fog'))\nlist(Writer.write('sun'))")
     expect(lines).to_contain_text("writing about sun")
+    expect(lines.locator("div").last).to_contain_text(
+        re.compile(r"\d\d:\d\d:\d\d\.\d{3} +#0 write [0-9a-f]{8}  writing")
+    )
     live.panel.get_by_role("searchbox").fill("FOG")
     expect(lines).to_contain_text("writing about fog")
     expect(lines).not_to_contain_text("sun")
+    live.panel.get_by_role("searchbox").fill("")
+    live.panel.get_by_label("the api that wrote the lines").select_option("refuse")
+    expect(lines).not_to_contain_text("writing about sun")
+    live.panel.get_by_label("the api that wrote the lines").select_option("")
+    expect(lines).to_contain_text("writing about sun")
+    live.panel.get_by_label("the least level of the lines").select_option("warning")
+    expect(lines).to_have_text("No matching lines.")
+    live.panel.get_by_label("the least level of the lines").select_option("")
     graph.screenshot(f"logs-{graph.front_end}")
+
+
+def test_logs_are_followed_until_one_scrolls_back(graph: Notebook, live: Graph) -> None:
+    live.choose("Writer", "Logs")
+    lines = live.panel.locator(".nbc-logs")
+    follow = live.panel.get_by_role("checkbox", name="follow")
+    at_end = "e => e.scrollTop + e.clientHeight >= e.scrollHeight - 8"
+    graph.run_new(SCRATCH, "for n in range(60): list(Writer.write(f'topic {n}'))")
+    expect(lines).to_contain_text("writing about topic 59")
+    assert lines.evaluate(at_end)
+    follow.uncheck()
+    lines.evaluate("e => { e.scrollTop = 0 }")
+    graph.run_new(SCRATCH, "list(Writer.write('unread'))")
+    expect(lines).to_contain_text("writing about unread")
+    assert lines.evaluate("e => e.scrollTop") == 0
+    follow.check()
+    assert lines.evaluate(at_end)
 
 
 def test_a_call_is_copied_for_where_it_says(graph: Notebook, live: Graph) -> None:

@@ -10,19 +10,24 @@ from typing import Any
 import pytest
 import uvloop
 
-from nbcompose._control.logs import LINE_LIMIT, Log, read_lines
+from nbcompose._control.logs import LINE_LIMIT, Log, Written, read_output
+from nbcompose._protocol import LogLine
 from tests.patience import PATIENCE
+
+
+def line(text: str, *, level: str = "", replica: int = 0, api: str = "", traces: tuple[str, ...] = ()) -> LogLine:
+    return LogLine(1764000000.5, level, replica, api, traces, text)
 
 
 async def lines_of(*pieces: bytes) -> list[str]:
     readable, writable = os.pipe()
-    found: list[str] = []
-    _, ended = await read_lines(readable, found.append)
+    found: list[Written] = []
+    reader = await read_output(readable, found.append)
     for piece in pieces:
         await asyncio.to_thread(os.write, writable, piece)  # it may fill the pipe
     os.close(writable)
-    await ended
-    return found
+    await reader.ended
+    return [written.line.text for written in found if written.ended]
 
 
 @pytest.mark.parametrize(
@@ -83,15 +88,15 @@ def test_the_end_of_a_pipe_closes_no_file_that_another_thread_has_opened() -> No
 def test_a_log_keeps_the_last_lines() -> None:
     log = Log(lines=3)
     for i in range(5):
-        log.append(i % 2, f"line {i}")
+        log.append(line(f"line {i}", replica=i % 2))
 
-    assert log.last(100) == [(0, "line 2"), (1, "line 3"), (0, "line 4")]
-    assert log.last(1) == [(0, "line 4")]
+    assert [(kept.replica, kept.text) for kept in log.last(100)] == [(0, "line 2"), (1, "line 3"), (0, "line 4")]
+    assert [kept.text for kept in log.last(1)] == ["line 4"]
 
 
 def test_a_log_of_long_lines_is_bounded_in_characters() -> None:
     log = Log(lines=1000, characters=100)
     for i in range(50):
-        log.append(0, str(i) * 20)
+        log.append(line(str(i) * 20))
 
-    assert [line[:2] for _, line in log.last(1000)] == ["48", "49"]
+    assert [kept.text[:2] for kept in log.last(1000)] == ["48", "49"]

@@ -17,6 +17,7 @@ import pytest
 from nbcompose._control.engines.base import NOT_WARM
 from nbcompose._control.engines.local import LocalEngine, LocalProcess
 from nbcompose._control.engines.zygote_client import Zygote
+from nbcompose._control.logs import Written
 from nbcompose._host.forking import open_files
 from nbcompose._host.lifetime import close_owner_fd, open_owner_fd
 from nbcompose._replica.bootstrap import InheritedFds
@@ -49,7 +50,7 @@ async def engine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalEngine]:
     board.close()
 
 
-async def spawn(engine: LocalEngine, lines: list[str] | None = None, *, heavy: bool = True) -> LocalProcess:
+async def spawn(engine: LocalEngine, lines: list[Written] | None = None, *, heavy: bool = True) -> LocalProcess:
     """A replica that waits to be told what it is, and ends when its control channel is closed."""
     taken = lines if lines is not None else []
     process = await engine.spawn(

@@ -27,6 +27,8 @@ from nbcompose._export.magics import magic_in, note, plain, shorten
         ("%%service --no-wait --replace stop-first\nx", "\nx\n", {}),
         ("%%time\n%%service --threads 2\nx", "\n\nx\n", {"threads": 2}),
         ("\n%%time\n\n%%capture\n%%service\nx", "\n\n\n\n\nx\n", {}),
+        ("# one\n\n  # two\n%%service --threads 2\nx", "# one\n\n  # two\n\nx\n", {"threads": 2}),
+        ("%%time\n# one\n%%service\nx", "\n# one\n\nx\n", {}),
         ("%%time\nx = 1", "\nx = 1\n", None),
         ("%time x = 1", "x = 1\n", None),
         ("if a:\n    %time x = 1", "if a:\n    x = 1\n", None),

@@ -105,6 +105,8 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         ("restart A", {"action": "restart", "names": ["A"]}),
         ("logs A -n 5", {"action": "logs", "name": "A", "lines": 5}),
         ("logs --lines 5 A", {"action": "logs", "name": "A", "lines": 5}),
+        ("logs A -f --level error", {"name": "A", "follow": True, "level": "error", "api": None, "trace": None}),
+        ("logs A --api ask --trace a3f2", {"follow": False, "level": None, "api": "ask", "trace": "a3f2"}),
         ("scale A 3", {"action": "scale", "name": "A", "replicas": 3}),
     ],
 )
@@ -122,6 +124,7 @@ def test_actions_on_services(line: str, expected: dict[str, Any]) -> None:
         ("scale A two", "'two' is not a whole number from 1"),
         ("logs", "required: NAME"),
         ("logs A -n 0", "'0' is not a whole number from 1"),
+        ("logs A --level loud", "invalid choice: 'loud'"),
         ("restart", "required: NAME"),
     ],
 )

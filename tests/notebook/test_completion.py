@@ -8,6 +8,7 @@ from IPython.core.completer import provisionalcompleter
 
 from nbcompose._host import devices
 from nbcompose._host.devices import Device
+from nbcompose.settings import LEVELS
 
 pytestmark = pytest.mark.system
 
@@ -33,6 +34,8 @@ def test_options_of_the_cell_magic(notebook: Notebook) -> None:
     assert notebook.complete("%%service --replace ") == ["start-first", "stop-first"]
     assert "--replicas" not in notebook.complete("%%service --replicas 2 --re")
     assert notebook.complete("%%service --env A=1 --en") == ["--env"]
+    assert notebook.complete("\n# a comment\n%%service --na") == ["--name"]
+    assert "--name" not in notebook.complete("x = 1\n%%service --na")
 
 
 def test_devices(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +63,10 @@ def test_actions_and_names_of_services(notebook: Notebook) -> None:
         assert notebook.complete(f"%services {action} Ec") == ["Echo"]
     assert notebook.complete("%services stop Echo Ot") == ["Other"]
     assert "Echo" not in notebook.complete("%services stop Echo ")
-    assert "-n" in notebook.complete("%services logs -")
+    assert {"-n", "--follow", "--level", "--api", "--trace"} <= set(notebook.complete("%services logs -"))
+    assert notebook.complete("%services logs Echo --level ") == sorted(LEVELS)
+    assert notebook.complete("%services logs Echo --api ") == ["say"]
+    assert "Echo" not in notebook.complete("%services logs Echo --trace ")
     assert "--all" not in notebook.complete("%services nonsense --a")
 
 

@@ -564,7 +564,7 @@ def test_help_is_that_of_the_options(fresh: Notebook) -> None:
 def test_completion(fresh: Notebook) -> None:
     start(fresh)
     assert fresh.complete("%export app.py --") == [
-        "--entry", "--freeze", "--recompute", "--docker", "--check", "--limit", "--force"
+        "--help", "--entry", "--freeze", "--recompute", "--docker", "--check", "--limit", "--force"
     ]  # fmt: skip
     assert fresh.complete("%export app.py --check --d") == ["--docker"]
     assert fresh.complete("%export app.py --entry ") == ["Leaf", "Front"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -87,15 +88,17 @@ def test_scale(running: Notebook) -> None:
     assert running.ok("%services").result.rows[0][3] == "1"
 
 
+LINE = r"\d\d:\d\d:\d\d\.\d{3} {9}Echo#0 say [0-9a-f]{8} \| (.*)"
+
+
 def test_logs(running: Notebook) -> None:
     assert running.ok("%services logs Echo").stdout == "Echo has written nothing\n"
     running.ok("for text in 'abc':\n    Echo.say(text)")
-    # What a replica prints comes by a pipe of its own, a moment after the answer.
-    stdout = ""
-    while "said c" not in stdout:
-        stdout = running.ok("%services logs Echo").stdout
-    assert stdout == "said a\nsaid b\nsaid c\n"
-    assert running.ok("%services logs Echo -n 1").stdout == "said c\n"
+    lines = running.ok("%services logs Echo").stdout.splitlines()  # what was written before the answer is there
+    assert [re.fullmatch(LINE, line)[1] for line in lines] == ["said a", "said b", "said c"]  # type: ignore[index]
+    assert running.ok("%services logs Echo -n 1").stdout == lines[-1] + "\n"
+    assert running.ok("%services logs Echo --api say").stdout.splitlines() == lines
+    assert running.ok("%services logs Echo --level info").stdout == "Echo has written nothing of that kind\n"
 
 
 @pytest.mark.parametrize("action", ["stop Ecco", "restart Ecco", "logs Ecco", "scale Ecco 2", "stop Echo Ecco"])

@@ -228,9 +228,9 @@ async def test_lines_that_are_kept_no_more_are_counted(running: Running) -> None
     following = running.registry.follow_log("Leaf", 10)
     assert await anext(following) == (0, [])
     for i in range(10_003):
-        log.append(0, str(i))
+        log.note(0, str(i))
     missed, lines = await anext(following)
-    assert (missed, len(lines), lines[-1]) == (3, 10_000, "10002")
+    assert (missed, len(lines), lines[-1].text) == (3, 10_000, "10002")
     await following.aclose()
     assert log.listeners == set()
 
@@ -394,6 +394,17 @@ async def test_a_later_version_may_say_more() -> None:
         assert (listing.title, listing.services) == ("new", [])
 
 
+def named_by_its_command_line(line: bytes) -> bytes:
+    """A process whose title is its command line."""
+    return later(line).replace(b'"new"', b'"nbcompose serve app.py --token s3cret"')
+
+
+async def test_what_another_process_calls_itself_shows_no_token() -> None:
+    async with fake(named_by_its_command_line) as process:
+        [listing] = [found for found in await listings() if found.process == process]
+        assert listing.title == "nbcompose serve app.py --token ***"
+
+
 def saying(*said: dict[str, Any]) -> Callable[[bytes], bytes | None]:
     def answer(line: bytes) -> bytes | None:
         if json.loads(line)["type"] == "hello":
@@ -531,6 +542,25 @@ def test_the_title_of_a_notebook_is_its_file(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_title_of_another_process_does_nothing_to_a_terminal() -> None:
     assert wire.printable("\x1b[2J\x9b1m a\nb\u202e" + 100 * "x") == "?[2J?1m a?b?" + 48 * "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("serve app.py --token s3cret --port 3", "serve app.py --token *** --port 3"),
+        ("serve --token=s3cret app.py", "serve --token=*** app.py"),
+        ("x --hf-token 's3 cret' --db_password \"s3 cret\" y", "x --hf-token *** --db_password *** y"),
+        ("NBCOMPOSE_TOKEN=s3cret python app.py", "NBCOMPOSE_TOKEN=*** python app.py"),
+        ("OPENAI_API_KEY=s3cret MY_SECRET=s3cret x", "OPENAI_API_KEY=*** MY_SECRET=*** x"),
+        ("get https://me:s3cret@host/a?token=s3cret&b=1", "get https://***@host/a?token=***&b=1"),
+        ("get postgres://s3cret@host", "get postgres://***@host"),
+        ("tokenizer.py --tokens-file=s3cret", "tokenizer.py --tokens-file=***"),
+        ("tokenize.py a@b --port 3", "tokenize.py a@b --port 3"),
+        ("a notebook in /home/me/secret stories", "a notebook in /home/me/secret stories"),
+    ],
+)
+def test_secrets_in_a_text_are_masked(text: str, shown: str) -> None:
+    assert wire.masked(text) == shown
 
 
 def test_what_says_what_a_service_runs_with_does_not_show_its_secrets() -> None:

@@ -29,7 +29,7 @@ def test_what_becomes_of_a_type() -> None:
     assert '  "text/html"?: string;\n' in text
     assert "  loc: Array<string | number>;\n" in text
     assert "export interface Failed {\n  name: string;\n" in text  # what it inherits is its own
-    assert "export type Reply =\n  | Here\n  | Form\n" in text
+    assert "export type Reply =\n  | Here\n  | Kept\n" in text
 
 
 class Bad(TypedDict):

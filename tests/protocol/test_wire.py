@@ -90,7 +90,7 @@ async def test_lines_of_any_length_up_to_the_limit(extra: int, monkeypatch: pyte
         ({"type": "logs", "service": "A", "lines": 0}, "lines is not between 1 and 10000"),
         ({"type": "logs", "service": "A", "lines": True}, "lines is true or false, not a whole number"),
         ({"type": "logs", "service": "A", "lines": "9" * 50}, "lines is a text, not a whole number"),
-        ({"type": "logs", "service": "A", "n": 1}, "there is no field n, only id, type, service, lines, follow"),
+        ({"type": "traces", "n": 1}, "there is no field n, only id, type"),
         ({"type": "watch", "services": "A"}, "services is a text, not a list"),
         ({"type": "watch", "services": ["A", None]}, "services[1] is null, not a text"),
         ({"type": "call", "service": "A", "api": "f", "arguments": [{"any": None}]}, None),

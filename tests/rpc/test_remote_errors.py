@@ -288,8 +288,12 @@ def services(tmp_path: Path) -> dict[str, Any]:
 
 def text_of(call: Callable[..., Any], *args: Any, here: Path) -> str:
     error = caught(lambda: call(*args))
-    assert isinstance(error.__cause__, RemoteTraceback)
-    return error.__cause__.text.replace(f"{here}/", "")
+    cause = error.__cause__
+    assert isinstance(cause, RemoteTraceback)
+    assert isinstance(cause.detail, RemoteErrorDetail)
+    last = "".join(traceback.format_exception_only(error)).rstrip()  # stands once, where the error is raised again
+    assert f"{cause.text}\n\n{last}" == cause.detail.text
+    return cause.detail.text.replace(f"{here}/", "")
 
 
 def test_one_hop(services: dict[str, Any], tmp_path: Path) -> None:
@@ -361,6 +365,19 @@ def test_python_shows_the_remote_frames(services: dict[str, Any]) -> None:
     error = caught(lambda: services["remote"](services["write"], "Writer.write")(""))
     shown = "".join(traceback.format_exception(error))
     assert shown.index('raise ValueError("nothing') < shown.index("direct cause") < shown.index("test_remote_errors.py")
+    assert shown.count("ValueError: nothing to write about") == 1
+
+
+def test_what_a_group_says_stands_once() -> None:
+    error = rebuild(detail(ExceptionGroup("outer", [ValueError("first"), KeyError("second")])))
+    shown = "".join(traceback.format_exception(error))
+    assert [shown.count(said) for said in ("outer (2 sub-", "ValueError: first", "KeyError: 'second'")] == [1, 1, 1]
+
+
+def test_a_group_that_cannot_be_made_here_is_told_in_full() -> None:
+    error = rebuild(detail(BaseExceptionGroup("outer", [KeyboardInterrupt("first")])))
+    assert type(error) is RemoteError
+    assert "KeyboardInterrupt: first" in "".join(traceback.format_exception(error))
 
 
 def test_frames_of_nbcompose_are_shown_when_there_are_no_others() -> None:

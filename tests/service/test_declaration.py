@@ -14,7 +14,7 @@ import textwrap
 import types
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, TypeVar
 
 import cloudpickle
 import numpy as np
@@ -706,3 +706,53 @@ def test_specs_are_data() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         spec.replicas = 2  # type: ignore[misc]
     assert textwrap.dedent(spec.apis[0].doc) == spec.apis[0].doc
+
+
+T = TypeVar("T")
+
+
+class Named:
+    @api
+    def this(this, x: int) -> int: ...  # noqa: N805
+
+    @api
+    def typed(me: Self, x: int) -> int: ...  # noqa: N805
+
+    @api
+    def quoted(me: "Named", x: int) -> int: ...  # noqa: N805, UP037
+
+    @api
+    def variable(me: T, x: int) -> int: ...  # noqa: N805
+
+    @api
+    def protocol(self: Any, x: int) -> int: ...
+
+
+class Lost:
+    @api  # with a type
+    def typed(x: int) -> int: ...  # noqa: N805
+
+    @api  # with a default
+    def default(x=3) -> int: ...  # type: ignore[assignment]  # noqa: N805
+
+    @classmethod  # a class method
+    @api
+    def of_class(cls) -> int: ...
+
+    @api  # type: ignore[arg-type]  # a static method
+    @staticmethod
+    def of_nothing() -> int: ...
+
+
+def test_the_instance_may_have_any_name() -> None:
+    assert [[p.name for p in a.params] for a in declare(Named, {}).apis] == [["x"]] * 5
+
+
+def test_an_api_without_self_is_refused() -> None:
+    plain = "an api is a plain method with `self`"
+    assert sorted(refused(Lost)) == sorted([
+        f"{line_of('with a type')}: @api typed takes no `self`: the instance would be x: int. Put `self` before it",
+        f"{line_of('with a default')}: @api default takes no `self`: the instance would be x=3. Put `self` before it",
+        f"{line_of('a class method')}: @api of_class is a classmethod; {plain}",
+        f"{line_of('a static method')}: @api of_nothing is a staticmethod; {plain}",
+    ])  # fmt: skip

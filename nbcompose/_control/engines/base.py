@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from nbcompose._control import OutputReader, Written
 from nbcompose._rpc import CallHandler, Connection
 
 # Reason for a cold start that is no fault, so it is not shown to users.
@@ -17,6 +18,7 @@ class ReplicaProcess(Protocol):
 
     pid: int
     connection: Connection
+    output: OutputReader
     cold: str  # why it was started cold, without the zygote; "" when the zygote forked it
 
     async def wait(self) -> int | None:
@@ -42,14 +44,14 @@ class Engine(Protocol):
         http: socket.socket | None,
         handler: CallHandler,
         on_closed: Callable[[Connection], None],
-        on_output: Callable[[str], None],
+        on_output: Callable[[Written], None],
         *,
         heavy: bool = True,
     ) -> ReplicaProcess:
         """Start a replica process of a service; it waits for its launch note on `connection`.
 
         `environment` is the complete environment of the process, `http` the service's listening socket (None: not
-        exposed over HTTP). `on_output` is called with each line that the replica writes. A replica that is not `heavy`
+        exposed over HTTP). `on_output` is called with what the replica writes. A replica that is not `heavy`
         does not use the libraries that are being imported, and does not wait for them. Raises `LaunchError`.
         """
         ...

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nbcompose import settings
-from nbcompose._control import read_lines
+from nbcompose._control import OutputReader, Written, read_output
 from nbcompose._control.engines.base import NOT_WARM
 from nbcompose._control.engines.zygote_client import Zygote
 from nbcompose._host import close_owner_fd, open_owner_fd
@@ -74,7 +74,7 @@ class LocalProcess:
     pid: int
     connection: Connection
     exit_status: asyncio.Future[int | None]
-    output_ended: asyncio.Future[None]
+    output: OutputReader
     cold: str
     temporary: set[str]
 
@@ -82,7 +82,7 @@ class LocalProcess:
         status = await asyncio.shield(self.exit_status)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)  # processes that it started and left behind
-        await asyncio.wait([self.output_ended], timeout=OUTPUT_WAIT)
+        await asyncio.wait([self.output.ended], timeout=OUTPUT_WAIT)
         await _sweep(self.temporary)
         return status
 
@@ -100,8 +100,7 @@ class _Ends(NamedTuple):
     """The supervisor's ends of the control channel and the output pipe that a replica inherits."""
 
     connection: Connection
-    output: asyncio.BaseTransport
-    output_ended: asyncio.Future[None]
+    output: OutputReader
 
     @classmethod
     async def open(
@@ -111,11 +110,11 @@ class _Ends(NamedTuple):
         name: str,
         handler: CallHandler,
         on_closed: Callable[[Connection], None],
-        on_output: Callable[[str], None],
+        on_output: Callable[[Written], None],
     ) -> _Ends:
         async def work() -> _Ends:
-            reading, ended = await read_lines(output, on_output)
-            return cls(await adopt(control, name, handler, on_closed), reading, ended)
+            reader = await read_output(output, on_output)
+            return cls(await adopt(control, name, handler, on_closed), reader)
 
         opening = asyncio.ensure_future(work())
         try:
@@ -128,7 +127,7 @@ class _Ends(NamedTuple):
 
     def close(self) -> None:
         self.connection.close()
-        self.output.close()
+        self.output.transport.close()
 
 
 class LocalEngine:
@@ -173,7 +172,7 @@ class LocalEngine:
         http: socket.socket | None,
         handler: CallHandler,
         on_closed: Callable[[Connection], None],
-        on_output: Callable[[str], None],
+        on_output: Callable[[Written], None],
         *,
         heavy: bool = True,
     ) -> LocalProcess:
@@ -196,7 +195,7 @@ class LocalEngine:
             theirs.close()
             os.close(writable)
             os.close(nothing)
-        return LocalProcess(pid, ends.connection, exit_status, ends.output_ended, cold, _temporary(environment))
+        return LocalProcess(pid, ends.connection, exit_status, ends.output, cold, _temporary(environment))
 
     async def _make(
         self, files: InheritedFds, environment: Mapping[str, str], heavy: bool

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nbcompose._host import environment, forking, let_go_of_code, random_state
-from nbcompose._replica import InheritedFds, run
+from nbcompose._replica import InheritedFds, install, run
 from nbcompose._schema import ApiSchema
 from nbcompose._service import api, declare
 
@@ -49,6 +49,7 @@ def main(control_fd: int, owner_fd: int, modules: tuple[str, ...]) -> None:
     control = socket.socket(fileno=control_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     forking.raise_limit()  # each request brings five fds
+    install()
     with _ending_with_parent():
         _preload(control, modules)
     _Zygote(control, owner_fd).serve()

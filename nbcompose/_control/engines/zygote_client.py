@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from nbcompose import settings
-from nbcompose._control import read_lines
+from nbcompose._control import Written, read_output
 from nbcompose._host import environment, keep_from_children, owner_environment
 from nbcompose._replica import PRELOAD, REQUEST, InheritedFds
 
@@ -187,13 +187,17 @@ class Zygote:
 
     async def _live(self, ours: socket.socket, output: int) -> None:
         assert self._process is not None
-        _, output_ended = await read_lines(output, self._output.append)
+        reader = await read_output(output, self._take_output)
         await self._listen(ours)
         self._process.kill()  # the channel has closed: the zygote has ended or is useless
         status = await asyncio.to_thread(self._process.wait)
-        await asyncio.wait([output_ended], timeout=1)
+        await asyncio.wait([reader.ended], timeout=1)
         last = f": {self._output[-1]}" if self._output else ""
         self._take_end(f"it ended unexpectedly (status {status}){last}")
+
+    def _take_output(self, written: Written) -> None:
+        if written.ended:
+            self._output.append(written.line.text)
 
     async def _listen(self, ours: socket.socket) -> None:
         loop = asyncio.get_running_loop()

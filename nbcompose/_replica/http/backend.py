@@ -50,6 +50,7 @@ class HttpBackend:
                 pass
             except ReplicaDied as error:
                 if not self._client.may_resend(self._name, api.name, error):
+                    await self._client.explain(error)
                     raise
         return await self._runtime.invoke(api, arguments, context)
 

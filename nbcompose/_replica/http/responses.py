@@ -20,7 +20,7 @@ from pydantic_core import to_json
 
 from nbcompose._rpc import UNTOLD, aside, describe, is_tame
 from nbcompose._user_exceptions import MAX_NAME, clipped, name_of, text_of
-from nbcompose.errors import InvalidArgument, NbcomposeError, NotAcceptable, Overloaded, RemoteError
+from nbcompose.errors import InvalidArgument, NbcomposeError, NotAcceptable, Overloaded, RemoteError, ReplicaDied
 
 logger = logging.getLogger("nbcompose.http")
 
@@ -179,12 +179,13 @@ def _log(error: BaseException, status: int, error_id: str) -> None:
     text = printable(said)
     if status != HTTPStatus.INTERNAL_SERVER_ERROR:
         level = logging.WARNING if status > HTTPStatus.INTERNAL_SERVER_ERROR else logging.DEBUG
-        logger.log(level, "error %s: %s: %s", error_id, _type_name(error), text)
+        notes = [printable(note) for note in getattr(error, "__notes__", ())] if isinstance(error, ReplicaDied) else []
+        logger.log(level, "error %s: %s: %s", error_id, _type_name(error), "\n".join([text, *notes]))
     elif is_tame(error) and text == said:  # log handlers may not be able to encode lone surrogates
-        logger.error("error %s: %s: %s", error_id, _type_name(error), text, exc_info=error)
+        logger.error("error %s: %s", error_id, _type_name(error), exc_info=error)  # whose last line is the message
     else:  # logging would write the whole traceback, unbounded and unescaped
         told = printable(describe(error, hop="").text.strip())
-        logger.error("error %s: %s: %s\n%s", error_id, _type_name(error), text, told)
+        logger.error("error %s: %s\n%s", error_id, _type_name(error), told)
 
 
 @lru_cache(maxsize=256)

@@ -730,6 +730,7 @@ async def test_an_exception_of_the_api_is_told_and_its_traceback_logged(
     assert "Traceback" not in response.text
     (record,) = (r for r in caplog.records if r.name == "nbcompose.http")
     assert error["id"] in record.getMessage()
+    assert caplog.text.count("what the author said") == 1
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
     assert record.exc_info[0] is ValueError

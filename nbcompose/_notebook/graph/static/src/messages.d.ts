@@ -128,6 +128,9 @@ export interface LogsRequest {
   service: string;
   lines?: number;
   follow?: boolean;
+  level?: string;
+  api?: string;
+  trace?: string;
 }
 
 export interface TracesRequest {
@@ -385,11 +388,20 @@ export interface Failed {
   trace?: string;
 }
 
+export interface LogDetails {
+  time: number;
+  level: string;
+  replica: number;
+  api: string;
+  trace: string;
+}
+
 export interface Logs {
   id: string;
   type: "logs";
   service: string;
   lines: Array<string>;
+  details?: Array<LogDetails>;
 }
 
 export interface Lines {
@@ -398,6 +410,7 @@ export interface Lines {
   service: string;
   lines: Array<string>;
   missed: number;
+  details?: Array<LogDetails>;
 }
 
 export interface Debugged {

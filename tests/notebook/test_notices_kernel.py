@@ -1,0 +1,107 @@
+"""Services whose class is renamed, and whose cell is deleted, in a real kernel that is told which cell runs."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.system
+
+Kernel = Any  # of conftest.py
+
+CELL = """
+%%service
+class Echo:
+    @api
+    def say(self, x: int) -> int:
+        return x
+"""
+WAY = "A %%service cell that defines Echo takes it over; %services stop Echo ends it"
+
+
+def run(kernel: Kernel, cell: str, source: str, deleted: Sequence[str] = ()) -> Any:
+    """Run a cell as JupyterLab does."""
+    message = kernel.client.session.msg(
+        "execute_request",
+        {
+            "code": textwrap.dedent(source).strip("\n"),
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": False,
+        },
+        metadata={"cellId": cell, "deletedCells": list(deleted)},
+    )
+    kernel.client.shell_channel.send(message)
+    return kernel.finished(message["header"]["msg_id"])
+
+
+@pytest.mark.parametrize("again", [CELL.replace("Echo", "Other"), "x = 1"], ids=["renamed", "no class"])
+def test_a_cell_that_no_longer_defines_a_service_says_so_once(kernel: Kernel, again: str) -> None:
+    run(kernel, "one", CELL)
+    assert run(kernel, "two", "x = 1").displays == []
+    lines = run(kernel, "one", again).displays[-1]["text/plain"].splitlines()
+    assert lines == ["This cell no longer defines Echo; the service Echo runs on with its code", WAY]
+    assert "Echo" not in run(kernel, "one", again).plain
+    assert run(kernel, "two", "Echo.say(3)").result == "3"
+    run(kernel, "one", CELL)
+    assert "no longer defines Echo" in run(kernel, "one", again).plain
+
+
+def test_a_cell_that_comes_back_with_a_comment_and_another_name(kernel: Kernel) -> None:
+    run(kernel, "one", CELL)
+    assert "Echo is a plain class now" in run(kernel, "one", CELL.replace("%%service", "# a comment")).plain
+    ran = run(kernel, "one", "# a comment\n" + CELL.strip("\n").replace("Echo", "Other"))
+    assert "Other is ready" in ran.plain
+    assert "This cell no longer defines Echo" not in ran.plain  # its name is a plain class, which has been said
+
+
+def test_a_cell_that_gives_its_service_another_name(kernel: Kernel) -> None:
+    run(kernel, "one", CELL)
+    ran = run(kernel, "one", CELL.replace("%%service", "%%service --name Other"))
+    assert "This cell no longer defines Echo; the service Echo runs on" in ran.displays[-1]["text/plain"]
+    assert run(kernel, "two", "x = 1").displays == []
+
+
+def test_a_service_that_another_cell_defines_too_has_its_cell_there(kernel: Kernel) -> None:
+    run(kernel, "one", CELL)
+    run(kernel, "two", CELL)
+    assert run(kernel, "one", "x = 1").displays == []
+    assert "no longer defines Echo" in run(kernel, "two", "x = 1").plain
+
+
+def test_a_cell_within_the_cell_has_ended_before_it(kernel: Kernel) -> None:
+    captured = f"%%capture\n{CELL.strip()}"  # which runs the rest as a cell
+    assert run(kernel, "one", captured).displays == []
+    assert run(kernel, "one", captured).displays == []
+    assert "no longer defines Echo" in run(kernel, "one", "x = 1").plain
+
+
+def test_a_cell_that_fails_has_not_lost_its_service(kernel: Kernel) -> None:
+    run(kernel, "one", CELL)
+    assert run(kernel, "one", "1 / 0").displays == []
+    assert run(kernel, "one", CELL.replace("class Echo:", "class Echo")).displays == []
+
+
+def test_a_deleted_cell_is_said_once_under_the_next_one(kernel: Kernel) -> None:
+    run(kernel, "one", CELL)
+    ran = run(kernel, "two", "x = 1", deleted=["one"])
+    assert ran.plain == f"The cell of Echo was deleted; the service Echo runs on with its code\n{WAY}"
+    assert run(kernel, "two", "x = 1").displays == []
+    assert "deleted" not in run(kernel, "three", CELL).plain
+    assert run(kernel, "two", "x = 1", deleted=["nine"]).displays == []
+
+
+def test_what_a_cell_says_stands_under_it_and_stays_as_it_was(kernel: Kernel) -> None:
+    run(kernel, "one", CELL.replace("return x", "return helper(x)"))
+    changing = run(kernel, "two", "def helper(x):\n    return x + 1")
+    calling = run(kernel, "three", "Echo.say(1)")
+    assert "name 'helper' is not defined" in calling.error
+    assert changing.plain.startswith("helper is defined now: Echo was started without\n")
+    assert calling.plain.startswith("Echo is stale: helper was defined after it had started\n")
+    run(kernel, "four", "%services refresh")
+    assert run(kernel, "three", "Echo.say(1)").result == "2"
