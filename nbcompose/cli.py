@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import concurrent.futures
 import contextlib
+import functools
 import math
 import os
 import sys
 from collections.abc import Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, cast
 
 from nbcompose import __version__, settings
-from nbcompose._control import Watched, find_entries, latency_words, memory_words, serve, told
+from nbcompose._control import Prompt, Watched, find_entries, latency_words, memory_words, serve, told
 from nbcompose._export import command
 from nbcompose._protocol import (
     Client,
@@ -25,8 +28,10 @@ from nbcompose._protocol import (
     messages,
     printable,
 )
+from nbcompose._rpc import background
 from nbcompose.errors import NbcomposeError
 
+PROFILE_WITHIN = 30.0  # seconds for its answer, besides those that it takes
 COLUMNS = (
     "PID", "IN", "SERVICE", "STATE", "REPLICAS", "DEVICE", "CALLS", "FAILED", "P50 (5 MIN)", "P95 (5 MIN)", "MEMORY",
     "URL",
@@ -67,6 +72,18 @@ def _parser() -> argparse.ArgumentParser:
     stop = commands.add_parser("stop", help="stop a service")
     _service_arguments(stop)
     stop.set_defaults(run=_stop)
+    profile = commands.add_parser("profile", help="what a service does for some seconds, as a flame graph")
+    _service_arguments(profile)
+    profile.add_argument("seconds", type=_positive, nargs="?", default=10, help="for how long (10)")
+    profile.add_argument("--replica", type=_index, metavar="N", help="only this replica, from 0 (all)")
+    profile.add_argument("--native", action="store_true", help="with frames of C code, by py-spy where it may trace")
+    profile.add_argument("-o", "--output", metavar="FILE", help="where the flame graph goes, e.g. flame.svg")
+    profile.set_defaults(run=_profile)
+    debug = commands.add_parser("debug", help="stop in the apis of a service, with pdb's prompt here")
+    _service_arguments(debug)
+    debug.add_argument("--replica", type=_index, metavar="N", help="only this replica, from 0 (all)")
+    debug.add_argument("--post-mortem", action="store_true", help="stop where an api raises, not at the next call")
+    debug.set_defaults(run=_debug)
     return parser
 
 
@@ -173,6 +190,12 @@ def _seconds(text: str) -> float:
     if not (math.isfinite(seconds) and seconds >= 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return seconds
+
+
+def _index(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
 
 
 def _positive(text: str) -> int:
@@ -290,6 +313,58 @@ def _stop(options: argparse.Namespace) -> int:
 
     asyncio.run(run())
     print(f"{options.service} was stopped")
+    return 0
+
+
+def _profile(options: argparse.Namespace) -> int:
+    request: messages.ProfileRequest = {"type": "profile", "service": options.service, "seconds": options.seconds}
+    if options.native:
+        request["native"] = True
+    if options.replica is not None:
+        request["replica"] = options.replica
+
+    async def run() -> messages.Profiled:
+        async with Client(await _find(options.service, options.pid)) as client:
+            return await client.ask(request, messages.Profiled, options.seconds + PROFILE_WITHIN)
+
+    found = asyncio.run(run())
+    print(found["text"])
+    if options.output is not None:
+        try:
+            Path(options.output).write_text(found["svg"], encoding="utf-8")
+        except OSError as error:
+            raise NbcomposeError(f"{options.output} cannot be written: {error.strerror}") from None
+    return 0
+
+
+def _debug(options: argparse.Namespace) -> int:
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  with it, `input` has a history
+
+    portal, prompt = background(), Prompt()
+    request: messages.DebugRequest = {"type": "debug", "service": options.service, "post_mortem": options.post_mortem}
+    if options.replica is not None:
+        request["replica"] = options.replica
+
+    async def run() -> None:
+        async with (
+            Client(await _find(options.service, options.pid)) as client,
+            contextlib.aclosing(client.stream(request)) as events,
+        ):
+            async for event in events:
+                prompt.answer = functools.partial(answer, client, event["debugger"])
+                prompt.say(event["text"], event["prompt"])
+
+    def answer(client: Client, debugger: str, line: str) -> None:
+        told: messages.DebugLine = {"type": "debug_line", "debugger": debugger, "line": line}
+        portal.run(client.ask(told, messages.Done))
+
+    running = asyncio.run_coroutine_threadsafe(run(), portal.loop)
+    running.add_done_callback(lambda _: prompt.over())
+    prompt.detach = running.cancel
+    prompt.run()
+    with contextlib.suppress(concurrent.futures.CancelledError):
+        running.result()
     return 0
 
 

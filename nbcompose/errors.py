@@ -12,6 +12,7 @@
     │   ├── ModelError            a model could not be loaded from the hub
     │   ├── MemoryShortage        the memory asked for is not there, and `--strict` was given
     │   └── PortInUse             the HTTP port belongs to another process
+    ├── NoTerminal                `input()` in a replica, at which nobody types
     ├── ProtocolError             what another process of nbcompose says is no message, or of another version
     └── CallError                 one call failed; the service goes on
         ├── BadRequest            400  the bytes are not what the content type says
@@ -143,6 +144,10 @@ class MemoryShortage(LaunchError):
 
 class PortInUse(LaunchError):
     """The HTTP port asked for belongs to another process."""
+
+
+class NoTerminal(NbcomposeError, EOFError):
+    """An api asked for input from a terminal, which a replica has not."""
 
 
 class ProtocolError(NbcomposeError):

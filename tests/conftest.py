@@ -28,6 +28,7 @@ from nbcompose._control import publisher
 from nbcompose._control.registry import Registry
 from nbcompose._control.status import Status
 from nbcompose._host.devices import discover
+from nbcompose._tracing import clock
 from nbcompose.errors import NbcomposeError, UnknownService
 from tests.optional import Absent
 from tests.patience import PATIENCE
@@ -156,6 +157,13 @@ def main_module() -> Iterator[None]:
     before = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = before
+
+
+@pytest.fixture(scope="module", autouse=True)
+def clock_of_deadlines() -> Iterator[None]:
+    """It is behind once a service of a test has been at a breakpoint; another file's tests have their deadlines."""
+    yield
+    clock.monotonic, clock.behind = time.monotonic, 0.0
 
 
 @pytest.fixture(scope="module")

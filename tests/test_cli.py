@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -38,6 +40,8 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "m", "--interrupt-after", "soon"], "'soon' is not a number of seconds"),
         (["serve", "m", "--interrupt-after", "-1"], "--interrupt-after"),
         (["serve", "m", "--interrupt-after", "inf"], "'inf' is not a number of seconds"),
+        (["debug", "X", "--replica", "x"], "'x' is not a whole number from 0"),
+        (["profile", "X", "0"], "'0' is not a whole number from 1"),
         (["explode"], "invalid choice: 'explode'"),
         (["serve", "m", "--token-file", "/no/such/file"], "the file with the token cannot be read: No such file"),
         (["serve", "m", "--token-file", os.devnull], "there is no token in it"),
@@ -206,3 +210,47 @@ def test_a_port_in_use_is_one_line() -> None:
         refused = run("serve", "chain_services:Leaf", "--port", port)
         assert refused.returncode == 1
         assert refused.stderr.startswith(f"nbcompose: Leaf: port {port} ")
+
+
+@pytest.mark.system
+def test_debug_has_its_prompt_in_the_terminal() -> None:
+    pexpect: Any = pytest.importorskip("pexpect")
+    with serving("debugged_services:Top", "--port", "0") as served, ThreadPoolExecutor() as threads:
+        pid = str(served.process.pid)
+        terminal = pexpect.spawn(NBCOMPOSE, ["debug", "Leaf", "--pid", pid], timeout=PATIENCE, encoding="utf-8")
+        terminal.expect("Leaf stops at its next call and at breakpoints, whoever calls")
+        call = threads.submit(
+            httpx.post, f"{served.url}/later", json={"text": "abc"}, headers={"X-Request-Timeout": "1"}
+        )
+        terminal.expect(r"-> loud = text.upper\(\)")
+        terminal.expect_exact("(Pdb) ")
+        terminal.sendline("p text")
+        terminal.expect_exact("'abc'")
+        terminal.expect_exact("(Pdb) ")
+        listed = run("ps").stdout
+        assert "Leaf" in listed
+        terminal.sendline("c")
+        assert call.result(PATIENCE).json() == "ABC!"
+        terminal.sendintr()
+        terminal.expect_exact("detached")
+        terminal.expect(pexpect.EOF)
+        terminal.close()
+        assert terminal.exitstatus == 0
+        assert httpx.post(f"{served.url}/sync", json={"text": "x"}).json() == "X!"
+
+        wrong = run("debug", "Leaf", "--pid", pid, "--replica", "7")
+        assert wrong.returncode == 1
+        assert wrong.stderr == "nbcompose: Leaf has no replica 7; those that are up: 0\n"
+
+
+@pytest.mark.system
+def test_profile_writes_a_flame_graph(tmp_path: Path) -> None:
+    with serving("debugged_services:Top", "--port", "0") as served:
+        flame = tmp_path / "flame.svg"
+        told = run("profile", "Leaf", "1", "--pid", str(served.process.pid), "-o", str(flame))
+        assert (told.returncode, told.stderr) == (0, "")
+        assert told.stdout.startswith("Leaf ran nothing in ")
+        assert flame.read_text(encoding="utf-8").startswith("<svg ")
+        wrong = run("profile", "Leaf", "1", "--pid", str(served.process.pid), "-o", str(tmp_path / "no" / "flame.svg"))
+        assert wrong.returncode == 1
+        assert "flame.svg cannot be written: No such file or directory" in wrong.stderr

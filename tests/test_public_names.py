@@ -48,8 +48,8 @@ MEMBERS = {
         BadRequest BlockingCall CallCancelled CallError CallInterrupted CannotSwap CaptureError CycleError
         DeadlineExceeded DeclarationError DeviceError ExportRefused Forbidden HeadersTooLarge IgnoredOptionWarning
         Incompatible InvalidArgument InvalidResult LargeCaptureWarning LaunchError MemoryShortage MethodNotAllowed
-        Mistake ModelError NbcomposeError NbcomposeWarning NotAcceptable NotAwaited NotAwaitedWarning NotBegun
-        Overloaded PayloadTooLarge PortInUse ProtocolError RemoteError RemoteTraceback ReplicaDied
+        Mistake ModelError NbcomposeError NbcomposeWarning NoTerminal NotAcceptable NotAwaited NotAwaitedWarning
+        NotBegun Overloaded PayloadTooLarge PortInUse ProtocolError RemoteError RemoteTraceback ReplicaDied
         ResourceShortageWarning ServiceUnavailable SlowRequest Unauthorized UnknownApi UnknownArgumentWarning
         UnknownService UnsupportedMediaType
     """,

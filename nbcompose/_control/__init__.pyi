@@ -1,3 +1,4 @@
+from .debugging import Prompt as Prompt
 from .entry import find_entries as find_entries
 from .logs import OutputReader as OutputReader
 from .logs import Written as Written

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import math
 import os
+import secrets
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -33,6 +34,7 @@ from nbcompose._user_exceptions import in_short
 from nbcompose.errors import InvalidArgument, ServiceUnavailable, UnknownApi, UnknownService
 
 if TYPE_CHECKING:  # the registry has the operations
+    from nbcompose._control.debugging import Debugging
     from nbcompose._control.registry import Registry
 
 BEGUN = 0.1  # seconds until a call without a result yet says "begun"
@@ -103,6 +105,7 @@ class Operations:
         self.context = context
         self._registry = registry
         self._schemas = _Schemas(registry)
+        self._debugging: dict[str, Debugging] = {}
 
     def answers(self, definitions: Any) -> dict[str, Answer]:
         """Return the functions for the requests in a union of definitions: each is called as the request's type."""
@@ -205,6 +208,45 @@ class Operations:
             events.send({"type": "lines", "service": service, **self._lines(new), "missed": missed})
             await events.room()
         return {"type": "end", "seconds": time.monotonic() - begun}
+
+    async def debug(self, request: messages.DebugRequest, events: Events) -> dict[str, Any]:
+        """Attach a debugger until the client cancels the request, or no replica is attached any more."""
+        begun, key = time.monotonic(), secrets.token_hex(8)
+        over = asyncio.Event()
+
+        def say(text: str, prompt: str | None) -> None:
+            events.send({"type": "debugged", "debugger": key, "text": text, "prompt": prompt})
+
+        post_mortem = request.get("post_mortem", False)
+        debugging = await self._registry.debug(
+            request["service"],
+            say,
+            over.set,
+            replica=request.get("replica"),
+            next_call=not post_mortem,
+            post_mortem=post_mortem,
+        )
+        self._debugging[key] = debugging
+        try:
+            say(debugging.greeting(request["service"], post_mortem=post_mortem), None)
+            await over.wait()
+        finally:
+            del self._debugging[key]
+            debugging.detach()
+        return {"type": "end", "seconds": time.monotonic() - begun}
+
+    async def debug_line(self, request: messages.DebugLine, events: Events) -> dict[str, Any]:
+        debugging = self._debugging.get(request["debugger"])
+        if debugging is None:
+            raise InvalidArgument("that debugger is not attached any more")
+        debugging.answer(request["line"])
+        return {"type": "done", "action": "debug_line", "service": ""}
+
+    async def profile(self, request: messages.ProfileRequest, events: Events) -> dict[str, Any]:
+        service = request["service"]
+        native = request.get("native", False)
+        made = await self._registry.profile(service, request["seconds"], request.get("replica"), native=native)
+        return {"type": "profiled", "service": service, "text": repr(made), "svg": made.svg()}
 
     def _lines(self, lines: Sequence[LogLine]) -> dict[str, Any]:
         texts = [self.context.text(line.text) for line in lines]

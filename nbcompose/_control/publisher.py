@@ -111,19 +111,22 @@ class Publisher:
         """Recompute routes and statuses of services, and of their dependents where that makes a difference.
 
         Pushes changed routes, and notifies subscribers. An edge of the graph is followed only when the service at its
-        end becomes ready or ceases to be.
+        end becomes ready, or held at a breakpoint, or ceases to be.
         """
         todo = deque(services)
         while todo:
             name = todo.popleft()
             supervisor = self._supervisors.get(name)
-            was_ready = name in self._overview.ready
+            before = self._standing(name)
             if supervisor is None:
                 self._forget(name)
             else:
                 self._look_at(supervisor)
-            if was_ready is not (name in self._overview.ready):
+            if before != self._standing(name):
                 todo.extend(self._above.get(name, ()))
+
+    def _standing(self, name: str) -> tuple[bool, bool]:
+        return name in self._overview.ready, name in self._overview.held
 
     def _look_at(self, supervisor: Supervisor) -> None:
         name = supervisor.name
@@ -135,6 +138,7 @@ class Publisher:
                 self._exporter.start()
         else:
             self._overview.ready.discard(name)
+        (self._overview.held.add if route.held else self._overview.held.discard)(name)
         if route != self._routes.get(name):
             self._routes[name] = route
             self._push(route)
@@ -149,6 +153,7 @@ class Publisher:
         """Remove a service that no longer exists."""
         self._overview.ready.discard(name)
         self.usage.forget(name)
+        self._overview.held.discard(name)
         self._link(name, {})
         if gone := self._routes.pop(name, None):
             self._push(ServiceRoute(name, gone.apis, gone.timeout, reason="it was stopped", gone=True))

@@ -13,11 +13,14 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from typing import TypeVar
 
 from nbcompose._code import Deployment, Plan, incompatible_calls
+from nbcompose._control.debugging import Debugging, Debugpy, Say
 from nbcompose._control.engines import Engine, LocalEngine
 from nbcompose._control.generation import GRACE
 from nbcompose._control.logs import EVERYTHING, Log
 from nbcompose._control.operations import Operations, RuntimeContext
+from nbcompose._control.profiling import Rendered, native_profile
 from nbcompose._control.publisher import OutputListener, Publisher, Subscriber
+from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._control.status import Overview, Status
 from nbcompose._control.status import url as url_of
 from nbcompose._control.supervisor import Supervisor
@@ -26,7 +29,7 @@ from nbcompose._protocol import LogFilter, LogLine, RuntimeServer, messages
 from nbcompose._rpc import Client, LoadTable, Portal, Proxy, SocketTransport, Transport, background
 from nbcompose._service import dependency_graph
 from nbcompose._tracing import RecordedCall, Span, TraceLog
-from nbcompose.errors import Incompatible, LaunchError, UnknownService
+from nbcompose.errors import Incompatible, LaunchError, NbcomposeError, ServiceUnavailable, UnknownService
 
 T = TypeVar("T")
 
@@ -57,6 +60,7 @@ class Registry:
         self.usage = self._publisher.usage
         self._watching: tuple[asyncio.Task[None], ...] = ()
         self._removing: set[asyncio.Task[None]] = set()
+        self._debugpys: dict[str, Debugpy] = {}  # by service
         self._keep = keep
         self._owner = os.getpid()
         self._stopped = False
@@ -317,6 +321,73 @@ class Registry:
             unsubscribe()
             log.listeners.discard(news.set)
 
+    async def debug(
+        self,
+        name: str,
+        say: Say,
+        over: Callable[[], object],
+        *,
+        replica: int | None = None,
+        next_call: bool = True,
+        post_mortem: bool = False,
+    ) -> Debugging:
+        """Attach a debugger to the replicas of a service, or to one of them; `say`, `over`: see `Debugging`.
+
+        `next_call`: stop at the next call too, not only at breakpoints. `post_mortem`: stop where an api raises. Raises
+        `UnknownService`, `ServiceUnavailable` where there is no such replica, and `NbcomposeError` where another
+        debugger is attached.
+        """
+        members = self._up(name, replica)
+        session = Debugging(say, over, lambda: self._publisher.changed(name), self.operations.context.text)
+        await session.attach(members, next_call=next_call, post_mortem=post_mortem)
+        return session
+
+    async def debugpy(self, name: str, port: int, replica: int | None, detach: str) -> str:
+        """Let clients of debugpy attach to one replica (the first); return what the user has to know.
+
+        `detach`: how to end it, for that text.
+        """
+        member = min(self._up(name, replica), key=lambda m: m.index)
+        if name in self._debugpys and self._debugpys[name].is_open:
+            raise NbcomposeError(f"debugpy listens for {name} already: {detach} ends that")
+        listening = self._debugpys[name] = Debugpy(member, lambda: self._publisher.changed(name))
+        try:
+            return await listening.listen(port, detach)
+        except BaseException:
+            del self._debugpys[name]
+            raise
+
+    async def detach_debugpy(self, name: str) -> bool:
+        """Detach the clients of debugpy, and close its port. Returns whether it was open."""
+        listening = self._debugpys.pop(name, None)
+        if listening is not None:
+            await listening.close()
+        return listening is not None
+
+    async def profile(self, name: str, seconds: float, replica: int | None = None, *, native: bool = False) -> Rendered:
+        """Return what the replicas of a service, or one of them, do in the next `seconds`. Raises as `debug` does.
+
+        `native`: with frames of C code, see `native_profile`.
+        """
+        members = self._up(name, replica)
+        if native:
+            pids = [m.pid for m in members if m.pid is not None]
+            seen = await asyncio.gather(*(asyncio.to_thread(native_profile, pid, seconds) for pid in pids))
+        else:
+            seen = await asyncio.gather(*(m.ask("profile", seconds) for m in members))
+        return Rendered(name, seen, self.operations.context.text)
+
+    def _up(self, name: str, replica: int | None) -> list[ReplicaHandle]:
+        """Return the replicas of a service that are up, or that one. Raises `ServiceUnavailable` for none."""
+        generation = self._supervisor(name).generation
+        known = [m for m in generation.members.values() if m.state == "up"] if generation is not None else []
+        members = [m for m in known if replica is None or m.index == replica]
+        if not members:
+            there = ", ".join(str(m.index) for m in known) or "none"
+            which = "replica that is up" if replica is None else f"replica {replica}"
+            raise ServiceUnavailable(f"{name} has no {which}; those that are up: {there}")
+        return members
+
     async def remove_async(self, name: str, grace: float = GRACE) -> None:
         removing = asyncio.ensure_future(self._remove(self._supervisor(name), grace))
         self._removing.add(removing)
@@ -324,6 +395,7 @@ class Registry:
         await asyncio.shield(removing)
 
     async def _remove(self, supervisor: Supervisor, grace: float) -> None:
+        self._debugpys.pop(supervisor.name, None)  # its replica detaches when it stops
         await supervisor.stop(grace)
         if supervisor.stopped and self._supervisors.get(supervisor.name) is supervisor:  # not if it was started again
             del self._supervisors[supervisor.name]

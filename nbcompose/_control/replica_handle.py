@@ -61,6 +61,8 @@ class ReplicaHandle:
         self.cut = 0
         self.said = ""  # the last line that it wrote while it starts
         self.halted: float | None = None  # since when (Unix time) its process is stopped by the system
+        self.stopped_at = ""  # the breakpoint that it is at
+        self.detach: Callable[[], object] = lambda: None  # the debugger, if one is attached
         self.process: ReplicaProcess | None = None
         self._address = ""
         self._log = log
@@ -125,6 +127,7 @@ class ReplicaHandle:
             self._finish(None)
             return
         self.state = "stopping"
+        self.detach()  # what is at a breakpoint goes on
         self._on_change()
         if self.halted is not None:
             self.kill()  # it does not respond
@@ -285,7 +288,7 @@ class ReplicaHandle:
         self._finish(status)
 
     def _finish(self, status: int | None) -> None:
-        self.state = "ended"
+        self.state, self.stopped_at = "ended", ""
         if not self._ended.done():
             self._ended.set_result(status)
         if self.process is not None:

@@ -126,7 +126,7 @@ def _stuck(generation: Generation) -> Iterator[tuple[ReplicaHandle, str]]:
 
 def _trouble(member: ReplicaHandle) -> tuple[float | None, str]:
     """Return since when (Unix time) a replica has been stuck, and why; None where it is not."""
-    if member.state != "up":
+    if member.state != "up" or member.stopped_at:
         return None, ""
     if member.halted is not None:
         return member.halted, "its process was stopped, by SIGSTOP or the like"

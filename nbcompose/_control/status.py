@@ -28,7 +28,8 @@ class ReplicaStatus:
     """One replica. `memory` is bytes (its proportional share where the system tells), None while not known, as
     `gpu_memory` is, what it has of a GPU's. `halted`: since when (Unix time) the system has its process stopped.
     `waiting_for`: the service that its start waits for. `preparing`: what the engine has to do before there is a
-    process, in words. `said`: the last line that it wrote while it starts.
+    process, in words. `said`: the last line that it wrote while it starts. `stopped_at`: the breakpoint that it is at,
+    e.g. "Writer.write, line 5", or "".
     """
 
     index: int
@@ -47,6 +48,7 @@ class ReplicaStatus:
     preparing: str = ""
     gpu_memory: int | None = None
     said: str = ""
+    stopped_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,8 @@ class Status:
         since = [r.work.waiting_since for r in self.replicas if r.work.waiting_since is not None]
         wait = "call waits" if self.waiting == 1 else "calls wait"
         queue = [f"{self.waiting} {wait} for a place, for up to {_age(now - min(since))}"] if since else []
-        return [*halted, *held, *queue, *self.stuck]
+        stopped = [f"replica {r.index} is at a breakpoint ({r.stopped_at})" for r in self.replicas if r.stopped_at]
+        return [*stopped, *halted, *held, *queue, *self.stuck]
 
     @property
     def settled(self) -> bool:
@@ -220,6 +223,7 @@ class Overview:
         self.memory: Mapping[int, int] = {}
         self.gpu_memory: Mapping[int, int] = {}
         self.ready: set[str] = set()
+        self.held: set[str] = set()  # at a breakpoint themselves, or a service below them is
         self._supervisors = supervisors
         self._engine = engine
 
@@ -257,7 +261,13 @@ class Overview:
             ready=state == "ready",
             reason=reason,
             gone=state in ("failed", "stopped"),
+            held=self._is_held(supervisor),
         )
+
+    def _is_held(self, supervisor: Supervisor) -> bool:
+        versions = supervisor.everything()
+        at_breakpoint = any(m.stopped_at for g in versions for m in g.members.values())
+        return at_breakpoint or any(name in self.held for g in versions for name in dependency_graph.targets(g.spec))
 
     def status(self, supervisor: Supervisor) -> Status:
         state, reason, waits_for = self.state(supervisor)
@@ -313,6 +323,7 @@ class Overview:
             waiting_for=member.waiting_for,
             preparing=self._engine.warming() if member.phase is Phase.SPAWN else "",
             said=member.said if member.state == "starting" else "",
+            stopped_at=member.stopped_at,
         )
 
     def _memory_notes(self, spec: ServiceSpec, members: list[ReplicaHandle]) -> list[str]:

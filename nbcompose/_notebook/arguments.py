@@ -42,7 +42,11 @@ SERVICES_HELP = """Show the services of this notebook, or do something with some
     %services rollback NAME    have the version before serve again
     %services logs NAME        what its replicas wrote last (-n LINES, --follow, --level, --api, --trace)
     %services forget [NAME]    forget the arguments and answers that are kept of the last calls
-    %services scale NAME N     have N replicas"""
+    %services scale NAME N     have N replicas
+    %services profile NAME S   what it does in the next S seconds, as a flame graph
+    %services debug NAME       stop at its next call, with pdb's prompt in this cell
+
+With statements below it, `%%services debug NAME` runs them, and stops in the calls that they make."""
 
 GRAPH_HELP = """Show the services of this notebook, and which calls which, as a live picture.
 
@@ -169,6 +173,28 @@ def services_parser() -> MagicArgumentParser:
     scale = actions.add_parser("scale", help="change the number of replicas")
     scale.add_argument("name", metavar="NAME", help="the service")
     scale.add_argument("replicas", type=_count, metavar="N", help="how many replicas it is to have")
+    profile = actions.add_parser("profile", help="what the replicas of a service do, as a flame graph")
+    profile.add_argument("name", metavar="NAME", help="the service")
+    profile.add_argument("seconds", type=_count, nargs="?", default=10, metavar="SECONDS", help="for how long (10)")
+    profile.add_argument("--replica", type=_index, metavar="N", help="only this replica, from 0 (all)")
+    profile.add_argument("--native", action="store_true", help="with frames of C code, by py-spy where it may trace")
+    debug = actions.add_parser("debug", help="stop in the apis of a service, with pdb's prompt in this cell")
+    debug.add_argument("name", metavar="NAME", help="the service")
+    debug.add_argument("--replica", type=_index, metavar="N", help="only this replica, from 0 (all)")
+    debug.add_argument(
+        "--post-mortem",
+        action="store_true",
+        help="stop where an api raises, before its caller is told",
+    )
+    debug.add_argument(
+        "--debugpy",
+        type=_index,
+        nargs="?",
+        const=0,
+        metavar="PORT",
+        help="let VS Code attach to a replica, on this port of 127.0.0.1 (any free one), until --detach",
+    )
+    debug.add_argument("--detach", action="store_true", help="detach VS Code, and close the port of --debugpy")
     return parser
 
 
@@ -201,6 +227,12 @@ def export_parser() -> MagicArgumentParser:
     add("--limit", type=_seconds, default=LIMIT, metavar="SECONDS", help=f"how long the check may take ({LIMIT:g})")
     add("--force", action="store_true", help="overwrite files that nbcompose has not written")
     return parser
+
+
+def _index(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
 
 
 def _count(text: str) -> int:

@@ -18,7 +18,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose._export import service_line
-from nbcompose._ipython_adapter import cell_numbers, show_as, syntax_error_lines
+from nbcompose._ipython_adapter import cell_numbers, has_own_look, show_as, syntax_error_lines
 from nbcompose._notebook.tracebacks import from_frame
 from nbcompose._service import API, Service
 from nbcompose.errors import NbcomposeError
@@ -55,7 +55,8 @@ def run(shell: InteractiveShell, line: str, body: str) -> list[Defined]:
 
     Raises `CellSyntaxError`, `UsageError` for what a %%service cell cannot do, and what the body itself raises.
     """
-    tree, code = _compile(shell, line, body)
+    tree, name = _parse(shell, f"%%service {line}", body)
+    code = _compile(shell, tree, name, "%%service")
     before = dict(shell.user_ns)
     _execute(shell, code)
     after = shell.user_ns
@@ -66,26 +67,52 @@ def run(shell: InteractiveShell, line: str, body: str) -> list[Defined]:
     return services
 
 
-def _compile(shell: InteractiveShell, line: str, body: str) -> tuple[ast.Module, CodeType]:
-    raw = f"%%service {line}".rstrip() + f"\n{body}"
-    name = ""
+def evaluate(shell: InteractiveShell, line: str, body: str) -> Any:
+    """Run the body of a cell whose first line is `line` as an ordinary cell; return the value of its last expression.
+
+    Raises as `run` does.
+    """
+    tree, name = _parse(shell, line, body)
+    asked = None
+    if tree.body and isinstance(last := tree.body[-1], ast.Expr):
+        del tree.body[-1]
+        asked = _compile(shell, ast.Expression(last.value), name, line.split()[0])
+    _execute(shell, _compile(shell, tree, name, line.split()[0]))
+    return None if asked is None else _execute(shell, asked)
+
+
+def _parse(shell: InteractiveShell, line: str, body: str) -> tuple[ast.Module, str]:
+    """Return the statements of the body, and the name of their file."""
+    raw = f"{line.rstrip()}\n{body}"
     try:
         # Keep line numbers: add the line of the magic, and the leading empty lines that IPython's transformers drop.
         above = 1 + next((i for i, text in enumerate(body.splitlines()) if text.strip()), 0)
         source = "\n" * above + shell.transform_cell(body)
         name = shell.compile.cache(source, number_of(shell), raw_code=raw)
-        tree = shell.transform_ast(shell.compile.ast_parse(source, filename=name))
-        try:
-            return tree, shell.compile(tree, name, "exec")
-        except SyntaxError:
-            if _awaits(shell, tree, name):
-                raise UsageError(
-                    "a %%service cell cannot `await` outside of a method: it ends before the notebook's event loop "
-                    "goes on. Put that line in a cell of its own"
-                ) from None
-            raise
+        return shell.transform_ast(shell.compile.ast_parse(source, filename=name)), name
     except SyntaxError as error:
         raise _syntax_error(shell, error) from None
+
+
+def _compile(shell: InteractiveShell, tree: ast.Module | ast.Expression, name: str, magic: str) -> CodeType:
+    mode = "eval" if isinstance(tree, ast.Expression) else "exec"
+    try:
+        code: CodeType = shell.compile(tree, name, mode)
+        return code
+    except SyntaxError as error:
+        if _awaits(shell, tree, name, mode):
+            instead = _INSTEAD_OF_AWAIT[magic]
+            raise UsageError(
+                f"a {magic} cell cannot `await` outside of a method: it ends before the notebook's event loop goes on. "
+                f"{instead}"
+            ) from None
+        raise _syntax_error(shell, error) from None
+
+
+_INSTEAD_OF_AWAIT = {
+    "%%service": "Put that line in a cell of its own",
+    "%%services": "`Answer.ask(...)` without `await` and `.to_async` waits by itself",
+}
 
 
 def number_of(shell: InteractiveShell) -> int:
@@ -99,11 +126,11 @@ def number_of(shell: InteractiveShell) -> int:
     return int(shell.execution_count)
 
 
-def _awaits(shell: InteractiveShell, tree: ast.Module, name: str) -> bool:
+def _awaits(shell: InteractiveShell, tree: ast.Module | ast.Expression, name: str, mode: str) -> bool:
     """Whether the code would compile as the body of a coroutine."""
     try:
         with shell.compile.extra_flags(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT):
-            code: CodeType = shell.compile(tree, name, "exec")
+            code: CodeType = shell.compile(tree, name, mode)
     except SyntaxError:
         return False
     return bool(code.co_flags & inspect.CO_COROUTINE)
@@ -117,10 +144,12 @@ def _syntax_error(shell: InteractiveShell, error: SyntaxError) -> CellSyntaxErro
     return shown
 
 
-def _execute(shell: InteractiveShell, code: CodeType) -> None:
+def _execute(shell: InteractiveShell, code: CodeType) -> Any:
     try:
-        exec(code, shell.user_global_ns, shell.user_ns)
+        return eval(code, shell.user_global_ns, shell.user_ns)  # of statements too: their value is None
     except BaseException as error:
+        if has_own_look(error):  # an error of a call, which ends at the user's frame
+            raise
         own = error.__traceback__.tb_next if error.__traceback__ is not None else None
         raise from_frame(error, own, shell)  # noqa: B904  it is the same error
 

@@ -53,7 +53,7 @@ class Completer:
         current = "" if text[-1].isspace() else words.pop()
         if words[:1] == ["%%service"] and context.cursor_line == service_line(context.full_text.splitlines()):
             found = _service_words(words[1:])
-        elif words[:1] == ["%services"]:
+        elif words[:1] == ["%services"] or (words[:1] == ["%%services"] and context.cursor_line == 0):
             found = self._services_words(words[1:])
         elif words == ["%graph"]:
             found = self._session.registry.names()

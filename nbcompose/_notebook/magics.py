@@ -11,11 +11,11 @@ import contextlib
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
-from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+from IPython.core.magic import Magics, cell_magic, line_cell_magic, line_magic, magics_class
 from traitlets import Bool, Enum, observe
 
 from nbcompose import settings
@@ -33,6 +33,7 @@ from nbcompose._notebook.arguments import (
 )
 from nbcompose._notebook.cell_run import Launching
 from nbcompose._notebook.completion import MATCHER, Completer, help_fields
+from nbcompose._notebook.debugging import Hints, debug
 from nbcompose._notebook.display import ServicesTable
 from nbcompose._notebook.rendering import NotebookContext
 from nbcompose._notebook.session import Session
@@ -85,6 +86,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
     def __init__(self, session: Session) -> None:
         super().__init__(session.shell)
         self._session = session
+        self.hints = Hints(session)
         session.recording.enabled = self.record_calls
         session.registry.record(settings.record_arguments(self.record_arguments))
         session.outputs.enable(self.output == "cell")
@@ -102,6 +104,16 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
     @observe("record_arguments")
     def _record_arguments(self, _: object) -> None:
         self._session.registry.record(self.record_arguments)
+
+    def callbacks(self) -> Sequence[tuple[str, Callable[..., None]]]:
+        """Return what is called at IPython's events."""
+        hints = self.hints
+        return (
+            ("pre_run_cell", self.begin),
+            ("post_run_cell", self.look),
+            ("pre_run_cell", hints.before),
+            ("post_run_cell", hints.after),
+        )
 
     @observe("output")
     def _show_output(self, _: object) -> None:
@@ -146,14 +158,24 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
                         self._session.notices.declared(variable, service)
             Launching(self._session, changes).run(wait=not args.no_wait)
 
-    @line_magic  # type: ignore[untyped-decorator]
-    def services(self, line: str) -> ServicesTable | None:
+    @line_cell_magic  # type: ignore[untyped-decorator]
+    def services(self, line: str, cell_text: str | None = None) -> Any:
         with briefly(self._session.shell):
             args = services_parser().parse_argstring(line)
+            if args.action == "debug":
+                self._known([args.name])
+                return debug(self._session, args, f"%%services {line}", cell_text)
+            if cell_text is not None:
+                raise UsageError(
+                    "%%services runs what is below it, as `%%services debug NAME` does; all else is a line: %services …"
+                )
             if args.action is None:
                 registry = self._session.registry
                 live = args.live or args.apis
                 return ServicesTable(registry.statuses(), registry.usage.latencies if live else None, args.apis)
+            if args.action == "profile":
+                registry = self._session.registry
+                return registry.portal.run(registry.profile(args.name, args.seconds, args.replica, native=args.native))
             actions: dict[str, Callable[[Namespace], None]] = {
                 "stop": self._stop, "restart": self._without_code, "rollback": self._without_code,
                 "refresh": self._refresh, "logs": self._logs, "scale": self._scale, "forget": self._forget,
@@ -258,7 +280,10 @@ NbcomposeMagics.export.__doc__ = export_parser().format_help()
 KEEP = 60.0  # seconds that a replaced version is kept, for `%services rollback`
 WIDGET = "nbcompose._notebook.graph.widget"
 MISPLACED = "%service"  # what IPython takes `%%service` for below the first line of a cell
-MAGICS = (("cell", "service"), ("line", "services"), ("line", "graph"), ("line", "export"), ("line", MISPLACED))
+MAGICS = (
+    ("cell", "service"), ("line", "services"), ("cell", "services"), ("line", "graph"), ("line", "export"),
+    ("line", MISPLACED),
+)  # fmt: skip
 
 
 def misplaced(_: str) -> None:
@@ -296,8 +321,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.input_transformers_cleanup.append(cell.service_line_first)
     shell.configurables.append(magics)  # for %config
     session.outputs.cell_begins()  # this one
-    shell.events.register("pre_run_cell", magics.begin)
-    shell.events.register("post_run_cell", magics.look)
+    for event, callback in magics.callbacks():
+        shell.events.register(event, callback)
     shell.Completer.custom_matchers.append(Completer(session).match)
     show_help_as(shell, help_fields)
 
@@ -333,9 +358,9 @@ def _unhook(shell: InteractiveShell) -> None:
     # By name: an earlier load may have registered another copy of the class.
     for known in [c for c in shell.configurables if type(c).__name__ == NbcomposeMagics.__name__]:
         shell.configurables.remove(known)
-        with contextlib.suppress(ValueError):
-            shell.events.unregister("post_run_cell", known.look)
-            shell.events.unregister("pre_run_cell", known.begin)
+        for event, callback in known.callbacks():
+            with contextlib.suppress(ValueError):
+                shell.events.unregister(event, callback)
     transformers = shell.input_transformers_cleanup
     transformers[:] = [t for t in transformers if getattr(t, "__name__", "") != cell.service_line_first.__name__]
     show_help_as(shell, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import filterfalse, takewhile
@@ -49,7 +50,15 @@ def from_the_caller(error: E, shell: InteractiveShell) -> E:
         and not _has_lines(error.__cause__)
     ):
         error.__cause__ = None
-    return _shown_as(error, shell, lambda: traceback_lines(shell, error, _outside(error.__traceback__)))
+
+    def lines() -> list[str]:
+        # Shown to the user, whose `%debug` then opens the frame of the call, and not one of nbcompose.
+        error.__traceback__ = _outside(error.__traceback__)
+        if getattr(sys, "last_value", None) is error:
+            sys.last_traceback = error.__traceback__
+        return traceback_lines(shell, error, error.__traceback__)
+
+    return _shown_as(error, shell, lines)
 
 
 def install(shell: InteractiveShell | None) -> None:

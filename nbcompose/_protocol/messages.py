@@ -261,6 +261,38 @@ class ReachRequest(TypedDict):
     service: Name
 
 
+class DebugRequest(TypedDict):
+    """Attach a debugger to the replicas of a service, or to one, until the request is cancelled. What it says comes as
+    `debugged` events. `post_mortem`: it stops where an api raises, and not at the next call.
+    """
+
+    id: NotRequired[Id]
+    type: Literal["debug"]
+    service: Name
+    replica: NotRequired[Annotated[int, Limit(10_000)]]
+    post_mortem: NotRequired[bool]
+
+
+class DebugLine(TypedDict):
+    """What was typed at the prompt of a debugger; `debugger`: the name that its events have."""
+
+    id: NotRequired[Id]
+    type: Literal["debug_line"]
+    debugger: Id
+    line: Annotated[str, Limit(100_000)]
+
+
+class ProfileRequest(TypedDict):
+    """What the replicas of a service, or one of them, do in the next seconds; `native`: with frames of C code."""
+
+    id: NotRequired[Id]
+    type: Literal["profile"]
+    service: Name
+    seconds: Annotated[int, Limit(600, 1)]
+    replica: NotRequired[Annotated[int, Limit(10_000)]]
+    native: NotRequired[bool]
+
+
 class Look(TypedDict):
     """Whether somebody looks, in the front end `client`. Asked of the live graph only."""
 
@@ -320,6 +352,9 @@ RuntimeRequest = (
     | Act
     | Scale
     | ReachRequest
+    | DebugRequest
+    | DebugLine
+    | ProfileRequest
 )
 
 # -- what is said: any number of events for some requests, and one message that ends it, all with the request's id
@@ -518,6 +553,16 @@ class Lines(TypedDict):
     details: NotRequired[list[LogDetails]]
 
 
+class Debugged(TypedDict):
+    """An event of a debugger: what is shown, and the prompt at which it waits for a line; null: it waits for none."""
+
+    id: Id
+    type: Literal["debugged"]
+    debugger: Id
+    text: str
+    prompt: str | None
+
+
 class SpanRow(TypedDict):
     """One call. `start` is relative to the start of the trace; `queued`, `first_item` and `last_item` to this start.
     Times are seconds.
@@ -612,6 +657,16 @@ class History(TypedDict):
     steps: list[UsageStep]
 
 
+class Profiled(TypedDict):
+    """A profile: a table of functions, and a flame graph."""
+
+    id: Id
+    type: Literal["profiled"]
+    service: str
+    text: str
+    svg: str
+
+
 class Done(TypedDict):
     id: Id
     type: Literal["done"]
@@ -646,10 +701,24 @@ class Kept(TypedDict):
     end: Result | End | Cancelled | Failed | None
 
 
-Event = Changed | Lines | Begun | Item | Items
+Event = Changed | Lines | Begun | Item | Items | Debugged
 CallMessage = Begun | Item | Items | Result | End | Cancelled | Failed
 Reply = Here | Kept | Form | Logs | Traces | Trace | Recorded | History | Done
 Message = CallMessage | Reply
 RuntimeReply = (
-    Hello | Ps | Form | Logs | Traces | Trace | Recorded | History | Done | Reach | Result | End | Cancelled | Failed
+    Hello
+    | Ps
+    | Form
+    | Logs
+    | Traces
+    | Trace
+    | Recorded
+    | History
+    | Profiled
+    | Done
+    | Reach
+    | Result
+    | End
+    | Cancelled
+    | Failed
 )

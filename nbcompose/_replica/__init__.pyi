@@ -14,6 +14,7 @@ from .control import Phase as Phase
 from .control import StartFailure as StartFailure
 from .control import Stats as Stats
 from .control import Up as Up
+from .debugpy_adapter import Listening as Listening
 from .hot_swap import Swap as Swap
 from .in_process import collect as collect
 from .instance import Runtime as Runtime
@@ -24,6 +25,10 @@ from .metrics import ApiSummary as ApiSummary
 from .metrics import ServiceMetrics as ServiceMetrics
 from .metrics import merge as merge
 from .output import install as install
+from .profiling import CARRIERS as CARRIERS
+from .profiling import RATE as RATE
+from .profiling import Frame as Frame
+from .profiling import Profile as Profile
 from .sources import ModuleSource as ModuleSource
 from .sources import SourceFinder as SourceFinder
 from .sources import from_module as from_module

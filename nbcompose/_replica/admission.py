@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from nbcompose._tracing import CallContext
+from nbcompose._tracing import CallContext, clock
 from nbcompose._units import human_duration
 from nbcompose.errors import DeadlineExceeded, NotBegun, Overloaded
 
@@ -71,13 +71,14 @@ class Queue:
         self._place = place
         self._ways_out = ways_out
         self._holders = holders
-        self._waiters: dict[QueuedCall, tuple[str, int]] = {}  # the api called, and how many were ahead on arrival
+        # the api called, how many were ahead on arrival, and the seconds that the call had then
+        self._waiters: dict[QueuedCall, tuple[str, int, float | None]] = {}
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, waiter: QueuedCall, api: str = "") -> None:
         """Add a call at the end; `api` is the one called. `leave` must follow in any case."""
-        self._waiters[waiter] = (api, len(self._waiters))
+        self._waiters[waiter] = (api, len(self._waiters), waiter.context.remaining())
         if self._timer is None:
             self._timer = self._loop.call_later(SWEEP, self._sweep)
 
@@ -89,19 +90,16 @@ class Queue:
 
         One timer for all calls: most wait for less than a millisecond, and a timer for each costs as much as a call.
         """
-        now = time.monotonic()
-        for waiter, (api, _) in list(self._waiters.items()):
-            deadline = waiter.context.deadline
-            if deadline is not None and waiter.waits:
-                allowed = deadline - waiter.since
-                if deadline - now <= max(_early(allowed), SWEEP):
-                    hop = f"{self._name}.{api}" if api else self._name
-                    waiter.give_up(DeadlineExceeded(f"{hop}: {self.waited(waiter)}: {self._ways_out}"))
+        for waiter, (api, _, allowed) in [] if clock.stands() else list(self._waiters.items()):
+            left = waiter.context.remaining()
+            if left is not None and allowed is not None and waiter.waits and left <= max(_early(allowed), SWEEP):
+                hop = f"{self._name}.{api}" if api else self._name
+                waiter.give_up(DeadlineExceeded(f"{hop}: {self.waited(waiter)}: {self._ways_out}"))
         self._timer = self._loop.call_later(SWEEP, self._sweep) if self._waiters else None
 
     def dismiss(self) -> None:
         """Fail all waiting calls with `NotBegun`: the replica is leaving."""
-        for waiter, (api, _) in list(self._waiters.items()):
+        for waiter, (api, _, _) in list(self._waiters.items()):
             if waiter.waits:
                 hop = f"{self._name}.{api}" if api else self._name
                 waiter.give_up(NotBegun(f"{hop}: its replica has to go, and had not begun with this call: try again"))
@@ -113,12 +111,12 @@ class Queue:
 
     def waited(self, waiter: QueuedCall) -> str:
         """Return how long a call has waited, for what and behind which calls, as a text."""
-        waited, limit = time.monotonic() - waiter.since, ""
-        if waiter.context.deadline is not None:
-            allowed = waiter.context.deadline - waiter.since
+        # `before` includes calls that have run since: it waited for them too
+        _, before, allowed = self._waiters.get(waiter, ("", 0, None))
+        waited, left, limit = time.monotonic() - waiter.since, waiter.context.remaining(), ""
+        if allowed is not None and left is not None:
             limit = f" of {human_duration(allowed, 2)}"
-            waited = allowed if allowed - waited <= max(_early(allowed), SWEEP) else waited  # the rest goes unused
-        _, before = self._waiters.get(waiter, ("", 0))  # includes calls that have run since: it waited for them too
+            waited = allowed if left <= max(_early(allowed), SWEEP) else allowed - left  # the rest goes unused
         behind = self.behind(before)
         return f"waited {human_duration(waited, 2)}{limit} in the queue for {self._place}{behind}"
 

@@ -2,8 +2,8 @@
 
 Notes to the supervisor: phase, waiting, progress, up, failed, leaving, cut, stats, spans. Notes from it: launch, route,
 stop. Calls to it: post_mortem. Calls from it (`Operation`s), once the replica is up: prepare, commit and discard new
-code, suspend, resume, report; record, recorded, search and forget arguments and answers. A closed channel
-tells each side that the other has gone.
+code, suspend, resume, debug, debugpy, profile, report; record, recorded, search and forget arguments and answers. A
+closed channel tells each side that the other has gone.
 
 A hot swap has two phases: new code is prepared first, and committed when every replica of the service has prepared it.
 A suspended replica keeps its loaded state, so that its version can be resumed.
@@ -16,7 +16,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from nbcompose._replica.admission import NO_WORK, Work
 from nbcompose._replica.bootstrap import Launch
@@ -28,6 +28,7 @@ from nbcompose._replica.recording import Recorder
 from nbcompose._rpc import Client, Connection, ConnectionCounts, IncomingCall, PostMortem
 from nbcompose._tracing import CallContext, RecordedCall
 from nbcompose._user_exceptions import contained
+from nbcompose.errors import NbcomposeError
 
 # An operation that the supervisor may request by name: a coroutine function.
 Operation = Callable[..., Coroutine[Any, Any, Any]]
@@ -184,12 +185,13 @@ class Reporter:
 
 
 class Renewal:
-    """Operations for hot swap and standby of `runtime`; `door` is its HTTP listener."""
+    """Operations for hot swap, standby and debugging of `runtime`; `door` is its HTTP listener."""
 
     def __init__(self, runtime: Runtime, door: HttpDoor) -> None:
         self._runtime = runtime
         self._door = door
         self._ready: Code | None = None
+        self._debugger: Any = None
 
     def operations(self) -> Mapping[str, Operation]:
         return {
@@ -198,6 +200,9 @@ class Renewal:
             "discard": self.discard,
             "suspend": self.suspend,
             "resume": self.resume,
+            "debug": self.debug,
+            "profile": self.profile,
+            "debugpy": self.debugpy,
         }
 
     async def prepare(self, swap: Swap) -> None:
@@ -220,6 +225,31 @@ class Renewal:
 
     async def resume(self) -> None:
         self._door.open()
+
+    async def debug(self, next_call: bool, post_mortem: bool) -> str:
+        """Attach a debugger; return the address of its prompt. See `Debugger`."""
+        from nbcompose._replica.debugging import Debugger  # imports pdb, which few replicas need
+
+        if self._debugger is not None and self._debugger.attached:
+            raise NbcomposeError(f"a debugger is attached to {self._runtime.name} already: detach it first (q, or ■)")
+        self._debugger = Debugger(self._runtime, next_call, post_mortem)
+        return cast(str, await self._debugger.attach())
+
+    async def debugpy(self, port: int | None) -> Any:
+        """Let clients of debugpy attach, and return where, as `Listening`; None: no more."""
+        from nbcompose._replica import debugpy_adapter  # debugpy is optional, and imports a lot
+
+        if port is None:
+            return await asyncio.to_thread(debugpy_adapter.stop)
+        if self._debugger is not None and self._debugger.attached:
+            raise NbcomposeError(f"a debugger is attached to {self._runtime.name} already: detach it first (q, or ■)")
+        return await asyncio.to_thread(debugpy_adapter.listen, port)
+
+    async def profile(self, seconds: float) -> Any:
+        """Return what the replica does in the next `seconds`, as a `Profile`."""
+        from nbcompose._replica.profiling import sample  # few replicas need it
+
+        return await asyncio.to_thread(sample, seconds)
 
 
 class Recording:

@@ -69,7 +69,8 @@ class Runtime:
             interrupt_after=INTERRUPT_AFTER if after is None else after,
             on_held=self._note_held,
         )
-        self._held = 0  # load due to abandoned calls that still hold threads
+        self._held = 0  # load due to abandoned calls that still hold threads, and to breakpoints
+        self.on_code: Callable[[Code], object] = _nothing_of  # called with new code before it is used
         # Thread modes set by `__init__` and the start-up hooks, and the objects that keep them active.
         self._modes: thread_state.Modes = {}
         self._holding: list[Any] = []
@@ -147,6 +148,7 @@ class Runtime:
     def take(self, code: Code) -> None:
         """Switch to `code`: new calls use it, calls under way finish on the previous code."""
         self._former.append(self.code)
+        self.on_code(code)
         self.code = code
         if code.renewal is not None:
             code.renewal.take()
@@ -432,8 +434,20 @@ class Runtime:
 
     def _note_held(self) -> None:
         threads = self._threads
-        self._held = threads.abandoned + (HELD if threads.abandoned >= threads.slots else 0)
+        no_use = threads.abandoned >= threads.slots or bool(threads.halted)
+        self._held = threads.abandoned + (HELD if no_use else 0)
         self._loads[self._slot] = self.in_flight + self._held
+
+    def halt(self, thread: int) -> None:
+        """Note that a thread is at a breakpoint: calls go to other replicas where there are some. From any thread."""
+        self._threads.halted.add(thread)
+        self._note_held()
+
+    def go_on(self, thread: int) -> bool:
+        """Undo `halt`; return whether no thread is at a breakpoint any more."""
+        self._threads.halted.discard(thread)
+        self._note_held()
+        return not self._threads.halted
 
     def pauses(self, job: Job | None) -> bool:
         """Whether a stream waits for its consumer."""
@@ -464,6 +478,9 @@ def _and_modes(function: Callable[[], Any]) -> tuple[Any, thread_state.Modes]:
 
 
 def _nothing() -> None: ...
+
+
+def _nothing_of(_: Code) -> None: ...
 
 
 _UNSET = object()

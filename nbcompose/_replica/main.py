@@ -31,6 +31,7 @@ from nbcompose._replica.control import ControlLink, Phase, Recording, Renewal, R
 from nbcompose._replica.http import Access, HttpBackend, HttpDoor, HttpServer
 from nbcompose._replica.instance import Runtime
 from nbcompose._replica.output import end_lines, install
+from nbcompose._replica.terminal import terminal
 from nbcompose._rpc import (
     Client,
     Connection,
@@ -247,6 +248,7 @@ class _Replica:
         launch, link = self._launch, self._link
         await self._enter(Phase.IMPORT)
         enter_replica(launch.spec.name)
+        terminal.install(launch.spec.name)
         prepare_process(launch)
         remove = add_connector(functools.partial(_refuse_direct_calls, object))
         spec = load_spec(launch)

@@ -159,6 +159,7 @@ class WorkerThreads:
     ) -> None:
         self.slots = slots
         self.abandoned = 0
+        self.halted: set[int] = set()  # identifiers of threads that are at a breakpoint
         self._loop = loop
         self._prepare = prepare
         self._service = service
@@ -264,7 +265,7 @@ class WorkerThreads:
         if worker is None:
             return  # it has ended
         wait = LOOK_AGAIN
-        if worker.interrupt(job):
+        if worker.thread not in self.halted and worker.interrupt(job):
             wait = self._interrupt_after
             logger.warning(
                 "an interrupt is sent to %s.%s, which has run on for %.0f s after its caller had gone",

@@ -1,6 +1,7 @@
 from . import notebook_classes as notebook_classes
 from . import notebook_objects as notebook_objects
 from .blocking import SLICE as SLICE
+from .blocking import LoopThread as LoopThread
 from .blocking import Portal as Portal
 from .blocking import background as background
 from .client import Client as Client
@@ -14,6 +15,7 @@ from .codec import pack as pack
 from .connection import Connection as Connection
 from .connection import ConnectionCounts as ConnectionCounts
 from .connection import adopt as adopt
+from .connection import open_connection as open_connection
 from .connection import serve as serve
 from .exception_data import UNTOLD as UNTOLD
 from .exception_data import aside as aside

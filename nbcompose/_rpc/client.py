@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import contextvars
 import random
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from nbcompose._rpc.client_calls import ConnectionClosed, Declined, Settled
 from nbcompose._rpc.connection import Connection, ConnectionCounts, open_connection
 from nbcompose._rpc.load_table import HELD, LoadTable
 from nbcompose._spec import ApiSpec
-from nbcompose._tracing import CallContext
+from nbcompose._tracing import CallContext, clock
 from nbcompose.errors import DeadlineExceeded, NbcomposeError, ReplicaDied, ServiceUnavailable
 
 DECLINED_WAIT = 0.01  # seconds: a replica that declines calls is about to be removed from the route
@@ -47,7 +46,8 @@ class ReplicaRoute:
 class ServiceRoute:
     """What a caller knows about a service. `reason`: why it cannot answer now, "" when it can.
 
-    `gone`: it is stopped or failed and will not come back by itself, so calls fail at once instead of waiting.
+    `gone`: it is stopped or failed and will not come back by itself, so calls fail at once instead of waiting. `held`:
+    it, or a service below it, is at a breakpoint: the deadlines of those who may wait for it stand still.
     """
 
     service: str
@@ -57,6 +57,7 @@ class ServiceRoute:
     ready: bool = False
     reason: str = ""
     gone: bool = False
+    held: bool = False
 
     def api(self, name: str) -> ApiSpec | None:
         return next((a for a in self.apis if a.name == name), None)
@@ -88,12 +89,20 @@ class Client:
         event = self._changed.pop(route.service, None)
         if event is not None:
             event.set()
+        if route.held or (old is not None and old.held):
+            self._note_held()
         if old is not None:
             for address in {r.address for r in old.replicas} - {r.address for r in route.replicas}:
                 self._leave(address)
 
+    def _note_held(self) -> None:
+        """Stop this process's clock of deadlines while one of the services is held."""
+        any_held = any(route.held for route in self.routes.values())
+        (clock.hold if any_held else clock.release)(f"client {id(self)}")
+
     def remove(self, service: str) -> None:
         route = self.routes.pop(service, None)
+        self._note_held()
         for replica in route.replicas if route else ():
             self._leave(replica.address)
 
@@ -236,6 +245,7 @@ class Client:
 
     def close(self) -> None:
         """Close every connection; calls under way fail."""
+        clock.release(f"client {id(self)}")
         for task in self._connecting.values():
             task.cancel()
         for connection in list(self._connections.values()):
@@ -292,10 +302,14 @@ class Client:
                     del self._waiting[replica.address]
 
     async def _wait(self, service: str, deadline: float | None) -> None:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        left, behind = None if deadline is None else max(0.0, deadline - clock.monotonic()), clock.behind
         try:
             await asyncio.wait_for(self.changed(service), left)
         except TimeoutError:
+            if clock.stands():
+                await asyncio.sleep(clock.LOOK_AGAIN)
+            if clock.stands() or clock.behind != behind:
+                return
             route = self.routes.get(service)
             reason = route.reason if route and route.reason else "no service of that name has been started"
             raise ServiceUnavailable(f"{service} was not ready in time: {reason}") from None
@@ -303,7 +317,7 @@ class Client:
     def _deadline(self, service: str, context: CallContext) -> float | None:
         route = self.routes.get(service)
         deadline = context.limited(route.timeout if route is not None else None)
-        if deadline is not None and deadline <= time.monotonic():
+        if deadline is not None and deadline <= clock.monotonic():
             raise DeadlineExceeded(f"{service}: the caller's time was up before the call was sent")
         return deadline
 

@@ -6,7 +6,6 @@ See `_rpc/client.py` for the choice of a connection, `_rpc/server_calls.py` for 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
@@ -14,18 +13,19 @@ from typing import Any, Protocol
 from nbcompose._rpc.protocol import Body, FramedProtocol, Kind, ProtocolError
 from nbcompose._rpc.remote_errors import rebuild
 from nbcompose._rpc.server_calls import CALL_HEAD, COUNT, WINDOW, unreadable
-from nbcompose._tracing import CallContext
+from nbcompose._tracing import CallContext, clock
 from nbcompose.errors import DeadlineExceeded, ReplicaDied
 
 
 class Deadlines:
-    """Deadlines of pending work, by id, with one timer. In seconds on `time.monotonic()`'s clock."""
+    """Deadlines of pending work, by id, with one timer. In seconds on the clock of deadlines (`_tracing/clock.py`)."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._open: dict[int, tuple[float, Callable[[], object]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._at = 0.0  # when the timer fires: never later than the earliest deadline
+        self._behind = 0.0  # of the clock, when the timer was set
 
     def add(self, key: int, deadline: float, expire: Callable[[], object]) -> None:
         """Call `expire` at `deadline`, unless `key` was removed before."""
@@ -47,11 +47,17 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._at = deadline
-        self._timer = self._loop.call_at(self._loop.time() + deadline - time.monotonic(), self._look)
+        self._behind = clock.behind
+        self._timer = self._loop.call_at(self._loop.time() + deadline - clock.monotonic(), self._look)
 
     def _look(self) -> None:
         self._timer = None
-        now = max(time.monotonic(), self._at)  # the loop's clock may be slightly ahead
+        if clock.stands():
+            self._timer = self._loop.call_later(clock.LOOK_AGAIN, self._look)
+            return
+        now = clock.monotonic()
+        if clock.behind == self._behind:
+            now = max(now, self._at)  # the loop's clock may be slightly ahead
         late = [(key, expire) for key, (deadline, expire) in self._open.items() if deadline <= now]
         for key, expire in late:
             if self._open.pop(key, None) is not None:
@@ -141,7 +147,7 @@ class Outgoing:
     async def call(self, api: str, arguments: Any, context: CallContext, deadline: float | None = None) -> Any:
         """Call `api` at the other end and wait for its result.
 
-        `deadline` is in seconds on `time.monotonic()`'s clock. Raises `ConnectionClosed` when the call was never sent,
+        `deadline` is in seconds on the clock of deadlines. Raises `ConnectionClosed` when the call was never sent,
         `Declined` when the peer is leaving and had not started it, `ReplicaDied` when the connection was lost while it
         was under way, `DeadlineExceeded`, or the remote error. Cancelling the waiting task cancels the call.
         """
@@ -163,7 +169,7 @@ class Outgoing:
             raise ConnectionClosed(f"the connection to {line.name} is closed")
         left = -1.0
         if deadline is not None:
-            left = deadline - time.monotonic()
+            left = deadline - clock.monotonic()
             if left <= 0:
                 raise self._late(api, 0.0)
         name, state = api.encode(), context.trace_state.encode()

@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-import time
 from typing import Any, Literal, Protocol
 
 from nbcompose._rpc.codec import CodecError
 from nbcompose._rpc.protocol import Body, FramedProtocol, Kind, ProtocolError
 from nbcompose._rpc.remote_errors import RemoteErrorDetail, describe, describe_aside, nameless
-from nbcompose._tracing import CallContext
+from nbcompose._tracing import CallContext, clock
 from nbcompose._user_exceptions import contained, name_of, text_of
 from nbcompose.errors import CallCancelled, CallError, PayloadTooLarge
 
@@ -157,7 +156,7 @@ class Incoming:
         state = bytes(body[named:start]).decode() if state_length else ""
         if call_id in self._open or len(body) < start:
             raise ProtocolError(f"{self._line.name} sent a call that is malformed, or has the id of another")
-        deadline = None if left < 0 else time.monotonic() + left
+        deadline = None if left < 0 else clock.monotonic() + left
         context = CallContext(deadline, high << 64 | low, span_id, flags, state)
         call = self._open[call_id] = IncomingCall(self._open, self._line, call_id, api, context)
         arguments = memoryview(body)[start:]

@@ -1,3 +1,4 @@
+from . import clock as clock
 from .api import install as install
 from .api import trace as trace
 from .api import traces as traces

@@ -11,11 +11,12 @@ import contextlib
 import random
 import re
 import threading
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import NamedTuple
+
+from nbcompose._tracing import clock
 
 # Ids must be unique, not secret: a seeded generator costs a third of os.urandom.
 _random = random.Random()
@@ -70,12 +71,13 @@ def new_span_id() -> int:
 class CallContext:
     """The state that travels with a call: deadline, trace, parent span, and whether the caller has cancelled.
 
-    `deadline` is on `time.monotonic()`'s clock, in seconds; None: no limit. `allowed`: the timeout in seconds that a
-    call from outside was given. `span_id` is the caller's span until the call begins, then its own. `trace_flags` (of a
-    trace that begins here, see `sample`) and `trace_state` are passed on unchanged: a trace that is not sampled is
-    recorded here all the same. `api`: the one that is called, once the call begins. `together`: the traces of all calls
-    of a batch, in its context. `on_loop`: the api runs on an event loop, which a blocking call would stop. `on_cancel`
-    callbacks run once, on the event loop of the process; `cancelled` may be read from any thread.
+    `deadline` is in seconds on the clock of deadlines (`_tracing/clock.py`); None: no limit. `allowed`: the timeout in
+    seconds that a call from outside was given. `span_id` is the caller's span until the call begins, then its own.
+    `trace_flags` (of a trace that begins here, see `sample`) and `trace_state` are passed on unchanged: a trace that is
+    not sampled is recorded here all the same. `api`: the one that is called, once the call begins. `together`: the
+    traces of all calls of a batch, in its context. `on_loop`: the api runs on an event loop, which a blocking call
+    would stop. `on_cancel` callbacks run once, on the event loop of the process; `cancelled` may be read from any
+    thread.
     """
 
     __slots__ = (
@@ -110,7 +112,7 @@ class CallContext:
 
     def remaining(self) -> float | None:
         """Return the seconds until the deadline, possibly negative; None if there is no deadline."""
-        return None if self.deadline is None else self.deadline - time.monotonic()
+        return None if self.deadline is None else self.deadline - clock.monotonic()
 
     def within(self, timeout: float) -> CallContext:
         """This context for one call that may take `timeout` seconds, whatever its service allows."""
@@ -120,7 +122,7 @@ class CallContext:
         """Return the deadline of a nested call that may take `timeout` seconds: at most this call's deadline."""
         if timeout is None:
             return self.deadline
-        own = time.monotonic() + timeout
+        own = clock.monotonic() + timeout
         return own if self.deadline is None else min(own, self.deadline)
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
@@ -190,7 +192,7 @@ def cancelled() -> bool:
     context = current_call.get()
     if context is None:
         return False
-    return context.cancelled or (context.deadline is not None and time.monotonic() >= context.deadline)
+    return context.cancelled or (context.deadline is not None and clock.monotonic() >= context.deadline)
 
 
 def parse_traceparent(header: str, state: str = "") -> Parent | None:

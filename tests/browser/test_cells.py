@@ -134,6 +134,22 @@ def test_the_stop_button_interrupts_a_call_and_not_its_service(notebook: Noteboo
     expect(table.get_by_role("row", name=re.compile("Slow ready"))).to_be_visible()
 
 
+def test_a_debugger_has_its_prompt_under_the_cell(notebook: Notebook) -> None:
+    notebook.write(SCRATCH, "%%services debug Greeter\nGreeter.greet('Ada')")
+    notebook.start(SCRATCH)
+    output = notebook.output(SCRATCH)
+    prompt = output.locator(".jp-Stdin-input").last  # the one before goes a moment after it has been answered
+    expect(output).to_contain_text("Greeter.greet")
+    prompt.fill("p name")
+    prompt.press("Enter")
+    expect(output).to_contain_text("\n'Ada'")
+    expect(prompt).to_be_visible()
+    notebook.screenshot("debugger")
+    prompt.fill("c")
+    prompt.press("Enter")
+    expect(output).to_contain_text("'Hello, Ada'")
+
+
 def test_each_state_has_its_words_and_the_one_that_failed_its_traceback(notebook: Notebook) -> None:
     notebook.run_new(SCRATCH, "from nbcompose import api, depends\n%services stop --all")
     notebook.run(CARD)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import bdb
 import copyreg
 import functools
 import linecache
+import pdb
 import pickle
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 
@@ -65,3 +69,21 @@ def test_plain_objects_are_reduced_to_newobj() -> None:
 
     assert Plain().__reduce_ex__(5)[0] is vars(copyreg)["__newobj__"]
     assert pickle.DEFAULT_PROTOCOL <= 5 <= pickle.HIGHEST_PROTOCOL
+
+
+def test_bdb_can_be_told_to_stop_at_breakpoints_only() -> None:
+    """_replica/debugging.py"""
+    debugger = bdb.Bdb()
+    debugger.reset()
+    debugger._set_stopinfo(None, None, -1)  # type: ignore[attr-defined]
+    assert (debugger.stopframe, debugger.returnframe, debugger.stoplineno) == (None, None, -1)
+    assert debugger.breaks == {}
+    assert not debugger.quitting
+
+
+def test_pdb_set_trace_goes_by_the_class() -> None:
+    """_replica/debugging.py: while a debugger is attached, `pdb.set_trace()` is its, whoever has imported it."""
+    source = ast.parse(Path(pdb.__file__).read_text(encoding="utf-8"))  # pytest has put its own in its place
+    found = next(node for node in source.body if isinstance(node, ast.FunctionDef) and node.name == "set_trace")
+    assert "Pdb(" in ast.unparse(found)
+    assert "pdb.set_trace(sys._getframe().f_back" in ast.unparse(found)

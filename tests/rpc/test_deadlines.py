@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from nbcompose._rpc import client_calls
 from nbcompose._rpc.client_calls import Deadlines
+from nbcompose._tracing import clock
 
 
 class Timer:
@@ -34,6 +34,9 @@ class Watch:
     def time(self) -> float:
         return self.now + self.AHEAD
 
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        return self.call_at(self.time() + seconds, callback)
+
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         self.timers.append(Timer(when, callback))
         return self.timers[-1]
@@ -56,7 +59,7 @@ class Watch:
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     watch = Watch()
-    monkeypatch.setattr(client_calls, "time", type("Clock", (), {"monotonic": lambda: watch.now}))
+    monkeypatch.setattr(clock, "monotonic", lambda: watch.now)
     return watch
 
 
@@ -113,3 +116,17 @@ def test_ending_one_may_close_them_all(watch: Watch) -> None:
     watch.add(3, 10)
     assert watch.pass_(0) == []
     assert watch.pass_(100) == []
+
+
+def test_nothing_is_late_while_the_clock_stands(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch.add(1, 2.0)
+    monkeypatch.setattr(clock, "_holders", {"a debugger"})
+    stood_at = watch.now
+    monkeypatch.setattr(clock, "monotonic", lambda: stood_at)
+    assert watch.pass_(3.0) == []
+    assert watch.pass_(60.0) == []
+    monkeypatch.setattr(clock, "_holders", set())
+    monkeypatch.setattr(clock, "behind", watch.now - stood_at)
+    monkeypatch.setattr(clock, "monotonic", lambda: watch.now - clock.behind)
+    assert watch.pass_(1.0) == []
+    assert watch.pass_(1.5) == [1]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from asyncio import Future
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import Any
 from nbcompose._replica.http.access import Access, is_loopback
 from nbcompose._replica.http.endpoints import Backend, Site
 from nbcompose._replica.http.exchange import OVERTIME, Exchange, Limits
+from nbcompose._tracing import clock
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -144,7 +144,7 @@ class AsgiExchange(Exchange):
             raise ConnectionAbortedError(f"the reply of {self.path} ended in the middle: see the log of nbcompose.http")
 
     async def _listen(self, receive: Receive) -> None:
-        due = time.monotonic() + self.site.limits.body_seconds
+        due = clock.monotonic() + self.site.limits.body_seconds
         try:
             self.admit()
             while (message := await receive())["type"] != "http.disconnect":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from nbcompose._replica import METRICS, Runtime, merge
 from nbcompose._rpc import Client, Connection, ConnectionClosed, ReplicaRoute
 from nbcompose._schema import ApiSchema
 from nbcompose._spec import ApiSpec, ServiceSpec
-from nbcompose._tracing import CallContext
+from nbcompose._tracing import CallContext, clock
 from nbcompose.errors import ReplicaDied
 
 METRICS_WAIT = 2.0  # seconds for a replica's metrics
@@ -108,7 +107,7 @@ async def metrics_of(client: Client, service: str, replicas: list[ReplicaRoute])
 
     async def ask(replica: ReplicaRoute) -> list[Metric]:
         connection = await client.replica(replica, f"{service}, replica {replica.index}")
-        deadline = time.monotonic() + METRICS_WAIT
+        deadline = clock.monotonic() + METRICS_WAIT
         families: list[Metric] = await connection.call(METRICS, ((), {}), CallContext(), deadline)
         return families
 

@@ -20,7 +20,7 @@ from nbcompose._replica import EARLY
 from nbcompose._replica.http.access import Access
 from nbcompose._replica.http.responses import Reply, error_page, error_reply, reply_aside
 from nbcompose._rpc import Deadlines
-from nbcompose._tracing import CallContext, parse_traceparent
+from nbcompose._tracing import CallContext, clock, parse_traceparent
 from nbcompose._user_exceptions import contained
 from nbcompose.errors import BadRequest, CallCancelled, DeadlineExceeded, PayloadTooLarge, SlowRequest, Unauthorized
 
@@ -123,7 +123,7 @@ class Exchange(ABC):
         except Exception as error:
             self._refuse(error)
         if length != "0" or "Transfer-Encoding" in self.headers:
-            self.site.deadlines.add(id(self), time.monotonic() + self.site.limits.body_seconds, self._too_slow)
+            self.site.deadlines.add(id(self), clock.monotonic() + self.site.limits.body_seconds, self._too_slow)
 
     def data_received(self, chunk: bytes) -> None:
         """Take some bytes of the body."""
@@ -191,7 +191,7 @@ class Exchange(ABC):
             timeout = min(timeout, _seconds(headers[TIMEOUT_HEADER]))
         if "Traceparent" in headers:
             parent = parse_traceparent(headers["Traceparent"], headers.get("Tracestate", ""))
-        deadline = time.monotonic() + timeout
+        deadline = clock.monotonic() + timeout
         context = self.context = CallContext(deadline, *(parent or ()))
         context.allowed = timeout
         self._hop = hop
@@ -314,7 +314,7 @@ class Exchange(ABC):
         if not self._late:
             self._late = True
             self._interrupt()
-        self.site.deadlines.add(id(self), time.monotonic() + OVERTIME, self._expire)
+        self.site.deadlines.add(id(self), clock.monotonic() + OVERTIME, self._expire)
 
     def _interrupt(self) -> None:
         if self._calling and self._task is not None:

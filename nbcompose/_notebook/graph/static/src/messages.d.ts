@@ -204,6 +204,30 @@ export interface ReachRequest {
   service: string;
 }
 
+export interface DebugRequest {
+  id?: string;
+  type: "debug";
+  service: string;
+  replica?: number;
+  post_mortem?: boolean;
+}
+
+export interface DebugLine {
+  id?: string;
+  type: "debug_line";
+  debugger: string;
+  line: string;
+}
+
+export interface ProfileRequest {
+  id?: string;
+  type: "profile";
+  service: string;
+  seconds: number;
+  replica?: number;
+  native?: boolean;
+}
+
 export interface Look {
   id?: string;
   type: "look";
@@ -256,7 +280,10 @@ export type RuntimeRequest =
   | HistoryRequest
   | Act
   | Scale
-  | ReachRequest;
+  | ReachRequest
+  | DebugRequest
+  | DebugLine
+  | ProfileRequest;
 
 export interface Bundle {
   "text/plain"?: string;
@@ -433,6 +460,14 @@ export interface Lines {
   details?: Array<LogDetails>;
 }
 
+export interface Debugged {
+  id: string;
+  type: "debugged";
+  debugger: string;
+  text: string;
+  prompt: string | null;
+}
+
 export interface SpanRow {
   span: string;
   parent: string;
@@ -509,6 +544,14 @@ export interface History {
   steps: Array<UsageStep>;
 }
 
+export interface Profiled {
+  id: string;
+  type: "profiled";
+  service: string;
+  text: string;
+  svg: string;
+}
+
 export interface Done {
   id: string;
   type: "done";
@@ -542,7 +585,8 @@ export type Event =
   | Lines
   | Begun
   | Item
-  | Items;
+  | Items
+  | Debugged;
 
 export type CallMessage =
   | Begun
@@ -591,6 +635,7 @@ export type RuntimeReply =
   | Trace
   | Recorded
   | History
+  | Profiled
   | Done
   | Reach
   | Result

@@ -1,0 +1,109 @@
+"""`%services debug`: pdb's prompt in the cell, while it waits for a call or makes one.
+
+Where `%debug` and `%prun` do not reach, a line says what does.
+"""
+
+from __future__ import annotations
+
+import builtins
+import re
+import sys
+from argparse import Namespace
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
+
+from nbcompose._control import Prompt
+from nbcompose._notebook import cell
+from nbcompose._notebook.session import Session
+from nbcompose.errors import RemoteTraceback
+
+
+def debug(session: Session, args: Namespace, line: str, cell_text: str | None) -> Any:
+    """Attach a debugger: while `cell_text` runs, whose last expression's value is returned, or (None) until it is
+    detached.
+    """
+    if args.debugpy is not None or args.detach:
+        if cell_text is not None:
+            raise UsageError("--debugpy and --detach stand in a line of their own: %services debug …")
+        return _debugpy(session, args)
+    portal = session.registry.portal
+    prompt = Prompt(lambda text: builtins.input(text))  # the one that the kernel has put there for this cell
+    attaching = session.registry.debug(
+        args.name,
+        prompt.say,
+        prompt.over,
+        replica=args.replica,
+        next_call=not args.post_mortem,
+        post_mortem=args.post_mortem,
+    )
+    attached = portal.run(attaching)
+    prompt.answer = lambda typed: portal.loop.call_soon_threadsafe(attached.answer, typed)
+    prompt.detach = lambda: portal.loop.call_soon_threadsafe(attached.detach)
+    before = portal.meanwhile
+
+    def serve() -> None:
+        before()
+        prompt.serve()
+
+    portal.meanwhile = serve
+    try:
+        if cell_text is not None:
+            return cell.evaluate(session.shell, line, cell_text)
+        print(attached.greeting(args.name, post_mortem=args.post_mortem))
+        prompt.run()
+    finally:
+        portal.meanwhile = before
+        prompt.leave()
+        prompt.run()  # until no replica is attached any more
+    return None
+
+
+def _debugpy(session: Session, args: Namespace) -> None:
+    registry = session.registry
+    if args.detach:
+        was_open = registry.portal.run(registry.detach_debugpy(args.name))
+        print(f"{args.name}: {'detached, and the port is closed' if was_open else 'debugpy does not listen'}")
+        return
+    detach = f"%services debug {args.name} --detach"
+    print(registry.portal.run(registry.debugpy(args.name, args.debugpy, args.replica, detach)))
+
+
+_POST_MORTEM = re.compile(r"\s*%debug\s*")
+_PROFILED = re.compile(r"^\s*%{1,2}prun\b", re.MULTILINE)
+
+
+class Hints:
+    """Says what works where IPython's own tools see this process only. Callbacks of IPython's events."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._calls: dict[str, int] | None = None  # made before a cell with %prun
+
+    def before(self, info: ExecutionInfo) -> None:
+        cell_text = str(info.raw_cell or "")
+        if _POST_MORTEM.fullmatch(cell_text):
+            self._say_where_it_was_raised(getattr(sys, "last_value", None))
+        self._calls = self._made() if _PROFILED.search(cell_text) else None
+
+    def after(self, _: ExecutionResult) -> None:
+        if self._calls is None:
+            return
+        called = [name for name, count in self._made().items() if count > self._calls.get(name, 0)]
+        if called:
+            ways = ", ".join(f"%services profile {name}" for name in called)
+            print(f"{' and '.join(called)} ran in replicas, where %prun does not look: {ways}")
+
+    def _made(self) -> dict[str, int]:
+        return {name: counts.calls for name, counts in self._session.registry.client.traffic().items()}
+
+    def _say_where_it_was_raised(self, error: BaseException | None) -> None:
+        remote = error.__cause__ if error is not None else None
+        hops = getattr(remote.detail, "hops", ()) if isinstance(remote, RemoteTraceback) else ()
+        if hops:
+            service = hops[-1].partition(".")[0]
+            print(
+                f"{hops[-1]} raised it in a replica, whose frames have gone; here is the frame of the call. With "
+                f"%%services debug {service} --post-mortem above the call, pdb opens there"
+            )
