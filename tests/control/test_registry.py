@@ -97,14 +97,14 @@ def test_a_device_that_is_not_there_lists_those_that_are(running: Running) -> No
 def test_memory_that_is_not_there_is_a_note_or_with_strict_an_error(running: Running) -> None:
     running.up(nbcompose.service(resources={"memory": "900TiB"})(handle(Leaf).inner))
     status = running.registry.status("Leaf")
-    assert any("asks for 900.0 TiB" in note for note in status.all_notes)
+    assert any("asks for 900 TiB" in note for note in status.all_notes)
 
     strict = nbcompose.service(name="Strict", resources={"memory": "900TiB"})(handle(Leaf).inner)
     deployment = deployment_of(handle(strict))
     running.registry.deploy(replace(deployment, spec=replace(deployment.spec, strict=True)))
     status = running.registry.wait("Strict")
     assert status.state == "failed"
-    assert "asks for 900.0 TiB" in status.error
+    assert "asks for 900 TiB" in status.error
 
 
 def test_memory_in_use_is_watched(running: Running) -> None:
@@ -112,7 +112,7 @@ def test_memory_in_use_is_watched(running: Running) -> None:
     status = running.until("Leaf", lambda s: s.memory is not None)
     assert status.memory is not None
     assert status.memory > 2**20
-    assert any("more than the 1.0 MiB it asks for" in n for n in status.notes)
+    assert any("more than the 1 MiB it asks for" in n for n in status.notes)
 
 
 def test_the_calls_between_services_are_counted(running: Running) -> None:

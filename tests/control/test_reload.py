@@ -159,6 +159,7 @@ def _logged_frames(app: App) -> list[tuple[str, str]]:
     error = answer.json()["error"]["id"]
     _until_logged(app, "Front", error)
     log = run("logs", "Front", "--pid", str(app.served.process.pid)).stdout.partition(error)[2]
+    log = "\n".join(line.partition(" | ")[2] for line in log.splitlines())
     told = log.partition("\nWriter.write\n")[2].partition("\n\n")[0]
     frames = re.findall(r'File "(.+)", line \d+, in (\w+)\n *(.+)', told)
     assert {file for file, _, _ in frames} == {str(app.folder / "app.py")}, log

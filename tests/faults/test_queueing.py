@@ -25,6 +25,8 @@ pytestmark = pytest.mark.system
 
 WAYS_OUT = "--threads, --replicas, --timeout"
 
+TIME = r"([\d.]+) (m?s)"
+
 
 @contextmanager
 def held(running: Running, folder: Path, *services: Any, api: str = "hold") -> Iterator[Any]:
@@ -73,15 +75,19 @@ def post(running: Running, service: str, api: str) -> str:
 def first_that_waited(in_time: Callable[[float], str]) -> str:
     for seconds in ever_longer(0.5):
         told = in_time(seconds)
-        waited = re.search(r"waited ([\d.]+) s of ([\d.]+) s in the queue", told)
-        if waited is not None and float(waited[1]) >= 0.8 * seconds:
-            assert float(waited[1]) <= float(waited[2]) <= seconds + 0.05
-            return told
+        waited = re.search(rf"waited {TIME} of {TIME} in the queue", told)
+        if waited is not None:
+            had, allowed = (
+                float(n) * (0.001 if unit == "ms" else 1) for n, unit in (waited.groups()[:2], waited.groups()[2:])
+            )
+            if had >= 0.8 * seconds:
+                assert had <= allowed <= seconds + 0.05
+                return told
     raise AssertionError("no call has waited in a queue")
 
 
-def words(api: str, behind: str = r"hold \(for [\d.]+ s\)") -> str:
-    return rf"Slow\.{api}: waited [\d.]+ s of [\d.]+ s in the queue for 1 worker thread, behind {behind}: {WAYS_OUT}"
+def words(api: str, behind: str = r"hold \(for [\d.]+ m?s\)") -> str:
+    return rf"Slow\.{api}: waited {TIME} of {TIME} in the queue for 1 worker thread, behind {behind}: {WAYS_OUT}"
 
 
 @pytest.mark.parametrize("api", ["quick", "items"])
@@ -89,13 +95,13 @@ def test_a_call_for_which_there_was_no_thread(running: Running, tmp_path: Path, 
     with held(running, tmp_path, Slow) as slow:
         assert re.fullmatch(words(api), refused(lambda: list(getattr(slow, api)())))
         assert re.fullmatch(
-            words("quick", r"hold \(for [\d.]+ s\)( and \d that came .*)?"), post(running, "Slow", "quick")
+            words("quick", r"hold \(for [\d.]+ m?s\)( and \d that came .*)?"), post(running, "Slow", "quick")
         )
 
 
 @pytest.mark.parametrize(("top", "api"), [(Front, "quick"), (Front, "quick_async"), (Front, "items"), (Top, "quick")])
 def test_one_far_below_the_one_that_was_made(running: Running, tmp_path: Path, top: Any, api: str) -> None:
-    said = r"waited [\d.]+ s of [\d.]+ s in the queue for 1 worker thread, behind hold"
+    said = r"waited [\d.]+ m?s of [\d.]+ m?s in the queue for 1 worker thread, behind hold"
     with held(running, tmp_path, top, *[s for s in (Front,) if s is not top], Slow) as proxy:
         assert re.search(said, refused(lambda: list(proxy.items()) if api == "items" else getattr(proxy, api)()))
         assert re.search(said, post(running, top.name, api))
@@ -105,7 +111,7 @@ def test_those_before_it_are_counted(running: Running, tmp_path: Path) -> None:
     with held(running, tmp_path, Slow) as slow:
         others = [running.in_thread(slow.quick) for _ in range(5)]
         running.until("Slow", lambda s: s.waiting == 5)
-        assert re.fullmatch(words("quick", r"hold \(for [\d.]+ s\) and 5 that came .*"), refused(slow.quick))
+        assert re.fullmatch(words("quick", r"hold \(for [\d.]+ m?s\) and 5 that came .*"), refused(slow.quick))
     assert [call.result(PATIENCE) for call in others] == [1] * 5
 
 
@@ -114,7 +120,7 @@ LIMITS = {"max_concurrency": 1, "max_queue": 1, "timeout": 600}
 
 def test_a_call_that_was_not_let_in(running: Running, tmp_path: Path) -> None:
     said = (
-        r"Slow\.quick: waited [\d.]+ s of [\d.]+ s in the queue for 1 place \(max_concurrency=1\), "
+        r"Slow\.quick: waited [\d.]+ m?s of [\d.]+ m?s in the queue for 1 place \(max_concurrency=1\), "
         r"behind hold \(for .*\): --max-concurrency, --replicas, --timeout"
     )
     with held(running, tmp_path, nbcompose.service(threads=2, traffic=LIMITS)(handle(Slow).inner)) as slow:
@@ -125,7 +131,9 @@ def test_a_call_that_was_turned_away(running: Running, tmp_path: Path) -> None:
     with held(running, tmp_path, nbcompose.service(threads=2, traffic=LIMITS)(handle(Slow).inner)) as slow:
         waiting = running.in_thread(slow.quick)
         running.until("Slow", lambda s: s.waiting == 1)
-        with pytest.raises(Overloaded, match=r"1 wait \(max_queue=1\), behind hold \(for [\d.]+ s\); try again later"):
+        with pytest.raises(
+            Overloaded, match=r"1 wait \(max_queue=1\), behind hold \(for [\d.]+ m?s\); try again later"
+        ):
             slow.quick()
     assert waiting.result(PATIENCE) == 1
 

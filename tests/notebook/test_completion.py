@@ -54,7 +54,7 @@ def test_actions_and_names_of_services(notebook: Notebook) -> None:
     assert notebook.complete("%services re") == ["restart", "refresh"]
     offered = notebook.complete("%services ")
     assert offered[0] == "stop"
-    assert offered[-1] == "--live"
+    assert offered[-1] == "--apis"
     assert set(offered) >= {"restart", "logs", "scale"}
     assert notebook.complete("%services logs ")[:2] == ["Echo", "Other"]
     assert notebook.complete("%graph ") == ["Echo", "Other"]

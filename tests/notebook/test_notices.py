@@ -294,7 +294,7 @@ def test_other_magics_below_comments_are_left_to_ipython(clean: Notebook) -> Non
 @pytest.mark.parametrize(
     ("line", "begin"),
     [
-        ("%services --help", "%services [-h] [--live] ACTION ..."),
+        ("%services --help", "%services [-h] [--live] [--apis] ACTION ..."),
         ("%services stop --help", "%services stop [-h] [--all] [NAME ...]"),
         ("%%service --help\n", "%%service [-h] [--device DEVICE]"),
         ("%%service -h\nx = 1", "%%service [-h] [--device DEVICE]"),
@@ -312,7 +312,7 @@ def test_help_is_printed_in_the_cell(clean: Notebook, line: str, begin: str) -> 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("%services stopp X", "(did you mean stop?)\nusage: %services [-h] [--live] ACTION ..."),
+        ("%services stopp X", "(did you mean stop?)\nusage: %services [-h] [--live] [--apis] ACTION ..."),
         ("%services stop --al", "unrecognized arguments: --al (did you mean --all?)\nusage: %services stop"),
         ("%graph --life", "unrecognized arguments: --life (did you mean --live?)\nusage: %graph [-h] [--live] [NAME]"),
         ("%%service --repilcas 2\nx", "--repilcas 2 (did you mean --replicas?)\n%%service --help lists the options"),

@@ -44,7 +44,7 @@ class Named:
     @api
     def nothing(self) -> None: ...
 """
-ANSWERS = {"price": '"?sum"?: ?1', "one": "one ...", "words": "first\\W+second", "file": "^$"}
+ANSWERS = {"price": '"?sum"?: ?1', "one": "[Oo]ne ...", "words": "first\\W+second", "file": "^$"}
 
 
 @pytest.fixture(scope="module")

@@ -137,7 +137,11 @@ async def test_actions(running: Running) -> None:
         ({**CALL, "arguments": {"a": "x"}}, InvalidArgument, "a: "),
         ({**CALL, "arguments": [1]}, InvalidArgument, ""),
         ({"type": "scale", "service": "Leaf", "replicas": 0}, RemoteError, "must be a whole number from 1"),
-        ({"type": "explode"}, ProtocolError, "knows no request 'explode'; it knows: call, cancel, form, hello, logs"),
+        (
+            {"type": "explode"},
+            ProtocolError,
+            "knows no request 'explode'; it knows: call, cancel, debug, debug_line, forget, form, hello",
+        ),
     ],
 )
 async def test_what_goes_wrong_there_is_raised_here(

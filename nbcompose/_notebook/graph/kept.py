@@ -68,6 +68,6 @@ class KeptCalls:
         """Return the answer to a request for the last call of an api."""
         call = self._calls.get((service, api)) or KeptCall("")
         return {
-            "type": "kept", "service": service, "api": api, "call": call.id, "count": call.count, "items": call.items,
-            "seconds": time.monotonic() - call.begun, "end": call.end,
+            "type": "kept", "service": service, "api": api, "call": call.id, "count": call.count,
+            "items": list(call.items), "seconds": time.monotonic() - call.begun, "end": call.end,
         }  # fmt: skip
