@@ -21,8 +21,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 MOST = {
     "an async call between services, both ends": (50, 12),
     "an HTTP request": (52, 14),
-    "the first run of a cell, its owner's side": (432, 58),
-    "an export": (410, 54),
+    "the first run of a cell, its owner's side": (490, 67),
+    "an export": (430, 59),
 }
 ROW = re.compile(r"^\| ([^|]+) \| (\d+) \| (\d+) \|$", re.MULTILINE)
 
