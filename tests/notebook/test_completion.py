@@ -49,7 +49,8 @@ def test_devices(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
     assert notebook.complete("%%service --device ") == ["cpu"]
 
 
-def test_actions_and_names_of_services(notebook: Notebook) -> None:
+def test_actions_and_names_of_services(clean: Notebook) -> None:
+    notebook = clean
     notebook.ok(ECHO)
     assert notebook.complete("%services re") == ["restart", "refresh"]
     offered = notebook.complete("%services ")

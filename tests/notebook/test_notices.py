@@ -47,6 +47,8 @@ def notes(notebook: Notebook) -> list[str]:
 
 
 def test_a_name_that_nothing_defines_is_on_the_card_until_a_cell_defines_it(clean: Notebook) -> None:
+    for name in ("asyncio", "limit"):  # of other tests
+        clean.shell.user_ns.pop(name, None)
     ran = clean.ok("""
         %%service
         class Writer:
