@@ -46,7 +46,7 @@ nitpicky = True
 # they stand in signatures only and have no page.
 nitpick_ignore_regex = [
     ("py:.*", r"(collections\.abc|pathlib|os|typing|types|asyncio)\..*"),  # Python's own
-    ("py:.*", r"(Path|PathLike|Callable|Iterable|Sequence|Any|Self|datetime|timedelta)"),  # the same, as they are written
+    ("py:.*", r"(Path|PathLike|Callable|Iterable|Sequence|Any|Self|datetime|timedelta)"),  # as written
     ("py:.*", r"(pandas|IPython)\..*"),
     ("py:.*", r"nbcompose\._.*"),  # private
     ("py:.*", r"[A-Z]|[A-Z]\w*_co"),  # type variables
