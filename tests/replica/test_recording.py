@@ -34,6 +34,12 @@ from nbcompose.errors import DeadlineExceeded
 API = ApiSpec("ask", "ask", "/ask", ())
 
 
+@pytest.fixture(autouse=True)
+def _reads_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another test of this process has left referred to (in a traceback, say) is no concern of these."""
+    monkeypatch.setattr(recorded_values, "reads_segments", lambda: False)
+
+
 def shown(value: Any) -> str:
     return in_short(Capture().of(value), SHOWN)
 
