@@ -93,7 +93,8 @@ def snapshot(
 def _service(
     status: Status, spec: ServiceSpec | None, rate: float, cell: str, latencies: Mapping[str, Latency]
 ) -> messages.Service:
-    p50 = max(latencies.values()).p50 if latencies else None
+    of_apis = numbers(status, latencies)
+    most = _most_answered(of_apis)
     total, limit = status.total, status.memory_limit
     return {
         "name": status.name,
@@ -110,7 +111,7 @@ def _service(
         "calls": total.calls,
         "errors": total.failed,
         "rate": round(rate, 1),
-        "p50_ms": None if p50 is None else round(p50 * 1000, 5),
+        "p50_ms": None if most is None else round((most["p50"] or 0.0) * 1000, 5),
         "memory": status.memory,
         "error": status.error,
         "behind": status.out_of_date_reason,
@@ -121,7 +122,7 @@ def _service(
         "dependencies": list(status.dependencies),
         "options": _options(spec) if spec is not None else {},
         "cell": cell,
-        "numbers": numbers(status, latencies),
+        "numbers": of_apis,
         "memory_limit": None if limit is None else limit * status.wanted,
         "memory_over": status.memory_over,
         "gpu_memory": status.gpu_memory,
@@ -152,12 +153,16 @@ def latency_words(numbers: Sequence[messages.ApiNumbers], which: Literal["p50", 
     """Return a percentile of a service: its only api's, or that of the api that has been called most, with its name;
     "" where none has answered lately.
     """
-    lately = [n for n in numbers if n[which] is not None]
-    if not lately:
+    most = _most_answered(numbers)
+    if most is None:
         return ""
-    most = max(lately, key=lambda n: n["answered"])
     words = human_duration(most[which] or 0.0)
     return words if len(numbers) == 1 else f"{words} ({most['api']})"
+
+
+def _most_answered(numbers: Sequence[messages.ApiNumbers]) -> messages.ApiNumbers | None:
+    """Return the numbers of the api that has answered most, of those that have answered lately."""
+    return max((n for n in numbers if n["p50"] is not None), key=lambda n: n["answered"], default=None)
 
 
 def memory_words(memory: int | None, limit: int | None = None, over: bool = False, gpu: int | None = None) -> str:

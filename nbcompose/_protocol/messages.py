@@ -57,11 +57,11 @@ class ApiNumbers(TypedDict):
 
 
 class Service(TypedDict):
-    """One service. `p50_ms` is that of the api that has answered most in the last five minutes. `memory_limit`: what
-    all replicas ask for, and `memory_over`: whether one of them uses more than its share. `behind` says why the version
-    wanted last does not serve; `serving` is the number of the one that does. `options`: those that are not the default,
-    without variables of the environment. `cell`: the front end's id of the notebook's cell that started it, "" where
-    there is none.
+    """One service. `p50_ms` is that of the api that has answered most, of those that have answered in the last five
+    minutes. `memory_limit`: what all replicas ask for, and `memory_over`: whether one of them uses more than its share.
+    `behind` says why the version wanted last does not serve; `serving` is the number of the one that does. `options`:
+    those that are not the default, without variables of the environment. `cell`: the front end's id of the notebook's
+    cell that started it, "" where there is none.
     """
 
     name: str

@@ -89,6 +89,15 @@ def test_a_snapshot_has_what_the_picture_and_the_panel_show() -> None:
     assert told["svg"] == "<svg/>"
 
 
+def test_all_views_give_the_percentile_of_the_same_api() -> None:
+    """`ask` was called most, `tell` most lately."""
+    several = replace(WRITER, counts={"ask": ApiSummary(answered=9), "tell": ApiSummary(answered=3)})
+    lately = {"ask": Latency(1, 0.05, 0.05), "tell": Latency(3, 2.6, 2.6)}
+    [told] = snapshot([several], {}, latencies=lambda _: lately)["services"]
+    assert told["p50_ms"] == 50.0
+    assert latency_words(told["numbers"], "p50") == "50 ms (ask)"
+
+
 def test_a_version_that_comes_is_told_of_beside_the_one_that_serves() -> None:
     coming = replace(UP, state="starting", phase=Phase.LOAD)
     rolling = replace(WRITER, replicas=(UP, coming), replacing="new version starting", reversible=True)
