@@ -341,7 +341,8 @@ def _state_without_replicas(supervisor: Supervisor) -> tuple[ServiceState, str]:
     if generation is not None and any(m.halted is not None for m in generation.members.values()):
         return "waiting", HALTED
     if generation is not None and not generation.failed:
-        return "starting", "its replica ended and is being started again"
+        often = f" (it has ended {n} times: each start waits longer)" if (n := generation.restarts) > 2 else ""
+        return "starting", f"its replica ended and is being started again{often}"
     error = supervisor.error or (generation.error if generation is not None else "")
     return "failed", f"it failed: {error.strip().splitlines()[0] if error else 'no replica is left'}"
 

@@ -21,17 +21,19 @@ from typing import Any, NamedTuple
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcompose._control import Registry, Written
+from nbcompose._control import Registry, Written, progress
 from nbcompose._ipython_adapter import request_of
 from nbcompose._notebook.display import Bundle, LiveDisplay
 from nbcompose._notebook.tracebacks import cell_names
 from nbcompose._protocol import plain_text, severity
 from nbcompose._rpc import Args, Kwargs, SocketTransport
 from nbcompose._tracing import CallContext
+from nbcompose.errors import UnknownService
 
 FIRST, LAST = 50, 50  # lines that are shown of a service
 LONGEST = 1000  # characters that are shown of a line
 PERIOD = 0.1  # seconds between changes of a display, at least
+PATIENT = 2.0  # seconds after which it is said what a call waits for, where its service is not ready
 _BLOCK = "border-left:3px solid #9e9e9e;padding:0 8px;margin:2px 0 4px"
 _TEXT = "margin:0;white-space:pre-wrap"
 _COLORS = {"WARNING": "#b5790f", "ERROR": "#c9302c"}
@@ -84,22 +86,43 @@ class _Block:
         return lines, self.counts.total() - len(self.lines)
 
 
-class CellRun:
-    """One run of a cell. `info`: by which IPython knows it; `request`: the message that it came with."""
+@dataclass(slots=True)
+class _Open:
+    """Calls of one trace that are under way: which call of the cell that is, and how many there are."""
 
-    def __init__(self, shell: InteractiveShell, info: object, below: Callable[[str], list[str]]) -> None:
+    service: str
+    number: int
+    since: float
+    count: int = 1
+
+
+class CellRun:
+    """One run of a cell. `info`: by which IPython knows it; `request`: the message that it came with. `below`: the
+    services below another one; `waits`: why a service does not answer yet, "" where it is ready.
+    """
+
+    def __init__(
+        self,
+        shell: InteractiveShell,
+        info: object,
+        below: Callable[[str], list[str]],
+        waits: Callable[[str], str],
+    ) -> None:
         self.info = info
         self.request = _request(shell)
         self.thread = threading.get_ident()
         self.closed = False
         self._shell = shell
         self._below = below
+        self._waits = waits
+        self._waiting: list[str] = []
+        self._looked = time.monotonic()
         self._display: LiveDisplay | None = None
         self._drawn = 0.0
         self._lock = threading.Lock()
         self._changed = False
         self._roots: list[str] = []  # the service that each call is of
-        self._open: dict[str, list[int]] = {}  # number, and how many there are, of the calls under way, by trace
+        self._open: dict[str, _Open] = {}  # the calls under way, by trace
         self._blocks: dict[str, _Block] = {}
 
     # -- from any thread
@@ -110,23 +133,23 @@ class CellRun:
             if self.closed:
                 return False
             if trace in self._open:
-                self._open[trace][1] += 1
+                self._open[trace].count += 1
             else:
-                self._open[trace] = [len(self._roots), 1]
+                self._open[trace] = _Open(service, len(self._roots), time.monotonic())
                 self._roots.append(service)
             return True
 
     def end(self, trace: str) -> None:
         """Note that a call has ended: what is written on its behalf from now on is not shown."""
         with self._lock:
-            self._open[trace][1] -= 1
-            if not self._open[trace][1]:
+            self._open[trace].count -= 1
+            if not self._open[trace].count:
                 del self._open[trace]
 
     def take(self, service: str, written: Written) -> None:
         """Take what a replica writes, where that is on behalf of a call under way."""
         with self._lock:
-            numbers = [self._open[trace][0] for trace in written.line.traces if trace in self._open]
+            numbers = [self._open[trace].number for trace in written.line.traces if trace in self._open]
             if numbers and not self.closed:
                 self._blocks.setdefault(service, _Block()).put(min(numbers), written)
                 self._changed = True
@@ -134,8 +157,11 @@ class CellRun:
     # -- on the cell's own thread
 
     def draw(self) -> None:
-        """Show what is new, at once for the first time."""
-        if not self._changed or self.closed or threading.get_ident() != self.thread:
+        """Show what is new, at once for the first time, and what calls wait for."""
+        if self.closed or threading.get_ident() != self.thread:
+            return
+        self._look()
+        if not self._changed:
             return
         if self._display is None:
             self._display = LiveDisplay(self._shell)
@@ -146,13 +172,27 @@ class CellRun:
             self._display.update(self._bundle())
         self._drawn = time.monotonic()
 
+    def _look(self) -> None:
+        """See what calls wait for that have been under way for `PATIENT` seconds."""
+        now = time.monotonic()
+        if now - self._looked < PATIENT / 4:
+            return
+        self._looked = now
+        with self._lock:
+            late = dict.fromkeys(call.service for call in self._open.values() if now - call.since >= PATIENT)
+        waiting = [why for service in late if (why := self._waits(service))]
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self._changed = True
+
     def close(self) -> None:
         """Show all that belongs to the cell, which has ended: not what calls have written that it did not wait for."""
         with self._lock:
             self.closed = True
-            unfinished = {number for number, _ in self._open.values()}
+            unfinished = {call.number for call in self._open.values()}
             for block in self._blocks.values():
                 block.drop(unfinished)
+        self._waiting = []
         bundle = self._bundle()
         if self._display is not None or bundle["text/plain"]:
             (self._display or LiveDisplay(self._shell)).finish(bundle)
@@ -174,6 +214,9 @@ class CellRun:
             body = "\n".join(_colored(text, level) for text, level in texts)
             title = f'<div style="color:#808080">{escape(name)}</div>'
             html.append(f'<div style="{_BLOCK}">{title}<pre style="{_TEXT}">{body}</pre></div>')
+        for why in self._waiting:
+            plain.append(why)
+            html.append(f'<div style="color:#808080">{escape(why)}</div>')
         return {"text/plain": "\n".join(plain), "text/html": "".join(html)}
 
     def _rank(self, root: str, name: str) -> tuple[int, str]:
@@ -222,7 +265,7 @@ class CellOutputs:
         outer = _running.get()
         if outer is not None and not outer.closed and outer.request == _request(self._shell):
             return
-        run = CellRun(self._shell, info, self._below)
+        run = CellRun(self._shell, info, self._below, self._waits)
         self._runs.append(run)
         _running.set(run)
 
@@ -252,6 +295,20 @@ class CellOutputs:
 
         look(name)
         return list(found)
+
+    def _waits(self, name: str) -> str:
+        """Return why a call of a service gets no answer yet; "" where the service is ready, or no longer there."""
+        try:
+            status = self._registry.status(name)
+        except UnknownService:
+            return ""
+        if status.state == "ready":
+            return ""
+        missing = [n for n in status.waits_for if n not in self._registry.names()]
+        what = status.reason if status.state == "waiting" or status.restarts else progress(status)
+        if missing:
+            what += f" ({' and '.join(missing)}: started by no cell yet)"
+        return f"{name} is {what if status.state == 'waiting' else f'{status.state}: {what}'}; ■ gives the call up"
 
     # -- from any thread
 

@@ -190,7 +190,9 @@ def _card(section: Section) -> Iterator[tuple[str, str]]:
         if said := _said(status):
             yield f"  {said}", f'<div style="{_DIM};white-space:pre">{escape(said)}</div>'
     elif waits:
-        yield _dimmed("It becomes ready by itself.")
+        below = status.waits_for if status is not None else ()
+        once = f", once {' and '.join(below)} {'is' if len(below) == 1 else 'are'}" if below else ""
+        yield _dimmed(f"It becomes ready by itself{once}.")
 
 
 def _said(status: Status | None) -> str:

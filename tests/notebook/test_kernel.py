@@ -150,7 +150,8 @@ class Front:
 def test_a_card_becomes_ready_after_its_cell_under_its_cell(kernel: Kernel, init: str) -> None:
     first = kernel.send(FRONT.replace("    @api", f"    {init}\n    @api"))
     waiting = kernel.finished(first)
-    assert waiting.displays[-1]["text/plain"] == "Front is waiting for Echo\n  It becomes ready by itself."
+    told = "Front is waiting for Echo\n  It becomes ready by itself, once Echo is."
+    assert waiting.displays[-1]["text/plain"] == told
     kernel.ok("1 + 1")
     second = kernel.send(ECHO)
     kernel.until(lambda m: kernel.parent(m) == first and is_update(m, "Front is ready"))
@@ -170,6 +171,17 @@ def test_a_new_version_may_wait_while_the_one_before_serves(kernel: Kernel) -> N
     kernel.ok(ECHO.replace("return text", "return text.upper()"))
     kernel.until(lambda m: kernel.parent(m) == first and is_update(m, "Front is ready"))
     assert kernel.ok("Front.say('new')").result == "'NEW'"
+
+
+def test_a_call_that_waits_says_for_what(kernel: Kernel) -> None:
+    kernel.ok(FRONT)
+    calls = kernel.send("Front.say('x')")
+    said = "Front is waiting for Echo (Echo: started by no cell yet); ■ gives the call up"
+    kernel.until(lambda m: kernel.parent(m) == calls and said in str(m["content"].get("data")))
+    kernel.manager.interrupt_kernel()
+    ran = kernel.finished(calls)
+    assert ran.error.startswith("KeyboardInterrupt")
+    assert ran.plain == ""  # it is said while that is so
 
 
 def is_update(message: dict[str, Any], begin: str) -> bool:

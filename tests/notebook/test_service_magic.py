@@ -162,7 +162,7 @@ def test_a_dependency_that_does_not_exist_is_waited_for(clean: Notebook) -> None
             def say(self, text: str) -> str:
                 return self.echo.say(text)
     """)
-    assert ran.plain == "Front is waiting for Echo\n  It becomes ready by itself."
+    assert ran.plain == "Front is waiting for Echo\n  It becomes ready by itself, once Echo is."
     clean.ok(ECHO)
     assert clean.ok("Front.say('hello')").result == "hello"
 
