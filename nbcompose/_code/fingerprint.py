@@ -21,7 +21,7 @@ from nbcompose._code.captured import Versions, functions_in, is_builtin
 from nbcompose._code.dependency_calls import calls_of
 from nbcompose._code.diff import Fingerprint, Kind, Part, reached_from
 from nbcompose._code.digests import DERIVED, Digester, Large, digest_of, digest_of_code
-from nbcompose._code.undefined import OPAQUE, Undefined, is_undefined, undefined_in
+from nbcompose._code.undefined import Undefined, is_opaque, is_undefined, undefined_in
 from nbcompose._rpc import class_key, implementations, is_notebooks
 from nbcompose._schema import annotations_of, written_signature
 from nbcompose._service import Dependency, Service
@@ -98,9 +98,9 @@ class _Walk:
         """The names that nothing defines, in code that the service's apis and hooks may reach."""
         if not self._lacking:
             return
-        named = {name for code in self._codes for inner in codes_in(code) for name in inner.co_names}
-        if named & OPAQUE:
+        if is_opaque(self._codes):
             return
+        named = {name for code in self._codes for inner in codes_in(code) for name in inner.co_names}
         called = {*(a.method for a in spec.apis), *spec.on_startup, *spec.on_shutdown, *ROOTS}
         reached = reached_from(frozenset(self.members_called(tuple(called))), self.parts)
         for part, method, function in self._lacking:

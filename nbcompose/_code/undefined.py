@@ -12,7 +12,7 @@ import builtins
 import dis
 import linecache
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -21,8 +21,8 @@ from nbcompose._code.bytecode import codes_in, per_code
 from nbcompose._code.captured import is_ipythons
 from nbcompose._spec import Location
 
-# Code that names one of these may define names while it runs, or deals with missing ones itself.
-OPAQUE = frozenset({"NameError", "__builtins__", "__main__", "builtins", "exec", "globals", "modules"})
+# Code that names one of these may define names while it runs.
+_OPAQUE = frozenset({"__builtins__", "__main__", "builtins", "exec", "globals"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,37 @@ def undefined_in(function: FunctionType, stores: frozenset[str]) -> Iterator[Und
         if not any(guard.holds(space, stores) for guard in lookup.guards):
             where = Location(function.__code__.co_filename, lookup.line)
             yield Undefined(lookup.name, function.__qualname__, where, hasattr(builtins, lookup.name))
+
+
+def is_opaque(codes: Iterable[CodeType]) -> bool:
+    """Whether code may define names while it runs, or deals with those that are missing elsewhere."""
+    inner = [i for code in codes for i in codes_in(code)]
+    named = {name for code in inner for name in code.co_names}
+    if not named.isdisjoint(_OPAQUE) or {"sys", "modules"} <= named:
+        return True
+    return "NameError" in named and any("NameError" in code.co_names and _catches_for_others(code) for code in inner)
+
+
+@per_code
+def _catches_for_others(code: CodeType) -> bool:
+    """Whether its file catches a NameError around a call, as far as that can be told."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(code.co_filename)))
+    except (SyntaxError, ValueError, RecursionError):
+        return True
+    if not tree.body:
+        return True
+    guarded: list[ast.stmt] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Try | ast.TryStar):
+            guarded += node.body if any(_names_it(h.type) for h in node.handlers) else []
+        elif isinstance(node, ast.With | ast.AsyncWith):
+            guarded += node.body if any(_names_it(item.context_expr) for item in node.items) else []
+    return any(isinstance(n, ast.Call | ast.Await | ast.Attribute) for s in guarded for n in ast.walk(s))
+
+
+def _names_it(node: ast.AST | None) -> bool:
+    return node is not None and any(isinstance(n, ast.Name) and n.id == "NameError" for n in ast.walk(node))
 
 
 # -- where names are looked up
@@ -118,7 +149,7 @@ class Suppressed(Guard):
         self._named = [n for item in items for n in ast.walk(item.context_expr) if isinstance(n, ast.Name)]
 
     def holds(self, space: Mapping[str, Any], stores: frozenset[str]) -> bool:
-        return any(name.id in ("Exception", "BaseException") for name in self._named)
+        return any(name.id in ("NameError", "Exception", "BaseException") for name in self._named)
 
 
 class Dead(Guard):

@@ -46,6 +46,8 @@ def in_an_api(body: str) -> str:
         ("try:\n    return missing\nfinally:\n    print(x)", 5),
         ("try:\n    pass\nexcept Exception:\n    return missing", 7),
         ("with nullcontext():\n    return missing", 5),
+        ("try:\n    return HERE\nexcept NameError:\n    return missing", 7),
+        ("list(type(x).mro())\nmodules = x\nx.modules()\nreturn missing", 7),
         ("if not HAS_IT:\n    return missing", 5),
         ("if HAS_IT:\n    return 1\nreturn missing", 6),
         ("if HAS_IT or x:\n    return missing", 5),
@@ -66,6 +68,10 @@ def test_where_a_name_is_used(notebook: Notebook, body: str, line: int) -> None:
         "return HERE + x + len('a') + len(__name__)",
         "try:\n    return missing\nexcept NameError:\n    return 1",
         "try:\n    return missing\nexcept Exception:\n    return 1",
+        "def inner():\n    return missing\ntry:\n    return inner()\nexcept NameError:\n    return 1",
+        "with suppress(NameError):\n    return missing",
+        "def inner():\n    return missing\nwith suppress(NameError):\n    return inner()",
+        "sys.modules['__main__'].missing = 1\nreturn missing",
         "try:\n    return missing\nexcept:\n    return 1",
         "try:\n    return missing\nexcept (KeyError, Exception):\n    return 1",
         "try:\n    missing()\nfinally:\n    return 1",
@@ -95,6 +101,12 @@ def test_where_a_name_is_used(notebook: Notebook, body: str, line: int) -> None:
 )
 def test_code_that_works(notebook: Notebook, body: str) -> None:
     assert found(notebook, in_an_api(body)) == []
+
+
+def test_an_api_that_catches_a_name_error_says_nothing_of_the_others(notebook: Notebook) -> None:
+    careful = in_an_api("try:\n    return missing\nexcept NameError:\n    return 1")
+    other = "\n    @api\n    def other(self) -> int:\n        return lacking"
+    assert [(u.name, u.user) for u in found(notebook, careful + other)] == [("lacking", "Answer.other")]
 
 
 def test_what_a_service_reaches_by_helpers_classes_and_bases(notebook: Notebook) -> None:
