@@ -20,7 +20,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbcompose._export import service_line
 from nbcompose._ipython_adapter import cell_numbers, has_own_look, show_as, syntax_error_lines
 from nbcompose._notebook.tracebacks import from_frame
-from nbcompose._service import API, Service
+from nbcompose._service import API, Service, marks_of
 from nbcompose.errors import NbcomposeError
 
 
@@ -148,7 +148,7 @@ def _execute(shell: InteractiveShell, code: CodeType) -> Any:
     try:
         return eval(code, shell.user_global_ns, shell.user_ns)  # of statements too: their value is None
     except BaseException as error:
-        if has_own_look(error):  # an error of a call, which ends at the user's frame
+        if has_own_look(error) or isinstance(error, NbcomposeError):  # shown with the user's frames
             raise
         own = error.__traceback__.tb_next if error.__traceback__ is not None else None
         raise from_frame(error, own, shell)  # noqa: B904  it is the same error
@@ -170,9 +170,7 @@ def is_service(value: Any) -> bool:
     """Whether it is a service, or a class that can be one."""
     if isinstance(value, Service):
         return True
-    return isinstance(value, type) and any(
-        hasattr(getattr(member, "__func__", member), API) for base in value.__mro__ for member in vars(base).values()
-    )
+    return isinstance(value, type) and bool(marks_of(value, API))
 
 
 def _check(services: list[Defined], tree: ast.Module) -> None:

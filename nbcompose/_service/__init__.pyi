@@ -12,6 +12,7 @@ from .handle import add_connector as add_connector
 from .introspect import API as API
 from .introspect import declare as declare
 from .introspect import locate as locate
+from .introspect import marks_of as marks_of
 from .options import add_service_arguments as add_service_arguments
 from .options import override as override
 from .options import service_options as service_options

@@ -146,7 +146,8 @@ def on_shutdown(method: F) -> F:
 def _mark(method: Any, name: str, value: Any, decorator: str) -> Any:
     if isinstance(method, type) or not (callable(method) or isinstance(method, classmethod)):
         hint = "; options are given by name, e.g. @api(name=...)" if isinstance(method, str) else ""
-        raise DeclarationError(f"{decorator} goes on a method, not on {method!r}{hint}")
+        what = "a property" if isinstance(method, property) else repr(method)
+        raise DeclarationError(f"{decorator} goes on a method, not on {what}{hint}")
     setattr(method, name, value)
     return method
 

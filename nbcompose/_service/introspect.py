@@ -159,7 +159,7 @@ def _apis(cls: type, problems: Problems) -> list[ApiSpec]:
         problems.add(f"{cls.__name__} has no api: put @api on at least one method")
     apis: list[ApiSpec] = []
     for method, (member, options) in members.items():
-        if isinstance(member, staticmethod | classmethod):
+        if isinstance(member, staticmethod | classmethod | property):
             kind = type(member).__name__
             problems.add(f"@api {method} is a {kind}; an api is a plain method with `self`", locate(member))
             continue
@@ -310,10 +310,12 @@ def marks_of(cls: type, name: str) -> dict[str, tuple[Any, Any]]:
 
 def _mark_of(member: Any, name: str) -> Any:
     """Return a member's mark from its `__dict__`. Not `getattr`: some objects have every attribute."""
-    for holder in (
-        member,
-        getattr(member, "__func__", None) if isinstance(member, staticmethod | classmethod) else None,
-    ):
+    inner = None
+    if isinstance(member, staticmethod | classmethod):
+        inner = member.__func__
+    elif isinstance(member, property):
+        inner = member.fget
+    for holder in (member, inner):
         mark = getattr(holder, "__dict__", {}).get(name) if not isinstance(holder, type) else None
         if mark is not None:
             return mark

@@ -490,7 +490,7 @@ def test_names_that_a_service_has_itself(name: str) -> None:
 def test_decorators_on_what_is_no_method() -> None:
     with pytest.raises(DeclarationError, match=r"@api goes on a method, not on 'ask'; options are given by name"):
         api("ask")  # type: ignore[call-overload]
-    with pytest.raises(DeclarationError, match="@api goes on a method, not on <property"):
+    with pytest.raises(DeclarationError, match="@api goes on a method, not on a property"):
         api(property(lambda self: 1))  # type: ignore[call-overload]
     with pytest.raises(DeclarationError, match="@on_startup goes on a method, not on <class"):
         on_startup(Thing)
