@@ -19,7 +19,7 @@ from nbcompose._control.logs import Log, Written
 from nbcompose._control.ports import port_of
 from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._host import devices, memory
-from nbcompose._replica import Swap
+from nbcompose._replica import Stats, Swap
 from nbcompose._rpc import PostMortem, ReplicaRoute, ServiceRoute
 from nbcompose._spec import ServiceSpec
 from nbcompose._tracing import Span
@@ -89,6 +89,7 @@ class Generation:
         self.port = port_of(listening) if listening is not None else None
         self.members: dict[int, ReplicaHandle] = {}
         self.restarts = 0
+        self.ended: Stats | None = None  # of replicas that have ended
         self.error = ""
         self.failed = False
         self.notes: list[str] = []
@@ -360,6 +361,8 @@ class Generation:
     def _forget(self, member: ReplicaHandle) -> None:
         for key in [k for k, m in self.members.items() if m is member]:
             del self.members[key]
+            if member.stats is not None:
+                self.ended = member.stats.after(self.ended)
             self._context.ended(member)
             self._context.free_slot(member.launch.slot)
 

@@ -301,7 +301,7 @@ class Overview:
             memory_limit=spec.resources.memory,
             reversible=supervisor.previous is not None or replacing == NEW_VERSION,
             waits_for=waits_for,
-            **_calls([m.stats for m in members if m.stats is not None]),
+            **_calls([s for s in (*(m.stats for m in members), *(g.ended for g in supervisor.generations())) if s]),
         )
 
     def _replica(self, member: ReplicaHandle) -> ReplicaStatus:

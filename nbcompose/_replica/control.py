@@ -50,6 +50,16 @@ class Stats:
     traffic: dict[str, ConnectionCounts]
     work: Work = NO_WORK
 
+    def after(self, earlier: Stats | None) -> Stats:
+        """Return what remains of a replica that has ended, with those that had ended before: its counts."""
+        apis, traffic = dict(self.apis), dict(self.traffic)
+        for name, ended in earlier.apis.items() if earlier is not None else ():
+            apis[name] = ended.plus(apis.get(name, ApiSummary()))
+        for name, made in earlier.traffic.items() if earlier is not None else ():
+            traffic[name] = made.plus(traffic.get(name, ConnectionCounts()))
+        traffic = {name: made._replace(in_flight=0, streaming=0) for name, made in traffic.items()}
+        return Stats(0, 0, apis, traffic)
+
 
 @dataclass(frozen=True, slots=True)
 class Up:

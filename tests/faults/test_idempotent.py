@@ -54,6 +54,18 @@ def test_a_stream_that_has_begun_does_not_begin_anew(running: Running, tmp_path:
         next(items)
 
 
+def test_the_counts_of_a_replica_outlive_it(running: Running, tmp_path: Path) -> None:
+    mortal = running.up(Mortal)
+    mortal.calm()
+    mortal.calm()
+    running.until("Mortal", lambda s: s.total.answered == 2)
+    with pytest.raises(ReplicaDied):
+        mortal.once(str(tmp_path))
+    running.until("Mortal", lambda s: s.state == "ready" and s.restarts == 1)
+    mortal.calm()
+    assert running.until("Mortal", lambda s: s.counts["calm"].answered > 2).counts["calm"].answered == 3
+
+
 def test_a_call_that_ends_its_replica_is_given_up(running: Running) -> None:
     mortal = running.up(Mortal)
     with pytest.raises(ReplicaDied):

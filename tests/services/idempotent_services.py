@@ -19,6 +19,10 @@ def end_once(folder: Path) -> None:
 
 @service
 class Mortal:
+    @api
+    def calm(self) -> None:
+        """Nothing happens."""
+
     @api(idempotent=True)
     def plain(self, folder: str) -> int:
         end_once(Path(folder))
