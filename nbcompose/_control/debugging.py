@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +21,12 @@ from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._replica import Listening
 from nbcompose._rpc import SLICE, Connection, IncomingCall, open_connection
 
+UNHEARD = 2.0  # seconds after which it is said that nobody comes to a prompt
 SETTLE = 0.1  # seconds after which a replica that goes on is no longer at a breakpoint: `n` stops again at once
+UNHEARD_TEXT = (
+    "a call stands at a breakpoint, and the main thread, where the prompt would be, waits for something else: make the "
+    "call there, and not in another thread; ■ (Ctrl-C) detaches, and the call goes on"
+)
 _HELP = "n: next line, s: step in, c: continue, p NAME: print, b LINE: breakpoint, w: stack, l: source, q: detach"
 
 # What is shown, and the prompt at which a line is wanted; None: no line is wanted.
@@ -188,10 +195,20 @@ class Prompt:
         self._ask = ask
         self._show = show
         self._said: queue.SimpleQueue[tuple[str, str | None] | None] = queue.SimpleQueue()
+        self._served = time.monotonic()
         self._is_over = self._leaves = False
 
     def say(self, text: str, prompt: str | None) -> None:
         self._said.put((text, prompt))
+        if prompt is not None:
+            watch = threading.Timer(UNHEARD, self._check, [time.monotonic()])
+            watch.daemon = True
+            watch.start()
+
+    def _check(self, said: float) -> None:
+        """Say so where the main thread waits for something else, such as another thread that has made the call."""
+        if self._served < said and not self._is_over:
+            self._show(UNHEARD_TEXT)
 
     def over(self) -> None:
         self._said.put(None)
@@ -206,6 +223,7 @@ class Prompt:
 
     def serve(self, wait: float = 0.0) -> None:
         """Show what was said, and pass on what is typed, until nothing more is said for `wait` seconds."""
+        self._served = time.monotonic()
         while not self._is_over:
             try:
                 said = self._said.get(timeout=wait) if wait else self._said.get_nowait()
