@@ -6,7 +6,8 @@ Seen to hold from 8.31.0 to 9.18.1; tests/canaries/test_ipython.py fails first w
   the order in which it gave them. `format_code_name` is the public way from one name to `Cell In[3]`, and no way to the
   names.
 - The code of a cell has such a file name, also while it runs and however deep a magic is called from it.
-- Where an exception has `_render_traceback_`, that says which lines are shown for it.
+- Where an exception has `_render_traceback_`, that says which lines are shown for it; but not for exception groups,
+  which a handler of `shell.set_custom_exc` gets. `shell._showtraceback(kind, error, lines)` shows lines.
 - `shell.InteractiveTB` and `shell.SyntaxTB` make lines of an exception. `tb_offset` is how many frames are left out; by
   default, up to some version of 9, the first one, whatever it is of.
 - `shell.inspector.mime_hooks`: functions by mime type, of data with the `obj` that is inspected. What one returns takes
@@ -81,6 +82,29 @@ def show_kind_as(kind: type[E], render: Callable[[E], list[str]] | None) -> None
         kind._render_traceback_ = partialmethod(render)  # type: ignore[attr-defined]
     elif "_render_traceback_" in vars(kind):
         delattr(kind, "_render_traceback_")
+
+
+def show_groups(shell: InteractiveShell) -> Callable[[], None]:
+    """Have exception groups shown as `show_as` says, where nobody handles exceptions already. Return what undoes it."""
+    if shell.custom_exceptions:
+        return lambda: None
+
+    def handle(
+        shell: InteractiveShell, kind: type[BaseException], error: BaseException, frames: Any, tb_offset: Any = None
+    ) -> None:
+        if has_own_look(error):
+            shell._showtraceback(kind, error, error.__dict__["_render_traceback_"]())
+        else:
+            shell.showtraceback((kind, error, frames), running_compiled_code=True)
+
+    shell.set_custom_exc((BaseExceptionGroup,), handle)
+    ours = shell.CustomTB
+
+    def undo() -> None:
+        if shell.CustomTB is ours:
+            shell.set_custom_exc((), None)
+
+    return undo
 
 
 def has_own_look(error: BaseException) -> bool:

@@ -307,7 +307,7 @@ class CellOutputs:
         missing = [n for n in status.waits_for if n not in self._registry.names()]
         what = status.reason if status.state == "waiting" or status.restarts else progress(status)
         if missing:
-            what += f" ({' and '.join(missing)}: started by no cell yet)"
+            what += f" ({' and '.join(missing)} {'does' if len(missing) == 1 else 'do'} not run)"
         return f"{name} is {what if status.state == 'waiting' else f'{status.state}: {what}'}; ■ gives the call up"
 
     # -- from any thread

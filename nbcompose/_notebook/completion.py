@@ -116,6 +116,11 @@ class Completer:
             return [*_apis(value.spec.apis), *_others(() if form else OTHERS)]
         if isinstance(value, Proxy):
             return [*_apis(value._caller.apis() or ()), *_others(() if form else OTHER_FORMS)]
+        base, _, name = holder.partition(".")
+        value = self._session.shell.user_ns.get(base)
+        if isinstance(value, Service):  # a dependency of it
+            targets = [d.service for d in value.spec.dependencies if d.attribute == name]
+            return [m for t in targets for m in (*self._apis_of(t, ast.Module([], [])), *_others(OTHER_FORMS))]
         return []
 
     def _of_dependency(self, holder: str, form: str | None, context: CompletionContext) -> list[SimpleCompletion]:

@@ -17,7 +17,7 @@ from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 from nbcompose._control import Prompt
 from nbcompose._notebook import cell
 from nbcompose._notebook.session import Session
-from nbcompose.errors import RemoteTraceback
+from nbcompose._notebook.tracebacks import where_raised
 
 
 def debug(session: Session, args: Namespace, line: str, cell_text: str | None) -> Any:
@@ -83,8 +83,8 @@ class Hints:
 
     def before(self, info: ExecutionInfo) -> None:
         cell_text = str(info.raw_cell or "")
-        if _POST_MORTEM.fullmatch(cell_text):
-            self._say_where_it_was_raised(getattr(sys, "last_value", None))
+        if _POST_MORTEM.fullmatch(cell_text) and (hint := where_raised(getattr(sys, "last_value", None))):
+            print(hint)
         self._calls = self._made() if _PROFILED.search(cell_text) else None
 
     def after(self, _: ExecutionResult) -> None:
@@ -97,13 +97,3 @@ class Hints:
 
     def _made(self) -> dict[str, int]:
         return {name: counts.calls for name, counts in self._session.registry.client.traffic().items()}
-
-    def _say_where_it_was_raised(self, error: BaseException | None) -> None:
-        remote = error.__cause__ if error is not None else None
-        hops = getattr(remote.detail, "hops", ()) if isinstance(remote, RemoteTraceback) else ()
-        if hops:
-            service = hops[-1].partition(".")[0]
-            print(
-                f"{hops[-1]} raised it in a replica, whose frames have gone; here is the frame of the call. With "
-                f"%%services debug {service} --post-mortem above the call, pdb opens there"
-            )

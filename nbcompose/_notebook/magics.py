@@ -16,6 +16,7 @@ from typing import Any, Literal
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_cell_magic, line_magic, magics_class
+from IPython.core.pylabtools import print_figure
 from traitlets import Bool, Enum, observe
 
 from nbcompose import settings
@@ -314,7 +315,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     session.disconnect()
     session.disconnect = add_connector(session.connect)
     install(session.registry.collect_traces, session.registry)
-    tracebacks.install(shell)
+    session.restore_tracebacks()
+    session.restore_tracebacks = tracebacks.install(shell)
     magics = NbcomposeMagics(session)
     shell.register_magics(magics)
     shell.register_magic_function(misplaced, "line", MISPLACED)
@@ -325,6 +327,10 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         shell.events.register(event, callback)
     shell.Completer.custom_matchers.append(Completer(session).match)
     show_help_as(shell, help_fields)
+    # Of a kernel that has plotted nothing IPython would show a figure as a text.
+    shell.display_formatter.formatters["image/png"].for_type_by_name(
+        "matplotlib.figure", "Figure", lambda figure: print_figure(figure, "png")
+    )
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
@@ -347,7 +353,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     sessions.keep(shell, None)
     session.disconnect()
     install(None)
-    tracebacks.install(None)
+    session.restore_tracebacks()
     atexit.unregister(session.registry.stop)
     session.registry.stop()
 

@@ -81,6 +81,7 @@ class Session:
         self.outputs = CellOutputs(shell, registry)
         self.recording = Recording()  # the calls that the notebook has made
         self.disconnect: Callable[[], None] = lambda: None  # this session from `Service`
+        self.restore_tracebacks: Callable[[], None] = lambda: None
         self.cards: dict[str, Card] = {}  # the display under the cell that started a service last
         self.live_cards = LiveCards()
 

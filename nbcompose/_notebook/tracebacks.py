@@ -10,11 +10,11 @@ from functools import partial
 from itertools import filterfalse, takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcompose._ipython_adapter import message_lines, show_as, show_kind_as, traceback_lines
+from nbcompose._ipython_adapter import message_lines, show_as, show_groups, show_kind_as, traceback_lines
 from nbcompose._user_exceptions import walk
 from nbcompose.errors import CallError, NbcomposeError, RemoteTraceback
 
@@ -56,16 +56,42 @@ def from_the_caller(error: E, shell: InteractiveShell) -> E:
         error.__traceback__ = _outside(error.__traceback__)
         if getattr(sys, "last_value", None) is error:
             sys.last_traceback = error.__traceback__
+        if isinstance(error, BaseExceptionGroup) and isinstance(error.__cause__, RemoteTraceback):
+            detail: Any = error.__cause__.detail
+            error.__cause__ = RemoteTraceback(detail.text, detail)  # with its members, which IPython does not show
+        if shell.call_pdb and (hint := where_raised(error)):
+            print(hint)
         return traceback_lines(shell, error, error.__traceback__)
 
     return _shown_as(error, shell, lines)
 
 
-def install(shell: InteractiveShell | None) -> None:
-    """Display errors that nbcompose raises on purpose with the user's frames only, wherever they are raised. None: with
-    all frames, as any error.
+def where_raised(error: BaseException | None) -> str:
+    """Return a line for who looks for the frames of an error that a replica has raised; "" for other errors."""
+    remote = error.__cause__ if error is not None else None
+    hops = getattr(remote.detail, "hops", ()) if isinstance(remote, RemoteTraceback) else ()
+    if not hops:
+        return ""
+    service = hops[-1].partition(".")[0]
+    return (
+        f"{hops[-1]} raised it in a replica, whose frames have gone; here is the frame of the call. With "
+        f"%%services debug {service} --post-mortem above the call, pdb opens there"
+    )
+
+
+def install(shell: InteractiveShell) -> Callable[[], None]:
+    """Display errors that nbcompose raises on purpose with the user's frames only, wherever they are raised.
+
+    Return what undoes that: they are displayed with all frames then, as any error.
     """
-    show_kind_as(NbcomposeError, (lambda error: _users_lines(error, shell)) if shell is not None else None)
+    show_kind_as(NbcomposeError, lambda error: _users_lines(error, shell))
+    undo_groups = show_groups(shell)
+
+    def undo() -> None:
+        show_kind_as(NbcomposeError, None)
+        undo_groups()
+
+    return undo
 
 
 def cell_names(text: str, shell: InteractiveShell) -> str:

@@ -15,6 +15,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
+from nbcompose._ipython_adapter import show_groups
+
 
 @pytest.fixture
 def shell() -> Iterator[InteractiveShell]:
@@ -57,6 +59,16 @@ def test_an_exception_may_say_how_it_is_shown(shell: InteractiveShell) -> None:
     shown = output_of(shell, source)
     assert "shown\nso" in shown, "IPython does not ask `_render_traceback_` any more"
     assert "hidden" not in shown
+
+
+def test_an_exception_group_is_shown_by_a_handler(shell: InteractiveShell) -> None:
+    source = "e = ExceptionGroup('hidden', [ValueError()])\ne._render_traceback_ = lambda: ['shown', 'so']\nraise e"
+    assert "shown" not in output_of(shell, source), "IPython asks `_render_traceback_` of groups: no handler is needed"
+    undo = show_groups(shell)
+    assert "shown\nso" in output_of(shell, source)
+    assert "plain" in output_of(shell, "raise ExceptionGroup('plain', [ValueError()])")
+    undo()
+    assert "shown" not in output_of(shell, source)
 
 
 def test_lines_of_exceptions(shell: InteractiveShell) -> None:

@@ -24,7 +24,7 @@ def run(bare: Notebook) -> CellRun:
 
 
 def started(shell: InteractiveShell) -> CellRun:
-    return CellRun(shell, None, lambda name: BELOW.get(name, []))
+    return CellRun(shell, None, lambda name: BELOW.get(name, []), lambda _: "")
 
 
 def written(trace: str, text: str, *, at: float = 0.0, span: str = "1", ended: bool = True) -> Written:

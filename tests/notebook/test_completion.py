@@ -217,3 +217,17 @@ def test_help_of_a_dependency_says_how_its_apis_are_declared(shop: Notebook) -> 
 def test_other_lines_are_left_to_others(notebook: Notebook) -> None:
     for text in ("%%time --de", "x = 1 --de", "%%service\nclass A: pass\n--de"):
         assert "--device" not in notebook.complete(text)
+
+
+def test_a_dependency_of_a_service_that_runs(clean: Notebook) -> None:
+    clean.ok(ECHO)
+    clean.ok("""
+        %%service
+        class Above:
+            below = depends(Echo)
+            @api
+            def go(self) -> str:
+                return self.below.say("x")
+    """)
+    assert clean.complete("Above.below.")[:3] == ["say", "to_async", "to_sync"]
+    assert clean.complete("Above.below.s")[:1] == ["say"]

@@ -109,6 +109,18 @@ def test_an_interrupt_at_the_prompt_detaches(writer: Kernel) -> None:
     assert (ran.error, ran.result) == ("", "'a?!'")
 
 
+def test_a_call_of_another_thread_has_no_prompt(writer: Kernel) -> None:
+    cell = send(
+        writer,
+        "%%services debug Writer\nimport threading\n"
+        "thread = threading.Thread(target=Writer.write, args=['a'], daemon=True)\nthread.start()\nthread.join()",
+    )
+    writer.until(lambda m: writer.parent(m) == cell and "■ (Ctrl-C) detaches" in str(m["content"].get("text")))
+    writer.manager.interrupt_kernel()
+    assert writer.finished(cell).error.startswith("KeyboardInterrupt")
+    assert writer.ok("Writer.write('b')").result
+
+
 def test_a_cell_waits_for_the_next_call_of_anybody(writer: Kernel) -> None:
     url, token = writer.ok("print(Writer.url, Writer.token)").stdout.split()
     cell = send(writer, "%services debug Writer")
@@ -154,6 +166,17 @@ def test_debug_opens_the_frame_of_the_call(writer: Kernel) -> None:
     writer.run("word = 0\nWriter.divide(word)")
     ran = debugged(writer, "%debug", "p word", "q")
     assert "Writer.divide raised it in a replica" in ran.stdout
+    assert "%%services debug Writer --post-mortem" in ran.stdout
+    assert "Writer.divide(word)" in ran.stdout
+    assert "nbcompose/_" not in ran.stdout
+
+
+def test_pdb_of_the_notebook_opens_the_frame_of_the_call_too(writer: Kernel) -> None:
+    writer.ok("%pdb on")
+    try:
+        ran = debugged(writer, "word = 0\nWriter.divide(word)", "p word", "q")
+    finally:
+        writer.ok("%pdb off")
     assert "%%services debug Writer --post-mortem" in ran.stdout
     assert "Writer.divide(word)" in ran.stdout
     assert "nbcompose/_" not in ran.stdout

@@ -176,12 +176,71 @@ def test_a_new_version_may_wait_while_the_one_before_serves(kernel: Kernel) -> N
 def test_a_call_that_waits_says_for_what(kernel: Kernel) -> None:
     kernel.ok(FRONT)
     calls = kernel.send("Front.say('x')")
-    said = "Front is waiting for Echo (Echo: started by no cell yet); ■ gives the call up"
+    said = "Front is waiting for Echo (Echo does not run); ■ gives the call up"
     kernel.until(lambda m: kernel.parent(m) == calls and said in str(m["content"].get("data")))
     kernel.manager.interrupt_kernel()
     ran = kernel.finished(calls)
     assert ran.error.startswith("KeyboardInterrupt")
     assert ran.plain == ""  # it is said while that is so
+
+
+GROUPS = """
+%%service
+import asyncio
+
+class Groups:
+    @api
+    def several(self) -> None:
+        raise ExceptionGroup("several", [ValueError("a"), ExceptionGroup("inner", [KeyError("b")])])
+
+    @api
+    async def tasks(self) -> None:
+        async def bad():
+            raise ValueError("in a task")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(bad())
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "texts"),
+    [
+        (
+            "Groups.several()",
+            ["ExceptionGroup: several (2 sub-exceptions)", "ValueError: a", "KeyError: 'b'", "line 7"],
+        ),
+        ("await Groups.to_async.tasks()", ["ValueError: in a task", "line 12, in bad"]),
+    ],
+)
+def test_an_exception_group_shows_the_user_s_lines_only(kernel: Kernel, call: str, texts: list[str]) -> None:
+    kernel.ok(GROUPS)
+    ran = kernel.run(call)
+    assert ran.error.startswith("ExceptionGroup")
+    assert [text for text in texts if text not in ran.error] == []
+    assert ran.error.count("ValueError: ") == 1
+    assert "nbcompose/" not in ran.error
+    assert "ipykernel_" not in ran.error
+    assert "Cell In[" in ran.error
+    assert ran.stderr == ""
+    own = kernel.run("raise ExceptionGroup('own', [ValueError('c')])")
+    assert "ValueError: c" in own.stderr + own.error
+
+
+def test_a_figure_is_shown_that_the_kernel_has_not_plotted(kernel: Kernel) -> None:
+    kernel.ok("""
+        %%service
+        class Plots:
+            @api
+            def plot(self):
+                from matplotlib.figure import Figure
+                figure = Figure()
+                figure.subplots().plot([1, 2, 3])
+                return figure
+    """)
+    cell = kernel.send("Plots.plot()")
+    kernel.finished(cell)
+    [shown] = [m for m in kernel.messages if m["msg_type"] == "execute_result" and kernel.parent(m) == cell]
+    assert {"image/png", "text/plain"} <= shown["content"]["data"].keys()
 
 
 def is_update(message: dict[str, Any], begin: str) -> bool:

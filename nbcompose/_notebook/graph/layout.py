@@ -117,7 +117,7 @@ def replicas(status: Status) -> str:
 
 def _absent(key: str) -> Node:
     if "://" not in key:
-        return Node(key, key, "missing", "not started yet", hint=f"{key} does not run: no cell has started it yet")
+        return Node(key, key, "missing", "does not run", hint=f"{key} does not run: start it by its cell")
     # The port may differ from run to run, and the password is secret: neither may be saved in the notebook.
     parts = urlsplit(key)
     name = f"{parts.hostname or key}{parts.path.rstrip('/')}"

@@ -120,7 +120,7 @@ def test_each_state_has_a_sign_of_its_own() -> None:
 def test_what_is_not_here_is_shown_too() -> None:
     url = "https://me:secret@models.example.org:8443/rank"
     picture = svg([status("Answer", "Critic", url)])
-    assert words(groups(picture, "nbc-missing")["node:Critic"]) == ["Critic", "not started yet"]
+    assert words(groups(picture, "nbc-missing")["node:Critic"]) == ["Critic", "does not run"]
     elsewhere = groups(picture, "nbc-elsewhere")[element_id("node", url)]
     assert words(elsewhere) == ["models.example.org/rank", "elsewhere", "https"]
     assert "secret" not in picture

@@ -70,7 +70,7 @@ def test_states_and_what_is_not_here() -> None:
         Top        waiting for S and 2 more, cpu, 1 replica
         ├─ S       starting
         ├─ F       failed, ValueError: x = 1
-        ├─ Critic  not started yet
+        ├─ Critic  does not run
         └─ h/x     elsewhere""")
 
 
