@@ -80,13 +80,25 @@ def told(function):
     return json.loads(text)
 
 
-def live_on(own_session):
+def live_on(own_session, ready):
     if own_session:
         os.setsid()
     for fd in (1, 2):
         os.close(fd)
+    os.write(ready, b"x")
+    os.close(ready)
     while True:
         signal.pause()
+
+
+def living_child(own_session):
+    """The pid of a child that lives on; it has its session when this returns."""
+    readable, writable = os.pipe()
+    pid = forked(live_on, own_session, writable)
+    os.close(writable)
+    with open(readable, "rb") as pipe:
+        assert pipe.read() == b"x"
+    return pid
 
 
 @service
@@ -108,7 +120,7 @@ class Leaf:
     @api
     def child(self, own_session: bool = False) -> int:
         """The pid of a child that lives on."""
-        return forked(live_on, own_session)
+        return living_child(own_session)
 
 
 @service(threads=4)
@@ -268,7 +280,7 @@ class Parent:
 
     @api
     def child(self, own_session: bool = False) -> int:
-        return forked(live_on, own_session)
+        return living_child(own_session)
 
 
 def asking_over_http(url):
