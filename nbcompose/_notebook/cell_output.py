@@ -297,13 +297,14 @@ class CellOutputs:
         return list(found)
 
     def _waits(self, name: str) -> str:
-        """Return why a call of a service gets no answer yet; "" where the service is ready, or no longer there."""
+        """Return why a call of a service gets no answer yet; "" where nothing is known that it waits for."""
         try:
             status = self._registry.status(name)
         except UnknownService:
             return ""
         if status.state == "ready":
-            return ""
+            trouble = "; ".join(status.trouble())
+            return f"{name}: {trouble}; ■ gives the call up" if trouble else ""
         missing = [n for n in status.waits_for if n not in self._registry.names()]
         what = status.reason if status.state == "waiting" or status.restarts else progress(status)
         if missing:

@@ -184,6 +184,34 @@ def test_a_call_that_waits_says_for_what(kernel: Kernel) -> None:
     assert ran.plain == ""  # it is said while that is so
 
 
+def test_a_call_that_waits_for_an_earlier_one_says_so(kernel: Kernel, tmp_path: Path) -> None:
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    kernel.ok("""
+        %%service
+        import time
+        from pathlib import Path
+        class Busy:
+            @api
+            def hold(self, begun: str, go: str) -> None:
+                Path(begun).touch()
+                while not Path(go).exists():
+                    time.sleep(0.01)
+            @api
+            def quick(self) -> int:
+                return 1
+    """)
+    held = kernel.send(f"Busy.hold({str(begun)!r}, {str(go)!r})")
+    wait_until(begun.exists, "the call has begun")
+    kernel.manager.interrupt_kernel()
+    assert kernel.finished(held).error.startswith("KeyboardInterrupt")
+    waits = kernel.send("Busy.quick()")
+    said = "hold holds a worker for"
+    kernel.until(lambda m: kernel.parent(m) == waits and said in str(m["content"].get("data")))
+    go.touch()
+    ran = kernel.finished(waits)
+    assert (ran.result, ran.plain) == ("1", "")
+
+
 GROUPS = """
 %%service
 import asyncio
