@@ -24,19 +24,6 @@ WORDS = ApiSpec("words", "words", "/words", ())
 
 
 @pytest.fixture
-def not_traced() -> Iterator[None]:
-    """Nothing of a test is traced: what is thrown into a thread could land in the code of coverage.py that has just
-    taken a lock, for which all others then wait.
-    """
-    tracer, of_threads = sys.gettrace(), threading.gettrace()
-    sys.settrace(None)
-    threading.settrace(None)
-    yield
-    threading.settrace(of_threads)
-    sys.settrace(tracer)
-
-
-@pytest.fixture
 async def threads() -> Any:
     workers = WorkerThreads(1, asyncio.get_running_loop())
     workers.start()
@@ -306,7 +293,6 @@ async def test_a_call_that_runs_on_is_interrupted() -> None:
 
 @pytest.mark.slow
 @pytest.mark.system
-@pytest.mark.usefixtures("not_traced")
 async def test_calls_that_end_just_as_they_are_interrupted(threads: WorkerThreads) -> None:
     """Ten thousand: the next call never sees it, and no thread is lost."""
     [worker] = threads._workers
