@@ -314,16 +314,20 @@ class Runtimes:
         if where in by_id:
             return by_id[where]
         if where.endswith(NOTEBOOK):
-            paths = await self._paths()
-            return next((runtime for key, runtime in by_id.items() if paths.get(key) == where.strip("/")), None)
+            kernels = [kernel for path, kernel in await self._open_notebooks() if path == where.strip("/")]
+            return next((by_id[kernel] for kernel in reversed(kernels) if kernel in by_id), None)
         return None
 
-    async def _paths(self) -> dict[str, str]:
-        """Return the notebooks' paths by kernel id: at present, and not at the kernels' start."""
+    async def _open_notebooks(self) -> list[tuple[str, str]]:
+        """Return paths and kernel ids of the open sessions: at present, and not at the kernels' start."""
         sessions = await ensure_async(self._sessions.list_sessions())
-        # A console beside a notebook has its kernel too: the notebook's name counts.
+        # A console beside a notebook has its kernel too: what comes last, the notebook's name, counts.
         ordered = sorted(sessions, key=lambda session: session.get("type") == "notebook")
-        return {session["kernel"]["id"]: session["path"].strip("/") for session in ordered if session.get("kernel")}
+        return [(session["path"].strip("/"), session["kernel"]["id"]) for session in ordered if session.get("kernel")]
+
+    async def _paths(self) -> dict[str, str]:
+        """Return a path of each kernel with an open session."""
+        return {kernel: path for path, kernel in await self._open_notebooks()}
 
     # -- all of them
 

@@ -1,8 +1,75 @@
+"""`GET nbcompose/api/services`: who may ask, and that asking is no activity."""
+
 from __future__ import annotations
 
 import json
 from typing import Any
 
-async def test_nothing_runs(runtimes: Any, jp_fetch: Any) -> None:
-    answer = await jp_fetch("nbcompose", "api", "services")
-    print(json.loads(answer.body))
+import pytest
+from jupyter_server.auth import Authorizer
+from tornado.httpclient import HTTPClientError
+
+from nbcompose._jupyter.finding import Runtimes
+
+NO_ONE = {"Authorization": "token of-somebody-else"}
+
+
+class Refusing(Authorizer):
+    """Lets nobody do anything with services, and notes what was asked."""
+
+    asked: list[tuple[str, str]]
+
+    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
+        type(self).asked.append((action, resource))
+        return resource != "nbcompose"
+
+
+@pytest.fixture
+def refusing(jp_server_config: dict[str, Any]) -> type[Refusing]:
+    Refusing.asked = []
+    jp_server_config["ServerApp"]["authorizer_class"] = Refusing
+    return Refusing
+
+
+async def test_it_answers_with_the_list(runtimes: Runtimes, jp_fetch: Any) -> None:
+    answer = await jp_fetch("nbcompose", "api", "services", request_timeout=60)
+    assert answer.code == 200
+    assert answer.headers["Content-Type"].startswith("application/json")
+    found = json.loads(answer.body)
+    assert list(found) == ["runtimes"]
+    assert isinstance(found["runtimes"], list)
+
+
+async def test_it_needs_a_login(runtimes: Runtimes, jp_fetch: Any) -> None:
+    with pytest.raises(HTTPClientError) as refused:
+        await jp_fetch("nbcompose", "api", "services", headers=NO_ONE)
+    assert refused.value.code == 403
+
+
+async def test_an_authorizer_may_refuse(refusing: type[Refusing], runtimes: Runtimes, jp_fetch: Any) -> None:
+    with pytest.raises(HTTPClientError) as refused:
+        await jp_fetch("nbcompose", "api", "services")
+    assert refused.value.code == 403
+    assert refusing.asked == [("execute", "nbcompose")]
+
+
+async def test_it_is_no_activity(runtimes: Runtimes, jp_serverapp: Any, jp_fetch: Any) -> None:
+    before = jp_serverapp.web_app.last_activity()
+    await jp_fetch("nbcompose", "api", "services", request_timeout=60)
+    assert jp_serverapp.web_app.last_activity() == before
+    await jp_fetch("api", "me")
+    assert jp_serverapp.web_app.last_activity() > before
+
+
+@pytest.mark.system
+async def test_coming_and_going_is_on_the_event_bus(
+    runtimes: Runtimes, jp_serverapp: Any, jp_ws_fetch: Any, notebook: Any
+) -> None:
+    runtime = await runtimes.find(notebook.kernel)
+    bus = await jp_ws_fetch("api", "events", "subscribe")
+    await notebook.run("%unload_ext nbcompose")
+    schema = "https://github.com/nbcompose/nbcompose/events/runtimes/v1"
+    while (event := json.loads(await bus.read_message()))["schema_id"] != schema or event["runtime"] != runtime.id:
+        pass
+    assert event["action"] == "ended"
+    bus.close()
