@@ -11,6 +11,7 @@ from jupyter_server.extension.application import ExtensionApp
 from nbcompose import __version__
 from nbcompose._jupyter.api import ServicesHandler
 from nbcompose._jupyter.finding import Change, Runtime, Runtimes
+from nbcompose._jupyter.watching import WatchHandler
 
 EVENTS = Path(__file__).with_name("events.yaml")
 EVENT = "https://github.com/nbcompose/nbcompose/events/runtimes/v1"
@@ -33,7 +34,12 @@ class NbcomposeExtension(ExtensionApp):
         self.runtimes.subscribe(self._emit)
         events.add_listener(schema_id=KERNEL_EVENT, listener=self._on_kernel_action)
         given = {"runtimes": self.runtimes}
-        self.handlers.extend([(r"/nbcompose/api/services", ServicesHandler, given)])
+        self.handlers.extend(
+            [
+                (r"/nbcompose/api/services", ServicesHandler, given),
+                (r"/nbcompose/api/watch", WatchHandler, given),
+            ]
+        )
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         await self.runtimes.start()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from http.cookies import SimpleCookie
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+from jupyter_server.auth import Authorizer
 from pytest_jupyter.jupyter_core import (  # noqa: F401  (fixtures)
     echo_kernel_spec,
     jp_config_dir,
@@ -49,6 +52,7 @@ from nbcompose._jupyter.app import NbcomposeExtension
 from nbcompose._jupyter.finding import Change, Runtime, Runtimes
 from tests.patience import PATIENCE
 
+NO_ONE = {"Authorization": "token of-somebody-else"}
 LOAD = "%load_ext nbcompose\nfrom nbcompose import api"
 TABLE = """
 %%service
@@ -137,6 +141,35 @@ class Notebook:
         self.session, self.kernel = session["id"], session["kernel"]["id"]
 
 
+class Refusing(Authorizer):
+    """Lets nobody do anything with services, and notes what was asked."""
+
+    asked: list[tuple[str, str]]
+
+    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
+        type(self).asked.append((action, resource))
+        return resource != "nbcompose"
+
+
+async def log_in(fetch: Any, host: str, password: str) -> dict[str, str]:
+    """The headers of a browser whose user has logged in by the form."""
+    cookies: dict[str, str] = {}
+
+    def sent() -> dict[str, str]:
+        return {"Authorization": "", "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
+
+    async def ask(**options: Any) -> None:
+        answer = await fetch(
+            "login", headers={**sent(), "Host": host}, follow_redirects=False, raise_error=False, **options
+        )
+        for cookie in map(SimpleCookie, answer.headers.get_list("Set-Cookie")):
+            cookies.update({name: morsel.value for name, morsel in cookie.items()})
+
+    await ask()
+    await ask(method="POST", body=urlencode({"password": password, "_xsrf": cookies["_xsrf"]}))
+    return sent()
+
+
 @pytest.fixture
 async def jp_asyncio_loop() -> asyncio.AbstractEventLoop:
     """The loop of the test: pytest-asyncio runs it, and pytest-jupyter's fixtures come to it."""
@@ -188,3 +221,10 @@ async def notebook(open_notebook: Callable[[str], Awaitable[Notebook]]) -> Noteb
     await notebook.run("from collections.abc import Iterator")
     await notebook.run(TABLE)
     return notebook
+
+
+@pytest.fixture
+def refusing(jp_server_config: dict[str, Any]) -> type[Refusing]:
+    Refusing.asked = []
+    jp_server_config["ServerApp"]["authorizer_class"] = Refusing
+    return Refusing

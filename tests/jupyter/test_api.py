@@ -6,29 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from jupyter_server.auth import Authorizer
 from tornado.httpclient import HTTPClientError
 
 from nbcompose._jupyter.finding import Runtimes
-
-NO_ONE = {"Authorization": "token of-somebody-else"}
-
-
-class Refusing(Authorizer):
-    """Lets nobody do anything with services, and notes what was asked."""
-
-    asked: list[tuple[str, str]]
-
-    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
-        type(self).asked.append((action, resource))
-        return resource != "nbcompose"
-
-
-@pytest.fixture
-def refusing(jp_server_config: dict[str, Any]) -> type[Refusing]:
-    Refusing.asked = []
-    jp_server_config["ServerApp"]["authorizer_class"] = Refusing
-    return Refusing
+from tests.jupyter.conftest import NO_ONE, Refusing
 
 
 async def test_it_answers_with_the_list(runtimes: Runtimes, jp_fetch: Any) -> None:
