@@ -7,10 +7,12 @@ from typing import Any
 
 from jupyter_events import EventLogger
 from jupyter_server.extension.application import ExtensionApp
+from traitlets import List, Unicode
 
 from nbcompose import __version__
 from nbcompose._jupyter.api import ServicesHandler
 from nbcompose._jupyter.finding import Change, Runtime, Runtimes
+from nbcompose._jupyter.mcp_handler import McpHandler, Tools
 from nbcompose._jupyter.watching import WatchHandler
 
 EVENTS = Path(__file__).with_name("events.yaml")
@@ -26,10 +28,17 @@ class NbcomposeExtension(ExtensionApp):
     load_other_extensions = True
     runtimes: Runtimes
 
+    tools = List(
+        Unicode(),
+        help="""Apis that are tools of the Model Context Protocol at nbcompose/mcp: names of services, all of whose apis
+        are meant, or of single ones, as in "Answer.ask". The package mcp is needed: pip install 'nbcompose[mcp]'.""",
+    ).tag(config=True)
+
     def initialize_handlers(self) -> None:
         server, events = self.serverapp, self._event_bus
         assert server is not None
         self.runtimes = Runtimes(server.session_manager, server.web_app.settings["base_url"], self.log)
+        self._tools = Tools(self.runtimes, self.tools)
         events.register_event_schema(EVENTS)
         self.runtimes.subscribe(self._emit)
         events.add_listener(schema_id=KERNEL_EVENT, listener=self._on_kernel_action)
@@ -38,6 +47,7 @@ class NbcomposeExtension(ExtensionApp):
             [
                 (r"/nbcompose/api/services", ServicesHandler, given),
                 (r"/nbcompose/api/watch", WatchHandler, given),
+                (r"/nbcompose/mcp", McpHandler, {"tools": self._tools}),
             ]
         )
 
@@ -45,6 +55,7 @@ class NbcomposeExtension(ExtensionApp):
         await self.runtimes.start()
 
     async def stop_extension(self) -> None:
+        await self._tools.stop()
         await self.runtimes.stop()
 
     @property

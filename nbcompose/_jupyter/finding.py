@@ -361,11 +361,19 @@ class Runtimes:
 
     async def ask(self) -> list[Listed]:
         """Return the list after a look, and with what each process answers now."""
+        asked, paths = await asyncio.gather(self._ask(), self._paths())
+        return [self._listed(runtime, paths, services, trouble) for runtime, services, trouble in asked]
+
+    async def services(self) -> list[tuple[Runtime, list[messages.Service]]]:
+        """Return the processes that answer, with their services."""
+        return [(runtime, services) for runtime, services, trouble in await self._ask() if not trouble]
+
+    async def _ask(self) -> list[tuple[Runtime, list[messages.Service], str]]:
         await self.look()
         await self.settle()
         runtimes = self._listable()
-        answers, paths = await asyncio.gather(asyncio.gather(*(r.ask_services() for r in runtimes)), self._paths())
-        return [self._listed(r, paths, *answer) for r, answer in zip(runtimes, answers, strict=True) if answer]
+        answers = await asyncio.gather(*(runtime.ask_services() for runtime in runtimes))
+        return [(runtime, *answer) for runtime, answer in zip(runtimes, answers, strict=True) if answer is not None]
 
     def _listable(self) -> list[Runtime]:
         return [runtime for runtime in self._held.values() if not runtime.is_foreign]
