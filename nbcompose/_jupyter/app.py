@@ -65,7 +65,7 @@ class NbcomposeExtension(ExtensionApp):
         return self.serverapp.event_logger
 
     def _emit(self, change: Change, runtime: Runtime) -> None:
-        if change != "changed":
+        if change != "numbers":
             self._event_bus.emit(schema_id=EVENT, data={"action": change, "runtime": runtime.id})
 
     async def _on_kernel_action(self, logger: Any, schema_id: str, data: dict[str, Any]) -> None:

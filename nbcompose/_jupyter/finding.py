@@ -25,7 +25,8 @@ SILENT = "does not answer"
 OLD = "does not speak the runtime protocol: does it run an older nbcompose?"
 
 Kind = Literal["kernel", "serve"]
-Change = Literal["started", "ended", "changed"]
+# A process has been found, or has ended; its services have come, gone or changed their state; their numbers have.
+Change = Literal["started", "ended", "changed", "numbers"]
 Listener = Callable[[Change, "Runtime"], None]
 
 
@@ -42,7 +43,7 @@ class SessionManager(Protocol):
 
 
 class LinkedService(messages.Service):
-    """`link`: the path under which the Jupyter server passes requests on to the service."""
+    """`link`: the path under which the Jupyter server passes requests on to the service; "" where it has no HTTP."""
 
     link: str
 
@@ -82,6 +83,7 @@ class Runtime:
         self.is_open = False
         self.is_announced = False  # listeners have been told of it
         self._changed = changed
+        self._over_http: set[str] | None = None  # the services that answer over HTTP; None: not known
         self._watching: asyncio.Task[None] | None = None
         self._seen = asyncio.Event()  # its services are known, or it is in trouble
 
@@ -99,7 +101,11 @@ class Runtime:
                 self.trouble, self.is_open, self.is_announced = "", True, True
                 self.known.set()
                 self._changed("started", self)
-                await self.client.lost()
+                following = asyncio.ensure_future(self._follow())
+                try:
+                    await self.client.lost()
+                finally:
+                    following.cancel()
         except PermissionError:  # under a name like ours
             self.is_foreign = True
             self.known.set()
@@ -147,7 +153,26 @@ class Runtime:
             return None
         except NbcomposeError as error:
             return [], wire.printable(str(error), 300)
+        self._take_addresses(said)
         return [_without_url(service) for service in said["services"]], ""
+
+    def has_address(self, service: str) -> bool:
+        """Whether a service answers over HTTP, as far as is known."""
+        return self._over_http is None or service in self._over_http
+
+    def _take_addresses(self, said: messages.Ps) -> None:
+        self._over_http = {service["name"] for service in said["services"] if service["url"]}
+
+    async def _follow(self) -> None:
+        """Tell when services come, go or change their state: also while nobody looks, and at no cost to calls."""
+        change: Change = "numbers"  # what there is at the beginning is no change
+        with contextlib.suppress(ConnectionError, ProtocolError):  # it ends, or does not know `brief`
+            async with contextlib.aclosing(self.client.stream({"type": "watch", "brief": True})) as states:
+                async for _ in states:
+                    with contextlib.suppress(DeadlineExceeded):
+                        self._take_addresses(await self.client.ask({"type": "ps"}, messages.Ps, ANSWER_WITHIN))
+                    self._changed(change, self)
+                    change = "changed"
 
     async def _watch(self) -> None:
         silence = self._expect()
@@ -157,7 +182,7 @@ class Runtime:
                     silence.cancel()
                     self.services, self.trouble = state["services"], ""
                     self._seen.set()
-                    self._changed("changed", self)
+                    self._changed("numbers", self)
         except ConnectionError:
             pass  # it ends, which `hold` sees too
         except NbcomposeError as error:
@@ -391,12 +416,13 @@ class Runtimes:
             "kernel": runtime.kernel,
             "version": runtime.version,
             "trouble": trouble,
-            "services": [{**service, "link": self.link(runtime.id, service["name"])} for service in services],
+            "services": [{**service, "link": self._link(runtime, service["name"])} for service in services],
         }
 
-    def link(self, runtime: str, service: str) -> str:
-        """Return the path under which this server passes requests on to a service."""
-        return f"{self._base_url}nbcompose/at/{quote(runtime, safe='')}/{quote(service, safe='')}/"
+    def _link(self, runtime: Runtime, service: str) -> str:
+        if not runtime.has_address(service):
+            return ""
+        return f"{self._base_url}nbcompose/at/{quote(runtime.id, safe='')}/{quote(service, safe='')}/"
 
     def _changed(self, change: Change, runtime: Runtime) -> None:
         if change == "started" and self._lookers:

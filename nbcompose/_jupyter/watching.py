@@ -130,7 +130,9 @@ class WatchHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
         if not isinstance(where, str) or not isinstance(message, dict):
             raise ProtocolError("a message is {'type': 'look', 'on': …} or {'to': the id of a process, 'message': {…}}")
         if message.get("type") not in PASSED_ON:
-            raise ProtocolError(f"message.type is none of {', '.join(sorted(PASSED_ON))}")
+            refused = ProtocolError(f"type is none of {', '.join(sorted(PASSED_ON))}")
+            self._say_soon({"from": where, "message": _failed(message, refused)})
+            return
         relay = self._relays.get(where)
         if relay is None:
             relay = self._relays[where] = _Relay(where, self._runtimes, self._say, self._gone)
@@ -217,8 +219,12 @@ class _Relay:
         self._gone(self)
 
     async def _fail(self, message: Mapping[str, Any], error: Exception) -> None:
-        request = message.get("id")
-        told = {"id": request if isinstance(request, str) else None, "type": "failed", "seconds": 0.0}
-        about = {name: message[name] for name in ("service", "api", "trace") if isinstance(message.get(name), str)}
-        answer = {**told, "action": message["type"], **about, **wire.failure(error)}
-        await self._say({"from": self.runtime, "message": answer})
+        await self._say({"from": self.runtime, "message": _failed(message, error)})
+
+
+def _failed(message: Mapping[str, Any], error: Exception) -> dict[str, Any]:
+    """The answer to a request that has not come to the process."""
+    given = {name: message.get(name) for name in ("id", "type", "service", "api", "trace")}
+    about = {name: value[:1000] for name, value in given.items() if isinstance(value, str)}
+    about["action"] = about.pop("type", "")
+    return {"id": None, **about, **wire.failure(error), "type": "failed", "seconds": 0.0}

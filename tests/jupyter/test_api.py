@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from typing import Any
 
 import pytest
 from tornado.httpclient import HTTPClientError
 
+from nbcompose._jupyter.app import EVENT
 from nbcompose._jupyter.finding import Runtimes
 from tests.jupyter.conftest import NO_ONE, Refusing
+from tests.patience import PATIENCE
 
 
 async def test_it_answers_with_the_list(runtimes: Runtimes, jp_fetch: Any) -> None:
@@ -47,10 +51,20 @@ async def test_coming_and_going_is_on_the_event_bus(
     runtimes: Runtimes, jp_serverapp: Any, jp_ws_fetch: Any, notebook: Any
 ) -> None:
     runtime = await runtimes.find(notebook.kernel)
-    bus = await jp_ws_fetch("api", "events", "subscribe")
-    await notebook.run("%unload_ext nbcompose")
-    schema = "https://github.com/nbcompose/nbcompose/events/runtimes/v1"
-    while (event := json.loads(await bus.read_message()))["schema_id"] != schema or event["runtime"] != runtime.id:
-        pass
-    assert event["action"] == "ended"
-    bus.close()
+    async with contextlib.AsyncExitStack() as stack:
+        bus = await jp_ws_fetch("api", "events", "subscribe")
+        stack.callback(bus.close)
+
+        async def until(action: str) -> None:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    event = json.loads(await bus.read_message())
+                    if (event["schema_id"], event["action"], event["runtime"]) == (EVENT, action, runtime.id):
+                        return
+
+        await notebook.run("%services stop Table")
+        await until("changed")
+        await notebook.run("%unload_ext nbcompose")
+        await until("ended")
+        await notebook.run("%load_ext nbcompose")
+        await until("started")

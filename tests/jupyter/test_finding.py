@@ -159,7 +159,7 @@ async def test_a_process_that_begins_is_found_by_its_knock_and_ends_with_its_con
         "id": f"serve-{os.getpid()}", "kind": "serve", "pid": os.getpid(), "title": "a program", "path": "",
         "kernel": "", "version": nbcompose.__version__, "trouble": "", "services": [],
     }  # fmt: skip
-    assert process.connections == 1  # for all that was asked
+    assert process.connections == 2  # for all that was asked, and for what changes
     process.end()
     assert await changes.until("ended", lambda _: True) is runtime
     assert await alone.ask() == []
@@ -269,7 +269,9 @@ async def test_what_is_strange_in_a_title_or_a_name_is_made_harmless(alone: Runt
     await play(says(hello(title="run --token abc\x1b[31m", kernel="../k?1")))
     listed = await only(alone)
     assert listed["title"] == "run --token ***"
-    assert alone.link("../k?1", "http://x") == "/user/me/nbcompose/at/..%2Fk%3F1/http%3A%2F%2Fx/"
+    runtime = await alone.find("../k?1")
+    runtime._over_http = None
+    assert alone._link(runtime, "http://x") == "/user/me/nbcompose/at/..%2Fk%3F1/http%3A%2F%2Fx/"
 
 
 async def test_many_knocks_are_few_looks(alone: Runtimes, monkeypatch: pytest.MonkeyPatch) -> None:

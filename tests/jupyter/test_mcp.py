@@ -127,7 +127,7 @@ async def test_without_the_setting_there_are_no_tools(runtimes: Runtimes, jp_fet
     with pytest.raises(HTTPClientError) as refused:
         await post(jp_fetch, HELLO)
     assert refused.value.code == 404
-    assert "in the setting NbcomposeExtension.tools" in json.loads(refused.value.response.body)["message"]
+    assert "in the setting NbcomposeExtension.tools" in message_of(refused.value)
 
 
 async def test_without_the_sdk_it_is_said_what_to_install(
@@ -139,7 +139,7 @@ async def test_without_the_sdk_it_is_said_what_to_install(
     with pytest.raises(HTTPClientError) as refused:
         await post(jp_fetch, HELLO)
     assert refused.value.code == 501
-    assert "pip install 'nbcompose[mcp]'" in json.loads(refused.value.response.body)["message"]
+    assert "pip install 'nbcompose[mcp]'" in message_of(refused.value)
 
 
 async def test_what_is_no_message_is_refused_by_the_sdk(runtimes: Runtimes, jp_fetch: Any) -> None:
@@ -212,7 +212,7 @@ async def flying(runtimes: Runtimes, changes: Changes, kernel: str) -> Callable[
     async def until(wanted: int) -> None:
         while now(await runtimes.find(kernel)) != wanted:
             changes.seen.clear()
-            await changes.until("changed", lambda runtime: runtime.id == kernel)
+            await changes.until("numbers", lambda runtime: runtime.id == kernel)
 
     return until
 
@@ -230,6 +230,11 @@ async def test_of_two_processes_with_such_a_tool_each_has_a_name_of_its_own(
         assert text(await client.call_tool(f"{other.kernel[:8]}-Table-rows", {"n": 1})) == "the other"
         await other.run("%unload_ext nbcompose")
         assert [tool.name for tool in (await client.list_tools()).tools] == ["Table-rows"]
+
+
+def message_of(error: HTTPClientError) -> str:
+    assert error.response is not None
+    return str(json.loads(error.response.body)["message"])
 
 
 def text(answer: Any) -> str:

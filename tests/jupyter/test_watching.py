@@ -13,6 +13,7 @@ from tornado.httpclient import HTTPClientError
 from nbcompose._jupyter.finding import Runtimes
 from tests.jupyter.conftest import LOAD, NO_ONE, Changes, Refusing, log_in
 from tests.patience import PATIENCE, until
+from tests.serve_process import serving
 
 CALL = {"type": "call", "service": "Table", "api": "rows"}
 
@@ -114,9 +115,6 @@ async def test_a_page_of_another_origin_is_refused(
         ({"type": "look", "on": 1}, "look: on is true or false"),
         ({"to": "x"}, "a message is {'type': 'look'"),
         ({"to": 1, "message": {}}, "a message is {'type': 'look'"),
-        ({"to": "x", "message": {"type": "reach", "id": "1", "service": "Table"}}, "message.type is none of call, "),
-        ({"to": "x", "message": {"type": "debug", "id": "1", "service": "Table"}}, "message.type is none of call, "),
-        ({"to": "x", "message": {"type": ["call"]}}, "message.type is none of call, "),
         (b"\xff\x00", "not UTF-8"),
     ],
 )
@@ -131,6 +129,15 @@ async def test_what_is_no_message_is_said_and_the_next_one_is_heard(message: Any
     assert answer["message"].startswith(said)
     front_end.say({"type": "look", "on": True})
     assert (await front_end.hear())["type"] == "runtimes"
+
+
+@pytest.mark.parametrize("kind", ["reach", "debug", "hello", "ps", "look", "x", ["call"], None])
+async def test_what_is_not_for_browsers_is_refused(kind: Any, connect: Any) -> None:
+    front_end = await connect()
+    front_end.ask("serve-1", type=kind, id="1", service="Table")
+    failed = await front_end.answer("1")
+    assert (failed["name"], failed["service"]) == ("ProtocolError", "Table")
+    assert failed["message"].startswith("type is none of call, cancel, ")
 
 
 async def test_a_request_to_a_process_that_there_is_not_fails(connect: Any) -> None:
@@ -180,6 +187,20 @@ async def test_the_list_says_what_changes_while_somebody_looks(
     await one.until(lambda m: "runtimes" in m and kernel not in [r["id"] for r in m["runtimes"]])
     await notebook.run(LOAD)
     assert (await one.listed(kernel))["services"] == []
+
+
+@pytest.mark.system
+async def test_a_service_that_answers_within_its_process_only_has_no_link(
+    runtimes: Runtimes, changes: Changes, connect: Any
+) -> None:
+    with serving("chain_services:Mid", "--port", "0") as served:
+        name = f"serve-{served.process.pid}"
+        await changes.until("started", lambda runtime: runtime.id == name)
+        front_end = await connect()
+        front_end.say({"type": "look", "on": True})
+        one = await front_end.listed(name, lambda now: {s["link"] for s in now["services"]} >= {""})
+        links = {service["name"]: service["link"] for service in one["services"]}
+        assert links == {"Mid": f"/a%40b/nbcompose/at/{name}/Mid/", "Leaf": ""}
 
 
 # -- requests
