@@ -209,7 +209,11 @@ class _Relay:
 
     async def _send(self, connection: RuntimeConnection) -> None:
         while True:
-            connection.send(await self._requests.get())
+            message = await self._requests.get()
+            try:
+                connection.send(message)
+            except ProtocolError as error:  # too long
+                await self._fail(message, error)
             await connection.room()
 
     async def _refuse(self, error: Exception) -> None:

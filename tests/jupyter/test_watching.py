@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -152,6 +154,38 @@ async def test_a_request_to_a_process_that_there_is_not_fails(connect: Any) -> N
 
 
 # -- the list
+
+
+async def test_there_are_at_most_four_lists_a_second(
+    runtimes: Runtimes, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[float] = []
+    told = asyncio.Event()
+
+    async def watched() -> list[Any]:
+        """Ever another list, which has changed again as soon as it is there."""
+        made.append(time.monotonic())
+        for listener in list(runtimes._listeners):
+            asyncio.get_running_loop().call_soon(listener, "numbers", None)  # type: ignore[arg-type]
+        told.set()
+        return [len(made)]
+
+    monkeypatch.setattr(runtimes, "watched", watched)
+    front_end = await connect()
+    front_end.say({"type": "look", "on": True})
+    for n in range(1, 5):
+        assert await front_end.hear() == {"type": "runtimes", "runtimes": [n]}
+    assert min(later - earlier for earlier, later in itertools.pairwise(made)) >= 0.24
+
+    front_end.say({"type": "look", "on": False})
+    front_end.say({"to": 1})  # the answer comes when it looks no more
+    await front_end.until(lambda m: m["type"] == "failed")
+    told.clear()
+    for listener in list(runtimes._listeners):
+        listener("numbers", None)  # type: ignore[arg-type]
+    front_end.say({"to": 1})
+    assert (await front_end.hear())["type"] == "failed"
+    assert not told.is_set()
 
 
 @pytest.mark.system
