@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from tornado.httpclient import HTTPClientError
 
 from nbcompose._jupyter.finding import Runtimes
-from tests.jupyter.conftest import LOAD, NO_ONE, Changes, Refusing, log_in
+from tests.jupyter.conftest import LOAD, NO_ONE, TABLE, Changes, Refusing, log_in
 from tests.patience import PATIENCE
 
 HELLO = {
@@ -21,9 +22,12 @@ HELLO = {
     "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
 }  # fmt: skip
 JSON = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
-PEOPLE = """
+# Tools have names of their own where no other process of this user has such a service: a test beside this one, say.
+UNIQUE = secrets.token_hex(3)
+TABLE_NAME, PEOPLE_NAME = f"Table{UNIQUE}", f"People{UNIQUE}"
+PEOPLE = f"""
 %%service
-class People:
+class {PEOPLE_NAME}:
     @api
     def oldest(self, people: dict[str, int], /) -> str:
         return max(people, key=people.get)
@@ -41,13 +45,13 @@ class People:
     @api
     def born(self, name: str, year: int = 2000) -> dict[str, int]:
         "When somebody was born."
-        return {name: year}
+        return {{name: year}}
 """.strip()
 
 
 @pytest.fixture
 def allowed() -> list[str]:
-    return ["Table.rows", "People"]
+    return [f"{TABLE_NAME}.rows", PEOPLE_NAME]
 
 
 @pytest.fixture
@@ -79,6 +83,14 @@ def connect(runtimes: Runtimes, http_server_client: Any, jp_base_url: str, jp_au
             yield client
 
     return connect
+
+
+@pytest.fixture
+async def notebook(notebook: Any) -> Any:
+    """With services that no other process has."""
+    await notebook.run("%services stop --all")
+    await notebook.run(TABLE.replace("Table", TABLE_NAME))
+    return notebook
 
 
 async def post(fetch: Any, message: Any, **headers: str) -> Any:
@@ -156,34 +168,37 @@ async def test_the_apis_of_the_setting_are_tools(notebook: Any, connect: Any) ->
     await notebook.run(PEOPLE)
     async with connect() as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert sorted(tools) == ["People-ages", "People-born", "People-oldest", "People-wait", "Table-rows"]
-        born = tools["People-born"]
-        assert born.title == "People.born"
+        own = [f"{PEOPLE_NAME}-{api}" for api in ("ages", "born", "oldest", "wait")]
+        assert sorted(tools) == [*own, f"{TABLE_NAME}-rows"]
+        born = tools[f"{PEOPLE_NAME}-born"]
+        assert born.title == f"{PEOPLE_NAME}.born"
         assert born.description == "When somebody was born.\n\nborn(name: str, year: int = 2000) -> dict[str, int]"
         assert born.input_schema["type"] == "object"
         assert born.input_schema["required"] == ["name"]
         assert born.input_schema["properties"]["year"]["default"] == 2000
 
-        answer = await client.call_tool("People-born", {"name": "Ada", "year": 1815})
+        answer = await client.call_tool(f"{PEOPLE_NAME}-born", {"name": "Ada", "year": 1815})
         assert (text(answer), answer.structured_content, answer.is_error) == ('{"Ada": 1815}', {"Ada": 1815}, False)
-        assert text(await client.call_tool("Table-rows", {"n": 3})) == "[0, 1, 2]"
-        assert text(await client.call_tool("People-oldest", {"people": {"Ada": 36, "Alan": 41}})) == "Alan"
-        assert text(await client.call_tool("People-ages", {"n": 3})) == "[0, 1, 2]"  # a stream of numbers
+        assert text(await client.call_tool(f"{TABLE_NAME}-rows", {"n": 3})) == "[0, 1, 2]"
+        assert text(await client.call_tool(f"{PEOPLE_NAME}-oldest", {"people": {"Ada": 36, "Alan": 41}})) == "Alan"
+        assert text(await client.call_tool(f"{PEOPLE_NAME}-ages", {"n": 3})) == "[0, 1, 2]"  # a stream of numbers
 
         for arguments, said in (({"n": 10}, "LookupError: too many"), ({"n": "x"}, "InvalidArgument: ")):
-            answer = await client.call_tool("Table-rows", arguments)
+            answer = await client.call_tool(f"{TABLE_NAME}-rows", arguments)
             assert answer.is_error
             assert text(answer).startswith(said)
-        for name in ("Table-words", "Nobody-asks"):  # one that is not allowed, and one that there is not
-            with pytest.raises(Exception, match=f"no tool is called '{name}'; there are: Table-rows, People-oldest"):
+        for name in (f"{TABLE_NAME}-words", "Nobody-asks"):  # one that is not allowed, and one that there is not
+            with pytest.raises(
+                Exception, match=f"no tool is called '{name}'; there are: {TABLE_NAME}-rows, {PEOPLE_NAME}-o"
+            ):
                 await client.call_tool(name, {"n": 1})
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("allowed", [["Table"]])
+@pytest.mark.parametrize("allowed", [[TABLE_NAME]])
 async def test_texts_of_a_stream_are_one_text(notebook: Any, connect: Any) -> None:
     async with connect() as client:
-        assert text(await client.call_tool("Table-words", {"n": 3})) == "word 0 word 1 word 2 "
+        assert text(await client.call_tool(f"{TABLE_NAME}-words", {"n": 3})) == "word 0 word 1 word 2 "
 
 
 @pytest.mark.system
@@ -193,8 +208,10 @@ async def test_what_a_client_asks_for_is_cancelled_when_it_goes(
     await notebook.run(PEOPLE)
     in_flight = await flying(runtimes, changes, notebook.kernel)
     async with connect() as client:
-        call = asyncio.ensure_future(client.call_tool("People-wait", {}))
-        await in_flight(1)
+        call = asyncio.ensure_future(client.call_tool(f"{PEOPLE_NAME}-wait", {}))
+        begun = asyncio.ensure_future(in_flight(1))
+        await asyncio.wait([call, begun], return_when=asyncio.FIRST_COMPLETED)
+        assert not call.done(), call.result()
         call.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await call
@@ -207,7 +224,7 @@ async def flying(runtimes: Runtimes, changes: Changes, kernel: str) -> Callable[
 
     def now(runtime: Any) -> Any:
         services = runtime.services or ()
-        return next((s["in_flight"] for s in services if s["name"] == "People"), None)
+        return next((s["in_flight"] for s in services if s["name"] == PEOPLE_NAME), None)
 
     async def until(wanted: int) -> None:
         while now(await runtimes.find(kernel)) != wanted:
@@ -223,13 +240,14 @@ async def test_of_two_processes_with_such_a_tool_each_has_a_name_of_its_own(
 ) -> None:
     other = await open_notebook("other.ipynb")
     await other.run(LOAD)
-    await other.run("%%service\nclass Table:\n    @api\n    def rows(self, n: int) -> str:\n        return 'the other'")
+    await other.run("from collections.abc import Iterator")
+    await other.run(TABLE.replace("Table", TABLE_NAME).replace("list(range(n))", "[-1]"))
     async with connect() as client:
         names = sorted(tool.name for tool in (await client.list_tools()).tools)
-        assert names == sorted(f"{kernel[:8]}-Table-rows" for kernel in (notebook.kernel, other.kernel))
-        assert text(await client.call_tool(f"{other.kernel[:8]}-Table-rows", {"n": 1})) == "the other"
+        assert names == sorted(f"{kernel[:8]}-{TABLE_NAME}-rows" for kernel in (notebook.kernel, other.kernel))
+        assert text(await client.call_tool(f"{other.kernel[:8]}-{TABLE_NAME}-rows", {"n": 1})) == "[-1]"
         await other.run("%unload_ext nbcompose")
-        assert [tool.name for tool in (await client.list_tools()).tools] == ["Table-rows"]
+        assert [tool.name for tool in (await client.list_tools()).tools] == [f"{TABLE_NAME}-rows"]
 
 
 def message_of(error: HTTPClientError) -> str:
