@@ -12,11 +12,11 @@ __version__ = "0.1.0"
 
 # Loaded when first used, from where `__init__.pyi` says: the import is quick, and needs neither Jupyter nor torch.
 _load, _, _names = attach_stub(__name__, __file__)
-__all__ = sorted([*_names, "__version__"])
+__all__ = sorted([*(name for name in _names if not name.startswith("_")), "__version__"])
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _names:
         raise AttributeError(f"module 'nbcompose' has no attribute {name!r}")
     return _load(name)
 

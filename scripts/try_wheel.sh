@@ -32,4 +32,12 @@ with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
 END
 "$python" -I -c 'import nbcompose, os; assert "site-packages" in nbcompose.__file__, nbcompose.__file__'
 "$python" call.py
+# A Jupyter server in the same environment finds the extension, and can load it.
+"$python" -m pip --disable-pip-version-check install --quiet 'jupyter-server>=2.15,<3'
+said=$("$python" -m jupyter server extension list 2>&1)
+if ! echo "$said" | grep -q 'nbcompose.*OK'; then
+    echo "$said" >&2
+    echo "jupyter server extension list does not say that nbcompose is OK" >&2
+    exit 1
+fi
 echo "==> $(cd "$OLDPWD/dist" && echo *.whl) serves"

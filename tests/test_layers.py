@@ -24,7 +24,7 @@ LAYERS = (
     "_code",
     "_control",
     "_ipython_adapter _export",
-    "_notebook",
+    "_notebook _jupyter",
     "cli",
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}

@@ -136,19 +136,24 @@ class Operations:
         changed, meter = asyncio.Event(), Meter()
         unsubscribe = self._registry.subscribe(lambda _: changed.set())
         last: messages.State | None = None
+        brief, told = request.get("brief", False), None
         begun = time.monotonic()
         try:
             while not self._registry.stopped:
                 changed.clear()
                 statuses = below(self._registry.snapshot(), request.get("services"))
-                picture, folded = request.get("picture", False), request.get("folded")
-                state = self.state(statuses, meter, picture=picture, folded=folded)
                 said = time.monotonic()
-                if state != last:
-                    last = state
-                    events.send({"type": "state", **state})
-                    await events.room()
-                settles = any(s["rate"] or s["state"] == "stopped" for s in state["services"])
+                heads = [(s.name, s.state, s.url, s.version) for s in statuses]
+                settles = any(s.state == "stopped" for s in statuses)
+                if not brief or heads != told:
+                    told = heads
+                    picture, folded = request.get("picture", False), request.get("folded")
+                    state = self.state(statuses, meter, picture=picture, folded=folded)
+                    settles = settles or (not brief and any(s["rate"] for s in state["services"]))
+                    if state != last:
+                        last = state
+                        events.send({"type": "state", **state})
+                        await events.room()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LATER if settles else None):
                         await changed.wait()

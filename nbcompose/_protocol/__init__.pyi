@@ -4,6 +4,7 @@ from . import wire as wire
 from .address import RunningProcess as RunningProcess
 from .client import Client as Client
 from .client import Listing as Listing
+from .client import RuntimeConnection as RuntimeConnection
 from .client import listings as listings
 from .log_lines import LogFilter as LogFilter
 from .log_lines import LogLine as LogLine

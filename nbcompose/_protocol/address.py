@@ -20,6 +20,7 @@ from pathlib import Path
 
 ABSTRACT = sys.platform == "linux"
 PREFIX = "nbcompose.runtime"  # of the sockets of processes that run services; the user's id and the pid follow
+LISTENER_PREFIX = "nbcompose.server"  # of the sockets of processes that want to know when there are other ones
 
 
 def fresh(prefix: str) -> str:
@@ -129,8 +130,26 @@ def runtime_address() -> str:
 
 def find() -> list[RunningProcess]:
     """Return the processes of this user that run services, sorted by pid. Reads /proc/net/unix, or a folder."""
-    found = [RunningProcess(pid, name) for name in _addresses() if (pid := _pid(name)) is not None and is_alive(pid)]
+    names = ((_pid(name), name) for name in _addresses(PREFIX))
+    found = [RunningProcess(pid, name) for pid, name in names if pid is not None and is_alive(pid)]
     return sorted(found, key=lambda process: process.pid)
+
+
+def listener_address() -> str:
+    """Return a new address at which `knock` tells this process that others have begun or ceased to run services."""
+    return fresh(f"{LISTENER_PREFIX}.{os.getuid()}.{os.getpid()}")
+
+
+def knock() -> None:
+    """Tell the processes of this user that want to know (a Jupyter server with the extension) to look with `find`.
+
+    A connection to each that says nothing, and is closed at once. Never waits, and never fails: one that does not keep
+    up has others to look for already.
+    """
+    with contextlib.suppress(OSError):
+        for name in _addresses(LISTENER_PREFIX):
+            with contextlib.suppress(OSError):
+                connect(name).close()
 
 
 def is_alive(pid: int) -> bool:
@@ -154,8 +173,8 @@ def sweep() -> None:
             path.unlink(missing_ok=True)
 
 
-def _addresses() -> list[str]:
-    prefix = f"{PREFIX}.{os.getuid()}."
+def _addresses(prefix: str) -> list[str]:
+    prefix = f"{prefix}.{os.getuid()}."
     if not ABSTRACT:
         return [str(path) for path in socket_folder().glob(f"{prefix}*")]
     with open("/proc/net/unix", encoding="ascii", errors="replace") as file:

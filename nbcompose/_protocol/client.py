@@ -32,22 +32,23 @@ class Client:
 
     Used on one event loop. When it is entered it raises `ConnectionError` where the process has gone, `PermissionError`
     where it belongs to another user, `ProtocolError` where it speaks another version of the protocol, and
-    `DeadlineExceeded` after `within` seconds. `hello`: what it said of itself.
+    `DeadlineExceeded` after `within` seconds, unless it is `patient`. `hello`: what it said of itself.
     """
 
     hello: Hello
 
-    def __init__(self, process: RunningProcess, within: float = ANSWER_WITHIN) -> None:
+    def __init__(self, process: RunningProcess, within: float = ANSWER_WITHIN, *, patient: bool = False) -> None:
         self.process = process
         self._within = within
+        self._greeted_within = None if patient else within
         self._ids = map(str, itertools.count(1))
         self._waiting: dict[str, asyncio.Future[Received]] = {}
         self._lost: Exception | None = None
-        self._connection = _ClientConnection(process)
+        self._connection = RuntimeConnection(process)
         self._reading: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self.hello = await self._connection.open(self._within)
+        self.hello = await self._connection.open(self._greeted_within)
         self._reading = asyncio.ensure_future(self._read())
         return self
 
@@ -57,6 +58,11 @@ class Client:
         if self._reading is not None:
             self._reading.cancel()
         await self._connection.close()  # which cancels what is under way there
+
+    async def lost(self) -> None:
+        """Return when the connection is lost, which it is when the process ends."""
+        if self._reading is not None:
+            await asyncio.wait([self._reading])
 
     async def ask(self, request: RuntimeRequest, answer: type[R], within: float | None = None) -> R:
         """Send a request, and return its answer, which is of the type `answer`. Requests may overlap.
@@ -90,9 +96,9 @@ class Client:
         It has a connection of its own: what is not taken here is not made there, and no other request waits for it.
         Leaving the iteration cancels it. Raises as `ask` does, but has no deadline.
         """
-        connection = _ClientConnection(self.process)
+        connection = RuntimeConnection(self.process)
         try:
-            await connection.open(self._within)
+            await connection.open(self._greeted_within)
             connection.send({**request, "id": "1"})
             while True:
                 said = await connection.receive()
@@ -122,16 +128,19 @@ class Client:
                     future.set_exception(error)
 
 
-class _ClientConnection:
-    """Lines to and from a process. `open` says hello."""
+class RuntimeConnection:
+    """Messages to and from a process, as they are: `open` says hello, and what is received is not checked.
+
+    A `Client` answers requests with what they asked for; this one is for those who pass messages on.
+    """
 
     def __init__(self, process: RunningProcess) -> None:
         self._process = process
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def open(self, within: float) -> Hello:
-        """See `Client`."""
+    async def open(self, within: float | None) -> Hello:
+        """Say hello, and return the answer. Raises as `Client` when it is entered; `within` None: no deadline."""
         sock = address.connect(self._process.address)
         self._reader, self._writer = await asyncio.open_unix_connection(sock=sock, limit=wire.CHUNK)
         try:
@@ -143,15 +152,22 @@ class _ClientConnection:
             return _understood(said, Hello, self._process)
         except TimeoutError:
             await self.close()
-            raise _late(self._process, "hello", within) from None
+            raise _late(self._process, "hello", within or 0.0) from None
         except BaseException:
             await self.close()
             raise
 
     def send(self, message: Mapping[str, Any]) -> None:
+        """Send a message; nothing happens where the connection is lost. Raises `ProtocolError` where it has no JSON."""
         line = wire.encode(message)
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(line)
+
+    async def room(self) -> None:
+        """Wait until the process has read what was sent, but for a little."""
+        if self._writer is not None:
+            with contextlib.suppress(ConnectionError):
+                await self._writer.drain()
 
     async def receive(self) -> Received:
         """Return the next message, whatever it says. Raises `ConnectionError` at the end, and `ProtocolError`."""
@@ -165,6 +181,7 @@ class _ClientConnection:
         return wire.decode(line)
 
     async def close(self) -> None:
+        """Close the connection, which cancels what is under way there."""
         if self._writer is not None:
             self._writer.close()
             with contextlib.suppress(OSError):  # as it may have been lost before

@@ -145,6 +145,7 @@ class PsRequest(TypedDict):
 class WatchRequest(TypedDict):
     """The state now, and each time that it has changed. `services`: only these and what is below them; `picture`: with
     the drawing. `folded`: services of which it leaves out what is only below them; with it, others can be folded.
+    `brief`: only when services come or go, or change their state, address or version, and not at each call.
     """
 
     id: NotRequired[Id]
@@ -152,6 +153,7 @@ class WatchRequest(TypedDict):
     services: NotRequired[Annotated[list[Name], Limit(1000)]]
     picture: NotRequired[bool]
     folded: NotRequired[Annotated[list[Name], Limit(1000)]]
+    brief: NotRequired[bool]
 
 
 class FormRequest(TypedDict):

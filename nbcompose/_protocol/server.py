@@ -151,6 +151,7 @@ class RuntimeServer:
         sock = address.listen(self.address)
         keep(sock)
         self._server = await asyncio.start_unix_server(self._connected, sock=sock, limit=wire.CHUNK)
+        address.knock()
 
     async def stop(self) -> None:
         """Cancel what does not end within `LINGER`, tell the clients, and close."""
@@ -162,6 +163,7 @@ class RuntimeServer:
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
+        address.knock()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

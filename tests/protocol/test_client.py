@@ -191,6 +191,24 @@ async def test_a_call_can_be_cancelled_or_be_late(running: Running) -> None:
         assert await sleeper.to_async.cancelled() == ["async", "async"]
 
 
+async def test_a_brief_watch_is_silent_at_calls(running: Running) -> None:
+    leaf = await asyncio.to_thread(running.up, Leaf)
+    async with contextlib.aclosing(Client(us()).stream({"type": "watch", "brief": True})) as states:
+        assert [s["name"] for s in (await anext(states))["services"]] == ["Leaf"]
+        assert await leaf.to_async.add(1) == 2
+        await asyncio.to_thread(running.deploy, Words)
+        said = await anext(states)
+        assert [s["name"] for s in said["services"]] == ["Leaf", "Words"]
+        # One of the two comes before the other; calls do not come between them.
+        states_of_words = [said["services"][1]["state"]]
+        while states_of_words[-1] != "ready":
+            states_of_words.append((await anext(states))["services"][1]["state"])
+        assert states_of_words == sorted(set(states_of_words), key=states_of_words.index)
+        await asyncio.to_thread(running.registry.remove, "Leaf")
+        while [s["name"] for s in said["services"]] != ["Words"]:
+            said = await anext(states)
+
+
 async def test_a_watch_says_what_changes_and_a_slow_reader_gets_the_last_state(running: Running) -> None:
     await asyncio.to_thread(running.up, Leaf, Words)
     request: messages.WatchRequest = {"type": "watch", "services": ["Leaf"]}

@@ -118,6 +118,7 @@ export interface WatchRequest {
   services?: Array<string>;
   picture?: boolean;
   folded?: Array<string>;
+  brief?: boolean;
 }
 
 export interface FormRequest {

@@ -1,0 +1,1 @@
+from .app import _jupyter_server_extension_points as _jupyter_server_extension_points

@@ -1,0 +1,65 @@
+"""What the extension imports, how long that takes, and how Jupyter's server comes to it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import nbcompose
+from nbcompose._jupyter.app import NbcomposeExtension
+from tests.test_layers import imports, modules
+
+ALLOWED = {"errors", "settings", "_protocol", "_units", "_jupyter"}
+MOST_SECONDS = 0.05
+TIMED = """
+import importlib, json, sys, time
+import jupyter_server.serverapp, jupyter_server.extension.application, jupyter_server.services.events.handlers
+before = set(sys.modules)
+begun = time.perf_counter()
+import nbcompose
+[point] = nbcompose._jupyter_server_extension_points()
+seconds = time.perf_counter() - begun
+print(json.dumps([seconds, sorted(set(sys.modules) - before), sorted(sys.modules)]))
+"""
+HEAVY = {"IPython", "ipykernel", "torch", "numpy", "httpx", "pydantic", "mcp", "cloudpickle"}
+
+
+def test_jupyter_is_told_of_one_extension() -> None:
+    assert nbcompose._jupyter_server_extension_points() == [{"module": "nbcompose._jupyter", "app": NbcomposeExtension}]
+
+
+def test_it_uses_the_lowest_rooms_only() -> None:
+    inside = {
+        wanted.split(".")[1]
+        for name, tree in modules().items()
+        if name.startswith("nbcompose._jupyter")
+        for wanted in imports(tree)
+        if wanted.startswith("nbcompose.")
+    }
+    assert inside - {"__version__"} <= ALLOWED
+
+
+def test_nobody_else_uses_it() -> None:
+    users = [
+        name
+        for name, tree in modules().items()
+        if not name.startswith("nbcompose._jupyter")
+        if any(wanted.startswith("nbcompose._jupyter") for wanted in imports(tree))
+    ]
+    assert users == []
+
+
+@pytest.mark.system
+def test_its_import_is_quick_and_loads_nothing_heavy() -> None:
+    seconds = []
+    for _ in range(5):  # what else the machine does makes some of them slow
+        done = subprocess.run([sys.executable, "-c", TIMED], capture_output=True, text=True, check=True)
+        taken, new, every = json.loads(done.stdout)
+        assert "nbcompose._jupyter.app" in new
+        assert not HEAVY & set(new)
+        assert not {"IPython", "torch", "numpy"} & set(every)
+        seconds.append(taken)
+    assert min(seconds) < MOST_SECONDS
