@@ -145,10 +145,12 @@ def _parsed(session: Session, body: str, file: str) -> tuple[str, ast.Module]:
         raise CannotTell("it has no class, or is indented")
     _ignore_warnings()
     try:
-        source = TransformerManager().transform_cell(body)
+        # Numbers of lines are those of the cell: IPython drops empty lines, and the magic has one.
+        above = 1 + next(i for i, line in enumerate(lines_of(body)) if line.strip())
+        source = "\n" * above + TransformerManager().transform_cell(body)
         tree = compile(source, file, "exec", flags=shell.compile.flags | ast.PyCF_ONLY_AST, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError, RuntimeError) as error:
-        where = f", line {error.lineno} of the code" if isinstance(error, SyntaxError) and error.lineno else ""
+        where = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         raise CannotTell(f"it is not Python: {getattr(error, 'msg', error)}{where}") from None
     return source, tree
 

@@ -77,7 +77,7 @@ class Preview:
             case ast.Assign(targets=[ast.Name(id=name)]):
                 self._bind(name, self._value(node.value, {}))
             case _:
-                raise CannotTell(f"line {node.lineno} of the code does more than define something")
+                raise CannotTell(f"line {node.lineno} does more than define something")
 
     def _bind(self, name: str, value: Any) -> None:
         self.space[name] = self.made[name] = value
@@ -85,7 +85,7 @@ class Preview:
     # -- classes
 
     def _class(self, node: ast.ClassDef, code: CodeType) -> type[Any]:
-        if node.decorator_list or node.bases or node.keywords or getattr(node, "type_params", ()):
+        if node.decorator_list or node.bases or node.keywords or getattr(node, "type_params", []):
             what = "is decorated" if node.decorator_list else "extends another class"
             raise CannotTell(f"the class {node.name} {what}")
         body = _code_of(node, code)
@@ -113,7 +113,7 @@ class Preview:
                 value = self._attribute(node.value, scope)
             case ast.AnnAssign(target=ast.Name(id=name), simple=1):
                 if name.startswith("__"):
-                    raise CannotTell(f"line {node.lineno} of the code annotates {name}")
+                    raise CannotTell(f"line {node.lineno} annotates {name}")
                 annotation = self._annotation(node.annotation, scope, cls)
                 if node.value is None:
                     scope.setdefault("__annotations__", {})[name] = annotation
@@ -121,7 +121,7 @@ class Preview:
                 value = self._attribute(node.value, scope)
                 scope.setdefault("__annotations__", {})[name] = annotation
             case _:
-                raise CannotTell(f"line {node.lineno} of the code, in {cls.name}, does more than define something")
+                raise CannotTell(f"line {node.lineno} in {cls.name} does more than define something")
         if name in _NOT_SET:
             raise CannotTell(f"{cls.name} sets {name}")
         scope[_mangled(name, cls.name)] = value
@@ -142,7 +142,7 @@ class Preview:
         scope: Scope,
         cls: ast.ClassDef | None = None,
     ) -> Any:
-        if getattr(node, "type_params", ()):
+        if getattr(node, "type_params", []):
             raise CannotTell(f"{node.name} has type parameters")
         own = _code_of(node, code)
         if any(name != "__class__" or "__classcell__" not in scope for name in own.co_freevars):
@@ -153,7 +153,7 @@ class Preview:
         function = FunctionType(own, self.space, argdefs=defaults or None, closure=closure)
         named = zip(written.kwonlyargs, written.kw_defaults, strict=True)
         by_keyword = {a.arg: self._value(d, scope) for a, d in named if d is not None}
-        function.__kwdefaults__ = by_keyword or None  # type: ignore[assignment]  # None is what it has without any
+        function.__kwdefaults__ = by_keyword or None
         if annotations := self._annotations(node, scope, cls):
             function.__annotations__ = annotations
         value: Any = function

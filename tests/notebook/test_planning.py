@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -84,10 +85,13 @@ def running(notebook: Notebook) -> dict[str, tuple[int, list[int]]]:
     return {s.name: (s.version, sorted(r.pid for r in s.replicas)) for s in statuses}
 
 
-def done(notebook: Notebook, cell: str) -> dict[str, str]:
-    """What a run of the cell does with each service that runs then."""
+def done(notebook: Notebook, cell: str, *, may_fail: bool = False) -> dict[str, str]:
+    """What a run of the cell does with each service that runs then; nothing is said where it fails."""
     before = running(notebook)
-    notebook.ok(cell)
+    ran = notebook.run(cell)
+    assert may_fail or ran.exception is None, ran.error
+    if ran.exception is not None:
+        return {}
     after = running(notebook)
     found = {}
     for name, (version, pids) in after.items():
@@ -161,7 +165,7 @@ def test_what_is_told_of_an_edit_is_what_its_run_does(ready: Notebook, name: str
 
 
 UNKNOWN: dict[str, tuple[list[tuple[str, str]], str]] = {
-    "a statement": ([("LIMIT = 3", "print(1)\nLIMIT = 3")], "line 5 of the code does more than define something"),
+    "a statement": ([("LIMIT = 3", "print(1)\nLIMIT = 3")], "line 5 does more than define something"),
     "a call": ([("LIMIT = 3", "LIMIT = int(3)")], "what int(3) gives is not known"),
     "a base": ([("class Answer:", "class Answer(dict):")], "extends another class"),
     "a metaclass": ([("class Answer:", "class Answer(metaclass=type):")], "extends another class"),
@@ -177,8 +181,9 @@ UNKNOWN: dict[str, tuple[list[tuple[str, str]], str]] = {
     "a mistake in the class": ([("    @api\n", "")], "defines no service"),
     "a mistake in an api": ([("def say(self, text", "def say(text")], "takes no `self`"),
     "a name that is bound twice": ([("LIMIT = 3", "LIMIT = 3\nLIMIT = 4")], "binds LIMIT twice"),
-    "a value that cannot be sent": ([("LIMIT = 3", "LIMIT = 3\ndef odd():\n    return LOCK"), ("[helper", "[odd(), helper")],
-                                    "cannot be compared"),
+    "a value that cannot be sent": (
+        [("def load", "def odd():\n    return LOCK\n\ndef load"), ("[helper", "[odd(), helper")], "cannot be compared",
+    ),
 }  # fmt: skip
 
 
@@ -304,8 +309,12 @@ def test_while_a_cell_runs_only_what_cannot_change_is_told(ready: Notebook) -> N
 # -- every edit, in any combination
 
 
+def with_edits(edits: list[tuple[str, str]], cell: str) -> str:
+    return edited(cell, *edits) if all(old in cell for old, _ in edits) else cell
+
+
 SNIPPETS: list[Callable[[str], str]] = [
-    *(lambda cell, e=edits: edited(cell, *e) if all(old in cell for old, _ in e) else cell for edits, _ in KNOWN.values()),
+    *(partial(with_edits, edits) for edits, _ in KNOWN.values()),
     lambda cell: cell.replace("    @property\n    def length", "    def length"),
     lambda cell: cell.replace("self._inner(text)", "[]"),
     lambda cell: cell.replace("load()\n", "load() + [LIMIT]\n"),
@@ -316,7 +325,7 @@ SNIPPETS: list[Callable[[str], str]] = [
     lambda cell: cell.replace("def loud(", "def louder(").replace("loud(text)", "louder(text)"),
     lambda cell: cell.replace("    count: int = 2 * 3\n", ""),
     lambda cell: cell.replace("-> list[str]", "-> list"),
-    lambda cell: cell.replace("def _inner(self, text)", "async def _inner(self, text)"),
+    lambda cell: cell.replace("    def _inner", "    async def _inner"),
 ]  # fmt: skip
 CHANGES = ["", "SIZE = 6", "SIZE = 4", "VALUES.append(1)", "def helper(text):\n    return text", "LIMIT = 99"]
 
@@ -325,7 +334,13 @@ def check_edits(notebook: Notebook, examples: int) -> None:
     """Run edits one after another, each planned before; at most three of ten may be unknown."""
     count = {"all": 0, "unknown": 0}
 
-    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=examples,
+        report_multiple_bugs=False,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(
         first=st.lists(st.sampled_from(SNIPPETS), max_size=4),
         then=st.lists(st.sampled_from(SNIPPETS), max_size=4),
@@ -336,18 +351,18 @@ def check_edits(notebook: Notebook, examples: int) -> None:
         for edit in first:
             cell = edit(cell)
         cell = cell.replace(" --no-wait", "")
-        notebook.ok(cell)
+        notebook.run(cell)
         if change:
             notebook.ok(change)
         for edit in then:
             cell = edit(cell)
         cell = cell.replace(" --no-wait", "")
         told = planned(notebook, cell)
-        did = done(notebook, cell)
-        count["all"] += 1
+        did = done(notebook, cell, may_fail=True)
+        count["all"] += len(told)
         for name, (outcome, why) in told.items():
             count["unknown"] += outcome == "unknown"
-            assert outcome in ("unknown", did[name]), (why, cell)
+            assert outcome in ("unknown", did.get(name)), (why, cell)
 
     edits()
     assert count["unknown"] < 0.3 * count["all"], count
