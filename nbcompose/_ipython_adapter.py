@@ -13,6 +13,7 @@ Seen to hold from 8.31.0 to 9.18.1; tests/canaries/test_ipython.py fails first w
 - `shell.inspector.mime_hooks`: functions by mime type, of data with the `obj` that is inspected. What one returns takes
   the place of what IPython shows: for text and HTML, a list of titles and texts.
 - `%reload_ext` unloads an extension in `ExtensionManager.reload_extension`, and says nowhere that it will load it.
+- `InteractiveShell.run_code` runs the code of a cell.
 - `TransformerManager`: the first of its `cleanup_transforms` drops empty lines, the others keep the number of lines;
   then `do_token_transforms` calls `do_one_token_transform(lines)`, which returns (whether it changed one, lines), until
   that changes nothing. One change is of one place.
@@ -228,6 +229,25 @@ def kernel_id() -> str:
 def main_loop(shell: InteractiveShell) -> Any:
     """The tornado loop of the main thread, whose `add_callback` any thread may call; None where there is none."""
     return getattr(getattr(shell, "kernel", None), "io_loop", None)
+
+
+def default_transforms(shell: InteractiveShell, own: Callable[[list[str]], list[str]]) -> bool:
+    """Whether the shell makes Python of a cell as IPython does by itself, but for one transformer of ours."""
+    manager = shell.input_transformer_manager
+    known = [*manager.cleanup_transforms, *manager.line_transforms, *manager.token_transformers]
+    others = [t for t in known if not str(getattr(t, "__module__", "")).startswith("IPython.")]
+    mine = all(getattr(t, "__name__", "") == own.__name__ for t in others)
+    return mine and not shell.input_transformers_post and not shell.ast_transformers
+
+
+def runs_code(thread: int | None) -> bool:
+    """Whether a thread runs the code of a cell at this moment."""
+    frame = sys._current_frames().get(thread or 0)
+    while frame is not None:
+        if frame.f_code is InteractiveShell.run_code.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Output:

@@ -7,7 +7,12 @@ from .diff import Plan as Plan
 from .diff import differing as differing
 from .diff import incompatible_calls as incompatible_calls
 from .digests import Budget as Budget
+from .digests import CannotTell as CannotTell
 from .digests import Digester as Digester
+from .expected import SCALARS as SCALARS
+from .expected import Around as Around
+from .expected import code_handing_on as code_handing_on
+from .expected import expected_fingerprint as expected_fingerprint
 from .fingerprint import fingerprint_of as fingerprint_of
 from .modules import UserModules as UserModules
 from .packing import Deployment as Deployment

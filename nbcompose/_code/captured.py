@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -129,10 +129,14 @@ class Outdated(Exception):
 
 
 class Versions:
-    """Which classes of the notebook are outdated, at one moment. `root`: a class that is what it is, by any name."""
+    """Which classes of the notebook are outdated, at one moment. `root`: a class that is what it is, by any name.
 
-    def __init__(self, root: type[Any] | None = None) -> None:
-        self._current = {*names_now(), id(root)}
+    `space`: the notebook's names where they are not those of `__main__`.
+    """
+
+    def __init__(self, root: type[Any] | None = None, space: Mapping[str, Any] | None = None) -> None:
+        self._space = space
+        self._current = {*names_now(space), id(root)}
         # By id, since a class may have no hash; with the class, which so lives on.
         self._newest: dict[int, tuple[type[Any], Any]] = {}
         self._changed: dict[int, tuple[Any, bool]] = {}
@@ -142,10 +146,10 @@ class Versions:
         `_rpc/notebook_objects.py`.
         """
         if not isinstance(thing, type):
-            return newest(thing, self._current)
+            return newest(thing, self._current, self._space)
         known = self._newest.get(id(thing))
         if known is None:
-            known = self._newest[id(thing)] = thing, newest(thing, self._current)
+            known = self._newest[id(thing)] = thing, newest(thing, self._current, self._space)
         return known[1]
 
     def differs(self, thing: Any) -> bool:

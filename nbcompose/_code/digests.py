@@ -56,10 +56,11 @@ class Large:
     Keyed by identity, and held weakly.
     """
 
-    def __init__(self, limit: int, known: Mapping[int, Any]) -> None:
+    def __init__(self, limit: int, known: Mapping[int, Any], digester: Callable[[Any], Digester] | None = None) -> None:
         self.found: dict[int, tuple[weakref.ref[Any], str]] = {}
         self._limit = limit
         self._known = known
+        self._digester = digester or (lambda value: Digester(whole=value))
 
     def digest(self, value: Any) -> str | None:
         """The digest of a large value; None for any other."""
@@ -71,9 +72,13 @@ class Large:
             return None
         seen = self.found.get(id(value)) or self._known.get(id(value))
         if seen is None or seen[0]() is not value:
-            seen = (reference, Digester(whole=value).digest(value))
+            seen = (reference, self._digester(value).digest(value))
         self.found[id(value)] = seen
         return str(seen[1])
+
+
+class CannotTell(Exception):
+    """What a service would be cannot be told; the message says why."""
 
 
 class Budget:
@@ -95,7 +100,8 @@ class Digester:
     `itself`: the classes of the service, whose members are looked at one by one. `classes`: the identities of the
     notebook's classes that the values are made of; a class is made anew when its cell is run again. `budget`: values
     for which it does not suffice cannot be told. `exact`: what no replica gets counts, too: which class of a name it
-    is, and the gradients of tensors. `versions`: which class counts in the place of one that is outdated.
+    is, and the gradients of tensors. `versions`: which class counts in the place of one that is outdated. `watch` is
+    called with each part of a value that is not a plain one, and raises `CannotTell` where no digest is to be taken.
     """
 
     ours: Ours = lambda _: False
@@ -105,6 +111,7 @@ class Digester:
     budget: Budget | None = None
     exact: bool = False
     versions: KnowsVersions | None = None
+    watch: Callable[[Any], None] | None = None
     classes: set[str] = field(default_factory=set, init=False)
 
     def digest(self, value: Any, flat: bool = False) -> str:
@@ -115,10 +122,12 @@ class Digester:
         return self.told(value, flat) or uuid4().hex
 
     def told(self, value: Any, flat: bool = False) -> str | None:
-        """The same; None for a value that cannot be told."""
+        """The same; None for a value that cannot be told. Raises `CannotTell` where `watch` does."""
         sink = _Sink(self.budget)
         try:
             _Pickler(sink, self, flat).dump(value)
+        except CannotTell:
+            raise
         except Exception:
             return None
         return sink.digest.hexdigest()
@@ -161,6 +170,8 @@ class _Pickler(notebook_classes.Pickler):
         if digester.budget is not None:
             size = getattr(thing, "nbytes", 0)
             digester.budget.spend(size if isinstance(size, int) else 0)
+        if digester.watch is not None:
+            digester.watch(thing)
         if isinstance(thing, CodeType):
             return str, (digest_of_code(thing),)
         if isinstance(thing, Service):

@@ -46,30 +46,20 @@ def fingerprint_of(spec: ServiceSpec, known: Fingerprint | None = None) -> Finge
     `known`, an earlier one, spares the content of large values (`LIMIT`) that are still the same objects: a change in
     place is not seen in those.
     """
-    walk = _Walk(spec.cls, known.large if known is not None else {})
-    walk.service()
-    roots = frozenset(walk.members_called((*ROOTS, *spec.on_startup)))
-    return Fingerprint(
-        parts=walk.parts,
-        roots=roots,
-        rigid=rigid(spec.cls, walk.bases) or walk.kept_apart(reached_from(roots, walk.parts)),
-        stores=frozenset(walk.stores),
-        calls=tuple(calls_of(spec, walk.bases)),
-        undefined=tuple(walk.undefined(spec)),
-        large=walk.large.found,
-    )
+    large = Large(LIMIT, known.large if known is not None else {})
+    return Walk(spec.cls, large, Versions(spec.cls)).fingerprint(spec)
 
 
-class _Walk:
+class Walk:
     """One class, and what it uses."""
 
-    def __init__(self, cls: type[Any], known: Mapping[int, Any]) -> None:
+    def __init__(self, cls: type[Any], large: Large, versions: Versions) -> None:
         self.cls = cls
-        self._versions = Versions(cls)
+        self.large = large
+        self._versions = versions
         self.bases = [base for base in cls.__mro__ if base is cls or self.ours(base)]
         self.parts: dict[str, Part] = {}
         self.stores: set[str] = set()
-        self.large = Large(LIMIT, known)
         self._labels = labels_of([base for base in cls.__mro__ if base.__module__ not in NEUTRAL])
         self._members: dict[str, set[str]] = {}  # the parts that an attribute of `self` may be, by its name
         self._used: dict[str, list[Any]] = {}
@@ -81,6 +71,26 @@ class _Walk:
         self._method = ""  # and the method of a class, where it is one
         self._codes: dict[CodeType, None] = {}  # all code that has been looked at
         self._lacking: list[tuple[str, str, FunctionType]] = []  # functions with undefined names: part, method
+
+    def fingerprint(self, spec: ServiceSpec) -> Fingerprint:
+        self.service()
+        roots = frozenset(self.members_called((*ROOTS, *spec.on_startup)))
+        return Fingerprint(
+            parts=self.parts,
+            roots=roots,
+            rigid=rigid(spec.cls, self.bases) or self.kept_apart(reached_from(roots, self.parts)),
+            stores=frozenset(self.stores),
+            calls=tuple(calls_of(spec, self.bases)),
+            undefined=tuple(self.undefined(spec)),
+            large=self.large.found,
+        )
+
+    def globals_of(self, function: FunctionType) -> Mapping[str, Any]:
+        return function.__globals__
+
+    def names_around(self) -> Mapping[str, Any]:
+        """The names of the class's module."""
+        return vars(sys.modules.get(self.cls.__module__, ModuleType("")))
 
     def ours(self, thing: Any) -> bool:
         return is_notebooks(thing) or getattr(thing, "__module__", None) == self.cls.__module__
@@ -199,7 +209,7 @@ class _Walk:
             self._reach_members(function, uses)
         signature = written_signature(function, follow_wrapped=False)
         defaults = [self._default(p.default, uses) for p in signature.parameters.values()]
-        space = function.__globals__
+        space = self.globals_of(function)
         annotations = {k: self._annotation(v, uses, space) for k, v in annotations_of(function).items()}
         attributes = {k: v for k, v in vars(function).items() if k != "__wrapped__"}
         doc = function.__doc__ if said else None
@@ -207,16 +217,16 @@ class _Walk:
         return digest_of([code, defaults, annotations, self._digest(attributes), doc, inner])
 
     def _globals_and_cells(self, function: FunctionType, uses: set[str], bound: bool) -> list[str]:
-        reach = reach_of(function.__code__)
+        reach, space = reach_of(function.__code__), self.globals_of(function)
         self.stores.update(reach.stores)
         self._codes[function.__code__] = None
-        if any(is_undefined(name, function.__globals__) for name in reach.names):
+        if any(is_undefined(name, space) for name in reach.names):
             self._lacking.append((self._now, self._method, function))
         if reach.rebinds:
             self._apart[self._now] = f"keeps {', '.join(sorted(reach.rebinds))} outside of the instance"
         for name in reach.names:
-            if name in function.__globals__ and not is_builtin(name, function.__globals__[name]):
-                value = function.__globals__[name]
+            if name in space and not is_builtin(name, space[name]):
+                value = space[name]
                 uses.add(self._use(name, value))
                 self._through(function, name, value, uses)
         inner = []
@@ -277,7 +287,7 @@ class _Walk:
     def _annotation(self, annotation: Any, uses: set[str], space: Mapping[str, Any] | None = None) -> str:
         """The text of an annotation; the notebook's classes in it are looked at, too."""
         if space is None:
-            space = vars(sys.modules.get(self.cls.__module__, ModuleType("")))
+            space = self.names_around()
         for found in map(self._versions.newest, types_in(annotation, space)):
             if self.ours(found) and found is not self.cls:
                 uses.add(self._use(found.__name__, found))

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import math
 import os
+import re
 import secrets
 import sys
 import time
@@ -72,6 +73,17 @@ class RuntimeContext:
         """Return the front end's id of the cell that started a service; "" where there is none."""
         return ""
 
+    def source(self, service: str) -> str:
+        """Return the hash of the text of that cell (see `messages.Service`); "" where there is none."""
+        return ""
+
+    def plan(self, text: str) -> list[messages.PlannedService]:
+        """Return what a run of a cell with this text would do with services. Called on a thread of its own."""
+        names = re.findall(r"^class\s+(\w+)", text, re.MULTILINE)
+        return [
+            {"service": name, "outcome": "unknown", "why": "services here are not started by cells"} for name in names
+        ]
+
     def variables(self) -> Mapping[str, Any] | None:
         """Return the variables that a form may name in place of values; None: none."""
         return None
@@ -106,6 +118,7 @@ class Operations:
         self._registry = registry
         self._schemas = _Schemas(registry)
         self._debugging: dict[str, Debugging] = {}
+        self._planning = asyncio.Lock()
 
     def answers(self, definitions: Any) -> dict[str, Answer]:
         """Return the functions for the requests in a union of definitions: each is called as the request's type."""
@@ -309,6 +322,15 @@ class Operations:
 
     restart = stop = rollback = scale = _act
 
+    async def plan(self, request: messages.PlanRequest, events: Events) -> dict[str, Any]:
+        cells = []
+        for cell in request["cells"]:
+            async with self._planning:  # one at a time: they are all asked for again at each edit
+                cells.append(
+                    {"cell": cell["cell"], "services": await asyncio.to_thread(self.context.plan, cell["text"])}
+                )
+        return {"type": "planned", "cells": cells}
+
     async def reach(self, request: messages.ReachRequest, events: Events) -> dict[str, Any]:
         service = request["service"]
         url, token = self._registry.url(service), self._registry.token(service)
@@ -332,7 +354,7 @@ class Operations:
         specs = {name: d.spec for name, d in deployments.items() if d is not None}
         svg = context.svg(shown, specs, folded) if picture else ""
         rates = meter.rates(shown, time.monotonic()) if meter is not None else None
-        return snapshot(shown, specs, rates, svg, context.cell, self._registry.usage.latencies)
+        return snapshot(shown, specs, rates, svg, context.cell, self._registry.usage.latencies, context.source)
 
 
 class _Schemas:

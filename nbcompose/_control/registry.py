@@ -86,6 +86,13 @@ class Registry:
         """Return what `deploy` would do."""
         return self._portal.run(self._plan(deployment))
 
+    def outcomes(self, deployments: Sequence[Deployment]) -> list[messages.Outcome]:
+        """Return what `deploy` would do with the versions of a cell, in the order in which it deploys them.
+
+        Raises `Incompatible` where it would.
+        """
+        return self._portal.run(self._outcomes(deployments))
+
     def deploy(
         self, deployment: Deployment, *, stop_first: bool = False, together: Sequence[Deployment] = ()
     ) -> tuple[str, ...]:
@@ -139,6 +146,11 @@ class Registry:
         if supervisor is None:
             return None
         return supervisor.generation.deployment if supervisor.generation is not None else supervisor.deployment
+
+    def wanted(self, name: str) -> Deployment | None:
+        """Return the version that was asked for last and has not failed; None for an unknown name."""
+        supervisor = self._supervisors.get(name)
+        return supervisor.deployment if supervisor is not None else None
 
     def remove(self, name: str, grace: float = GRACE) -> None:
         """Stop a service and unregister it; an interrupt ends only the waiting. Raises `UnknownService`."""
@@ -484,24 +496,39 @@ class Registry:
         supervisor = self._supervisors.get(deployment.spec.name)
         return supervisor.plan(deployment) if supervisor is not None else Plan("replace")
 
-    def _misfits(self, deployment: Deployment, together: Sequence[Deployment] = ()) -> tuple[str, ...]:
+    async def _outcomes(self, deployments: Sequence[Deployment]) -> list[messages.Outcome]:
+        found: list[messages.Outcome] = []
+        for deployment in deployments:
+            supervisor = self._supervisors.get(deployment.spec.name)
+            found.append("start" if supervisor is None else supervisor.outcome(deployment))
+        changed = [d for d, outcome in zip(deployments, found, strict=True) if outcome != "nothing"]
+        for at, deployment in enumerate(deployments):
+            self._misfits(deployment, changed, deployments[:at])
+        return found
+
+    def _misfits(
+        self, deployment: Deployment, together: Sequence[Deployment] = (), begun: Sequence[Deployment] = ()
+    ) -> tuple[str, ...]:
         """Return the calls to and from this service that no longer fit, in words.
 
-        `together`: versions that are deployed with this one; they are checked instead of those that serve. Raises
-        `Incompatible` where a running service calls an api that this version does not have.
+        `together`: versions that are deployed with this one; they are checked instead of those that serve. `begun`:
+        those of them that would run by now. Raises `Incompatible` where a running service calls an api that this
+        version does not have.
         """
         missing: list[str] = []
         found: list[str] = []
         name = deployment.spec.name
         coming = {d.spec.name: d for d in together}
+        others = {d.spec.name: d for d in begun}
         for supervisor in self._supervisors.values():
-            if supervisor.name == name or supervisor.stopped:
-                continue
-            serving = supervisor.generation.deployment if supervisor.generation is not None else supervisor.deployment
-            other = coming.get(supervisor.name, serving)
+            if not supervisor.stopped:
+                serving = supervisor.generation
+                others[supervisor.name] = serving.deployment if serving is not None else supervisor.deployment
+        for other_name in [n for n in others if n != name]:
+            other = coming.get(other_name, others[other_name])
             for call, called in [
                 *((call, deployment.spec) for call in other.calls_to(name)),
-                *((call, other.spec) for call in deployment.calls_to(supervisor.name)),
+                *((call, other.spec) for call in deployment.calls_to(other_name)),
             ]:
                 if why := incompatible_calls(call, called):
                     gone = called is deployment.spec and called.api(call.api) is None

@@ -75,14 +75,18 @@ def snapshot(
     svg: str = "",
     cell: Callable[[str], str] = lambda _: "",
     latencies: Callable[[str], Mapping[str, Latency]] = lambda _: {},
+    source: Callable[[str], str] = lambda _: "",
 ) -> messages.State:
-    """Return the state that clients see; `specs`: the specs of the versions that serve, by name; `cell`: see
-    `RuntimeContext.cell`; `latencies`: see `Usage`.
+    """Return the state that clients see; `specs`: the specs of the versions that serve, by name; `cell` and
+    `source`: see `RuntimeContext`; `latencies`: see `Usage`.
     """
     return {
         "version": VERSION,
         "services": [
-            _service(s, specs.get(s.name), (rates or {}).get(s.name, 0.0), cell(s.name), latencies(s.name))
+            {
+                **_service(s, specs.get(s.name), (rates or {}).get(s.name, 0.0), cell(s.name), latencies(s.name)),
+                "source": source(s.name),
+            }
             for s in statuses
         ],
         "edges": [_edge(s, dependency) for s in statuses for dependency in dict.fromkeys(s.dependencies)],

@@ -15,6 +15,7 @@ from nbcompose._control.engines import Engine
 from nbcompose._control.generation import GRACE, Generation, SupervisorContext
 from nbcompose._control.logs import Log
 from nbcompose._control.standby import Standby, StuckReplicas
+from nbcompose._protocol import messages
 from nbcompose._replica import Swap
 from nbcompose._rpc import ReplicaRoute
 from nbcompose._spec import ServiceSpec
@@ -113,6 +114,16 @@ class Supervisor:
         if self.generation is None or self.generation.failed or self.stopped:
             return Plan("replace")
         return deployment.plan(self.generation.deployment)
+
+    def outcome(self, deployment: Deployment) -> messages.Outcome:
+        """Return what `deploy` would do, as people see it."""
+        plan, serving = self.plan(deployment), self.generation
+        if plan.action == "nothing":
+            return "nothing"
+        if serving is None or serving.failed or self.stopped:
+            return "start"
+        takes = any(m.state in ("up", "starting") for m in serving.members.values())
+        return "swap" if plan.action == "swap" and takes else "replace"
 
     async def deploy(self, deployment: Deployment, *, stop_first: bool) -> None:
         """Start what has to be done for `deployment` to serve. Raises `PortInUse`, and then nothing has changed.

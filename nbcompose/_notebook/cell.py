@@ -9,7 +9,7 @@ import ast
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
@@ -59,7 +59,14 @@ def run(shell: InteractiveShell, line: str, body: str) -> list[Defined]:
     code = _compile(shell, tree, name, "%%service")
     before = dict(shell.user_ns)
     _execute(shell, code)
-    after = shell.user_ns
+    return defined_by(tree, before, shell.user_ns)
+
+
+def defined_by(tree: ast.Module, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Defined]:
+    """Return the service classes that the statements of a cell have defined, in order. Raises `UsageError`.
+
+    `before`, `after`: the names of the notebook before and after they ran.
+    """
     names = list(dict.fromkeys(_class_names(tree.body)))
     made = [Defined(n, after[n]) for n in names if n in after and after[n] is not before.get(n)]
     services = [d for d in made if is_service(d.value)]

@@ -122,10 +122,17 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
 
     def begin(self, info: object) -> None:
         """Note that a cell begins."""
+        self._session.cell_begins(str(getattr(info, "raw_cell", None) or ""))
         self._session.outputs.cell_begins(info)
 
     def look(self, result: ExecutionResult) -> None:
         """After every cell, mark stale services; refresh them (with `auto_refresh`), or say so under the cell."""
+        try:
+            self._look(result)
+        finally:
+            self._session.cell_ends()
+
+    def _look(self, result: ExecutionResult) -> None:
         session = self._session
         session.outputs.cell_ends(result.info)
         new = staleness.look(session)
@@ -209,6 +216,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         for name in [s.name for s in reversed(registry.statuses()) if s.name in names]:
             registry.remove(name)
             self._session.started.pop(name, None)
+            self._session.sources.forget(name)
             print(self._session.notices.stopped(name, names))
 
     def _without_code(self, args: Namespace) -> None:
@@ -322,7 +330,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.register_magic_function(misplaced, "line", MISPLACED)
     shell.input_transformers_cleanup.append(cell.service_line_first)
     shell.configurables.append(magics)  # for %config
-    session.outputs.cell_begins()  # this one
+    session.cell_begins("")  # this one
+    session.outputs.cell_begins()
     for event, callback in magics.callbacks():
         shell.events.register(event, callback)
     shell.Completer.custom_matchers.append(Completer(session).match)

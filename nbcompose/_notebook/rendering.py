@@ -21,7 +21,7 @@ from nbcompose._export.check import RecordedTransport
 from nbcompose._ipython_adapter import kernel_id, main_loop
 from nbcompose._notebook.session import Session
 from nbcompose._notebook.tracebacks import cell_names
-from nbcompose._protocol import Bundle
+from nbcompose._protocol import Bundle, messages
 from nbcompose._rpc import Transport
 from nbcompose._schema import ApiSchema
 from nbcompose._spec import ServiceSpec
@@ -67,6 +67,17 @@ class NotebookContext(RuntimeContext):
         started = self._notebook.started.get(service)
         return started.cell if started is not None else ""
 
+    def source(self, service: str) -> str:
+        notebook = self._notebook
+        return notebook.sources.of(service, notebook.registry.wanted(service))
+
+    def plan(self, text: str) -> list[messages.PlannedService]:
+        from nbcompose._notebook.planning import (
+            plan,
+        )  # which a notebook without a front end of nbcompose's does not need
+
+        return plan(self._notebook, text)
+
     def variables(self) -> Mapping[str, Any]:
         return dict(self._notebook.shell.user_ns)  # a copy: cells change it meanwhile
 
@@ -81,6 +92,7 @@ class NotebookContext(RuntimeContext):
 
     def forget(self, service: str) -> None:
         self._notebook.started.pop(service, None)
+        self._notebook.sources.forget(service)
 
     async def bundle(self, value: Any, schema: ApiSchema) -> Bundle:
         return await self._renderer.bundle(value, schema)

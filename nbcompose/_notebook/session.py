@@ -24,6 +24,7 @@ from nbcompose._notebook import credentials
 from nbcompose._notebook.cell_output import CellOutputs, ShownTransport
 from nbcompose._notebook.history import History
 from nbcompose._notebook.notices import Notices, Stale
+from nbcompose._notebook.sources import Sources
 from nbcompose._notebook.tracebacks import from_the_caller
 from nbcompose._rpc import Args, Intercepted, Kwargs, Transport
 from nbcompose._spec import ServiceSpec
@@ -34,11 +35,14 @@ _KEY = "nbcompose"
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What a cell started last under a name. `variable`: its name in the notebook; `cell`: the front end's id of it."""
+    """What a cell started last under a name. `variable`: its name in the notebook; `cell`: the front end's id of it;
+    `source`: the hash of its text.
+    """
 
     deployment: Deployment
     variable: str
     cell: str = ""
+    source: str = ""
 
     @property
     def spec(self) -> ServiceSpec:
@@ -84,6 +88,18 @@ class Session:
         self.restore_tracebacks: Callable[[], None] = lambda: None
         self.cards: dict[str, Card] = {}  # the display under the cell that started a service last
         self.live_cards = LiveCards()
+        self.sources = Sources()
+        self.cell_text = ""  # of the cell that runs, or ran last
+        self.cell_runs = False
+        self.cell_changes = 0  # how often a cell has begun or ended
+
+    def cell_begins(self, text: str) -> None:
+        self.cell_text, self.cell_runs = text, True
+        self.cell_changes += 1
+
+    def cell_ends(self) -> None:
+        self.cell_runs = False
+        self.cell_changes += 1
 
     def stop_lingering(self, name: str) -> None:
         future = self.lingering.pop(name, None)

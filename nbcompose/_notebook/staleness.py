@@ -20,6 +20,7 @@ from nbcompose._ipython_adapter import cell_id
 from nbcompose._notebook.cell import Defined
 from nbcompose._notebook.notices import Stale
 from nbcompose._notebook.session import Session, Started
+from nbcompose._notebook.sources import text_hash
 from nbcompose._service import Service, declare, dependency_graph, override
 from nbcompose._spec import ServiceSpec
 from nbcompose.errors import CaptureError, DeclarationError, Mistake, UnknownService
@@ -79,8 +80,8 @@ def compare(session: Session, services: Mapping[str, Service], *, stop_first: bo
     """
     specs = {s.name: s.spec for s in services.values()}
     dependency_graph.check_acyclic([*_others(session, specs), *specs.values()])
-    cell = cell_id(session.shell)
-    changes = {s.name: _change(session, s, stop_first, variable, cell) for variable, s in services.items()}
+    cell, source = cell_id(session.shell), text_hash(session.cell_text)
+    changes = {s.name: _change(session, s, stop_first, variable, cell, source) for variable, s in services.items()}
     return [changes[name] for name in dependency_graph.order(dependency_graph.edges(specs.values())) if name in changes]
 
 
@@ -98,7 +99,9 @@ def refreshes(session: Session, names: Sequence[str]) -> tuple[list[Change], lis
         started = _running(session, name)
         try:
             with _as_class(session, started):
-                found.append(_change(session, Service(started.spec), False, started.variable, started.cell))
+                source = session.sources.of(name, session.registry.wanted(name))
+                service = Service(started.spec)
+                found.append(_change(session, service, False, started.variable, started.cell, source))
         except CaptureError as error:
             failed.append(error)
     return found, failed
@@ -136,8 +139,8 @@ def _version(session: Session, name: str) -> int:
     return session.registry.status(name).version
 
 
-def _change(session: Session, service: Service, stop_first: bool, variable: str, cell: str) -> Change:
-    wanted = Started(deployment_of(service, token=session.token), variable, cell)
+def _change(session: Session, service: Service, stop_first: bool, variable: str, cell: str, source: str) -> Change:
+    wanted = Started(deployment_of(service, token=session.token), variable, cell, source)
     name, registry = service.name, session.registry
     if name not in registry.names():
         return Change(wanted, "deploy")

@@ -30,6 +30,8 @@ LogCount = Annotated[int, Limit(MOST_LINES, 1)]
 
 CallState = Literal["answered", "failed", "cancelled"]
 ServiceState = Literal["starting", "waiting", "ready", "failed", "stopped"]
+# What a run of a cell would do with a service: nothing, a first version, new code for the replicas that run, new ones.
+Outcome = Literal["nothing", "start", "swap", "replace", "unknown"]
 ParamKind = Literal["positional_only", "positional_or_keyword", "var_positional", "keyword_only", "var_keyword"]
 
 # -- the state of the services
@@ -61,7 +63,8 @@ class Service(TypedDict):
     minutes. `memory_limit`: what all replicas ask for, and `memory_over`: whether one of them uses more than its share.
     `behind` says why the version wanted last does not serve; `serving` is the number of the one that does. `options`:
     those that are not the default, without variables of the environment. `cell`: the front end's id of the notebook's
-    cell that started it, "" where there is none.
+    cell that started it, "" where there is none; `source`: the hash of that cell's text, "" where it is not known:
+    FNV-1a of 64 bits, in 16 hex digits, of the text in UTF-8 without white space at its end.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Service(TypedDict):
     dependencies: list[str]
     options: dict[str, Any]
     cell: str
+    source: NotRequired[str]
     numbers: NotRequired[list[ApiNumbers]]
     memory_limit: NotRequired[int | None]
     memory_over: NotRequired[bool]
@@ -295,6 +299,21 @@ class ProfileRequest(TypedDict):
     native: NotRequired[bool]
 
 
+class CellText(TypedDict):
+    """A cell of a notebook as it is written now; `cell` is the front end's id."""
+
+    cell: Annotated[str, Limit(1000)]
+    text: Annotated[str, Limit(1_000_000)]
+
+
+class PlanRequest(TypedDict):
+    """What a run of each of these cells would do with services, as the notebook is now. Nothing of their text runs."""
+
+    id: NotRequired[Id]
+    type: Literal["plan"]
+    cells: Annotated[list[CellText], Limit(1000)]
+
+
 class Look(TypedDict):
     """Whether somebody looks, in the front end `client`. Asked of the live graph only."""
 
@@ -337,6 +356,7 @@ Request = (
     | HistoryRequest
     | Act
     | Scale
+    | PlanRequest
 )
 RuntimeRequest = (
     HelloRequest
@@ -353,6 +373,7 @@ RuntimeRequest = (
     | HistoryRequest
     | Act
     | Scale
+    | PlanRequest
     | ReachRequest
     | DebugRequest
     | DebugLine
@@ -669,6 +690,27 @@ class Profiled(TypedDict):
     svg: str
 
 
+class PlannedService(TypedDict):
+    """What a run of its cell would do with one service, and why; for `unknown`, why that cannot be told."""
+
+    service: str
+    outcome: Outcome
+    why: str
+
+
+class PlannedCell(TypedDict):
+    """`services`: those that the cell would start or change, or that are affected where that cannot be told."""
+
+    cell: str
+    services: list[PlannedService]
+
+
+class Planned(TypedDict):
+    id: Id
+    type: Literal["planned"]
+    cells: list[PlannedCell]
+
+
 class Done(TypedDict):
     id: Id
     type: Literal["done"]
@@ -705,7 +747,7 @@ class Kept(TypedDict):
 
 Event = Changed | Lines | Begun | Item | Items | Debugged
 CallMessage = Begun | Item | Items | Result | End | Cancelled | Failed
-Reply = Here | Kept | Form | Logs | Traces | Trace | Recorded | History | Done
+Reply = Here | Kept | Form | Logs | Traces | Trace | Recorded | History | Planned | Done
 Message = CallMessage | Reply
 RuntimeReply = (
     Hello
@@ -717,6 +759,7 @@ RuntimeReply = (
     | Recorded
     | History
     | Profiled
+    | Planned
     | Done
     | Reach
     | Result

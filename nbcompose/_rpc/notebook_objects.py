@@ -54,30 +54,34 @@ def is_notebooks(thing: Any) -> bool:
     return getattr(thing, "__module__", None) == "__main__" or "<locals>" in getattr(thing, "__qualname__", "")
 
 
-def newest(thing: Any, current: Container[int] | None = None) -> Any:
+def newest(thing: Any, current: Container[int] | None = None, space: Mapping[str, Any] | None = None) -> Any:
     """Return the current definition of a class, `NewType` or alias of `__main__`: its cell may have been run again.
 
     Returns `thing` itself if its name now refers to something of another kind, or if `thing` is still in use: under
     another name (`Old = Order`), or as a base of the newest class. `current`: the ids of all values that have a name in
-    `__main__` (`names_now`), to be passed when many things are looked up.
+    `__main__` (`names_now`), to be passed when many things are looked up. `space`: names in place of those of
+    `__main__`.
     """
     if not (isinstance(thing, type) or is_newtype(thing) or is_typealiastype(thing)) or thing.__module__ != "__main__":
         return thing
     path = getattr(thing, "__qualname__", thing.__name__)
-    found: Any = sys.modules["__main__"]
-    for name in path.split("."):
+    first, *inner = path.split(".")
+    found: Any = _inner(getattr(sys.modules["__main__"], first, None) if space is None else space.get(first))
+    for name in inner:
         found = _inner(getattr(found, name, None))
     if found is thing or isinstance(found, type) != isinstance(thing, type) or not is_notebooks(found):
         return thing
     if getattr(found, "__qualname__", path) != path or (isinstance(found, type) and thing in found.__mro__):
         return thing
-    return thing if id(thing) in (names_now() if current is None else current) else found
+    return thing if id(thing) in (names_now(space) if current is None else current) else found
 
 
-def names_now() -> dict[int, list[str]]:
-    """Return the names in `__main__` by the id of their value, without IPython's history names (`_`, `_i1`, …)."""
+def names_now(space: Mapping[str, Any] | None = None) -> dict[int, list[str]]:
+    """Return the names in `__main__`, or in `space`, by the id of their value, without IPython's history names (`_`,
+    `_i1`, …).
+    """
     found: dict[int, list[str]] = {}
-    for name, value in list(vars(sys.modules["__main__"]).items()):
+    for name, value in list((vars(sys.modules["__main__"]) if space is None else space).items()):
         if not _HISTORY.fullmatch(name):
             found.setdefault(id(_inner(value)), []).append(name)
     return found

@@ -43,6 +43,7 @@ export interface Service {
   dependencies: Array<string>;
   options: Record<string, any>;
   cell: string;
+  source?: string;
   numbers?: Array<ApiNumbers>;
   memory_limit?: number | null;
   memory_over?: boolean;
@@ -75,6 +76,7 @@ export interface ListedService {
   dependencies: Array<string>;
   options: Record<string, any>;
   cell: string;
+  source?: string;
   numbers?: Array<ApiNumbers>;
   memory_limit?: number | null;
   memory_over?: boolean;
@@ -229,6 +231,17 @@ export interface ProfileRequest {
   native?: boolean;
 }
 
+export interface CellText {
+  cell: string;
+  text: string;
+}
+
+export interface PlanRequest {
+  id?: string;
+  type: "plan";
+  cells: Array<CellText>;
+}
+
 export interface Look {
   id?: string;
   type: "look";
@@ -264,7 +277,8 @@ export type Request =
   | ForgetRequest
   | HistoryRequest
   | Act
-  | Scale;
+  | Scale
+  | PlanRequest;
 
 export type RuntimeRequest =
   | HelloRequest
@@ -281,6 +295,7 @@ export type RuntimeRequest =
   | HistoryRequest
   | Act
   | Scale
+  | PlanRequest
   | ReachRequest
   | DebugRequest
   | DebugLine
@@ -553,6 +568,23 @@ export interface Profiled {
   svg: string;
 }
 
+export interface PlannedService {
+  service: string;
+  outcome: "nothing" | "start" | "swap" | "replace" | "unknown";
+  why: string;
+}
+
+export interface PlannedCell {
+  cell: string;
+  services: Array<PlannedService>;
+}
+
+export interface Planned {
+  id: string;
+  type: "planned";
+  cells: Array<PlannedCell>;
+}
+
 export interface Done {
   id: string;
   type: "done";
@@ -607,6 +639,7 @@ export type Reply =
   | Trace
   | Recorded
   | History
+  | Planned
   | Done;
 
 export type Message =
@@ -625,6 +658,7 @@ export type Message =
   | Trace
   | Recorded
   | History
+  | Planned
   | Done;
 
 export type RuntimeReply =
@@ -637,6 +671,7 @@ export type RuntimeReply =
   | Recorded
   | History
   | Profiled
+  | Planned
   | Done
   | Reach
   | Result

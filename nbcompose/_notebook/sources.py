@@ -1,0 +1,40 @@
+"""Texts of the cells that started services, as hashes: by these a front end sees whether a cell has been edited."""
+
+from __future__ import annotations
+
+from nbcompose._code import Deployment
+
+# What JavaScript's `trimEnd` removes.
+_BLANK = "\t\n\v\f\r \u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200B)))
+_OFFSET, _PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, 2**64 - 1
+KEPT = 3  # versions of a service: the one that is wanted, the one that serves, the one before
+
+
+def text_hash(text: str) -> str:
+    """Return the FNV-1a hash (64 bit, 16 hex digits) of a text in UTF-8, without white space at its end."""
+    found = _OFFSET
+    # Half a pair of surrogates is U+FFFD, as JavaScript's TextEncoder has it.
+    whole = text.rstrip(_BLANK).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    for byte in whole.encode():
+        found = ((found ^ byte) * _PRIME) & _MASK
+    return f"{found:016x}"
+
+
+class Sources:
+    """The hashes of the cells' texts, by the versions of services that they started."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, list[tuple[Deployment, str]]] = {}
+
+    def note(self, name: str, deployment: Deployment | None, source: str) -> None:
+        """Note the text of the cell that has asked for this version; a later text that means the same replaces it."""
+        if deployment is not None:
+            others = [known for known in self._known.get(name, ()) if known[0] is not deployment]
+            self._known[name] = [*others, (deployment, source)][-KEPT:]
+
+    def of(self, name: str, deployment: Deployment | None) -> str:
+        """Return the hash; "" where it is not known."""
+        return next((source for known, source in self._known.get(name, ()) if known is deployment), "")
+
+    def forget(self, name: str) -> None:
+        self._known.pop(name, None)
