@@ -14,6 +14,8 @@ Seen to hold from 8.31.0 to 9.18.1; tests/canaries/test_ipython.py fails first w
   the place of what IPython shows: for text and HTML, a list of titles and texts.
 - `%reload_ext` unloads an extension in `ExtensionManager.reload_extension`, and says nowhere that it will load it.
 - `InteractiveShell.run_code` runs the code of a cell.
+- While `%%capture` and `capture_output()` capture displays, `shell.display_pub` is a `CapturingDisplayPublisher`. It
+  keeps the `data` that it is given, no copy, for `captured.outputs`.
 - `TransformerManager`: the first of its `cleanup_transforms` drops empty lines, the others keep the number of lines;
   then `do_token_transforms` calls `do_one_token_transform(lines)`, which returns (whether it changed one, lines), until
   that changes nothing. One change is of one place.
@@ -42,6 +44,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
+from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.extensions import ExtensionManager
 from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell
@@ -258,9 +261,8 @@ class Output:
         self._parent = publisher.parent_header  # as it is now: later another cell may run
 
     @classmethod
-    def of(cls, shell: InteractiveShell) -> Output | None:
-        """The running cell's; None where outputs cannot be updated."""
-        publisher = shell.display_pub
+    def of(cls, publisher: Any) -> Output | None:
+        """The running cell's, by a shell's `display_pub`; None where outputs cannot be updated."""
         if not all(hasattr(publisher, name) for name in ("session", "pub_socket", "topic", "parent_header")):
             return None
         return cls(publisher)
@@ -272,6 +274,27 @@ class Output:
         publisher.session.send(
             publisher.pub_socket, "update_display_data", content, parent=self._parent, ident=publisher.topic
         )
+
+
+class Captured:
+    """A display that is captured, in which it can be changed, also when the capture is over."""
+
+    def __init__(self, publisher: CapturingDisplayPublisher) -> None:
+        self._publisher = publisher
+        self._data: dict[str, str] | None = None
+
+    @classmethod
+    def of(cls, publisher: Any) -> Captured | None:
+        """One of a shell's `display_pub`; None where that captures nothing."""
+        return cls(publisher) if isinstance(publisher, CapturingDisplayPublisher) else None
+
+    def show(self, data: Mapping[str, str]) -> None:
+        """Have it be this; nothing, where there has been no text."""
+        if self._data is not None:
+            self._data.update(data)
+        elif data["text/plain"]:
+            self._data = dict(data)
+            self._publisher.publish(data=self._data, metadata={})
 
 
 def receive_where_asked(comm: Any) -> None:

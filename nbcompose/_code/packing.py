@@ -29,7 +29,7 @@ from nbcompose._code.diff import DependencyCall, Fingerprint, Plan, compare
 from nbcompose._code.fingerprint import fingerprint_of
 from nbcompose._code.modules import UserModules, by_value
 from nbcompose._host import Placement, owner_environment
-from nbcompose._replica import ByImport, ByValue, Launch, MainGlobals, Swap, class_of, from_module, lines_of
+from nbcompose._replica import ByImport, ByValue, Launch, Loggers, MainGlobals, Swap, class_of, from_module, lines_of
 from nbcompose._rpc import fitted, is_record, names_now, notebook_classes, notebook_objects, why
 from nbcompose._schema import renew
 from nbcompose._service import Service, locate
@@ -82,7 +82,7 @@ class Deployment:
         if self.code is None or self.fingerprint is None:
             return None
         spec = replace(self.spec, cls=object)
-        return Swap(spec, self.code, plan.changed, plan.affected, self.fingerprint.stores)
+        return Swap(spec, self.code, plan.changed, plan.affected, self.fingerprint.stores, Loggers.now())
 
     def calls_to(self, service: str) -> Iterator[DependencyCall]:
         """The calls of that service in its code."""
@@ -112,6 +112,7 @@ class Deployment:
             heavy=self.heavy,
             allowed_hosts=self.allowed_hosts,
             gpus=placement.gpus,
+            loggers=Loggers.now(),
         )
 
 

@@ -1,6 +1,7 @@
 from .debugging import Prompt as Prompt
 from .entry import find_entries as find_entries
 from .logs import OutputReader as OutputReader
+from .logs import State as State
 from .logs import Written as Written
 from .logs import read_output as read_output
 from .operations import RuntimeContext as RuntimeContext

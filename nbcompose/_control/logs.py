@@ -10,21 +10,27 @@ import asyncio
 import contextlib
 import fcntl
 import io
+import re
 import termios
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from enum import Enum, auto
 from itertools import islice
 from typing import NamedTuple
 
 import uvloop
 
+from nbcompose._control.screen import WIDEST, Row, Screen
 from nbcompose._host import keep_from_children
 from nbcompose._protocol import LogFilter, LogLine
 from nbcompose._replica import output
 
-LINE_LIMIT = 65536  # bytes; a longer line is cut
-MOST_BEGUN = 1000  # lines that are begun at once
+LINE_LIMIT = WIDEST  # a longer line is cut
+MOST_BEGUN = 1000  # calls that have begun lines at once
+MOST_IDLE = 100  # calls of which it is known what they wrote last, in complete lines
+HOLD = 1.0  # seconds that a drawn line has to stand before the log has it, while its call goes on
+_CUT_CHARACTER = re.compile(rb"(?:[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z")
 EVERYTHING: LogFilter = LogFilter()
 
 
@@ -62,14 +68,48 @@ class Log:
         return self.count - count - len(lines), lines
 
 
+class State(Enum):
+    """OPEN: more of the line may come. PASSED: the next one has begun, but a program may come back to it, as those do
+    that draw progress bars. ENDED: the log has it. GONE: it has become empty, and stands nowhere.
+    """
+
+    OPEN = auto()
+    PASSED = auto()
+    ENDED = auto()
+    GONE = auto()
+
+
 class Written(NamedTuple):
-    """A line as it is now. `ended`: it is complete; otherwise more of it may come. `key`: the descriptor, "/" and the
-    call that write it; "" for what C code and child processes write.
+    """A line as it is now. `key`: the descriptor, "/" and the call that write it; "" for what C code and child
+    processes write. `row`: which of its lines. `again`: it had been passed before.
     """
 
     line: LogLine
-    ended: bool = True
+    state: State = State.ENDED
     key: str = ""
+    row: int = 0
+    again: bool = False
+
+    @property
+    def ended(self) -> bool:
+        return self.state is State.ENDED
+
+
+class _Source:
+    """What one call writes to one descriptor."""
+
+    def __init__(self) -> None:
+        self.screen = Screen()
+        self.lines: dict[int, LogLine] = {}  # by row: by whom it was begun
+        self.passed: dict[int, tuple[Row, float]] = {}  # and not ended; and since when it is as it is
+        self.logged: dict[int, str] = {}  # as which rows are in the log, that were drawn
+        self.told: set[int] = set()  # rows that have been passed
+        self.rest = b""  # of a character
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything that has to be ended."""
+        return bool(self.passed) or any(row.text for row in self.screen.rows if not row.passed)
 
 
 class OutputReader(asyncio.Protocol):
@@ -84,7 +124,9 @@ class OutputReader(asyncio.Protocol):
         self._fd = fd
         self._on_output = on_output
         self._rest = b""
-        self._begun: dict[str, tuple[LogLine, bytes]] = {}
+        self._busy: dict[str, _Source] = {}
+        self._idle: dict[str, _Source] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     def arrival(self) -> asyncio.Future[None] | None:
         """Return a future that is done when what has been written by now has been received; None if it has been."""
@@ -124,8 +166,10 @@ class OutputReader(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self._rest:
             self._split(b"\n")
-        for key in list(self._begun):
-            self._end(key, blank=False)
+        for key in list(self._busy):
+            self._end(key, self._busy.pop(key))
+        if self._timer is not None:
+            self._timer.cancel()
         for future in (*(future for _, future in self._arrivals), self.ended):
             _settle(future)
 
@@ -144,30 +188,91 @@ class OutputReader(asyncio.Protocol):
         except ValueError:
             return False
         key, end = f"{kind[:1]}/{span}{line.traces[:1]}", kind[1:]
-        line, before = self._begun.pop(key, (line, b""))
-        whole = before + text
-        last = whole.rfind(b"\r", 0, len(whole.rstrip(b"\r")))
-        self._begun[key] = line, whole[last + 1 :]  # a progress bar begins its line again with \r
-        if end or len(whole) > LINE_LIMIT:
-            self._end(key, blank=end != output.CALL)
+        source = self._busy.pop(key, None) or self._idle.pop(key, None) or _Source()
+        self._write(key, source, line, text, end)
+        if end == output.CALL:
+            self._end(key, source)
+        elif source.busy:
+            self._busy[key] = source
+            if len(self._busy) > MOST_BEGUN:
+                oldest = next(iter(self._busy))
+                self._end(oldest, self._busy.pop(oldest))
         else:
-            self._on_output(Written(self._line(key), ended=False, key=key))
-            if len(self._begun) > MOST_BEGUN:
-                self._end(next(iter(self._begun)), blank=False)
+            self._idle[key] = source
+            if len(self._idle) > MOST_IDLE:
+                del self._idle[next(iter(self._idle))]
         return True
 
-    def _line(self, key: str) -> LogLine:
-        line, whole = self._begun[key]
-        return line._replace(text=_state(whole).decode(errors="replace"))
+    def _write(self, key: str, source: _Source, line: LogLine, data: bytes, end: str) -> None:
+        screen = source.screen
+        data, source.rest = source.rest + data, b""
+        if not end and (cut := _CUT_CHARACTER.search(data)) is not None:
+            data, source.rest = data[: cut.start()], cut.group()
+        source.lines.setdefault(screen.number, line)
+        screen.write(data.decode(errors="replace"), end=end == output.LINE)
+        changed, screen.changed = screen.changed, {}
+        now = asyncio.get_running_loop().time()
+        for row in changed:
+            source.lines.setdefault(row.number, line)
+            if row.passed and not row.drawn:
+                self._tell(key, source, row, State.ENDED)
+            elif row.passed:
+                source.passed[row.number] = (row, now)
+                self._tell(key, source, row, State.PASSED)
+            else:
+                self._tell(key, source, row, State.OPEN if row.text else State.GONE)
+        while (left := screen.scrolled()) is not None:
+            self._forget(key, source, left)
+        if source.passed and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(HOLD, self._look)
 
-    def _end(self, key: str, *, blank: bool) -> None:
-        """End a line. `blank`: also one without text."""
-        line = self._line(key)
-        del self._begun[key]
-        if blank or line.text.strip():
-            self._on_output(Written(line, key=key))
-        else:
-            self._on_output(Written(line._replace(text=""), ended=False, key=key))
+    def _tell(self, key: str, source: _Source, row: Row, state: State) -> None:
+        number = row.number
+        line = source.lines[number]._replace(text=row.text)
+        self._on_output(Written(line, state, key, number, number in source.told))
+        if row.passed:
+            source.told.add(number)
+
+    def _log(self, key: str, source: _Source, row: Row) -> None:
+        """Have the log have a row that was drawn, as it is now."""
+        if source.logged.get(row.number) != row.text:
+            source.logged[row.number] = row.text
+            self._tell(key, source, row, State.ENDED)
+
+    def _forget(self, key: str, source: _Source, row: Row) -> None:
+        """End a row to which nothing can come back."""
+        if source.passed.pop(row.number, None) is not None:
+            self._log(key, source, row)
+        source.lines.pop(row.number, None)
+        source.logged.pop(row.number, None)
+        source.told.discard(row.number)
+
+    def _look(self) -> None:
+        """Have the log have rows which programs have left some time ago, though they might come back to them."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        waiting = False
+        for key, source in list(self._busy.items()):
+            for number, (row, since) in list(source.passed.items()):
+                if source.screen.hidden or number >= source.screen.number or since + HOLD > loop.time():
+                    waiting = True
+                elif source.logged.get(number) != row.text and row.text:
+                    self._log(key, source, row)
+        if waiting:
+            self._timer = loop.call_later(HOLD, self._look)
+
+    def _end(self, key: str, source: _Source) -> None:
+        """End all lines of a call. Those without text at the end are none: a progress bar has wiped itself out."""
+        last = max((row.number for row in source.screen.rows if row.text.strip()), default=-1)
+        for row in source.screen.rows:
+            if row.passed and row.number not in source.passed:
+                continue
+            if row.number in source.lines or row.number <= last:
+                source.lines.setdefault(row.number, next(iter(source.lines.values())))
+                if row.number <= last:
+                    self._log(key, source, row)
+                else:
+                    self._tell(key, source, row, State.GONE)
 
 
 def _settle(future: asyncio.Future[None]) -> None:

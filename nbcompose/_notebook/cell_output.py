@@ -4,6 +4,9 @@ A cell shows the output of calls that it waits for: of its own thread, of its ta
 apart from others by context (contextvars). They are in the order in which the cell made them, so that a saved notebook
 is the same each time: blocks by the first call that wrote there, lines by call. The display is made and changed on the
 cell's own thread, since Jupyter takes what other threads display for output of the cell that ran last.
+
+Where displays are captured (`%%capture`, `capture_output()`), calls that begin there have a page of their own, which is
+captured too.
 """
 
 from __future__ import annotations
@@ -21,8 +24,8 @@ from typing import Any, NamedTuple
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcompose._control import Registry, Written, progress
-from nbcompose._ipython_adapter import request_of
+from nbcompose._control import Registry, State, Written, progress
+from nbcompose._ipython_adapter import Captured, request_of
 from nbcompose._notebook.display import Bundle, LiveDisplay
 from nbcompose._notebook.tracebacks import cell_names
 from nbcompose._protocol import plain_text, severity
@@ -33,57 +36,89 @@ from nbcompose.errors import UnknownService
 FIRST, LAST = 50, 50  # lines that are shown of a service
 LONGEST = 1000  # characters that are shown of a line
 PERIOD = 0.1  # seconds between changes of a display, at least
-PATIENT = 2.0  # seconds after which it is said what a call waits for, where its service is not ready
+PATIENT = 2.0  # seconds after which it is said what a call waits for
 _BLOCK = "border-left:3px solid #9e9e9e;padding:0 8px;margin:2px 0 4px"
 _TEXT = "margin:0;white-space:pre-wrap"
 _COLORS = {"WARNING": "#b5790f", "ERROR": "#c9302c"}
 
 
 class _Place(NamedTuple):
-    """Where a line belongs in a block: by the cell's call; by the call that wrote it, and when that wrote first."""
+    """Where a line belongs in a block: by the cell's call; by the call that wrote it, and when that wrote first; by how
+    many lines were passed before it; and which it is.
+    """
 
     call: int
     began: float
     span: str
     number: int
+    key: str
+    row: int
+
+
+_Entry = tuple[_Place, str, str]  # with level and text
 
 
 @dataclass(slots=True)
 class _Block:
-    """What one service has written: its first and last lines, those that may still change, and how many there are."""
+    """What one service has written: its first and last lines, those that have only begun, and how many there are."""
 
-    lines: list[tuple[_Place, str, str]] = field(default_factory=list)  # with level and text, in order
-    begun: dict[str, tuple[_Place, str, str]] = field(default_factory=dict)
+    lines: list[_Entry] = field(default_factory=list)  # in order
+    begun: dict[tuple[str, int], _Entry] = field(default_factory=dict)
     counts: Counter[int] = field(default_factory=Counter)  # by call
     began: dict[str, float] = field(default_factory=dict)
 
     def put(self, call: int, written: Written) -> None:
-        line, span = written.line, written.key.partition("/")[2]
+        line, span, which = written.line, written.key.partition("/")[2], (written.key, written.row)
         began = self.began.setdefault(span, line.time)
-        place = _Place(call, began, span, self.counts[call])
-        entry = place, line.level, line.text
-        if not written.ended:
-            self.begun[written.key] = entry
-            if not line.text:
-                del self.begun[written.key]
-            return
-        self.begun.pop(written.key, None)
-        self.counts[call] += 1
-        insort(self.lines, entry)
-        if len(self.lines) > FIRST + LAST:
-            del self.lines[FIRST]  # the others are still the first and the last of all
+        entry: _Entry = _Place(call, began, span, self.counts[call], *which), line.level, line.text
+        self.begun.pop(which, None)
+        if written.again:
+            self._again(written, which)
+        elif written.state is State.OPEN:
+            self.begun[which] = entry
+        elif written.state is not State.GONE:
+            self.counts[call] += 1
+            insort(self.lines, entry)
+            if len(self.lines) > FIRST + LAST:
+                del self.lines[FIRST]  # the others are still the first and the last of all
+
+    def _again(self, written: Written, which: tuple[str, int]) -> None:
+        """Change a line that has its place, where it is among those that are shown."""
+        for index in range(len(self.lines) - 1, -1, -1):
+            place, level, _ = self.lines[index]
+            if place[-2:] == which:
+                if written.state is State.GONE:
+                    del self.lines[index]
+                    self.counts[place.call] -= 1
+                else:
+                    self.lines[index] = place, level, written.line.text
+                return
 
     def drop(self, calls: set[int]) -> None:
         """Forget what these calls have written."""
         self.lines = [entry for entry in self.lines if entry[0].call not in calls]
-        self.begun = {key: entry for key, entry in self.begun.items() if entry[0].call not in calls}
+        self.begun = {which: entry for which, entry in self.begun.items() if entry[0].call not in calls}
         for call in calls:
             del self.counts[call]
 
-    def shown(self) -> tuple[list[tuple[_Place, str, str]], int]:
+    def shown(self) -> tuple[list[_Entry], int]:
         """Return the lines that are shown, and how many are left out after the first `FIRST`."""
         lines = sorted([*self.lines, *self.begun.values()])
         return lines, self.counts.total() - len(self.lines)
+
+
+class _Page:
+    """What one display shows: the blocks of services, by name, and what calls wait for. `captured`: where that display
+    is captured.
+    """
+
+    def __init__(self, captured: Captured | None) -> None:
+        self.captured = captured
+        self.blocks: dict[str, _Block] = {}
+        self.waiting: list[str] = []
+        self.changed = False
+        self.display: LiveDisplay | None = None
+        self.drawn = 0.0
 
 
 @dataclass(slots=True)
@@ -98,7 +133,7 @@ class _Open:
 
 class CellRun:
     """One run of a cell. `info`: by which IPython knows it; `request`: the message that it came with. `below`: the
-    services below another one; `waits`: why a service does not answer yet, "" where it is ready.
+    services below another one; `waits`: what a call of a service waits for, "" where nothing is known.
     """
 
     def __init__(
@@ -115,15 +150,13 @@ class CellRun:
         self._shell = shell
         self._below = below
         self._waits = waits
-        self._waiting: list[str] = []
         self._looked = time.monotonic()
-        self._display: LiveDisplay | None = None
-        self._drawn = 0.0
-        self._lock = threading.Lock()
-        self._changed = False
+        self._publisher = shell.display_pub
+        self._lock = threading.RLock()
         self._roots: list[str] = []  # the service that each call is of
         self._open: dict[str, _Open] = {}  # the calls under way, by trace
-        self._blocks: dict[str, _Block] = {}
+        self._pages: dict[object, _Page] = {self._publisher: _Page(None)}  # by the publisher of their displays
+        self._page_of: list[_Page] = []  # that each call is on
 
     # -- from any thread
 
@@ -137,6 +170,7 @@ class CellRun:
             else:
                 self._open[trace] = _Open(service, len(self._roots), time.monotonic())
                 self._roots.append(service)
+                self._page_of.append(self._page())
             return True
 
     def end(self, trace: str) -> None:
@@ -151,26 +185,28 @@ class CellRun:
         with self._lock:
             numbers = [self._open[trace].number for trace in written.line.traces if trace in self._open]
             if numbers and not self.closed:
-                self._blocks.setdefault(service, _Block()).put(min(numbers), written)
-                self._changed = True
+                page = self._page_of[min(numbers)]
+                page.blocks.setdefault(service, _Block()).put(min(numbers), written)
+                page.changed = True
 
-    # -- on the cell's own thread
+    def _page(self) -> _Page:
+        """Return the page of a call that begins now."""
+        publisher = self._shell.display_pub
+        captured = Captured.of(publisher) if publisher is not self._publisher else None
+        if captured is None:
+            return self._pages[self._publisher]
+        return self._pages.setdefault(publisher, _Page(captured))
+
+    # -- on the cell's own thread; what is captured, from any thread
 
     def draw(self) -> None:
         """Show what is new, at once for the first time, and what calls wait for."""
-        if self.closed or threading.get_ident() != self.thread:
-            return
-        self._look()
-        if not self._changed:
-            return
-        if self._display is None:
-            self._display = LiveDisplay(self._shell)
-            self._display.show(self._bundle())
-        elif time.monotonic() - self._drawn < PERIOD:
-            return
-        else:
-            self._display.update(self._bundle())
-        self._drawn = time.monotonic()
+        if threading.get_ident() == self.thread:
+            self._look()
+        with self._lock:
+            for page in self._pages.values() if not self.closed else ():
+                if page.changed:
+                    self._draw(page)
 
     def _look(self) -> None:
         """See what calls wait for that have been under way for `PATIENT` seconds."""
@@ -181,27 +217,46 @@ class CellRun:
         with self._lock:
             late = dict.fromkeys(call.service for call in self._open.values() if now - call.since >= PATIENT)
         waiting = [why for service in late if (why := self._waits(service))]
-        if waiting != self._waiting:
-            self._waiting = waiting
-            self._changed = True
+        page = self._pages.get(self._publisher)
+        if page is not None and waiting != page.waiting:
+            page.waiting, page.changed = waiting, True
+
+    def _draw(self, page: _Page) -> None:
+        if page.captured is not None:
+            page.captured.show(self._bundle(page))  # always as it is now: the cell may look at it
+            return
+        if threading.get_ident() != self.thread:
+            return
+        if page.display is None:
+            page.display = LiveDisplay(self._shell, self._publisher)
+            page.display.show(self._bundle(page))
+        elif time.monotonic() - page.drawn < PERIOD:
+            return
+        else:
+            page.display.update(self._bundle(page))
+        page.drawn = time.monotonic()
 
     def close(self) -> None:
         """Show all that belongs to the cell, which has ended: not what calls have written that it did not wait for."""
         with self._lock:
             self.closed = True
             unfinished = {call.number for call in self._open.values()}
-            for block in self._blocks.values():
-                block.drop(unfinished)
-        self._waiting = []
-        bundle = self._bundle()
-        if self._display is not None or bundle["text/plain"]:
-            (self._display or LiveDisplay(self._shell)).finish(bundle)
-        self._blocks.clear()
+            for page in self._pages.values():
+                page.waiting = []
+                for block in page.blocks.values():
+                    block.drop(unfinished)
+        for page in self._pages.values():
+            bundle = self._bundle(page)
+            if page.captured is not None:
+                page.captured.show(bundle)
+            elif page.display is not None or bundle["text/plain"]:
+                (page.display or LiveDisplay(self._shell, self._publisher)).finish(bundle)
+        self._pages.clear()
 
-    def _bundle(self) -> Bundle:
+    def _bundle(self, page: _Page) -> Bundle:
         with self._lock:
-            self._changed = False
-            found = {name: block.shown() for name, block in self._blocks.items()}
+            page.changed = False
+            found = {name: block.shown() for name, block in page.blocks.items()}
             firsts = {name: lines[0][0].call for name, (lines, _) in found.items() if lines}
         plain, html = [], []
         for name in sorted(firsts, key=lambda n: (firsts[n], self._rank(self._roots[firsts[n]], n))):
@@ -214,7 +269,7 @@ class CellRun:
             body = "\n".join(_colored(text, level) for text, level in texts)
             title = f'<div style="color:#808080">{escape(name)}</div>'
             html.append(f'<div style="{_BLOCK}">{title}<pre style="{_TEXT}">{body}</pre></div>')
-        for why in self._waiting:
+        for why in page.waiting:
             plain.append(why)
             html.append(f'<div style="color:#808080">{escape(why)}</div>')
         return {"text/plain": "\n".join(plain), "text/html": "".join(html)}

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -323,17 +323,17 @@ Bundle = dict[str, str]
 
 class LiveDisplay:
     """An output of a cell that can be updated. Front ends without updates (a terminal) show only the result of
-    `finish`.
+    `finish`. `publisher`: by which it is displayed, also when another one is set meanwhile; None: the present one.
     """
 
-    def __init__(self, shell: InteractiveShell) -> None:
-        self._shell = shell
+    def __init__(self, shell: InteractiveShell, publisher: Any = None) -> None:
+        self._publisher = shell.display_pub if publisher is None else publisher
         self._id = uuid4().hex
         self._lock = threading.Lock()
         self._last: Bundle = {}
         self._open = True
         self._shown = False
-        self._output = Output.of(shell)
+        self._output = Output.of(self._publisher)
         self.updatable = self._output is not None
 
     def show(self, bundle: Bundle) -> None:
@@ -372,9 +372,7 @@ class LiveDisplay:
             self._open = False
 
     def _publish(self, bundle: Bundle) -> None:
-        self._shell.display_pub.publish(
-            data=dict(bundle), metadata={}, transient={"display_id": self._id}, update=self._shown
-        )
+        self._publisher.publish(data=dict(bundle), metadata={}, transient={"display_id": self._id}, update=self._shown)
         self._shown = True
         self._last = bundle
 

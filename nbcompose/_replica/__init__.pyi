@@ -18,6 +18,7 @@ from .debugpy_adapter import Listening as Listening
 from .hot_swap import Swap as Swap
 from .in_process import collect as collect
 from .instance import Runtime as Runtime
+from .loggers import Loggers as Loggers
 from .main import run as run
 from .metrics import EARLY as EARLY
 from .metrics import METRICS as METRICS

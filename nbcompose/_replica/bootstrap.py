@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from nbcompose import settings
 from nbcompose._host import apply_threads, environment
+from nbcompose._replica.loggers import UNCHANGED, Loggers
 from nbcompose._replica.sources import ModuleSource, find_source, know_lines, use_sources
 from nbcompose._rpc import ServiceRoute, Unpickler
 from nbcompose._service import Service
@@ -191,7 +192,8 @@ class Launch:
 
     `environment`: the complete environment of the process. `torch_threads`: applied to libraries already loaded.
     `exposed`: it has an HTTP server. `heavy`: for the engine, see `Deployment` in `_code/packing.py`. `gpus`: see
-    `Placement` in `_host/devices.py`. `record`: whether arguments and answers are recorded.
+    `Placement` in `_host/devices.py`. `record`: whether arguments and answers are recorded. `loggers`: as they are set
+    in the process that deploys it.
     """
 
     spec: ServiceSpec
@@ -209,6 +211,7 @@ class Launch:
     allowed_hosts: tuple[str, ...] = ()
     gpus: tuple[str, ...] = ()
     record: bool = False
+    loggers: Loggers = UNCHANGED
 
 
 def prepare_process(launch: Launch) -> None:
@@ -218,6 +221,7 @@ def prepare_process(launch: Launch) -> None:
         os.chdir(launch.folder)
     sys.path[:] = launch.python_path
     settings.start_logging(settings.REPLICA_FORMAT)
+    launch.loggers.take()
     sample(*settings.trace_sampler()[1:])
     if launch.torch_threads is not None:
         apply_threads(launch.torch_threads)
@@ -225,7 +229,9 @@ def prepare_process(launch: Launch) -> None:
 
 def load_spec(launch: Launch) -> ServiceSpec:
     """Return the spec including the class. Runs user code (imports), and raises what that raises."""
-    return replace(launch.spec, cls=_load_class(launch.origin))
+    spec = replace(launch.spec, cls=_load_class(launch.origin))
+    launch.loggers.set_levels()
+    return spec
 
 
 def _load_class(origin: ByValue | ByImport) -> type[Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from nbcompose._replica.batching import Batcher
 from nbcompose._replica.bootstrap import ByValue, MainModule, MainUnpickler
+from nbcompose._replica.loggers import UNCHANGED, Loggers
 from nbcompose._replica.sources import know_lines
 from nbcompose._rpc import forget_class, known_classes, set_class_state
 from nbcompose._schema import ApiSchema
@@ -66,7 +67,7 @@ class Swap:
 
     `changed`: names of the notebook values that the new code takes from the notebook; others keep their present value
     in the replica. `affected`: functions and classes whose code may reach a changed value. `stores`: globals that the
-    service's code sets itself.
+    service's code sets itself. `loggers`: as they are set in the process that deploys it.
     """
 
     spec: ServiceSpec
@@ -74,6 +75,7 @@ class Swap:
     changed: frozenset[str]
     affected: frozenset[str]
     stores: frozenset[str]
+    loggers: Loggers = UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +83,13 @@ class Renewed:
     """Changes in this process, besides the instance, when a hot swap is committed.
 
     `sources`: source lines, by file. `main`: the new `__main__`, if the code is from a notebook. `classes`: classes
-    that both versions share, since instances of them exist, with their new members.
+    that both versions share, since instances of them exist, with their new members. `loggers`: see `Swap`.
     """
 
     sources: Mapping[str, str]
     main: MainModule | None
     classes: tuple[tuple[type[Any], dict[str, Any]], ...]
+    loggers: Loggers
 
     def take(self) -> None:
         know_lines(self.sources)
@@ -94,6 +97,7 @@ class Renewed:
             sys.modules["__main__"] = self.main
         for cls, members in self.classes:
             set_class_state(cls, members)
+        self.loggers.take()
 
 
 def renew(old: Code, swap: Swap) -> Code:
@@ -110,7 +114,8 @@ def renew(old: Code, swap: Swap) -> Code:
     _keep_attributes(old.spec.cls, cls)
     _keep_globals(old.spec.cls, cls, swap)
     of_notebook = main if cls.__module__ == main.__name__ else None
-    new = Code(replace(swap.spec, cls=cls), Renewed(swap.origin.sources, of_notebook, tuple(reader.shared)))
+    renewed = Renewed(swap.origin.sources, of_notebook, tuple(reader.shared), swap.loggers)
+    new = Code(replace(swap.spec, cls=cls), renewed)
     new.instance = object.__new__(cls)
     new.instance.__dict__ = old.instance.__dict__
     return new

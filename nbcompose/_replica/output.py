@@ -32,6 +32,8 @@ SMALL = 4096  # characters of a write that are kept until their line ends
 # Lines that have been begun, by call and descriptor: what of them has not been written yet.
 begun: dict[tuple[CallContext | None, int], list[str]] = {}
 
+_drawn: set[tuple[CallContext | None, int]] = set()  # who has written what controls a terminal
+
 _levels = threading.local()  # `name`: the level at which this thread is logging
 _lock = threading.RLock()  # reentrant: a signal handler may print too
 _streams: list[CallStream] = []
@@ -56,6 +58,8 @@ class CallStream(io.TextIOWrapper):
         key = current_call.get(), self._fd
         with _lock:
             pieces = begun.get(key)
+            if "\r" in text or "\x1b" in text:
+                _drawn.add(key)
             if "\n" in text:
                 if pieces is not None:
                     text_before = "".join(pieces)
@@ -65,7 +69,9 @@ class CallStream(io.TextIOWrapper):
                 *lines, rest = (text_before + text).split("\n")
                 for line in lines:
                     _put(key, line, LINE)
-                if rest:
+                if key in _drawn:
+                    begun[key] = [rest] if rest else []  # what is drawn is over when the call is
+                elif rest:
                     begun[key] = [rest]
             elif pieces is None:
                 begun[key] = [text]
@@ -87,6 +93,7 @@ def end_lines(context: CallContext | None) -> None:
     for stream in _streams:
         with _lock:
             pieces = begun.pop((context, stream._fd), None)
+            _drawn.discard((context, stream._fd))
             if pieces is not None:
                 _put((context, stream._fd), "".join(pieces), CALL)
 
@@ -158,4 +165,5 @@ def install() -> None:
     for stream in _streams:
         stream.process = os.getpid()
     begun.clear()
+    _drawn.clear()
     sys.stdout, sys.stderr = _streams

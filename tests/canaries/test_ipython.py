@@ -10,9 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 from IPython.core.completer import CompletionContext
+from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.extensions import ExtensionManager
 from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
 from nbcompose._ipython_adapter import show_groups
@@ -138,3 +140,12 @@ def test_what_a_shell_offers_to_extensions(shell: InteractiveShell) -> None:
     )
     with pytest.raises(ValueError, match="registered"):
         shell.events.unregister("post_run_cell", print)
+
+
+def test_a_capture_keeps_the_data_of_a_display(shell: InteractiveShell) -> None:
+    with capture_output() as captured:
+        data = {"text/plain": "before"}
+        assert isinstance(shell.display_pub, CapturingDisplayPublisher)
+        shell.display_pub.publish(data=data, metadata={})
+    data["text/plain"] = "after"
+    assert captured.outputs[0].data == {"text/plain": "after"}, "a captured display cannot be changed any more"

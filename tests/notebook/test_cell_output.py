@@ -48,6 +48,17 @@ class Writer:
         print(file=sys.stderr)
 
     @api
+    def bars(self) -> None:
+        print("before")
+        for outer in range(3):
+            print(f"\\router {outer} of 2", end="", flush=True, file=sys.stderr)
+            for inner in range(3):
+                print(f"\\n\\rinner {inner} of 2\\x1b[A", end="", flush=True, file=sys.stderr)
+            print("\\n\\r            \\r\\x1b[A", end="", flush=True, file=sys.stderr)
+        print(file=sys.stderr)
+        print("after")
+
+    @api
     def elsewhere(self) -> None:
         os.write(1, b"from C\\n")
         subprocess.run(["echo", "from a child"])
@@ -131,6 +142,7 @@ def services(shared_kernel: Kernel) -> Kernel:
         pytest.param("%time Writer.write('a')", WRITER_A, id="a magic"),
         pytest.param("get_ipython().run_cell('Writer.write(\"a\")')", WRITER_A, id="a cell in a cell"),
         pytest.param("Writer.bar(20)", "Writer:\n  20 of 20", id="a progress bar"),
+        pytest.param("Writer.bars()", "Writer:\n  before\n  outer 2 of 2\n  after", id="a bar in a bar"),
         pytest.param("Writer.elsewhere()", "Writer:\n  from Python", id="C code and child processes"),
         pytest.param("list(Writer.drip(3))", "Writer:\n  item 0\n  item 1\n  item 2", id="generator"),
         pytest.param(
@@ -184,7 +196,7 @@ def test_what_calls_write_is_under_their_cell(services: Kernel, cell: str, expec
 def test_levels_and_the_lines_of_cells(services: Kernel) -> None:
     ran = services.ok("Writer.warn('it')")
     shown = re.fullmatch(
-        r"Writer:\n  logged it\n  Cell In\[\d+\], line 25: UserWarning: warned it\n"
+        r"Writer:\n  logged it\n  Cell In\[\d+\], line 37: UserWarning: warned it\n"
         r'    warnings.warn\(f"warned {text}"\)',
         ran.plain,
     )
@@ -239,6 +251,79 @@ def test_nothing_comes_after_the_end_of_the_cell(services: Kernel) -> None:
     second = services.ok("await task\nWriter.write('b')")
     assert second.plain == "Writer:\n  writing b"
     assert services.shown(first).displays == []
+
+
+CAPTURED = "print([o.data['text/plain'] for o in c.outputs], repr(c.stdout))"
+
+
+@pytest.mark.parametrize(
+    ("cell", "left"),
+    [
+        pytest.param("%%capture c\nWriter.write('a')", "", id="%%capture"),
+        pytest.param(
+            "from IPython.utils.io import capture_output\nwith capture_output() as c: await Writer.to_async.write('a')",
+            "",
+            id="await",
+        ),
+        pytest.param(
+            "from IPython.utils.io import capture_output\n"
+            "with capture_output() as c:\n    Writer.write('a')\n    within = len(c.outputs)\nassert within == 1",
+            "",
+            id="capture_output",
+        ),
+        pytest.param(
+            "from IPython.utils.io import capture_output\n"
+            "Writer.write('b')\nwith capture_output() as c: Writer.write('a')\nWriter.write('c')",
+            "Writer:\n  writing b\n  writing c",
+            id="a part of the cell",
+        ),
+    ],
+)
+def test_what_is_captured_is_not_under_the_cell(services: Kernel, cell: str, left: str) -> None:
+    services.ok("c = None")
+    assert services.ok(cell).plain == left
+    kept = "['Writer:\\n  writing a', \"'A'\"] ''" if cell.startswith("%%") else "['Writer:\\n  writing a'] ''"
+    assert services.ok(CAPTURED).stdout == f"{kept}\n"
+    assert "Writer:\n  writing a" in services.ok("c.show()").plain
+
+
+def test_what_stands_for_this_process_only_leaves_the_block(services: Kernel) -> None:
+    ran = services.ok("import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()): Writer.write('a')")
+    assert ran.plain == WRITER_A
+    assert services.ok("%%capture --no-display c\nWriter.write('a');").plain == WRITER_A
+
+
+LOGGING = """
+%%service
+import logging
+logger = logging.getLogger("reporter")
+class Reporter:
+    @api
+    def report(self, text: str) -> str:
+        logger.debug("debug %s", text)
+        logger.info("info %s", text)
+        return {answer!r}
+"""
+
+
+@pytest.fixture(params=["1", pytest.param("0", marks=pytest.mark.slow)])
+def zygote(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBCOMPOSE_ZYGOTE", request.param)
+
+
+def test_levels_that_the_notebook_sets_hold_in_services(zygote: None, own_kernel: Kernel) -> None:
+    kernel = own_kernel
+    kernel.ok("import logging\nlogging.basicConfig(level=logging.INFO)")
+    kernel.ok(LOGGING.format(answer="one"))
+    assert kernel.ok("Reporter.report('a')").plain == "Reporter:\n  INFO:reporter:info a"
+    assert " INFO    Reporter#0 report" in kernel.ok("%services logs Reporter").stdout
+    kernel.ok("logging.getLogger('reporter').setLevel(logging.DEBUG)")
+    assert "is ready" in kernel.ok(LOGGING.format(answer="one")).plain  # no change of it
+    assert kernel.ok("Reporter.report('b')").plain == "Reporter:\n  INFO:reporter:info b"
+    assert "code swapped" in kernel.ok(LOGGING.format(answer="two")).plain
+    assert kernel.ok("Reporter.report('c')").plain == "Reporter:\n  DEBUG:reporter:debug c\n  INFO:reporter:info c"
+    kernel.ok("logging.getLogger('reporter').setLevel(logging.ERROR)\n%services restart Reporter")
+    assert kernel.ok("Reporter.report('d')").plain == ""
 
 
 def test_the_log_only(services: Kernel) -> None:

@@ -6,10 +6,11 @@ import itertools
 from typing import Any
 
 import pytest
+from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from nbcompose._control import Written
+from nbcompose._control import State, Written
 from nbcompose._notebook.cell_output import FIRST, LAST, LONGEST, CellRun
 from nbcompose._protocol import LogLine
 
@@ -24,18 +25,23 @@ def run(bare: Notebook) -> CellRun:
 
 
 def started(shell: InteractiveShell) -> CellRun:
+    shell.display_pub = CapturingDisplayPublisher()
     return CellRun(shell, None, lambda name: BELOW.get(name, []), lambda _: "")
 
 
 def written(trace: str, text: str, *, at: float = 0.0, span: str = "1", ended: bool = True) -> Written:
-    return Written(LogLine(at, "", 0, "api", (trace,), text), ended, f"1/{span}{trace}")
+    state = State.ENDED if ended else State.OPEN if text else State.GONE
+    return Written(LogLine(at, "", 0, "api", (trace,), text), state, f"1/{span}{trace}")
 
 
 def shown(run: CellRun) -> str:
     """What stands under the cell when it has ended."""
-    with capture_output() as captured:
-        run.close()
-    return "\n".join(str(output.data["text/plain"]) for output in captured.outputs)
+    run.close()
+    return texts(run._publisher.outputs)
+
+
+def texts(outputs: list[dict[str, Any]]) -> str:
+    return "\n".join(str(output["data"]["text/plain"]) for output in outputs)
 
 
 LINES = [("a", "Writer", 0.3), ("a", "Answer", 0.1), ("b", "Writer", 0.2), ("a", "Editor", 0.4)]
@@ -118,3 +124,40 @@ def test_a_long_line_and_what_controls_a_terminal_are_cut(run: CellRun) -> None:
     run.take("Writer", written("a", "\x1b[1mbold\x1b[0m"))
     run.end("a")
     assert shown(run) == f"Writer:\n  {'x' * LONGEST}…\n  bold"
+
+
+def test_what_calls_write_is_captured_where_displays_are(run: CellRun) -> None:
+    run.begin("Writer", "a")
+    with capture_output() as captured:
+        run.begin("Answer", "b")
+        run.take("Answer", written("b", "captured"))
+        run.draw()
+        assert captured.outputs[0].data["text/plain"] == "Answer:\n  captured"
+        run.take("Answer", written("b", "too"))
+        run.take("Writer", written("a", "shown"))
+        run.draw()
+        run.begin("Answer", "c")
+        run.take("Answer", written("c", "unfinished"))
+    run.end("a")
+    run.end("b")
+    with capture_output() as without_calls:
+        assert shown(run) == "Writer:\n  shown"
+    assert [output.data["text/plain"] for output in captured.outputs] == ["Answer:\n  captured\n  too"]
+    assert without_calls.outputs == []
+
+
+def test_a_line_that_has_its_place_can_change_and_go(run: CellRun) -> None:
+    run.begin("Writer", "a")
+    for row, text, state, again in [
+        (0, "outer 0", State.PASSED, False),
+        (1, "inner 0", State.OPEN, False),
+        (0, "outer 1", State.PASSED, True),
+        (1, "inner 1", State.PASSED, False),
+        (2, "third", State.ENDED, False),
+        (0, "outer 2", State.ENDED, True),
+        (1, "", State.GONE, True),
+    ]:
+        line = LogLine(0.0, "", 0, "api", ("a",), text)
+        run.take("Writer", Written(line, state, "1/1a", row, again))
+    run.end("a")
+    assert shown(run) == "Writer:\n  outer 2\n  third"

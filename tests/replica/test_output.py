@@ -82,6 +82,12 @@ ASK, WRITE = ("", "ask", "a"), ("", "write", "b")
             [],
             id="a progress bar that wipes itself out",
         ),
+        pytest.param(
+            "within(ask, print, '\\r10%', end='', flush=True); within(ask, print); within(ask, print, 'next')\n"
+            "within(ask, print, '\\x1b[2A20%'); end_lines(ask)",
+            [(*ASK, "20%"), (*ASK, "next")],
+            id="a row that is drawn again",
+        ),
         pytest.param("within(ask, print); end_lines(ask)", [(*ASK, "")], id="an empty line"),
         pytest.param(
             "within(ask, warnings.warn_explicit, 'old', UserWarning, 'file.py', 3)",
@@ -193,4 +199,4 @@ async def test_a_line_can_be_seen_before_it_is_complete() -> None:
         within(ask, print, "50%", end="", flush=True)
         within(ask, print, "\\r100%", flush=True)
     """)
-    assert [(written.line.text, written.ended) for written in found] == [("50%", False), ("100%", True)]
+    assert [(w.line.text, w.ended) for w in found] == [("50%", False), ("100%", False), ("100%", True)]
