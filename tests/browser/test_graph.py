@@ -167,6 +167,22 @@ def test_a_call_of_the_kernel_is_a_waterfall_and_its_bars_show_arguments_and_ans
     expect(live.panel.locator(".nbc-chart .nbc-who").nth(0)).to_have_text("Answer")
 
 
+def test_a_trace_is_followed_while_its_first_call_still_runs(graph: Notebook, live: Graph) -> None:
+    live.choose("Answer", api="linger")
+    live.call(question="long")
+    live.panel.get_by_role("tab", name="Trace").click()
+    expect(live.panel.locator(".nbc-trace").first).to_contain_text("Writer.write")
+    expect(live.panel.locator(".nbc-values dt")).to_have_text(["prompt", "count", "1 item"])
+    live.panel.get_by_role("tab", name="Call").click()
+    live.button("Cancel").click()
+    live.ends("cancelled after")
+    live.panel.get_by_role("tab", name="Trace").click()
+    expect(live.panel.locator(".nbc-trace").first).to_contain_text("Answer.linger")
+    expect(live.panel.locator(".nbc-chart .nbc-who")).to_have_text(["Answer", "Writer", ""])
+    expect(live.panel.locator(".nbc-values dt").first).to_have_text("question")
+    graph.screenshot(f"trace-followed-{graph.front_end}")
+
+
 def test_calls_are_searched_by_what_was_in_them(graph: Notebook, live: Graph) -> None:
     graph.run_new(SCRATCH, "Answer.ask('about elephants')\nAnswer.ask('about mice')")
     live.choose("Answer", "Trace")
