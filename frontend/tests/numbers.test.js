@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { numberWords, rateWords } from "../../nbcompose/_notebook/graph/static/src/numbers.js";
+import { numberWords } from "../../nbcompose/_notebook/graph/static/src/numbers.js";
 import { linePath } from "../../nbcompose/_notebook/graph/static/src/sparkline.js";
 
 test("a line goes from the left to the right, and higher where there is more", () => {
@@ -16,17 +16,6 @@ test("a line is broken where nothing is known", () => {
 
 test("nothing is divided by zero", () => {
   assert.equal(linePath([0, 0], 0, 100, 10), "M0,10L100,10");
-});
-
-test("rates", () => {
-  assert.deepEqual([0, 0.1, 1.234, 9.99, 12.3, 1234].map(rateWords), [
-    "0/s",
-    "0.1/s",
-    "1.2/s",
-    "10/s",
-    "12/s",
-    "1234/s",
-  ]);
 });
 
 test("the numbers of an api", () => {

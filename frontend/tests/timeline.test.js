@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { callWords, ending, timeline } from "../../nbcompose/_notebook/graph/static/src/timeline.js";
+import { callWords, ending, shownSpan, timeline } from "../../nbcompose/_notebook/graph/static/src/timeline.js";
 
 /** @param {string} service @param {number} start @param {number} seconds */
 const call = (service, start, seconds, more = {}) => ({
@@ -57,4 +57,14 @@ test("what its caller gave up did not go wrong", () => {
   assert.deepEqual(ending(""), { words: "", look: "" });
   assert.deepEqual(ending("LookupError"), { words: "LookupError", look: ".nbc-bad" });
   assert.deepEqual(ending("CallCancelled"), { words: "cancelled", look: ".nbc-given-up" });
+});
+
+test("the first call of a trace is shown, also when it comes last, until one is picked", () => {
+  const child = call("B", 0, 1, { span: "b" });
+  const caller = call("A", 0, 2, { span: "a" });
+  assert.equal(shownSpan([child], ""), "b");
+  assert.equal(shownSpan([caller, child], ""), "a");
+  assert.equal(shownSpan([caller, child], "b"), "b");
+  assert.equal(shownSpan([caller, child], "gone"), "a");
+  assert.equal(shownSpan([], ""), "");
 });

@@ -73,6 +73,13 @@ class Answer:
         return "never"
 
     @api
+    async def linger(self, question: str) -> str:
+        async for word in self.writer.to_async.write(question, 1):
+            print(word)
+        await asyncio.Event().wait()
+        return "never"
+
+    @api
     async def rhyme(self, word: str) -> str:
         return await self.writer.to_async.refuse(word)
 """.strip()

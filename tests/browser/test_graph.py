@@ -167,6 +167,22 @@ def test_a_call_of_the_kernel_is_a_waterfall_and_its_bars_show_arguments_and_ans
     expect(live.panel.locator(".nbc-chart .nbc-who").nth(0)).to_have_text("Answer")
 
 
+def test_a_trace_is_followed_while_its_first_call_still_runs(graph: Notebook, live: Graph) -> None:
+    live.choose("Answer", api="linger")
+    live.call(question="long")
+    live.panel.get_by_role("tab", name="Trace").click()
+    expect(live.panel.locator(".nbc-trace").first).to_contain_text("Writer.write")
+    expect(live.panel.locator(".nbc-values dt")).to_have_text(["prompt", "count", "1 item"])
+    live.panel.get_by_role("tab", name="Call").click()
+    live.button("Cancel").click()
+    live.ends("cancelled after")
+    live.panel.get_by_role("tab", name="Trace").click()
+    expect(live.panel.locator(".nbc-trace").first).to_contain_text("Answer.linger")
+    expect(live.panel.locator(".nbc-chart .nbc-who")).to_have_text(["Answer", "Writer", ""])
+    expect(live.panel.locator(".nbc-values dt").first).to_have_text("question")
+    graph.screenshot(f"trace-followed-{graph.front_end}")
+
+
 def test_calls_are_searched_by_what_was_in_them(graph: Notebook, live: Graph) -> None:
     graph.run_new(SCRATCH, "Answer.ask('about elephants')\nAnswer.ask('about mice')")
     live.choose("Answer", "Trace")
@@ -200,12 +216,35 @@ def test_what_was_recorded_can_be_forgotten(graph: Notebook, live: Graph) -> Non
     expect(live.panel.locator(".nbc-recorded")).not_to_contain_text("my secret")
 
 
+def test_no_button_of_the_panel_moves_when_numbers_change(graph: Notebook, live: Graph) -> None:
+    live.choose("Answer", "Numbers")
+    head = live.panel.locator(".nbc-head")
+    places = """head => [...head.querySelectorAll("button"), ...head.parentElement.querySelectorAll("[role=tab]")].map(
+        button => [button.textContent, button.getBoundingClientRect().x, button.getBoundingClientRect().y]
+    )"""
+    found = head.evaluate(
+        """(head, places) => [300, 420, 560, 561, 760, 761, 900].map(width => {
+            const side = head.closest(".nbc-side");
+            const [facts, count, state] = [".nbc-facts", ".nbc-count", ".nbc-chip"].map(p => head.querySelector(p));
+            side.style.width = `${width}px`;
+            return [["", "1", "ready"], ["cpu · 1/1 up · 4 calls", "2", "ready"],
+                ["cpu · 1/1 up · 0.5/s · 4,000 calls · retrieve: p50 49.3 ms, p95 85.4 ms in 5 min · 85.5 MiB", "12",
+                 "loading the weights of a large model"]].map(words => {
+                [facts.textContent, count.textContent, state.textContent] = words;
+                return JSON.stringify(eval(places)(head));
+            });
+        })""",
+        places,
+    )
+    assert all(len(set(seen)) == 1 for seen in found), found
+
+
 def test_the_numbers_of_the_last_minutes(graph: Notebook, live: Graph) -> None:
     graph.run_new(SCRATCH, "for _ in range(3):\n    Answer.ask('milk')")
     live.choose("Answer", "Numbers")
     lines = live.panel.locator(".nbc-sparkline")
     expect(lines).to_have_count(4)
-    expect(lines.nth(0)).to_have_attribute("aria-label", re.compile(r"^calls: now .*/s; at most .*/s over 10 s$"))
+    expect(lines.nth(0)).to_have_attribute("aria-label", re.compile(r"^calls in 10 s: now \d+; at most \d+$"))
     expect(lines.nth(3)).to_have_attribute("aria-label", re.compile(r"^memory: now [\d.]+ MiB; at most [\d.]+ MiB$"))
     expect(
         live.panel.get_by_role("row", name=re.compile(r"^ask \d+ 0 0 0 [\d.]+ [mµ]?s [\d.]+ [mµ]?s$"))

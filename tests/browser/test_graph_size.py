@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -269,6 +270,45 @@ def test_it_fills_the_screen_and_comes_back(graph: Notebook, live: Graph) -> Non
     expect(screen).to_have_count(0)
     expect(live.node("Answer")).to_have_attribute("aria-pressed", "true")
     expect(live.tool("full size")).to_be_focused()
+
+
+def test_in_full_size_the_panel_has_the_room_that_the_picture_leaves(graph: Notebook, live: Graph) -> None:
+    graph.run_new(3, "Answer.ask('wide')")
+    live.choose("Answer", "Trace")
+    graph.page.set_viewport_size({"width": 1280, "height": 900})
+    live.tool("full size").click()
+    screen = graph.page.locator(".nbc-screen")
+    panel, canvas = (screen.locator(part).bounding_box() for part in (".nbc-panel", ".nbc-canvas"))
+    drawing = screen.locator("svg.nbc-picture").bounding_box()
+    assert panel is not None
+    assert canvas is not None
+    assert drawing is not None
+    assert panel["x"] >= canvas["x"] + canvas["width"]
+    assert panel["x"] - (drawing["x"] + drawing["width"]) < 50
+    assert panel["x"] + panel["width"] > 1250
+    values = screen.locator(".nbc-recorded")
+    expect(values.get_by_role("button", name="Open Answer")).to_be_visible()
+    assert values.evaluate("e => e.scrollWidth <= e.clientWidth")
+    graph.page.screenshot(path=f"build/screenshots/full-size-trace-{graph.front_end}.png")
+    graph.page.evaluate("document.exitFullscreen()")
+    expect(screen).to_have_count(0)
+    graph.page.set_viewport_size(USUAL)
+
+
+def test_the_times_of_an_axis_never_overlap(graph: Notebook, live: Graph) -> None:
+    graph.run_new(3, "Answer.ask('narrow')")
+    live.choose("Answer", "Trace")
+    expect(live.panel.locator(".nbc-values")).to_be_visible()
+    found = live.panel.locator(".nbc-axis").evaluate(
+        """(axis, widths) => widths.map(width => {
+            axis.style.width = `${width}px`;
+            [...axis.children].slice(1).forEach(time => { time.textContent = "88.8 ms" });
+            return [...axis.children].filter(t => t.offsetWidth).map(t => t.getBoundingClientRect().toJSON());
+        })""",
+        [20, 70, 71, 120, 160, 161, 240, 320, 321, 500],
+    )
+    assert all(one["right"] + 4 <= other["left"] for times in found for one, other in pairwise(times))
+    assert [len(times) for times in found] == [1, 1, 2, 2, 2, 3, 3, 3, 5, 5]
 
 
 def test_nothing_runs_and_then_something_does(desk: Any) -> None:

@@ -28,7 +28,7 @@ export function actions(kernel, name, ask) {
   const count = h("span.nbc-count", { title: "replicas" }, "1");
   const scale = h("span.nbc-scale", { role: "group", "aria-label": "replicas" }, fewer, count, more);
   return {
-    elements: [scale, restart, back, stop],
+    elements: [back, scale, restart, stop], // they stand at the right: what comes and goes is the first
     /**
      * Returns whether a button that cannot be used any more had the focus.
      *

@@ -17,15 +17,15 @@ export function numbersTab(kernel, name) {
   const element = h("div.nbc-tab-body", {}, lines, table);
   let ticks = 0;
   let limit = 0;
-  let rate = 0; // of the last seconds: the present step has only begun
   let known = "";
   const ask = () => kernel.send({ type: "history", service: name });
 
   /** @param {History} history */
   function draw({ step, steps }) {
-    const rates = steps.map((s) => s.calls / step);
+    const calls = steps.map((s) => s.calls);
+    const last = Math.max(0, ...calls.slice(-2)); // the present step has only begun
     lines.replaceChildren(
-      sparkline("calls", rates, rateWords, { last: rate, over: " over 10 s" }),
+      sparkline(`calls in ${step} s`, calls, (n) => n.toLocaleString("en"), { last }),
       sparkline(
         "p95 of answers",
         steps.map((s) => s.p95),
@@ -50,7 +50,6 @@ export function numbersTab(kernel, name) {
     element,
     update(service) {
       limit = service.memory_limit ?? 0;
-      rate = service.rate;
       const numbers = service.numbers ?? [];
       const now = JSON.stringify(numbers);
       if (now === known) return;
@@ -67,9 +66,6 @@ export function numbersTab(kernel, name) {
     close() {},
   };
 }
-
-/** @param {number} rate */
-export const rateWords = (rate) => (rate && rate < 10 ? `${Number(rate.toPrecision(2))}/s` : `${Math.round(rate)}/s`);
 
 /** The cells of an api's row. @param {ApiNumbers} of */
 export const numberWords = (of) => [

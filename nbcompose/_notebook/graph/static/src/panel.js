@@ -21,7 +21,7 @@ const DONE = { restart: "restarted", rollback: "rolled back" }; // the rest can 
 /** @param {Kernel} kernel @param {string} name @param {Choose} choose @param {() => void} leave */
 export function panel(kernel, name, choose, leave) {
   const state = h("span.nbc-chip");
-  const facts = h("span.nbc-dim");
+  const facts = h("div.nbc-facts.nbc-dim");
   const notes = h("div.nbc-notes");
   const asking = question();
   const said = h("span.nbc-note", { role: "status" });
@@ -30,12 +30,10 @@ export function panel(kernel, name, choose, leave) {
   const head = h(
     "div.nbc-head",
     {},
-    h("b.nbc-name", {}, name),
-    state,
+    h("div.nbc-title", {}, h("b.nbc-name", {}, name), state),
+    h("div.nbc-acts", {}, ...acts.elements),
     facts,
-    h("span.nbc-space"),
     said,
-    ...acts.elements,
     close,
   );
   const tabs = h("div.nbc-tabs", { role: "tablist", "aria-label": name });
@@ -120,8 +118,9 @@ export function panel(kernel, name, choose, leave) {
     update(now, dependents) {
       service = now;
       state.textContent = now ? now.phase || now.coming || now.reason || now.state : "stopped";
+      state.title = state.textContent;
       state.className = `nbc-chip nbc-${now?.state ?? "stopped"}`;
-      facts.textContent = factWords(now);
+      facts.textContent = facts.title = factWords(now);
       note(now);
       const held = acts.update(now, dependents);
       if (held) now ? focusTab() : close.focus();

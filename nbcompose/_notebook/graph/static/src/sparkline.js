@@ -36,10 +36,9 @@ export function linePath(values, most, width, height) {
  * @param {string} name
  * @param {(number | null)[]} values
  * @param {(value: number) => string} words
- * @param {{limit?: number, last?: number | null, over?: string}} [more] `limit` is drawn as a line of its own; `last`: what it is now;
- *   `over`: what a value is taken over
+ * @param {{limit?: number, last?: number | null}} [more] `limit` is drawn as a line of its own; `last`: what it is now
  */
-export function sparkline(name, values, words, { limit = 0, last = values.at(-1) ?? null, over = "" } = {}) {
+export function sparkline(name, values, words, { limit = 0, last = values.at(-1) ?? null } = {}) {
   const known = values.filter((v) => v !== null);
   const most = Math.max(...known, limit, 0);
   const svg = document.createElementNS(SVG, "svg");
@@ -49,7 +48,7 @@ export function sparkline(name, values, words, { limit = 0, last = values.at(-1)
   if (limit) svg.append(path("nbc-limit", linePath([limit, limit], most, WIDE, HIGH)));
   svg.append(path("nbc-spark", linePath(values, most, WIDE, HIGH)));
   const now = last === null ? "–" : words(last);
-  const peak = known.length ? `at most ${words(Math.max(...known))}${over}` : "nothing in 10 minutes";
+  const peak = known.length ? `at most ${words(Math.max(...known))}` : "nothing in 10 minutes";
   const title = `${name}: now ${now}; ${peak}`;
   return h(
     "figure.nbc-sparkline",

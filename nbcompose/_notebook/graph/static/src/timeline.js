@@ -27,6 +27,15 @@ export function timeline(calls) {
   return { total, rows };
 }
 
+/**
+ * The call of a trace whose arguments and answer are shown: the one that was picked; else the first, which comes last
+ * where its own calls have ended before it.
+ *
+ * @param {SpanRow[]} calls
+ * @param {string} picked
+ */
+export const shownSpan = (calls, picked) => (calls.find((c) => c.span === picked) ?? calls[0])?.span ?? "";
+
 /** @param {SpanRow[]} calls */
 function lanes(calls) {
   /** @type {number[]} when the last call of a lane ended */

@@ -6,7 +6,7 @@
 import { button, fresh, h, parts } from "../../../../_replica/http/static/elements.js";
 import { plural, time } from "../../../../_replica/http/static/words.js";
 import { recordedCall } from "./recorded.js";
-import { ending } from "./timeline.js";
+import { ending, shownSpan } from "./timeline.js";
 import { traceSearch, tracesRequest } from "./wanted.js";
 import { waterfall } from "./waterfall.js";
 
@@ -36,12 +36,14 @@ export function traceTab(kernel, _name, choose) {
     h("div.nbc-split", {}, list, h("div", {}, drawing, details, foot)),
   );
   let known = "";
+  let summary = ""; // of the trace that is shown: calls of it that still ran end later
   let chosen = "";
   let asked = "";
   let ticks = 0;
   /** @type {SpanRow[]} */
   let rows = [];
   let span = "";
+  let isPicked = false; // by the user: else the first call of the trace is shown, also when that one has come late
   /** @type {CallValues[] | null} null: not known yet */
   let values = null;
 
@@ -59,7 +61,7 @@ export function traceTab(kernel, _name, choose) {
   /** @param {string} trace */
   function pick(trace) {
     if (trace !== chosen) {
-      [rows, span, values] = [[], "", null];
+      [rows, span, isPicked, values] = [[], "", false, null];
       details.replaceChildren();
     }
     chosen = trace;
@@ -72,11 +74,14 @@ export function traceTab(kernel, _name, choose) {
     const now = JSON.stringify(traces);
     if (now === known) return;
     known = now;
+    const grown = traces.find((t) => t.trace === chosen && JSON.stringify(t) !== summary);
+    if (grown) summary = JSON.stringify(grown);
     const focused = listed().find((row) => row === document.activeElement)?.dataset.trace;
     list.replaceChildren(...traces.map((t) => traceRow(t, t.trace === chosen, pick)));
     const filtered = Object.values(search.choices()).some(Boolean);
     if (!traces.length) list.append(h("div.nbc-dim", {}, filtered ? "No such call." : "No call yet."));
     else if (!traces.some((t) => t.trace === chosen)) pick(traces[0].trace);
+    else if (grown) kernel.send({ type: "trace", trace: chosen });
     if (focused)
       listed()
         .find((row) => row.dataset.trace === focused)
@@ -91,8 +96,14 @@ export function traceTab(kernel, _name, choose) {
     draw();
   }
 
+  /** @param {string} of */
+  function pickCall(of) {
+    isPicked = true;
+    show(of);
+  }
+
   function draw() {
-    drawing.replaceChildren(waterfall(rows, span, show));
+    drawing.replaceChildren(waterfall(rows, span, pickCall));
     const row = rows.find((r) => r.span === span);
     const found = values === null ? null : values.find((v) => v.span === span);
     if (row) details.replaceChildren(recordedCall(row, found, select));
@@ -116,8 +127,12 @@ export function traceTab(kernel, _name, choose) {
       else if (message.type === "trace" && message.trace === chosen) {
         const focused = drawing.contains(document.activeElement) && span;
         rows = message.rows;
-        if (rows.length && !rows.some((r) => r.span === span)) show(rows[0].span);
-        else draw();
+        const now = shownSpan(rows, isPicked ? span : "");
+        if (now !== span) show(now);
+        else {
+          draw();
+          if (rows.length) kernel.send({ type: "recorded", trace: chosen });
+        }
         if (focused) parts(drawing, `[data-span="${span}"]`)[0]?.focus();
       } else if (message.type === "recorded" && message.trace === chosen) {
         values = message.calls;

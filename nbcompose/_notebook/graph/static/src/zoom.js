@@ -39,6 +39,7 @@ export function zoomable(place) {
   /** @param {number} now */
   function resize(now) {
     scale = now;
+    place.style.setProperty("--nbc-fills", `${size.width * Math.max(1, scale) + 2 * EDGE + BAR}px`);
     percent.textContent = `${Math.round(scale * 100)} %`;
     if (drawing) {
       drawing.style.width = `${size.width * scale}px`;
