@@ -126,3 +126,21 @@ def test_what_a_shell_offers_to_extensions(shell: InteractiveShell) -> None:
     )
     with pytest.raises(ValueError, match="registered"):
         shell.events.unregister("post_run_cell", print)
+
+
+def test_code_of_a_cell_is_seen_to_run_from_another_thread(shell: InteractiveShell) -> None:
+    import threading
+
+    from nbcompose._ipython_adapter import runs_code
+
+    main, told = threading.main_thread().ident, list[bool]()
+
+    def ask() -> None:
+        thread = threading.Thread(target=lambda: told.append(runs_code(main)))
+        thread.start()
+        thread.join()
+
+    shell.user_ns["ask"] = ask
+    shell.run_cell("ask()")
+    ask()
+    assert told == [True, False]
