@@ -149,3 +149,21 @@ def test_a_capture_keeps_the_data_of_a_display(shell: InteractiveShell) -> None:
         shell.display_pub.publish(data=data, metadata={})
     data["text/plain"] = "after"
     assert captured.outputs[0].data == {"text/plain": "after"}, "a captured display cannot be changed any more"
+
+
+def test_code_of_a_cell_is_seen_to_run_from_another_thread(shell: InteractiveShell) -> None:
+    import threading
+
+    from nbcompose._ipython_adapter import runs_code
+
+    main, told = threading.main_thread().ident, list[bool]()
+
+    def ask() -> None:
+        thread = threading.Thread(target=lambda: told.append(runs_code(main)))
+        thread.start()
+        thread.join()
+
+    shell.user_ns["ask"] = ask
+    shell.run_cell("ask()")
+    ask()
+    assert told == [True, False]
