@@ -139,7 +139,8 @@ class ProxyHandler(JupyterHandler):
 
     async def _forward(self, target: Target) -> None:
         await self._begin(target, fresh=False)
-        self._answering = asyncio.ensure_future(self._answer(target))
+        if self._has_body:  # otherwise tornado would take an answer that is quick for one before the request's end
+            self._answering = asyncio.ensure_future(self._answer(target))
 
     async def _begin(self, target: Target, *, fresh: bool) -> None:
         upstream, reach = await self._services.open(target, fresh=fresh)
@@ -170,9 +171,11 @@ class ProxyHandler(JupyterHandler):
     @web.authenticated
     async def _received_all(self, path: str) -> None:
         self._received = True
-        if self._upstream is None or self._answering is None:  # it was answered without
+        if self._upstream is None or self._target is None:  # it was answered without
             return
         self._upstream.end()
+        if self._answering is None:
+            self._answering = asyncio.ensure_future(self._answer(self._target))
         await asyncio.wait((self._answering,))
 
     get = head = post = put = patch = delete = _received_all

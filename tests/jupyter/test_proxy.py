@@ -666,6 +666,22 @@ async def test_a_connection_to_jupyter_is_kept_after_a_call() -> None:
         writer.close()
 
 
+async def test_an_answer_that_is_there_at_once_leaves_the_connection_to_jupyter_open() -> None:
+    async def answers(made: Stand, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK)  # before the request has come, and so for each that follows
+        while await reader.read(65536):
+            writer.write(OK)
+
+    async with stand(answers) as made, jupyter({"Answer": made.port}) as server:
+        request = server.head("GET", "Answer/x")
+        reader, writer = await server.raw(request)
+        for _ in range(3):
+            status, _, body = await soon(read_response(reader))
+            assert (status, body) == (200, b"ok")
+            writer.write(request)
+        writer.close()
+
+
 # -- what is not there
 
 
