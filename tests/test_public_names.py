@@ -38,7 +38,7 @@ PUBLIC = [
 
 # What is public in what these name: members, and parameters.
 MEMBERS = {
-    "Service": "asgi graph inner name to_async to_sync token url",
+    "Service": "asgi graph inner link name to_async to_sync token url",
     "models": "HuggingFaceModel ModelProgress models_of prefetch",
     "settings": """
         FORMAT LEVELS LOG_LEVEL PRELOAD RECORD_ARGUMENTS REPLICA_FORMAT SAMPLERS TOKEN TraceExport VARIABLES ZYGOTE

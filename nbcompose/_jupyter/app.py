@@ -7,12 +7,14 @@ from typing import Any
 
 from jupyter_events import EventLogger
 from jupyter_server.extension.application import ExtensionApp
-from traitlets import List, Unicode
+from traitlets import Bool, List, Unicode
 
 from nbcompose import __version__
 from nbcompose._jupyter.api import ServicesHandler
 from nbcompose._jupyter.finding import Change, Runtime, Runtimes
 from nbcompose._jupyter.mcp_handler import McpHandler, Tools
+from nbcompose._jupyter.proxy import PATHS, ProxyHandler
+from nbcompose._jupyter.reaching import Services
 from nbcompose._jupyter.watching import WatchHandler
 
 EVENTS = Path(__file__).with_name("events.yaml")
@@ -34,11 +36,18 @@ class NbcomposeExtension(ExtensionApp):
         are meant, or of single ones, as in "Answer.ask". The package mcp is needed: pip install 'nbcompose[mcp]'.""",
     ).tag(config=True)
 
+    calls_are_activity = Bool(
+        True,
+        help="""Whether a request that is passed on to a service counts as activity of the user, so that a hub does not
+        end the server meanwhile.""",
+    ).tag(config=True)
+
     def initialize_handlers(self) -> None:
         server, events = self.serverapp, self._event_bus
         assert server is not None
         self.runtimes = Runtimes(server.session_manager, server.web_app.settings["base_url"], self.log)
         self._tools = Tools(self.runtimes, self.tools)
+        self._services = Services(self.runtimes)
         events.register_event_schema(EVENTS)
         self.runtimes.subscribe(self._emit)
         events.add_listener(schema_id=KERNEL_EVENT, listener=self._on_kernel_action)
@@ -48,6 +57,7 @@ class NbcomposeExtension(ExtensionApp):
                 (r"/nbcompose/api/services", ServicesHandler, given),
                 (r"/nbcompose/api/watch", WatchHandler, given),
                 (r"/nbcompose/mcp", McpHandler, {"tools": self._tools}),
+                (PATHS, ProxyHandler, {"services": self._services, "counts": self.calls_are_activity}),
             ]
         )
 
@@ -55,6 +65,7 @@ class NbcomposeExtension(ExtensionApp):
         await self.runtimes.start()
 
     async def stop_extension(self) -> None:
+        self._services.close()
         await self._tools.stop()
         await self.runtimes.stop()
 

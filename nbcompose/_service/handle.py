@@ -6,6 +6,7 @@ How a service that runs is called is told by connectors (`add_connector`), so th
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
@@ -26,6 +27,9 @@ SERVER = "nbcompose._control.asgi"
 # Shows a graph. Imported on first use, because it needs a notebook.
 DRAWER = "nbcompose._notebook.graph.display"
 
+
+# Knows the Jupyter server that has started a kernel. Imported in kernels only.
+LINKS = "nbcompose._notebook.links"
 
 # What calls a service where it runs; None where it does not know the service.
 Connector = Callable[["Service"], Any]
@@ -127,6 +131,15 @@ class Service:
         return str(self._handle().url)
 
     @property
+    def link(self) -> str:
+        """The address of its page, for a person: through the Jupyter server, behind its login, where the server has
+        nbcompose's extension; otherwise `url` with `/docs`.
+        """
+        if "ipykernel" in sys.modules:
+            return str(importlib.import_module(LINKS).page(self.name, self.url))
+        return f"{self.url}/docs"
+
+    @property
     def token(self) -> str:
         """The bearer token that HTTP calls need; changes with the kernel."""
         return str(self._handle().token)
@@ -195,6 +208,7 @@ class Service:
                 "to_async",
                 "to_sync",
                 "url",
+                "link",
                 "token",
                 "asgi",
                 "graph",

@@ -478,7 +478,7 @@ def test_a_service_that_depends_on_itself() -> None:
     assert refused(Circle) == [f"{line_of('Circle')}: Circle depends on itself (me)"]
 
 
-@pytest.mark.parametrize("name", ["to_async", "to_sync", "spec", "name", "inner", "url", "token", "graph"])
+@pytest.mark.parametrize("name", ["to_async", "to_sync", "spec", "name", "inner", "url", "link", "token", "graph"])
 def test_names_that_a_service_has_itself(name: str) -> None:
     def method(self: Any) -> None: ...
 
@@ -631,7 +631,19 @@ def test_a_class_of_code_without_a_source_is_declared_too() -> None:
 
 def test_help_without_a_running_service() -> None:
     answer = service(Embedder)
-    assert dir(answer) == ["asgi", "embed", "graph", "inner", "name", "spec", "to_async", "to_sync", "token", "url"]
+    assert dir(answer) == [
+        "asgi",
+        "embed",
+        "graph",
+        "inner",
+        "link",
+        "name",
+        "spec",
+        "to_async",
+        "to_sync",
+        "token",
+        "url",
+    ]
     assert str(answer.__doc__).startswith("Embeds.\n\nApis:\n  embed(texts: list[str], *, normalize: bool = True)")
     assert answer.__name__ == "Embedder"
     assert repr(answer) == "<service Embedder: embed(texts: list[str], *, normalize: bool = True) -> np.ndarray>"

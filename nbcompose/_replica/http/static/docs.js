@@ -22,8 +22,18 @@ const NDJSON = "application/x-ndjson";
 /** What docs.html has, which this page knows. @param {string} selector @param {ParentNode} within @returns {any} */
 const $ = (selector, within = document) => within.querySelector(selector);
 
+/** Behind a Jupyter server, which puts the service's token in: `nbcompose/at/…`. */
+const throughJupyter = /\/nbcompose\/at\/./.test(location.pathname);
+
+/** Against forged requests Jupyter wants the value of its cookie; of several, a hub's is not the last. */
+const xsrfToken = () => [...document.cookie.matchAll(/(?:^|; )_xsrf=([^;]+)/g)].at(-1)?.[1];
+
 /** @returns {Record<string, string>} */
 function authorization() {
+  if (throughJupyter) {
+    const xsrf = xsrfToken();
+    return xsrf ? { "X-XSRFToken": xsrf } : {};
+  }
   const token = $("#token").value.trim();
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
@@ -41,7 +51,7 @@ async function load() {
   } catch (error) {
     status.textContent = messageOf(error);
     status.classList.add("error");
-    $("#token").focus();
+    if (!throughJupyter) $("#token").focus();
     return;
   }
   status.classList.remove("error");
@@ -77,7 +87,7 @@ function apiSection(route, operation, openapi) {
   accept.hidden = Object.keys(results).length < 2;
   $("select", accept).append(...Object.keys(results).map((type) => new Option(type)));
   const curl = () => {
-    const secured = "Authorization" in authorization();
+    const secured = throughJupyter || "Authorization" in authorization();
     const made = request(rootOf(operation), fields.valid());
     $(".set-token", section).hidden = !secured;
     $(".curl", section).textContent = curlLine(address(route), made, secured, givesFile(results));
@@ -233,4 +243,9 @@ $("#access").addEventListener("submit", (/** @type {Event} */ event) => {
   event.preventDefault();
   load();
 });
+if (throughJupyter) {
+  // A terminal has no cookie: there, Jupyter's own token goes where a service's would.
+  for (const element of document.querySelectorAll("#access label, #access input, #access button")) element.remove();
+  $(".set-token", $("#api").content).prepend("NBCOMPOSE_TOKEN is Jupyter's token here. ");
+}
 load();
