@@ -40,7 +40,10 @@ export class RequestFailed extends Error {
   }
 }
 
-export type SocketLike = Pick<WebSocket, "send" | "close" | "readyState"> & {
+export type SocketLike = {
+  readonly readyState: number;
+  send(text: string): void;
+  close(): void;
   onopen: (() => void) | null;
   onclose: (() => void) | null;
   onmessage: ((event: { data: string }) => void) | null;
@@ -138,7 +141,7 @@ export class Services implements IDisposable {
 
   /** The server says that the list has changed. */
   note(): void {
-    if (this.#condition === "missing" || this.#condition === "refused") this.#become("idle");
+    if (this.#isUnavailable) this.#become("idle");
     this.#isDue = true;
     clearTimeout(this.#gather);
     this.#gather = setTimeout(() => {
@@ -225,6 +228,11 @@ export class Services implements IDisposable {
     return this.#pending.size > 0 || (this.#lookers > 0 && !this.page.hidden);
   }
 
+  /** Nobody would answer, and trying again does not help. */
+  get #isUnavailable(): boolean {
+    return this.#condition === "missing" || this.#condition === "refused";
+  }
+
   #seen = (): void => {
     this.#attempts = 0; // who comes back does not wait for the next attempt
     clearTimeout(this.#retry);
@@ -246,7 +254,7 @@ export class Services implements IDisposable {
     clearTimeout(this.#linger);
     this.#linger = undefined;
     if (this.#socket) this.#tellLook();
-    else if (!this.#retry && this.#condition !== "missing" && this.#condition !== "refused") this.#connect();
+    else if (!this.#retry && !this.#isUnavailable) this.#connect();
   }
 
   #connect(): void {
@@ -286,6 +294,10 @@ export class Services implements IDisposable {
       if (this.#condition === "live") this.#become("listed");
       return;
     }
+    if (this.#isUnavailable) {
+      this.#failAll();
+      return;
+    }
     this.#become("lost");
     this.#later();
   }
@@ -303,7 +315,7 @@ export class Services implements IDisposable {
   }
 
   #settle(): void {
-    if (this.#condition === "missing" || this.#condition === "refused") this.#failAll();
+    if (this.#isUnavailable) this.#failAll();
     this.#update();
   }
 
@@ -367,7 +379,7 @@ export class Services implements IDisposable {
     const id = `lab-${this.#serial}`;
     this.#pending.set(id, pending);
     if (this.#socket?.readyState === OPEN) this.#send(id, pending);
-    if (this.#condition === "missing" || this.#condition === "refused") this.#become("idle"); // it may be there now
+    if (this.#isUnavailable) this.#become("idle"); // it may be there now
     this.#update();
     return id;
   }

@@ -10,6 +10,7 @@ import secrets
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,10 @@ class Server:
     """`folder`: what it shows. Nothing of this user's configuration is read or written.
 
     `preload`: what services find imported; by default nothing, since those of these tests need no heavy library.
+    `options`: more of the command line.
     """
 
-    def __init__(self, home: Path, preload: str | None = "") -> None:
+    def __init__(self, home: Path, preload: str | None = "", options: Sequence[str] = ()) -> None:
         self.folder = home / "notebooks"
         self.folder.mkdir()
         self.token = secrets.token_urlsafe(16)
@@ -44,6 +46,7 @@ class Server:
                 sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--ServerApp.port=0",
                 f"--ServerApp.root_dir={self.folder}", f"--LabApp.user_settings_dir={home / 'settings'}",
                 f"--LabApp.workspaces_dir={home / 'workspaces'}", *(["--allow-root"] if os.getuid() == 0 else []),
+                *options,
             ],
             env=self._environment(),
             stdin=subprocess.DEVNULL,
