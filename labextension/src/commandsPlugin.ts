@@ -192,7 +192,10 @@ function tellingCommands(parts: Parts, { which, steering, withTarget }: Shared):
       properties: which,
       execute: (args) =>
         withTarget(args, trans.__("Copy an address"), (target) =>
-          copied(address(target), trans.__("Copied the address of %1: it asks for a login to Jupyter.", target.service.name)),
+          copied(
+            address(target),
+            trans.__("Copied the address of %1: it asks for a login to Jupyter.", target.service.name),
+          ),
         ),
     },
     {
@@ -210,7 +213,10 @@ function tellingCommands(parts: Parts, { which, steering, withTarget }: Shared):
           if (!api) throw new Error(trans.__("%1 has no api.", name));
           const form = await steering.ask(target, { type: "form", service: name, api });
           if (form.type !== "form") throw new Error(trans.__("The arguments of %1 are not known.", `${name}.${api}`));
-          const words = trans.__("Copied a call of %1. In the terminal, JUPYTER_TOKEN is a token of this server.", `${name}.${api}`);
+          const words = trans.__(
+            "Copied a call of %1. In the terminal, JUPYTER_TOKEN is a token of this server.",
+            `${name}.${api}`,
+          );
           return copied(curl(address(target), api, form.schema), words);
         }),
     },
@@ -229,7 +235,11 @@ function tellingCommands(parts: Parts, { which, steering, withTarget }: Shared):
   async function showLogs(target: Target): Promise<null> {
     const view = new LogView(services, target, trans);
     if (!labShell) {
-      await showDialog({ title: view.title.label, body: view, buttons: [Dialog.okButton({ label: trans.__("Close") })] });
+      await showDialog({
+        title: view.title.label,
+        body: view,
+        buttons: [Dialog.okButton({ label: trans.__("Close") })],
+      });
       return null;
     }
     const open = [...labShell.widgets("main")].find((widget) => widget.id === `${view.id}-main`);

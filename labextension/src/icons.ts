@@ -22,8 +22,7 @@ export const stateIcons = Object.fromEntries(
 ) as Record<Look, LabIcon>;
 
 /** Two services and the call between them. */
-const GRAPH =
-  '<path d="M1 2h6v4H1zM9 10h6v4H9zM3.4 6h1.4v5.3H7V9.8L8.8 12 7 14.2v-1.5H3.4z"/>';
+const GRAPH = '<path d="M1 2h6v4H1zM9 10h6v4H9zM3.4 6h1.4v5.3H7V9.8L8.8 12 7 14.2v-1.5H3.4z"/>';
 
 export const graphIcon = new LabIcon({
   name: "nbcompose:graph",

@@ -1,9 +1,9 @@
 // What the server extension tells about the processes that run services, and what it is asked.
 
 import type {
+  Event as RuntimeEvent,
   RuntimeReply,
   RuntimeRequest,
-  Event as RuntimeEvent,
   Service,
 } from "../../nbcompose/_notebook/graph/static/src/messages.d.ts";
 

@@ -1,7 +1,7 @@
 // The section "Services" of the panel of what runs.
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
-import { type IRunningSessions, IRunningSessionManagers } from "@jupyterlab/running";
+import { IRunningSessionManagers, type IRunningSessions } from "@jupyterlab/running";
 import { ITranslator, nullTranslator, type TranslationBundle } from "@jupyterlab/translation";
 import { addIcon, ToolbarButton } from "@jupyterlab/ui-components";
 import type { CommandRegistry } from "@lumino/commands";

@@ -2,7 +2,14 @@
 
 import { DisposableDelegate, type IDisposable } from "@lumino/disposable";
 import { type ISignal, Signal } from "@lumino/signaling";
-import { isReply, type Listed, type RuntimeEvent, type RuntimeReply, type RuntimeRequest, type Told } from "./protocol.ts";
+import {
+  isReply,
+  type Listed,
+  type RuntimeEvent,
+  type RuntimeReply,
+  type RuntimeRequest,
+  type Told,
+} from "./protocol.ts";
 
 /**
  * What is known of the server. `idle`: nothing was asked yet; `listed`: the list was fetched, and is fetched again when
@@ -304,7 +311,9 @@ export class Services implements IDisposable {
 
   /** The first attempt is made at once: it finds out whether there is anybody to connect to. */
   #later(): void {
-    const wait = this.#attempts ? Math.min(LONGEST, SHORTEST * 2 ** (this.#attempts - 1)) * (0.5 + this.random() / 2) : 0;
+    const wait = this.#attempts
+      ? Math.min(LONGEST, SHORTEST * 2 ** (this.#attempts - 1)) * (0.5 + this.random() / 2)
+      : 0;
     this.#attempts += 1;
     this.#retry = setTimeout(async () => {
       await this.refresh();

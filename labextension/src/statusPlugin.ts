@@ -1,10 +1,10 @@
 // The item of the status bar: how many services run, and whether all is well with them.
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
-import { VDomModel, VDomRenderer } from "@jupyterlab/ui-components";
 import { ISettingRegistry } from "@jupyterlab/settingregistry";
 import { IStatusBar, TextItem } from "@jupyterlab/statusbar";
 import { ITranslator, nullTranslator, type TranslationBundle } from "@jupyterlab/translation";
+import { VDomModel, VDomRenderer } from "@jupyterlab/ui-components";
 import type { IDisposable } from "@lumino/disposable";
 import { Signal } from "@lumino/signaling";
 import { createElement, Fragment, type ReactElement } from "react";

@@ -15,7 +15,9 @@ export const lookOf = (service: ListedService): Look =>
 /** What a runtime is called: by its notebook, its title, or its number. */
 export function runtimeName(runtime: Listed): string {
   const path = runtime.path || runtime.title;
-  return path.split("/").pop() || (runtime.kind === "serve" ? `nbcompose serve (${runtime.pid})` : runtime.id.slice(0, 8));
+  return (
+    path.split("/").pop() || (runtime.kind === "serve" ? `nbcompose serve (${runtime.pid})` : runtime.id.slice(0, 8))
+  );
 }
 
 export function stateWord(service: ListedService, trans: TranslationBundle): string {

@@ -6,9 +6,16 @@ import type { Listed, RuntimeReply } from "../src/protocol.ts";
 import { ListError, type Page, RequestFailed, type Server, Services, type SocketLike } from "../src/services.ts";
 import { runtime, service } from "./making.ts";
 
+interface Sent {
+  type?: string;
+  on?: boolean;
+  to?: string;
+  message?: { id: string; type: string };
+}
+
 class FakeSocket implements SocketLike {
   readyState = 0;
-  sent: Record<string, any>[] = [];
+  sent: Sent[] = [];
   onopen: (() => void) | null = null;
   onclose: (() => void) | null = null;
   onmessage: ((event: { data: string }) => void) | null = null;
@@ -48,7 +55,9 @@ class FakeServer implements Server {
     return socket;
   }
   get last() {
-    return this.sockets[this.sockets.length - 1]!;
+    const socket = this.sockets[this.sockets.length - 1];
+    assert.ok(socket, "nothing has connected");
+    return socket;
   }
 }
 
@@ -75,7 +84,7 @@ const pass = async (ms: number) => {
   mock.timers.tick(ms);
   await settled();
 };
-const types = (socket: FakeSocket) => socket.sent.map((said) => said.type ?? said.message.type);
+const types = (socket: FakeSocket) => socket.sent.map((said) => said.type ?? said.message?.type);
 
 beforeEach(() => {
   mock.timers.reset();
@@ -188,7 +197,10 @@ test("without the server extension it is said once, and not asked again", async 
   await pass(120_000);
   assert.equal(services.condition, "missing");
   assert.equal(said.filter((condition) => condition === "missing").length, 1);
-  assert.ok(server.lists <= 2 && server.sockets.length === 1, `${server.lists} lists, ${server.sockets.length} sockets`);
+  assert.ok(
+    server.lists <= 2 && server.sockets.length === 1,
+    `${server.lists} lists, ${server.sockets.length} sockets`,
+  );
   const asked = services.request("k1", { type: "stop", service: "Answer" });
   const refused = assert.rejects(asked, (e: Error) => e instanceof RequestFailed && e.kind === "Unavailable");
   server.last.lose();
@@ -220,9 +232,9 @@ test("a request has its answer by its id, and the connection goes when there is 
   server.last.open();
   const [a, b] = server.last.sent;
   assert.deepEqual([a?.to, b?.to], ["k1", "k2"]);
-  server.last.say({ from: "k2", message: { id: b?.message.id, type: "failed", name: "ValueError", message: "no" } });
+  server.last.say({ from: "k2", message: { id: b?.message?.id, type: "failed", name: "ValueError", message: "no" } });
   await assert.rejects(second, { message: "no" });
-  server.last.say({ from: "k1", message: { id: a?.message.id, type: "done", action: "stop", service: "Answer" } });
+  server.last.say({ from: "k1", message: { id: a?.message?.id, type: "done", action: "stop", service: "Answer" } });
   assert.equal((await first).type, "done");
   await pass(5000);
   assert.equal(server.last.readyState, 3);
@@ -241,12 +253,16 @@ test("what may have been done is not asked twice when the connection is lost", a
 test("what lasts is asked again after the connection was lost, and cancelled at its end", async () => {
   const heard: string[] = [];
   const connected: boolean[] = [];
-  const watch = services.open("k1", { type: "watch" }, {
-    hear: (message) => heard.push(message.type),
-    connected: (on) => connected.push(on),
-  });
+  const watch = services.open(
+    "k1",
+    { type: "watch" },
+    {
+      hear: (message) => heard.push(message.type),
+      connected: (on) => connected.push(on),
+    },
+  );
   server.last.open();
-  const id = server.last.sent[0]?.message.id;
+  const id = server.last.sent[0]?.message?.id;
   server.last.say({ from: "k1", message: { id, type: "state", version: 1, services: [], edges: [], svg: "" } });
   server.last.lose();
   await pass(0);
@@ -267,6 +283,6 @@ test("of a process that ended nothing is waited for", async () => {
   server.last.say({ type: "gone", runtime: "k1" });
   await assert.rejects(asked, /ended/);
   assert.equal(gone, 1);
-  server.last.say({ from: "k2", message: { id: server.last.sent[2]?.message.id, type: "done", action: "restart" } });
+  server.last.say({ from: "k2", message: { id: server.last.sent[2]?.message?.id, type: "done", action: "restart" } });
   assert.equal((await other).type, "done");
 });

@@ -53,7 +53,9 @@ test("a call for a terminal has what the schema wants, quoted, and no token", ()
   };
   assert.deepEqual(example(schema), { text: "...", pair: [2], style: "it's" });
   const text = curl("http://h/user/me/nbcompose/at/k/A/", "ask", schema);
-  assert.ok(text.startsWith("curl -s 'http://h/user/me/nbcompose/at/k/A/ask' -H \"Authorization: token $JUPYTER_TOKEN\""));
+  assert.ok(
+    text.startsWith("curl -s 'http://h/user/me/nbcompose/at/k/A/ask' -H \"Authorization: token $JUPYTER_TOKEN\""),
+  );
   assert.ok(text.endsWith(`-d '{"text":"...","pair":[2],"style":"it'\\''s"}'`));
   assert.equal(shellWord("a'b"), "'a'\\''b'");
 });
