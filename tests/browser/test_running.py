@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from lab_page import SCREENSHOTS, Notebook
 from lab_server import Server
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, WebSocket, expect
 
 from tests.patience import PATIENCE
 
@@ -165,17 +165,20 @@ def test_stopping_says_who_depends_on_a_service(notebook: Notebook) -> None:
     expect(item(page, "RunningSplitter")).to_contain_text("ready")
 
 
-def test_nothing_comes_while_the_panel_is_hidden(notebook: Notebook) -> None:
-    page = notebook.page
-    page.evaluate(SHOW)
-    expect(item(page, "RunningCounter")).to_be_attached()
-    page.evaluate("() => window.jupyterapp.shell.activateById('filebrowser')")
-    with page.expect_websocket(lambda socket: "nbcompose/api/watch" in socket.url) as opened:
+def test_nothing_comes_while_the_panel_is_hidden(desk: Any, notebook: Notebook) -> None:
+    page = desk.page()
+    opened: list[WebSocket] = []
+    page.on("websocket", lambda socket: opened.append(socket) if "nbcompose/api/watch" in socket.url else None)
+    page.goto(f"{desk.server.base}/lab?token={desk.server.token}&reset")
+    expect(page.locator(".nbc-status-item")).to_be_visible()  # it knows without one
+    assert not opened
+    with page.expect_websocket(lambda socket: "nbcompose/api/watch" in socket.url) as looking:
         page.evaluate(SHOW)
-    socket = opened.value
-    page.evaluate("() => window.jupyterapp.shell.activateById('filebrowser')")
-    socket.wait_for_event("close")
-    page.evaluate(SHOW)
+    expect(item(page, "RunningCounter")).to_be_attached()
+    with looking.value.expect_event("close"):
+        page.evaluate("() => window.jupyterapp.shell.activateById('filebrowser')")
+    page.close()
+    assert len(opened) == 1
 
 
 def test_notebook_lists_services_on_its_first_page(desk: Any, notebook: Notebook) -> None:
