@@ -28,3 +28,6 @@ export const graphIcon = new LabIcon({
   name: "nbcompose:graph",
   svgstr: svg(`<g class="jp-icon3" fill="#616161">${GRAPH}</g>`),
 });
+
+/** The same where only an address of a picture is taken, which no theme reaches: a grey that is seen on light and dark. */
+export const graphIconUrl = `data:image/svg+xml,${encodeURIComponent(svg(`<g fill="#7c8794">${GRAPH}</g>`))}`;

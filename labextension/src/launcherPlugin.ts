@@ -3,6 +3,7 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { ILauncher } from "@jupyterlab/launcher";
 import { ITranslator, nullTranslator } from "@jupyterlab/translation";
+import { graphIconUrl } from "./icons.ts";
 import { Commands } from "./tokens.ts";
 
 export const launcherPlugin: JupyterFrontEndPlugin<void> = {
@@ -15,7 +16,7 @@ export const launcherPlugin: JupyterFrontEndPlugin<void> = {
     const category = (translator ?? nullTranslator).load("jupyterlab").__("Notebook"); // the one that is there
     void app.started.then(() => {
       if (!app.commands.hasCommand(Commands.newNotebook)) return; // its plugin is disabled
-      launcher.add({ command: Commands.newNotebook, category, rank: 10 });
+      launcher.add({ command: Commands.newNotebook, category, rank: 10, kernelIconUrl: graphIconUrl });
     });
   },
 };

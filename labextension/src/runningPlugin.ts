@@ -1,6 +1,7 @@
 // The section "Services" of the panel of what runs.
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
+import { Dialog, showDialog } from "@jupyterlab/apputils";
 import { IRunningSessionManagers, type IRunningSessions } from "@jupyterlab/running";
 import { ITranslator, nullTranslator, type TranslationBundle } from "@jupyterlab/translation";
 import { addIcon, ToolbarButton } from "@jupyterlab/ui-components";
@@ -43,13 +44,15 @@ export class RunningServices implements IRunningSessions.IManager {
     this.shutdownAllLabel = trans.__("Stop All");
     this.#steering = new Steering(services, trans);
     this.toolbarButtons = [this.#newButton()];
-    services.changed.connect(() => {
-      this.#waiting ??= setTimeout(() => {
-        this.#waiting = undefined;
-        this.#changed.emit();
-      }, AT_MOST);
-    });
+    services.changed.connect(this.#drawSoon);
   }
+
+  #drawSoon = (): void => {
+    this.#waiting ??= setTimeout(() => {
+      this.#waiting = undefined;
+      this.#changed.emit();
+    }, AT_MOST);
+  };
 
   get runningChanged(): ISignal<this, void> {
     return this.#changed;
@@ -86,8 +89,10 @@ export class RunningServices implements IRunningSessions.IManager {
     });
     const observer = new IntersectionObserver((entries) => {
       const isSeen = entries[entries.length - 1]?.isIntersecting ?? false;
-      if (isSeen) this.#look ??= this.services.look();
-      else {
+      if (isSeen) {
+        this.#look ??= this.services.look();
+        this.#drawSoon(); // what has changed while the panel was being opened is lost to it
+      } else {
         this.#look?.dispose();
         this.#look = null;
       }
@@ -96,14 +101,16 @@ export class RunningServices implements IRunningSessions.IManager {
     return button;
   }
 
+  /** A line of the panel has little room: the way out is in a window of its own. */
   #notice(words: string): Item {
-    const [first, ...more] = words.split(". ");
+    const { trans } = this;
+    const isMissing = this.services.condition === "missing";
     return {
       className: "nbc-running-notice",
       icon: () => stateIcons.stopped,
-      label: () => (more.length ? `${first}.` : words),
+      label: () => (isMissing ? trans.__("Server extension is off…") : words),
       labelTitle: () => words,
-      detail: () => more.join(". "),
+      open: () => void showDialog({ title: trans.__("Services"), body: words, buttons: [Dialog.okButton()] }),
     };
   }
 

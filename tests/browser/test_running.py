@@ -208,8 +208,8 @@ def test_the_launcher_has_a_notebook_that_works(desk: Any) -> None:
 def test_without_the_server_extension_it_is_said_once(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    off = ["--ServerApp.jpserver_extensions", "nbcompose=False"]
-    server = Server(tmp_path_factory.mktemp("without"), options=off)
+    off = {"ServerApp": {"jpserver_extensions": {"nbcompose": False}}}
+    server = Server(tmp_path_factory.mktemp("without"), config=off)
     page = browser.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -221,14 +221,17 @@ def test_without_the_server_extension_it_is_said_once(
         page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
         page.evaluate(SHOW)
         notice = page.locator(".nbc-running-notice")
-        expect(notice).to_contain_text("nbcompose's server extension is not enabled here.")
         expect(notice).to_have_count(1)
+        notice.get_by_text("Server extension is off").click()
+        dialog = page.locator(".jp-Dialog")
+        expect(dialog).to_contain_text("jupyter server extension enable nbcompose")
         page.screenshot(path=SCREENSHOTS / "running-missing.png", animations="disabled")
+        dialog.get_by_role("button", name="Ok").click()
         page.evaluate("() => window.jupyterapp.shell.activateById('filebrowser')")
         page.evaluate(SHOW)
         expect(notice).to_have_count(1)
         expect(page.locator(".nbc-status-item")).to_be_hidden()
-        expect(page.locator(".jp-Dialog")).to_have_count(0)
+        expect(dialog).to_have_count(0)
     finally:
         page.close()
         server.stop()
