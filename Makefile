@@ -20,7 +20,7 @@ unexport JUPYTER_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 alone = mkdir -p build && JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=$(CURDIR)/build/ipython
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-all test-oldest test-pythons test-newest check parts unit system slow browser notebooks \
+.PHONY: help demo lab labextension test test-all test-oldest test-pythons test-newest check parts unit system slow browser notebooks \
 	coverage \
 	frontend docs save-notebooks pictures models bench bench-edit bench-widget bench-shapes soak bench-compare \
 	bench-peers lock dist clean
@@ -31,8 +31,11 @@ help:  ## show this
 demo: $(MODELS)  ## run the quickstart notebook and print its questions and answers
 	@$(alone) $(PY) scripts/run_demo.py
 
-lab: $(MODELS)  ## open JupyterLab on the notebooks
+lab: $(MODELS) labextension  ## open JupyterLab on the notebooks
 	$(PY) -m jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
+
+labextension: $(INSTALLED)  ## build the extension of JupyterLab and Notebook, where its sources have changed
+	@scripts/build_labextension.sh $(VENV)
 
 test: check frontend parts  ## check, frontend, and the tests but for slow ones: unit, system, browser, notebooks
 	@echo "==> everything passed"
@@ -84,7 +87,7 @@ system: $(MODELS) $(LIGHT)  ## the tests with real processes, kernels and models
 	@echo "==> system tests"
 	@$(alone) $(pytest) -m "system and not slow" -n $(PAIR) --dist loadfile
 
-slow: $(MODELS) $(LIGHT)  ## what `make test` leaves out: system and browser tests, and notebooks
+slow: $(MODELS) $(LIGHT) labextension  ## what `make test` leaves out: system and browser tests, and notebooks
 	@echo "==> slow tests"
 	@$(alone) $(pytest) -m "slow and not browser" -n $(PAIR) --dist loadfile
 	@scripts/install_browser.sh
@@ -98,7 +101,7 @@ coverage: $(INSTALLED)  ## what tests have run that were started with COVERAGE=1
 	@$(PY) -m coverage html --quiet --fail-under=0
 	@$(PY) -m coverage report
 
-browser: $(INSTALLED)  ## JupyterLab and Notebook 7 in Chromium; pictures of them go to build/screenshots/
+browser: $(INSTALLED) labextension  ## JupyterLab and Notebook 7 in Chromium; pictures of them go to build/screenshots/
 	@echo "==> browser tests"
 	@scripts/install_browser.sh
 	@$(alone) $(PY) -m pytest -m "browser and not slow" -p no:randomly tests/browser
@@ -144,12 +147,13 @@ bench-compare: $(INSTALLED)  ## whether the working tree is slower than BASE=mai
 bench-peers: $(MODELS)  ## install BentoML and Ray Serve, each in a virtual environment of its own
 	@benchmarks/make_peers.sh
 
-dist: $(INSTALLED)  ## build the sdist and the wheel into dist/, and have the wheel serve from an environment of its own
+dist: $(INSTALLED) labextension  ## build the sdist and the wheel into dist/, and have the wheel serve from an environment of its own
 	@rm -rf dist && $(PY) -m uv build --quiet --no-build-isolation --python $(PY)
 	@PYTHON=$(PY) scripts/set_up.sh .venv-dist core && scripts/try_wheel.sh .venv-dist
 
 clean:  ## remove everything that git ignores and these targets made
-	rm -rf .venv .venv-* build dist models frontend/node_modules docs/notebooks .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* build dist models frontend/node_modules labextension/node_modules \
+		nbcompose/_jupyter/labextension docs/notebooks .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): $(PINS)

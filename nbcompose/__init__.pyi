@@ -4,6 +4,7 @@ from . import settings as settings
 from ._control import run as run
 from ._control import serve as serve
 from ._host import device as device
+from ._jupyter import _jupyter_labextension_paths as _jupyter_labextension_paths
 from ._jupyter import _jupyter_server_extension_points as _jupyter_server_extension_points
 from ._notebook import load_ipython_extension as load_ipython_extension
 from ._notebook import unload_ipython_extension as unload_ipython_extension

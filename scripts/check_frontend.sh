@@ -18,6 +18,16 @@ echo "==> tsc, biome and node --test"
 npm run --silent check
 npm run --silent lint
 npm run --silent test
+(
+    cd ../labextension
+    if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+        echo "==> installing labextension/package-lock.json"
+        npm ci --prefer-offline --no-audit --no-fund --loglevel=error || npm ci --no-audit --no-fund --loglevel=error
+    fi
+    echo "==> the extension of JupyterLab: tsc and node --test"
+    npm run --silent check
+    npm run --silent test
+)
 python=${PYTHON:-../.venv/bin/python}
 if [ -x "$python" ]; then
     echo "==> pyright: users' types"

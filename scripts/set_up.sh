@@ -60,3 +60,4 @@ case $lock in dev | core | oldest)
     pip install --quiet --no-deps --no-build-isolation --editable .
     ;;
 esac
+case $lock in dev | oldest | newest) scripts/build_labextension.sh "$venv" ;; esac

@@ -40,4 +40,12 @@ if ! echo "$said" | grep -q 'nbcompose.*OK'; then
     echo "jupyter server extension list does not say that nbcompose is OK" >&2
     exit 1
 fi
+# JupyterLab has the extension, without Node. (Where it is and that it is enabled is said by JupyterLab itself.)
+"$python" -m pip --disable-pip-version-check install --quiet 'jupyterlab>=4.3,<5'
+said=$(PATH=$(dirname "$python") "$python" -m jupyter labextension list 2>&1)
+if ! echo "$said" | grep -q 'nbcompose v.*enabled.*OK'; then
+    echo "$said" >&2
+    echo "jupyter labextension list does not say that nbcompose is OK" >&2
+    exit 1
+fi
 echo "==> $(cd "$OLDPWD/dist" && echo *.whl) serves"

@@ -1,1 +1,2 @@
+from .app import _jupyter_labextension_paths as _jupyter_labextension_paths
 from .app import _jupyter_server_extension_points as _jupyter_server_extension_points

@@ -86,3 +86,8 @@ class NbcomposeExtension(ExtensionApp):
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:
     """What Jupyter's server asks a package for: the extensions in it."""
     return [{"module": "nbcompose._jupyter", "app": NbcomposeExtension}]
+
+
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    """What JupyterLab asks a package for: where the extension was built, from the package's folder."""
+    return [{"src": "_jupyter/labextension", "dest": "nbcompose"}]

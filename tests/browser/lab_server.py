@@ -30,14 +30,16 @@ class Server:
     """`folder`: what it shows. Nothing of this user's configuration is read or written.
 
     `preload`: what services find imported; by default nothing, since those of these tests need no heavy library.
+    `config`: more of the configuration.
     """
 
-    def __init__(self, home: Path, preload: str | None = "") -> None:
+    def __init__(self, home: Path, preload: str | None = "", config: dict[str, Any] | None = None) -> None:
         self.folder = home / "notebooks"
         self.folder.mkdir()
         self.token = secrets.token_urlsafe(16)
         self._home = home
         self._preload = preload
+        self._config = config or {}
         self._write_settings()
         self._process = subprocess.Popen(
             [
@@ -98,7 +100,7 @@ class Server:
             path.write_text(json.dumps(settings), encoding="utf-8")
         shown = {"expose_app_in_browser": True}  # so that a test can wait until a kernel is connected
         (self._home / "config").mkdir()
-        config = json.dumps({"LabApp": shown, "JupyterNotebookApp": shown})
+        config = json.dumps({"LabApp": shown, "JupyterNotebookApp": shown, **self._config})
         (self._home / "config" / "jupyter_config.json").write_text(config, encoding="utf-8")
 
     def _address(self) -> str:

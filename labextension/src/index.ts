@@ -1,0 +1,11 @@
+// The plugins. Each has one role and can be disabled alone; each requires only what it cannot do without.
+
+import { commandsPlugin } from "./commandsPlugin.ts";
+import { launcherPlugin } from "./launcherPlugin.ts";
+import { runningPlugin } from "./runningPlugin.ts";
+import { servicesPlugin } from "./servicesPlugin.ts";
+import { statusPlugin } from "./statusPlugin.ts";
+
+export { INbcompose } from "./tokens.ts";
+
+export default [servicesPlugin, commandsPlugin, runningPlugin, statusPlugin, launcherPlugin];

@@ -1,0 +1,48 @@
+// What the server extension tells about the processes that run services, and what it is asked.
+
+import type {
+  Event as RuntimeEvent,
+  RuntimeReply,
+  RuntimeRequest,
+  Service,
+} from "../../nbcompose/_notebook/graph/static/src/messages.d.ts";
+
+export type { RuntimeEvent, RuntimeReply, RuntimeRequest, Service };
+
+/** One service; `link`: the path of its address through Jupyter, "" where it does not answer over HTTP. */
+export interface ListedService extends Service {
+  link: string;
+}
+
+/**
+ * A process that runs services. `id`: the kernel's id, or `serve-PID`; `path`: of the notebook that is open with this
+ * kernel, "" if none; `trouble`: why nothing can be asked of it, "" where all is well.
+ */
+export interface Listed {
+  id: string;
+  kind: "kernel" | "serve";
+  pid: number;
+  title: string;
+  path: string;
+  kernel: string;
+  version: string;
+  trouble: string;
+  services: ListedService[];
+}
+
+/** Said over the WebSocket by the server. */
+export type Told =
+  | { type: "runtimes"; runtimes: Listed[] }
+  | { type: "gone"; runtime: string }
+  | { type: "failed"; message: string }
+  | { type?: undefined; from: string; message: RuntimeReply | RuntimeEvent };
+
+const EVENTS: ReadonlySet<string> = new Set(["state", "lines", "begun", "item", "items", "debugged"]);
+
+/** Whether a message ends its request. */
+export const isReply = (message: RuntimeReply | RuntimeEvent): message is RuntimeReply => !EVENTS.has(message.type);
+
+/** The services of all processes, each with its own. */
+export function* allServices(runtimes: readonly Listed[]): Generator<{ runtime: Listed; service: ListedService }> {
+  for (const runtime of runtimes) for (const service of runtime.services) yield { runtime, service };
+}

@@ -1,0 +1,191 @@
+// The section "Services" of the panel of what runs.
+
+import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
+import { Dialog, showDialog } from "@jupyterlab/apputils";
+import { IRunningSessionManagers, type IRunningSessions } from "@jupyterlab/running";
+import { ITranslator, nullTranslator, type TranslationBundle } from "@jupyterlab/translation";
+import { addIcon, ToolbarButton } from "@jupyterlab/ui-components";
+import type { CommandRegistry } from "@lumino/commands";
+import type { IDisposable } from "@lumino/disposable";
+import { type ISignal, Signal } from "@lumino/signaling";
+import { graphIcon, stateIcons } from "./icons.ts";
+import type { Listed } from "./protocol.ts";
+import type { Services } from "./services.ts";
+import { Steering, type Target } from "./steering.ts";
+import { Commands, INbcompose } from "./tokens.ts";
+import { conditionWords, detailWords, lookOf, runtimeName, stopWords, titleWords } from "./words.ts";
+
+const AT_MOST = 250; // ms between drawings of the section
+
+type Item = IRunningSessions.IRunningItem;
+
+/** What a service's item in the panel is found by, for the context menu. */
+export const contextOf = (target: Target): string =>
+  JSON.stringify({ runtime: target.runtime.id, service: target.service.name });
+
+export class RunningServices implements IRunningSessions.IManager {
+  readonly name: string;
+  readonly supportsMultipleViews = true;
+  readonly shutdownLabel: string;
+  readonly shutdownAllLabel: string;
+  readonly toolbarButtons: ToolbarButton[];
+  #changed = new Signal<this, void>(this);
+  #steering: Steering;
+  #waiting: ReturnType<typeof setTimeout> | undefined;
+  #look: IDisposable | null = null;
+
+  constructor(
+    private readonly services: Services,
+    private readonly commands: CommandRegistry,
+    private readonly trans: TranslationBundle,
+  ) {
+    this.name = trans.__("Services");
+    this.shutdownLabel = trans.__("Stop");
+    this.shutdownAllLabel = trans.__("Stop All");
+    this.#steering = new Steering(services, trans);
+    this.toolbarButtons = [this.#newButton()];
+    services.changed.connect(this.#drawSoon);
+  }
+
+  #drawSoon = (): void => {
+    this.#waiting ??= setTimeout(() => {
+      this.#waiting = undefined;
+      this.#changed.emit();
+    }, AT_MOST);
+  };
+
+  get runningChanged(): ISignal<this, void> {
+    return this.#changed;
+  }
+
+  shutdownAllConfirmationText = (): string => {
+    const runtimes = this.services.runtimes.filter((runtime) => runtime.services.length);
+    const count = runtimes.reduce((sum, runtime) => sum + runtime.services.length, 0);
+    return this.trans.__("%1 services of %2 processes are stopped, with their models.", count, runtimes.length);
+  };
+
+  shutdownAll(): void {
+    void this.#steering.tell(this.#steering.stopAll(this.services.runtimes));
+  }
+
+  refreshRunning(): void {
+    if (this.services.condition !== "live") void this.services.refresh();
+  }
+
+  running(options?: { mode: "tree" | "list" }): Item[] {
+    const why = conditionWords(this.services.condition, this.trans);
+    if (why && this.services.condition !== "lost") return [this.#notice(why)];
+    const shown = this.services.runtimes.filter((runtime) => runtime.services.length || runtime.trouble);
+    if (options?.mode === "list") return shown.flatMap((runtime) => this.#children(runtime, true));
+    return shown.map((runtime) => this.#runtime(runtime));
+  }
+
+  /** Have the numbers come while the section can be seen: its button is there even where it has no items. */
+  #newButton(): ToolbarButton {
+    const button = new ToolbarButton({
+      icon: addIcon,
+      tooltip: this.trans.__("New composed notebook"),
+      onClick: () => void this.commands.execute(Commands.newNotebook),
+    });
+    const observer = new IntersectionObserver((entries) => {
+      const isSeen = entries[entries.length - 1]?.isIntersecting ?? false;
+      if (isSeen) {
+        this.#look ??= this.services.look();
+        this.#drawSoon(); // what has changed while the panel was being opened is lost to it
+      } else {
+        this.#look?.dispose();
+        this.#look = null;
+      }
+    });
+    observer.observe(button.node);
+    return button;
+  }
+
+  /** A line of the panel has little room: the way out is in a window of its own. */
+  #notice(words: string): Item {
+    const { trans } = this;
+    const isMissing = this.services.condition === "missing";
+    return {
+      className: "nbc-running-notice",
+      icon: () => stateIcons.stopped,
+      label: () => (isMissing ? trans.__("Server extension is off…") : words),
+      labelTitle: () => words,
+      open: () => void showDialog({ title: trans.__("Services"), body: words, buttons: [Dialog.okButton()] }),
+    };
+  }
+
+  #runtime(runtime: Listed): Item {
+    const { trans } = this;
+    return {
+      className: "nbc-running-runtime",
+      icon: () => graphIcon,
+      label: () => runtimeName(runtime),
+      labelTitle: () => this.#runtimeTitle(runtime),
+      detail: () => runtime.trouble || (runtime.kind === "serve" ? trans.__("process %1", runtime.pid) : ""),
+      children: this.#children(runtime, false),
+      open: () => this.#open({ runtime: runtime.id }, runtime.path),
+      ...(runtime.services.length && { shutdown: () => void this.#steering.tell(this.#stopRuntime(runtime)) }),
+    };
+  }
+
+  #runtimeTitle(runtime: Listed): string {
+    const { trans } = this;
+    const kind = runtime.kind === "serve" ? trans.__("nbcompose serve") : trans.__("kernel %1", runtime.id);
+    const lines = [runtime.path || runtime.title, `${kind} · ${trans.__("process %1", runtime.pid)}`];
+    lines.push(`nbcompose ${runtime.version}`, runtime.trouble);
+    return lines.filter(Boolean).join("\n");
+  }
+
+  #children(runtime: Listed, isFlat: boolean): Item[] {
+    return runtime.services.map((service) => {
+      const target = { runtime, service };
+      return {
+        className: `nbc-running-service nbc-running-${lookOf(service)}`,
+        context: contextOf(target),
+        icon: () => stateIcons[lookOf(service)],
+        label: () => (isFlat ? `${service.name} – ${runtimeName(runtime)}` : service.name),
+        labelTitle: () => titleWords(runtime, service, this.trans),
+        detail: () => detailWords(service, this.trans),
+        open: () => this.#open({ runtime: runtime.id, service: service.name }, runtime.path),
+        shutdown: () => void this.#steering.tell(this.#steering.stop(target)),
+      };
+    });
+  }
+
+  async #stopRuntime(runtime: Listed): Promise<void> {
+    const { trans } = this;
+    const names = runtime.services.map((service) => service.name);
+    const [only] = runtime.services;
+    const body =
+      only && names.length === 1
+        ? stopWords(runtime, only.name, trans)
+        : trans.__("%1 are stopped, with their models.", names.join(", "));
+    const title = trans.__("Stop all services of %1?", runtimeName(runtime));
+    if (await this.#steering.sure(title, body, trans.__("Stop"))) await this.#steering.stopAll([runtime]);
+  }
+
+  /** Show the graph; where that plugin is disabled, the notebook. */
+  #open(args: { runtime: string; service?: string }, path: string): void {
+    if (this.commands.hasCommand(Commands.openGraph)) void this.commands.execute(Commands.openGraph, args);
+    else if (path) void this.commands.execute("docmanager:open", { path });
+  }
+}
+
+export const runningPlugin: JupyterFrontEndPlugin<void> = {
+  id: "nbcompose:running",
+  description: "Lists the services of nbcompose among all that runs.",
+  autoStart: true,
+  requires: [INbcompose],
+  // Optional, since Notebook has it on one of its pages only.
+  optional: [IRunningSessionManagers, ITranslator],
+  activate(
+    app: JupyterFrontEnd,
+    services: INbcompose,
+    managers: IRunningSessionManagers | null,
+    translator: ITranslator | null,
+  ): void {
+    if (!managers) return;
+    const trans = (translator ?? nullTranslator).load("nbcompose");
+    managers.add(new RunningServices(services, app.commands, trans));
+  },
+};

@@ -1,0 +1,43 @@
+// Provides the model, joined to Jupyter's server.
+
+import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
+import { URLExt } from "@jupyterlab/coreutils";
+import { ServerConnection } from "@jupyterlab/services";
+import type { Listed } from "./protocol.ts";
+import { ListError, type Server, Services, type SocketLike } from "./services.ts";
+import { INbcompose } from "./tokens.ts";
+
+/** What is on the event bus when the list of services has changed. */
+const SCHEMA = /\/nbcompose\//;
+
+export function jupyterServer(settings: ServerConnection.ISettings): Server {
+  return {
+    async list() {
+      const url = URLExt.join(settings.baseUrl, "nbcompose/api/services");
+      const response = await ServerConnection.makeRequest(url, { cache: "no-store" }, settings);
+      if (!response.ok) throw new ListError(response.status);
+      const { runtimes } = (await response.json()) as { runtimes: Listed[] };
+      return runtimes;
+    },
+    connect() {
+      const url = URLExt.join(settings.wsUrl, "nbcompose/api/watch");
+      const token = settings.appendToken && settings.token ? `?token=${encodeURIComponent(settings.token)}` : "";
+      return new settings.WebSocket(url + token) as SocketLike;
+    },
+  };
+}
+
+export const servicesPlugin: JupyterFrontEndPlugin<INbcompose> = {
+  id: "nbcompose:services",
+  description: "The services of nbcompose that run on this server.",
+  autoStart: true,
+  provides: INbcompose,
+  activate(app: JupyterFrontEnd): INbcompose {
+    const { serviceManager } = app;
+    const services = new Services(jupyterServer(serviceManager.serverSettings));
+    serviceManager.events?.stream.connect((_, emission) => {
+      if (SCHEMA.test(String(emission.schema_id))) services.note();
+    });
+    return services;
+  },
+};

@@ -1,0 +1,126 @@
+// The item of the status bar: how many services run, and whether all is well with them.
+
+import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
+import { ISettingRegistry } from "@jupyterlab/settingregistry";
+import { IStatusBar, TextItem } from "@jupyterlab/statusbar";
+import { ITranslator, nullTranslator, type TranslationBundle } from "@jupyterlab/translation";
+import { VDomModel, VDomRenderer } from "@jupyterlab/ui-components";
+import type { IDisposable } from "@lumino/disposable";
+import { Signal } from "@lumino/signaling";
+import { createElement, Fragment, type ReactElement } from "react";
+import type { Services } from "./services.ts";
+import { Commands, INbcompose } from "./tokens.ts";
+import { conditionWords, sumOf, sumWords } from "./words.ts";
+
+const ID = "nbcompose:status";
+
+class StatusModel extends VDomModel {
+  readonly activeChanged = new Signal<this, void>(this);
+  #isShown = true;
+  #keep: IDisposable | null = null;
+
+  constructor(readonly services: Services) {
+    super();
+    services.changed.connect(this.#update, this);
+  }
+
+  /** Whether the user's settings have it. */
+  set isShown(shown: boolean) {
+    this.#isShown = shown;
+    if (shown) this.#keep ??= this.services.keep();
+    else {
+      this.#keep?.dispose();
+      this.#keep = null;
+    }
+    this.#update();
+  }
+
+  /** It takes no place where there is nothing to say. */
+  get isActive(): boolean {
+    return this.#isShown && sumOf(this.services.runtimes).count > 0;
+  }
+
+  #update(): void {
+    this.activeChanged.emit();
+    this.stateChanged.emit();
+  }
+}
+
+class StatusItem extends VDomRenderer<StatusModel> {
+  constructor(
+    model: StatusModel,
+    private readonly trans: TranslationBundle,
+    private readonly onClick: () => void,
+  ) {
+    super(model);
+    this.addClass("nbc-status-item");
+    this.addClass("jp-mod-highlighted");
+    this.node.tabIndex = 0;
+    this.node.setAttribute("role", "button");
+    this.node.addEventListener("click", onClick);
+    this.node.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      this.onClick();
+    });
+  }
+
+  protected render(): ReactElement {
+    const { services } = this.model;
+    const sum = sumOf(services.runtimes);
+    const words = sumWords(sum, services.condition === "live", this.trans);
+    const looks = {
+      none: "",
+      ready: this.trans.__("all are ready"),
+      waiting: this.trans.__("not all are ready"),
+      failed: this.trans.__("a service has failed"),
+    };
+    const why = conditionWords(services.condition, this.trans);
+    const title = [this.trans.__("nbcompose: %1", words), looks[sum.look], why].filter(Boolean).join("; ");
+    this.node.setAttribute("aria-label", title);
+    return createElement(
+      Fragment,
+      null,
+      createElement("span", { className: `nbc-dot nbc-dot-${sum.look}`, "aria-hidden": true }, "●"),
+      createElement(TextItem, { source: words, title }),
+    );
+  }
+}
+
+export const statusPlugin: JupyterFrontEndPlugin<void> = {
+  id: ID,
+  description: "Says in the status bar how many services of nbcompose run.",
+  autoStart: true,
+  requires: [INbcompose],
+  optional: [IStatusBar, ISettingRegistry, ITranslator],
+  activate(
+    app: JupyterFrontEnd,
+    services: INbcompose,
+    statusBar: IStatusBar | null,
+    settings: ISettingRegistry | null,
+    translator: ITranslator | null,
+  ): void {
+    if (!statusBar) return;
+    const trans = (translator ?? nullTranslator).load("nbcompose");
+    const model = new StatusModel(services);
+    const item = new StatusItem(model, trans, () => {
+      if (app.commands.hasCommand(Commands.showRunning)) void app.commands.execute(Commands.showRunning);
+    });
+    statusBar.registerStatusItem(ID, {
+      item,
+      align: "left",
+      rank: 3,
+      isActive: () => model.isActive,
+      activeStateChanged: model.activeChanged,
+    });
+    // Nothing of Jupyter's start waits for this.
+    void app.restored.then(async () => {
+      const loaded = await settings?.load(ID).catch(() => null);
+      const follow = () => {
+        model.isShown = loaded?.composite.shown !== false;
+      };
+      loaded?.changed.connect(follow);
+      follow();
+    });
+  },
+};

@@ -1,0 +1,26 @@
+// What this extension provides to its own plugins, and to other extensions.
+
+import { Token } from "@lumino/coreutils";
+import type { Services } from "./services.ts";
+
+export type INbcompose = Services;
+
+export const INbcompose = new Token<INbcompose>(
+  "nbcompose:INbcompose",
+  "The services of nbcompose that run on this server: their list, kept current, and what can be asked of them.",
+);
+
+/** Ids of commands; each is described where it is registered. */
+export const Commands = {
+  openGraph: "nbcompose:open-graph",
+  restart: "nbcompose:restart",
+  stop: "nbcompose:stop",
+  scale: "nbcompose:scale",
+  rollBack: "nbcompose:roll-back",
+  logs: "nbcompose:logs",
+  copyUrl: "nbcompose:copy-url",
+  copyCurl: "nbcompose:copy-curl",
+  newCell: "nbcompose:new-service-cell",
+  newNotebook: "nbcompose:new-notebook",
+  showRunning: "nbcompose:show-running",
+} as const;

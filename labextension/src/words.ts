@@ -1,0 +1,108 @@
+// What is said of services.
+
+import type { TranslationBundle } from "@jupyterlab/translation";
+import { rateWords } from "../../nbcompose/_notebook/graph/static/src/numbers.js";
+import { bytes, time } from "../../nbcompose/_replica/http/static/words.js";
+import { allServices, type Listed, type ListedService } from "./protocol.ts";
+import type { Condition } from "./services.ts";
+
+/** How a service is, in one word for the eye: the colour and the shape of its sign. */
+export type Look = "ready" | "starting" | "waiting" | "failed" | "stopped" | "behind";
+
+export const lookOf = (service: ListedService): Look =>
+  service.state === "ready" && service.behind ? "behind" : service.state;
+
+/** What a runtime is called: by its notebook, its title, or its number. */
+export function runtimeName(runtime: Listed): string {
+  const path = runtime.path || runtime.title;
+  return (
+    path.split("/").pop() || (runtime.kind === "serve" ? `nbcompose serve (${runtime.pid})` : runtime.id.slice(0, 8))
+  );
+}
+
+export function stateWord(service: ListedService, trans: TranslationBundle): string {
+  const words: Record<Look, string> = {
+    ready: trans.__("ready"),
+    starting: trans.__("starting"),
+    waiting: trans.__("waiting"),
+    failed: trans.__("failed"),
+    stopped: trans.__("stopped"),
+    behind: trans.__("behind"),
+  };
+  return words[lookOf(service)];
+}
+
+/** State, device, memory and rate, as far as they are known. */
+export function detailWords(service: ListedService, trans: TranslationBundle): string {
+  const parts = [stateWord(service, trans), service.device];
+  if (service.wanted > 1) parts.push(`${service.up}/${service.wanted}`);
+  if (service.memory) parts.push(bytes(service.memory) + (service.memory_over ? " ⚠" : ""));
+  if (service.rate > 0) parts.push(rateWords(service.rate));
+  return parts.filter(Boolean).join(" · ");
+}
+
+/** All that is worth knowing of a service, a line each. */
+export function titleWords(runtime: Listed, service: ListedService, trans: TranslationBundle): string {
+  const lines = [`${service.name}: ${detailWords(service, trans)}`];
+  const phase = service.phase || service.reason;
+  if (phase && service.state !== "ready") lines.push(phase);
+  if (service.p50_ms !== null) lines.push(trans.__("half of its answers within %1", time(service.p50_ms / 1000)));
+  if (service.behind) lines.push(trans.__("the version before serves: %1", service.behind));
+  if (service.error) lines.push(service.error);
+  if (service.stale.length) lines.push(trans.__("stale: %1 changed in the notebook since", service.stale.join(", ")));
+  if (service.dependencies.length) lines.push(trans.__("needs %1", service.dependencies.join(", ")));
+  const needed = dependents(runtime, service.name);
+  if (needed.length) lines.push(trans.__("needed by %1", needed.join(", ")));
+  return lines.join("\n");
+}
+
+/** The services of a process that call this one. */
+export const dependents = (runtime: Listed, name: string): string[] =>
+  runtime.services.filter((s) => s.dependencies.includes(name)).map((s) => s.name);
+
+/** What is asked before a service is stopped. */
+export function stopWords(runtime: Listed, name: string, trans: TranslationBundle): string {
+  const needed = dependents(runtime, name);
+  if (!needed.length) return trans.__("No service needs %1.", name);
+  const many = [...needed.slice(0, 2), trans._n("%1 more", "%1 more", needed.length - 2)];
+  return trans.__("%1 cannot answer without %2.", (needed.length > 3 ? many : needed).join(", "), name);
+}
+
+/** Of all services: how many there are, how often they are called, and how the worst of them is. */
+export interface Sum {
+  count: number;
+  rate: number;
+  look: "ready" | "waiting" | "failed" | "none";
+}
+
+export function sumOf(runtimes: readonly Listed[]): Sum {
+  const sum: Sum = { count: 0, rate: 0, look: "none" };
+  for (const { service } of allServices(runtimes)) {
+    if (service.state === "stopped") continue;
+    sum.count += 1;
+    sum.rate += service.rate;
+    const look = lookOf(service);
+    if (look === "failed") sum.look = "failed";
+    else if (sum.look !== "failed" && (look !== "ready" || service.memory_over)) sum.look = "waiting";
+    else if (sum.look === "none") sum.look = "ready";
+  }
+  return sum;
+}
+
+/** The rate only where it is that of now. */
+export function sumWords(sum: Sum, isLive: boolean, trans: TranslationBundle): string {
+  const count = trans._n("%1 service", "%1 services", sum.count);
+  return isLive && sum.rate > 0 ? `${count} · ${rateWords(sum.rate)}` : count;
+}
+
+/** Why there is no list, and the way out; "" where there is one. */
+export function conditionWords(condition: Condition, trans: TranslationBundle): string {
+  if (condition === "missing") {
+    return trans.__(
+      "nbcompose's server extension is not enabled here. In the environment of Jupyter's server: pip install 'nbcompose[jupyter]' && jupyter server extension enable nbcompose; then start the server again.",
+    );
+  }
+  if (condition === "refused") return trans.__("This user may not see the services of this server.");
+  if (condition === "lost") return trans.__("Jupyter's server cannot be reached; trying again.");
+  return "";
+}

@@ -1,0 +1,2 @@
+import "./base.css";
+import "../../nbcompose/_notebook/graph/static/graph.css";

@@ -1,0 +1,68 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { curl, example, shellWord } from "../src/commandLine.ts";
+import { composedNotebook, LOAD, missingAbove } from "../src/template.ts";
+import { detailWords, lookOf, runtimeName, stopWords, sumOf, sumWords, titleWords } from "../src/words.ts";
+import { runtime, service, trans } from "./making.ts";
+
+test("a service has its state, device, memory and rate, as far as they are known", () => {
+  assert.equal(detailWords(service("A"), trans), "ready · cpu");
+  const busy = service("A", { up: 1, wanted: 2, memory: 3 * 1024 ** 2, memory_over: true, rate: 4.25 });
+  assert.equal(detailWords(busy, trans), "ready · cpu · 1/2 · 3 MiB ⚠ · 4.3/s");
+  const behind = service("A", { behind: "SyntaxError" });
+  assert.equal(lookOf(behind), "behind");
+  assert.match(titleWords(runtime("k", [behind]), behind, trans), /the version before serves: SyntaxError/);
+});
+
+test("it is said who needs a service before it is stopped", () => {
+  const names = ["B", "C", "D", "E"];
+  const all = runtime("k", [service("A"), ...names.map((name) => service(name, { dependencies: ["A"] }))]);
+  assert.equal(stopWords(all, "B", trans), "No service needs B.");
+  assert.equal(stopWords(all, "A", trans), "B, C, 2 more cannot answer without A.");
+});
+
+test("a process is named by its notebook, its title, or its number", () => {
+  assert.equal(runtimeName(runtime("k", [])), "a.ipynb");
+  const serve = { kind: "serve", path: "", pid: 77 } as const;
+  assert.equal(runtimeName(runtime("serve-77", [], { ...serve, title: "app.py" })), "app.py");
+  assert.equal(runtimeName(runtime("serve-77", [], serve)), "nbcompose serve (77)");
+});
+
+test("the worst of the services decides the sum, and a rate is said only while it is that of now", () => {
+  const sum = (...services: ReturnType<typeof service>[]) => sumOf([runtime("k", services)]);
+  assert.equal(sum().look, "none");
+  assert.equal(sum(service("A"), service("B", { state: "starting" })).look, "waiting");
+  assert.equal(sum(service("A", { state: "failed" }), service("B", { state: "starting" })).look, "failed");
+  assert.equal(sum(service("A", { state: "stopped" })).count, 0);
+  const two = sum(service("A", { rate: 11 }), service("B", { rate: 1 }));
+  assert.equal(sumWords(two, true, trans), "2 services · 12/s");
+  assert.equal(sumWords(two, false, trans), "2 services");
+});
+
+test("a call for a terminal has what the schema wants, quoted, and no token", () => {
+  const schema = {
+    type: "object",
+    required: ["text", "pair", "style"],
+    properties: {
+      text: { type: "string" },
+      pair: { type: "array", items: { $ref: "#/$defs/N" } },
+      style: { enum: ["it's"] },
+      more: { type: "string" },
+    },
+    $defs: { N: { type: "integer", minimum: 2 } },
+  };
+  assert.deepEqual(example(schema), { text: "...", pair: [2], style: "it's" });
+  const text = curl("http://h/user/me/nbcompose/at/k/A/", "ask", schema);
+  assert.ok(
+    text.startsWith("curl -s 'http://h/user/me/nbcompose/at/k/A/ask' -H \"Authorization: token $JUPYTER_TOKEN\""),
+  );
+  assert.ok(text.endsWith(`-d '{"text":"...","pair":[2],"style":"it'\\''s"}'`));
+  assert.equal(shellWord("a'b"), "'a'\\''b'");
+});
+
+test("a new service has the extension above it where no cell loads it", () => {
+  assert.equal(missingAbove(["import x", "  %load_ext nbcompose"]), null);
+  assert.equal(missingAbove(["# %load_ext other"]), LOAD);
+  const cells = composedNotebook(null).cells as { id: string; cell_type: string }[];
+  assert.equal(new Set(cells.map((cell) => cell.id)).size, cells.length);
+});

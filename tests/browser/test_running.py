@@ -1,0 +1,239 @@
+"""What runs, in JupyterLab and on the first page of Notebook: the section of the panel, the status bar, the launcher.
+
+Other processes of this user may run services as well, and are listed; the tests look for the names of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_page import SCREENSHOTS, Notebook
+from lab_server import Server
+from playwright.sync_api import Browser, Locator, Page, WebSocket, expect
+
+from tests.patience import PATIENCE
+
+pytestmark = pytest.mark.browser
+
+SERVICES = """
+%%service
+from nbcompose import api, depends
+
+class RunningSplitter:
+    @api
+    def split(self, text: str) -> list[str]:
+        print("splitting", text)
+        return text.split()
+
+class RunningCounter:
+    splitter = depends(RunningSplitter)
+
+    @api
+    async def count(self, text: str) -> int:
+        return len(await self.splitter.to_async.split(text))
+""".strip()
+APP = """
+from nbcompose import api, service
+
+@service
+class RunningEcho:
+    @api
+    def say(self, text: str) -> str:
+        return text
+"""
+CALL, SCRATCH = 2, 3
+CELLS = ["%load_ext nbcompose", SERVICES, "RunningCounter.count('a b c')", ""]
+EXECUTE = "([id, args]) => window.jupyterapp.commands.execute(id, args)"
+SHOW = "() => window.jupyterapp.shell.activateById('jp-running-sessions')"
+
+
+@pytest.fixture(scope="module")
+def notebook(desk: Any) -> Iterator[Notebook]:
+    """Its services run, and the panel of what runs is shown beside it."""
+    notebook = desk.open("lab", "running.ipynb", CELLS)
+    for number in range(CALL + 1):
+        notebook.run(number)
+    notebook.page.evaluate(SHOW)
+    yield notebook
+    notebook.shut_down()
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The pid of an `nbcompose serve`."""
+    app = tmp_path_factory.mktemp("serve") / "running_app.py"
+    app.write_text(APP, encoding="utf-8")
+    command = [str(Path(sys.executable).with_name("nbcompose")), "serve", str(app), "--port", "0"]
+    environment = {**os.environ, "NBCOMPOSE_PRELOAD": ""}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            assert process.stdout is not None
+            assert any(b"http://127.0.0.1" in line for line in process.stdout)
+            yield process.pid
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(PATIENCE)
+
+
+def item(page: Page, service: str) -> Locator:
+    label = page.locator(".jp-RunningSessions-itemLabel", has_text=re.compile(f"^{service}$"))
+    return page.locator(".nbc-running-service", has=label)
+
+
+def execute(page: Page, command: str, **arguments: Any) -> Any:
+    return page.evaluate(EXECUTE, [f"nbcompose:{command}", arguments])
+
+
+def test_services_of_kernels_and_programs_are_listed(notebook: Notebook, serving: int) -> None:
+    page = notebook.page
+    expect(item(page, "RunningCounter")).to_contain_text("ready · cpu")
+    expect(item(page, "RunningSplitter").locator(".jp-RunningSessions-itemLabel")).to_have_attribute(
+        "title", re.compile("needed by RunningCounter")
+    )
+    expect(item(page, "RunningEcho")).to_be_attached()
+    program = page.locator(".nbc-running-runtime", has=item(page, "RunningEcho"))
+    expect(program).to_contain_text(f"process {serving}")
+    notebook.screenshot("running-light")
+    notebook.theme("JupyterLab Dark")
+    notebook.screenshot("running-dark")
+    notebook.theme("JupyterLab Light")
+
+
+def test_a_busy_kernel_is_listed_and_steered(notebook: Notebook) -> None:
+    page = notebook.page
+    notebook.write(SCRATCH, "import time; time.sleep(600)")
+    notebook.start(SCRATCH)
+    expect(notebook.cell(SCRATCH).locator(".jp-InputPrompt")).to_contain_text("*")
+    reply = execute(page, "scale", service="RunningSplitter", replicas=2)
+    assert reply["type"] == "done"
+    expect(item(page, "RunningSplitter")).to_contain_text("2/2")
+    execute(page, "scale", service="RunningSplitter", replicas=1)
+    execute(page, "logs", service="RunningSplitter")
+    expect(page.locator(".nbc-log-view .nbc-logs")).to_contain_text("splitting a b c")
+    notebook.screenshot("running-logs")
+    execute(page, "logs", service="RunningSplitter")  # the one that is open
+    expect(page.locator(".nbc-log-view")).to_have_count(1)
+    page.locator(".lm-TabBar-tab", has_text="Logs of RunningSplitter").locator(".lm-TabBar-tabCloseIcon").click()
+    notebook.interrupt(SCRATCH)
+
+
+def test_the_status_bar_counts_services_and_leads_to_them(notebook: Notebook) -> None:
+    page = notebook.page
+    status = page.locator(".nbc-status-item")
+    expect(status).to_contain_text(re.compile(r"\d+ services"))
+    page.evaluate("() => window.jupyterapp.shell.activateById('filebrowser')")
+    expect(page.locator("#jp-running-sessions")).to_be_hidden()
+    status.press("Enter")
+    expect(page.locator("#jp-running-sessions")).to_be_visible()
+
+
+def test_addresses_and_calls_are_copied(notebook: Notebook) -> None:
+    page = notebook.page
+    url = execute(page, "copy-url", service="RunningCounter")
+    assert re.search(r"/nbcompose/at/[^/]+/RunningCounter", url)
+    text = execute(page, "copy-curl", service="RunningCounter")
+    assert "/RunningCounter/count' -H" in text
+    assert """-d '{"text":"..."}'""" in text
+    assert page.evaluate("() => navigator.clipboard.readText()") == text
+    page.evaluate("() => document.querySelectorAll('.Toastify__toast').forEach(toast => toast.click())")
+
+
+def test_stopping_says_who_depends_on_a_service(notebook: Notebook) -> None:
+    page = notebook.page
+    stopped = item(page, "RunningSplitter")
+    stopped.hover()
+    stopped.locator(".jp-RunningSessions-itemShutdown").click()
+    dialog = page.locator(".jp-Dialog")
+    expect(dialog).to_contain_text("RunningCounter cannot answer without RunningSplitter.")
+    notebook.screenshot("running-stop")
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(stopped).to_be_attached()
+    stopped.hover()
+    stopped.locator(".jp-RunningSessions-itemShutdown").click()
+    dialog.get_by_role("button", name="Stop").click()
+    expect(stopped.filter(has_text="ready")).to_have_count(0)
+    expect(item(page, "RunningCounter")).to_be_attached()
+    notebook.run(1)
+    expect(item(page, "RunningSplitter")).to_contain_text("ready")
+
+
+def test_nothing_comes_while_the_panel_is_hidden(desk: Any, notebook: Notebook) -> None:
+    page = desk.page()
+    opened: list[WebSocket] = []
+    page.on("websocket", lambda socket: opened.append(socket) if "nbcompose/api/watch" in socket.url else None)
+    page.goto(f"{desk.server.base}/lab?token={desk.server.token}&reset")
+    expect(page.locator(".nbc-status-item")).to_be_visible()  # it knows without one
+    assert not opened
+    with page.expect_websocket(lambda socket: "nbcompose/api/watch" in socket.url) as looking:
+        page.evaluate(SHOW)
+    expect(item(page, "RunningCounter")).to_be_attached()
+    with looking.value.expect_event("close"):
+        page.evaluate("() => window.jupyterapp.shell.activateById('filebrowser')")
+    page.close()
+    assert len(opened) == 1
+
+
+def test_notebook_lists_services_on_its_first_page(desk: Any, notebook: Notebook) -> None:
+    page = desk.page()
+    page.goto(f"{desk.server.base}/tree?token={desk.server.token}")
+    page.get_by_role("tab", name="Running").click()
+    expect(item(page, "RunningCounter")).to_contain_text("ready · cpu")
+    page.screenshot(path=SCREENSHOTS / "running-tree.png", animations="disabled")
+    page.close()
+
+
+def test_the_launcher_has_a_notebook_that_works(desk: Any) -> None:
+    page = desk.page()
+    page.goto(f"{desk.server.base}/lab?token={desk.server.token}&reset")
+    card = page.locator(".jp-LauncherCard", has_text="New Composed Notebook")
+    expect(card).to_be_visible()
+    page.screenshot(path=SCREENSHOTS / "running-launcher.png", animations="disabled")
+    card.click()
+    composed = Notebook(page, "lab", desk.server.folder / "Untitled.ipynb")
+    composed.ready()
+    for number in range(4):
+        composed.run(number)
+    expect(composed.output(3)).to_contain_text("{'a': 3, 'rose': 3, 'is': 2}")
+    composed.shut_down()
+
+
+def test_without_the_server_extension_it_is_said_once(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    off = {"ServerApp": {"jpserver_extensions": {"nbcompose": False}}}
+    server = Server(tmp_path_factory.mktemp("without"), config=off)
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("websocket", lambda socket: asked.append(socket.url))
+    try:
+        page.goto(f"{server.base}/lab?token={server.token}&reset")
+        page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
+        page.evaluate(SHOW)
+        notice = page.locator(".nbc-running-notice")
+        expect(notice).to_have_count(1)
+        notice.get_by_text("Server extension is off").click()
+        dialog = page.locator(".jp-Dialog")
+        expect(dialog).to_contain_text("jupyter server extension enable nbcompose")
+        page.screenshot(path=SCREENSHOTS / "running-missing.png", animations="disabled")
+        dialog.get_by_role("button", name="Ok").click()
+        page.evaluate("() => window.jupyterapp.shell.activateById('filebrowser')")
+        page.evaluate(SHOW)
+        expect(notice).to_have_count(1)
+        expect(page.locator(".nbc-status-item")).to_be_hidden()
+        expect(dialog).to_have_count(0)
+    finally:
+        page.close()
+        server.stop()
+    assert not errors
+    assert len([url for url in asked if "/nbcompose/api/" in url]) <= 3
