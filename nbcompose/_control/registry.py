@@ -37,6 +37,11 @@ PAST_LOGS = 8  # logs that are kept of services that run no more
 STOP_WAIT = 5.0  # seconds for stopping everything, in addition to the grace; processes left after that are killed
 
 
+CALLERS_FIRST = (
+    "Change who calls it first (such a call fails until this version serves), stop it, or keep the api as well."
+)
+
+
 class Registry:
     """The services of this process. Call `start` before use; `stop` ends them all.
 
@@ -534,7 +539,7 @@ class Registry:
                     gone = called is deployment.spec and called.api(call.api) is None
                     (missing if gone else found).append(f"{call.where_called}: {why}")
         if missing:
-            raise Incompatible("\n".join(missing))
+            raise Incompatible("\n".join([*missing, CALLERS_FIRST]))
         return tuple(dict.fromkeys(found))
 
     async def _mark(self, name: str, stale: tuple[str, ...] | None, out_of_date_reason: str | None) -> bool:

@@ -94,9 +94,16 @@ export function caller(kernel, name, api) {
 
   /** @param {boolean} on */
   function busy(on) {
-    call.disabled = on;
     cancel.hidden = !on;
     if (!on) current = "";
+    lock();
+  }
+
+  /** One call at a time, and none where nobody is to make it. */
+  function lock() {
+    const gone = kernel.condition() === "gone";
+    call.disabled = gone || current !== "";
+    call.title = gone ? "the kernel was restarted or has ended" : "";
   }
 
   /** @param {keyof Copies} kind */
@@ -151,7 +158,9 @@ export function caller(kernel, name, api) {
       else if (message.type === "kept" && mine) resume(message);
       else if (message.type === "failed" && message.action === "form" && mine) {
         area.replaceChildren(h("div.nbc-error", {}, message.message));
-      } else if (message.type === "link" && current) {
+      } else if (message.type === "link") {
+        lock();
+        if (!current) return;
         if (kernel.condition() === "busy") result.wait();
         else if (kernel.condition() === "gone") {
           result.end("failed", "the kernel is gone");

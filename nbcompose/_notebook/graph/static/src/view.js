@@ -110,9 +110,11 @@ export function view(root, kernel) {
   function paint() {
     const state = kernel.state();
     const name = current?.name ?? "";
-    const none = !state.services.length && !current;
-    empty.hidden = !none;
-    bar.hidden = stage.hidden = none;
+    const nothing = !state.services.length;
+    empty.hidden = !nothing;
+    bar.hidden = nothing;
+    stage.hidden = nothing && !current;
+    app.classList.toggle("nbc-nothing", nothing);
     drawing.paint(state, name);
     finding.update(state.services.map((s) => s.name));
     if (wanted && drawing.has(wanted)) find(wanted);
