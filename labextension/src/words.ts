@@ -5,8 +5,7 @@ import { bytes, time } from "../../nbcompose/_replica/http/static/words.js";
 import { allServices, type Listed, type ListedService } from "./protocol.ts";
 import type { Condition } from "./services.ts";
 
-const rateWords = (rate: number) =>
-  rate && rate < 10 ? `${Number(rate.toPrecision(2))}/s` : `${Math.round(rate)}/s`;
+const rateWords = (rate: number) => (rate && rate < 10 ? `${Number(rate.toPrecision(2))}/s` : `${Math.round(rate)}/s`);
 
 /** How a service is, in one word for the eye: the colour and the shape of its sign. */
 export type Look = "ready" | "starting" | "waiting" | "failed" | "stopped" | "behind";
