@@ -139,6 +139,7 @@ class Publisher:
         else:
             self._overview.ready.discard(name)
         (self._overview.held.add if route.held else self._overview.held.discard)(name)
+        self.usage.stand(name, route.held)
         if route != self._routes.get(name):
             self._routes[name] = route
             self._push(route)

@@ -6,6 +6,7 @@ step in which an api answers often, a random sample is kept. Thread-safe.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -69,11 +70,14 @@ class _Step:
 
 
 class _Series:
-    """One service. `calls` and `failed`: the counters as they were last."""
+    """One service. `calls` and `failed`: the counters as they were last. `stood`: from when to when it, or a service below
+    it, was at a breakpoint last.
+    """
 
     def __init__(self) -> None:
         self.steps: deque[_Step] = deque(maxlen=STEPS)
         self.calls = self.failed = 0
+        self.stood = (0.0, 0.0)
 
     def at(self, now: float) -> _Step:
         number = int(now // STEP)
@@ -90,12 +94,14 @@ class Usage:
         self._lock = threading.Lock()
 
     def add(self, spans: Iterable[Span], now: float | None = None) -> None:
-        """Take the durations of calls that were answered, of services that are counted."""
+        """Take the durations of calls that were answered, of services that are counted; not of those during which a
+        person was at a breakpoint.
+        """
         now = time.time() if now is None else now
         with self._lock:
             for span in spans:
                 series = self._services.get(span.service)
-                if series is not None and not span.error:
+                if series is not None and not span.error and not _stood(span, *series.stood):
                     answers = series.at(now).answers
                     durations = answers.get(span.api)
                     if durations is None:
@@ -117,6 +123,19 @@ class Usage:
             if memory is not None:
                 step.memory = max(memory, step.memory or 0)
             series.calls, series.failed = calls, failed
+
+    def stand(self, service: str, still: bool, now: float | None = None) -> None:
+        """Note that a service is held at a breakpoint, or is no longer."""
+        now = time.time() if now is None else now
+        with self._lock:
+            series = self._services.get(service)
+            if series is not None:
+                begun, ended = series.stood
+                is_still = ended == math.inf
+                if still and not is_still:
+                    series.stood = (now, math.inf)
+                elif is_still and not still:
+                    series.stood = (begun, now)
 
     def forget(self, service: str) -> None:
         with self._lock:
@@ -164,3 +183,7 @@ def _at(weighted: list[tuple[float, float]], rank: float) -> float:
         if passed >= rank - 1e-9:
             return seconds
     return weighted[-1][0]
+
+
+def _stood(span: Span, begun: float, ended: float) -> bool:
+    return span.start < ended and span.start + span.duration > begun

@@ -30,6 +30,17 @@ def test_only_answers_have_latencies_and_each_api_has_its_own(usage: Usage) -> N
     assert usage.latencies("Unknown", NOON) == {}
 
 
+def test_calls_at_a_breakpoint_have_no_part_in_percentiles(usage: Usage) -> None:
+    usage.stand("Answer", True, NOON + 1)
+    usage.stand("Answer", True, NOON + 2)
+    usage.add([span(5.0)], NOON + 5)
+    usage.stand("Answer", False, NOON + 5)
+    usage.stand("Answer", False, NOON + 6)
+    usage.add([span(6.0), span(0.5)], NOON + 6)
+    usage.add([span(0.25)._replace(start=NOON + 5)], NOON + 6)
+    assert usage.latencies("Answer", NOON + 6) == {"ask": Latency(2, 0.25, 0.5)}
+
+
 def test_percentiles_are_those_of_the_window(usage: Usage) -> None:
     usage.add([span(float(n)) for n in range(1, 21)], NOON)
     assert usage.latencies("Answer", NOON + WINDOW - STEP) == {"ask": Latency(20, 10.0, 19.0)}
