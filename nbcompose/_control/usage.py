@@ -70,8 +70,8 @@ class _Step:
 
 
 class _Series:
-    """One service. `calls` and `failed`: the counters as they were last. `stood`: from when to when it, or a service below
-    it, was at a breakpoint last.
+    """One service. `calls` and `failed`: the counters as they were last. `stood`: from when to when it, or a service
+    below it, was at a breakpoint last.
     """
 
     def __init__(self) -> None:

@@ -232,5 +232,5 @@ def unneeded(option: str, name: str, known: Sequence[str]) -> str:
 def tangled(name: str, reader: Statement) -> str:
     return (
         f"{place(reader)}: {who(reader)} needs `{name}` as it was before a later cell set it anew: give the two values "
-        "different names"
+        "different names, or set it up in one cell"
     )
