@@ -304,8 +304,8 @@ def test_values_that_no_order_gives() -> None:
         "def make(): return m", "x = make()", "n = 1", "y = n", "n = 2", "m = n", service("A", "return x, y, n")
     )
     assert refused(cells).reasons == (
-        "cell 8, line 2: A needs `n` as it was before a later cell set it anew: give the two values different names, or "
-        "set it up in one cell",
+        "cell 8, line 2: A needs `n` as it was before a later cell set it anew: give the two values different names, "
+        "or set it up in one cell",
     )
 
 
