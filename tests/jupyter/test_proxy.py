@@ -22,6 +22,8 @@ from tests.replica.http.http_server import Served, read_response, serving, soon
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 EVENTS = {"Accept": "text/event-stream"}
 
+PAUSE = 0.5  # seconds in which nothing more goes on: buffers are full
+
 
 class Answer:
     def __init__(self) -> None:
@@ -133,7 +135,7 @@ async def test_a_reader_that_takes_nothing_holds_the_producer() -> None:
         while made < served.instance.made:  # until a pause in which nothing is made
             made = served.instance.made
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(served.instance.ended.wait(), 0.3)
+                await asyncio.wait_for(served.instance.ended.wait(), PAUSE)
         assert served.instance.made < 300  # what the buffers of the sockets hold
         transport.abort()
         await soon(served.instance.ended.wait())
@@ -211,7 +213,7 @@ async def test_an_upload_goes_no_faster_than_the_service_reads() -> None:
         with contextlib.suppress(TimeoutError):
             while sent < size:
                 writer.write(b"x" * 1_000_000)
-                await asyncio.wait_for(writer.drain(), 0.5)
+                await asyncio.wait_for(writer.drain(), PAUSE)
                 sent += 1_000_000
         writer.transport.abort()
         assert sent < 60_000_000  # what the buffers of four sockets hold
