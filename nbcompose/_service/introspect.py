@@ -309,14 +309,17 @@ def marks_of(cls: type, name: str) -> dict[str, tuple[Any, Any]]:
 
 
 def _mark_of(member: Any, name: str) -> Any:
-    """Return a member's mark from its `__dict__`. Not `getattr`: some objects have every attribute."""
+    """Return a member's mark from its `__dict__`. Not `getattr`: some objects have every attribute, or raise."""
     inner = None
     if isinstance(member, staticmethod | classmethod):
         inner = member.__func__
     elif isinstance(member, property):
         inner = member.fget
     for holder in (member, inner):
-        mark = getattr(holder, "__dict__", {}).get(name) if not isinstance(holder, type) else None
+        try:
+            mark = None if isinstance(holder, type) else object.__getattribute__(holder, "__dict__").get(name)
+        except AttributeError:  # it has no attributes of its own
+            continue
         if mark is not None:
             return mark
     return None

@@ -34,6 +34,17 @@ def test_the_classes_with_an_api_are_found_in_order(bare: Notebook) -> None:
     assert bare.shell.user_ns["Helper"]
 
 
+def test_other_classes_may_hold_anything(bare: Notebook) -> None:
+    body = IMPORTS + (
+        "import pydantic\n"
+        "class Model(pydantic.BaseModel):\n    name: str\n"
+        "class Raises:\n    def __getattr__(self, name): raise RuntimeError(name)\n"
+        "class Holder:\n    raises = Raises()\n    slots = object()\n"
+        "class Answer:\n    raises = Raises()\n    @api\n    def f(self): ...\n"
+    )
+    assert names(bare, body) == ["Answer"]
+
+
 def test_classes_in_blocks_are_found(bare: Notebook) -> None:
     body = IMPORTS + (
         "try:\n    import no_such_module\nexcept ImportError:\n"
