@@ -244,6 +244,7 @@ def test_what_is_below_a_service_is_folded_and_found_again(graph: Notebook, live
     live.node("Answer").focus()
     graph.page.keyboard.press("f")
     expect(live.node("Writer")).to_be_visible()
+    expect(live.node("Answer")).to_be_focused()  # in a picture that was drawn anew
 
 
 def test_a_search_unfolds_what_it_goes_to(forty: Notebook, large: Graph) -> None:

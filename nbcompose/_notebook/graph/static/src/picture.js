@@ -38,7 +38,6 @@ export function picture(choose, fold) {
 
   /** @param {string} svg */
   function draw(svg) {
-    const focused = element.contains(document.activeElement) ? document.activeElement?.id : "";
     const parsed = new DOMParser().parseFromString(svg, "image/svg+xml").documentElement;
     if (parsed.tagName !== "svg") return;
     parsed.querySelectorAll("script").forEach((script) => script.remove());
@@ -53,7 +52,6 @@ export function picture(choose, fold) {
     element.replaceChildren(drawing);
     drawn = svg;
     addLabels(drawing);
-    if (focused) groups.get(focused)?.focus();
   }
 
   /** Whether something is painted for the first time, or otherwise than the last time. @param {string} id @param {any[]} now */
@@ -154,9 +152,13 @@ export function picture(choose, fold) {
     paint(state, name) {
       chosen = name;
       element.hidden = !state.services.length;
-      if (state.svg !== drawn) draw(state.svg);
+      const anew = state.svg !== drawn;
+      const focused = anew && element.contains(document.activeElement) ? document.activeElement?.id : "";
+      if (anew) draw(state.svg);
       state.services.forEach(paintService);
       state.edges.forEach(paintEdge);
+      // Once it is painted: before that, nothing of it can have the focus.
+      if (focused) groups.get(focused)?.focus({ preventScroll: true });
     },
     /** Tell those that are looked for from others. @param {Set<string> | null} names */
     mark(names) {

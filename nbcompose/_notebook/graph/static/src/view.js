@@ -114,7 +114,6 @@ export function view(root, kernel) {
     empty.hidden = !nothing;
     bar.hidden = nothing;
     stage.hidden = nothing && !current;
-    app.classList.toggle("nbc-nothing", nothing);
     drawing.paint(state, name);
     finding.update(state.services.map((s) => s.name));
     if (wanted && drawing.has(wanted)) find(wanted);
