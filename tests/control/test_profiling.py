@@ -44,7 +44,9 @@ def test_the_function_that_takes_the_time(running: Running, api: str) -> None:
     assert first.endswith(f'  count_up (File "{MODULE}", line {services.count_up.__code__.co_firstlineno})')
     assert "nbcompose/_" not in profile.svg()
     titles = [str(t.text) for t in ElementTree.fromstring(profile.svg()).iter("{http://www.w3.org/2000/svg}title")]
-    assert [title.split(" (")[0].split(":")[0] for title in titles] == ["Counter", api, f"Counter.{api}", "count_up"]
+    names = [title.split(" (")[0].split(":")[0] for title in titles]
+    # Where tests are measured, coverage.py may be seen too, in no call.
+    assert [*names[:1], *names[-3:]] == ["Counter", api, f"Counter.{api}", "count_up"]
 
 
 @pytest.mark.system
