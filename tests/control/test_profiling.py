@@ -36,6 +36,7 @@ def test_the_function_that_takes_the_time(running: Running, api: str) -> None:
 
     calling = running.in_thread(keep_calling)
     try:
+        running.until("Counter", lambda s: s.total.calls > 0)
         profile = running.registry.portal.run(running.registry.profile("Counter", 1.0))
     finally:
         done.set()
@@ -45,8 +46,9 @@ def test_the_function_that_takes_the_time(running: Running, api: str) -> None:
     assert "nbcompose/_" not in profile.svg()
     titles = [str(t.text) for t in ElementTree.fromstring(profile.svg()).iter("{http://www.w3.org/2000/svg}title")]
     names = [title.split(" (")[0].split(":")[0] for title in titles]
-    # Where tests are measured, coverage.py may be seen too, in no call.
-    assert [*names[:1], *names[-3:]] == ["Counter", api, f"Counter.{api}", "count_up"]
+    # Where tests are measured, coverage.py may be seen too.
+    expected = ["Counter", api, f"Counter.{api}", "count_up"]
+    assert [name for name in names if name in expected] == expected
 
 
 @pytest.mark.system
