@@ -86,6 +86,14 @@ test("what is sent reaches the kernel, and what it says the listeners", () => {
   assert.equal(heard.length, 2);
 });
 
+test("a picture that alone has changed is told, too", () => {
+  const { model, kernel, heard } = opened();
+  model.fire("change:svg");
+  assert.deepEqual(heard, [{ type: "state" }]);
+  kernel.close();
+  assert.equal(model.listeners.size, 0);
+});
+
 test("a request without an id gets one of its own", () => {
   const { model, kernel } = opened();
   kernel.send({ type: "traces" });

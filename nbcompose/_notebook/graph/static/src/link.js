@@ -6,6 +6,8 @@
 import { fresh } from "../../../../_replica/http/static/elements.js";
 
 const PATIENCE = 800; // ms until an answer that has not come means that the kernel is busy
+// Either may come without the other: what is folded changes the picture alone.
+const PARTS = ["change:svg", "change:state"];
 /** @type {Set<Request["type"]>} whose answer is their end */
 const SLOW = new Set(["cancel", "restart", "stop", "scale", "rollback"]);
 
@@ -62,7 +64,7 @@ export function link(model, page = document) {
   }
 
   model.on("msg:custom", onMessage);
-  model.on("change:state", onState);
+  for (const part of PARTS) model.on(part, onState);
   model.on("comm_live_update", lose);
   page.addEventListener("visibilitychange", tellLook);
   return {
@@ -84,7 +86,7 @@ export function link(model, page = document) {
       lose();
       listeners.clear();
       model.off("msg:custom", onMessage);
-      model.off("change:state", onState);
+      for (const part of PARTS) model.off(part, onState);
       model.off("comm_live_update", lose);
       page.removeEventListener("visibilitychange", tellLook);
     },
