@@ -22,8 +22,8 @@ alone = mkdir -p build && JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=
 .DEFAULT_GOAL := help
 .PHONY: help demo lab labextension test test-all test-oldest test-pythons test-newest check parts unit system slow browser notebooks \
 	coverage \
-	frontend docs save-notebooks pictures models bench bench-edit bench-widget bench-shapes soak bench-compare \
-	bench-peers lock dist clean
+	frontend docs save-notebooks pictures models bench bench-edit bench-widget bench-jupyter bench-shapes soak \
+	bench-compare bench-peers lock dist clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -133,6 +133,9 @@ bench-edit: $(MODELS)  ## measure what an edit takes, and the calls that it fail
 
 bench-widget: $(INSTALLED)  ## measure what the live graph costs, and how quick it is, in a real browser
 	@$(PY) -m benchmarks.widget
+
+bench-jupyter: $(INSTALLED) labextension  ## measure what a call through Jupyter's server takes, and what its extensions cost
+	@$(alone) $(PY) -m benchmarks.jupyter
 
 bench-shapes: $(INSTALLED)  ## measure what graphs of 10, 50 and 200 services cost: start, idle, an edit, stop
 	@$(PY) -m benchmarks.shapes
