@@ -2,11 +2,22 @@
 
 import { cardsPlugin } from "./cardsPlugin.ts";
 import { commandsPlugin } from "./commandsPlugin.ts";
+import { completionPlugin } from "./completionPlugin.ts";
 import { launcherPlugin } from "./launcherPlugin.ts";
+import { lspPlugin } from "./lspPlugin.ts";
 import { runningPlugin } from "./runningPlugin.ts";
 import { servicesPlugin } from "./servicesPlugin.ts";
 import { statusPlugin } from "./statusPlugin.ts";
 
 export { INbcompose } from "./tokens.ts";
 
-export default [servicesPlugin, commandsPlugin, runningPlugin, statusPlugin, launcherPlugin, cardsPlugin];
+export default [
+  servicesPlugin,
+  commandsPlugin,
+  runningPlugin,
+  statusPlugin,
+  launcherPlugin,
+  cardsPlugin,
+  completionPlugin,
+  lspPlugin,
+];

@@ -70,3 +70,24 @@ def test_help_of_an_api_says_how_to_call_it(notebook: Notebook) -> None:
     expect(shown).not_to_contain_text("SyncMethod")
     notebook.screenshot(f"help-{notebook.front_end}")
     notebook.page.keyboard.press("Escape")
+
+
+def test_a_busy_kernel_leaves_apis_names_and_options(notebook: Notebook) -> None:
+    notebook.write(SCRATCH, "import time; time.sleep(600)")
+    notebook.start(SCRATCH)
+    expect(notebook.cell(SCRATCH).locator(".jp-InputPrompt")).to_contain_text("*")
+    items = notebook.page.locator(".jp-Completer .jp-Completer-item")
+    notebook.write(2, f"%%service\n{WRITTEN}")
+    notebook.page.keyboard.press("Tab")
+    expect(items.nth(0)).to_contain_text("greet")
+    expect(items.nth(0)).to_contain_text("api (name: str, often: int = 1) \N{NON-BREAKING HYPHEN}> str")
+    notebook.screenshot(f"completion-busy-{notebook.front_end}")
+    notebook.page.keyboard.press("Escape")
+    notebook.write(2, "%%service --re")
+    notebook.page.keyboard.press("Tab")
+    expect(items).to_contain_text(["--replicas", "--replace-after", "--replace"])
+    notebook.page.keyboard.press("Escape")
+    notebook.write(2, "%%service\nclass Front:\n    greeter = depends(Gr")
+    notebook.page.keyboard.press("Tab")  # what is the only one is written at once
+    expect(notebook.cell(2).locator(".cm-content")).to_contain_text("depends(Greeter")
+    notebook.interrupt(SCRATCH)
