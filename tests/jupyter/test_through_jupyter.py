@@ -75,17 +75,15 @@ async def test_an_upload_goes_up_in_constant_memory(base: tuple[str, int], store
 async def test_a_refused_upload_takes_no_memory_and_reaches_no_service(base: tuple[str, int], store: Served) -> None:
     url, pid = base
     address = f"{url}nbcompose/at/serve-{store.process.pid}/Store/size"
-    headers = {"Content-Type": "multipart/form-data; boundary=b"}
-    async with httpx.AsyncClient(timeout=PATIENCE, verify=False, headers=headers) as http:
+    async with httpx.AsyncClient(timeout=PATIENCE, verify=False) as http:
         await http.get(f"{url}login")
-        form = {"password": TOKEN, "_xsrf": http.cookies["_xsrf"]}
-        # The headers of the client are for uploads.
-        login = await http.post(f"{url}login", data=form, headers={"Content-Type": "application/x-www-form-urlencoded"})
+        login = await http.post(f"{url}login", data={"password": TOKEN, "_xsrf": http.cookies["_xsrf"]})
         assert login.status_code == 302
         before, calls = most_memory(pid), await calls_of_store(http, url)
-        # Of a page of this user that does not know the XSRF cookie: the connection is closed while it sends.
+        # As from a page of this user that does not know the XSRF cookie: the connection is closed while it sends.
         with contextlib.suppress(httpx.WriteError, httpx.ReadError):
-            answer = await http.post(address, content=parts(SIZE))
+            headers = {"Content-Type": "multipart/form-data; boundary=b"}
+            answer = await http.post(address, content=parts(SIZE), headers=headers)
             assert answer.status_code == 403, answer.text
         assert most_memory(pid) - before < 32_000_000
         assert await calls_of_store(http, url) == calls
