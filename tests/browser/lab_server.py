@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import socket
 import subprocess
 import sys
 import threading
@@ -43,8 +44,9 @@ class Server:
         self._write_settings()
         self._process = subprocess.Popen(
             [
-                sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--ServerApp.port=0",
-                f"--ServerApp.root_dir={self.folder}", f"--LabApp.user_settings_dir={home / 'settings'}",
+                sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1",
+                f"--ServerApp.port={_free_port()}", f"--ServerApp.root_dir={self.folder}",
+                f"--LabApp.user_settings_dir={home / 'settings'}",
                 f"--LabApp.workspaces_dir={home / 'workspaces'}", *(["--allow-root"] if os.getuid() == 0 else []),
             ],
             env=self._environment(),
@@ -121,3 +123,11 @@ class Server:
         assert self._process.stdout is not None
         with self._process.stdout as said, (self._home / "server.log").open("w", encoding="utf-8") as log:
             log.writelines(said)
+
+
+def _free_port() -> int:
+    """Not 0, which jupyter_server 2.15 says that it answers at. Where it is taken meanwhile, Jupyter takes another."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
