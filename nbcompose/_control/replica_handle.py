@@ -64,6 +64,7 @@ class ReplicaHandle:
         self.stopped_at = ""  # the breakpoint that it is at
         self.detach: Callable[[], object] = lambda: None  # the debugger, if one is attached
         self.process: ReplicaProcess | None = None
+        self.gone_since: float | None = None  # since when (Unix time) it cannot be reached
         self._address = ""
         self._log = log
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
@@ -261,6 +262,7 @@ class ReplicaHandle:
         """The control channel closed: the process has ended or soon will. No more calls are sent there."""
         if not self._left.done():
             self._left.set_result(None)
+        self.gone_since = time.time()
         self._leave()
         self._on_change()
         # a process that is still running cannot be reached any more
