@@ -27,6 +27,7 @@ STOPPED = "was stopped, because the cell was interrupted"
 KEPT = "was not replaced, because the cell was interrupted: the version before serves on"
 NOT_STARTED = "was not started"
 NOT_REPLACED = "could not be replaced: the version before serves on"
+NOT_ROLLED_BACK = "was not rolled back, and serves on as it was"
 # What a card shows of a status: other changes, such as numbers, need not be drawn.
 _shown_of = attrgetter(
     "state", "reason", "version", "wanted", "up", "device", "apis", "change_reason", "out_of_date_reason", "stale",
@@ -176,6 +177,8 @@ class Launching:
                 self._forget(change, name in self._registry.names())
             if interrupted:
                 self._trouble[name] = KEPT if change.before else STOPPED
+            elif change.action == "roll back":
+                self._trouble[name] = NOT_ROLLED_BACK
             else:
                 self._trouble[name] = NOT_REPLACED if change.before else NOT_STARTED
 

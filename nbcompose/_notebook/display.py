@@ -219,12 +219,15 @@ def _examples(variable: str, name: str, api: ApiSpec) -> Iterator[tuple[str, str
     yield f"  or, in a terminal: {terminal}", ""
     summary = f'<summary style="{_DIM}">from outside</summary>'
     where = f"Address and token are in ~/{CREDENTIALS}/{name} while it runs: files that only you can read."
-    outside = f'<div>in a terminal</div>{_code(terminal)}{_code(script)}<div style="{_DIM}">{escape(where)}</div>'
+    whole = ";user-select:all;cursor:copy"  # a click chooses all of it: what is saved has no scripts, and no buttons
+    parts = (("in a terminal", terminal), ("in a Python script", script))
+    code = "".join(f"<div>{title}</div>{_code(text, whole)}" for title, text in parts)
+    outside = f'{code}<div style="{_DIM}">A click chooses all of one, to be copied. {escape(where)}</div>'
     yield "", f"<details>{summary}{outside}</details>"
 
 
-def _code(text: str) -> str:
-    return f'<pre style="margin:2px 0 4px;white-space:pre-wrap">{escape(text)}</pre>'
+def _code(text: str, style: str = "") -> str:
+    return f'<pre style="margin:2px 0 4px;white-space:pre-wrap{style}">{escape(text)}</pre>'
 
 
 def _bar(status: Status | None) -> str:
