@@ -58,6 +58,12 @@ class SupervisorContext(Protocol):
         """Return how the replica at an address has ended; None where it is not known."""
         ...
 
+    def out_of_memory(self) -> bool | None:
+        """Return whether the system has killed a process in the last moments, because memory had run out; None: not
+        known.
+        """
+        ...
+
     def take_slot(self) -> int:
         """Reserve a free slot of the load table."""
         ...

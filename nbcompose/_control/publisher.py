@@ -76,6 +76,8 @@ class Publisher:
         self._shown: dict[str, Status] = {}
         self._subscribers: list[Subscriber] = []
         self._ended: deque[ReplicaHandle] = deque(maxlen=MOST_ENDED)
+        # Processes that the system had killed for want of memory: at the check before the last one, and at the last.
+        self._oom_kills = (memory.oom_kills(),) * 2
         self._died_with: dict[int, str] = {}  # how the replica has ended with which a call died, by its span
         self.output_listener: OutputListener | None = None
         self._lock = threading.Lock()
@@ -95,6 +97,7 @@ class Publisher:
         """Check periodically whether replicas are stopped or stuck, until cancelled."""
         while True:
             await asyncio.sleep(LOOK)
+            self._oom_kills = (self._oom_kills[1], memory.oom_kills())
             self.changed(*[name for name, supervisor in self._supervisors.items() if supervisor.look()])
 
     async def watch_memory(self) -> None:
@@ -217,6 +220,10 @@ class Publisher:
             async with asyncio.timeout(END_WAIT):
                 await member.ended()
         return member.post_mortem() if member.state == "ended" else None
+
+    def out_of_memory(self) -> bool | None:
+        earlier, now = self._oom_kills[0], memory.oom_kills()
+        return None if earlier is None or now is None else now > earlier
 
     def output(self, service: str, written: Written) -> None:
         if self.output_listener is not None:

@@ -27,6 +27,10 @@ STOPPED = "was stopped, because the cell was interrupted"
 KEPT = "was not replaced, because the cell was interrupted: the version before serves on"
 NOT_STARTED = "was not started"
 NOT_REPLACED = "could not be replaced: the version before serves on"
+ALSO_ELSEWHERE = (
+    "another notebook runs a service {name} too: while both run, commands and scripts that find {name} by its files "
+    "reach this one, which was started last"
+)
 NOT_ROLLED_BACK = "was not rolled back, and serves on as it was"
 # What a card shows of a status: other changes, such as numbers, need not be drawn.
 _shown_of = attrgetter(
@@ -81,10 +85,10 @@ class Launching:
             unsubscribe()
             self._began = None
             unsettled = [n for n in self._changes if n not in self._trouble and not self._settled(n)]
+            self._store_credentials()
             self._display.finish(self._bundle(), keep_open=bool(unsettled))
             self._ended = True
             self._see_to_earlier()
-            self._store_credentials()
             if self._display.updatable:
                 self._session.live_cards.begin()
         self._lingers.update(unsettled)
@@ -161,8 +165,10 @@ class Launching:
 
     def _store_credentials(self) -> None:
         for name in self._changes.keys() & set(self._registry.names()):
-            if url := self._registry.url(name):
-                credentials.store(name, url, self._registry.token(name))
+            url = self._registry.url(name)
+            if url and credentials.store(name, url, self._registry.token(name)):
+                told = self._code_notes.get(name, ())
+                self._code_notes[name] = (*told, ("", ALSO_ELSEWHERE.format(name=name)))
 
     def _give_up(self, interrupted: bool) -> None:
         """Stop what this cell started and is not up yet; after an error, also new services that are up already."""

@@ -220,9 +220,8 @@ def _examples(variable: str, name: str, api: ApiSpec) -> Iterator[tuple[str, str
     summary = f'<summary style="{_DIM}">from outside</summary>'
     where = f"Address and token are in ~/{CREDENTIALS}/{name} while it runs: files that only you can read."
     whole = ";user-select:all;cursor:copy"  # a click chooses all of it: what is saved has no scripts, and no buttons
-    parts = (("in a terminal", terminal), ("in a Python script", script))
-    code = "".join(f"<div>{title}</div>{_code(text, whole)}" for title, text in parts)
-    outside = f'{code}<div style="{_DIM}">A click chooses all of one, to be copied. {escape(where)}</div>'
+    told = f'<div style="{_DIM}">A click chooses all of one, to be copied. {escape(where)}</div>'
+    outside = f"<div>in a terminal</div>{_code(terminal, whole)}{_code(script, whole)}{told}"
     yield "", f"<details>{summary}{outside}</details>"
 
 

@@ -15,6 +15,7 @@ import nbcompose
 from nbcompose._control import generation
 from nbcompose._control.engines.local import LocalEngine
 from nbcompose._control.status import Status
+from nbcompose._host import memory
 from nbcompose._replica.metrics import ApiSummary
 from nbcompose.errors import ReplicaDied
 from tests.conftest import Running, wait_for_end
@@ -234,8 +235,29 @@ def test_calls_that_died_with_their_replica_have_failed(running: Running, monkey
     below = next(span for span in died if span.parent_id == caller.span_id)
     assert (below.trace_id, caller.error) == (caller.trace_id, "ReplicaDied")
     recorded = running.registry.recorded(died)
-    assert {recorded[span.span_id].why_not for span in died} == {
+    assert {recorded[span.span_id].why_not.partition(";")[0] for span in died} == {
         "gone with its replica: exit status 3",
         "gone with its replica: exit status 5",
-        "gone with its replica: killed by SIGKILL; SIGKILL is also what the system sends when memory runs out",
+        "gone with its replica: killed by SIGKILL",
     }
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (7, 8, "killed by SIGKILL, since memory had run out"),
+        (7, 7, "killed by SIGKILL"),
+        (None, None, "killed by SIGKILL; SIGKILL is also what the system sends when memory runs out"),
+    ],
+)
+def test_whether_memory_had_run_out_is_said(
+    running: Running, monkeypatch: pytest.MonkeyPatch, before: int | None, after: int | None, said: str
+) -> None:
+    publisher = running.registry._publisher
+    monkeypatch.setattr(memory, "oom_kills", lambda: after)
+    running.deploy(nbcompose.service(Dies))
+    running.until("Dies", lambda s: s.state == "ready")
+    monkeypatch.setattr(publisher, "_oom_kills", (before, before))
+    with pytest.raises(ReplicaDied) as caught:
+        list(running.registry.proxy("Dies").items())
+    assert str(caught.value).endswith(f": {said}")
