@@ -101,11 +101,11 @@ class _Input(io.TextIOWrapper):
     def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
         frame = sys._getframe(1)
         service = self._terminal.service
-        what = "sys.stdin.readline()" if _reads_itself(frame) else "input()"
-        raise NoTerminal(
-            f"{what} in {where(frame)}: {service} runs in a process of its own, at which nobody types. Give the api a "
+        message = (
+            f"input() in {where(frame)}: {service} runs in a process of its own, at which nobody types. Give the api a "
             f"parameter for it; input() itself works in `{service}()`, an instance in the notebook's own process"
         )
+        raise NoTerminal(message.replace("input()", "sys.stdin.readline()", 1) if _reads_itself(frame) else message)
 
 
 # -- what asks for lines on behalf of the user's code
