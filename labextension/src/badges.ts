@@ -19,6 +19,15 @@ import { titleWords } from "./words.ts";
 
 type Cell = NotebookPanel["content"]["widgets"][number];
 
+/** The outputs of a code cell. */
+interface Outputs {
+  readonly node: HTMLElement;
+  readonly widgets: readonly { readonly node: HTMLElement }[];
+  readonly model: { get(index: number): { readonly type: string } | undefined };
+}
+
+/** Errors in cards, in what services write, and in the graph, whose other parts are its own. */
+const OUR_ERRORS = "pre.nbc-traceback, pre:not(.nbc-app *)";
 const AFTER = 100; // ms in which changes are shown at once
 
 /** Opens the graph of a process, at a service. */
@@ -136,6 +145,7 @@ export class NotebookBadges implements IDisposable {
     content.modelContentChanged.connect(this.#later, this);
     content.activeCellChanged.connect(this.#emit, this);
     node.addEventListener("click", this.#click);
+    document.addEventListener("visibilitychange", this.#turn);
     this.#listening = new DisposableSet();
     this.#listening.add(services.keep());
     this.#listening.add(
@@ -147,6 +157,7 @@ export class NotebookBadges implements IDisposable {
         content.modelContentChanged.disconnect(this.#later, this);
         content.activeCellChanged.disconnect(this.#emit, this);
         node.removeEventListener("click", this.#click);
+        document.removeEventListener("visibilitychange", this.#turn);
         clearTimeout(this.#timer);
         clearTimeout(this.#linking);
         this.#timer = this.#linking = undefined;
@@ -192,6 +203,11 @@ export class NotebookBadges implements IDisposable {
       this.#askAgain();
     }
   }
+
+  #turn = (): void => {
+    if (document.hidden) this.#plans.want(new Map());
+    else this.#later();
+  };
 
   #click = (event: MouseEvent): void => {
     const place = clickedLine(event);
@@ -264,7 +280,8 @@ export class NotebookBadges implements IDisposable {
     for (const [cell, here] of found) {
       if (!this.#cells.has(cell)) this.#sight.observe(cell.node);
       this.#cells.set(cell, here);
-      if (here.isEdited && this.#inSight.has(cell)) wanted.set(cell.model.id, cell.model.sharedModel.getSource());
+      if (here.isEdited && this.#inSight.has(cell) && !document.hidden)
+        wanted.set(cell.model.id, cell.model.sharedModel.getSource());
     }
     this.#plans.want(wanted);
     for (const [cell, here] of found) this.#draw(cell, here);
@@ -301,9 +318,9 @@ export class NotebookBadges implements IDisposable {
     if (!badge) {
       badge = document.createElement("button");
       badge.type = "button";
-      badge.className = "nbc-badge";
+      badge.className = "nbc-cell-badge";
       badge.dataset.lmSuppressShortcuts = "true"; // Enter and Space press it
-      badge.append(...["nbc-badge-sign", "nbc-badge-words", "nbc-badge-plan"].map(span));
+      badge.append(...["nbc-cell-badge-sign", "nbc-cell-badge-words", "nbc-cell-badge-plan"].map(span));
       badge.addEventListener("click", () => this.#press(cell));
       this.#badges.set(cell, badge);
     }
@@ -330,12 +347,17 @@ export class NotebookBadges implements IDisposable {
   /** Errors lead to the lines that they name, also those that come later. */
   #link(): void {
     const title = this.trans.__("Go to this line");
-    for (const { node } of this.panel.content.widgets) {
-      const outputs = node.querySelector(":scope > .jp-Cell-outputWrapper");
-      if (!outputs) continue;
-      if (!this.#watched.has(outputs)) this.#outputs.observe(outputs, { childList: true, subtree: true });
-      this.#watched.add(outputs);
-      linkLines(outputs, title);
+    for (const cell of this.panel.content.widgets) {
+      if (cell.model.type !== "code" || cell.isPlaceholder()) continue;
+      const { outputArea } = cell as Cell & { outputArea: Outputs };
+      if (!this.#watched.has(outputArea.node))
+        this.#outputs.observe(outputArea.node, { childList: true, subtree: true });
+      this.#watched.add(outputArea.node);
+      outputArea.widgets.forEach(({ node }, i) => {
+        const type = outputArea.model.get(i)?.type;
+        // Jupyter appends to the text of a stream.
+        if (type && type !== "stream") linkLines(node, type === "error" ? "pre" : OUR_ERRORS, title);
+      });
     }
   }
 }

@@ -2,15 +2,16 @@
 
 import { references } from "./cellsLines.ts";
 
-const ERRORS = '[data-mime-type="application/vnd.jupyter.error"] pre';
 const LINK = "nbc-line-link";
+const LONGEST = 200_000; // characters that are looked through
 const SHOWN = 2500; // ms that a line is marked
 
-/** Make links of the lines that errors in this element name. */
-export function linkLines(root: ParentNode, title: string): void {
-  for (const pre of root.querySelectorAll(ERRORS)) {
-    if (pre.querySelector(`.${LINK}`)) continue;
-    const found = references(pre.textContent ?? "");
+/** Make links of the lines that texts name, in the elements that a selector names. */
+export function linkLines(root: Element, selector: string, title: string): void {
+  for (const pre of root.querySelectorAll(selector)) {
+    const text = pre.textContent ?? "";
+    if (text.length > LONGEST || pre.querySelector(`.${LINK}`)) continue;
+    const found = references(text);
     // From the end: what is before it stays where it is.
     for (const { start, end, count, line } of found.reverse()) {
       const range = rangeOf(pre, start, end);

@@ -104,7 +104,7 @@ def state(notebook: Notebook, number: int, word: str) -> None:
 
 
 def badge(notebook: Notebook, number: int) -> Locator:
-    return notebook.cell(number).locator(".nbc-badge")
+    return notebook.cell(number).locator(".nbc-cell-badge")
 
 
 def edit(notebook: Notebook, source: str, number: int = SERVED) -> None:
@@ -118,7 +118,7 @@ def execute(page: Page, command: str, **arguments: Any) -> Any:
 def test_a_cell_names_its_services_and_leads_to_them(notebook: Notebook) -> None:
     state(notebook, SERVED, "ready")
     expect(badge(notebook, SERVED)).to_have_text(READY)
-    expect(notebook.page.locator(".nbc-badge")).to_have_count(1)
+    expect(notebook.page.locator(".nbc-cell-badge")).to_have_count(1)
     expect(badge(notebook, SERVED)).to_have_attribute(
         "title", re.compile("BadgeWriter: ready · cpu.*needed by Badge", re.S)
     )
@@ -132,7 +132,7 @@ def test_a_cell_names_its_services_and_leads_to_them(notebook: Notebook) -> None
 
 
 def test_an_edited_cell_says_what_a_run_will_do(notebook: Notebook) -> None:
-    said = badge(notebook, SERVED).locator(".nbc-badge-plan")
+    said = badge(notebook, SERVED).locator(".nbc-cell-badge-plan")
     edit(notebook, SERVICES + "\n\n# a remark")
     state(notebook, SERVED, "edited")
     expect(said).to_have_text("▶ does nothing")
@@ -167,15 +167,15 @@ def test_copies_and_halves_have_no_badge_of_others(notebook: Notebook) -> None:
     execute(page, "notebook:duplicate-below")
     expect(notebook.cell(SERVED + 1)).to_contain_text("class BadgeAnswer")
     edit(notebook, "# a change, after which all is shown again", SCRATCH + 1)
-    expect(page.locator(".nbc-badge")).to_have_count(1)
+    expect(page.locator(".nbc-cell-badge")).to_have_count(1)
     execute(page, "notebook:undo")
     page.evaluate(ACTIVATE, SERVED)
     execute(page, "notebook:delete-cell")
-    expect(page.locator(".nbc-badge")).to_have_count(0)
+    expect(page.locator(".nbc-cell-badge")).to_have_count(0)
     execute(page, "notebook:undo-cell-action")
     expect(badge(notebook, SERVED)).to_have_text(READY)
     edit(notebook, SERVICES.partition("class BadgeAnswer")[0])
-    expect(badge(notebook, SERVED).locator(".nbc-badge-words")).to_have_text("BadgeWriter edited")
+    expect(badge(notebook, SERVED).locator(".nbc-cell-badge-words")).to_have_text("BadgeWriter edited")
     edit(notebook, SERVICES)
     expect(badge(notebook, SERVED)).to_have_text(READY)
     notebook.save()
@@ -274,7 +274,7 @@ def test_states_that_need_a_look(notebook: Notebook) -> None:
 
 def test_after_a_restart_of_the_kernel_no_cell_has_a_service(notebook: Notebook) -> None:
     notebook.restart_kernel()
-    expect(notebook.page.locator(".nbc-badge")).to_have_count(0)
+    expect(notebook.page.locator(".nbc-cell-badge")).to_have_count(0)
     expect(notebook.page.locator("[data-nbc-state]")).to_have_count(0)
     for number in (LOAD, HELPS, SERVED):
         notebook.run(number)
@@ -293,16 +293,18 @@ def test_a_long_notebook(desk: Any, mode: str) -> None:
     page.evaluate(f"() => ({ACTIVATE})(98)")
     execute(page, "notebook:run-cell")
     last = page.locator(".jp-Notebook .jp-CodeCell", has_text="class LongAnswer")
-    expect(last.locator(".nbc-badge")).to_have_text("LongWriter ready · LongAnswer ready")
+    expect(last.locator(".nbc-cell-badge")).to_have_text("LongWriter ready · LongAnswer ready")
     for _ in range(2):  # to the top and back: there is one badge, and it is right
         page.evaluate(f"() => ({ACTIVATE})(0)")
         page.evaluate("() => window.jupyterapp.shell.currentWidget.content.scrollToItem(0)")
         expect(last).not_to_be_in_viewport()
         page.evaluate("() => window.jupyterapp.shell.currentWidget.content.scrollToItem(98)")
-        expect(last.locator(".nbc-badge")).to_have_text("LongWriter ready · LongAnswer ready")
-        expect(last.locator(".nbc-badge")).to_have_count(1)
+        expect(last.locator(".nbc-cell-badge")).to_have_text("LongWriter ready · LongAnswer ready")
+        expect(last.locator(".nbc-cell-badge")).to_have_count(1)
     edit(notebook, served.replace("= 3", "= 4"), 98)
-    expect(last.locator(".nbc-badge-plan")).to_have_text("▶ LongWriter starts new replicas; LongAnswer does nothing")
+    expect(last.locator(".nbc-cell-badge-plan")).to_have_text(
+        "▶ LongWriter starts new replicas; LongAnswer does nothing"
+    )
     assert len(asked) < 20
     notebook.shut_down()
 

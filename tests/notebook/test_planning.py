@@ -385,7 +385,8 @@ def test_hashes_of_texts_are_those_of_fnv() -> None:
     assert text_hash("") == "cbf29ce484222325"
     assert text_hash("a") == "af63dc4c8601ec8c"
     assert text_hash("foobar \n\t\u00a0\ufeff") == "85944171f73967e8"
-    assert text_hash("\ud800") == text_hash("\ufffd")
+    assert text_hash("\ud800") == text_hash("\ufffd") == "6f6d661b9658624a"
+    assert text_hash("%%service\nclass Ä:\n    x = '€ 𝄞'  ") == "0a6881531358b5cf"
 
 
 def test_a_service_says_which_text_started_it(ready: Notebook) -> None:
