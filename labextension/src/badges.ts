@@ -278,7 +278,7 @@ export class NotebookBadges implements IDisposable {
     for (const cell of [...this.#cells.keys()]) if (!found.has(cell)) this.#clear(cell);
     const wanted = new Map<string, string>();
     for (const [cell, here] of found) {
-      if (!this.#cells.has(cell)) this.#sight.observe(cell.node);
+      this.#sight.observe(cell.node); // again does nothing
       this.#cells.set(cell, here);
       if (here.isEdited && this.#inSight.has(cell) && !document.hidden)
         wanted.set(cell.model.id, cell.model.sharedModel.getSource());
