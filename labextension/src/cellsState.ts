@@ -52,7 +52,10 @@ const MAKES_SERVICES = /^(?:%%service\b|@(?:\w+\.)?service\b)/m;
 function isMadeBy(service: ListedService, text: string, hash: string): boolean {
   if (service.source && service.source === hash) return true;
   const name = service.name.replace(/[^\w]/g, "\\$&");
-  return MAKES_SERVICES.test(text) && new RegExp(`\\bclass\\s+${name}\\b|(["'])${name}\\1`).test(text);
+  return (
+    MAKES_SERVICES.test(text)
+    && new RegExp(`\\bclass\\s+${name}\\b|(["'])${name}\\1|^%%service.* --name[ =]${name}\\b`, "m").test(text)
+  );
 }
 
 function statesOf(service: ListedService, hash: string): CellState[] {

@@ -60,6 +60,7 @@ test("a service is at no cell whose text cannot have made it", () => {
   assert.deepEqual(named("class A:\n    ..."), []); // it lost its %%service
   assert.deepEqual(named("%%service\nclass AA:\n    ..."), []); // it was renamed
   assert.deepEqual(named("@service\nclass A: ..."), ["A"]);
+  assert.deepEqual(named("%%service --name B\nclass Other: ..."), ["B"]);
   assert.deepEqual(named("@nbcompose.service(name='B')\nclass Other: ..."), ["B"]);
 });
 
