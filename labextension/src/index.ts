@@ -1,5 +1,6 @@
 // The plugins. Each has one role and can be disabled alone; each requires only what it cannot do without.
 
+import { cellsPlugin } from "./cellsPlugin.ts";
 import { commandsPlugin } from "./commandsPlugin.ts";
 import { launcherPlugin } from "./launcherPlugin.ts";
 import { runningPlugin } from "./runningPlugin.ts";
@@ -8,4 +9,4 @@ import { statusPlugin } from "./statusPlugin.ts";
 
 export { INbcompose } from "./tokens.ts";
 
-export default [servicesPlugin, commandsPlugin, runningPlugin, statusPlugin, launcherPlugin];
+export default [servicesPlugin, commandsPlugin, runningPlugin, statusPlugin, launcherPlugin, cellsPlugin];

@@ -24,3 +24,12 @@ export const Commands = {
   newNotebook: "nbcompose:new-notebook",
   showRunning: "nbcompose:show-running",
 } as const;
+
+/** Ids of commands for the active cell of the notebook in front. */
+export const CellCommands = {
+  restart: "nbcompose:cell-restart",
+  stop: "nbcompose:cell-stop",
+  logs: "nbcompose:cell-logs",
+  graph: "nbcompose:cell-graph",
+  line: "nbcompose:show-line",
+} as const;

@@ -124,7 +124,8 @@ class Launching:
             self._registry.mark(change.name, out_of_date_reason=str(error).partition("\n")[0])
             raise
         self._note_misfits(change.name, misfits)
-        self._session.sources.note(change.name, self._registry.wanted(change.name), change.wanted.source)
+        wanted = change.wanted
+        self._session.sources.note(change.name, self._registry.wanted(change.name), wanted.source, wanted.cell)
         if change.action == "deploy":
             self._session.started[change.name] = change.wanted
         else:
