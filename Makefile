@@ -21,9 +21,9 @@ alone = mkdir -p build && JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab labextension test test-all test-oldest test-pythons test-newest check parts unit system slow browser notebooks \
-	coverage \
-	frontend docs save-notebooks pictures models bench bench-edit bench-widget bench-shapes soak bench-compare \
-	bench-peers lock dist clean
+	coverage old-front-ends extension \
+	frontend docs save-notebooks pictures models bench bench-edit bench-widget bench-jupyter bench-shapes soak \
+	bench-compare bench-peers lock dist clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,7 @@ test-all:  ## every test, slow ones too, and the coverage that they reach
 	@rm -rf build/coverage
 	@$(MAKE) --no-print-directory COVERAGE=1 test
 	@$(MAKE) --no-print-directory COVERAGE=1 slow coverage
+	@$(MAKE) --no-print-directory old-front-ends
 
 # The longest parts, side by side where somebody waits for them.
 parts: unit system
@@ -106,6 +107,16 @@ browser: $(INSTALLED) labextension  ## JupyterLab and Notebook 7 in Chromium; pi
 	@scripts/install_browser.sh
 	@$(alone) $(PY) -m pytest -m "browser and not slow" -p no:randomly tests/browser
 
+# What shows in JupyterLab and Notebook by their own parts: the rest is in outputs, and the same in all of them.
+EXTENSION := tests/browser/test_running.py tests/browser/test_hub.py tests/browser/test_completion.py
+old-front-ends:  ## the extension in the lowest versions that pyproject.toml admits: JupyterLab 4.3 and Notebook 7.3
+	@$(MAKE) --no-print-directory extension VENV=.venv-oldest LOCK=oldest
+
+extension: $(INSTALLED) labextension  ## the browser tests of the extension of JupyterLab and Notebook alone
+	@echo "==> the extension in $$($(PY) -c 'import importlib.metadata as m; print(*(f"{n} {m.version(n)}" for n in ("jupyterlab", "notebook")), sep=", ")')"
+	@scripts/install_browser.sh
+	@$(alone) $(PY) -m pytest -m browser -p no:randomly $(EXTENSION)
+
 SLOW_NOTEBOOKS := notebooks/inference_graph.ipynb notebooks/several_models.ipynb
 notebooks: $(MODELS)  ## run the notebooks, but for slow ones, and compare their outputs with the saved ones
 	@echo "==> notebooks"
@@ -133,6 +144,9 @@ bench-edit: $(MODELS)  ## measure what an edit takes, and the calls that it fail
 
 bench-widget: $(INSTALLED)  ## measure what the live graph costs, and how quick it is, in a real browser
 	@$(PY) -m benchmarks.widget
+
+bench-jupyter: $(INSTALLED) labextension  ## measure what a call through Jupyter's server takes, and what its extensions cost
+	@$(alone) $(PY) -m benchmarks.jupyter
 
 bench-shapes: $(INSTALLED)  ## measure what graphs of 10, 50 and 200 services cost: start, idle, an edit, stop
 	@$(PY) -m benchmarks.shapes

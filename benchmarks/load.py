@@ -4,7 +4,7 @@ HTTP/1.1 with keep-alive over plain asyncio protocols: httpx or aiohttp would co
 
     python -m benchmarks.load URL CLIENTS CALLS SECONDS BODY      prints a `Load` as JSON
 
-`NBCOMPOSE_TOKEN` is sent where it is set.
+Without a BODY ("") it is a GET. `BENCH_AUTHORIZATION` is sent where it is set, or else `NBCOMPOSE_TOKEN`.
 
 Each of CLIENTS connections sends its next call when it has the answer to the last one. It ends after CALLS calls or
 SECONDS seconds. A call fails when its status is not 200, or its connection breaks (a new one is then made), or it has
@@ -93,16 +93,22 @@ def _complete(head: bytes, body: bytes) -> bool:
     return len(body) >= int(rest.split(b"\r\n", 1)[0] or 0)
 
 
-def request(url: str, body: str, token: str | None) -> bytes:
-    """A call, as it goes over a connection that is kept."""
+def request(url: str, body: str, authorization: str) -> bytes:
+    """A call, as it goes over a connection that is kept; without a body a GET."""
     parts = urlsplit(url)
     content = body.encode()
-    authorization = f"Authorization: Bearer {token}\r\n" if token else ""
+    about = f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n" if body else ""
+    authorization = f"Authorization: {authorization}\r\n" if authorization else ""
     head = (
-        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n{authorization}"
-        f"Content-Length: {len(content)}\r\nAccept: application/json\r\n\r\n"
+        f"{'POST' if body else 'GET'} {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{authorization}{about}"
+        "Accept: application/json\r\n\r\n"
     )
     return head.encode() + content
+
+
+def _authorization() -> str:
+    token = os.environ.get("NBCOMPOSE_TOKEN")
+    return os.environ.get("BENCH_AUTHORIZATION") or (f"Bearer {token}" if token else "")
 
 
 class Clients:
@@ -111,7 +117,7 @@ class Clients:
     def __init__(self, url: str, calls: int, seconds: float, body: str) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
-        self._request = request(url, body, os.environ.get("NBCOMPOSE_TOKEN"))
+        self._request = request(url, body, _authorization())
         self._left = iter(range(calls))
         self._deadline = time.perf_counter() + seconds
         self._open: set[Connection] = set()
@@ -174,10 +180,16 @@ async def generate(url: str, clients: int, calls: int, seconds: float, body: str
     )
 
 
-def generate_elsewhere(url: str, clients: int, calls: int, body: object, seconds: float = 60) -> Load:
-    """`generate` in a process of its own with the caller's CPU affinity."""
-    command = [sys.executable, "-m", "benchmarks.load", url, str(clients), str(calls), str(seconds), json.dumps(body)]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=seconds + 2 * PATIENCE)
+def generate_elsewhere(
+    url: str, clients: int, calls: int, body: object = None, seconds: float = 60, authorization: str = ""
+) -> Load:
+    """`generate` in a process of its own with the caller's CPU affinity. Without a body the calls are GETs."""
+    content = "" if body is None else json.dumps(body)
+    command = [sys.executable, "-m", "benchmarks.load", url, str(clients), str(calls), str(seconds), content]
+    environment = {**os.environ, "BENCH_AUTHORIZATION": authorization}
+    answer = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, timeout=seconds + 2 * PATIENCE, env=environment
+    )
     return Load(**json.loads(answer.stdout))
 
 

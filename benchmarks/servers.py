@@ -77,6 +77,7 @@ class Server:
     def __init__(self, framework: Framework, port: int, mark: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.framework = framework
         self.url = f"http://127.0.0.1:{port}"
+        self.pid = process.pid  # of its first process
         self._port = port
         self._mark = mark
         self._process = process

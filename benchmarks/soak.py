@@ -172,7 +172,7 @@ class Trouble:
 
     def leave_streams(self) -> None:
         """Streams over HTTP of which the first bytes are read, and no more."""
-        call = request(f"{self.url}/words", json.dumps({"count": 100_000}), os.environ["NBCOMPOSE_TOKEN"])
+        call = request(f"{self.url}/words", json.dumps({"count": 100_000}), f"Bearer {os.environ['NBCOMPOSE_TOKEN']}")
         for _ in range(5):
             with contextlib.suppress(OSError), self._connect() as connection:
                 connection.sendall(call)

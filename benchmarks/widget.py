@@ -173,11 +173,11 @@ def main(arguments: Sequence[str]) -> int:
     _say(COST)
     with kernel() as running:
         rows = [_cost(running, counts)]
-    with _page() as notebook:
+    with jupyterlab() as notebook:
         for what, measure in ((BESIDE, _cost_beside), (FIRST, _first_item), (REDRAW.format(20), _redraw)):
             _say(what)
             rows.append(measure(notebook, counts))
-    with _page(apart=True) as notebook:
+    with jupyterlab(apart=True) as notebook:
         _say(REDRAW.format(40))
         rows.append(_redraw(notebook, counts, 40))
         _say(OPENS.format(200))
@@ -213,7 +213,7 @@ def _cost(running: Kernel, counts: Counts) -> Row:
         running.tell(comm, {"id": "1", "type": "look", "client": "benchmark", "on": True})
         return float(running.run("", pound).value)
 
-    return _slowed(COST, looked, without, counts.rounds)
+    return slowed(COST, looked, without, counts.rounds)
 
 
 def _cost_beside(notebook: Notebook, counts: Counts) -> Row:
@@ -223,7 +223,7 @@ def _cost_beside(notebook: Notebook, counts: Counts) -> Row:
     for number, source in enumerate([LOADED.strip(), "%graph", pound, "print('\\n' * 400)", pound], start=1):
         notebook.write(number, source)
         notebook.run(number)
-    return _slowed(
+    return slowed(
         BESIDE,
         lambda: float(notebook.run(near).inner_text()),
         lambda: float(notebook.run(far).inner_text()),
@@ -231,7 +231,7 @@ def _cost_beside(notebook: Notebook, counts: Counts) -> Row:
     )
 
 
-def _slowed(what: str, looked: Callable[[], float], without: Callable[[], float], rounds: int) -> Row:
+def slowed(what: str, looked: Callable[[], float], without: Callable[[], float], rounds: int) -> Row:
     taken: dict[str, list[float]] = {LOOKED: [], NOT_LOOKED: []}
     for order in mirrored([(NOT_LOOKED, without), (LOOKED, looked)], rounds):
         for label, take in order:
@@ -358,7 +358,7 @@ def _of_main_thread(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def _page(*, apart: bool = False) -> Iterator[Notebook]:
+def jupyterlab(*, apart: bool = False) -> Iterator[Notebook]:
     """JupyterLab in a browser, with the extension loaded. `apart`: the browser and the rest share no CPU."""
     cpus = sorted(os.sched_getaffinity(0))
     half = len(cpus) // 2

@@ -72,7 +72,8 @@ class Upstream:
     def end(self) -> None:
         """The request is complete."""
         self._ended = True
-        if not self._over.done():
+        # Also where the answer is complete already: tornado ends the reading of it not before that.
+        if not self._stream.closed():
             self._connection.finish()
 
     async def receive(self, receiver: Receiver) -> None:

@@ -183,6 +183,8 @@ def _card(section: Section) -> Iterator[tuple[str, str]]:
         beside += not_live(f"display:var({variable}-saved,inline);", " · ")
     sign = f'<span style="color:{color}">●</span>'
     head = headline(section)
+    if is_up:  # filled in by the extension of JupyterLab: the address is not the notebook's to keep
+        beside += f'<a data-nbc-at="{escape(name)}/docs"></a>'
     yield f"{name} {head}", f"<div>{sign} <b>{escape(name)}</b> {escape(head)}{beside}</div>"
     if status is not None and status.state == "failed" and not section.trouble and not section.superseded:
         yield _dimmed(status.reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -69,6 +70,31 @@ async def test_an_upload_goes_up_in_constant_memory(base: tuple[str, int], store
         answer = await http.post(address, content=parts(SIZE))
         assert (answer.status_code, answer.json()) == (200, SIZE), answer.text
         assert most_memory(pid) - before < 32_000_000
+
+
+async def test_a_refused_upload_takes_no_memory_and_reaches_no_service(base: tuple[str, int], store: Served) -> None:
+    url, pid = base
+    address = f"{url}nbcompose/at/serve-{store.process.pid}/Store/size"
+    async with httpx.AsyncClient(timeout=PATIENCE, verify=False) as http:
+        await http.get(f"{url}login")
+        login = await http.post(f"{url}login", data={"password": TOKEN, "_xsrf": http.cookies["_xsrf"]})
+        assert login.status_code == 302
+        before, calls = most_memory(pid), await calls_of_store(http, url)
+        # As from a page of this user that does not know the XSRF cookie: the connection is closed while it sends.
+        with contextlib.suppress(httpx.WriteError, httpx.ReadError):
+            headers = {"Content-Type": "multipart/form-data; boundary=b"}
+            answer = await http.post(address, content=parts(SIZE), headers=headers)
+            assert answer.status_code == 403, answer.text
+        assert most_memory(pid) - before < 32_000_000
+        assert await calls_of_store(http, url) == calls
+
+
+async def calls_of_store(http: httpx.AsyncClient, url: str) -> list[tuple[int, int]]:
+    """Of the services called so: how often they were called, and failed."""
+    listed = (await http.get(f"{url}nbcompose/api/services")).json()["runtimes"]
+    services = [service for runtime in listed for service in runtime["services"] if service["name"] == "Store"]
+    assert services
+    return [(service["calls"], service["errors"]) for service in services]
 
 
 async def test_the_service_itself_wants_its_token(base: tuple[str, int], store: Served) -> None:

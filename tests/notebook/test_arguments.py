@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ from nbcompose._service.decorators import api
 from nbcompose._service.introspect import declare
 from nbcompose._service.options import override
 from nbcompose._spec import Http, Resources, Traffic
+
+FRONT_END = Path(__file__).parents[2] / "labextension" / "src" / "completion.ts"
 
 
 class Echo:
@@ -132,3 +136,15 @@ def test_a_wrong_action_is_a_usage_error(line: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         services_parser().parse_argstring(line)
     assert message in str(caught.value)
+
+
+def test_the_front_end_offers_the_same_options_and_values() -> None:
+    table = FRONT_END.read_text(encoding="utf-8").partition("export const OPTIONS")[2].partition("\n};")[0]
+    offered = {name: re.findall(r'"([^"]+)"', values) for name, values in re.findall(r'"(--[\w-]+)": (.+),', table)}
+    wanted = {
+        option: ["flag"] if action.nargs == 0 else list(action.choices or [])
+        for action in service_parser()._actions
+        for option in action.option_strings
+        if action.dest != "help"
+    }
+    assert offered == wanted | {"--device": ["cpu"]}  # what other devices there are, only the kernel knows
