@@ -1,11 +1,13 @@
 // The plugins. Each has one role and can be disabled alone; each requires only what it cannot do without.
 
 import { commandsPlugin } from "./commandsPlugin.ts";
+import { graphPlugin } from "./graphPlugin.ts";
 import { launcherPlugin } from "./launcherPlugin.ts";
+import { panelPlugin } from "./panelPlugin.ts";
 import { runningPlugin } from "./runningPlugin.ts";
 import { servicesPlugin } from "./servicesPlugin.ts";
 import { statusPlugin } from "./statusPlugin.ts";
 
 export { INbcompose } from "./tokens.ts";
 
-export default [servicesPlugin, commandsPlugin, runningPlugin, statusPlugin, launcherPlugin];
+export default [servicesPlugin, commandsPlugin, runningPlugin, statusPlugin, launcherPlugin, panelPlugin, graphPlugin];
