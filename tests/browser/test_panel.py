@@ -1,4 +1,4 @@
-"""The live graph beside the notebook: in the side bar, in tabs, and in Notebook 7. Over the Jupyter server, not a comm."""
+"""The live graph in the side bar, in tabs, and in Notebook 7: over Jupyter's server, not a comm."""
 
 from __future__ import annotations
 
@@ -66,7 +66,11 @@ SERVED, SCRATCH = 1, 2
 CELLS = ["%load_ext nbcompose", SERVICES, ""]
 EXECUTE = "([id, args]) => window.jupyterapp.commands.execute(id, args).then(() => null)"
 SHOW = "() => window.jupyterapp.shell.activateById('nbcompose-panel')"
-KERNEL = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.id"
+LISTED = """() => {
+    const {baseUrl, token} = window.jupyterapp.serviceManager.serverSettings;
+    return fetch(`${baseUrl}nbcompose/api/services`, {headers: {Authorization: `token ${token}`}})
+        .then(answer => answer.json()).then(({runtimes}) => runtimes);
+}"""
 ACTIVATE = """path => window.jupyterapp.commands.execute('docmanager:open', {path})
     .then(panel => panel.sessionContext.ready).then(() => null)"""
 
@@ -98,6 +102,13 @@ def notebook(desk: Any) -> Iterator[Notebook]:
     yield notebook
     notebook.page.evaluate(ACTIVATE, "panel.ipynb")
     notebook.shut_down()
+
+
+@pytest.fixture(autouse=True)
+def TEMPORARY(request):
+    request.config.option.maxfail = 0
+    expect.set_options(timeout=25000)
+    request.getfixturevalue("desk")._context.set_default_timeout(25000)
 
 
 @pytest.fixture
@@ -140,7 +151,7 @@ def test_calls_are_made_from_the_panel_while_a_cell_runs(notebook: Notebook, pan
     notebook.screenshot("panel-call")
     panel.choose("PanelWriter", api="write")
     panel.call(prompt="rain", count="4")
-    expect(panel.ends("4 items in")).to_contain_text("rain 0;rain 1;rain 2;rain 3;")
+    expect(panel.ends("4 items")).to_contain_text("rain 0;rain 1;rain 2;rain 3;")
     panel.choose("PanelWriter", api="endless")
     panel.button("Call").click()
     expect(panel.result).to_contain_text("begun")
@@ -158,3 +169,118 @@ def test_files_go_up_from_the_panel(panel: Graph) -> None:
     )
     panel.button("Call").click()
     assert pixel(panel.ends("done in").locator("img")) == (0, 255, 255)
+
+
+def test_the_panel_follows_the_notebook_in_front_and_loads_nbcompose(notebook: Notebook, panel: Graph) -> None:
+    page, where = notebook.page, panel_of(notebook.page)
+    panel.choose("PanelAnswer")
+    page.evaluate(ACTIVATE, "panel-other.ipynb")
+    expect(notice_of(where)).to_contain_text("nbcompose is not loaded in the kernel of panel-other.ipynb.")
+    expect(panel.canvas.filter(visible=True)).to_have_count(0)
+    notebook.screenshot("panel-not-loaded")
+    where.get_by_role("button", name="Load nbcompose").click()
+    expect(where.locator(".nbc-empty:visible")).to_contain_text("No service runs here.")
+    expect(notice_of(where)).to_be_hidden()
+    notebook.screenshot("panel-empty")
+    # The notebook knows nothing of it: its first cell is the first.
+    assert page.evaluate("""async () => {
+        const {context, content} = window.jupyterapp.shell.currentWidget;
+        await window.jupyterapp.commands.execute('notebook:run-cell');
+        return [context.path, content.widgets[0].model.executionCount];
+    }""") == ["panel-other.ipynb", 1]
+    page.evaluate(ACTIVATE, "panel.ipynb")
+    expect(where.locator(".nbc-graph-name")).to_have_text("panel.ipynb")
+    expect(where.locator(".nbc-panel .nbc-name:visible")).to_have_text("PanelAnswer")  # as it was left
+
+
+def test_a_pinned_panel_stays_also_after_a_reload(notebook: Notebook) -> None:
+    page, where = notebook.page, panel_of(notebook.page)
+    where.get_by_role("button", name="Stay with panel.ipynb").click()
+    page.evaluate(ACTIVATE, "panel-other.ipynb")
+    expect(where.locator(".nbc-graph-name")).to_have_text("panel.ipynb")
+    page.reload()
+    page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
+    expect(where.locator(".nbc-graph-name")).to_have_text("panel.ipynb")
+    expect(where.locator("[data-service='PanelAnswer']")).to_be_visible()
+    page.evaluate(ACTIVATE, "panel-other.ipynb")
+    where.get_by_role("button", name="Pinned to panel.ipynb").click()
+    expect(where.locator(".nbc-graph-name")).to_have_text("panel-other.ipynb")
+    page.evaluate(ACTIVATE, "panel.ipynb")
+    expect(where.locator(".nbc-graph-name")).to_have_text("panel.ipynb")
+
+
+def test_a_graph_is_a_tab_which_a_reload_restores(notebook: Notebook) -> None:
+    page = notebook.page
+    panel_of(page).get_by_role("button", name="Open the graph as a tab").click()
+    tab = Graph(tabs_of(page))
+    expect(tab.node("PanelAnswer")).to_have_attribute("aria-label", re.compile("^PanelAnswer, ready"))
+    kernel = next(r["id"] for r in page.evaluate(LISTED) if r["path"] == "panel.ipynb")
+    execute(page, "open-graph", runtime=kernel, service="PanelWriter")  # as a click in the panel of what runs
+    expect(tabs_of(page)).to_have_count(1)
+    expect(tab.panel.locator(".nbc-name")).to_have_text("PanelWriter")
+    notebook.screenshot("panel-tab")
+    page.reload()
+    page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
+    expect(page.locator(".lm-TabBar-tab", has_text="Graph of panel.ipynb")).to_be_visible()
+    expect(tab.node("PanelAnswer")).to_be_visible()
+    notebook.theme("JupyterLab Dark")
+    notebook.screenshot("panel-tab-dark")
+    notebook.theme("JupyterLab Light")
+
+
+def test_the_graph_of_a_program_is_a_tab_until_it_ends(notebook: Notebook, serving: int) -> None:
+    page = notebook.page
+    execute(page, "open-graph", runtime=f"serve-{serving}", service="PanelEcho")
+    tab = Graph(tabs_of(page).filter(has=page.locator("[data-service='PanelEcho']")))
+    tab.call(text="hello")
+    expect(tab.ends("done in")).to_contain_text("hello!")
+    execute(page, "open-graph", runtime="serve-1")
+    expect(notice_of(tabs_of(page).filter(has_text="has ended"))).to_contain_text("The process serve-1 has ended")
+    for name in ("panel_app.py", "serve-1"):
+        named = page.locator(".lm-TabBar-tab", has_text=f"Graph of {name}")
+        named.locator(".lm-TabBar-tabCloseIcon").click()
+        expect(named).to_have_count(0)
+
+
+def test_nothing_is_asked_for_while_no_graph_can_be_seen(notebook: Notebook) -> None:
+    page, where = notebook.page, panel_of(notebook.page)
+    page.locator(".lm-TabBar-tab", has_text="Graph of panel.ipynb").locator(".lm-TabBar-tabCloseIcon").click()
+    page.evaluate("() => window.jupyterapp.shell.collapseRight()")
+    expect(where).to_be_hidden()
+    with page.expect_websocket(lambda socket: "nbcompose/api/watch" in socket.url) as looking:
+        page.evaluate(SHOW)
+    expect(where.locator("[data-service='PanelAnswer']")).to_be_visible()
+    with looking.value.expect_event("close"):
+        page.evaluate("() => window.jupyterapp.shell.collapseRight()")
+    page.evaluate(SHOW)
+
+
+def test_a_restarted_kernel_has_its_graph_again_when_its_cells_have_run(notebook: Notebook, panel: Graph) -> None:
+    page, where = notebook.page, panel_of(notebook.page)
+    page.evaluate(ACTIVATE, "panel.ipynb")
+    panel.choose("PanelAnswer")
+    panel.field("question").fill("milk")
+    notebook.restart_kernel()
+    expect(notice_of(where)).to_contain_text("run the cells of panel.ipynb again")
+    notebook.screenshot("panel-restarted")
+    for number in range(SERVED + 1):
+        notebook.run(number)
+    expect(panel.node("PanelAnswer")).to_have_attribute("aria-label", re.compile("^PanelAnswer, ready"))
+    expect(panel.field("question")).to_have_value("milk")  # what was typed is still there
+    panel.button("Call").click()
+    expect(panel.ends("done in").locator(".nbc-tree")).to_contain_text("milk 0;")
+
+
+def test_in_notebook_the_panel_is_at_the_right_and_the_graph_below(desk: Any, notebook: Notebook) -> None:
+    page = desk.page()
+    page.goto(desk.server.url("notebook", "panel.ipynb"))
+    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.id")
+    page.evaluate(SHOW)
+    panel = Graph(panel_of(page))
+    panel.choose("PanelAnswer")
+    panel.call(question="snow")
+    expect(panel.ends("done in").locator(".nbc-tree")).to_contain_text("snow 0;")
+    panel_of(page).get_by_role("button", name="Open the graph as a tab").click()
+    expect(Graph(tabs_of(page)).node("PanelAnswer")).to_be_visible()
+    Notebook(page, "notebook", desk.server.folder / "panel.ipynb").screenshot("panel-notebook")
+    page.close()
