@@ -18,11 +18,14 @@ interface Args {
   isRestored?: boolean;
 }
 
+let made = 0;
+
 function graphTab(parts: GraphParts, target: GraphTarget): Tab {
   const { trans, services } = parts;
   const content = new GraphView(parts);
   const tab = new MainAreaWidget({ content });
-  tab.id = `nbcompose-graph-${keyOf(target)}`;
+  made += 1;
+  tab.id = `nbcompose-graph-${made}`; // not by its target, which changes when a notebook is renamed
   tab.addClass("nbc-graph-tab");
   tab.title.icon = graphIcon;
   tab.title.closable = true;

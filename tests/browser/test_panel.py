@@ -65,6 +65,7 @@ class PanelEcho:
 SERVED, SCRATCH = 1, 2
 CELLS = ["%load_ext nbcompose", SERVICES, ""]
 EXECUTE = "([id, args]) => window.jupyterapp.commands.execute(id, args).then(() => null)"
+PINNED = '"nbcompose:panel":{"path":"panel.ipynb"}'
 SHOW = "() => window.jupyterapp.shell.activateById('nbcompose-panel')"
 LISTED = """() => {
     const {baseUrl, token} = window.jupyterapp.serviceManager.serverSettings;
@@ -102,13 +103,6 @@ def notebook(desk: Any) -> Iterator[Notebook]:
     yield notebook
     notebook.page.evaluate(ACTIVATE, "panel.ipynb")
     notebook.shut_down()
-
-
-@pytest.fixture(autouse=True)
-def TEMPORARY(request):
-    request.config.option.maxfail = 0
-    expect.set_options(timeout=25000)
-    request.getfixturevalue("desk")._context.set_default_timeout(25000)
 
 
 @pytest.fixture
@@ -195,7 +189,9 @@ def test_the_panel_follows_the_notebook_in_front_and_loads_nbcompose(notebook: N
 
 def test_a_pinned_panel_stays_also_after_a_reload(notebook: Notebook) -> None:
     page, where = notebook.page, panel_of(notebook.page)
-    where.get_by_role("button", name="Stay with panel.ipynb").click()
+    page.evaluate(ACTIVATE, "panel.ipynb")
+    with page.expect_response(lambda r: r.request.method == "PUT" and PINNED in (r.request.post_data or "")):
+        where.get_by_role("button", name="Stay with panel.ipynb").click()
     page.evaluate(ACTIVATE, "panel-other.ipynb")
     expect(where.locator(".nbc-graph-name")).to_have_text("panel.ipynb")
     page.reload()
@@ -219,6 +215,8 @@ def test_a_graph_is_a_tab_which_a_reload_restores(notebook: Notebook) -> None:
     expect(tabs_of(page)).to_have_count(1)
     expect(tab.panel.locator(".nbc-name")).to_have_text("PanelWriter")
     notebook.screenshot("panel-tab")
+    with page.expect_response(lambda r: r.request.method == "PUT" and "/api/workspaces/" in r.url):
+        page.evaluate("() => window.jupyterapp.shell.activateById('filebrowser')")
     page.reload()
     page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
     expect(page.locator(".lm-TabBar-tab", has_text="Graph of panel.ipynb")).to_be_visible()
