@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from lab_page import Graph, Notebook
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, WebSocket, expect
 from test_graph import pixel, red_png
 
 from tests.patience import PATIENCE
@@ -207,6 +207,8 @@ def test_a_pinned_panel_stays_also_after_a_reload(notebook: Notebook) -> None:
 
 def test_a_graph_is_a_tab_which_a_reload_restores(notebook: Notebook) -> None:
     page = notebook.page
+    page.evaluate(ACTIVATE, "panel.ipynb")
+    expect(panel_of(page).locator(".nbc-graph-name")).to_have_text("panel.ipynb")
     panel_of(page).get_by_role("button", name="Open the graph as a tab").click()
     tab = Graph(tabs_of(page))
     expect(tab.node("PanelAnswer")).to_have_attribute("aria-label", re.compile("^PanelAnswer, ready"))
@@ -243,14 +245,16 @@ def test_the_graph_of_a_program_is_a_tab_until_it_ends(notebook: Notebook, servi
 def test_nothing_is_asked_for_while_no_graph_can_be_seen(notebook: Notebook) -> None:
     page, where = notebook.page, panel_of(notebook.page)
     page.locator(".lm-TabBar-tab", has_text="Graph of panel.ipynb").locator(".lm-TabBar-tabCloseIcon").click()
-    page.evaluate("() => window.jupyterapp.shell.collapseRight()")
-    expect(where).to_be_hidden()
-    with page.expect_websocket(lambda socket: "nbcompose/api/watch" in socket.url) as looking:
-        page.evaluate(SHOW)
+    page.evaluate(ACTIVATE, "panel.ipynb")
+    opened: list[WebSocket] = []
+    page.on("websocket", lambda socket: opened.append(socket) if "nbcompose/api/watch" in socket.url else None)
+    page.reload()
     expect(where.locator("[data-service='PanelAnswer']")).to_be_visible()
-    with looking.value.expect_event("close"):
+    with opened[-1].expect_event("close"):
         page.evaluate("() => window.jupyterapp.shell.collapseRight()")
-    page.evaluate(SHOW)
+    assert len(opened) == 1
+    with page.expect_websocket(lambda socket: "nbcompose/api/watch" in socket.url):
+        page.evaluate(SHOW)
 
 
 def test_a_restarted_kernel_has_its_graph_again_when_its_cells_have_run(notebook: Notebook, panel: Graph) -> None:
