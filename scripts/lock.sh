@@ -48,7 +48,7 @@ compile core "nbcompose alone, as an exported script has it" \
 compile oldest "the lowest versions that pyproject.toml admits, for Python 3.11" \
     --python-version 3.11 --resolution lowest-direct $extras pyproject.toml locks/build.in
 # Not all of locks/dev.txt: the peers have needs of their own (BentoML pins an older OpenTelemetry).
-ours=$(mktemp)
+ours=locks/ours.txt.new # its name stands in the two locks: the same one each time
 grep -E '^(numpy|transformers|tokenizers|huggingface-hub|safetensors)==' locks/dev.txt | sed 's/ \\$//' >"$ours"
 compile bentoml "the peer BentoML, with our torch, transformers and numpy" \
     --python-version 3.11 --constraint "$ours" benchmarks/peers/bentoml.in

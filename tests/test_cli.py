@@ -213,6 +213,7 @@ def test_a_port_in_use_is_one_line() -> None:
 
 
 @pytest.mark.system
+@pytest.mark.usefixtures("interrupts")
 def test_debug_has_its_prompt_in_the_terminal() -> None:
     pexpect: Any = pytest.importorskip("pexpect")
     with serving("debugged_services:Top", "--port", "0") as served, ThreadPoolExecutor() as threads:

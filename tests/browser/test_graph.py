@@ -323,7 +323,7 @@ def test_a_call_is_copied_for_where_it_says(graph: Notebook, live: Graph) -> Non
     places = {"notebook": "", "Python script": "%%script python\n", "terminal": "curl -s ", "Node script": "fetch("}
     for place, how in places.items():
         live.button(place).click()
-        expect(live.panel.locator(".nbc-note", has_text="copied")).to_be_visible()
+        expect(live.panel.locator(".nbc-note", has_text=f"copied for a {place}")).to_be_visible()
         if place in ("terminal", "Node script"):
             graph.page.wait_for_function("async how => (await navigator.clipboard.readText()).includes(how)", arg=how)
         else:

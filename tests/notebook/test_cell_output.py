@@ -385,6 +385,7 @@ def test_a_loading_service_says_what_it_wrote_last(services: Kernel, tmp_path: P
     go = tmp_path / "go"
     cell = services.send(f"""
         %%service
+        import pathlib, time
         class Slow:
             def __init__(self):
                 print("reading weights")

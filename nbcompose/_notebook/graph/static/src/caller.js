@@ -13,6 +13,8 @@ import { rendered } from "./markup.js";
 /** @type {Record<keyof Copies, string>} */
 const KINDS = { python: "notebook", script: "Python script", terminal: "terminal", javascript: "Node script" };
 
+const NOTED = 4000; // ms that the note stands which says that something was copied
+
 /** @param {Kernel} kernel @param {string} name @param {string} api */
 export function caller(kernel, name, api) {
   const about = h("div.nbc-signature");
@@ -36,6 +38,8 @@ export function caller(kernel, name, api) {
   let current = "";
   let begun = false; // whether a call has been made here
   let next = 0; // the number of the item that comes next
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let noted;
 
   const renew = () => kernel.send({ type: "form", service: name, api });
 
@@ -112,10 +116,11 @@ export function caller(kernel, name, api) {
     if (!told || !values) return;
     const stays = kind !== "python" && usesVariable(values);
     if (!stays) await toClipboard(copied(told, kind, values));
-    note.textContent = stays ? "not copied: a variable is known in the notebook only" : "copied";
-    setTimeout(() => {
+    note.textContent = stays ? "not copied: a variable is known in the notebook only" : `copied for a ${KINDS[kind]}`;
+    clearTimeout(noted);
+    noted = setTimeout(() => {
       note.textContent = "";
-    }, 2000);
+    }, NOTED);
   }
 
   /** @param {CallMessage} message */
