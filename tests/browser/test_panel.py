@@ -7,13 +7,13 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lab_page import Graph, Notebook
-from playwright.sync_api import Locator, Page, WebSocket, expect
+from playwright.sync_api import Locator, Page, Response, WebSocket, expect
 from test_graph import pixel, red_png
 
 from tests.patience import PATIENCE
@@ -66,6 +66,7 @@ SERVED, SCRATCH = 1, 2
 CELLS = ["%load_ext nbcompose", SERVICES, ""]
 EXECUTE = "([id, args]) => window.jupyterapp.commands.execute(id, args).then(() => null)"
 PINNED = '"nbcompose:panel":{"path":"panel.ipynb"}'
+OPEN_TAB = "nbcompose-graph:path:panel.ipynb"
 SHOW = "() => window.jupyterapp.shell.activateById('nbcompose-panel')"
 LISTED = """() => {
     const {baseUrl, token} = window.jupyterapp.serviceManager.serverSettings;
@@ -78,6 +79,15 @@ ACTIVATE = """path => window.jupyterapp.commands.execute('docmanager:open', {pat
 
 def execute(page: Page, command: str, **arguments: Any) -> None:
     page.evaluate(EXECUTE, [f"nbcompose:{command}", arguments])
+
+
+def saved(text: str, there: bool = True) -> Callable[[Response], bool]:
+    """Whether a response is to a workspace that was saved, with this text or without it: what a reload goes by."""
+    return lambda response: (
+        response.request.method == "PUT"
+        and "/api/workspaces/" in response.url
+        and (text in (response.request.post_data or "")) is there
+    )
 
 
 def panel_of(page: Page) -> Locator:
@@ -190,7 +200,7 @@ def test_the_panel_follows_the_notebook_in_front_and_loads_nbcompose(notebook: N
 def test_a_pinned_panel_stays_also_after_a_reload(notebook: Notebook) -> None:
     page, where = notebook.page, panel_of(notebook.page)
     page.evaluate(ACTIVATE, "panel.ipynb")
-    with page.expect_response(lambda r: r.request.method == "PUT" and PINNED in (r.request.post_data or "")):
+    with page.expect_response(saved(PINNED)):
         where.get_by_role("button", name="Stay with panel.ipynb").click()
     page.evaluate(ACTIVATE, "panel-other.ipynb")
     expect(where.locator(".nbc-graph-name")).to_have_text("panel.ipynb")
@@ -209,7 +219,8 @@ def test_a_graph_is_a_tab_which_a_reload_restores(notebook: Notebook) -> None:
     page = notebook.page
     page.evaluate(ACTIVATE, "panel.ipynb")
     expect(panel_of(page).locator(".nbc-graph-name")).to_have_text("panel.ipynb")
-    panel_of(page).get_by_role("button", name="Open the graph as a tab").click()
+    with page.expect_response(saved(OPEN_TAB)):
+        panel_of(page).get_by_role("button", name="Open the graph as a tab").click()
     tab = Graph(tabs_of(page))
     expect(tab.node("PanelAnswer")).to_have_attribute("aria-label", re.compile("^PanelAnswer, ready"))
     kernel = next(r["id"] for r in page.evaluate(LISTED) if r["path"] == "panel.ipynb")
@@ -217,8 +228,6 @@ def test_a_graph_is_a_tab_which_a_reload_restores(notebook: Notebook) -> None:
     expect(tabs_of(page)).to_have_count(1)
     expect(tab.panel.locator(".nbc-name")).to_have_text("PanelWriter")
     notebook.screenshot("panel-tab")
-    with page.expect_response(lambda r: r.request.method == "PUT" and "/api/workspaces/" in r.url):
-        page.evaluate("() => window.jupyterapp.shell.activateById('filebrowser')")
     page.reload()
     page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
     expect(page.locator(".lm-TabBar-tab", has_text="Graph of panel.ipynb")).to_be_visible()
@@ -244,8 +253,9 @@ def test_the_graph_of_a_program_is_a_tab_until_it_ends(notebook: Notebook, servi
 
 def test_nothing_is_asked_for_while_no_graph_can_be_seen(notebook: Notebook) -> None:
     page, where = notebook.page, panel_of(notebook.page)
-    page.locator(".lm-TabBar-tab", has_text="Graph of panel.ipynb").locator(".lm-TabBar-tabCloseIcon").click()
     page.evaluate(ACTIVATE, "panel.ipynb")
+    with page.expect_response(saved(OPEN_TAB, False)):
+        page.locator(".lm-TabBar-tab", has_text="Graph of panel.ipynb").locator(".lm-TabBar-tabCloseIcon").click()
     opened: list[WebSocket] = []
     page.on("websocket", lambda socket: opened.append(socket) if "nbcompose/api/watch" in socket.url else None)
     page.reload()
