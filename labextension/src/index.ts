@@ -4,8 +4,10 @@ import { cardsPlugin } from "./cardsPlugin.ts";
 import { cellsPlugin } from "./cellsPlugin.ts";
 import { commandsPlugin } from "./commandsPlugin.ts";
 import { completionPlugin } from "./completionPlugin.ts";
+import { graphPlugin } from "./graphPlugin.ts";
 import { launcherPlugin } from "./launcherPlugin.ts";
 import { lspPlugin } from "./lspPlugin.ts";
+import { panelPlugin } from "./panelPlugin.ts";
 import { runningPlugin } from "./runningPlugin.ts";
 import { servicesPlugin } from "./servicesPlugin.ts";
 import { statusPlugin } from "./statusPlugin.ts";
@@ -18,6 +20,8 @@ export default [
   runningPlugin,
   statusPlugin,
   launcherPlugin,
+  panelPlugin,
+  graphPlugin,
   cellsPlugin,
   cardsPlugin,
   completionPlugin,

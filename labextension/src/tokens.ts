@@ -13,6 +13,7 @@ export const INbcompose = new Token<INbcompose>(
 /** Ids of commands; each is described where it is registered. */
 export const Commands = {
   openGraph: "nbcompose:open-graph",
+  showPanel: "nbcompose:show-panel",
   restart: "nbcompose:restart",
   stop: "nbcompose:stop",
   scale: "nbcompose:scale",
