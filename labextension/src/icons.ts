@@ -31,3 +31,10 @@ export const graphIcon = new LabIcon({
 
 /** The same where only an address of a picture is taken, which no theme reaches: a grey that is seen on light and dark. */
 export const graphIconUrl = `data:image/svg+xml,${encodeURIComponent(svg(`<g fill="#7c8794">${GRAPH}</g>`))}`;
+
+const PIN = '<path d="M5.5 1.5h5v1.2l-.8.6v3.9l2.3 2v1.3H8.7V15h-1.4v-4.5H4V9.2l2.3-2V3.3l-.8-.6z"/>';
+
+export const pinIcon = new LabIcon({
+  name: "nbcompose:pin",
+  svgstr: svg(`<g class="jp-icon3" fill="#616161">${PIN}</g>`),
+});

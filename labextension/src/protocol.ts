@@ -1,13 +1,15 @@
 // What the server extension tells about the processes that run services, and what it is asked.
 
 import type {
+  PlannedCell,
+  PlannedService,
   Event as RuntimeEvent,
   RuntimeReply,
   RuntimeRequest,
   Service,
 } from "../../nbcompose/_notebook/graph/static/src/messages.d.ts";
 
-export type { RuntimeEvent, RuntimeReply, RuntimeRequest, Service };
+export type { PlannedCell, PlannedService, RuntimeEvent, RuntimeReply, RuntimeRequest, Service };
 
 /** One service; `link`: the path of its address through Jupyter, "" where it does not answer over HTTP. */
 export interface ListedService extends Service {

@@ -30,6 +30,19 @@ export interface Listener {
   gone?(): void;
 }
 
+/** Who hears of a request that is made once. */
+export interface Hearer {
+  /** What the process says, its refusal too. */
+  hear(message: RuntimeReply | RuntimeEvent): void;
+  /** Nothing comes from the process. */
+  fail(error: Error): void;
+}
+
+export interface Conversation {
+  /** Ask for its end, which the process's answer says. */
+  cancel(): void;
+}
+
 /** What the server answered instead of a list. */
 export class ListError extends Error {
   constructor(readonly status: number) {
@@ -173,9 +186,26 @@ export class Services implements IDisposable {
         if (message.type === "failed") reject(new RequestFailed(message.name, message.message));
         else resolve(message);
       };
-      const gone = () => reject(new RequestFailed("Gone", "the process that ran the services has ended"));
-      this.#add({ runtime, request, listener: { hear, gone }, lasts: false, fail: reject });
+      this.converse(runtime, request, { hear, fail: reject });
     });
+  }
+
+  /** Ask a process for something that it may answer in pieces, such as a call. It is not asked twice. */
+  converse(runtime: string, request: Asked, { hear, fail }: Hearer): Conversation {
+    const gone = () => fail(new RequestFailed("Gone", "the process that ran the services has ended"));
+    const id = this.#add({ runtime, request, listener: { hear, gone }, lasts: false, fail });
+    return {
+      cancel: () => {
+        if (!this.#pending.has(id)) return;
+        if (this.#socket?.readyState === OPEN) {
+          this.#say({ to: runtime, message: { type: "cancel", id } });
+          return;
+        }
+        this.#pending.delete(id); // it was never asked
+        this.#update();
+        fail(new RequestFailed("Cancelled", "cancelled before the server was asked"));
+      },
+    };
   }
 
   /** Ask a process for something that lasts, such as `watch`: it is asked again after the connection was lost. */

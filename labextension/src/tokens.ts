@@ -13,6 +13,7 @@ export const INbcompose = new Token<INbcompose>(
 /** Ids of commands; each is described where it is registered. */
 export const Commands = {
   openGraph: "nbcompose:open-graph",
+  showPanel: "nbcompose:show-panel",
   restart: "nbcompose:restart",
   stop: "nbcompose:stop",
   scale: "nbcompose:scale",
@@ -23,4 +24,13 @@ export const Commands = {
   newCell: "nbcompose:new-service-cell",
   newNotebook: "nbcompose:new-notebook",
   showRunning: "nbcompose:show-running",
+} as const;
+
+/** Ids of commands for the active cell of the notebook in front. */
+export const CellCommands = {
+  restart: "nbcompose:cell-restart",
+  stop: "nbcompose:cell-stop",
+  logs: "nbcompose:cell-logs",
+  graph: "nbcompose:cell-graph",
+  line: "nbcompose:show-line",
 } as const;

@@ -1,2 +1,3 @@
 import "./base.css";
+import "../../nbcompose/_replica/http/static/form.css";
 import "../../nbcompose/_notebook/graph/static/graph.css";

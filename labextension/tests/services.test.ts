@@ -274,6 +274,34 @@ test("what lasts is asked again after the connection was lost, and cancelled at 
   assert.deepEqual(heard, ["state"]);
 });
 
+test("what is answered in pieces is heard to its end, and is cancelled by its answer", async () => {
+  const heard: string[] = [];
+  const failed: (string | undefined)[] = [];
+  const hearer = {
+    hear: (message: { type: string }) => heard.push(message.type),
+    fail: (error: Error) => failed.push(error instanceof RequestFailed ? error.kind : undefined),
+  };
+  const call = { type: "call", service: "Answer", api: "ask" } as const;
+  services.converse("k1", call, hearer).cancel(); // nothing was asked yet
+  assert.deepEqual(failed, ["Cancelled"]);
+  const begun = services.converse("k1", call, hearer);
+  server.last.open();
+  assert.deepEqual(types(server.last), ["call"]);
+  const id = server.last.sent[0]?.message?.id;
+  server.last.say({ from: "k1", message: { id, type: "item", n: 0, bundle: {} } });
+  begun.cancel();
+  assert.deepEqual(server.last.sent[1], { to: "k1", message: { type: "cancel", id } });
+  server.last.say({ from: "k1", message: { id, type: "cancelled", seconds: 1 } });
+  begun.cancel();
+  assert.deepEqual(heard, ["item", "cancelled"]);
+  assert.equal(server.last.sent.length, 2);
+  services.converse("k1", call, hearer);
+  server.last.lose();
+  await pass(60_000);
+  assert.deepEqual(failed, ["Cancelled", undefined]);
+  assert.equal(types(server.last).filter((type) => type === "call").length, 2);
+});
+
 test("of a process that ended nothing is waited for", async () => {
   let gone = 0;
   services.open("k1", { type: "watch" }, { hear() {}, gone: () => (gone += 1) });

@@ -19,7 +19,7 @@ from nbcompose._control.logs import Log, Written
 from nbcompose._control.ports import port_of
 from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._host import devices, memory
-from nbcompose._replica import Stats, Swap
+from nbcompose._replica import NO_STATS, ApiSummary, Stats, Swap
 from nbcompose._rpc import PostMortem, ReplicaRoute, ServiceRoute
 from nbcompose._spec import ServiceSpec
 from nbcompose._tracing import Span
@@ -48,12 +48,20 @@ class SupervisorContext(Protocol):
         """Pass on what a replica writes."""
         ...
 
-    def ended(self, member: ReplicaHandle) -> None:
-        """Note that a replica has ended, and is forgotten."""
+    def ended(self, member: ReplicaHandle) -> Mapping[str, ApiSummary]:
+        """Note that a replica has ended, and is forgotten. Returns how the calls that it has not reported have ended,
+        by api: those that it had then have failed.
+        """
         ...
 
     async def post_mortem(self, address: str) -> PostMortem | None:
         """Return how the replica at an address has ended; None where it is not known."""
+        ...
+
+    def out_of_memory(self) -> bool | None:
+        """Return whether the system has killed a process in the last moments, because memory had run out; None: not
+        known.
+        """
         ...
 
     def take_slot(self) -> int:
@@ -361,9 +369,7 @@ class Generation:
     def _forget(self, member: ReplicaHandle) -> None:
         for key in [k for k, m in self.members.items() if m is member]:
             del self.members[key]
-            if member.stats is not None:
-                self.ended = member.stats.after(self.ended)
-            self._context.ended(member)
+            self.ended = (member.stats or NO_STATS).after(self.ended, self._context.ended(member))
             self._context.free_slot(member.launch.slot)
 
 

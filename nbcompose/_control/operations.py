@@ -14,8 +14,9 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -106,8 +107,10 @@ class RuntimeContext:
         return {"text/plain": text, **await json_tree(value, schema)}
 
     def svg(self, statuses: Sequence[Status], specs: Mapping[str, ServiceSpec], folded: Collection[str] | None) -> str:
-        """Return the drawing of services; "" where none can be made. `folded`: as in `WatchRequest`."""
-        return ""
+        """Return the drawing of services. `folded`: as in `WatchRequest`."""
+        # The room that draws is above this one, and a program loads it when somebody looks.
+        drawing: Callable[..., str] = import_module("nbcompose._notebook.graph").drawing
+        return drawing(statuses, specs, folded)
 
 
 class Operations:

@@ -52,7 +52,13 @@ class Rendered:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return self.svg() if self._stacks else f"<div>{escape(self._nothing())}</div>"
+        if not self._stacks:
+            return f"<div>{escape(self._nothing())}</div>"
+        seen = (
+            f"{self._stacks.total():,} samples, of {self._ticks:,} looks at its replicas. A box is as wide as its "
+            "share of the samples, and stands below what called it; print() of the result shows a table."
+        )
+        return f'{self.svg()}<div style="color:#808080">{escape(seen)}</div>'
 
     def svg(self) -> str:
         """Return the flame graph; what is below a function is what it called."""
@@ -75,7 +81,10 @@ class Rendered:
         """Yield the box of what all of the stacks have begun with, and of what they go on with."""
         count = sum(n for _, n in stacks)
         share = count / self._stacks.total() if self._stacks else 0.0
-        label = name if len(name) * LETTER < width - 6 else name[: max(0, int((width - 6) / LETTER) - 1)] + "…"
+        with_share = f"{name} {share:.0%}"
+        label = with_share if len(with_share) * LETTER < width - 6 else name
+        if len(label) * LETTER >= width - 6:
+            label = name[: max(0, int((width - 6) / LETTER) - 1)] + "…"
         shown = escape(label) if width > 3 * LETTER else ""
         told, y = f"{name}{place}: {share:.1%}, {count} samples", depth * ROW
         hue = 15 + zlib.crc32(name.encode()) % 40

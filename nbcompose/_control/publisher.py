@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +22,21 @@ from nbcompose._control.status import Overview, Status
 from nbcompose._control.supervisor import Supervisor
 from nbcompose._control.usage import Usage
 from nbcompose._host import devices, memory
-from nbcompose._rpc import SLOTS, Client, LoadTable, PostMortem, ServiceRoute
+from nbcompose._replica import ApiSummary
+from nbcompose._rpc import (
+    SLOTS,
+    Client,
+    LedgerEntry,
+    LoadTable,
+    PostMortem,
+    ServiceRoute,
+    api_number,
+    unreported,
+)
 from nbcompose._service import dependency_graph
 from nbcompose._spec import ServiceSpec
 from nbcompose._tracing import RecordedCall, Span, TraceLog, exporter
+from nbcompose.errors import ReplicaDied
 
 Subscriber = Callable[[Status], None]
 OutputListener = Callable[[str, Written], None]
@@ -34,6 +45,7 @@ ASK_WAIT = 2.0  # seconds that replicas have to say what they have recorded
 COLLECT_WAIT = 1.0  # seconds that replicas have to report their last calls
 END_WAIT = 2.0  # seconds for the end of a process that has closed its connections
 MOST_ENDED = 16  # replicas that have ended, of which it is known how
+MOST_DIED = 1000  # calls that died with their replica, of which it is known how that ended
 DRAIN_WAIT = 0.05  # seconds that an answer waits, at most, for what was written before it
 LOOK = 1.0  # seconds between checks for stuck replicas
 MEMORY_PERIOD = 2.0  # seconds between measurements of replicas' memory
@@ -64,6 +76,9 @@ class Publisher:
         self._shown: dict[str, Status] = {}
         self._subscribers: list[Subscriber] = []
         self._ended: deque[ReplicaHandle] = deque(maxlen=MOST_ENDED)
+        # Processes that the system had killed for want of memory: at the check before the last one, and at the last.
+        self._oom_kills = (memory.oom_kills(),) * 2
+        self._died_with: dict[int, str] = {}  # how the replica has ended with which a call died, by its span
         self.output_listener: OutputListener | None = None
         self._lock = threading.Lock()
 
@@ -82,6 +97,7 @@ class Publisher:
         """Check periodically whether replicas are stopped or stuck, until cancelled."""
         while True:
             await asyncio.sleep(LOOK)
+            self._oom_kills = (self._oom_kills[1], memory.oom_kills())
             self.changed(*[name for name, supervisor in self._supervisors.items() if supervisor.look()])
 
     async def watch_memory(self) -> None:
@@ -181,8 +197,18 @@ class Publisher:
         if self._exporter is not None:
             self._exporter.add(spans)
 
-    def ended(self, member: ReplicaHandle) -> None:
+    def ended(self, member: ReplicaHandle) -> Mapping[str, ApiSummary]:
         self._ended.append(member)
+        spans = list(_last_spans(member, unreported(self._board.ledgers, member.launch.slot)))
+        self.spans(spans)
+        counts: dict[str, ApiSummary] = {}
+        for span in spans:
+            if span.error == ReplicaDied.__name__:
+                self._died_with[span.span_id] = member.exit_text()
+            counts[span.api] = counts.get(span.api, ApiSummary()).plus(ApiSummary.of(span.error))
+        while len(self._died_with) > MOST_DIED:
+            del self._died_with[next(iter(self._died_with))]
+        return counts
 
     async def post_mortem(self, address: str) -> PostMortem | None:
         """Return how the replica at an address has ended; waits up to `END_WAIT` seconds for that. None: not known."""
@@ -194,6 +220,10 @@ class Publisher:
             async with asyncio.timeout(END_WAIT):
                 await member.ended()
         return member.post_mortem() if member.state == "ended" else None
+
+    def out_of_memory(self) -> bool | None:
+        earlier, now = self._oom_kills[0], memory.oom_kills()
+        return None if earlier is None or now is None else now > earlier
 
     def output(self, service: str, written: Written) -> None:
         if self.output_listener is not None:
@@ -212,7 +242,7 @@ class Publisher:
     def take_slot(self) -> int:
         slot = min(self._slots)
         self._slots.discard(slot)
-        self._board.loads[slot] = 0
+        self._board.clear(slot)
         return slot
 
     def free_slot(self, slot: int) -> None:
@@ -264,6 +294,8 @@ class Publisher:
         await self._ask([m for m in members if not services or m.launch.spec.name in services], "forget")
 
     def _why_not(self, span: Span) -> str:
+        if (end := self._died_with.get(span.span_id)) is not None:
+            return f"gone with its replica: {end}"
         supervisor = self._supervisors.get(span.service)
         api = supervisor.spec.api(span.api) if supervisor is not None else None
         if api is not None and not api.record:
@@ -299,6 +331,20 @@ class Publisher:
             except Exception as error:  # an error of a subscriber must not end the supervision of a service
                 context = {"message": f"{subscriber!r} failed on a change of {status.name}", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
+
+
+def _last_spans(member: ReplicaHandle, entries: Iterable[LedgerEntry]) -> Iterator[Span]:
+    """Yield the calls of a replica that has ended, of those that it has not reported."""
+    names = (*(a.name for a in member.launch.spec.apis), *(member.stats.apis if member.stats is not None else ()))
+    by_number = {api_number(name): name for name in names}
+    end = member.gone_since or time.time()
+    for entry in entries:
+        if (api := by_number.get(entry.api)) is not None:
+            seconds, error = (entry.seconds, entry.error) if entry.over else (end - entry.start, ReplicaDied.__name__)
+            yield Span(
+                entry.trace_id, entry.span_id, entry.parent_id, member.launch.spec.name, api, member.index, entry.start,
+                max(0.0, seconds), entry.queued, error, trace_flags=entry.trace_flags,
+            )  # fmt: skip
 
 
 def _members(supervisors: Iterable[Supervisor]) -> list[ReplicaHandle]:

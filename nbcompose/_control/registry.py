@@ -491,7 +491,9 @@ class Registry:
             await supervisor.abandon()
             return ()
         if supervisor.previous is None:
-            raise LaunchError(f"{supervisor.name} has had no other version since it was started")
+            raise LaunchError(
+                f"{supervisor.name} has had no other version since it was started: there is nothing to go back to"
+            )
         misfits = self._misfits(supervisor.previous)
         supervisor.roll_back()
         self._publisher.changed(supervisor.name)

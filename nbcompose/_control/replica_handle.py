@@ -64,6 +64,8 @@ class ReplicaHandle:
         self.stopped_at = ""  # the breakpoint that it is at
         self.detach: Callable[[], object] = lambda: None  # the debugger, if one is attached
         self.process: ReplicaProcess | None = None
+        self.gone_since: float | None = None  # since when (Unix time) it cannot be reached
+        self._out_of_memory: bool | None = None  # whether it was killed for that; None: not known
         self._address = ""
         self._log = log
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
@@ -181,6 +183,8 @@ class ReplicaHandle:
         name = f"signal {-status}"
         with contextlib.suppress(ValueError):
             name = signal.Signals(-status).name
+        if name == "SIGKILL" and self._out_of_memory is not None:
+            return f"killed by {name}" + (", since memory had run out" if self._out_of_memory else "")
         hint = "; SIGKILL is also what the system sends when memory runs out" if name == "SIGKILL" else ""
         return f"killed by {name}{hint}"
 
@@ -261,6 +265,7 @@ class ReplicaHandle:
         """The control channel closed: the process has ended or soon will. No more calls are sent there."""
         if not self._left.done():
             self._left.set_result(None)
+        self.gone_since = time.time()
         self._leave()
         self._on_change()
         # a process that is still running cannot be reached any more
@@ -290,6 +295,8 @@ class ReplicaHandle:
     def _finish(self, status: int | None) -> None:
         self.state, self.stopped_at = "ended", ""
         if not self._ended.done():
+            if status == -signal.SIGKILL:
+                self._out_of_memory = self._context.out_of_memory()
             self._ended.set_result(status)
         if self.process is not None:
             self.process.connection.close()

@@ -20,7 +20,7 @@ from nbcompose._code import Deployment, deployment_of
 from nbcompose._control.operations import RuntimeContext
 from nbcompose._control.registry import Registry
 from nbcompose._control.reload import Reloader, Watched
-from nbcompose._control.status import ReplicaStatus, Status
+from nbcompose._control.status import PHASE_WORDS, ReplicaStatus, Status
 from nbcompose._control.supervisor import first_line
 from nbcompose._host import forking, handling
 from nbcompose._replica import Phase, collect
@@ -227,7 +227,9 @@ def _phase(replica: ReplicaStatus) -> str:
     progress = replica.progress
     if replica.phase is Phase.DOWNLOAD and progress is not None and progress.bytes_total:
         return f"download {progress.model} {100 * progress.bytes_done // progress.bytes_total} %"
-    return f"waiting for {replica.waiting_for}" if replica.waiting_for else replica.preparing or replica.phase
+    return (
+        f"waiting for {replica.waiting_for}" if replica.waiting_for else replica.preparing or PHASE_WORDS[replica.phase]
+    )
 
 
 @contextlib.contextmanager

@@ -162,7 +162,7 @@ def _age(seconds: float) -> str:
 
 
 # What a replica does that is starting, in the order in which it does it.
-_PHASES = {
+PHASE_WORDS = {
     Phase.SPAWN: "starting a process",
     Phase.IMPORT: "importing what it uses",
     Phase.DOWNLOAD: "getting its models",
@@ -177,11 +177,11 @@ def progress(status: Status | None) -> str:
     starting = [r for r in replicas if r.state == "starting"]
     if not starting:
         coming = status is not None and status.state != "ready" and any(r.state == "up" for r in replicas)
-        return _PHASES[Phase.READY if coming else Phase.SPAWN]
-    order = list(_PHASES)
+        return PHASE_WORDS[Phase.READY if coming else Phase.SPAWN]
+    order = list(PHASE_WORDS)
     slowest = min(starting, key=lambda r: order.index(r.phase))
     waiting = f"waiting for {slowest.waiting_for}" if slowest.waiting_for else ""
-    text = waiting or _download(slowest) or slowest.preparing or _PHASES[slowest.phase]
+    text = waiting or _download(slowest) or slowest.preparing or PHASE_WORDS[slowest.phase]
     return text if len(starting) == 1 else f"{text} ({len(starting)} replicas)"
 
 

@@ -20,6 +20,8 @@ from nbcompose.errors import MemoryShortage
 
 _PROC = Path("/proc/self/cgroup")
 _MOUNT = Path("/sys/fs/cgroup")
+_VMSTAT = Path("/proc/vmstat")
+_OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 # Version 1 represents "no limit" as the largest multiple of a page, far above real limits.
 _NO_LIMIT = 1 << 62
@@ -39,6 +41,18 @@ def memory_left(proc: Path = _PROC, mount: Path = _MOUNT) -> int | None:
     """
     rooms = [r for folder in _folders("memory", proc, mount) if (r := _room(folder)) is not None]
     return min(rooms, default=None)
+
+
+def oom_kills(proc: Path = _PROC, mount: Path = _MOUNT, vmstat: Path = _VMSTAT) -> int | None:
+    """Return how many processes of this process's group the system has killed because memory had run out; of the whole
+    system where groups do not say. None where it is not known.
+    """
+    for folder in _folders("memory", proc, mount):  # the first is the group itself
+        for file in ("memory.events", "memory.oom_control"):
+            if (found := _OOM_KILLS.search(_read(folder / file))) is not None:
+                return int(found[1])
+    found = _OOM_KILLS.search(_read(vmstat))
+    return int(found[1]) if found is not None else None
 
 
 def _folders(controller: str, proc: Path, mount: Path) -> Iterator[Path]:

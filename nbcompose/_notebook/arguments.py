@@ -7,11 +7,12 @@ import contextlib
 import difflib
 import math
 import shlex
+import textwrap
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from IPython.core.error import UsageError
-from IPython.core.magic_arguments import MagicArgumentParser
+from IPython.core.magic_arguments import MagicArgumentParser, MagicHelpFormatter
 
 from nbcompose._export.check import LIMIT
 from nbcompose._service import add_service_arguments
@@ -80,11 +81,32 @@ class _Help(argparse.Action):
         raise HelpAsked(parser.format_help())
 
 
+WIDTH = 88  # characters of a line of help: a page that is 1,280 pixels wide shows them beside its panels
+
+
+class _Formatter(MagicHelpFormatter):  # type: ignore[misc]  # IPython's imports are not followed
+    """Plain text, in lines that a page shows whole. IPython's has marks of reStructuredText."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=WIDTH)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Fill paragraphs anew, except those that are set in columns."""
+        parts = text.split("\n\n")
+        return "\n\n".join(part if part.startswith(" ") else textwrap.fill(part, width) for part in parts)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        return argparse.HelpFormatter._format_action_invocation(self, action)
+
+    def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = "%") -> None:
+        super().add_usage(usage, actions, groups, prefix)
+
+
 class _Parser(MagicArgumentParser):  # type: ignore[misc]  # IPython's imports are not followed
     """Options are written in full: an abbreviation would change its meaning with the next option that is added."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, formatter_class=_Formatter, **kwargs)
         self.allow_abbrev = False
         self.add_argument("-h", "--help", action=_Help, nargs=0, help="show this")
 
@@ -111,7 +133,7 @@ class _Parser(MagicArgumentParser):  # type: ignore[misc]  # IPython's imports a
 
     def error(self, message: str) -> NoReturn:
         """Raise `UsageError` with the message, and the usage where that is one line."""
-        usage = " ".join(self.format_usage().replace("::", "").split())
+        usage = " ".join(self.format_usage().split())
         known = f"usage: {usage}" if len(usage) <= MOST_USAGE else f"{usage.split()[0]} --help lists the options"
         raise UsageError(f"{message}\n{known}")
 

@@ -27,6 +27,11 @@ STOPPED = "was stopped, because the cell was interrupted"
 KEPT = "was not replaced, because the cell was interrupted: the version before serves on"
 NOT_STARTED = "was not started"
 NOT_REPLACED = "could not be replaced: the version before serves on"
+ALSO_ELSEWHERE = (
+    "another notebook runs a service {name} too: while both run, commands and scripts that find {name} by its files "
+    "reach this one, which was started last"
+)
+NOT_ROLLED_BACK = "was not rolled back, and serves on as it was"
 # What a card shows of a status: other changes, such as numbers, need not be drawn.
 _shown_of = attrgetter(
     "state", "reason", "version", "wanted", "up", "device", "apis", "change_reason", "out_of_date_reason", "stale",
@@ -80,10 +85,10 @@ class Launching:
             unsubscribe()
             self._began = None
             unsettled = [n for n in self._changes if n not in self._trouble and not self._settled(n)]
+            self._store_credentials()
             self._display.finish(self._bundle(), keep_open=bool(unsettled))
             self._ended = True
             self._see_to_earlier()
-            self._store_credentials()
             if self._display.updatable:
                 self._session.live_cards.begin()
         self._lingers.update(unsettled)
@@ -119,7 +124,8 @@ class Launching:
             self._registry.mark(change.name, out_of_date_reason=str(error).partition("\n")[0])
             raise
         self._note_misfits(change.name, misfits)
-        self._session.sources.note(change.name, self._registry.wanted(change.name), change.wanted.source)
+        wanted = change.wanted
+        self._session.sources.note(change.name, self._registry.wanted(change.name), wanted.source, wanted.cell)
         if change.action == "deploy":
             self._session.started[change.name] = change.wanted
         else:
@@ -160,8 +166,10 @@ class Launching:
 
     def _store_credentials(self) -> None:
         for name in self._changes.keys() & set(self._registry.names()):
-            if url := self._registry.url(name):
-                credentials.store(name, url, self._registry.token(name))
+            url = self._registry.url(name)
+            if url and credentials.store(name, url, self._registry.token(name)):
+                told = self._code_notes.get(name, ())
+                self._code_notes[name] = (*told, ("", ALSO_ELSEWHERE.format(name=name)))
 
     def _give_up(self, interrupted: bool) -> None:
         """Stop what this cell started and is not up yet; after an error, also new services that are up already."""
@@ -176,6 +184,8 @@ class Launching:
                 self._forget(change, name in self._registry.names())
             if interrupted:
                 self._trouble[name] = KEPT if change.before else STOPPED
+            elif change.action == "roll back":
+                self._trouble[name] = NOT_ROLLED_BACK
             else:
                 self._trouble[name] = NOT_REPLACED if change.before else NOT_STARTED
 

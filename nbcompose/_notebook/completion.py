@@ -1,7 +1,8 @@
 """Completion by Tab, and help by `?`: options and names after magics, and the apis of services, with their signatures.
 
 Apis are offered after a service (`Answer.`, `Answer.to_async.`) and, in a class that is being written, after a
-dependency (`self.writer.`), which the cell's text declares by `writer = depends(Writer)`.
+dependency (`self.writer.`), which the cell's text declares by `writer = depends(Writer)`; in the brackets of a call,
+the names of its arguments. What the text says is read by `_notebook/written_class.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
@@ -19,6 +20,7 @@ from nbcompose._export import service_line
 from nbcompose._host import devices
 from nbcompose._notebook.arguments import export_parser, service_parser, services_parser
 from nbcompose._notebook.session import Session
+from nbcompose._notebook.written_class import Around
 from nbcompose._rpc import Proxy
 from nbcompose._service import Described, Service
 from nbcompose._spec import ApiSpec
@@ -30,7 +32,17 @@ OTHERS = (*OTHER_FORMS, "url", "token", "graph", "asgi", "name", "inner", "spec"
 _ATTRIBUTE = re.compile(
     r"(?<![\w.)\]])([A-Za-z_]\w*(?:\.(?!to_a?sync\b)[A-Za-z_]\w*)?)(?:\.(to_async|to_sync))?\.(\w*)$"
 )
-_TRIES = 40  # lines above the cursor that may be incomplete
+_CALLED = re.compile(r"(?<![\w.)\]])([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\.([A-Za-z_]\w*)$")
+_STRINGS = re.compile(r"'[^'\\]*(?:\\.[^'\\]*)*'|\"[^\"\\]*(?:\\.[^\"\\]*)*\"")
+_ALIASES = 8  # local names for one another that are followed
+
+
+class Member(NamedTuple):
+    """Something to offer after a service: with what a completer shows beside it, and the names of its arguments."""
+
+    name: str
+    type: str
+    keywords: tuple[str, ...] = ()
 
 
 class Completer:
@@ -104,12 +116,51 @@ class Completer:
     def _attributes(self, context: CompletionContext) -> SimpleMatcherResult:
         found = _ATTRIBUTE.search(context.text_until_cursor)
         if found is None:
-            return _result([])
+            return self._keywords(context)
         holder, form, typed = found.groups()
-        members = self._of_object(holder, form) or self._of_dependency(holder, form, context)
-        return _result([m for m in members if m.text.startswith(typed)], fragment=typed)
+        members = [m for m in self._members(holder, form, context) if m.name.startswith(typed)]
+        return _result([SimpleCompletion(m.name, type=m.type) for m in members], fragment=typed)
 
-    def _of_object(self, holder: str, form: str | None) -> list[SimpleCompletion]:
+    def _keywords(self, context: CompletionContext) -> SimpleMatcherResult:
+        """Offer the names of the arguments of the api that is called around the cursor, beside what else may stand
+        there.
+        """
+        call = _open_call(context.text_until_cursor)
+        if call is None:
+            return _result([])
+        called, given, typed = call
+        found = _CALLED.search(called)
+        if found is None:
+            return _result([])
+        holder, form = _without_form(found[1])
+        keywords = next((m.keywords for m in self._members(holder, form, context) if m.name == found[2]), ())
+        offered = [f"{k}=" for k in keywords if k.startswith(typed) and k not in given]
+        result = _result([SimpleCompletion(k, type="param") for k in offered], fragment=typed)
+        result["suppress"] = False
+        return result
+
+    def _members(self, holder: str, form: str | None, context: CompletionContext) -> list[Member]:
+        """Return what to offer after `holder`: apis first."""
+        around: Around | None = None
+        for _ in range(_ALIASES):
+            if holder.count(".") > 1:
+                return []
+            if members := self._of_object(holder, form):
+                return members
+            if around is None:
+                around = Around.of(context.full_text, context.cursor_line, self._session.shell.user_ns)
+            if around is None:
+                return []
+            if "." in holder:
+                return self._of_dependency(holder, form, around)
+            alias = around.alias(holder)
+            if alias is None:
+                return []
+            holder, of_alias = _without_form(alias)
+            form = form or of_alias
+        return []
+
+    def _of_object(self, holder: str, form: str | None) -> list[Member]:
         """Return the members of a service, or of a proxy, that the notebook knows."""
         value = self._session.shell.user_ns.get(holder)
         if isinstance(value, Service):
@@ -120,23 +171,21 @@ class Completer:
         value = self._session.shell.user_ns.get(base)
         if isinstance(value, Service):  # a dependency of it
             targets = [d.service for d in value.spec.dependencies if d.attribute == name]
-            return [m for t in targets for m in (*self._apis_of(t, ast.Module([], [])), *_others(OTHER_FORMS))]
+            others = () if form else OTHER_FORMS
+            return [m for t in targets for m in (*self._apis_of(t, ast.Module([], [])), *_others(others))]
         return []
 
-    def _of_dependency(self, holder: str, form: str | None, context: CompletionContext) -> list[SimpleCompletion]:
+    def _of_dependency(self, holder: str, form: str | None, around: Around) -> list[Member]:
         """Return the members of `self.NAME` where the class around the cursor, or a base of it, declares that."""
         base, _, name = holder.partition(".")
-        if base != "self" or not name:
+        if base != around.instance:
             return []
-        classes = _classes_around(context.full_text, context.cursor_line)
-        if not classes:
-            return []
-        target = _declared(classes[-1], name)
+        target = around.declared(name)
         if target is None:
-            target = self._inherited(classes[-1], name)
+            target = self._inherited(around.cls, name)
         if target is None:
             return []
-        return [*self._apis_of(target, classes[0]), *_others(() if form else OTHER_FORMS)]
+        return [*self._apis_of(target, around.tree), *_others(() if form else OTHER_FORMS)]
 
     def _inherited(self, cls: ast.ClassDef, name: str) -> str | None:
         for base in cls.bases:
@@ -145,7 +194,7 @@ class Completer:
                 return next((d.service for d in value.spec.dependencies if d.attribute == name), None)
         return None
 
-    def _apis_of(self, target: str, tree: ast.ClassDef | ast.Module) -> Iterable[SimpleCompletion]:
+    def _apis_of(self, target: str, tree: ast.Module) -> Iterable[Member]:
         """Return the apis of a service by its variable or its name: as this cell defines it, or as it runs."""
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and node.name == target:
@@ -157,38 +206,39 @@ class Completer:
         return _apis(deployment.spec.apis) if deployment is not None else ()
 
 
-def _classes_around(text: str, line: int) -> list[Any]:
-    """Return the module of a cell that is being written, and the classes in it around the line."""
-    lines = ["" if text[:1] in "%!" else text for text in text.split("\n")]
-    indent = re.match(r"\s*", lines[line])
-    for end in range(line, max(-1, line - _TRIES), -1):  # a statement above may be incomplete too
-        try:
-            tree = ast.parse("\n".join([*lines[:end], f"{indent[0] if indent else ''}pass"]))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        found: list[Any] = [tree]
-        while isinstance(last := found[-1].body[-1], ast.ClassDef):
-            found.append(last)
-        return found if len(found) > 1 else []
-    return []
+def _without_form(text: str) -> tuple[str, str | None]:
+    """Split "self.writer.to_async" into "self.writer" and "to_async"."""
+    holder, _, last = text.rpartition(".")
+    return (holder, last) if holder and last in OTHER_FORMS else (text, None)
 
 
-def _declared(cls: ast.ClassDef, name: str) -> str | None:
-    """Return the target of `name = depends(TARGET)`: a variable, or the name of a service."""
-    for node in cls.body:
-        match node:
-            case (
-                ast.Assign(targets=[ast.Name(attribute)], value=ast.Call(func=function, args=arguments))
-                | ast.AnnAssign(target=ast.Name(attribute), value=ast.Call(func=function, args=arguments))
-            ) if attribute == name and ast.unparse(function).rpartition(".")[2] == "depends":
-                if not arguments:
-                    return ""  # a service elsewhere, by its url
-                target = arguments[0]
-                return str(target.value) if isinstance(target, ast.Constant) else ast.unparse(target)
+def _open_call(text: str) -> tuple[str, set[str], str] | None:
+    """Return what is called where the cursor is in the brackets of a call, the keywords that are given already, and
+    the beginning of a name that is typed; None elsewhere.
+    """
+    plain = _STRINGS.sub("''", text)
+    if plain.count("'") % 2 or plain.count('"') % 2:
+        return None  # in a string
+    depth, parts, end = 0, [], len(plain)  # from the cursor on to the left: the arguments of the innermost call
+    for at in range(len(plain) - 1, -1, -1):
+        char = plain[at]
+        if char in ")]}":
+            depth += 1
+        elif char in "([{" and depth:
+            depth -= 1
+        elif char == "," and not depth:
+            parts.append(plain[at + 1 : end])
+            end = at
+        elif char in "([{":
+            typed, *given = [*parts, plain[at + 1 : end]]
+            if char != "(" or not re.fullmatch(r"\s*(?:[A-Za-z_]\w*)?", typed):
+                return None
+            names = (re.match(r"\s*([A-Za-z_]\w*)\s*=(?!=)", part) for part in given)
+            return plain[:at], {name[1] for name in names if name}, typed.strip()
     return None
 
 
-def _written(cls: ast.ClassDef) -> Iterator[SimpleCompletion]:
+def _written(cls: ast.ClassDef) -> Iterator[Member]:
     """Yield the apis of a class that has not run as it is written."""
     for node in cls.body:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -199,14 +249,16 @@ def _written(cls: ast.ClassDef) -> Iterator[SimpleCompletion]:
         parameters = ast.unparse(node.args).partition(", ")[2]  # without self
         returns = f" -> {ast.unparse(node.returns)}" if node.returns is not None else ""
         kind = "async api" if isinstance(node, ast.AsyncFunctionDef) else "api"
-        yield SimpleCompletion(node.name, type=_unbroken(f"{kind} ({parameters}){returns}"))
+        keywords = tuple(a.arg for a in (*node.args.args, *node.args.kwonlyargs)[0 if node.args.posonlyargs else 1 :])
+        yield Member(node.name, _unbroken(f"{kind} ({parameters}){returns}"), keywords)
 
 
-def _apis(apis: Iterable[ApiSpec]) -> Iterator[SimpleCompletion]:
+def _apis(apis: Iterable[ApiSpec]) -> Iterator[Member]:
     """Yield apis with what a completer shows beside them: there is no other place for a signature."""
     for api in apis:
         kind = "async api" if api.is_async else "api"
-        yield SimpleCompletion(api.name, type=_unbroken(f"{kind} {api.signature[len(api.name) :]}"))
+        keywords = tuple(p.name for p in api.params if p.kind in ("positional_or_keyword", "keyword_only"))
+        yield Member(api.name, _unbroken(f"{kind} {api.signature[len(api.name) :]}"), keywords)
 
 
 def _unbroken(text: str) -> str:
@@ -214,8 +266,8 @@ def _unbroken(text: str) -> str:
     return text.replace(" ", "\N{NO-BREAK SPACE}").replace("-", "\N{NON-BREAKING HYPHEN}")
 
 
-def _others(names: Iterable[str]) -> Iterator[SimpleCompletion]:
-    return (SimpleCompletion(name, type="instance") for name in names)
+def _others(names: Iterable[str]) -> Iterator[Member]:
+    return (Member(name, "instance") for name in names)
 
 
 def help_fields(value: Any) -> list[tuple[str, str]]:

@@ -2,7 +2,8 @@
 
 Output that is saved in a notebook holds no port, pid, token or time, in plain text as in HTML. HTML that shows a state
 says that it is not live (`SAVED`). A front end hides these words, and gives the state its color, as long as the kernel
-says the same now: the color is a CSS variable which only `_notebook/graph/cards.py` sets.
+says the same now: the color is a CSS variable which only `_notebook/graph/cards.py` sets. On a screen the words come
+`LATE`, since what hides them takes a moment; on paper, and where the style is left out, they are there at once.
 
 Jupyter attaches the output of a background thread to the cell that ran last. Updates of a display are therefore sent
 with the header of the cell that made it, directly to the kernel's output socket, which any thread may use.
@@ -31,8 +32,10 @@ from nbcompose._units import human_duration
 SUPERSEDED = "was changed or restarted by a later cell"
 _COLORS = {"ready": "#2e9e5b", "failed": "#c9302c", "stopped": "#888", "waiting": "#c98a1b", "starting": "#3b7dd8"}
 SAVED = "as saved, not live"  # fixed words: saved outputs are compared
+LATE = 2  # seconds; a live view comes within a fraction of one, on a busy machine in more
 SAID = 120  # characters of what a loading replica wrote
 _DIM = "color:#808080"
+_KEYFRAMES = "<style>@media screen{@keyframes nbc-late{from,to{visibility:hidden}}}</style>"
 _BORDER = "border:1px solid #9e9e9e;border-radius:4px;padding:6px 10px;margin:2px 0 4px;max-width:60em"
 
 
@@ -70,6 +73,11 @@ def bundle(sections: Sequence[Section]) -> Bundle:
 def framed(html: str) -> str:
     """Return HTML in the frame of a card."""
     return f'<div style="{_BORDER}">{html}</div>'
+
+
+def not_live(style: str = "", before: str = "") -> str:
+    """Return the words that a saved output is not live, as HTML."""
+    return f'<span style="{_DIM};{style}animation:nbc-late {LATE}s">{before}{SAVED}</span>{_KEYFRAMES}'
 
 
 def live_colors(sections: Sequence[Section]) -> dict[str, str]:
@@ -172,7 +180,7 @@ def _card(section: Section) -> Iterator[tuple[str, str]]:
     if _can_be_live(section):
         variable = _variable(section)
         color = f"var({variable},#808080)"
-        beside += f'<span style="{_DIM};display:var({variable}-saved,inline)"> · {SAVED}</span>'
+        beside += not_live(f"display:var({variable}-saved,inline);", " · ")
     sign = f'<span style="color:{color}">●</span>'
     head = headline(section)
     if is_up:  # filled in by the extension of JupyterLab: the address is not the notebook's to keep
@@ -213,12 +221,14 @@ def _examples(variable: str, name: str, api: ApiSpec) -> Iterator[tuple[str, str
     yield f"  or, in a terminal: {terminal}", ""
     summary = f'<summary style="{_DIM}">from outside</summary>'
     where = f"Address and token are in ~/{CREDENTIALS}/{name} while it runs: files that only you can read."
-    outside = f'<div>in a terminal</div>{_code(terminal)}{_code(script)}<div style="{_DIM}">{escape(where)}</div>'
+    whole = ";user-select:all;cursor:copy"  # a click chooses all of it: what is saved has no scripts, and no buttons
+    told = f'<div style="{_DIM}">A click chooses all of one, to be copied. {escape(where)}</div>'
+    outside = f"<div>in a terminal</div>{_code(terminal, whole)}{_code(script, whole)}{told}"
     yield "", f"<details>{summary}{outside}</details>"
 
 
-def _code(text: str) -> str:
-    return f'<pre style="margin:2px 0 4px;white-space:pre-wrap">{escape(text)}</pre>'
+def _code(text: str, style: str = "") -> str:
+    return f'<pre style="margin:2px 0 4px;white-space:pre-wrap{style}">{escape(text)}</pre>'
 
 
 def _bar(status: Status | None) -> str:

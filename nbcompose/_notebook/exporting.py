@@ -18,7 +18,7 @@ from nbcompose._notebook.session import Session
 from nbcompose._notebook.tracebacks import cell_names
 from nbcompose._service import dependency_graph
 
-COLUMNS = ("api", "calls", "answers", "time")
+COLUMNS = ("api", "calls", "answers")
 UNKNOWN = "a notebook"  # where the file name is not known
 
 
@@ -117,11 +117,14 @@ def _bundle(text: str) -> Bundle:
 
 
 def _report(session: Session, path: Path, report: Report, unseeded: Sequence[str] = ()) -> Bundle:
-    rows = [(row.api, str(row.calls), words(row.kind), _time(row.slower)) for row in report.rows]
+    rows = [(row.api, str(row.calls), words(row.kind)) for row in report.rows]
+    slower = [f"{row.api} is slower there: {_times(row.slower)}" for row in report.rows if row.slower is not None]
     differences = [f"{row.api}: {line}" for row in report.rows for line in row.differences]
     if not report.passed:
         differences += unseeded
-    lines = [cell_names(line, session.shell) for line in (*differences, *report.left_out, *_large(session, report))]
+    lines = [
+        cell_names(line, session.shell) for line in (*differences, *slower, *report.left_out, *_large(session, report))
+    ]
     head = f"{path.name} starts, and its services are ready"
     if not rows:
         why = "none of the calls can be made again" if lines else "no call of its services has been made here"
@@ -140,9 +143,7 @@ def _large(session: Session, report: Report) -> Iterator[str]:
             yield f"{service}.{api}: calls with more than {LARGEST >> 20} MiB of arguments are not recorded"
 
 
-def _time(slower: tuple[float, float] | None) -> str:
-    """Return a duration only where it matters: saved outputs are compared."""
-    if slower is None:
-        return "-"
+def _times(slower: tuple[float, float]) -> str:
+    """Return durations, which are told only where they matter: saved outputs are compared."""
     here, there = slower
-    return f"slower: {there * 1000:.0f} ms, here {here * 1000:.0f} ms"
+    return f"{there * 1000:.0f} ms, here {here * 1000:.0f} ms"

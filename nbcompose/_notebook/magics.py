@@ -87,6 +87,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
     def __init__(self, session: Session) -> None:
         super().__init__(session.shell)
         self._session = session
+        self._cards: dict[str, object] = {}  # of services, as they were when the cell began
         self.hints = Hints(session)
         session.recording.enabled = self.record_calls
         session.registry.record(settings.record_arguments(self.record_arguments))
@@ -122,6 +123,7 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
 
     def begin(self, info: object) -> None:
         """Note that a cell begins."""
+        self._cards = dict(self._session.cards)
         self._session.cell_begins(str(getattr(info, "raw_cell", None) or ""))
         self._session.outputs.cell_begins(info)
 
@@ -137,7 +139,8 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         session.outputs.cell_ends(result.info)
         new = staleness.look(session)
         refreshed = [stale.service for stale in new if stale.changed] if self.auto_refresh else []
-        told = [stale for stale in new if stale.service not in refreshed]
+        shown = {name for name, card in session.cards.items() if card is not self._cards.get(name)}  # by this cell
+        told = [stale for stale in new if stale.service not in refreshed and stale.service not in shown]
         session.notices.after_cell(told, session.history.deleted, succeeded=result.success)
         if not refreshed:
             return

@@ -64,8 +64,11 @@ class NotebookContext(RuntimeContext):
         return started.variable if started is not None else service
 
     def cell(self, service: str) -> str:
-        started = self._notebook.started.get(service)
-        return started.cell if started is not None else ""
+        notebook = self._notebook
+        started = notebook.started.get(service)
+        if started is not None:
+            return started.cell
+        return notebook.sources.cell(service, notebook.registry.wanted(service))  # its first version has failed
 
     def source(self, service: str) -> str:
         notebook = self._notebook

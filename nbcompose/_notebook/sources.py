@@ -1,4 +1,4 @@
-"""Texts of the cells that started services, as hashes: by these a front end sees whether a cell has been edited."""
+"""The cells that started services, and hashes of their texts: by these a front end sees whether one has been edited."""
 
 from __future__ import annotations
 
@@ -21,20 +21,28 @@ def text_hash(text: str) -> str:
 
 
 class Sources:
-    """The hashes of the cells' texts, by the versions of services that they started."""
+    """The cells that asked for services: the hash of the text, and the front end's id, by the versions of services."""
 
     def __init__(self) -> None:
-        self._known: dict[str, list[tuple[Deployment, str]]] = {}
+        self._known: dict[str, list[tuple[Deployment, str, str]]] = {}
 
-    def note(self, name: str, deployment: Deployment | None, source: str) -> None:
-        """Note the text of the cell that has asked for this version; a later text that means the same replaces it."""
+    def note(self, name: str, deployment: Deployment | None, source: str, cell: str) -> None:
+        """Note the cell that has asked for this version; a later text that means the same replaces it."""
         if deployment is not None:
             others = [known for known in self._known.get(name, ()) if known[0] is not deployment]
-            self._known[name] = [*others, (deployment, source)][-KEPT:]
+            self._known[name] = [*others, (deployment, source, cell)][-KEPT:]
 
     def of(self, name: str, deployment: Deployment | None) -> str:
         """Return the hash; "" where it is not known."""
-        return next((source for known, source in self._known.get(name, ()) if known is deployment), "")
+        return self._of(name, deployment)[0]
+
+    def cell(self, name: str, deployment: Deployment | None) -> str:
+        """Return the id of the cell, also of a version that has failed; "" where it is not known."""
+        return self._of(name, deployment)[1]
 
     def forget(self, name: str) -> None:
         self._known.pop(name, None)
+
+    def _of(self, name: str, deployment: Deployment | None) -> tuple[str, str]:
+        found = (known[1:] for known in self._known.get(name, ()) if known[0] is deployment)
+        return next(found, ("", ""))

@@ -10,6 +10,7 @@ from .bootstrap import Launch as Launch
 from .bootstrap import MainGlobals as MainGlobals
 from .bootstrap import class_of as class_of
 from .bootstrap import load_module as load_module
+from .control import NO_STATS as NO_STATS
 from .control import Phase as Phase
 from .control import StartFailure as StartFailure
 from .control import Stats as Stats

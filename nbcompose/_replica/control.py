@@ -50,15 +50,20 @@ class Stats:
     traffic: dict[str, ConnectionCounts]
     work: Work = NO_WORK
 
-    def after(self, earlier: Stats | None) -> Stats:
-        """Return what remains of a replica that has ended, with those that had ended before: its counts."""
+    def after(self, earlier: Stats | None, unreported: Mapping[str, ApiSummary]) -> Stats:
+        """Return what remains of a replica that has ended, with those that had ended before: its counts. `unreported`:
+        those of its last calls, by api.
+        """
         apis, traffic = dict(self.apis), dict(self.traffic)
-        for name, ended in earlier.apis.items() if earlier is not None else ():
+        for name, ended in (*(earlier.apis.items() if earlier is not None else ()), *unreported.items()):
             apis[name] = ended.plus(apis.get(name, ApiSummary()))
         for name, made in earlier.traffic.items() if earlier is not None else ():
             traffic[name] = made.plus(traffic.get(name, ConnectionCounts()))
         traffic = {name: made._replace(in_flight=0, streaming=0) for name, made in traffic.items()}
         return Stats(0, 0, apis, traffic)
+
+
+NO_STATS = Stats(0, 0, {}, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +197,7 @@ class Reporter:
             if stats != last:
                 self._link.tell("stats", stats)
                 self._last = stats
+            runtime.ledger.reported()
 
 
 class Renewal:

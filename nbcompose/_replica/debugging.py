@@ -63,7 +63,6 @@ class Debugger:
         self._server: asyncio.Server | None = None
         self._connection: Connection | None = None
         self._unsent: list[tuple[str, Any]] = []  # until the owner has connected
-        self._plain = pdb.Pdb.set_trace
 
     # -- on the replica's loop
 
@@ -75,7 +74,6 @@ class Debugger:
             self._watch(self.runtime.code)
             self.runtime.on_code = self._watch
             terminal.debugger = self
-            pdb.Pdb.set_trace = lambda _, frame=None, **__: self.stop(frame or sys._getframe(1))  # type: ignore
         return found
 
     def _watch(self, code: Code) -> None:
@@ -120,7 +118,6 @@ class Debugger:
             if not self.attached:
                 return
             terminal.debugger = None
-            pdb.Pdb.set_trace = self._plain  # type: ignore[method-assign]
             self.runtime.on_code = lambda _: None
             for api in self.runtime.code.apis.values():
                 api.method = inspect.unwrap(api.method, stop=lambda f: not hasattr(f, "_is_watched"))

@@ -25,7 +25,7 @@ from nbcompose._replica.metrics import METRICS, OwnMetrics, ServiceMetrics, Time
 from nbcompose._replica.output import end_lines
 from nbcompose._replica.recording import Recorder
 from nbcompose._replica.workers import Job, WorkerThreads
-from nbcompose._rpc import HELD, IncomingCall, LoadTable
+from nbcompose._rpc import HELD, CallLedger, IncomingCall, LoadTable
 from nbcompose._schema import ApiSchema
 from nbcompose._service import check_dependencies
 from nbcompose._spec import ApiSpec, ServiceSpec
@@ -56,6 +56,7 @@ class Runtime:
         self.in_flight = 0
         self._slot = slot
         self._loads = board.loads
+        self.ledger = CallLedger(board.ledgers, slot)
         self._loop = asyncio.get_running_loop()
         # Earlier versions are kept: dropping an old instance would run its `__del__` on state that is still in use.
         self._former: list[Code] = []

@@ -23,6 +23,7 @@ from prometheus_client.samples import Sample
 from nbcompose._replica.admission import Holder, Work
 from nbcompose._replica.output import begun, end_lines
 from nbcompose._replica.workers import Job
+from nbcompose._rpc import api_number
 from nbcompose._tracing import CANCELLED, CallContext, Span, new_span_id
 from nbcompose._user_exceptions import name_of
 from nbcompose.errors import DeadlineExceeded, Overloaded
@@ -46,7 +47,7 @@ class TimedCall:
     """Measures one call of an api: times, counters, span. `job`: its work in a thread, if any."""
 
     __slots__ = (
-        "_arrived", "_counts", "_first_item", "_last_item", "_parent", "_queued", "_runtime", "_start", "api",
+        "_arrived", "_counts", "_first_item", "_last_item", "_parent", "_place", "_queued", "_runtime", "_start", "api",
         "context", "job",
     )  # fmt: skip
 
@@ -65,6 +66,7 @@ class TimedCall:
         self._last_item: float | None = None
         self._counts = runtime.metrics.apis[api]
         self._counts.in_progress += 1
+        self._place = runtime.ledger.begin(self._counts.number, context, self._parent, self._start)
         runtime.begin()
 
     @property
@@ -95,6 +97,7 @@ class TimedCall:
         if error == Overloaded.__name__ and runtime.limited and not self._queued:
             self._counts.refused += 1  # its own queue was full; otherwise that of a service that it called
         self._counts.finished(seconds, self._queued, error)
+        runtime.ledger.end(self._place, seconds, self._queued, error)
         runtime.spans.add(
             Span(
                 self.context.trace_id, self.context.span_id, self._parent, runtime.name, self.api,
@@ -143,6 +146,11 @@ class ApiSummary(NamedTuple):
     refused: int = 0
     cancelled: int = 0
 
+    @classmethod
+    def of(cls, error: str) -> ApiSummary:
+        """Return the numbers of one call that has ended so: the `error` of its span."""
+        return cls(cancelled=1) if error == CANCELLED else cls(failed=1) if error else cls(answered=1)
+
     @property
     def calls(self) -> int:
         return sum(self)
@@ -165,11 +173,15 @@ class _Histogram:
 
 
 class ApiCounts:
-    """Counts and times of one api's calls. Used on the replica's loop only; `finished` takes about a microsecond."""
+    """Counts and times of one api's calls. Used on the replica's loop only; `finished` takes about a microsecond.
 
-    __slots__ = ("in_progress", "items", "outcomes", "queued", "refused", "seconds")
+    `number`: the api's in the ledger of calls.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("in_progress", "items", "number", "outcomes", "queued", "refused", "seconds")
+
+    def __init__(self, api: str) -> None:
+        self.number = api_number(api)
         self.in_progress = 0
         self.items = 0
         self.refused = 0
@@ -210,13 +222,13 @@ class ServiceMetrics:
     def __init__(self, service: str, replica: int | str, apis: Iterable[str]) -> None:
         self._labels = (service, str(replica))
         self._process = psutil.Process()
-        self.apis = {api: ApiCounts() for api in apis}
+        self.apis = {api: ApiCounts(api) for api in apis}
         self._answers: Counter[tuple[str, int]] = Counter()
 
     def know(self, apis: Iterable[str]) -> None:
         """Add counters for the apis of new code."""
         for api in apis:
-            self.apis.setdefault(api, ApiCounts())
+            self.apis.setdefault(api, ApiCounts(api))
 
     def refused(self, api: str, error_type: str) -> None:
         """Record a call rejected because of its arguments or request; it has no times."""

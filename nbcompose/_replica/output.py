@@ -9,6 +9,7 @@ between the pieces as it is. `_control/logs.py` reads both.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -18,7 +19,7 @@ import threading
 import time
 import warnings
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 from nbcompose._tracing import CallContext, current_call
 
@@ -127,6 +128,16 @@ def _head(key: tuple[CallContext | None, int], end: str) -> bytes:
     return MARK + "\x1f".join([*fields, ""]).encode("utf-8", "backslashreplace")
 
 
+def _exit(status: int) -> NoReturn:
+    """`os._exit`, after the lines that were begun: otherwise a call that ends its process takes them along."""
+    is_free = any(stream.process == os.getpid() for stream in _streams) and _lock.acquire(timeout=1.0)
+    if is_free:
+        with contextlib.suppress(Exception):
+            for key, pieces in list(begun.items()):
+                _put(key, "".join(pieces), LINE)
+    _plain_exit(status)
+
+
 # -- levels
 
 
@@ -148,6 +159,7 @@ def _show_warning(*args: Any, **kwargs: Any) -> None:
         _levels.name = before
 
 
+_plain_exit = os._exit
 _plain_handle = logging.Handler.handle
 _plain_show_warning: Any = warnings.showwarning
 
@@ -161,6 +173,7 @@ def install() -> None:
     if not _streams:
         _streams.extend((CallStream(1), CallStream(2)))
         logging.Handler.handle = _handle  # type: ignore[method-assign]
+        os._exit = _exit
         _plain_show_warning, warnings.showwarning = warnings.showwarning, _show_warning
     for stream in _streams:
         stream.process = os.getpid()

@@ -1,16 +1,23 @@
-"""What a replica has in place of a terminal: `breakpoint()` stops where a debugger is attached, and says how to attach
-one otherwise; `input()` says what works.
+"""What a replica has in place of a terminal: `breakpoint()`, pdb, `code.interact()` and `IPython.embed()` stop where a
+debugger is attached, and say how to attach one otherwise; `input()` says what works.
 
-The debugger itself is in `_replica/debugging.py`, which is imported when one is attached.
+Debuggers and consoles that bring an input of their own (by a socket, say) are left alone. The attached debugger is in
+`_replica/debugging.py`, which is imported when there is one.
 """
 
 from __future__ import annotations
 
+import code
+import functools
 import io
 import logging
 import os
+import pdb
 import sys
-from types import FrameType
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import FrameType, ModuleType, TracebackType
 from typing import Any, Protocol
 
 from nbcompose._tracing import current_call
@@ -18,7 +25,8 @@ from nbcompose.errors import NoTerminal
 
 logger = logging.getLogger("nbcompose.replica")
 
-_DEBUGGERS = ("bdb", "cmd", "pdb")  # modules whose code asks for a line on behalf of a debugger
+_NOT_THE_USERS = ("bdb", "cmd", "code", "pdb", "IPython")  # modules that stop on behalf of the user's code
+_EMBED = "IPython.terminal.embed"
 
 
 class Stops(Protocol):
@@ -46,17 +54,27 @@ class Terminal:
         sys.breakpointhook = self.breakpoint
         below = sys.stdin.buffer if sys.stdin is not None else open(os.devnull, "rb")  # noqa: SIM115
         sys.stdin = _Input(self, below)
+        _replace_debugger(self)
+        _replace_console(self)
+        if (module := sys.modules.get(_EMBED)) is not None:
+            _replace_embed(self, module)
+        else:
+            sys.meta_path.insert(0, _EmbedFinder(self))
 
     def breakpoint(self, *args: Any, **kwargs: Any) -> Any:
         """`breakpoint()`: the user's own debugger where the variable PYTHONBREAKPOINT names one, or 0."""
         if os.environ.get("PYTHONBREAKPOINT"):
             return sys.__breakpointhook__(*args, **kwargs)
-        frame = sys._getframe(1)
+        self.stop("breakpoint()", sys._getframe(1))
+        return None
+
+    def stop(self, what: str, frame: FrameType) -> None:
+        """Stop in the user's code, at `frame` or outside of it, where a debugger is attached; say so otherwise."""
+        frame = _users(frame)
         if self.debugger is not None and os.getpid() == self._process:
             self.debugger.stop(frame)
         else:
-            self.pass_by("breakpoint()", frame)
-        return None
+            self.pass_by(what, frame)
 
     def pass_by(self, what: str, frame: FrameType) -> None:
         """Say that nothing stops there; once for each call, however often it comes by."""
@@ -67,8 +85,9 @@ class Terminal:
         self._told = place
         logger.warning(
             "%s in %s: no debugger is attached, so the call goes on. `%%services debug %s` attaches one (in a "
-            "terminal: `nbcompose debug %s`); pdb itself works in `%s()`, an instance in the notebook's own process",
-            what, where(frame), self.service, self.service, self.service,
+            "terminal: `nbcompose debug %s`); %s itself works in `%s()`, an instance in the notebook's own process",
+            what, where(frame), self.service, self.service,
+            what if what in (CONSOLE, EMBED) else "pdb", self.service,
         )  # fmt: skip
 
 
@@ -81,18 +100,107 @@ class _Input(io.TextIOWrapper):
 
     def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
         frame = sys._getframe(1)
-        asking: FrameType | None = frame
-        while asking is not None and asking.f_globals.get("__name__") in _DEBUGGERS:
-            debugger = asking.f_locals.get("self")
-            asking = asking.f_back
-            if (stopped := getattr(debugger, "curframe", None)) is not None:
-                self._terminal.pass_by("pdb.set_trace()", stopped)
-                return "continue\n"
         service = self._terminal.service
-        raise NoTerminal(
+        message = (
             f"input() in {where(frame)}: {service} runs in a process of its own, at which nobody types. Give the api a "
             f"parameter for it; input() itself works in `{service}()`, an instance in the notebook's own process"
         )
+        raise NoTerminal(message.replace("input()", "sys.stdin.readline()", 1) if _reads_itself(frame) else message)
+
+
+# -- what asks for lines on behalf of the user's code
+
+CONSOLE, EMBED = "code.interact()", "IPython.embed()"
+
+
+def _users(frame: FrameType) -> FrameType:
+    """Return the innermost frame that is not of a debugger or a console."""
+    found: FrameType | None = frame
+    while found is not None and str(found.f_globals.get("__name__")).partition(".")[0] in _NOT_THE_USERS:
+        found = found.f_back
+    return found or frame
+
+
+def _replace_debugger(terminal: Terminal) -> None:
+    """Have `pdb.set_trace()`, `pdb.post_mortem()` and what else opens pdb's prompt stop at the attached debugger."""
+    set_trace, interaction = pdb.Pdb.set_trace, pdb.Pdb.interaction
+
+    @functools.wraps(set_trace)
+    def set_trace_here(self: pdb.Pdb, frame: FrameType | None = None, **kwargs: Any) -> None:
+        if isinstance(self.stdin, _Input):
+            terminal.stop("pdb.set_trace()", frame or sys._getframe(1))
+        else:
+            set_trace(self, frame or sys._getframe(1), **kwargs)
+
+    @functools.wraps(interaction)
+    def interact_here(self: pdb.Pdb, frame: FrameType | None, *args: Any) -> None:
+        if not isinstance(self.stdin, _Input):
+            interaction(self, frame, *args)
+            return
+        failed = args[0].__traceback__ if args and isinstance(args[0], BaseException) else args[0] if args else None
+        if frame is None and isinstance(failed, TracebackType):
+            while failed.tb_next is not None:
+                failed = failed.tb_next
+            terminal.pass_by("pdb.post_mortem()", failed.tb_frame)
+        else:
+            terminal.pass_by("pdb", _users(frame or sys._getframe(1)))
+        self.set_continue()
+
+    pdb.Pdb.set_trace = set_trace_here  # type: ignore[method-assign, assignment]
+    pdb.Pdb.interaction = interact_here  # type: ignore[method-assign, assignment]
+
+
+def _replace_console(terminal: Terminal) -> None:
+    console = code.InteractiveConsole
+    interact, raw_input = console.interact, console.raw_input
+
+    @functools.wraps(interact)
+    def interact_here(self: code.InteractiveConsole, *args: Any, **kwargs: Any) -> None:
+        own = type(self).raw_input is not raw_input or "raw_input" in vars(self)
+        if own or not isinstance(sys.stdin, _Input):
+            interact(self, *args, **kwargs)
+        else:
+            terminal.stop(CONSOLE, sys._getframe(1))
+
+    console.interact = interact_here  # type: ignore[method-assign]
+
+
+def _replace_embed(terminal: Terminal, module: ModuleType) -> None:
+    def embed(*_: Any, **__: Any) -> None:
+        terminal.stop(EMBED, sys._getframe(1))
+
+    embed.__module__, embed.__qualname__ = module.__name__, "embed"
+    vars(module)["embed"] = embed
+    if (ipython := sys.modules.get("IPython")) is not None and hasattr(ipython, "embed"):
+        vars(ipython)["embed"] = embed
+    module.InteractiveShellEmbed.__call__ = embed
+
+
+class _EmbedFinder(MetaPathFinder):
+    """Replaces `IPython.embed` once IPython is imported, which most services do not do."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != _EMBED or (spec := PathFinder.find_spec(fullname, path)) is None or spec.loader is None:
+            return None
+        loader: Any = spec.loader
+        execute = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            _replace_embed(self._terminal, module)
+
+        loader.exec_module = exec_module
+        return spec
+
+
+def _reads_itself(frame: FrameType) -> bool:
+    """Whether the code at a frame calls a method of the standard input, and not `input()`."""
+    return "readline" in frame.f_code.co_names and "input" not in frame.f_code.co_names
 
 
 def where(frame: FrameType) -> str:

@@ -4,6 +4,10 @@ from .blocking import SLICE as SLICE
 from .blocking import LoopThread as LoopThread
 from .blocking import Portal as Portal
 from .blocking import background as background
+from .call_ledger import CallLedger as CallLedger
+from .call_ledger import LedgerEntry as LedgerEntry
+from .call_ledger import api_number as api_number
+from .call_ledger import unreported as unreported
 from .client import Client as Client
 from .client import PostMortem as PostMortem
 from .client import ReplicaRoute as ReplicaRoute

@@ -58,6 +58,35 @@ def is_saved(card: Locator) -> None:
     expect(sign(card)).to_have_css("color", GREY)
 
 
+# Collects, at each frame, whether the words are seen anywhere in the page.
+WATCH = """() => {
+    window.seen = [];
+    const look = () => {
+        const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+        while (walker.nextNode()) {
+            const {data, parentElement} = walker.currentNode;
+            if (!data.includes("as saved, not live") || parentElement.closest("style, script, .cm-editor")) continue;
+            if (parentElement.checkVisibility({visibilityProperty: true})) window.seen.push(parentElement.outerHTML);
+        }
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+
+
+def test_the_words_are_not_seen_while_the_live_view_comes(notebook: Notebook) -> None:
+    """In the first cell of a kernel too, where that takes longest."""
+    notebook.restart_kernel()
+    notebook.menu("Edit", "Clear Outputs of All Cells")
+    notebook.page.evaluate(WATCH)
+    notebook.run(0)
+    notebook.run(CARD)
+    is_live(notebook.output(CARD))
+    notebook.run(GRAPH)
+    expect(Graph(notebook.output(GRAPH)).node("Greeter")).to_be_visible()
+    assert notebook.page.evaluate("window.seen") == []
+
+
 def test_a_card_is_live_while_the_kernel_says_what_it_says(notebook: Notebook, desk: Any) -> None:
     card, graph = notebook.output(CARD), notebook.output(GRAPH)
     is_live(card)

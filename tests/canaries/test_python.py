@@ -82,7 +82,7 @@ def test_bdb_can_be_told_to_stop_at_breakpoints_only() -> None:
 
 
 def test_pdb_set_trace_goes_by_the_class() -> None:
-    """_replica/debugging.py: while a debugger is attached, `pdb.set_trace()` is its, whoever has imported it."""
+    """_replica/terminal.py: `pdb.set_trace()` is the replica's own, whoever has imported it."""
     source = ast.parse(Path(pdb.__file__).read_text(encoding="utf-8"))  # pytest has put its own in its place
     found = next(node for node in source.body if isinstance(node, ast.FunctionDef) and node.name == "set_trace")
     assert "Pdb(" in ast.unparse(found)

@@ -14,7 +14,7 @@ import pytest
 
 import nbcompose
 from nbcompose._control.debugging import Debugging
-from nbcompose.errors import NbcomposeError, ReplicaDied, ServiceUnavailable
+from nbcompose.errors import NbcomposeError, NoTerminal, ReplicaDied, ServiceUnavailable
 from tests.conftest import Running
 from tests.patience import PATIENCE
 
@@ -131,6 +131,55 @@ def test_who_waits_in_the_queue_of_a_replica_at_a_breakpoint_keeps_its_time(
     person.types("q")
     assert first.result(PATIENCE) == "A!"
     assert [other.result(PATIENCE) for other in others] == ["0", "1", "2"]
+
+
+STOPS = {
+    "trace": "pdb.set_trace()",
+    "post_mortem": "pdb.post_mortem()",
+    "run": "pdb",
+    "interact": "code.interact()",
+    "embed": "IPython.embed()",
+    "shell": "IPython.embed()",
+}
+
+
+@pytest.mark.parametrize("name", STOPS)
+def test_what_stops_in_a_terminal_says_what_works(running: Running, name: str) -> None:
+    stops = running.up(services.Stops)
+    assert getattr(stops, name)("a") == "a"
+    lines = running.registry.logs("Stops")
+    assert len(lines) == 1, lines  # no banner, no prompt
+    assert f"{STOPS[name]} in Stops.{name}, line " in lines[0] or name == "run"
+    itself = STOPS[name] if name in ("interact", "embed") else "IPython.embed()" if name == "shell" else "pdb"
+    assert "no debugger is attached, so the call goes on. `%services debug Stops` attaches one" in lines[0]
+    assert f"{itself} itself works in `Stops()`" in lines[0]
+
+
+def test_who_reads_the_standard_input_is_told_so(running: Running) -> None:
+    stops = running.up(services.Stops)
+    with pytest.raises(NoTerminal, match=r"sys\.stdin\.readline\(\) in Stops\.reads, line "):
+        stops.reads()
+
+
+def test_a_debugger_with_an_input_of_its_own_works(running: Running) -> None:
+    stops = running.up(services.Stops)
+    written = stops.has_its_own("ab")
+    assert "'abab'" in written
+    assert "a banner" in written
+    assert running.registry.logs("Stops") == []
+
+
+@pytest.mark.parametrize("name", ["trace", "interact", "embed"])
+def test_what_stops_in_a_terminal_stops_at_an_attached_debugger(
+    running: Running, attach: Callable[..., Person], name: str
+) -> None:
+    stops = running.up(services.Stops)
+    person = attach("Stops", next_call=False)
+    call = running.in_thread(getattr(stops, name), "a")
+    assert f", in Stops.{name}\n-> " in person.sees()
+    assert person.asks("p text") == "'a'"
+    person.types("c")
+    assert call.result(PATIENCE) == "a"
 
 
 def test_breakpoint_stops_where_a_debugger_is_attached(running: Running, attach: Callable[..., Person]) -> None:

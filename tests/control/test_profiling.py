@@ -84,7 +84,10 @@ def test_a_profile_is_drawn_without_scripts_and_with_its_shares() -> None:
         "g (Cell In[1], line 1): 100.0%, 4 samples",
         '<b>f</b> (File "/a&b.py", line 3): 75.0%, 3 samples',
     ]
-    assert rendered._repr_html_() == rendered.svg()
+    assert ">ask 100%</text>" in rendered.svg()
+    drawn, _, below = rendered._repr_html_().partition("<div")
+    assert drawn == rendered.svg()
+    assert "4 samples, of 4 looks at its replicas" in below
     assert "ran nothing" in Rendered("Answer", [])._repr_html_()
 
 

@@ -261,7 +261,7 @@ def _wait_until_in_hand(url: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_start_too(number: signal.Signals) -> None:
     with serving("faulty_services:InitNeverEnds", "--port", "0", wait=False) as served:
-        served.read_until("InitNeverEnds: load")
+        served.read_until("InitNeverEnds: loading (__init__)")
         replicas = psutil.Process(served.process.pid).children(recursive=True)
         served.process.send_signal(number)
         assert served.process.wait(PATIENCE) == 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nbcompose._control import RuntimeContext
 from nbcompose._control.snapshot import WINDOW, Meter, below, latency_words, memory_words, snapshot
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._control.usage import Latency
@@ -87,6 +88,12 @@ def test_a_snapshot_has_what_the_picture_and_the_panel_show() -> None:
     assert (answer["up"], answer["wanted"], answer["in_flight"], answer["memory"]) == (2, 2, 4, 2000)
     assert answer["rate"] == 0.0
     assert told["svg"] == "<svg/>"
+
+
+def test_a_program_is_drawn_as_a_notebook_is() -> None:
+    picture = RuntimeContext("app.py").svg([WRITER, ANSWER], {"Writer": SPEC}, folded=())
+    assert 'id="node:Writer"' in picture
+    assert 'id="edge:Answer:Writer"' in picture
 
 
 def test_all_views_give_the_percentile_of_the_same_api() -> None:

@@ -4,20 +4,52 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from chain_services import Front, Leaf, Mid
 
 import nbcompose
+from nbcompose._control import generation
 from nbcompose._control.engines.local import LocalEngine
+from nbcompose._control.status import Status
+from nbcompose._host import memory
+from nbcompose._replica.metrics import ApiSummary
 from nbcompose.errors import ReplicaDied
 from tests.conftest import Running, wait_for_end
 from tests.control.test_supervisor import Load
 from tests.handles import handle
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
+
+
+class Dies:
+    """Its replica ends in the middle of calls."""
+
+    @nbcompose.api
+    def fine(self) -> int:
+        return os.getpid()
+
+    @nbcompose.api
+    def die(self, code: int = 3) -> None:
+        os._exit(code)
+
+    @nbcompose.api
+    async def items(self) -> AsyncIterator[int]:
+        yield os.getpid()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Asks:
+    dies = nbcompose.depends("Dies")
+
+    @nbcompose.api
+    def go(self) -> None:
+        self.dies.die()
+
 
 CALLERS = 16
 SERVICES = {
@@ -160,3 +192,72 @@ def test_a_service_that_runs_out_of_memory_says_so_and_goes_on(running: Running)
         large.take(2**30)
     assert large.take(1024) == 1024
     assert running.registry.status("Large").restarts == 0
+
+
+def back(running: Running, restarts: int) -> Status:
+    """Wait until the service that died is ready again."""
+    return running.until("Dies", lambda s: s.restarts == restarts and s.state == "ready")
+
+
+def test_calls_that_died_with_their_replica_have_failed(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "BACKOFF", (0.0,) * 8)
+    running.registry.record(True)
+    running.deploy(nbcompose.service(Dies))
+    asks = running.up(nbcompose.service(Asks))
+    dies = running.registry.proxy("Dies")
+    fine = 0
+    for times in range(1, 4):
+        for _ in range(times):
+            dies.fine()  # not reported yet, when the replica dies
+            fine += 1
+        with pytest.raises(ReplicaDied, match="exit status 3"):
+            dies.die()
+        back(running, times)
+    with pytest.raises(ReplicaDied):
+        asks.go()
+    back(running, 4)
+    with pytest.raises(httpx.TransportError):
+        httpx.post(f"{running.registry.url('Dies')}/die", json={"code": 5})
+    back(running, 5)
+    with pytest.raises(ReplicaDied, match="SIGKILL"):
+        list(dies.items())
+    status = back(running, 6)
+    assert status.counts["fine"] == ApiSummary(answered=fine)
+    assert status.counts["die"] == ApiSummary(failed=5)
+    assert status.counts["items"] == ApiSummary(failed=1)
+
+    spans = [span for trace in running.registry.collect_traces().latest() for span in trace]
+    died = [span for span in spans if span.error == "ReplicaDied" and span.service == "Dies"]
+    assert sorted(span.api for span in died) == ["die"] * 5 + ["items"]
+    assert all(0 <= span.duration < PATIENCE and span.start > 1e9 for span in died)
+    assert len([span for span in spans if span.api == "fine" and not span.error]) == fine
+    caller = next(span for span in spans if span.service == "Asks")
+    below = next(span for span in died if span.parent_id == caller.span_id)
+    assert (below.trace_id, caller.error) == (caller.trace_id, "ReplicaDied")
+    recorded = running.registry.recorded(died)
+    assert {recorded[span.span_id].why_not.partition(";")[0] for span in died} == {
+        "gone with its replica: exit status 3",
+        "gone with its replica: exit status 5",
+        "gone with its replica: killed by SIGKILL",
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (7, 8, "killed by SIGKILL, since memory had run out"),
+        (7, 7, "killed by SIGKILL"),
+        (None, None, "killed by SIGKILL; SIGKILL is also what the system sends when memory runs out"),
+    ],
+)
+def test_whether_memory_had_run_out_is_said(
+    running: Running, monkeypatch: pytest.MonkeyPatch, before: int | None, after: int | None, said: str
+) -> None:
+    publisher = running.registry._publisher
+    monkeypatch.setattr(memory, "oom_kills", lambda: after)
+    running.deploy(nbcompose.service(Dies))
+    running.until("Dies", lambda s: s.state == "ready")
+    monkeypatch.setattr(publisher, "_oom_kills", (before, before))
+    with pytest.raises(ReplicaDied) as caught:
+        list(running.registry.proxy("Dies").items())
+    assert str(caught.value).endswith(f": {said}")

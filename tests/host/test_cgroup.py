@@ -77,3 +77,17 @@ def test_a_used_up_group_has_less_than_nothing_left(proc: Path, mount: Path) -> 
     proc.write_text("0::/\n")
     write(mount, memory__max="100", memory__current="160")
     assert memory.memory_left(proc, mount) == -60
+
+
+def test_processes_killed_for_want_of_memory(proc: Path, mount: Path, tmp_path: Path) -> None:
+    proc.write_text("0::/jobs/one\n")
+    vmstat = tmp_path / "vmstat"
+    assert memory.oom_kills(proc, mount, vmstat) is None
+    vmstat.write_text("allocstall_normal 4\noom_kill 9\ndrop_pagecache 0\n")
+    assert memory.oom_kills(proc, mount, vmstat) == 9
+    write(mount / "jobs", memory__events="low 0\noom 5\noom_kill 5\noom_group_kill 0")
+    write(mount / "jobs/one", memory__events="low 0\noom 3\noom_kill 2\noom_group_kill 1")
+    assert memory.oom_kills(proc, mount, vmstat) == 2
+    proc.write_text("4:memory:/docker/abc\n0::/\n")
+    write(mount / "memory/docker/abc", memory__oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 4")
+    assert memory.oom_kills(proc, mount, vmstat) == 4

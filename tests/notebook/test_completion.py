@@ -159,6 +159,79 @@ def test_apis_of_other_dependencies(shop: Notebook) -> None:
     assert dir(shop.shell.user_ns["Base"].inner.shop) == ["items", "price", "to_async", "to_sync"]
 
 
+DECLARED = "class A:\n    e = depends(Shop)\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(
+            "class A:\n    e = dp(Shop)\n    def f(self):\n        self.e.|", id="another name of the notebook"
+        ),
+        pytest.param(
+            "from nbcompose import depends as needs\nclass A:\n    e = needs(Shop)\n    def f(self):\n        self.e.|",
+            id="another name of the cell",
+        ),
+        pytest.param(f"{DECLARED}    def f(this):\n        this.e.|", id="another first parameter"),
+        pytest.param(f"{DECLARED}    def __init__(self):\n        self.e.|", id="in __init__"),
+        pytest.param(
+            "class A:\n    def __init__(self):\n        self.e = depends(Shop)\n        self.e.|", id="a mistake"
+        ),
+        pytest.param(f"{DECLARED}    def f(self):\n        v = self.e\n        v.|", id="a local name"),
+        pytest.param(
+            f"{DECLARED}    async def f(s):\n        if s:\n            w = v = s.e\n        x = w\n        await x.|",
+            id="names",
+        ),
+        pytest.param(
+            f"{DECLARED}    def f(self):\n        v = 1\n        v = self.e\n        (v.|", id="the last value"
+        ),
+        pytest.param("class A:\n    def f(self):\n        s = Shop\n        s.|", id="a local name of a service"),
+    ],
+)
+def test_apis_of_a_dependency_by_other_names(shop: Notebook, text: str) -> None:
+    shop.ok("from nbcompose import depends as dp")
+    assert list(types(shop, text).items())[:2] == list(APIS.items())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{DECLARED}    def f(self):\n        v = self.e\n        v = 'a'\n        v.|",
+        f"{DECLARED}    def f(self):\n        v = v\n        v.|",
+        f"{DECLARED}    def f(this):\n        self.e.|",
+        "class A:\n    e = other(Shop)\n    def f(self):\n        self.e.|",
+        "v = Shop.price\nv.|",
+    ],
+)
+def test_what_is_no_dependency_has_no_apis(shop: Notebook, text: str) -> None:
+    assert "items" not in types(shop, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Shop.to_async.price(|", ["item=", "count="]),
+        ("await Shop.to_async.price(co|", ["count="]),
+        ("Shop.to_async.price('a, (b', |", ["item=", "count="]),
+        ("Shop.to_async.price(item=f(1, [2], x=3), |", ["count="]),
+        ("print(f(Shop.to_async.price(item == 3, c|", ["count="]),
+        ("Shop.price(cou|", ["count="]),
+        ("proxy.price(cou|", ["count="]),
+        (f"{DECLARED}    def f(self):\n        return self.e.price(it|", ["item="]),
+        (f"{DECLARED}    def f(self):\n        v = self.e.to_async\n        return await v.price(it|", ["item="]),
+        (f"{NEW}class A:\n    new = depends(New)\n    def f(self):\n        self.new.one(|", ["n="]),
+        ("Shop.to_async.price(item=co|", []),
+        ("Shop.to_async.price('co|", []),
+        ("Shop.to_async.price([co|", []),
+        ("Shop.to_async.items(|", []),
+        ("Shop.to_async.price().co|", []),
+    ],
+)
+def test_names_of_the_arguments_of_an_api(shop: Notebook, text: str, names: list[str]) -> None:
+    shop.ok("proxy = Shop.to_async")
+    assert [name for name in types(shop, text) if name in ("item=", "count=", "n=")] == names
+
+
 # -- help
 
 

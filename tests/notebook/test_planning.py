@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nbcompose._control import RuntimeContext
 from nbcompose._notebook.planning import plan
-from nbcompose._notebook.sources import text_hash
+from nbcompose._notebook.sources import KEPT, Sources, text_hash
 
 pytestmark = pytest.mark.system
 
@@ -385,7 +385,8 @@ def test_hashes_of_texts_are_those_of_fnv() -> None:
     assert text_hash("") == "cbf29ce484222325"
     assert text_hash("a") == "af63dc4c8601ec8c"
     assert text_hash("foobar \n\t\u00a0\ufeff") == "85944171f73967e8"
-    assert text_hash("\ud800") == text_hash("\ufffd")
+    assert text_hash("\ud800") == text_hash("\ufffd") == "6f6d661b9658624a"
+    assert text_hash("%%service\nclass Ä:\n    x = '€ 𝄞'  ") == "0a6881531358b5cf"
 
 
 def test_a_service_says_which_text_started_it(ready: Notebook) -> None:
@@ -406,6 +407,29 @@ def test_a_service_says_which_text_started_it(ready: Notebook) -> None:
     assert source() == text_hash(swapped)
     ready.ok("%services rollback Answer")
     assert source() == text_hash(comment)
+
+
+def test_a_service_that_has_failed_to_start_says_which_text_asked_for_it(ready: Notebook) -> None:
+    registry = session_of(ready).registry
+    broken = edited(CELL.strip("\n"), ("class Answer", "class Broken"), ("self.weights = load()", "raise ValueError"))
+    assert ready.run(broken).exception is not None
+    services = {s["name"]: s for s in registry.operations.state(registry.statuses())["services"]}
+    assert services["Broken"]["state"] == "failed"
+    assert services["Broken"]["source"] == text_hash(broken)
+
+
+def test_the_cells_of_versions_are_known_until_a_service_is_forgotten() -> None:
+    sources = Sources()
+    versions: list[Any] = [object() for _ in range(KEPT + 1)]
+    for number, version in enumerate(versions):
+        sources.note("A", version, f"text {number}", f"cell {number}")
+    assert sources.cell("A", versions[-1]) == f"cell {KEPT}"
+    assert sources.of("A", versions[1]) == "text 1"
+    assert sources.cell("A", versions[0]) == ""  # so many are kept
+    sources.note("A", versions[1], "again", "moved")
+    assert (sources.of("A", versions[1]), sources.cell("A", versions[1])) == ("again", "moved")
+    sources.forget("A")
+    assert sources.cell("A", versions[1]) == ""
 
 
 # -- as clients ask

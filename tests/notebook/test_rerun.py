@@ -488,7 +488,9 @@ def kill() -> Callable[[int], None]:
 
 
 def test_there_is_no_version_before_the_first(writer: Notebook) -> None:
-    assert "Writer has had no other version since it was started" in writer.run("%services rollback Writer").error
+    ran = writer.run("%services rollback Writer")
+    assert "Writer has had no other version since it was started: there is nothing to go back to" in ran.error
+    assert "Writer was not rolled back, and serves on as it was" in ran.plain
     assert "no service is called 'Nothing'" in writer.run("%services rollback Nothing").error
 
 

@@ -51,6 +51,15 @@ def test_the_card_of_the_service_s_cell_says_that_it_is_stale_until_it_is_not(wr
     assert "stale" not in writer.shown(cell).displays[-1]["text/plain"]
 
 
+def test_a_rollback_to_what_is_stale_says_so_once(writer: Kernel) -> None:
+    writer.ok("def shape(text):\n    return text * 5")
+    writer.ok("%services refresh Writer")
+    ran = writer.ok("%services rollback Writer")
+    assert "stale: shape changed in the notebook since" in ran.displays[-1]["text/plain"]
+    assert "shape has changed" not in ran.plain
+    writer.ok("%services refresh Writer")
+
+
 def test_a_card_that_a_later_cell_has_overtaken_says_so_and_is_stale_no_more(writer: Kernel) -> None:
     cell = writer.send(CELL.replace("self.weights]", "self.weights]  # once more"))
     writer.finished(cell)

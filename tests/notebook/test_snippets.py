@@ -125,17 +125,82 @@ def test_the_files_are_private_and_go_with_the_service(shop: Notebook, home: Pat
     assert (credentials.folder() / "Shop").exists()
 
 
-def test_the_files_of_a_kernel_that_was_killed_go_with_the_next_one(home: Path) -> None:
-    credentials.store("Mine", "http://127.0.0.1:1", "t")
-    credentials.store("Dead", "http://127.0.0.1:1", "t")
-    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    (credentials.folder() / "Dead" / "pid").write_text(gone.stdout.strip())
-    credentials.remove("Dead")  # of another process: not this one's to remove
-    assert (credentials.folder() / "Dead").exists()
+OTHER = """
+import sys
+from nbcompose._notebook import credentials
+print(credentials.store("Twice", "http://127.0.0.1:2", "other"), flush=True)
+for line in sys.stdin:
+    credentials.remove("Twice")
+    print("removed", flush=True)
+"""
+
+
+@pytest.fixture
+def other(home: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another kernel, which starts a service of the same name."""
+    with subprocess.Popen([sys.executable, "-c", OTHER], stdin=-1, stdout=-1, text=True) as process:
+        yield process
+        process.kill()
     credentials.sweep()
-    assert not (credentials.folder() / "Dead").exists()
-    credentials.remove("Mine")
-    assert not (credentials.folder() / "Mine").exists()
+
+
+def reached() -> str:
+    return (credentials.folder() / "Twice" / "url").read_text()
+
+
+def left(service: str) -> list[str]:
+    return [path.name for path in credentials.folder().iterdir() if service in path.name]
+
+
+def test_of_two_kernels_the_one_that_started_the_service_last_is_reached(
+    home: Path, other: subprocess.Popen[str]
+) -> None:
+    assert other.stdin is not None
+    assert other.stdout is not None
+    assert other.stdout.readline() == "False\n"
+    assert credentials.store("Twice", "http://127.0.0.1:1", "first")  # there is another one
+    assert credentials.store("Twice", "http://127.0.0.1:3", "again")
+    assert reached() == "http://127.0.0.1:3"
+    credentials.remove("Twice")
+    assert reached() == "http://127.0.0.1:2"
+    credentials.remove("Twice")  # it is not this one's
+    assert reached() == "http://127.0.0.1:2"
+    assert credentials.store("Twice", "http://127.0.0.1:4", "more")
+    print(file=other.stdin, flush=True)
+    assert other.stdout.readline() == "removed\n"
+    assert reached() == "http://127.0.0.1:4"
+    assert not credentials.store("Twice", "http://127.0.0.1:4", "more")
+    credentials.remove("Twice")
+    assert left("Twice") == []
+
+
+def test_the_files_of_a_kernel_that_was_killed_go_with_the_next_one(home: Path, other: subprocess.Popen[str]) -> None:
+    credentials.store("Twice", "http://127.0.0.1:1", "t")
+    assert other.stdout is not None
+    assert other.stdout.readline() == "True\n"
+    old = credentials.folder() / "Old"  # as earlier versions had it
+    old.mkdir()
+    (old / "pid").write_text(str(other.pid))
+    credentials.sweep()
+    assert reached() == "http://127.0.0.1:2"
+    other.kill()
+    other.wait()
+    credentials.sweep()
+    assert reached() == "http://127.0.0.1:1"
+    assert not old.exists()
+    credentials.remove("Twice")
+    assert left("Twice") == []
+
+
+def test_a_card_says_that_another_notebook_runs_a_service_of_that_name(
+    shop: Notebook, other: subprocess.Popen[str]
+) -> None:
+    assert other.stdout is not None
+    other.stdout.readline()
+    twice = "%%service\nclass Twice:\n    @api\n    def f(self) -> int: return 1"
+    assert "note: another notebook runs a service Twice too: while both run" in shop.ok(twice).plain
+    shop.ok("%services stop Twice")
+    assert reached() == "http://127.0.0.1:2"
 
 
 def test_nothing_is_written_where_others_could_read_it(

@@ -147,6 +147,9 @@ ASK, WRITE = ("", "ask", "a"), ("", "write", "b")
         pytest.param("within(ask, print, '\\ud800é')", [(*ASK, "\\ud800é")], id="what is no text"),
         pytest.param("os.write(1, b'\\x1enbcompose\\x1fno piece\\n')", None, id="what looks like a piece"),
         pytest.param("within(ask, print, 'last words'); os._exit(3)", [(*ASK, "last words")], id="before the end"),
+        pytest.param(
+            "within(ask, sys.stdout.write, 'half a li'); os._exit(3)", [(*ASK, "half a li")], id="a line that was begun"
+        ),
         pytest.param("within(ask, sys.stdout.writelines, ['a\\n', 'b\\n'])", [(*ASK, "a"), (*ASK, "b")], id="all"),
     ],
 )

@@ -120,3 +120,78 @@ class Counter:
     @api
     def wait(self) -> None:
         self.leaf.hang_in_thread()
+
+
+@service
+class Stops:
+    """By whatever stops in a terminal."""
+
+    @api
+    def trace(self, text: str) -> str:
+        from pdb import set_trace
+
+        set_trace()
+        return text
+
+    @api
+    def post_mortem(self, text: str) -> str:
+        import pdb
+
+        try:
+            raise ValueError(text)
+        except ValueError as error:
+            pdb.post_mortem(error.__traceback__)
+        return text
+
+    @api
+    def run(self, text: str) -> str:
+        import pdb
+
+        pdb.run("1 + 1")
+        return text
+
+    @api
+    async def interact(self, text: str) -> str:
+        import code
+
+        code.interact(local={"text": text})
+        return text
+
+    @api
+    def embed(self, text: str) -> str:
+        from IPython import embed
+
+        embed()
+        return text
+
+    @api
+    def shell(self, text: str) -> str:
+        from IPython.terminal.embed import InteractiveShellEmbed
+
+        InteractiveShellEmbed.instance()()
+        return text
+
+    @api
+    def reads(self) -> str:
+        import sys
+
+        return sys.stdin.readline()
+
+    @api
+    def has_its_own(self, text: str) -> str:
+        """A debugger and a console whose person is somewhere else."""
+        import code
+        import io
+        import pdb
+
+        class Console(code.InteractiveConsole):
+            def raw_input(self, prompt: str = "") -> str:
+                raise EOFError
+
+            def write(self, data: str) -> None:
+                written.write(data)
+
+        typed, written = io.StringIO("p text * 2\nc\n"), io.StringIO()
+        pdb.Pdb(stdin=typed, stdout=written, nosigint=True, readrc=False).set_trace()
+        Console().interact(banner="a banner", exitmsg="")
+        return written.getvalue()

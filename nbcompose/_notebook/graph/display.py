@@ -16,7 +16,7 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from nbcompose._control import Status, below
-from nbcompose._notebook import SAVED, Bundle, LiveDisplay, OutputAnchor, Session, from_the_caller
+from nbcompose._notebook import Bundle, LiveDisplay, OutputAnchor, Session, from_the_caller, not_live
 from nbcompose._notebook import session as sessions
 from nbcompose._notebook.graph import svg
 from nbcompose._notebook.graph.layout import streaming
@@ -169,6 +169,6 @@ def _html(element: str, statuses: Sequence[Status], streams: frozenset[str], emp
     return (
         f'{start}<div class="nbc-still"><img alt="The graph; a table of it follows" width="{width}" height="{height}" '
         f'style="{style}" src="{svg.data_url(drawn)}"></div>'
-        f'<div class="nbc-saved" style="color:#808080">{SAVED}</div>'
+        f'<div class="nbc-saved">{not_live()}</div>'
         f'<div style="{_HIDDEN}">{table}</div></div>'
     )

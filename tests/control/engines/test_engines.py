@@ -130,7 +130,7 @@ def test_an_init_that_crashes_in_c_code_is_told_with_its_stack(running: Running)
     [
         ("exits", (5,), "exit status 5"),
         ("segfaults", (), "killed by SIGSEGV"),
-        ("killed", (), "killed by SIGKILL; SIGKILL is also what the system sends when memory runs out"),
+        ("killed", (), "killed by SIGKILL"),
     ],
 )
 def test_a_replica_that_dies_in_a_call_fails_that_call_and_comes_back(
@@ -144,7 +144,7 @@ def test_a_replica_that_dies_in_a_call_fails_that_call_and_comes_back(
 
     status = running.until("Faulty", lambda s: s.restarts == 1 and s.state == "ready")
     assert f"Faulty, replica 0: {how}" in status.error
-    assert f"replica 0 ended ({how}), and is started again" in running.registry.logs("Faulty")
+    assert any(line.startswith(f"replica 0 ended ({how}") for line in running.registry.logs("Faulty"))
     assert faulty.pid() != before
 
 

@@ -25,8 +25,8 @@ export interface CardsModel {
   widget_manager?: { context?: { path?: string } };
 }
 
-/** Of the link to the kernel. */
-export type Condition = "" | "busy" | "gone";
+/** Of the link to the kernel. `lost`: it is made again by itself, and what is asked for waits. */
+export type Condition = "" | "busy" | "lost" | "gone";
 
 /** What views hear: the kernel's messages, and that the state or the condition of the link is another one. */
 export type Heard = Message | { type: "state" } | { type: "link" };
@@ -37,6 +37,8 @@ export interface Kernel {
   empty(): string;
   last(): Last;
   condition(): Condition;
+  /** What is said of its conditions, where that is not what holds in a cell. */
+  words?: Partial<Record<Condition, string>>;
   send(message: Request): void;
   /** Returns what ends it. */
   listen(listener: (message: Heard) => void): () => void;

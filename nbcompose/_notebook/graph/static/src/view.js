@@ -15,6 +15,7 @@ import { standsBeside } from "./viewport.js";
 const CONDITIONS = {
   "": "",
   busy: "The kernel is busy with a cell: what you ask for comes when it has ended.",
+  lost: "The connection is lost, and is made again: what you ask for waits.",
   gone: "The kernel that showed this was restarted or has ended: run the cell again for a live graph.",
 };
 
@@ -141,7 +142,8 @@ export function view(root, kernel) {
       return;
     }
     if (message.type === "link") {
-      condition.textContent = CONDITIONS[kernel.condition()];
+      const now = kernel.condition();
+      condition.textContent = kernel.words?.[now] ?? CONDITIONS[now];
       app.classList.toggle("nbc-gone", kernel.condition() === "gone");
       paint();
     }
@@ -208,6 +210,7 @@ export function view(root, kernel) {
   }
   return {
     enter,
+    find,
     close() {
       deaf();
       clearInterval(ticking);
