@@ -44,7 +44,6 @@ test-all:  ## every test, slow ones too, and the coverage that they reach
 	@rm -rf build/coverage
 	@$(MAKE) --no-print-directory COVERAGE=1 test
 	@$(MAKE) --no-print-directory COVERAGE=1 slow coverage
-	@$(MAKE) --no-print-directory old-front-ends
 
 # The longest parts, side by side where somebody waits for them.
 parts: unit system
