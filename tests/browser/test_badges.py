@@ -132,12 +132,17 @@ def test_a_cell_names_its_services_and_leads_to_them(notebook: Notebook) -> None
         "title", re.compile("BadgeWriter: ready · cpu.*needed by Badge", re.S)
     )
     notebook.screenshot("badges-light")
+    page = notebook.page
+    shown = page.evaluate("() => window.jupyterapp.shell.currentWidget.id")
     badge(notebook, SERVED).press("Enter")
-    notebook.page.wait_for_function("() => window.executed.length")
-    [(command, service)] = notebook.page.evaluate("() => window.executed")
-    assert command in ("nbcompose:open-graph", "nbcompose:show-running")
-    assert service == "BadgeWriter"
-    notebook.page.evaluate("() => window.jupyterapp.shell.activateById('filebrowser')")
+    page.wait_for_function("() => window.executed.length")
+    assert page.evaluate("() => window.executed") == [["nbcompose:open-graph", "BadgeWriter"]]
+    page.wait_for_function("id => window.jupyterapp.shell.currentWidget.id !== id", arg=shown)
+    expect(page.locator(".nbc-graph-tab:visible .nbc-panel .nbc-name:visible")).to_have_text("BadgeWriter")
+    notebook.screenshot("badges-graph")
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.close()")
+    page.evaluate("id => window.jupyterapp.shell.activateById(id)", shown)
+    page.wait_for_function("id => window.jupyterapp.shell.currentWidget.id === id", arg=shown)
 
 
 def test_an_edited_cell_says_what_a_run_will_do(notebook: Notebook) -> None:
@@ -194,7 +199,7 @@ def test_copies_and_halves_have_no_badge_of_others(notebook: Notebook) -> None:
 def test_the_toolbar_of_a_cell_with_services(notebook: Notebook) -> None:
     page = notebook.page
     page.evaluate(ACTIVATE, HELPS)
-    names = ["Restart", "Stop", "Logs of"]
+    names = ["Restart", "Stop", "Logs of", "Graph of"]
     for name in names:
         expect(notebook.cell(HELPS).get_by_role("button", name=f"{name} the service of this cell")).to_have_count(0)
     page.evaluate(ACTIVATE, SERVED)
@@ -280,6 +285,7 @@ def test_states_that_need_a_look(notebook: Notebook) -> None:
     notebook.screenshot("badges-states-light")
     for theme, name in [("JupyterLab Dark", "dark"), ("JupyterLab Dark High Contrast", "contrast")]:
         notebook.theme(theme)
+        expect(page.locator(f"body[data-jp-theme-name='{theme}']")).to_be_attached()
         notebook.screenshot(f"badges-states-{name}")
     notebook.theme("JupyterLab Light")
     page.emulate_media(forced_colors="active")
