@@ -81,6 +81,10 @@ def execute(page: Page, command: str, **arguments: Any) -> None:
     page.evaluate(EXECUTE, [f"nbcompose:{command}", arguments])
 
 
+CLOSE = """path => [...window.jupyterapp.shell.widgets('main')]
+    .find(widget => widget.context?.path === path).dispose()"""
+
+
 def saved(text: str, there: bool = True) -> Callable[[Response], bool]:
     """Whether a response is to a workspace that was saved, with this text or without it: what a reload goes by."""
     return lambda response: (
@@ -255,6 +259,7 @@ def test_nothing_is_asked_for_while_no_graph_can_be_seen(notebook: Notebook) -> 
     page, where = notebook.page, panel_of(notebook.page)
     page.evaluate(ACTIVATE, "panel.ipynb")
     with page.expect_response(saved(OPEN_TAB, False)):
+        page.evaluate(CLOSE, "panel-other.ipynb")
         page.locator(".lm-TabBar-tab", has_text="Graph of panel.ipynb").locator(".lm-TabBar-tabCloseIcon").click()
     opened: list[WebSocket] = []
     page.on("websocket", lambda socket: opened.append(socket) if "nbcompose/api/watch" in socket.url else None)
