@@ -75,14 +75,12 @@ LISTED = """() => {
 }"""
 ACTIVATE = """path => window.jupyterapp.commands.execute('docmanager:open', {path})
     .then(panel => panel.sessionContext.ready).then(() => null)"""
+CLOSE = """path => [...window.jupyterapp.shell.widgets('main')]
+    .find(widget => widget.context?.path === path).dispose()"""
 
 
 def execute(page: Page, command: str, **arguments: Any) -> None:
     page.evaluate(EXECUTE, [f"nbcompose:{command}", arguments])
-
-
-CLOSE = """path => [...window.jupyterapp.shell.widgets('main')]
-    .find(widget => widget.context?.path === path).dispose()"""
 
 
 def saved(text: str, there: bool = True) -> Callable[[Response], bool]:
