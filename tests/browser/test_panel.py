@@ -75,6 +75,8 @@ LISTED = """() => {
 }"""
 ACTIVATE = """path => window.jupyterapp.commands.execute('docmanager:open', {path})
     .then(panel => panel.sessionContext.ready).then(() => null)"""
+CLOSE = """path => [...window.jupyterapp.shell.widgets('main')]
+    .find(widget => widget.context?.path === path).dispose()"""
 
 
 def execute(page: Page, command: str, **arguments: Any) -> None:
@@ -255,6 +257,7 @@ def test_nothing_is_asked_for_while_no_graph_can_be_seen(notebook: Notebook) -> 
     page, where = notebook.page, panel_of(notebook.page)
     page.evaluate(ACTIVATE, "panel.ipynb")
     with page.expect_response(saved(OPEN_TAB, False)):
+        page.evaluate(CLOSE, "panel-other.ipynb")
         page.locator(".lm-TabBar-tab", has_text="Graph of panel.ipynb").locator(".lm-TabBar-tabCloseIcon").click()
     opened: list[WebSocket] = []
     page.on("websocket", lambda socket: opened.append(socket) if "nbcompose/api/watch" in socket.url else None)
