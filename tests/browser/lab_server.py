@@ -18,6 +18,7 @@ import nbformat
 
 from tests.patience import PATIENCE
 
+ENDING = 30.0  # seconds; a thread of AnyIO's may keep a server whose last page is open still, and for ever
 LAB = tuple(map(int, importlib.metadata.version("jupyterlab").split(".")[:2]))
 SETTINGS: dict[str, dict[str, Any]] = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -76,7 +77,7 @@ class Server:
     def stop(self) -> None:
         self._process.terminate()  # it ends its kernels
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(ENDING)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
