@@ -174,6 +174,7 @@ export class Services implements IDisposable {
   refresh(): Promise<void> {
     this.#fetching ??= this.#fetch().finally(() => {
       this.#fetching = null;
+      this.#fetchIfDue(); // it may have changed after the server had answered
     });
     return this.#fetching;
   }
@@ -232,7 +233,6 @@ export class Services implements IDisposable {
   #take(runtimes: readonly Listed[], condition: Condition): void {
     this.#runtimes = runtimes;
     this.#condition = condition;
-    this.#isDue = false;
     this.#changed.emit();
   }
 
@@ -250,11 +250,11 @@ export class Services implements IDisposable {
   }
 
   async #fetch(): Promise<void> {
+    this.#isDue = false; // until somebody says that it has changed, or asks
     try {
       const runtimes = await this.server.list();
       this.#take(runtimes, this.#condition === "live" ? "live" : "listed");
     } catch (error) {
-      this.#isDue = false; // until somebody says that it has changed, or asks
       this.#become(conditionOf(error));
     }
   }
@@ -383,12 +383,15 @@ export class Services implements IDisposable {
     if (!on && this.#condition === "live") {
       this.#isDue = true;
       this.#become("listed");
+      this.#fetchIfDue(); // the last list may have been on its way when it changed
     }
   }
 
   #hear(told: Told): void {
-    if (told.type === "runtimes") this.#take(told.runtimes, "live");
-    else if (told.type === "gone") this.#end(told.runtime);
+    if (told.type === "runtimes") {
+      this.#isDue = false;
+      this.#take(told.runtimes, "live");
+    } else if (told.type === "gone") this.#end(told.runtime);
     else if (told.type === "failed") console.warn(`nbcompose: ${told.message}`);
     else {
       const { message } = told;

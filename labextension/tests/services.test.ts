@@ -129,6 +129,21 @@ test("who keeps the list has it fetched when it changes, once for several change
   assert.equal(server.lists, 3);
 });
 
+test("a change while the list is fetched is not missed", async () => {
+  let answer = (_: Listed[]): void => {};
+  const answered = new Promise<Listed[]>((resolve) => {
+    answer = resolve;
+  });
+  mock.method(server, "list", () => answered, { times: 1 });
+  services.keep();
+  services.note();
+  await pass(1000);
+  answer([runtime("k1", [service("Answer", { state: "starting" })])]);
+  await settled();
+  assert.equal(server.lists, 1);
+  assert.equal(services.runtimes[0]?.services[0]?.state, "ready");
+});
+
 test("who looks has it come, and the server is told when nobody looks any more", async () => {
   const look = services.look();
   const again = services.look();
