@@ -4,7 +4,6 @@ import { ILabShell, ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndP
 import { ICommandPalette, MainAreaWidget, WidgetTracker } from "@jupyterlab/apputils";
 import { INotebookTracker } from "@jupyterlab/notebook";
 import { ITranslator, nullTranslator } from "@jupyterlab/translation";
-import { SplitPanel, type Widget } from "@lumino/widgets";
 import { type GraphTarget, keyOf, lastingTarget, sameTarget, targetOf } from "./graphTarget.ts";
 import { type GraphParts, GraphView } from "./graphView.ts";
 import { graphIcon } from "./icons.ts";
@@ -18,8 +17,6 @@ interface Args {
   service?: string;
   isRestored?: boolean;
 }
-
-const SHARE = 0.4; // of a notebook's page, for the graph below it
 
 let made = 0;
 
@@ -78,10 +75,8 @@ export const graphPlugin: JupyterFrontEndPlugin<void> = {
       const tab = graphTab(parts, target);
       const beside = tracker.currentWidget;
       // Notebook has room for one thing in its main area, and adds no other.
-      if (!labShell) {
-        app.shell.add(tab, "down");
-        makeRoom(tab);
-      } else if (beside?.isAttached) labShell.add(tab, "main", { mode: "tab-after", ref: beside.id });
+      if (!labShell) app.shell.add(tab, "down");
+      else if (beside?.isAttached) labShell.add(tab, "main", { mode: "tab-after", ref: beside.id });
       else labShell.add(tab, "main", { mode: "split-right" });
       tab.content.targetChanged.connect(() => void tracker.save(tab));
       await tracker.add(tab);
@@ -123,15 +118,3 @@ export const graphPlugin: JupyterFrontEndPlugin<void> = {
     });
   },
 };
-
-/** Notebook gives what is below a notebook the height that it had, which is none at first. */
-function makeRoom(tab: Widget): void {
-  for (let part = tab; part.parent; part = part.parent) {
-    const { parent } = part;
-    if (!(parent instanceof SplitPanel)) continue;
-    const sizes = parent.relativeSizes();
-    const [above, below] = [sizes[0] ?? 1, sizes[1] ?? 0];
-    if (below < SHARE * (above + below)) parent.setRelativeSizes([1 - SHARE, SHARE]);
-    return;
-  }
-}
