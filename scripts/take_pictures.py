@@ -2,7 +2,8 @@
 
     python scripts/take_pictures.py
 
-It runs every cell, chooses `Answer` in the graph, and photographs the trace of the last question.
+It runs the cells, chooses `Answer` in the graph, and photographs the trace of the last question: in the notebook, and
+in JupyterLab's side bar beside a cell that has been edited and not run.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from playwright.sync_api import ViewportSize, expect
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE: ViewportSize = {"width": 1080, "height": 2400}
+LAB: ViewportSize = {"width": 1500, "height": 1000}
 START = 300_000  # milliseconds: real models
 
 
@@ -33,30 +35,64 @@ def main() -> int:
         try:
             for name in ("quickstart.ipynb", "passages.json"):
                 shutil.copy(ROOT / "notebooks" / name, server.folder)
-            page = browser.new_page(viewport=PAGE, device_scale_factor=2)
-            page.set_default_timeout(START)
-            notebook = Notebook(page, "notebook", server.folder / "quickstart.ipynb")
-            notebook.open(server.url("notebook", "quickstart.ipynb"))
-            _photograph(notebook, ROOT / "docs" / "images" / "graph.png")
+            for front_end, size, photograph in (("notebook", PAGE, _graph), ("lab", LAB, _lab)):
+                page = browser.new_page(viewport=size, device_scale_factor=2)
+                page.set_default_timeout(START)
+                notebook = Notebook(page, front_end, server.folder / "quickstart.ipynb")
+                notebook.open(server.url(front_end, "quickstart.ipynb"))
+                photograph(notebook)
+                notebook.shut_down()
         finally:
             server.stop()
     return 0
 
 
-def _photograph(notebook: Notebook, path: Path) -> None:
-    cells = notebook.page.locator(".jp-Notebook .jp-CodeCell")
-    sources = [cells.nth(n).locator(".cm-content").inner_text() for n in range(cells.count())]
-    shown = next(n for n, source in enumerate(sources) if source.startswith("%graph"))
-    for number in range(shown + 1):
-        notebook.run(number)
+def _graph(notebook: Notebook) -> None:
+    shown = _run(notebook, "%graph")
     graph = Graph(notebook.output(shown))
+    _trace(graph)
+    notebook.cell(shown).scroll_into_view_if_needed()
+    notebook.page.mouse.move(0, 0)
+    notebook.cell(shown).screenshot(path=_path("graph"), animations="disabled")
+
+
+def _lab(notebook: Notebook) -> None:
+    page = notebook.page
+    shown = _run(notebook, "await Answer")
+    page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    page.evaluate("() => window.jupyterapp.shell.activateById('nbcompose-panel')")
+    _trace(Graph(page.locator("#nbcompose-panel")))
+    edited = next(n for n in range(shown) if "class Answer" in _source(notebook, n))
+    notebook.write(edited, _source(notebook, edited).replace("at_least: float = 0.4", "at_least: float = 0.3"))
+    expect(notebook.cell(edited).locator(".nbc-cell-badge-plan")).to_contain_text("weights kept")
+    notebook.cell(edited).evaluate("cell => cell.scrollIntoView({block: 'start'})")
+    page.mouse.move(0, 0)
+    page.screenshot(path=_path("jupyter"), animations="disabled")
+
+
+def _run(notebook: Notebook, last: str) -> int:
+    """Run the cells up to one that begins so; returns its number."""
+    count = notebook.page.locator(".jp-Notebook .jp-CodeCell").count()
+    wanted = next(n for n in range(count) if _source(notebook, n).startswith(last))
+    for number in range(wanted + 1):
+        notebook.run(number)
+    return wanted
+
+
+def _source(notebook: Notebook, number: int) -> str:
+    return notebook.cell(number).locator(".cm-content").inner_text()
+
+
+def _trace(graph: Graph) -> None:
     graph.choose("Answer", "Trace")
     expect(graph.panel.locator(".nbc-bar").first).to_be_visible()
     graph.panel.get_by_role("option", name="Answer.ask").first.click()
-    notebook.cell(shown).scroll_into_view_if_needed()
-    notebook.page.mouse.move(0, 0)
-    notebook.cell(shown).screenshot(path=path, animations="disabled")
-    print(f"{path.relative_to(ROOT)}")
+
+
+def _path(name: str) -> Path:
+    path = ROOT / "docs" / "images" / f"{name}.png"
+    print(path.relative_to(ROOT))
+    return path
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ import { Commands, INbcompose } from "./tokens.ts";
 import { conditionWords, detailWords, lookOf, runtimeName, stopWords, titleWords } from "./words.ts";
 
 const AT_MOST = 250; // ms between drawings of the section
+/** ms after which an opened section is drawn: at first it shows what there was at the start, and it hears of no change before
+ * React has made it. */
+const OPENING = [AT_MOST, 1000, 4000];
 
 type Item = IRunningSessions.IRunningItem;
 
@@ -70,6 +73,7 @@ export class RunningServices implements IRunningSessions.IManager {
 
   refreshRunning(): void {
     if (this.services.condition !== "live") void this.services.refresh();
+    this.#drawSoon();
   }
 
   running(options?: { mode: "tree" | "list" }): Item[] {
@@ -91,7 +95,7 @@ export class RunningServices implements IRunningSessions.IManager {
       const isSeen = entries[entries.length - 1]?.isIntersecting ?? false;
       if (isSeen) {
         this.#look ??= this.services.look();
-        this.#drawSoon(); // what has changed while the panel was being opened is lost to it
+        for (const wait of OPENING) setTimeout(() => this.#changed.emit(), wait);
       } else {
         this.#look?.dispose();
         this.#look = null;
