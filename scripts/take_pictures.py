@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "browser"))
 
+import nbformat
 from chromium import chromium  # the browser, server and page of the tests
 from lab_page import Graph, Notebook
 from lab_server import Server
@@ -58,12 +59,13 @@ def _graph(notebook: Notebook) -> None:
 
 def _lab(notebook: Notebook) -> None:
     page = notebook.page
-    shown = _run(notebook, "await Answer")
+    _run(notebook, "await Answer")
     page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
     page.evaluate("() => window.jupyterapp.shell.activateById('nbcompose-panel')")
     _trace(Graph(page.locator("#nbcompose-panel")))
-    edited = next(n for n in range(shown) if "class Answer" in _source(notebook, n))
-    notebook.write(edited, _source(notebook, edited).replace("at_least: float = 0.4", "at_least: float = 0.3"))
+    sources = _sources(notebook)
+    edited = next(n for n, source in enumerate(sources) if "class Answer" in source)
+    notebook.write(edited, sources[edited].replace("at_least: float = 0.4", "at_least: float = 0.3"))
     expect(notebook.cell(edited).locator(".nbc-cell-badge-plan")).to_contain_text("weights kept")
     notebook.cell(edited).evaluate("cell => cell.scrollIntoView({block: 'start'})")
     page.mouse.move(0, 0)
@@ -72,15 +74,14 @@ def _lab(notebook: Notebook) -> None:
 
 def _run(notebook: Notebook, last: str) -> int:
     """Run the cells up to one that begins so; returns its number."""
-    count = notebook.page.locator(".jp-Notebook .jp-CodeCell").count()
-    wanted = next(n for n in range(count) if _source(notebook, n).startswith(last))
+    wanted = next(n for n, source in enumerate(_sources(notebook)) if source.startswith(last))
     for number in range(wanted + 1):
         notebook.run(number)
     return wanted
 
 
-def _source(notebook: Notebook, number: int) -> str:
-    return notebook.cell(number).locator(".cm-content").inner_text()
+def _sources(notebook: Notebook) -> list[str]:
+    return [cell.source for cell in nbformat.read(notebook.path, 4).cells if cell.cell_type == "code"]
 
 
 def _trace(graph: Graph) -> None:
