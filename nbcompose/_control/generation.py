@@ -187,12 +187,14 @@ class Generation:
         for keeper in keepers:
             keeper.cancel()
         stopping = [asyncio.ensure_future(m.stop(grace)) for m in self.members.values() if m.state == "up"]
-        if keepers or stopping:
-            await asyncio.wait([*keepers, *stopping])
-        for member in list(self.members.values()):
-            await member.stop(grace)
-            self._forget(member)
-        self._close_port()
+        try:
+            if keepers or stopping:
+                await asyncio.wait([*keepers, *stopping])
+            for member in list(self.members.values()):
+                await member.stop(grace)
+                self._forget(member)
+        finally:  # whoever waits for it may be cancelled
+            self._close_port()
 
     async def suspend(self, grace: float) -> None:
         """Accept no more calls and keep what is loaded, until `resume` or `stop`. No replica is restarted meanwhile."""

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from nbcompose._tracing import Span
 
+_random = random.Random()  # its own: what the notebook draws from `random` is not changed
 STEP = 10.0  # seconds
 STEPS = 60  # that are kept
 WINDOW = 300.0  # seconds over which `p50` and `p95` are taken
@@ -55,7 +56,7 @@ class _Durations:
         self.count += 1
         if self.count <= SAMPLE:
             self.kept.append(seconds)
-        elif (place := random.randrange(self.count)) < SAMPLE:  # reservoir sampling
+        elif (place := _random.randrange(self.count)) < SAMPLE:  # reservoir sampling
             self.kept[place] = seconds
 
 

@@ -21,6 +21,8 @@ from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext, clock
 from nbcompose.errors import DeadlineExceeded, NbcomposeError, ReplicaDied, ServiceUnavailable
 
+# Its own: what the notebook draws from `random` is the same whether it calls services or not.
+_random = random.Random()
 DECLINED_WAIT = 0.01  # seconds: a replica that declines calls is about to be removed from the route
 RESENDS = 2  # retries of an idempotent call: a call that kills its replica must not kill one after the other
 
@@ -273,7 +275,7 @@ class Client:
     def _choose(self, replicas: tuple[ReplicaRoute, ...]) -> ReplicaRoute:
         if len(replicas) == 1:
             return replicas[0]
-        a, b = random.sample(replicas, 2)
+        a, b = _random.sample(replicas, 2)
         load_a, load_b = self.load(a), self.load(b)
         if load_a >= HELD <= load_b:  # neither has a free worker thread: look at all replicas
             return min(replicas, key=self.load)

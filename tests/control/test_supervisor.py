@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import random
 import signal
 import threading
 import time
@@ -25,7 +27,7 @@ from nbcompose._spec import Http
 from nbcompose.errors import CycleError, ReplicaDied, ServiceUnavailable, UnknownService
 from tests.conftest import Running, alive, wait_for_end
 from tests.handles import handle
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 pytestmark = pytest.mark.system
 
@@ -139,6 +141,34 @@ def test_a_call_in_hand_is_finished_by_the_version_that_took_it(running: Running
     assert echo.tag("a") == "a from 2"
     (tmp_path / "go").touch()
     assert call.result(PATIENCE) == "a from 1, slowly"
+
+
+def test_a_stop_that_is_cancelled_has_let_go_of_the_port(running: Running, tmp_path: Path) -> None:
+    echo = running.up(version(1))
+    call = running.in_thread(echo.slow, "a", str(tmp_path / "go"))
+    running.until("Echo", lambda s: any(r.in_flight for r in s.replicas))
+    serving = running.registry._supervisors["Echo"].generation
+    assert serving is not None
+
+    async def cancelled() -> bool:
+        stopping = asyncio.ensure_future(serving.stop(PATIENCE))
+        await until(lambda: any(member.state == "stopping" for member in serving.members.values()))
+        stopping.cancel()
+        await asyncio.wait([stopping])
+        return serving.listening is None
+
+    assert running.registry.portal.run(cancelled())
+    (tmp_path / "go").touch()
+    call.result(PATIENCE)
+
+
+def test_what_the_notebook_draws_is_not_changed_by_calls(running: Running) -> None:
+    echo = running.up(version(1, replicas=2))
+    state = random.getstate()
+    for _ in range(100):  # more than what is kept of one step's durations
+        echo.tag("a")
+    running.registry.collect_traces()
+    assert random.getstate() == state
 
 
 def test_dependents_are_not_restarted_and_lose_no_call_when_what_they_call_is_replaced(running: Running) -> None:

@@ -262,7 +262,7 @@ def test_an_interrupt_ends_it_and_the_scripts_processes(tmp_path: Path) -> None:
     started: list[psutil.Process] = []
 
     def say(text: str) -> None:
-        if text.startswith("Answer: load, "):  # its __init__ runs
+        if text.startswith("Answer: loading (__init__), "):  # its __init__ runs
             [script] = [p for p in psutil.Process().children() if "check.replay" in " ".join(p.cmdline())]
             started.extend([script, *script.children(recursive=True)])
             threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
