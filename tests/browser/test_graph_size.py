@@ -263,7 +263,7 @@ def test_a_search_unfolds_what_it_goes_to(forty: Notebook, large: Graph) -> None
 def test_it_fills_the_screen_and_comes_back(graph: Notebook, live: Graph) -> None:
     live.choose("Answer")
     live.tool("full size").click()
-    screen = graph.page.locator(".nbc-screen")
+    screen = graph.page.locator("body > .nbc-screen")
     expect(screen.locator("[data-service='Answer']")).to_be_visible()
     assert graph.page.evaluate("document.fullscreenElement?.className") == "nbc-screen"
     graph.page.screenshot(path="build/screenshots/full-size.png")
@@ -278,7 +278,7 @@ def test_in_full_size_the_panel_has_the_room_that_the_picture_leaves(graph: Note
     live.choose("Answer", "Trace")
     graph.page.set_viewport_size({"width": 1280, "height": 900})
     live.tool("full size").click()
-    screen = graph.page.locator(".nbc-screen")
+    screen = graph.page.locator("body > .nbc-screen")
     panel, canvas = (screen.locator(part).bounding_box() for part in (".nbc-panel", ".nbc-canvas"))
     drawing = screen.locator("svg.nbc-picture").bounding_box()
     assert panel is not None
