@@ -15,7 +15,7 @@ import { Plans } from "./cellsPlans.ts";
 import { type CellText, cellWords, planWords, type ServiceCell, serviceCell, worstService } from "./cellsState.ts";
 import type { Listed, PlannedCell } from "./protocol.ts";
 import type { Services } from "./services.ts";
-import { titleWords } from "./words.ts";
+import { stateWords, titleWords } from "./words.ts";
 
 type Cell = NotebookPanel["content"]["widgets"][number];
 
@@ -30,8 +30,8 @@ interface Outputs {
 const OUR_ERRORS = "pre.nbc-traceback, pre:not(.nbc-app *)";
 const AFTER = 100; // ms in which changes are shown at once
 
-/** Opens the graph of a process, at a service. */
-export type OpenGraph = (runtime: string, service: string) => void;
+/** Opens the graph of a process, at a service where one runs. */
+export type OpenGraph = (runtime: string, service: string | undefined) => void;
 
 export class NotebookBadges implements IDisposable {
   #runtime: Listed | null = null;
@@ -44,6 +44,7 @@ export class NotebookBadges implements IDisposable {
   #sight: IntersectionObserver;
   #outputs: MutationObserver;
   #watched = new WeakSet<Element>();
+  #versions = ""; // of the services: what was planned is of these
   #timer: ReturnType<typeof setTimeout> | undefined;
   #linking: ReturnType<typeof setTimeout> | undefined;
   #changed = new Signal<this, void>(this);
@@ -78,9 +79,8 @@ export class NotebookBadges implements IDisposable {
   /** The services of the active cell, and the process that runs them. */
   get active(): { runtime: Listed; services: string[] } | null {
     const found = this.panel.content.activeCell && this.#cells.get(this.panel.content.activeCell);
-    return this.#runtime && found
-      ? { runtime: this.#runtime, services: found.services.map(({ service }) => service.name) }
-      : null;
+    const services = found?.services.filter(({ service }) => service !== null).map(({ name }) => name);
+    return this.#runtime && services?.length ? { runtime: this.#runtime, services } : null;
   }
 
   dispose(): void {
@@ -265,14 +265,19 @@ export class NotebookBadges implements IDisposable {
     if (this.#isDisposed) return;
     const kernel = this.panel.sessionContext.session?.kernel?.id;
     this.#runtime = this.services.runtimes.find(({ id, kind }) => kind === "kernel" && id === kernel) ?? null;
-    const services = this.#runtime?.services ?? [];
-    const ids = new Set(services.map(({ cell }) => cell).filter(Boolean));
+    const { services = [], stopped = [] } = this.#runtime ?? {};
+    const ids = new Set([...services, ...stopped].map(({ cell }) => cell).filter(Boolean));
+    const versions = JSON.stringify(
+      services.map(({ name, serving, source, coming }) => [name, serving, source, !coming]),
+    );
+    if (this.#versions && this.#versions !== versions) this.#plans.forget();
+    this.#versions = versions;
     const { widgets } = this.panel.content;
     const found = new Map<Cell, ServiceCell>();
     for (const cell of widgets) {
       const { id, type, sharedModel } = cell.model;
       if (type !== "code" || !ids.has(id)) continue;
-      const here = serviceCell({ id, text: sharedModel.getSource() }, services);
+      const here = serviceCell({ id, text: sharedModel.getSource() }, services, stopped);
       if (here) found.set(cell, here);
     }
     for (const cell of [...this.#cells.keys()]) if (!found.has(cell)) this.#clear(cell);
@@ -280,7 +285,7 @@ export class NotebookBadges implements IDisposable {
     for (const [cell, here] of found) {
       this.#sight.observe(cell.node); // again does nothing
       this.#cells.set(cell, here);
-      if (here.isEdited && this.#inSight.has(cell) && !document.hidden)
+      if (here.wantsPlan && !cell.readOnly && this.#inSight.has(cell) && !document.hidden)
         wanted.set(cell.model.id, cell.model.sharedModel.getSource());
     }
     this.#plans.want(wanted);
@@ -304,8 +309,8 @@ export class NotebookBadges implements IDisposable {
     const runtime = this.#runtime;
     if (!runtime) return;
     const { id, sharedModel } = cell.model;
-    const plan = here.isEdited ? this.#plans.of(id, sharedModel.getSource()) : null;
-    const will = planWords(plan, trans);
+    const plan = here.wantsPlan && !cell.readOnly ? this.#plans.of(id, sharedModel.getSource()) : null;
+    const will = planWords(plan, here, trans);
     cell.node.dataset.nbcState = here.state;
     if (plan?.length) cell.node.dataset.nbcPlan = [...new Set(plan.map(({ outcome }) => outcome))].join(" ");
     else delete cell.node.dataset.nbcPlan;
@@ -329,7 +334,9 @@ export class NotebookBadges implements IDisposable {
     const [, said, told] = badge.children;
     write(said, words);
     write(told, will && `▶ ${will}`);
-    const title = here.services.map(({ service }) => titleWords(runtime, service, trans));
+    const title = here.services.map(({ name, service, states }) =>
+      service ? titleWords(runtime, service, trans) : `${name}: ${stateWords(states, trans)}`,
+    );
     if (will) title.push(trans.__("▶ %1", will));
     badge.title = [...title, trans.__("Click: its graph")].join("\n");
     badge.setAttribute(
@@ -340,8 +347,7 @@ export class NotebookBadges implements IDisposable {
 
   #press(cell: Cell): void {
     const here = this.#cells.get(cell);
-    const service = here && worstService(here);
-    if (this.#runtime && service) this.open(this.#runtime.id, service.name);
+    if (this.#runtime && here) this.open(this.#runtime.id, worstService(here)?.name);
   }
 
   /** Errors lead to the lines that they name, also those that come later. */

@@ -67,9 +67,9 @@ export const cellsPlugin: JupyterFrontEndPlugin<void> = {
     const all = new Map<NotebookPanel, NotebookBadges>();
 
     // Another plugin may have no graph: what runs is shown then.
-    const open = (runtime: string, service: string): void => {
+    const open = (runtime: string, service: string | undefined): void => {
       const command = [Commands.openGraph, Commands.showRunning].find((id) => commands.hasCommand(id));
-      if (command) void commands.execute(command, { runtime, service });
+      if (command) void commands.execute(command, { runtime, ...(service && { service }) });
     };
     const ofCurrent = () => (notebooks.currentWidget ? (all.get(notebooks.currentWidget) ?? null) : null);
     const notify = () => {

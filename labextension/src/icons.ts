@@ -9,6 +9,7 @@ const SHAPES: Record<Look, string> = {
   waiting: '<path d="M4 2h8v2.2L9.3 8l2.7 3.8V14H4v-2.2L6.7 8 4 4.2z"/>',
   failed: '<path d="M8 2l6.5 12h-13zM7.2 6.5v3.4h1.6V6.5zm0 4.6v1.6h1.6v-1.6z" fill-rule="evenodd"/>',
   stopped: '<rect x="4" y="4" width="8" height="8"/>',
+  stale: '<path d="M8 2.5a5.5 5.5 0 1 0 0 11 5.5 5.5 0 0 0 0-11zm0 1.6a3.9 3.9 0 0 1 0 7.8z" fill-rule="evenodd"/>',
   behind: '<circle cx="8" cy="8" r="4.5"/><path d="M12 1l3.5 6h-7z"/>',
 };
 

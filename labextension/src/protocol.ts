@@ -7,9 +7,10 @@ import type {
   RuntimeReply,
   RuntimeRequest,
   Service,
+  StoppedService,
 } from "../../nbcompose/_notebook/graph/static/src/messages.d.ts";
 
-export type { PlannedCell, PlannedService, RuntimeEvent, RuntimeReply, RuntimeRequest, Service };
+export type { PlannedCell, PlannedService, RuntimeEvent, RuntimeReply, RuntimeRequest, Service, StoppedService };
 
 /** One service; `link`: the path of its address through Jupyter, "" where it does not answer over HTTP. */
 export interface ListedService extends Service {
@@ -18,7 +19,8 @@ export interface ListedService extends Service {
 
 /**
  * A process that runs services. `id`: the kernel's id, or `serve-PID`; `path`: of the notebook that is open with this
- * kernel, "" if none; `trouble`: why nothing can be asked of it, "" where all is well.
+ * kernel, "" if none; `trouble`: why nothing can be asked of it, "" where all is well; `stopped`: services that cells
+ * started, and that were stopped since.
  */
 export interface Listed {
   id: string;
@@ -30,6 +32,7 @@ export interface Listed {
   version: string;
   trouble: string;
   services: ListedService[];
+  stopped: StoppedService[];
 }
 
 /** Said over the WebSocket by the server. */

@@ -10,7 +10,7 @@ import { Signal } from "@lumino/signaling";
 import { createElement, Fragment, type ReactElement } from "react";
 import type { Services } from "./services.ts";
 import { Commands, INbcompose } from "./tokens.ts";
-import { conditionWords, sumOf, sumWords } from "./words.ts";
+import { conditionWords, looksWords, sumOf, sumWords } from "./words.ts";
 
 const ID = "nbcompose:status";
 
@@ -69,14 +69,8 @@ class StatusItem extends VDomRenderer<StatusModel> {
     const { services } = this.model;
     const sum = sumOf(services.runtimes);
     const words = sumWords(sum, services.condition === "live", this.trans);
-    const looks = {
-      none: "",
-      ready: this.trans.__("all are ready"),
-      waiting: this.trans.__("not all are ready"),
-      failed: this.trans.__("a service has failed"),
-    };
     const why = conditionWords(services.condition, this.trans);
-    const title = [this.trans.__("nbcompose: %1", words), looks[sum.look], why].filter(Boolean).join("; ");
+    const title = [this.trans.__("nbcompose: %1", words), looksWords(sum, this.trans), why].filter(Boolean).join("; ");
     this.node.setAttribute("aria-label", title);
     return createElement(
       Fragment,

@@ -7,11 +7,21 @@ import type { Condition } from "./services.ts";
 
 const rateWords = (rate: number) => (rate && rate < 10 ? `${Number(rate.toPrecision(2))}/s` : `${Math.round(rate)}/s`);
 
-/** How a service is, in one word for the eye: the colour and the shape of its sign. */
-export type Look = "ready" | "starting" | "waiting" | "failed" | "stopped" | "behind";
+/** How a service is, in one word for the eye: the colour and the shape of its sign. The worst is first. */
+export const LOOKS = ["failed", "behind", "waiting", "starting", "stopped", "stale", "ready"] as const;
+export type Look = (typeof LOOKS)[number];
 
-export const lookOf = (service: ListedService): Look =>
-  service.state === "ready" && service.behind ? "behind" : service.state;
+/** All that a service is, the worst first: the same wherever this extension shows it. */
+export function looksOf(service: ListedService): Look[] {
+  const looks: Look[] = [];
+  if (service.state !== "ready") looks.push(service.state);
+  else if (service.behind) looks.push("behind");
+  else if (service.coming) looks.push("starting");
+  if (service.stale.length) looks.push("stale");
+  return looks.length ? looks : ["ready"];
+}
+
+export const lookOf = (service: ListedService): Look => looksOf(service)[0] ?? "ready";
 
 /** What a runtime is called: by its notebook, its title, or its number. */
 export function runtimeName(runtime: Listed): string {
@@ -21,21 +31,24 @@ export function runtimeName(runtime: Listed): string {
   );
 }
 
-export function stateWord(service: ListedService, trans: TranslationBundle): string {
-  const words: Record<Look, string> = {
+/** States in words; `edited` is what only a cell can be. */
+export function stateWords(states: readonly (Look | "edited")[], trans: TranslationBundle): string {
+  const words: Record<Look | "edited", string> = {
     ready: trans.__("ready"),
     starting: trans.__("starting"),
     waiting: trans.__("waiting"),
     failed: trans.__("failed"),
     stopped: trans.__("stopped"),
     behind: trans.__("behind"),
+    stale: trans.__("stale"),
+    edited: trans.__("edited"),
   };
-  return words[lookOf(service)];
+  return states.map((state) => words[state]).join(", ");
 }
 
 /** State, device, memory and rate, as far as they are known. */
 export function detailWords(service: ListedService, trans: TranslationBundle): string {
-  const parts = [stateWord(service, trans), service.device];
+  const parts = [stateWords(looksOf(service), trans), service.device];
   if (service.wanted > 1) parts.push(`${service.up}/${service.wanted}`);
   if (service.memory) parts.push(bytes(service.memory) + (service.memory_over ? " ⚠" : ""));
   if (service.rate > 0) parts.push(rateWords(service.rate));
@@ -69,20 +82,25 @@ export function stopWords(runtime: Listed, name: string, trans: TranslationBundl
   return trans.__("%1 cannot answer without %2.", (needed.length > 3 ? many : needed).join(", "), name);
 }
 
-/** Of all services: how many there are, how often they are called, and how the worst of them is. */
+/**
+ * Of all services: how many there are and how often they are called, how many are how at their worst, and how the worst
+ * of them is.
+ */
 export interface Sum {
   count: number;
   rate: number;
+  looks: Partial<Record<Look, number>>;
   look: "ready" | "waiting" | "failed" | "none";
 }
 
 export function sumOf(runtimes: readonly Listed[]): Sum {
-  const sum: Sum = { count: 0, rate: 0, look: "none" };
+  const sum: Sum = { count: 0, rate: 0, looks: {}, look: "none" };
   for (const { service } of allServices(runtimes)) {
     if (service.state === "stopped") continue;
     sum.count += 1;
     sum.rate += service.rate;
     const look = lookOf(service);
+    sum.looks[look] = (sum.looks[look] ?? 0) + 1;
     if (look === "failed") sum.look = "failed";
     else if (sum.look !== "failed" && (look !== "ready" || service.memory_over)) sum.look = "waiting";
     else if (sum.look === "none") sum.look = "ready";
@@ -95,6 +113,10 @@ export function sumWords(sum: Sum, isLive: boolean, trans: TranslationBundle): s
   const count = trans._n("%1 service", "%1 services", sum.count);
   return isLive && sum.rate > 0 ? `${count} · ${rateWords(sum.rate)}` : count;
 }
+
+/** How many are how, the worst first. */
+export const looksWords = ({ looks }: Sum, trans: TranslationBundle): string =>
+  LOOKS.flatMap((look) => (looks[look] ? [`${looks[look]} ${stateWords([look], trans)}`] : [])).join(", ");
 
 /** Why there is no list, and the way out; "" where there is one. */
 export function conditionWords(condition: Condition, trans: TranslationBundle): string {

@@ -51,17 +51,47 @@ test("edited is said beside what the service is", () => {
   assert.equal(cellWords(here, trans), "A stale, edited · B ready");
 });
 
-test("a service is at no cell whose text cannot have made it", () => {
+test("a cell whose text no longer defines a service has it until the cell is run, and then as one of earlier", () => {
   const named = (text: string, id = "c1") =>
-    serviceCell(cell(text, id), [of("A"), of("B")])?.services.map((s) => s.service.name) ?? [];
+    serviceCell(cell(text, id), [of("A"), of("B")])?.services.map((s) => s.name) ?? [];
   assert.deepEqual(named(TEXT, "copy"), []); // a copy has an id of its own
   assert.deepEqual(named(TEXT, ""), []);
-  assert.deepEqual(named("%%service\nclass A:\n    ..."), ["A"]); // split before B
-  assert.deepEqual(named("class A:\n    ..."), []); // it lost its %%service
-  assert.deepEqual(named("%%service\nclass AA:\n    ..."), []); // it was renamed
-  assert.deepEqual(named("@service\nclass A: ..."), ["A"]);
-  assert.deepEqual(named("%%service --name B\nclass Other: ..."), ["B"]);
-  assert.deepEqual(named("@nbcompose.service(name='B')\nclass Other: ..."), ["B"]);
+  for (const text of ["%%service\nclass AA: ...", "class A: ...", "1 + 1", "%%service\nclass A("]) {
+    const here = serviceCell(cell(text), [of("A")]);
+    assert.ok(here?.wantsPlan);
+    assert.equal(cellWords(here, trans), "A edited");
+  }
+  const renamed = "%%service\nclass AA: ...";
+  const services = [of("A", { stale: ["x"] }), of("AA", { source: textHash(renamed) })];
+  const here = serviceCell(cell(renamed), services);
+  assert.equal(here?.state, "ready");
+  assert.equal(here.wantsPlan, false);
+  assert.equal(cellWords(here, trans), "A stale (of an earlier text) · AA ready");
+  // What the text defines and what did not come up is not of an earlier one.
+  const both = serviceCell(cell(`${TEXT}#`), [of("A", { source: textHash(`${TEXT}#`) }), of("B", { behind: "x" })]);
+  assert.equal(both && cellWords(both, trans), "A ready · B behind, edited");
+});
+
+test("a service that was stopped is at the cell that would start it again", () => {
+  const stopped = (text: string, name = "A", id = "c1") =>
+    serviceCell(cell(text, id), [of("B")], [{ name, cell: "c1", source: HASH }]);
+  const here = stopped(TEXT);
+  assert.equal(here?.state, "stopped");
+  assert.ok(here.wantsPlan);
+  assert.equal(here.isEdited, false);
+  assert.equal(cellWords(here, trans), "B ready · A stopped");
+  assert.equal(worstService(here)?.name, "B");
+  const alone = serviceCell(cell(`${TEXT}#`), [], [{ name: "A", cell: "c1", source: HASH }]);
+  assert.equal(alone && cellWords(alone, trans), "A stopped");
+  assert.equal(alone && worstService(alone), null);
+  const names = (text: string, name?: string, id?: string) =>
+    stopped(text, name, id)?.services.map((s) => s.name) ?? [];
+  assert.deepEqual(names("%%service\nclass AA: ..."), ["B"]); // it was renamed
+  assert.deepEqual(names("class A: ..."), ["B"]); // it lost its %%service
+  assert.deepEqual(names("@service\nclass A: ..."), ["B"]); // a decorator starts nothing
+  assert.deepEqual(names(TEXT, "A", "copy"), []);
+  assert.deepEqual(names("%%service --name Other\nclass A: ...", "Other"), ["B", "Other"]);
+  assert.deepEqual(names("%%service\n@nbcompose.service(name='Other')\nclass A: ...", "Other"), ["B", "Other"]);
 });
 
 const planned = (name: string, outcome: PlannedService["outcome"], why = ""): PlannedService => ({
@@ -71,15 +101,36 @@ const planned = (name: string, outcome: PlannedService["outcome"], why = ""): Pl
 });
 
 test("what a run will do is said once where it is the same for all", () => {
-  assert.equal(planWords(null, trans), "");
-  assert.equal(planWords([], trans), "");
-  assert.equal(planWords([planned("A", "nothing")], trans), "does nothing");
-  assert.equal(planWords([planned("A", "replace"), planned("B", "start")], trans), "starts new replicas");
+  const none = { services: [] };
+  assert.equal(planWords(null, none, trans), "");
+  assert.equal(planWords([], none, trans), "");
+  assert.equal(planWords([planned("A", "nothing")], none, trans), "does nothing");
+  assert.equal(planWords([planned("A", "replace"), planned("B", "replace")], none, trans), "starts new replicas");
+  assert.equal(planWords([planned("A", "start")], none, trans), "starts A");
   assert.equal(
-    planWords([planned("A", "swap"), planned("B", "nothing")], trans),
+    planWords([planned("A", "swap"), planned("B", "nothing")], none, trans),
     "A swaps the code, weights kept; B does nothing",
   );
-  assert.equal(planWords([planned("A", "unknown", "a cell runs")], trans), "cannot tell: a cell runs");
+  assert.equal(
+    planWords([planned("B", "start"), planned("A", "replace"), planned("C", "start")], none, trans),
+    "A starts new replicas; starts B, C",
+  );
+  assert.equal(planWords([planned("A", "unknown", "a cell runs")], none, trans), "cannot tell: a cell runs");
+  assert.equal(planWords([planned("", "unknown", "it is not Python")], none, trans), "cannot tell: it is not Python");
+});
+
+test("what a run leaves alone is named, where that can be told", () => {
+  const words = (plan: PlannedService[], more: object = {}, text = "%%service\nclass AA: ...") => {
+    const here = serviceCell(cell(text), [of("A", more), of("B")]);
+    return here && planWords(plan, here, trans);
+  };
+  const b = planned("B", "nothing");
+  assert.equal(words([b, planned("AA", "start")]), "B does nothing; starts a new service, AA; A goes on running");
+  assert.equal(words([planned("AA", "start")]), "starts a new service, AA; A, B go on running");
+  assert.equal(words([b]), "B does nothing; A goes on running");
+  assert.equal(words([], {}, "class A: ..."), "starts no service; A, B go on running");
+  assert.equal(words([b, planned("AA", "start")], { state: "failed" }), "B does nothing; starts AA");
+  assert.equal(words([planned("AA", "unknown", "no")]), "cannot tell: no"); // it may be called A
 });
 
 /** A process that answers when it is told to. */

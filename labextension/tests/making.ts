@@ -43,6 +43,7 @@ export const runtime = (id: string, services: ListedService[], more: Partial<Lis
   version: "0.1.0",
   trouble: "",
   services,
+  stopped: [],
   ...more,
 });
 

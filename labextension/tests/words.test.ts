@@ -2,13 +2,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { curl, example, shellWord } from "../src/commandLine.ts";
 import { composedNotebook, LOAD, missingAbove } from "../src/template.ts";
-import { detailWords, lookOf, runtimeName, stopWords, sumOf, sumWords, titleWords } from "../src/words.ts";
+import { detailWords, lookOf, looksWords, runtimeName, stopWords, sumOf, sumWords, titleWords } from "../src/words.ts";
 import { runtime, service, trans } from "./making.ts";
 
 test("a service has its state, device, memory and rate, as far as they are known", () => {
   assert.equal(detailWords(service("A"), trans), "ready · cpu");
   const busy = service("A", { up: 1, wanted: 2, memory: 3 * 1024 ** 2, memory_over: true, rate: 4.25 });
   assert.equal(detailWords(busy, trans), "ready · cpu · 1/2 · 3 MiB ⚠ · 4.3/s");
+  // In the words of the cell's badge.
+  assert.equal(detailWords(service("A", { stale: ["x"], coming: "version 2" }), trans), "starting, stale · cpu");
+  assert.equal(lookOf(service("A", { stale: ["x"] })), "stale");
   const behind = service("A", { behind: "SyntaxError" });
   assert.equal(lookOf(behind), "behind");
   assert.match(titleWords(runtime("k", [behind]), behind, trans), /the version before serves: SyntaxError/);
@@ -32,6 +35,9 @@ test("the worst of the services decides the sum, and a rate is said only while i
   const sum = (...services: ReturnType<typeof service>[]) => sumOf([runtime("k", services)]);
   assert.equal(sum().look, "none");
   assert.equal(sum(service("A"), service("B", { state: "starting" })).look, "waiting");
+  assert.equal(sum(service("A", { stale: ["x"] }), service("B")).look, "waiting");
+  const many = sum(service("A", { stale: ["x"] }), service("B"), service("C", { state: "failed" }), service("D"));
+  assert.equal(looksWords(many, trans), "1 failed, 1 stale, 2 ready");
   assert.equal(sum(service("A", { state: "failed" }), service("B", { state: "starting" })).look, "failed");
   assert.equal(sum(service("A", { state: "stopped" })).count, 0);
   const two = sum(service("A", { rate: 11 }), service("B", { rate: 1 }));

@@ -78,6 +78,10 @@ class RuntimeContext:
         """Return the hash of the text of that cell (see `messages.Service`); "" where there is none."""
         return ""
 
+    def stopped(self) -> list[messages.StoppedService]:
+        """Return the services that cells started, and that were stopped since."""
+        return []
+
     def plan(self, text: str) -> list[messages.PlannedService]:
         """Return what a run of a cell with this text would do with services. Called on a thread of its own."""
         names = re.findall(r"^class\s+(\w+)", text, re.MULTILINE)
@@ -142,9 +146,11 @@ class Operations:
     async def ps(self, request: messages.PsRequest, events: Events) -> dict[str, Any]:
         statuses = self._registry.snapshot()
         urls = {s.name: s.url for s in statuses}
+        state = self.state(statuses)
         return {
             "type": "ps",
-            "services": [{**service, "url": urls[service["name"]]} for service in self.state(statuses)["services"]],
+            "services": [{**service, "url": urls[service["name"]]} for service in state["services"]],
+            "stopped": state.get("stopped", []),
         }
 
     async def watch(self, request: messages.WatchRequest, events: Events) -> dict[str, Any]:
@@ -159,7 +165,9 @@ class Operations:
                 changed.clear()
                 statuses = below(self._registry.snapshot(), request.get("services"))
                 said = time.monotonic()
-                heads = [(s.name, s.state, s.url, s.version) for s in statuses]
+                heads = [
+                    (s.name, s.state, s.url, s.version, s.replacing, s.out_of_date_reason, s.stale) for s in statuses
+                ]
                 settles = any(s.state == "stopped" for s in statuses)
                 if not brief or heads != told:
                     told = heads
@@ -357,7 +365,9 @@ class Operations:
         specs = {name: d.spec for name, d in deployments.items() if d is not None}
         svg = context.svg(shown, specs, folded) if picture else ""
         rates = meter.rates(shown, time.monotonic()) if meter is not None else None
-        return snapshot(shown, specs, rates, svg, context.cell, self._registry.usage.latencies, context.source)
+        found = snapshot(shown, specs, rates, svg, context.cell, self._registry.usage.latencies, context.source)
+        running = self._registry.names()
+        return {**found, "stopped": [s for s in context.stopped() if s["name"] not in running]}
 
 
 class _Schemas:

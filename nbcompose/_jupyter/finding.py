@@ -50,7 +50,8 @@ class LinkedService(messages.Service):
 
 class Listed(TypedDict):
     """A process as it is listed. `path`: that of the notebook whose session is open, "" if none. `trouble`: why its
-    services are not known, "" where they are. `kernel`: the kernel's id, "" for a program.
+    services are not known, "" where they are. `kernel`: the kernel's id, "" for a program. `stopped`: services that
+    cells of the notebook started, and that were stopped since.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Listed(TypedDict):
     version: str
     trouble: str
     services: list[LinkedService]
+    stopped: list[messages.StoppedService]
 
 
 class Runtime:
@@ -78,6 +80,7 @@ class Runtime:
         self.kernel = self.title = self.version = self.trouble = ""
         self.client = Client(process, patient=True)
         self.services: list[messages.Service] | None = None  # None: nobody looks, or nothing has been said yet
+        self.stopped: list[messages.StoppedService] = []  # as it has said last
         self.known = asyncio.Event()  # it has said hello, or is in trouble
         self.is_foreign = False
         self.is_open = False
@@ -154,6 +157,7 @@ class Runtime:
         except NbcomposeError as error:
             return [], wire.printable(str(error), 300)
         self._take_addresses(said)
+        self.stopped = said.get("stopped", [])
         return [_without_url(service) for service in said["services"]], ""
 
     def has_address(self, service: str) -> bool:
@@ -180,7 +184,7 @@ class Runtime:
             async with contextlib.aclosing(self.client.stream({"type": "watch"})) as states:
                 async for state in states:
                     silence.cancel()
-                    self.services, self.trouble = state["services"], ""
+                    self.services, self.trouble, self.stopped = state["services"], "", state.get("stopped", [])
                     self._seen.set()
                     self._changed("numbers", self)
         except ConnectionError:
@@ -417,6 +421,7 @@ class Runtimes:
             "version": runtime.version,
             "trouble": trouble,
             "services": [{**service, "link": self._link(runtime, service["name"])} for service in services],
+            "stopped": [] if trouble else runtime.stopped,
         }
 
     def _link(self, runtime: Runtime, service: str) -> str:

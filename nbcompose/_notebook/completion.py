@@ -1,8 +1,9 @@
 """Completion by Tab, and help by `?`: options and names after magics, and the apis of services, with their signatures.
 
 Apis are offered after a service (`Answer.`, `Answer.to_async.`) and, in a class that is being written, after a
-dependency (`self.writer.`), which the cell's text declares by `writer = depends(Writer)`; in the brackets of a call,
-the names of its arguments. What the text says is read by `_notebook/written_class.py`.
+dependency (`self.writer.`), which the cell's text declares by `writer = depends(Writer)`; in the brackets of
+`depends`, services; in those of the call of an api, the names of its arguments. What the text says is read by
+`_notebook/written_class.py`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _ATTRIBUTE = re.compile(
     r"(?<![\w.)\]])([A-Za-z_]\w*(?:\.(?!to_a?sync\b)[A-Za-z_]\w*)?)(?:\.(to_async|to_sync))?\.(\w*)$"
 )
 _CALLED = re.compile(r"(?<![\w.)\]])([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\.([A-Za-z_]\w*)$")
+_TARGET = re.compile(r"(?<![\w.)\]])((?:[A-Za-z_]\w*\.)?[A-Za-z_]\w*)\(\s*(?:(['\"])([^'\"]*)|([A-Za-z_]\w*)?)$")
 _STRINGS = re.compile(r"'[^'\\]*(?:\\.[^'\\]*)*'|\"[^\"\\]*(?:\\.[^\"\\]*)*\"")
 _ALIASES = 8  # local names for one another that are followed
 
@@ -114,12 +116,36 @@ class Completer:
     # -- apis
 
     def _attributes(self, context: CompletionContext) -> SimpleMatcherResult:
+        if targets := self._targets(context):
+            return targets
         found = _ATTRIBUTE.search(context.text_until_cursor)
         if found is None:
             return self._keywords(context)
         holder, form, typed = found.groups()
         members = [m for m in self._members(holder, form, context) if m.name.startswith(typed)]
         return _result([SimpleCompletion(m.name, type=m.type) for m in members], fragment=typed)
+
+    def _targets(self, context: CompletionContext) -> SimpleMatcherResult | None:
+        """Offer what a class can depend on, in the brackets of `depends`; None elsewhere."""
+        found = _TARGET.search(context.text_until_cursor)
+        if found is None:
+            return None
+        called, quote, text, typed = found[1], found[2], found[3] or "", found[4] or ""
+        space = self._session.shell.user_ns
+        around = Around.of(context.full_text, context.cursor_line, space)
+        if not (around.is_depends(called) if around is not None else called.rpartition(".")[2] == "depends"):
+            return None
+        started = self._session.started
+        if quote:
+            typed, names = text, self._session.registry.names()
+        else:
+            running = [started[n].variable if n in started else n for n in self._session.registry.names()]
+            declared = [name for name, value in list(space.items()) if isinstance(value, Service)]
+            above = [c.name for c in around.tree.body if isinstance(c, ast.ClassDef)] if around is not None else []
+            names = list(dict.fromkeys([*reversed(above), *running, *declared]))
+            names = [n for n in names if not (n.startswith("_") or (around is not None and n == around.cls.name))]
+        offered = [SimpleCompletion(name, type="class") for name in names if name.startswith(typed)]
+        return _result(offered, fragment=typed) if offered else None
 
     def _keywords(self, context: CompletionContext) -> SimpleMatcherResult:
         """Offer the names of the arguments of the api that is called around the cursor, beside what else may stand

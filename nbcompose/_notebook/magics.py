@@ -219,7 +219,6 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
         for name in [s.name for s in reversed(registry.statuses()) if s.name in names]:
             registry.remove(name)
             self._session.started.pop(name, None)
-            self._session.sources.forget(name)
             print(self._session.notices.stopped(name, names))
 
     def _without_code(self, args: Namespace) -> None:

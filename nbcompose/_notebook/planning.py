@@ -57,7 +57,7 @@ def plan(session: Session, text: str) -> list[messages.PlannedService]:
         services = _told(session, text, lines, at)
     except CannotTell as reason:
         why = " ".join(str(reason).split())
-        return [{"service": name, "outcome": "unknown", "why": why} for name in _names(session, text)]
+        return [{"service": name, "outcome": "unknown", "why": why} for name in _names(session, text) or [""]]
     return [{"service": name, "outcome": outcome, "why": WHY[outcome]} for name, outcome in services.items()]
 
 

@@ -65,14 +65,17 @@ class NotebookContext(RuntimeContext):
 
     def cell(self, service: str) -> str:
         notebook = self._notebook
+        if cell := notebook.sources.cell(service, notebook.registry.wanted(service)):
+            return cell  # the cell that ran last, and not another one that has started the same before
         started = notebook.started.get(service)
-        if started is not None:
-            return started.cell
-        return notebook.sources.cell(service, notebook.registry.wanted(service))  # its first version has failed
+        return started.cell if started is not None else ""
 
     def source(self, service: str) -> str:
         notebook = self._notebook
         return notebook.sources.of(service, notebook.registry.wanted(service))
+
+    def stopped(self) -> list[messages.StoppedService]:
+        return self._notebook.sources.stopped()
 
     def plan(self, text: str) -> list[messages.PlannedService]:
         from nbcompose._notebook.planning import (
@@ -95,7 +98,6 @@ class NotebookContext(RuntimeContext):
 
     def forget(self, service: str) -> None:
         self._notebook.started.pop(service, None)
-        self._notebook.sources.forget(service)
 
     async def bundle(self, value: Any, schema: ApiSchema) -> Bundle:
         return await self._renderer.bundle(value, schema)

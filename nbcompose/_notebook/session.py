@@ -110,6 +110,7 @@ class Session:
         """Have the card of a service show a change. Called on the registry's loop."""
         if status.state == "stopped":
             credentials.remove(status.name)
+            self.sources.stop(status.name)
         if card := self.cards.get(status.name):
             card.follow(status)
 

@@ -62,7 +62,7 @@ class Around:
         )
         for node, target in (*in_body, *in_methods):
             value = getattr(node, "value", None)
-            if target == name and isinstance(value, ast.Call) and self._is_depends(value.func):
+            if target == name and isinstance(value, ast.Call) and self.is_depends(ast.unparse(value.func)):
                 if not value.args:
                     return ""  # a service elsewhere, by its url
                 service = value.args[0]
@@ -75,9 +75,8 @@ class Around:
         value = getattr(max(nodes, key=lambda n: getattr(n, "lineno", 0), default=None), "value", None)
         return ast.unparse(value) if isinstance(value, ast.Name | ast.Attribute) else None
 
-    def _is_depends(self, function: ast.expr) -> bool:
-        """Whether it is `depends`, by any name that the notebook or the cell gives it."""
-        text = ast.unparse(function)
+    def is_depends(self, text: str) -> bool:
+        """Whether a name is that of `depends`, which the notebook or the cell may call otherwise."""
         if text.rpartition(".")[2] == "depends" or self.names.get(text) is depends:
             return True
         imports = (node for node in ast.walk(self.tree) if isinstance(node, ast.ImportFrom))

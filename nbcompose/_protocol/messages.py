@@ -99,6 +99,14 @@ class Service(TypedDict):
     gpu_memory: NotRequired[int | None]
 
 
+class StoppedService(TypedDict):
+    """A service that a cell started, and that was stopped since. `cell`, `source`: as of `Service`."""
+
+    name: str
+    cell: str
+    source: str
+
+
 class ListedService(Service):
     """`url` is "" where the service does not answer over HTTP."""
 
@@ -121,12 +129,15 @@ Edge = TypedDict(
 
 
 class State(TypedDict):
-    """`svg` is the drawing, "" where none was asked for or none can be made."""
+    """`svg` is the drawing, "" where none was asked for or none can be made. `stopped`: those that cells started, and
+    that do not run any more.
+    """
 
     version: int
     services: list[Service]
     edges: list[Edge]
     svg: str
+    stopped: NotRequired[list[StoppedService]]
 
 
 # -- what is asked: each request goes with an id, unique among those of its client that are under way. Clients give it.
@@ -149,7 +160,8 @@ class PsRequest(TypedDict):
 class WatchRequest(TypedDict):
     """The state now, and each time that it has changed. `services`: only these and what is below them; `picture`: with
     the drawing. `folded`: services of which it leaves out what is only below them; with it, others can be folded.
-    `brief`: only when services come or go, or change their state, address or version, and not at each call.
+    `brief`: only when services come or go, change their state, address or version, become stale, or begin or end to be
+    replaced, and not at each call.
     """
 
     id: NotRequired[Id]
@@ -419,6 +431,7 @@ class Ps(TypedDict):
     id: Id
     type: Literal["ps"]
     services: list[ListedService]
+    stopped: NotRequired[list[StoppedService]]
 
 
 class Here(TypedDict):
@@ -691,7 +704,9 @@ class Profiled(TypedDict):
 
 
 class PlannedService(TypedDict):
-    """What a run of its cell would do with one service, and why; for `unknown`, why that cannot be told."""
+    """What a run of its cell would do with one service, and why; for `unknown`, why that cannot be told, and `service`
+    is "" where not even the names of services are known.
+    """
 
     service: str
     outcome: Outcome

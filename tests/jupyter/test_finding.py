@@ -157,7 +157,7 @@ async def test_a_process_that_begins_is_found_by_its_knock_and_ends_with_its_con
     assert (runtime.id, runtime.kind, runtime.process.address) == (f"serve-{os.getpid()}", "serve", process.address)
     assert await only(alone) == {
         "id": f"serve-{os.getpid()}", "kind": "serve", "pid": os.getpid(), "title": "a program", "path": "",
-        "kernel": "", "version": nbcompose.__version__, "trouble": "", "services": [],
+        "kernel": "", "version": nbcompose.__version__, "trouble": "", "services": [], "stopped": [],
     }  # fmt: skip
     assert process.connections == 2  # for all that was asked, and for what changes
     process.end()

@@ -159,6 +159,35 @@ def test_apis_of_other_dependencies(shop: Notebook) -> None:
     assert dir(shop.shell.user_ns["Base"].inner.shop) == ["items", "price", "to_async", "to_sync"]
 
 
+@pytest.mark.parametrize(
+    ("declaration", "first"),
+    [
+        ("depends(|", ["New"]),
+        ("depends( |)", ["New"]),
+        ("depends(S|", []),
+        ("nbcompose.depends(Sh|)", []),
+        ("dp(Sh|", []),
+        ("depends('|", None),
+        ('depends("Sh|")', None),
+    ],
+)
+def test_services_in_the_brackets_of_depends(shop: Notebook, declaration: str, first: list[str] | None) -> None:
+    shop.ok("from nbcompose import depends as dp\n@service\nclass Shelf:\n    @api\n    def f(self) -> int: ...")
+    offered = types(shop, f"%%service\n{NEW}class A:\n    shop = {declaration}\n\n    @api\n    def f(self): ...")
+    typed = "".join(c for c in declaration.partition("(")[2].partition("|")[0] if c.isalnum())
+    assert list(offered)[: len(first or [])] == (first or [])
+    assert "Shop" in offered
+    assert all(name.startswith(typed) for name in offered)
+    assert set(offered.values()) == {"class"}
+    assert not {"A", "abs", "api"} & offered.keys()
+    assert ("Shelf" in offered) == (first is not None)  # a name is that of a service that runs
+
+
+def test_the_attributes_of_the_instance(shop: Notebook) -> None:
+    offered = types(shop, "%%service\nclass A:\n    shop = depends(Shop)\n    def f(self):\n        self.|")
+    assert {"shop", "f"} <= offered.keys()
+
+
 DECLARED = "class A:\n    e = depends(Shop)\n"
 
 

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nbcompose._control import RuntimeContext
+from nbcompose._notebook import staleness
 from nbcompose._notebook.planning import plan
-from nbcompose._notebook.sources import KEPT, Sources, text_hash
+from nbcompose._notebook.sources import KEPT, MOST_STOPPED, Sources, text_hash
 
 pytestmark = pytest.mark.system
 
@@ -409,6 +410,33 @@ def test_a_service_says_which_text_started_it(ready: Notebook) -> None:
     assert source() == text_hash(comment)
 
 
+def test_a_service_that_was_stopped_says_which_cell_started_it(
+    ready: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_in(cell: str, text: str) -> None:
+        monkeypatch.setattr(staleness, "cell_id", lambda _: cell)
+        ready.ok(text)
+
+    def state() -> Any:
+        registry = session_of(ready).registry
+        return registry.operations.state(registry.statuses())
+
+    text = CELL.strip("\n")
+    copy = f"{text}\n# a copy"
+    run_in("c1", text)
+    run_in("c2", copy)  # does nothing, and its card is the one that goes on
+    assert [(s["cell"], s["source"]) for s in state()["services"]] == [("c2", text_hash(copy))]
+    ready.ok("%services stop Answer")
+    assert state()["services"] == []
+    assert state()["stopped"][-1] == {"name": "Answer", "cell": "c2", "source": text_hash(copy)}
+    run_in("c1", text)
+    assert "Answer" not in [s["name"] for s in state()["stopped"]]
+    registry = session_of(ready).registry
+    registry.portal.run(registry.operations.stop({"id": "1", "type": "stop", "service": "Answer"}, None))
+    assert state()["stopped"][-1] == {"name": "Answer", "cell": "c1", "source": text_hash(text)}
+    assert session_of(ready).started == {}
+
+
 def test_a_service_that_has_failed_to_start_says_which_text_asked_for_it(ready: Notebook) -> None:
     registry = session_of(ready).registry
     broken = edited(CELL.strip("\n"), ("class Answer", "class Broken"), ("self.weights = load()", "raise ValueError"))
@@ -428,8 +456,25 @@ def test_the_cells_of_versions_are_known_until_a_service_is_forgotten() -> None:
     assert sources.cell("A", versions[0]) == ""  # so many are kept
     sources.note("A", versions[1], "again", "moved")
     assert (sources.of("A", versions[1]), sources.cell("A", versions[1])) == ("again", "moved")
-    sources.forget("A")
+    sources.stop("A")
     assert sources.cell("A", versions[1]) == ""
+
+
+def test_the_cells_of_stopped_services_are_known_until_they_run_again() -> None:
+    sources = Sources()
+    version: Any = object()
+    sources.note("Aside", version, "text", "")
+    sources.stop("Aside")
+    sources.stop("Unknown")
+    assert sources.stopped() == []  # a front end without cells' ids
+    for number in range(MOST_STOPPED + 1):
+        sources.note(f"A{number}", version, f"text {number}", "cell")
+        sources.stop(f"A{number}")
+        sources.stop(f"A{number}")  # as is said once more when it is gone
+    assert [s["name"] for s in sources.stopped()] == [f"A{n + 1}" for n in range(MOST_STOPPED)]
+    assert sources.stopped()[-1] == {"name": f"A{MOST_STOPPED}", "cell": "cell", "source": f"text {MOST_STOPPED}"}
+    sources.note("A1", version, "text", "cell")
+    assert sources.stopped()[0]["name"] == "A2"
 
 
 # -- as clients ask

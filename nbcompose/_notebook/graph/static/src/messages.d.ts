@@ -50,6 +50,12 @@ export interface Service {
   gpu_memory?: number | null;
 }
 
+export interface StoppedService {
+  name: string;
+  cell: string;
+  source: string;
+}
+
 export interface ListedService {
   name: string;
   id: string;
@@ -100,6 +106,7 @@ export interface State {
   services: Array<Service>;
   edges: Array<Edge>;
   svg: string;
+  stopped?: Array<StoppedService>;
 }
 
 export interface HelloRequest {
@@ -328,6 +335,7 @@ export interface Ps {
   id: string;
   type: "ps";
   services: Array<ListedService>;
+  stopped?: Array<StoppedService>;
 }
 
 export interface Here {
@@ -340,6 +348,7 @@ export interface Changed {
   services: Array<Service>;
   edges: Array<Edge>;
   svg: string;
+  stopped?: Array<StoppedService>;
   id: string;
   type: "state";
 }
