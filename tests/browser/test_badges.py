@@ -57,12 +57,33 @@ class BadgeWaiting:
     @api
     def ask(self) -> int: ...
 """.strip()
+GATED = """
+%%service
+import os
+import time
+
+class BadgeGated:
+    def __init__(self):
+        while os.path.exists("closed"):
+            time.sleep(0.05)
+
+    @api
+    def ask(self) -> int: ...
+""".strip()
 LOAD, HELPS, SERVED, WRONG, SCRATCH = range(5)
 CELLS = ["%load_ext nbcompose", HELPER, SERVICES, "BadgeAnswer.ask('')", ""]
 READY = "BadgeWriter ready · BadgeAnswer ready"
 EDIT = """([number, source]) => {
     const {widgets} = window.jupyterapp.shell.currentWidget.content;
     widgets[number].model.sharedModel.setSource(source);
+}"""
+LOCK = """([number, locked]) => {
+    const {model} = window.jupyterapp.shell.currentWidget.content.widgets[number];
+    if (locked) model.setMetadata('editable', false);
+    else model.deleteMetadata('editable');
+}"""
+EXECUTE_CODE = """async code => {
+    await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({code}).done;
 }"""
 EXECUTE = "([id, args]) => window.jupyterapp.commands.execute(id, args)"
 ACTIVATE = """number => {
@@ -124,6 +145,10 @@ def execute(page: Page, command: str, **arguments: Any) -> Any:
     return page.evaluate(EXECUTE, [command, arguments])
 
 
+def kernel_of(page: Page) -> str:
+    return str(page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.id"))
+
+
 def test_a_cell_names_its_services_and_leads_to_them(notebook: Notebook) -> None:
     state(notebook, SERVED, "ready")
     expect(badge(notebook, SERVED)).to_have_text(READY)
@@ -166,6 +191,72 @@ def test_an_edited_cell_says_what_a_run_will_do(notebook: Notebook) -> None:
     expect(notebook.cell(SERVED)).not_to_have_attribute("data-nbc-plan", re.compile(""))
 
 
+def test_a_class_that_was_renamed_leaves_its_service_running(notebook: Notebook) -> None:
+    page = notebook.page
+    words, said = (badge(notebook, SERVED).locator(f".nbc-cell-badge-{part}") for part in ("words", "plan"))
+    renamed = SERVICES.replace("class BadgeAnswer", "class BadgeReply")
+    edit(notebook, renamed)
+    expect(said).to_have_text(
+        "▶ BadgeWriter does nothing; starts a new service, BadgeReply; BadgeAnswer goes on running"
+    )
+    expect(words).to_have_text("BadgeWriter edited · BadgeAnswer edited")
+    notebook.screenshot("badges-renamed")
+    edit(notebook, SERVICES.replace("%%service\n", ""))
+    expect(said).to_have_text("▶ starts no service; BadgeWriter, BadgeAnswer go on running")
+    edit(notebook, "%%service\nclas BadgeAnswer:")
+    expect(said).to_contain_text("▶ cannot tell: it is not Python")
+    notebook.run_new(SERVED, renamed)
+    expect(words).to_contain_text("BadgeAnswer ready (of an earlier text)")
+    expect(words).to_contain_text("BadgeReply ready")
+    state(notebook, SERVED, "ready")
+    expect(said).to_have_text("")
+    notebook.screenshot("badges-earlier")
+    execute(page, "nbcompose:stop", runtime=kernel_of(page), service="BadgeAnswer", ask=False)
+    expect(words).to_have_text("BadgeWriter ready · BadgeReply ready")
+    notebook.run_new(SERVED, SERVICES)
+    execute(page, "nbcompose:stop", runtime=kernel_of(page), service="BadgeReply", ask=False)
+    expect(badge(notebook, SERVED)).to_have_text(READY)
+
+
+def test_a_replacement_shows_as_it_goes_on(notebook: Notebook, desk: Any) -> None:
+    page, gate = notebook.page, desk.server.folder / "closed"
+    notebook.run_new(SCRATCH, GATED)
+    state(notebook, SCRATCH, "ready")
+    gate.touch()
+    execute(page, "nbcompose:restart", runtime=kernel_of(page), service="BadgeGated", ask=False)
+    state(notebook, SCRATCH, "starting")
+    gate.unlink()
+    state(notebook, SCRATCH, "ready")
+    execute(page, "nbcompose:stop", runtime=kernel_of(page), service="BadgeGated", ask=False)
+    state(notebook, SCRATCH, "stopped")
+    edit(notebook, "", SCRATCH)
+    expect(badge(notebook, SCRATCH)).to_have_count(0)
+
+
+def test_two_views_of_a_notebook_ask_once(notebook: Notebook) -> None:
+    page = notebook.page
+    first = page.evaluate("() => window.jupyterapp.shell.currentWidget.id")
+    execute(page, "docmanager:clone")
+    badges = page.locator(".jp-Notebook .nbc-cell-badge:visible")
+    expect(badges).to_have_count(2)
+    for number in range(2):
+        expect(badges.nth(number)).to_have_text(READY)
+    page.wait_for_function("id => window.jupyterapp.shell.currentWidget.id !== id", arg=first)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/nbcompose/api/services" in request.url else None)
+    with page.expect_response(lambda response: "/nbcompose/api/services" in response.url):
+        page.evaluate(EXECUTE_CODE, "1")
+    edit(notebook, SERVICES + "\n# more")
+    for number in range(2):
+        expect(badges.nth(number)).to_contain_text("▶ does nothing")
+    assert len(asked) == 1
+    notebook.screenshot("badges-two-views")
+    edit(notebook, SERVICES)
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.close()")
+    page.evaluate("id => window.jupyterapp.shell.activateById(id)", first)
+    page.wait_for_function("id => window.jupyterapp.shell.currentWidget.id === id", arg=first)
+
+
 def test_what_others_run_makes_a_cell_stale(notebook: Notebook) -> None:
     notebook.run_new(HELPS, HELPER.replace("upper", "lower"))
     state(notebook, SERVED, "stale")
@@ -187,7 +278,8 @@ def test_copies_and_halves_have_no_badge_of_others(notebook: Notebook) -> None:
     execute(page, "notebook:duplicate-below")
     expect(notebook.cell(SERVED + 1)).to_contain_text("class BadgeAnswer")
     edit(notebook, SERVICES.partition("class BadgeAnswer")[0])
-    expect(badge(notebook, SERVED).locator(".nbc-cell-badge-words")).to_have_text("BadgeWriter edited")
+    said = badge(notebook, SERVED).locator(".nbc-cell-badge-plan")
+    expect(said).to_have_text("▶ BadgeWriter does nothing; BadgeAnswer goes on running")
     expect(page.locator(".nbc-cell-badge")).to_have_count(1)
     edit(notebook, SERVICES)
     expect(badge(notebook, SERVED)).to_have_text(READY)
@@ -209,12 +301,29 @@ def test_the_toolbar_of_a_cell_with_services(notebook: Notebook) -> None:
     for name in names:
         expect(notebook.cell(SERVED).get_by_role("button", name=f"{name} the service of this cell")).to_be_visible()
     notebook.screenshot("badges-toolbar")
+    edit(notebook, SERVICES + "\n# more")
+    expect(badge(notebook, SERVED)).to_contain_text("▶ does nothing")
+    page.evaluate(LOCK, [SERVED, True])
+    edit(notebook, SERVICES + "\n# and more")
+    expect(badge(notebook, SERVED)).to_have_text("BadgeWriter edited · BadgeAnswer edited")
+    expect(notebook.cell(SERVED).get_by_role("button", name="Restart the service of this cell")).to_be_visible()
+    page.evaluate(LOCK, [SERVED, False])
+    edit(notebook, SERVICES)
     notebook.cell(SERVED).get_by_role("button", name="Stop the service of this cell").click()
     dialog = page.locator(".jp-Dialog")
     dialog.locator("select").select_option("BadgeAnswer")
     dialog.get_by_role("button", name="Ok").click()
     dialog.get_by_role("button", name="Stop").click()
-    expect(badge(notebook, SERVED)).not_to_contain_text("BadgeAnswer ready")
+    words, said = (badge(notebook, SERVED).locator(f".nbc-cell-badge-{part}") for part in ("words", "plan"))
+    expect(words).to_have_text("BadgeWriter ready · BadgeAnswer stopped")
+    expect(said).to_have_text("▶ BadgeWriter does nothing; starts BadgeAnswer")
+    state(notebook, SERVED, "stopped")
+    notebook.run_new(SCRATCH, "%services stop --all")
+    expect(words).to_have_text("BadgeAnswer stopped · BadgeWriter stopped")
+    expect(said).to_have_text("▶ starts BadgeWriter, BadgeAnswer")
+    page.evaluate(ACTIVATE, SERVED)
+    expect(notebook.cell(SERVED).get_by_role("button", name="Restart the service of this cell")).to_have_count(0)
+    notebook.screenshot("badges-stopped")
     notebook.run(SERVED)
     expect(badge(notebook, SERVED)).to_have_text(READY)
 
@@ -258,7 +367,7 @@ def test_it_is_right_after_a_reload_and_in_a_second_browser(desk: Any, notebook:
 
 def test_nothing_is_done_while_the_notebook_is_hidden(notebook: Notebook) -> None:
     page = notebook.page
-    kernel = page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.id")
+    kernel = kernel_of(page)
     page.evaluate(NOTE_CHANGES, SERVED)
     execute(page, "launcher:create")
     expect(notebook.cell(SERVED)).to_be_hidden()

@@ -204,6 +204,8 @@ async def test_a_brief_watch_is_silent_at_calls(running: Running) -> None:
         while states_of_words[-1] != "ready":
             states_of_words.append((await anext(states))["services"][1]["state"])
         assert states_of_words == sorted(set(states_of_words), key=states_of_words.index)
+        await asyncio.to_thread(running.registry.mark, "Leaf", stale=("x",))
+        assert (await anext(states))["services"][0]["stale"] == ["x"]
         await asyncio.to_thread(running.registry.remove, "Leaf")
         while [s["name"] for s in said["services"]] != ["Words"]:
             said = await anext(states)
