@@ -198,6 +198,13 @@ def test_what_cannot_be_told_is_unknown_and_the_reason_is_given(ready: Notebook,
     assert why in told
 
 
+def test_the_reason_is_given_where_not_even_names_are_known(clean: Notebook) -> None:
+    told = planned(clean, "%%service\nclas Answer:")
+    assert list(told) == [""]
+    assert told[""][0] == "unknown"
+    assert told[""][1].startswith("it is not Python: ")
+
+
 def test_nothing_of_the_text_runs(ready: Notebook, tmp_path: Any) -> None:
     touch = f"__import__('pathlib').Path({str(tmp_path / 'ran')!r}).touch()"
     for edit in (
