@@ -199,7 +199,7 @@ def test_what_cannot_be_told_is_unknown_and_the_reason_is_given(ready: Notebook,
 
 
 def test_the_reason_is_given_where_not_even_names_are_known(clean: Notebook) -> None:
-    told = planned(clean, "%%service\nclas Answer:")
+    told = planned(clean, "%%service\nclas Answer:\n    pass")
     assert list(told) == [""]
     assert told[""][0] == "unknown"
     assert told[""][1].startswith("it is not Python: ")
