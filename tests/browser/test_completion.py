@@ -73,21 +73,13 @@ def test_help_of_an_api_says_how_to_call_it(notebook: Notebook) -> None:
 
 
 def test_services_are_offered_in_the_brackets_of_depends(notebook: Notebook) -> None:
-    above = "%%service\nclass Other:\n    pass\n\nclass Front:\n    greeter = depends("
     items = notebook.page.locator(".jp-Completer .jp-Completer-item")
-    notebook.write(2, above)
+    notebook.write(2, "%%service\nclass Other:\n    pass\n\nclass Front:\n    greeter = depends(")
     notebook.page.keyboard.press("Tab")
     expect(items).to_have_count(2)
     expect(items.nth(0)).to_contain_text("Other")
     expect(items.nth(1)).to_contain_text("Greeter")
     notebook.screenshot(f"completion-depends-{notebook.front_end}")
-    notebook.page.keyboard.press("Escape")
-    notebook.write(2, above + "Gr")
-    notebook.page.keyboard.press("Tab")  # there is one only
-    expect(notebook.cell(2).locator(".cm-content")).to_contain_text("depends(Greeter")
-    notebook.write(2, f"%%service\n{WRITTEN}".removesuffix("greeter."))
-    notebook.page.keyboard.press("Tab")
-    expect(items.filter(has_text="greeter")).to_be_visible()
     notebook.page.keyboard.press("Escape")
     notebook.write(2, WRITTEN)
 
