@@ -480,9 +480,12 @@ class Registry:
         if any(d.service == name for other in others for d in other.dependencies):
             dependency_graph.check_acyclic([*others, deployment.spec])
         misfits = self._misfits(deployment, together)
-        supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._publisher, self._keep)
+        supervisor = self._supervisors.get(name) or Supervisor(
+            name, self._engine, self._publisher, self._keep, self._past_logs.get(name)
+        )
         await supervisor.deploy(deployment, stop_first=stop_first)
         self._supervisors[name] = supervisor
+        self._past_logs.pop(name, None)
         self._publisher.changed(name)
         return misfits
 
