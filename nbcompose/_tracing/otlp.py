@@ -22,6 +22,8 @@ from nbcompose import __version__, settings
 from nbcompose._tracing.spans import CANCELLED, SAMPLED, Span, sample
 
 FLUSH = 2.0  # seconds that spans have to be sent when the owner stops
+# What makes a session of its own for OpenTelemetry's exporter.
+PROVIDERS = tuple(f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{kind}CREDENTIAL_PROVIDER" for kind in ("", "TRACES_"))
 
 logger = logging.getLogger("nbcompose.tracing")
 
@@ -134,7 +136,7 @@ class SpanExporter:
                 if not sent:
                     self._lose(len(spans), failure.text)
             if self._sender is not None:
-                self._sender.stop()
+                self._sender.close()
 
     def _take(self) -> list[Span]:
         """Wait for spans, and for others to be sent with them; empty when the exporter is closed."""
@@ -208,7 +210,8 @@ class _Sender:
         self._library = {f"telemetry.sdk.{name}": value for name, value in library.items()}
         self._named = resources.OTELResourceDetector().detect()  # by the user, in OTEL_SERVICE_NAME and the like
         self._owner = os.urandom(16).hex()
-        self._exporter = OTLPSpanExporter()
+        self._session = None if any(map(os.environ.get, PROVIDERS)) else _session()
+        self._exporter = OTLPSpanExporter(session=self._session)
 
     def send(self, spans: Sequence[Span]) -> bool:
         """Send spans, and say whether they were taken. Waits for the collector."""
@@ -219,6 +222,14 @@ class _Sender:
     def stop(self) -> None:
         """Try no more. From any thread."""
         self._exporter.shutdown()
+
+    def close(self) -> None:
+        """Close all connections. In the thread, after the last `send`: one that was tried again when `stop` was called
+        has connected once more.
+        """
+        self.stop()
+        if self._session is not None:
+            self._session.close()
 
     def _replica(self, span: Span) -> Any:
         """The resource that a span is about: each nbcompose service is a service, each replica an instance of it."""
@@ -248,6 +259,26 @@ class _Sender:
             end_time=_nanoseconds(span.start + span.duration),
             instrumentation_scope=self._scope,
         )
+
+
+def _session() -> Any:
+    """Return a session of requests whose connections are closed with it. Otherwise they are closed when the garbage
+    collector comes by, where an error still refers to them.
+    """
+    import requests
+    from requests.adapters import HTTPAdapter
+
+    class Adapter(HTTPAdapter):
+        def close(self) -> None:
+            pools = self.poolmanager.pools
+            for pool in filter(None, map(pools.get, pools.keys())):
+                pool.close()
+            super().close()
+
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, Adapter())
+    return session
 
 
 def _attributes(span: Span) -> dict[str, Any]:
