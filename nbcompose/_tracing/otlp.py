@@ -136,7 +136,7 @@ class SpanExporter:
                 if not sent:
                     self._lose(len(spans), failure.text)
             if self._sender is not None:
-                self._sender.close()
+                self._sender.stop()
 
     def _take(self) -> list[Span]:
         """Wait for spans, and for others to be sent with them; empty when the exporter is closed."""
@@ -210,7 +210,9 @@ class _Sender:
         self._library = {f"telemetry.sdk.{name}": value for name, value in library.items()}
         self._named = resources.OTELResourceDetector().detect()  # by the user, in OTEL_SERVICE_NAME and the like
         self._owner = os.urandom(16).hex()
-        self._session = None if any(map(os.environ.get, PROVIDERS)) else _session()
+        self._session: Any = None
+        if not any(map(os.environ.get, PROVIDERS)):
+            self._session = importlib.import_module("requests").Session()
         self._exporter = OTLPSpanExporter(session=self._session)
 
     def send(self, spans: Sequence[Span]) -> bool:
@@ -220,16 +222,15 @@ class _Sender:
         return bool(self._exporter.export(made) is self._success)
 
     def stop(self) -> None:
-        """Try no more. From any thread."""
-        self._exporter.shutdown()
-
-    def close(self) -> None:
-        """Close all connections. In the thread, after the last `send`: one that was tried again when `stop` was called
-        has connected once more.
+        """Try no more, and close all connections. From any thread, and again in the thread after the last `send`: one
+        that is tried again meanwhile connects once more.
         """
-        self.stop()
-        if self._session is not None:
-            self._session.close()
+        # A session lets go of its pools, and the garbage collector closes them where an error still refers to them.
+        for adapter in self._session.adapters.values() if self._session is not None else ():
+            pools = adapter.poolmanager.pools
+            for pool in filter(None, map(pools.get, pools.keys())):
+                pool.close()
+        self._exporter.shutdown()
 
     def _replica(self, span: Span) -> Any:
         """The resource that a span is about: each nbcompose service is a service, each replica an instance of it."""
@@ -259,26 +260,6 @@ class _Sender:
             end_time=_nanoseconds(span.start + span.duration),
             instrumentation_scope=self._scope,
         )
-
-
-def _session() -> Any:
-    """Return a session of requests whose connections are closed with it. Otherwise they are closed when the garbage
-    collector comes by, where an error still refers to them.
-    """
-    import requests
-    from requests.adapters import HTTPAdapter
-
-    class Adapter(HTTPAdapter):
-        def close(self) -> None:
-            pools = self.poolmanager.pools
-            for pool in filter(None, map(pools.get, pools.keys())):
-                pool.close()
-            super().close()
-
-    session = requests.Session()
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, Adapter())
-    return session
 
 
 def _attributes(span: Span) -> dict[str, Any]:

@@ -270,7 +270,7 @@ def test_a_connection_that_is_made_while_the_exporter_stops_is_closed(settings: 
             second.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
             sending.join(PATIENCE)
             assert not sending.is_alive()
-            sender.close()
+            sender.stop()
             while second.recv(65536):  # up to its end
                 pass
 
