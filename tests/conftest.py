@@ -139,6 +139,7 @@ class Running:
         for name in self.registry.names():
             with contextlib.suppress(NbcomposeError):
                 self.registry.remove(name, grace=0.0)
+        self.registry._past_logs.clear()  # a service of the next test may have the same name
 
     def close(self) -> None:
         self.clear()

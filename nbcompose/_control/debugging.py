@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import psutil
@@ -23,6 +23,7 @@ from nbcompose._rpc import SLICE, Connection, IncomingCall, open_connection
 
 UNHEARD = 2.0  # seconds after which it is said that nobody comes to a prompt
 SETTLE = 0.1  # seconds after which a replica that goes on is no longer at a breakpoint: `n` stops again at once
+HEAR_WITHIN = 1.0  # seconds that the other replicas have to hear that one has stopped; one in a long C call does not
 UNHEARD_TEXT = (
     "a call stands at a breakpoint, and the main thread, where the prompt would be, waits for something else: make the "
     "call there, and not in another thread; ■ (Ctrl-C) detaches, and the call goes on"
@@ -48,6 +49,8 @@ class Debugging:
         self._changed = changed
         self._text = text
         self._replicas: list[_Attached] = []
+        self._has_stopped = False  # one of them, at its next call or elsewhere; after that none stops at its next call
+        self._unheard: set[_Attached] = set()  # those that may not have heard that yet
         self._at_prompt: _Attached | None = None
         self._waiting: deque[_Attached] = deque()
         self._none = asyncio.Event()  # no replica is attached any more
@@ -57,8 +60,10 @@ class Debugging:
         try:
             for member in members:
                 attached = _Attached(self, member)
-                await attached.open(next_call, post_mortem)
+                await attached.open(next_call and not self._has_stopped, post_mortem)
                 self._replicas.append(attached)
+                if self._has_stopped:  # another one, meanwhile
+                    self._tell_stopped([attached])
         except BaseException:
             self.detach()
             if self._replicas:
@@ -84,18 +89,36 @@ class Debugging:
     # -- called by `_Attached`
 
     def stopped(self, attached: _Attached) -> None:
-        for other in self._replicas:
-            if other is not attached:
-                other.tell("any", False)
+        if not self._has_stopped:
+            self._has_stopped = True
+            self._tell_stopped([other for other in self._replicas if other is not attached])
         self._changed()
+
+    def _tell_stopped(self, others: Iterable[_Attached]) -> None:
+        """Have these replicas not stop at their next call. No prompt is shown before they have heard it: else a call
+        that is made at the prompt could reach them first.
+        """
+        for other in others:
+            self._unheard.add(other)
+            other.tell("any", False)
+            asyncio.get_running_loop().call_later(HEAR_WITHIN, self.heard, other)
+
+    def heard(self, attached: _Attached) -> None:
+        self._unheard.discard(attached)
+        self._show_next()
 
     def asked(self, attached: _Attached, text: str) -> None:
         """Show a prompt; that of another replica waits until the present one has gone on."""
         attached.asks = text
-        if self._at_prompt in (None, attached):
+        if self._at_prompt is attached:
             self._show(attached)
         elif attached not in self._waiting:
             self._waiting.append(attached)
+            self._show_next()
+
+    def _show_next(self) -> None:
+        if self._at_prompt is None and self._waiting and not self._unheard:
+            self._show(self._waiting.popleft())
 
     def _show(self, attached: _Attached) -> None:
         text, _, prompt = (attached.asks or "").rpartition("\n")
@@ -112,14 +135,15 @@ class Debugging:
             self._waiting.remove(attached)
         if self._at_prompt is attached:
             self._at_prompt = None
-            if self._waiting:
-                self._show(self._waiting.popleft())
+            self._show_next()
         self._changed()
 
     def closed(self, attached: _Attached) -> None:
         if attached in self._replicas:
             self._replicas.remove(attached)
+            self._unheard.discard(attached)
             self.goes_on(attached)
+            self._show_next()
             if not self._replicas:
                 self._none.set()
                 self._over()
@@ -152,7 +176,9 @@ class _Attached:
         call.fail(LookupError(f"a debugger's owner has no {call.api}"))
 
     def on_note(self, topic: str, value: Any) -> None:
-        if topic == "stopped":
+        if topic == "heard":
+            self._session.heard(self)
+        elif topic == "stopped":
             self._stay()
             self.member.stopped_at = value
             self._session.stopped(self)

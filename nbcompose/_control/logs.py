@@ -32,10 +32,11 @@ MOST_IDLE = 100  # calls of which it is known what they wrote last, in complete 
 HOLD = 1.0  # seconds that a drawn line has to stand before the log has it, while its call goes on
 _CUT_CHARACTER = re.compile(rb"(?:[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z")
 EVERYTHING: LogFilter = LogFilter()
+AGAIN = "──── {service} is started again; what is above was written before ────"
 
 
 class Log:
-    """The last lines of a service's replicas; bounded in lines and in characters."""
+    """The last lines of a service's replicas, over all its runs; bounded in lines and in characters."""
 
     def __init__(self, lines: int = 10_000, characters: int = 4 * 2**20) -> None:
         self._lines: deque[LogLine] = deque()
@@ -57,6 +58,11 @@ class Log:
     def note(self, replica: int, text: str) -> None:
         """Add what happened to a replica."""
         self.append(LogLine(time.time(), "ERROR", replica, "", (), text))
+
+    def begin_run(self, service: str) -> None:
+        """Part the lines of the run that begins from those of earlier ones, where these have written any."""
+        if self.count:
+            self.append(LogLine(time.time(), "INFO", 0, "", (), AGAIN.format(service=service)))
 
     def last(self, count: int, wanted: LogFilter = EVERYTHING) -> list[LogLine]:
         """Return the last `count` lines that are wanted, oldest first."""

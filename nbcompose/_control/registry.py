@@ -7,6 +7,7 @@ loop, and an interrupt (■) ends the waiting, not the services.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
@@ -35,7 +36,13 @@ T = TypeVar("T")
 
 PAST_LOGS = 8  # logs that are kept of services that run no more
 STOP_WAIT = 5.0  # seconds for stopping everything, in addition to the grace; processes left after that are killed
+REMOVE_WAIT = 30.0  # seconds for stopping one service, in addition to the grace of its last two versions
+NOT_STOPPED = (
+    "{name} has not ended within {wait:g} s, and is not waited for any more: its processes were killed ({pids}). Where "
+    "a later start says that its port is in use, restart the kernel or the program that ran it"
+)
 
+logger = logging.getLogger("nbcompose")
 
 CALLERS_FIRST = (
     "Change who calls it first (such a call fails until this version serves), stop it, or keep the api as well."
@@ -413,7 +420,14 @@ class Registry:
 
     async def _remove(self, supervisor: Supervisor, grace: float) -> None:
         self._debugpys.pop(supervisor.name, None)  # its replica detaches when it stops
-        await supervisor.stop(grace)
+        wait = 2 * grace + REMOVE_WAIT
+        try:
+            await asyncio.wait_for(supervisor.stop(grace), wait)
+        except TimeoutError:
+            members = [m for g in supervisor.everything() for m in g.members.values()]
+            pids = ", ".join(str(m.pid) for m in members if m.pid is not None) or "none was left"
+            logger.warning(NOT_STOPPED.format(name=supervisor.name, wait=wait, pids=pids))
+            supervisor.kill()
         if supervisor.stopped and self._supervisors.get(supervisor.name) is supervisor:  # not if it was started again
             del self._supervisors[supervisor.name]
             self._past_logs.pop(supervisor.name, None)
@@ -480,9 +494,12 @@ class Registry:
         if any(d.service == name for other in others for d in other.dependencies):
             dependency_graph.check_acyclic([*others, deployment.spec])
         misfits = self._misfits(deployment, together)
-        supervisor = self._supervisors.get(name) or Supervisor(name, self._engine, self._publisher, self._keep)
+        supervisor = self._supervisors.get(name) or Supervisor(
+            name, self._engine, self._publisher, self._keep, self._past_logs.get(name)
+        )
         await supervisor.deploy(deployment, stop_first=stop_first)
         self._supervisors[name] = supervisor
+        self._past_logs.pop(name, None)
         self._publisher.changed(name)
         return misfits
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import psutil
 
 from nbcompose._control.engines import Engine, ReplicaProcess
 from nbcompose._control.logs import Log, Written
@@ -36,6 +39,13 @@ LINES_TOLD = 10  # of these, in the error of a call
 SAID_PERIOD = 0.1  # seconds between changes by what a starting replica writes
 CLOSE_WAIT = 1.0  # seconds to wait for the last notes of a replica that has ended
 STOP_WAIT = 5.0  # seconds that a replica has for its hooks and exit, after the grace for its calls
+KILL_WAIT = 5.0  # seconds after which a process that was killed is not waited for any more
+LEFT = (
+    "{name}: its process {pid} was killed and has not ended within {wait:g} s, since the system keeps it, for example "
+    "at a file or a device that does not answer; it is left behind (`ps -o pid,stat,wchan {pid}` says where it waits)"
+)
+
+logger = logging.getLogger("nbcompose")
 
 
 class ReplicaHandle:
@@ -116,7 +126,7 @@ class ReplicaHandle:
             if self._up.done() and not self._up.cancelled():
                 self._up.exception()  # mark it as retrieved
             self._up.cancel()
-            await self.ended()
+            await self._end_at_once()
             raise
 
     async def ended(self) -> None:
@@ -137,8 +147,19 @@ class ReplicaHandle:
         try:
             await asyncio.wait_for(self.ended(), grace + STOP_WAIT)
         except TimeoutError:
-            self.kill()
-            await self.ended()
+            await self._end_at_once()
+
+    async def _end_at_once(self) -> None:
+        """Kill the process and wait for its end, `KILL_WAIT` seconds at most: it need not come, or be reported."""
+        self.kill()
+        try:
+            await asyncio.wait_for(self.ended(), KILL_WAIT)
+        except TimeoutError:
+            if self.pid is not None and _runs(self.pid):
+                text = LEFT.format(name=self.name, pid=self.pid, wait=KILL_WAIT)
+                logger.warning(text)
+                self._log.note(self.index, text)
+            self._finish(None)
 
     async def settled(self) -> None:
         """Wait until the replica is up or has ended."""
@@ -301,6 +322,14 @@ class ReplicaHandle:
         if self.process is not None:
             self.process.connection.close()
         self._on_change()
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and has not ended."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 # Of the stacks of all threads that Python writes in a crash of C code, what is not the user's.

@@ -35,16 +35,19 @@ async def give_up(work: asyncio.Task[None] | None) -> None:
 
 class Supervisor:
     """Supervises one service. `keep`: seconds that a replaced version is kept for a rollback, where memory allows.
+    `log`: that of an earlier run of the service, which goes on.
 
     `change_reason`: how the version that serves came about. `out_of_date_reason`: why the version that was wanted last
     does not serve; "" where it does. `stale`: what has changed in the notebook since the version that serves was
     packed.
     """
 
-    def __init__(self, name: str, engine: Engine, context: SupervisorContext, keep: float = 0.0) -> None:
+    def __init__(
+        self, name: str, engine: Engine, context: SupervisorContext, keep: float = 0.0, log: Log | None = None
+    ) -> None:
         self.name = name
         self.wanted = 0
-        self.log = Log()
+        self.log = log or Log()
         self.generation: Generation | None = None  # the one that serves
         self.candidate: Generation | None = None  # the one that starts
         self.stopped = False
@@ -322,6 +325,8 @@ class Supervisor:
             self._context.changed(self.name)
             if stop_first:
                 await self._make_room()
+            if self.generation is None or self.generation.failed:  # and all that its replicas wrote has been read
+                self.log.begin_run(self.name)
             count = self.wanted
             await candidate.start(count)
             while count != self.wanted:  # scaled meanwhile

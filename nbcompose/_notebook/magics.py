@@ -165,8 +165,8 @@ class NbcomposeMagics(Magics):  # type: ignore[misc]  # IPython's imports are no
                     changes = compare(self._session, services, stop_first=args.replace == "stop-first")
                 finally:
                     self._session.shell.user_ns.update(services)
-                    for variable, service in services.items():
-                        self._session.notices.declared(variable, service)
+                for variable, service in services.items():
+                    self._session.notices.declared(variable, service)
             Launching(self._session, changes).run(wait=not args.no_wait)
 
     @line_cell_magic  # type: ignore[untyped-decorator]

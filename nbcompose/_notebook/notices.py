@@ -67,6 +67,7 @@ class Notices:
         self._lost: dict[str, str] = {}  # what was said last of services that have lost their name or cell
         self._untold: dict[str, dict[str, Stale]] = {}  # what the next call of a service says
         self._told: dict[str, dict[str, Stale]] = {}
+        self._kept: list[str] = []  # services that the running cell has left as they were, since it has failed
 
     # -- after a cell
 
@@ -75,11 +76,32 @@ class Notices:
         self._homes[service.name] = Home(OutputAnchor.of(self._shell), variable, service)
         self._lost.pop(service.name, None)
 
+    def kept(self, named: Iterable[str], of_cell: Iterable[str]) -> None:
+        """Note that the running cell has failed before it has changed services: those that it names, and those that an
+        earlier run of it has started.
+        """
+        self._kept = list(dict.fromkeys([*named, *of_cell]))
+
     def after_cell(self, stale: Sequence[Stale], deleted: frozenset[str], *, succeeded: bool) -> None:
         """Say what the cell has changed: `stale` are services that it made so, `deleted` cells that are gone."""
-        texts = [*_of_stale(stale), *self._of_lost(deleted, succeeded)]
+        texts = [*self._of_kept(), *_of_stale(stale), *self._of_lost(deleted, succeeded)]
         if texts:
             self._publish(texts)
+
+    def _of_kept(self) -> list[str]:
+        """Return what serves on where a cell has failed, and the way out."""
+        kept, self._kept = self._kept, []
+        statuses = [self._registry.status(name) for name in kept if name in self._registry.names()]
+        names = [s.name for s in statuses if s.state != "failed"]
+        if not names:
+            return []
+        version, that, it = ("version", "that", "it") if len(names) == 1 else ("versions", "those", "them")
+        does = _verb(names, "serves", "serve") if all(s.up for s in statuses) else _verb(names, "goes", "go")
+        ends = f"`%services stop {' '.join(names)}` ends {it}"
+        return [
+            f"This cell has started nothing: the {version} of {_listed(names)} before {does} on",
+            f"Run it again, once it is mended, to replace {that} {version}; {ends}",
+        ]
 
     def _of_lost(self, deleted: frozenset[str], succeeded: bool) -> list[str]:
         running, texts = self._registry.names(), list[str]()

@@ -17,6 +17,7 @@ from IPython.core.error import UsageError
 
 from nbcompose._code import Fingerprint, Versions, deployment_of, differing, fingerprint_of, functions_in
 from nbcompose._ipython_adapter import cell_id
+from nbcompose._notebook.arguments import HelpAsked
 from nbcompose._notebook.cell import Defined
 from nbcompose._notebook.notices import Stale
 from nbcompose._notebook.session import Session, Started
@@ -155,22 +156,26 @@ _CLASS = re.compile(r"^\s*class\s+(\w+)", re.MULTILINE)
 
 @contextmanager
 def previous_on_error(session: Session, cell_text: str) -> Iterator[None]:
-    """Where a cell fails, keep names bound to the services that serve, not to the cell's bare classes, and mark the
-    services that it defines: the previous version serves on, and their status says so.
+    """Where a cell fails before it has a card, keep names bound to the services that serve, not to the cell's bare
+    classes, and mark the services that it defines: the previous version serves on, and their status says so, as does
+    the cell.
     """
     space = session.shell.user_ns
     before = {name: value for name, value in space.items() if isinstance(value, Service)}
     try:
         yield
+    except HelpAsked:
+        raise
     except BaseException as error:
         space.update(before)
-        if not isinstance(error, Exception):
-            raise
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        names = set(_CLASS.findall(cell_text))
-        for name, started in session.started.items():
-            if started.variable in names:
-                session.registry.mark(name, out_of_date_reason=reason)
+        names, cell = set(_CLASS.findall(cell_text)), cell_id(session.shell)
+        named = [name for name, started in session.started.items() if started.variable in names]
+        for name in named if isinstance(error, Exception) else ():
+            session.registry.mark(name, out_of_date_reason=reason)
+        # By the cell too: a class that is renamed, or the line of which has the mistake, is not named.
+        of_cell = [name for name, started in session.started.items() if cell and started.cell == cell]
+        session.notices.kept(named, of_cell)
         raise
 
 

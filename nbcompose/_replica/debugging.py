@@ -1,9 +1,9 @@
 """A debugger in a replica: pdb, whose prompt is at the other end of a socket. Imported when one is attached.
 
 The socket has a thread and an event loop of its own, since an async api that is at a breakpoint stops the replica's.
-Messages are notes of a `Connection`. To the owner: stopped (where), prompt (text), output (text), resumed, quit. From
-it: line (what was typed), any (whether the next call of any api is to be stopped at), detach. A closed connection
-detaches too.
+Messages are notes of a `Connection`. To the owner: stopped (where), prompt (text), output (text), resumed, quit, heard
+(an `any`). From it: line (what was typed), any (whether the next call of any api is to be stopped at), detach. A closed
+connection detaches too.
 
 pdb runs in the thread of the call, one thread at a time: each thread has a `_Pdb`, and all share their breakpoints.
 """
@@ -109,6 +109,7 @@ class Debugger:
             self._lines.put(value)
         elif topic == "any":
             self._any = value
+            self.note("heard", None)
         elif topic == "detach":
             self.detach()
 

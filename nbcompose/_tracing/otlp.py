@@ -22,6 +22,8 @@ from nbcompose import __version__, settings
 from nbcompose._tracing.spans import CANCELLED, SAMPLED, Span, sample
 
 FLUSH = 2.0  # seconds that spans have to be sent when the owner stops
+# What makes a session of its own for OpenTelemetry's exporter.
+PROVIDERS = tuple(f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{kind}CREDENTIAL_PROVIDER" for kind in ("", "TRACES_"))
 
 logger = logging.getLogger("nbcompose.tracing")
 
@@ -208,7 +210,10 @@ class _Sender:
         self._library = {f"telemetry.sdk.{name}": value for name, value in library.items()}
         self._named = resources.OTELResourceDetector().detect()  # by the user, in OTEL_SERVICE_NAME and the like
         self._owner = os.urandom(16).hex()
-        self._exporter = OTLPSpanExporter()
+        self._session: Any = None
+        if not any(map(os.environ.get, PROVIDERS)):
+            self._session = importlib.import_module("requests").Session()
+        self._exporter = OTLPSpanExporter(session=self._session)
 
     def send(self, spans: Sequence[Span]) -> bool:
         """Send spans, and say whether they were taken. Waits for the collector."""
@@ -217,7 +222,14 @@ class _Sender:
         return bool(self._exporter.export(made) is self._success)
 
     def stop(self) -> None:
-        """Try no more. From any thread."""
+        """Try no more, and close all connections. From any thread, and again in the thread after the last `send`: one
+        that is tried again meanwhile connects once more.
+        """
+        # A session lets go of its pools, and the garbage collector closes them where an error still refers to them.
+        for adapter in self._session.adapters.values() if self._session is not None else ():
+            pools = adapter.poolmanager.pools
+            for pool in filter(None, map(pools.get, pools.keys())):
+                pool.close()
         self._exporter.shutdown()
 
     def _replica(self, span: Span) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import queue
 import signal
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import debugged_services as services
@@ -13,6 +15,7 @@ import httpx
 import pytest
 
 import nbcompose
+from nbcompose._control import debugging
 from nbcompose._control.debugging import Debugging
 from nbcompose.errors import NbcomposeError, NoTerminal, ReplicaDied, ServiceUnavailable
 from tests.conftest import Running
@@ -259,6 +262,51 @@ def test_other_replicas_answer_meanwhile(running: Running, attach: Callable[...,
         person.detach()
         person.is_over()
         person = attach("Leaf")
+
+
+class Told:
+    """A replica as `Debugging` has it; `notes`: what it was told."""
+
+    def __init__(self, name: str) -> None:
+        self.member = SimpleNamespace(name=name)
+        self.asks = ""
+        self.notes: list[tuple[str, Any]] = []
+
+    def tell(self, topic: str, value: Any) -> None:
+        self.notes.append((topic, value))
+
+
+async def test_a_prompt_is_shown_once_all_replicas_have_heard_that_one_has_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a call that is made there could be stopped at in another one."""
+    monkeypatch.setattr(debugging, "HEAR_WITHIN", PATIENCE)
+    said: asyncio.Queue[str] = asyncio.Queue()
+    session: Any = Debugging(lambda text, _: said.put_nowait(text), lambda: None, lambda: None, str)
+    first, second, third = session._replicas = [Told("a"), Told("b"), Told("c")]
+    session.stopped(first)
+    session.asked(first, "> here\n(Pdb) ")
+    assert (first.notes, second.notes) == ([], [("any", False)])
+    session.heard(second)
+    assert said.empty()
+    session.closed(third)  # which hears nothing any more
+    assert said.get_nowait() == "a:\n> here"
+    session.stopped(second)  # at a breakpoint
+    assert len(second.notes) == 1
+    session.asked(second, "> there\n(Pdb) ")
+    assert said.empty()
+    session.goes_on(first)
+    assert said.get_nowait() == "b:\n> there"
+
+
+async def test_a_replica_that_does_not_hear_keeps_no_prompt_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debugging, "HEAR_WITHIN", 0.01)
+    said: asyncio.Queue[str] = asyncio.Queue()
+    session: Any = Debugging(lambda text, _: said.put_nowait(text), lambda: None, lambda: None, str)
+    session._replicas = [Told("a"), Told("b")]
+    session.stopped(session._replicas[0])
+    session.asked(session._replicas[0], "> here\n(Pdb) ")
+    assert await asyncio.wait_for(said.get(), PATIENCE) == "a:\n> here"
 
 
 def test_one_replica_can_be_chosen(running: Running, attach: Callable[..., Person]) -> None:

@@ -19,7 +19,7 @@ from nbcompose._code.packing import deployment_of
 from nbcompose._control.registry import Registry
 from nbcompose._control.status import Status
 from nbcompose._rpc.connection import ConnectionCounts
-from nbcompose.errors import PortInUse, ServiceUnavailable, UnknownService
+from nbcompose.errors import PortInUse, ReplicaDied, ServiceUnavailable, UnknownService
 from tests.conftest import Running, alive
 from tests.handles import handle
 from tests.patience import PATIENCE, wait_until
@@ -142,6 +142,48 @@ def test_huge_output_is_bounded(running: Running) -> None:
     faulty.prints(["the end"])
     wait_until(lambda: running.registry.logs("Faulty", 1) == ["the end"], "the last line is in the log")
     assert sum(map(len, running.registry.logs("Faulty", 10**6))) <= 4 * 2**20
+
+
+AGAIN = "──── Faulty is started again; what is above was written before ────"
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_the_log_of_an_earlier_run_can_be_read(running: Running, dies: bool) -> None:
+    faulty = running.up(Faulty)
+    faulty.prints(["the first run"])
+    if dies:
+        with pytest.raises(ReplicaDied):
+            faulty.exits(3)
+        running.until("Faulty", lambda s: s.restarts == 1 and s.state == "ready")
+    running.registry.remove("Faulty")
+    before = running.registry.logs("Faulty")
+    assert before[0] == "the first run"
+    assert any("replica 0 ended (exit status 3)" in line for line in before) is dies
+    faulty = running.up(Faulty)
+    assert running.registry.logs("Faulty") == [*before, AGAIN]
+    faulty.prints(["the second run"])
+    wait_until(lambda: running.registry.logs("Faulty", 1) == ["the second run"], "the last line is in the log")
+    assert running.registry.logs("Faulty") == [*before, AGAIN, "the second run"]
+    mark = running.registry.log_lines("Faulty", 2)[0]
+    assert mark.level == "INFO"
+    running.up(Faulty)  # another version is no other run
+    assert running.registry.logs("Faulty") == [*before, AGAIN, "the second run"]
+
+
+def test_the_log_of_a_failed_start_can_be_read_after_a_good_one(running: Running) -> None:
+    running.deploy(InitRaises)
+    assert running.registry.wait("InitRaises").state == "failed"
+    before = running.registry.logs("InitRaises")
+    assert "still fine" in before
+    running.up(nbcompose.service(name="InitRaises")(handle(Leaf).inner))
+    assert running.registry.logs("InitRaises") == [*before, AGAIN.replace("Faulty", "InitRaises")]
+
+
+def test_a_first_run_and_one_after_nothing_was_written_have_no_line_above(running: Running) -> None:
+    for _ in range(2):
+        running.up(Leaf)
+        assert running.registry.logs("Leaf") == []
+        running.registry.remove("Leaf")
 
 
 def test_the_logs_of_several_replicas_say_whose_they_are(running: Running) -> None:

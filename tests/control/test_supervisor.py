@@ -23,6 +23,7 @@ from faulty_services import Faulty, InitNeverEnds, InitRaises
 import nbcompose
 from nbcompose._code.packing import deployment_of
 from nbcompose._control import generation, registry, replica_handle
+from nbcompose._control.supervisor import Supervisor
 from nbcompose._spec import Http
 from nbcompose.errors import CycleError, ReplicaDied, ServiceUnavailable, UnknownService
 from tests.conftest import Running, alive, wait_for_end
@@ -477,6 +478,50 @@ def test_a_replica_that_hears_nothing_is_killed_in_the_end(running: Running, mon
     running.registry.remove("Faulty", grace=0.0)
 
     assert not alive(pid)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_replica_whose_end_nobody_reports_is_not_waited_for(
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kept: bool
+) -> None:
+    """`kept`: its process seems to be there still, as one does that the system keeps."""
+    monkeypatch.setattr(replica_handle, "STOP_WAIT", 0.2)
+    monkeypatch.setattr(replica_handle, "KILL_WAIT", 0.2)
+    if kept:
+        monkeypatch.setattr(replica_handle, "_runs", lambda _: True)
+    pid = running.up(Faulty).pid()
+    zygote = psutil.Process(pid).ppid()
+    os.kill(zygote, signal.SIGSTOP)  # which reports how its children end
+    try:
+        running.in_thread(running.registry.remove, "Faulty", grace=0.0).result(PATIENCE)
+        assert not alive(pid)
+    finally:
+        os.kill(zygote, signal.SIGCONT)
+    left = f"Faulty, replica 0: its process {pid} was killed and has not ended within 0.2 s"
+    assert (left in caplog.text) is any(left in line for line in running.registry.logs("Faulty")) is kept
+    assert running.up(Faulty).pid() != pid
+
+
+def test_a_service_that_does_not_end_is_not_waited_for(
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    released, ends = threading.Event(), Supervisor._end
+
+    async def hang(supervisor: Supervisor, *args: Any) -> None:
+        await asyncio.to_thread(released.wait)
+        await ends(supervisor, *args)
+
+    pid = running.up(Faulty).pid()
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "REMOVE_WAIT", 0.2)
+        patch.setattr(Supervisor, "_end", hang)
+        running.in_thread(running.registry.remove, "Faulty", grace=0.0).result(PATIENCE)
+    wait_for_end(pid)
+    assert f"Faulty has not ended within 0.2 s, and is not waited for any more: its processes were killed ({pid})" in (
+        caplog.text
+    )
+    assert running.registry.names() == []
+    released.set()
 
 
 def test_the_end_of_one_registry_is_not_held_up_by_a_replica_that_hears_nothing(

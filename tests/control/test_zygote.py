@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from nbcompose._control.engines import zygote_client
 from nbcompose._control.engines.base import NOT_WARM
 from nbcompose._control.engines.local import LocalEngine, LocalProcess
 from nbcompose._control.engines.zygote_client import Zygote
@@ -151,6 +152,20 @@ async def test_a_zygote_that_dies_while_it_is_asked_is_replaced(engine: LocalEng
     assert warm.cold == ""
     assert engine.zygote_pid != zygote
     await end_all([warm])
+
+
+async def test_a_zygote_that_is_not_understood_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs the code that stands in the files when it starts: they may have been changed since."""
+    other = """import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); s.send(b'{"ready": 1}\\n'); s.recv(1)"""
+    monkeypatch.setattr(zygote_client, "START", other)
+    board = LoadTable.create()
+    engine = LocalEngine(board)
+    await engine.start()
+    process = await asyncio.wait_for(spawn(engine), PATIENCE)
+    assert process.cold == "the zygote failed: it says what is not understood (KeyError: 'set')"
+    await end_all([process])
+    await engine.stop()
+    board.close()
 
 
 async def test_a_library_that_is_broken_or_missing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

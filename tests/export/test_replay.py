@@ -129,7 +129,7 @@ def test_a_script_of_the_same_services_answers_the_same(running: Running, tmp_pa
     }
     assert report.passed
     assert sorted(report.services) == ["Answer", "Below"]
-    assert said[0] == "starting"
+    assert said[0].startswith("starting, 0 s of ")
     assert said[-1].startswith("call 8 of 8: Below.twice, ")
 
 
@@ -217,8 +217,12 @@ def test_a_call_that_hangs_ends_with_the_limit(running: Running, tmp_path: Path,
 
 def test_a_script_that_is_not_ready_in_time(tmp_path: Path) -> None:
     services = SERVICES.replace("below = ", "def __init__(self):\n        time.sleep(600)\n\n    below = ")
+    said: list[str] = []
     with pytest.raises(CheckFailed, match=r"app.py was not ready within the limit \(\d s of 4 s; last: .*\): `--limit"):
-        check(write(tmp_path, services), nothing(4), lambda name: pytest.fail(name), lambda _: None)
+        check(write(tmp_path, services), nothing(4), lambda name: pytest.fail(name), said.append)
+    seconds = [int(text.rpartition(", ")[2].partition(" s of 4 s")[0]) for text in said]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] >= 3, "the time is shown while nothing else happens"
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,7 @@ def started(request: pytest.FixtureRequest) -> Iterator[Notebook]:
 def clean(notebook: Notebook) -> Notebook:
     """The file's shell, without any service of an earlier test."""
     notebook.ok("%services stop --all")
+    notebook.shell.meta["nbcompose"].registry._past_logs.clear()  # the next test may start one of the same name
     return notebook
 
 
@@ -234,7 +235,9 @@ def shared_kernel() -> Iterator[Kernel]:
 @pytest.fixture
 def kernel(shared_kernel: Kernel) -> Kernel:
     """A kernel with the extension, without any service of an earlier test."""
-    shared_kernel.ok("%services stop --all")
+    shared_kernel.ok(
+        "%services stop --all\nget_ipython().meta['nbcompose'].registry._past_logs.clear()"  # as of `clean`
+    )
     return shared_kernel
 
 

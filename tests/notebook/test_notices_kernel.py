@@ -52,6 +52,21 @@ def test_a_cell_that_no_longer_defines_a_service_says_so_once(kernel: Kernel, ag
     assert "no longer defines Echo" in run(kernel, "one", again).plain
 
 
+@pytest.mark.parametrize(
+    "broken", [CELL.replace("class Echo", "clas Echo"), CELL.replace("class Echo:", "class Other:\n    x = unknown")]
+)
+def test_a_broken_cell_says_what_an_earlier_run_of_it_has_started(kernel: Kernel, broken: str) -> None:
+    """Also where its text no longer names it."""
+    run(kernel, "one", CELL)
+    ran = run(kernel, "one", broken)
+    assert "Error" in ran.error
+    assert ran.plain == (
+        "This cell has started nothing: the version of Echo before serves on\n"
+        "Run it again, once it is mended, to replace that version; %services stop Echo ends it"
+    )
+    assert run(kernel, "two", broken).displays == []
+
+
 def test_a_cell_that_comes_back_with_a_comment_and_another_name(kernel: Kernel) -> None:
     run(kernel, "one", CELL)
     assert "Echo is a plain class now" in run(kernel, "one", CELL.replace("%%service", "# a comment")).plain
@@ -84,7 +99,7 @@ def test_a_cell_within_the_cell_has_ended_before_it(kernel: Kernel) -> None:
 def test_a_cell_that_fails_has_not_lost_its_service(kernel: Kernel) -> None:
     run(kernel, "one", CELL)
     assert run(kernel, "one", "1 / 0").displays == []
-    assert run(kernel, "one", CELL.replace("class Echo:", "class Echo")).displays == []
+    assert "no longer defines" not in run(kernel, "one", CELL.replace("class Echo:", "class Echo")).plain
 
 
 def test_a_deleted_cell_is_said_once_under_the_next_one(kernel: Kernel) -> None:

@@ -230,6 +230,9 @@ def test_stop_first_that_fails_loads_the_version_before_again(writer: Notebook) 
 
 # -- broken
 
+KEPT = "This cell has started nothing: the version of Writer before serves on"
+WAY = "Run it again, once it is mended, to replace that version; %services stop Writer ends it"
+
 
 def breaks(cell: str) -> list[Any]:
     return [
@@ -240,6 +243,19 @@ def breaks(cell: str) -> list[Any]:
         pytest.param(edited(cell, ("text: str", "text: 'Nonsense'")), "Nonsense", id="declaration"),
         pytest.param(edited(cell, ("%%service", "%%service --replicas many")), "invalid int value", id="option"),
         pytest.param("%%service\nraise OSError('on the way')\n" + cell.partition("\n")[2], "on the way", id="body"),
+        pytest.param(
+            edited(cell, ("class Writer:", "class Writer:\n    size = unknown")), "NameError", id="class body"
+        ),
+        pytest.param(
+            edited(cell, ("[text,", "[text, lock,")).replace("\n", "\nimport threading\nlock = threading.Lock()\n", 1),
+            "CaptureError",
+            id="capture",
+        ),
+        pytest.param(
+            edited(cell, ("class Writer:", "raise KeyboardInterrupt\nclass Writer:")),
+            "KeyboardInterrupt",
+            id="interrupt",
+        ),
     ]
 
 
@@ -252,10 +268,39 @@ def test_a_broken_cell_leaves_the_version_before_until_it_is_mended(
     ran = writer.run(broken)
     assert ran.exception is not None
     assert message in ran.error
-    assert row(writer) == "ready, serving the previous version"
+    by_card = "Writer could not be replaced: the version before serves on"
+    assert ran.plain in (by_card, f"{KEPT}\n{WAY}")
+    assert (row(writer) == "ready, serving the previous version") is (message != "KeyboardInterrupt")
     assert row(writer, "Front") == "ready"
     assert writer.ok("Front.ask('a')").result == before
     assert "unchanged" in writer.ok(WRITER).plain
+    assert row(writer) == "ready"
+
+
+def test_a_cell_with_one_bad_class_says_what_serves_on(clean: Notebook) -> None:
+    cell = f"%%service\n{WRITER.partition('class')[1]}{WRITER.partition('class')[2]}{FRONT.partition('%%service')[2]}"
+    clean.ok(cell)
+    for broken in edited(cell, ('depends("Writer")', "depends(5)")), edited(cell, ("%%service", "%%service --scale 2")):
+        lines = clean.run(broken).plain.splitlines()
+        assert lines == [
+            "This cell has started nothing: the versions of Writer and Front before serve on",
+            "Run it again, once it is mended, to replace those versions; %services stop Writer Front ends them",
+        ]
+    assert clean.ok("Front.ask('a')").result[0] == "a"
+
+
+def test_a_broken_cell_says_nothing_of_services_that_do_not_run(clean: Notebook) -> None:
+    broken = edited(WRITER, ("class Writer:", "class Writer:\n    size = unknown"))
+    assert clean.run(broken).plain == ""
+    clean.ok(WRITER)
+    clean.ok("%services stop Writer")
+    assert clean.run(broken).plain == ""
+
+
+def test_help_leaves_a_service_as_it_is(writer: Notebook) -> None:
+    ran = writer.run(edited(WRITER, ("%%service", "%%service --help")))
+    assert "--replicas" in ran.stdout
+    assert ran.plain == ""
     assert row(writer) == "ready"
 
 

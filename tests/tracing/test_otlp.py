@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbcompose._tracing import Span, exporter, parse_traceparent, sample
-from nbcompose._tracing.otlp import SpanExporter
+from nbcompose._tracing.otlp import SpanExporter, _Sender
 from tests.conftest import Running
 from tests.patience import PATIENCE, wait_until
 from tests.serve_process import serving
@@ -246,6 +246,33 @@ def test_ids_are_sampled_as_by_opentelemetry(trace_id: int, share: float) -> Non
     assert parent is not None
     decided = TraceIdRatioBased(share).should_sample(None, trace_id, "").decision
     assert bool(parent.flags) is (decided is Decision.RECORD_AND_SAMPLE)
+
+
+# -- connections
+
+
+def test_a_connection_that_is_made_while_the_exporter_stops_is_closed(settings: Callable[..., None]) -> None:
+    """A collector that hangs up is tried once more, also when the exporter has been told to stop meanwhile."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+        settings(OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{listening.getsockname()[1]}")
+        sender = _Sender()
+        sending = threading.Thread(target=sender.send, args=([Span(1, 2, 0, "Leaf", "add", 0, 0.0, 1.0, 0.0, "")],))
+        sending.start()
+        first, _ = listening.accept()
+        with first:
+            assert first.recv(4)
+            sender.stop()
+        second, _ = listening.accept()
+        with second:
+            second.settimeout(PATIENCE)
+            assert second.recv(65536)
+            second.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            sending.join(PATIENCE)
+            assert not sending.is_alive()
+            sender.stop()
+            while second.recv(65536):  # up to its end
+                pass
 
 
 # -- who sends, and when

@@ -188,12 +188,17 @@ class Zygote:
     async def _live(self, ours: socket.socket, output: int) -> None:
         assert self._process is not None
         reader = await read_output(output, self._take_output)
-        await self._listen(ours)
+        try:
+            await self._listen(ours)
+        except (ValueError, LookupError, TypeError) as error:  # it runs other code, which was changed since it started
+            why = f"it says what is not understood ({type(error).__name__}: {error})"
+        else:
+            why = ""
         self._process.kill()  # the channel has closed: the zygote has ended or is useless
         status = await asyncio.to_thread(self._process.wait)
         await asyncio.wait([reader.ended], timeout=1)
         last = f": {self._output[-1]}" if self._output else ""
-        self._take_end(f"it ended unexpectedly (status {status}){last}")
+        self._take_end(why or f"it ended unexpectedly (status {status}){last}")
 
     def _take_output(self, written: Written) -> None:
         if written.ended:

@@ -130,7 +130,7 @@ def check(script: Path, todo: Plan, find: Find, say: Say) -> Report:
             if call.api not in apis.get(call.service, ()):
                 count["that the script has no api for"] += 1
                 continue
-            say(f"call {i + 1} of {len(todo.calls)}: {label}, {clock}")
+            running.say(f"call {i + 1} of {len(todo.calls)}: {label}")
             try:
                 compared.setdefault(label, []).append(
                     _compare(find(call.service), call, partial(running.ask, i), clock)
@@ -298,7 +298,7 @@ def started(script: Path, calls: Sequence[RecordedCall], say: Say, clock: Clock)
 
 
 class RunningScript:
-    """A running script; made by `started`."""
+    """A running script; made by `started`. While it is waited for, what it does is said with the time that it takes."""
 
     def __init__(
         self,
@@ -315,16 +315,20 @@ class RunningScript:
         self._output = output
         self._say = say
         self._clock = clock
+        self._does = "starting"
+
+    def say(self, does: str) -> None:
+        """Say what is done now."""
+        self._does = does
+        self._say(f"{does}, {self._clock}")
 
     def ready(self) -> dict[str, list[str]]:
         """Wait until the script's services are ready; return their apis. Raises `CheckFailed`."""
-        said = "starting"
-        self._say(said)
+        self.say("starting")
         try:
             for kind, content in self._messages():
                 if kind == "status":
-                    said = content
-                    self._say(f"{said}, {self._clock}")
+                    self.say(content)
                 elif kind == "failed":
                     raise CheckFailed(f"{self._script.name} does not start: {content}")
                 elif kind == "ready":
@@ -332,7 +336,7 @@ class RunningScript:
                     return found
         except LimitReached:
             raise CheckFailed(
-                f"{self._script.name} was not ready within the limit ({self._clock}; last: {said}): "
+                f"{self._script.name} was not ready within the limit ({self._clock}; last: {self._does}): "
                 "`--limit SECONDS` gives it more"
             ) from None
         raise AssertionError("messages end with an error")
@@ -352,8 +356,11 @@ class RunningScript:
             try:
                 if self._connection.poll(min(SLICE, self._clock.left())):
                     yield self._connection.recv()
+                else:
+                    self.say(self._does)  # with the time by now
             except (EOFError, OSError):
-                self._process.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(STOP_WAIT)
                 raise CheckFailed(f"{self._script.name} ended by itself{self._last_lines()}") from None
 
     def _last_lines(self) -> str:
