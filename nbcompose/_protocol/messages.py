@@ -149,7 +149,8 @@ class PsRequest(TypedDict):
 class WatchRequest(TypedDict):
     """The state now, and each time that it has changed. `services`: only these and what is below them; `picture`: with
     the drawing. `folded`: services of which it leaves out what is only below them; with it, others can be folded.
-    `brief`: only when services come or go, or change their state, address or version, and not at each call.
+    `width`: the pixels that the drawing has room for, without which it is as wide as an output of a notebook. `brief`:
+    only when services come or go, or change their state, address or version, and not at each call.
     """
 
     id: NotRequired[Id]
@@ -157,6 +158,7 @@ class WatchRequest(TypedDict):
     services: NotRequired[Annotated[list[Name], Limit(1000)]]
     picture: NotRequired[bool]
     folded: NotRequired[Annotated[list[Name], Limit(1000)]]
+    width: NotRequired[Annotated[int, Limit(10_000, 100)]]
     brief: NotRequired[bool]
 
 

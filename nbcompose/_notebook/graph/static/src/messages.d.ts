@@ -120,6 +120,7 @@ export interface WatchRequest {
   services?: Array<string>;
   picture?: boolean;
   folded?: Array<string>;
+  width?: number;
   brief?: boolean;
 }
 
