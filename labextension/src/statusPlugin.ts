@@ -15,9 +15,11 @@ import { runtimeOf } from "./graphTarget.ts";
 import type { Listed } from "./protocol.ts";
 import type { Services } from "./services.ts";
 import { Commands, INbcompose } from "./tokens.ts";
-import { statusWords, sumOf } from "./words.ts";
+import { type Sum, statusWords, sumOf } from "./words.ts";
 
 const ID = "nbcompose:status";
+/** They differ in shape, for who sees no colours. */
+const SIGNS: Record<Sum["look"], string> = { none: "○", ready: "●", waiting: "◐", failed: "✖" };
 
 class StatusModel extends VDomModel {
   readonly activeChanged = new Signal<this, void>(this);
@@ -98,7 +100,7 @@ class StatusItem extends VDomRenderer<StatusModel> {
     return createElement(
       Fragment,
       null,
-      createElement("span", { className: `nbc-dot nbc-dot-${look}`, "aria-hidden": true }, "●"),
+      createElement("span", { className: `nbc-dot nbc-dot-${look}`, "aria-hidden": true }, SIGNS[look]),
       createElement(TextItem, { source: words, title }),
     );
   }

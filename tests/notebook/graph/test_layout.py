@@ -60,7 +60,7 @@ GRAPHS = [
 @pytest.mark.parametrize("page", [PAGE, 700, 460, 280])
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_cards_stay_apart_and_within_the_page(graph: Graph, page: float) -> None:
-    """In a side bar, of one column, only the lines beside the cards may need more: the picture is scaled down little."""
+    """In a side bar, of one column, the lines beside the cards may need more: the picture is scaled down a little."""
     layout = drawn(graph, page)
     assert layout.boxes.keys() == graph.keys()
     assert not [pair for pair in itertools.combinations(layout.boxes.values(), 2) if overlap(*pair)]
@@ -103,7 +103,7 @@ def test_callers_come_before_what_they_call(graph: Graph) -> None:
 
 
 def test_in_a_side_bar_services_stand_below_one_another_and_new_ones_at_the_end() -> None:
-    graph = {f"S{number}": [] for number in range(8)}
+    graph: Graph = {f"S{number}": [] for number in range(8)}
     before, after = drawn(graph, 280).boxes, drawn(graph | {"New": []}, 280).boxes
     assert len({box.x for box in before.values()}) == 1
     assert [box.y for box in before.values()] == sorted({box.y for box in before.values()})
