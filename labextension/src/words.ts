@@ -105,7 +105,7 @@ export interface StatusWords {
   title: string;
 }
 
-const LOOK_WORDS = (look: Sum["look"], trans: TranslationBundle): string =>
+const lookWords = (look: Sum["look"], trans: TranslationBundle): string =>
   ({
     none: "",
     ready: trans.__("all are ready"),
@@ -122,7 +122,7 @@ export function statusWords(
 ): StatusWords {
   const isLive = condition === "live";
   const line = (name: string, sum: Sum): string =>
-    [trans.__("%1: %2", name, sumWords(sum, isLive, trans)), LOOK_WORDS(sum.look, trans)].filter(Boolean).join("; ");
+    [trans.__("%1: %2", name, sumWords(sum, isLive, trans)), lookWords(sum.look, trans)].filter(Boolean).join("; ");
   const own = sumOf(here ? [here] : []);
   const others = runtimes.filter((runtime) => runtime !== here && sumOf([runtime]).count);
   const lines = own.count && here ? [line(runtimeName(here), own)] : [];
@@ -147,10 +147,13 @@ const NAMED = 4; // services of one process that are named before "…"
 
 /** What is asked before all services of all processes are stopped: how many there are, and whose. */
 export function stopAllWords(runtimes: readonly Listed[], trans: TranslationBundle): string {
-  const busy = runtimes.filter((runtime) => runtime.services.length);
-  const count = busy.reduce((sum, runtime) => sum + runtime.services.length, 0);
-  const whose = busy.map((runtime) => {
-    const names = runtime.services.map(({ name }) => name);
+  const running = runtimes.map((runtime) => ({
+    runtime,
+    names: runtime.services.filter(({ state }) => state !== "stopped").map(({ name }) => name),
+  }));
+  const busy = running.filter(({ names }) => names.length);
+  const count = busy.reduce((sum, { names }) => sum + names.length, 0);
+  const whose = busy.map(({ runtime, names }) => {
     const shown = [...names.slice(0, NAMED), ...(names.length > NAMED ? ["…"] : [])].join(", ");
     return trans.__("%1 of %2: %3", names.length, whoseName(runtime, trans), shown);
   });

@@ -79,7 +79,12 @@ test("before all is stopped it is said how many services there are, and whose", 
     "k",
     ["A", "B", "C", "D", "E"].map((name) => service(name)),
   );
-  const program = runtime("serve-7", [service("F")], { kind: "serve", pid: 7, path: "", title: "app.py" });
+  const program = runtime("serve-7", [service("F"), service("G", { state: "stopped" })], {
+    kind: "serve",
+    pid: 7,
+    path: "",
+    title: "app.py",
+  });
   assert.equal(
     stopAllWords([many, runtime("k2", []), program], trans),
     "6 services are stopped, with their models. 5 of a.ipynb: A, B, C, D, …; "
