@@ -7,7 +7,7 @@ const MOST_SCALE = 3;
 const PANEL = 420; // width of a panel beside the picture, with the gap
 const ENOUGH = 800; // of a picture's width, for text that can be read
 const READABLE = 0.75; // the scale below which text cannot be read
-const ROOM = { least: 160, most: 940, step: 20 }; // widths for which a picture is laid out
+const WIDTHS = { least: 160, most: 940, step: 20 }; // widths for which a picture is laid out
 
 export const STEP = 1.25; // of one press of a button or key
 
@@ -29,7 +29,7 @@ export function fitting(picture, place, whole) {
 }
 
 /** The width for which a picture is laid out, so that it is not at each pixel another one. @param {number} room */
-export const roomOf = (room) => Math.min(ROOM.most, Math.max(ROOM.least, room - (room % ROOM.step)));
+export const roomOf = (room) => Math.min(WIDTHS.most, Math.max(WIDTHS.least, room - (room % WIDTHS.step)));
 
 /**
  * What is seen at another scale: what was at the spot `at` of the place stays there.
