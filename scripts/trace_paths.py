@@ -136,6 +136,10 @@ def trace_notebook(trace: Trace) -> Iterator[Passage]:
     os.environ["NBCOMPOSE_PRELOAD"] = ""
     from IPython.core.interactiveshell import InteractiveShell
 
+    from nbcompose._protocol import address
+
+    address.PREFIX = "nbcompose.traced"  # or a Jupyter server that happens to run would ask for what goes on here
+
     shell = InteractiveShell.instance()
 
     def run(source: str) -> None:
