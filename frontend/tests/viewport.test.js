@@ -4,6 +4,7 @@ import {
   bounded,
   fitting,
   pinch,
+  roomOf,
   STEP,
   scrolledTo,
   standsBeside,
@@ -19,11 +20,22 @@ test("a picture that has room keeps its size", () => {
 });
 
 test("a wide picture is fitted to the width, a tall one as a whole only where that is asked for", () => {
-  assert.equal(fitting({ width: 1900, height: 300 }, PLACE, false), 0.5);
+  assert.equal(fitting({ width: 1187.5, height: 300 }, PLACE, false), 0.8);
   assert.equal(fitting({ width: 900, height: 1200 }, PLACE, false), 1);
   assert.equal(fitting({ width: 900, height: 1200 }, PLACE, true), 0.5);
   assert.equal(fitting({ width: 9000, height: 90_000 }, PLACE, true), bounded(0));
   assert.equal(fitting({ width: 0, height: 0 }, PLACE, true), 1);
+});
+
+test("a picture is never so small that it cannot be read, but as a whole", () => {
+  const sideBar = { width: 300, height: 800 };
+  assert.equal(fitting({ width: 940, height: 300 }, sideBar, false), 0.75);
+  assert.equal(fitting({ width: 330, height: 4000 }, sideBar, false), 300 / 330);
+  assert.equal(fitting({ width: 1200, height: 300 }, sideBar, true), 0.25);
+});
+
+test("a picture is laid out for steps of width, within bounds", () => {
+  assert.deepEqual([0, 100, 171, 299, 300, 319, 939, 2000].map(roomOf), [160, 160, 160, 280, 300, 300, 920, 940]);
 });
 
 test("what is under the pointer stays there, at any scale", () => {

@@ -27,7 +27,7 @@ interface Outputs {
 }
 
 /** Errors in cards, in what services write, and in the graph, whose other parts are its own. */
-const OUR_ERRORS = "pre.nbc-traceback, pre:not(.nbc-app *)";
+const OUR_ERRORS = "pre.nbc-traceback, pre.nbc-logs, pre:not(.nbc-app *)";
 const AFTER = 100; // ms in which changes are shown at once
 
 /** Opens the graph of a process, at a service where one runs. */

@@ -8,6 +8,7 @@ import { type Asked, type Conversation, type Page, RequestFailed, type Services 
 
 const PACE = 50; // ms between messages of one stream to the views: more would overload the browser
 const MOST_CALL = 32 * 2 ** 20 - 4096; // of the runtime protocol's messages, less what is around a call
+const SETTLES = 150; // ms in which a width is the same before the picture is laid out for it
 const NOTHING: State = { version: 0, services: [], edges: [], svg: "" };
 
 type Items = Extract<RuntimeEvent, { type: "item" }>[];
@@ -20,7 +21,8 @@ export interface LinkWords {
 }
 
 /**
- * One view's link. It watches while the view can be seen, and has folded what the view has folded.
+ * One view's link. It watches while the view can be seen, has folded what the view has folded, and has the picture laid
+ * out for the view's width.
  *
  * A process that ends leaves it `gone` until `renew()`: a kernel that is restarted has its id again.
  */
@@ -32,6 +34,8 @@ export class GraphLink implements Kernel {
   #listeners = new Set<(message: Heard) => void>();
   #views = new Set<Element>();
   #folded = new Set<string>();
+  #width = 0; // for which pictures are laid out; 0: not known
+  #resizing: ReturnType<typeof setTimeout> | undefined;
   #asked = new Map<string, Conversation>(); // by the view's id
   #streams = new Map<string, Stream>();
   #serial = 0;
@@ -90,6 +94,18 @@ export class GraphLink implements Kernel {
     this.#update();
   }
 
+  /** The first width is taken at once, others when nobody drags any more. */
+  room(width: number): void {
+    clearTimeout(this.#resizing);
+    if (width === this.#width || this.#isClosed) return;
+    if (!this.#width) this.#width = width;
+    else
+      this.#resizing = setTimeout(() => {
+        this.#width = width;
+        this.#again();
+      }, SETTLES);
+  }
+
   /** Take up again: the process is there, or another one in its place. */
   renew(): void {
     if (this.#isClosed) return;
@@ -103,6 +119,7 @@ export class GraphLink implements Kernel {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.page.removeEventListener("visibilitychange", this.#update);
+    clearTimeout(this.#resizing);
     this.#listeners.clear();
     this.#update();
     for (const asked of [...this.#asked.values()]) asked.cancel();
@@ -123,7 +140,8 @@ export class GraphLink implements Kernel {
   };
 
   #open(): IDisposable {
-    const request: Asked = { type: "watch", picture: true, folded: [...this.#folded].sort() };
+    const width = this.#width ? { width: this.#width } : {};
+    const request: Asked = { type: "watch", picture: true, folded: [...this.#folded].sort(), ...width };
     return this.services.open(this.runtime, request, {
       hear: (message) => this.#show(message),
       connected: (on) => this.#condition !== "gone" && this.#become(on ? "" : "lost"),
@@ -154,9 +172,14 @@ export class GraphLink implements Kernel {
   #fold(service: string, on: boolean): void {
     if (on) this.#folded.add(service);
     else this.#folded.delete(service);
+    this.#again();
+  }
+
+  /** Watch otherwise: the state is said at once. */
+  #again(): void {
     this.#watch?.dispose();
     this.#watch = null;
-    this.#update(); // which says the state at once
+    this.#update();
   }
 
   // -- what is asked

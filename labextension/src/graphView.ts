@@ -8,6 +8,7 @@ import type { Message } from "@lumino/messaging";
 import { type ISignal, Signal } from "@lumino/signaling";
 import { Widget } from "@lumino/widgets";
 import { view } from "../../nbcompose/_notebook/graph/static/src/view.js";
+import { clickedLine, linkLines } from "./cellsLinks.ts";
 import { GraphLink, type LinkWords } from "./graphLink.ts";
 import {
   type GraphTarget,
@@ -23,11 +24,13 @@ import {
 import type { Listed } from "./protocol.ts";
 import type { Services } from "./services.ts";
 import { LOAD, SERVICE_CELL } from "./template.ts";
+import { CellCommands } from "./tokens.ts";
 
 const MOST = 8; // graphs that are kept for who comes back to their notebook
 const SEEN_WITHIN = 3000; // ms in which the server sees a kernel that has loaded nbcompose
 const SHORTEST = 1000; // ms until a process that was lost, and is listed, is asked again: doubled each time
 const LONGEST = 30000;
+const TEXTS = "pre.nbc-logs, pre.nbc-traceback"; // that may name lines of cells
 
 /** One graph that was made: it stays as it was left while another one is shown. */
 interface Made {
@@ -37,6 +40,8 @@ interface Made {
   pid: number;
   wait: number;
   retry: ReturnType<typeof setTimeout> | undefined;
+  /** Makes links of the lines that its panel names. */
+  texts: MutationObserver;
 }
 
 export interface GraphParts {
@@ -343,7 +348,9 @@ export class GraphView extends Widget {
     this.node.append(root);
     const link = new GraphLink(this.parts.services, id, this.#words());
     link.isShown = this.isVisible;
-    const made: Made = { link, root, shown: view(root, link), pid, wait: SHORTEST, retry: undefined };
+    const shown = view(root, link);
+    const texts = this.#linkTexts(root);
+    const made: Made = { link, root, shown, pid, wait: SHORTEST, retry: undefined, texts };
     link.listen((message) => {
       if (message.type === "state") {
         made.wait = SHORTEST;
@@ -351,6 +358,48 @@ export class GraphView extends Widget {
       } else if (message.type === "link" && link.condition() === "gone") this.#lose(made);
     });
     return made;
+  }
+
+  /** Lines of cells that logs and errors name are links, as they are below the cells. */
+  #linkTexts(root: HTMLElement): MutationObserver {
+    const side = root.querySelector<HTMLElement>(".nbc-side");
+    const title = this.parts.trans.__("Go to this line");
+    const observer = new MutationObserver(() => {
+      if (side && this.#notebook && this.#leads) linkLines(side, TEXTS, title);
+    });
+    if (!side) return observer;
+    observer.observe(side, { childList: true, subtree: true });
+    side.addEventListener("click", (event) => {
+      const place = clickedLine(event);
+      if (!place) return;
+      event.preventDefault();
+      void this.#goTo(place);
+    });
+    return observer;
+  }
+
+  /** Whether another plugin, which may be disabled, goes to lines. */
+  get #leads(): boolean {
+    return this.parts.app.commands.hasCommand(CellCommands.line);
+  }
+
+  async #goTo(place: { count: number; line: number }): Promise<void> {
+    const { app, notebooks } = this.parts;
+    const notebook = this.#notebook;
+    if (!notebook || !notebooks || !this.#leads) return;
+    if (document.fullscreenElement) await document.exitFullscreen();
+    if (notebooks.currentWidget !== notebook) {
+      const front = new Promise<void>((resolve) => {
+        const look = (): void => {
+          notebooks.currentChanged.disconnect(look);
+          resolve();
+        };
+        notebooks.currentChanged.connect(look);
+      });
+      app.shell.activateById(notebook.id);
+      await front;
+    } else app.shell.activateById(notebook.id);
+    await app.commands.execute(CellCommands.line, place);
   }
 
   /** Its process has ended, or the connection to it: where it is still listed after a while, it is asked again. */
@@ -375,8 +424,9 @@ export class GraphView extends Widget {
   }
 }
 
-function end({ link, root, shown, retry }: Made): void {
+function end({ link, root, shown, retry, texts }: Made): void {
   clearTimeout(retry);
+  texts.disconnect();
   shown.close();
   link.close();
   root.remove();

@@ -13,7 +13,7 @@ import type { Listed } from "./protocol.ts";
 import type { Services } from "./services.ts";
 import { Steering, type Target } from "./steering.ts";
 import { Commands, INbcompose } from "./tokens.ts";
-import { conditionWords, detailWords, lookOf, runtimeName, stopWords, titleWords } from "./words.ts";
+import { conditionWords, detailWords, lookOf, runtimeName, stopAllWords, stopWords, titleWords } from "./words.ts";
 
 const AT_MOST = 250; // ms between drawings of the section
 /** ms after which an opened section is drawn: at first it shows what there was at the start, and it hears of no change before
@@ -61,11 +61,7 @@ export class RunningServices implements IRunningSessions.IManager {
     return this.#changed;
   }
 
-  shutdownAllConfirmationText = (): string => {
-    const runtimes = this.services.runtimes.filter((runtime) => runtime.services.length);
-    const count = runtimes.reduce((sum, runtime) => sum + runtime.services.length, 0);
-    return this.trans.__("%1 services of %2 processes are stopped, with their models.", count, runtimes.length);
-  };
+  shutdownAllConfirmationText = (): string => stopAllWords(this.services.runtimes, this.trans);
 
   shutdownAll(): void {
     void this.#steering.tell(this.#steering.stopAll(this.services.runtimes));

@@ -1,6 +1,9 @@
-// The item of the status bar: how many services run, and whether all is well with them.
+// The item of the status bar: how many services the notebook in front runs, and whether all is well with them. Those of
+// other processes are in its tooltip; where the notebook runs none, it says how many others there are.
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
+import type { ISessionContext } from "@jupyterlab/apputils";
+import { INotebookTracker } from "@jupyterlab/notebook";
 import { ISettingRegistry } from "@jupyterlab/settingregistry";
 import { IStatusBar, TextItem } from "@jupyterlab/statusbar";
 import { ITranslator, nullTranslator, type TranslationBundle } from "@jupyterlab/translation";
@@ -8,20 +11,37 @@ import { VDomModel, VDomRenderer } from "@jupyterlab/ui-components";
 import type { IDisposable } from "@lumino/disposable";
 import { Signal } from "@lumino/signaling";
 import { createElement, Fragment, type ReactElement } from "react";
+import { runtimeOf } from "./graphTarget.ts";
+import type { Listed } from "./protocol.ts";
 import type { Services } from "./services.ts";
 import { Commands, INbcompose } from "./tokens.ts";
-import { conditionWords, looksWords, sumOf, sumWords } from "./words.ts";
+import { type Sum, statusWords, sumOf } from "./words.ts";
 
 const ID = "nbcompose:status";
+/** They differ in shape, for who sees no colours. */
+const SIGNS: Record<Sum["look"], string> = { none: "○", ready: "●", waiting: "◐", failed: "✖" };
 
 class StatusModel extends VDomModel {
   readonly activeChanged = new Signal<this, void>(this);
   #isShown = true;
+  #context: ISessionContext | null = null;
   #keep: IDisposable | null = null;
 
-  constructor(readonly services: Services) {
+  constructor(
+    readonly services: Services,
+    private readonly notebooks: INotebookTracker | null,
+  ) {
     super();
     services.changed.connect(this.#update, this);
+    notebooks?.currentChanged.connect(this.#follow, this);
+    this.#follow();
+  }
+
+  /** The process of the notebook in front. */
+  get here(): Listed | undefined {
+    const context = this.notebooks?.currentWidget?.context;
+    if (!context) return undefined;
+    return runtimeOf({ path: context.path }, context.sessionContext.session?.kernel?.id ?? "", this.services.runtimes);
   }
 
   /** Whether the user's settings have it. */
@@ -38,6 +58,14 @@ class StatusModel extends VDomModel {
   /** It takes no place where there is nothing to say. */
   get isActive(): boolean {
     return this.#isShown && sumOf(this.services.runtimes).count > 0;
+  }
+
+  /** Another notebook is in front, whose kernel may become another one. */
+  #follow(): void {
+    this.#context?.kernelChanged.disconnect(this.#update, this);
+    this.#context = this.notebooks?.currentWidget?.sessionContext ?? null;
+    this.#context?.kernelChanged.connect(this.#update, this);
+    this.#update();
   }
 
   #update(): void {
@@ -66,16 +94,13 @@ class StatusItem extends VDomRenderer<StatusModel> {
   }
 
   protected render(): ReactElement {
-    const { services } = this.model;
-    const sum = sumOf(services.runtimes);
-    const words = sumWords(sum, services.condition === "live", this.trans);
-    const why = conditionWords(services.condition, this.trans);
-    const title = [this.trans.__("nbcompose: %1", words), looksWords(sum, this.trans), why].filter(Boolean).join("; ");
+    const { services, here } = this.model;
+    const { look, words, title } = statusWords(services.runtimes, here, services.condition, this.trans);
     this.node.setAttribute("aria-label", title);
     return createElement(
       Fragment,
       null,
-      createElement("span", { className: `nbc-dot nbc-dot-${sum.look}`, "aria-hidden": true }, "●"),
+      createElement("span", { className: `nbc-dot nbc-dot-${look}`, "aria-hidden": true }, SIGNS[look]),
       createElement(TextItem, { source: words, title }),
     );
   }
@@ -86,17 +111,18 @@ export const statusPlugin: JupyterFrontEndPlugin<void> = {
   description: "Says in the status bar how many services of nbcompose run.",
   autoStart: true,
   requires: [INbcompose],
-  optional: [IStatusBar, ISettingRegistry, ITranslator],
+  optional: [IStatusBar, INotebookTracker, ISettingRegistry, ITranslator],
   activate(
     app: JupyterFrontEnd,
     services: INbcompose,
     statusBar: IStatusBar | null,
+    notebooks: INotebookTracker | null,
     settings: ISettingRegistry | null,
     translator: ITranslator | null,
   ): void {
     if (!statusBar) return;
     const trans = (translator ?? nullTranslator).load("nbcompose");
-    const model = new StatusModel(services);
+    const model = new StatusModel(services, notebooks);
     const item = new StatusItem(model, trans, () => {
       if (app.commands.hasCommand(Commands.showRunning)) void app.commands.execute(Commands.showRunning);
     });

@@ -118,6 +118,63 @@ export function sumWords(sum: Sum, isLive: boolean, trans: TranslationBundle): s
 export const looksWords = ({ looks }: Sum, trans: TranslationBundle): string =>
   LOOKS.flatMap((look) => (looks[look] ? [`${looks[look]} ${stateWords([look], trans)}`] : [])).join(", ");
 
+/** What the status bar says: of the notebook in front, or how many others there are. */
+export interface StatusWords {
+  /** Of the services that it is about: a neutral one where they are those of others. */
+  look: Sum["look"];
+  words: string;
+  /** All that is worth knowing, a line each. */
+  title: string;
+}
+
+/** `here`: the process of the notebook in front; undefined where there is none, or it runs no services. */
+export function statusWords(
+  runtimes: readonly Listed[],
+  here: Listed | undefined,
+  condition: Condition,
+  trans: TranslationBundle,
+): StatusWords {
+  const isLive = condition === "live";
+  const line = (name: string, sum: Sum): string =>
+    [trans.__("%1: %2", name, sumWords(sum, isLive, trans)), looksWords(sum, trans)].filter(Boolean).join("; ");
+  const own = sumOf(here ? [here] : []);
+  const others = runtimes.filter((runtime) => runtime !== here && sumOf([runtime]).count);
+  const lines = own.count && here ? [line(runtimeName(here), own)] : [];
+  if (others.length) {
+    lines.push(trans.__("Elsewhere:"), ...others.map((runtime) => line(whoseName(runtime, trans), sumOf([runtime]))));
+  }
+  const all = sumOf(others);
+  const words = own.count
+    ? sumWords(own, isLive, trans)
+    : trans._n("%1 service elsewhere", "%1 services elsewhere", all.count);
+  const title = ["nbcompose", ...lines, conditionWords(condition, trans)].filter(Boolean).join("\n");
+  return { look: own.look, words, title };
+}
+
+/** Whose services a process has: its notebook or program, which the same name may have several times. */
+function whoseName(runtime: Listed, trans: TranslationBundle): string {
+  const name = runtimeName(runtime);
+  return runtime.kind === "serve" ? trans.__("%1 (nbcompose serve, process %2)", name, runtime.pid) : name;
+}
+
+const NAMED = 4; // services of one process that are named before "…"
+
+/** What is asked before all services of all processes are stopped: how many there are, and whose. */
+export function stopAllWords(runtimes: readonly Listed[], trans: TranslationBundle): string {
+  const running = runtimes.map((runtime) => ({
+    runtime,
+    names: runtime.services.filter(({ state }) => state !== "stopped").map(({ name }) => name),
+  }));
+  const busy = running.filter(({ names }) => names.length);
+  const count = busy.reduce((sum, { names }) => sum + names.length, 0);
+  const whose = busy.map(({ runtime, names }) => {
+    const shown = [...names.slice(0, NAMED), ...(names.length > NAMED ? ["…"] : [])].join(", ");
+    return trans.__("%1 of %2: %3", names.length, whoseName(runtime, trans), shown);
+  });
+  const head = trans._n("%1 service is stopped, with its models", "%1 services are stopped, with their models", count);
+  return `${head}. ${whose.join("; ")}.`;
+}
+
 /** Why there is no list, and the way out; "" where there is one. */
 export function conditionWords(condition: Condition, trans: TranslationBundle): string {
   if (condition === "missing") {

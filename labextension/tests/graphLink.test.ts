@@ -132,6 +132,26 @@ test("what is folded is folded for this view, and asked at once", () => {
   assert.equal(services.begun.length, 0);
 });
 
+test("the picture is laid out for the width of the view, anew when nobody drags any more", () => {
+  const width = () => services.watch?.request.type === "watch" && services.watch.request.width;
+  link.room(300);
+  link.look(VIEW, true);
+  assert.equal(width(), 300);
+  for (const dragged of [320, 400, 660]) link.room(dragged);
+  assert.equal(services.opened.length, 1);
+  mock.timers.tick(150);
+  assert.equal(width(), 660);
+  assert.equal(services.opened.filter(({ isOpen }) => isOpen).length, 1);
+  link.room(400);
+  link.room(660); // back again
+  mock.timers.tick(1000);
+  assert.equal(services.opened.length, 2);
+  link.room(300);
+  link.close();
+  mock.timers.tick(1000);
+  assert.equal(services.opened.length, 2);
+});
+
 test("an answer has the id of the view, whatever that of the connection is", () => {
   link.send(CALL);
   assert.deepEqual(services.last.request, { type: "call", service: "A", api: "ask", arguments: { text: "tea" } });

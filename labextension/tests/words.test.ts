@@ -2,7 +2,18 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { curl, example, shellWord } from "../src/commandLine.ts";
 import { composedNotebook, LOAD, missingAbove } from "../src/template.ts";
-import { detailWords, lookOf, looksWords, runtimeName, stopWords, sumOf, sumWords, titleWords } from "../src/words.ts";
+import {
+  detailWords,
+  lookOf,
+  looksWords,
+  runtimeName,
+  statusWords,
+  stopAllWords,
+  stopWords,
+  sumOf,
+  sumWords,
+  titleWords,
+} from "../src/words.ts";
 import { runtime, service, trans } from "./making.ts";
 
 test("a service has its state, device, memory and rate, as far as they are known", () => {
@@ -43,6 +54,50 @@ test("the worst of the services decides the sum, and a rate is said only while i
   const two = sum(service("A", { rate: 11 }), service("B", { rate: 1 }));
   assert.equal(sumWords(two, true, trans), "2 services · 12/s");
   assert.equal(sumWords(two, false, trans), "2 services");
+});
+
+test("the status bar is about the notebook in front, and says where others are", () => {
+  const mine = runtime("k", [service("A"), service("B")]);
+  const program = runtime("serve-7", [service("C", { state: "failed" })], {
+    kind: "serve",
+    pid: 7,
+    path: "",
+    title: "app.py",
+  });
+  const other = runtime("k2", [service("D")], { path: "folder/b.ipynb" });
+  const said = statusWords([mine, program, other], mine, "listed", trans);
+  assert.deepEqual([said.words, said.look], ["2 services", "ready"]);
+  assert.deepEqual(said.title.split("\n"), [
+    "nbcompose",
+    "a.ipynb: 2 services; 2 ready",
+    "Elsewhere:",
+    "app.py (nbcompose serve, process 7): 1 service; 1 failed",
+    "b.ipynb: 1 service; 1 ready",
+  ]);
+  for (const here of [undefined, runtime("k3", [])]) {
+    const none = statusWords([mine, program], here, "listed", trans);
+    assert.deepEqual([none.words, none.look], ["3 services elsewhere", "none"]);
+    assert.match(none.title, /^nbcompose\nElsewhere:\na\.ipynb: 2 services/);
+  }
+});
+
+test("before all is stopped it is said how many services there are, and whose", () => {
+  const many = runtime(
+    "k",
+    ["A", "B", "C", "D", "E"].map((name) => service(name)),
+  );
+  const program = runtime("serve-7", [service("F"), service("G", { state: "stopped" })], {
+    kind: "serve",
+    pid: 7,
+    path: "",
+    title: "app.py",
+  });
+  assert.equal(
+    stopAllWords([many, runtime("k2", []), program], trans),
+    "6 services are stopped, with their models. 5 of a.ipynb: A, B, C, D, …; "
+      + "1 of app.py (nbcompose serve, process 7): F.",
+  );
+  assert.equal(stopAllWords([program], trans).split(".")[0], "1 service is stopped, with its models");
 });
 
 test("a call for a terminal has what the schema wants, quoted, and no token", () => {

@@ -110,11 +110,17 @@ class RuntimeContext:
         text = await asyncio.to_thread(in_short, value, MOST_TEXT)  # which runs code of the value's class
         return {"text/plain": text, **await json_tree(value, schema)}
 
-    def svg(self, statuses: Sequence[Status], specs: Mapping[str, ServiceSpec], folded: Collection[str] | None) -> str:
-        """Return the drawing of services. `folded`: as in `WatchRequest`."""
+    def svg(
+        self,
+        statuses: Sequence[Status],
+        specs: Mapping[str, ServiceSpec],
+        folded: Collection[str] | None,
+        width: int | None = None,
+    ) -> str:
+        """Return the drawing of services. `folded`, `width`: as in `WatchRequest`."""
         # The room that draws is above this one, and a program loads it when somebody looks.
         drawing: Callable[..., str] = import_module("nbcompose._notebook.graph").drawing
-        return drawing(statuses, specs, folded)
+        return drawing(statuses, specs, folded, width)
 
 
 class Operations:
@@ -171,8 +177,8 @@ class Operations:
                 settles = any(s.state == "stopped" for s in statuses)
                 if not brief or heads != told:
                     told = heads
-                    picture, folded = request.get("picture", False), request.get("folded")
-                    state = self.state(statuses, meter, picture=picture, folded=folded)
+                    picture, folded, width = request.get("picture", False), request.get("folded"), request.get("width")
+                    state = self.state(statuses, meter, picture=picture, folded=folded, width=width)
                     settles = settles or (not brief and any(s["rate"] for s in state["services"]))
                     if state != last:
                         last = state
@@ -357,13 +363,14 @@ class Operations:
         *,
         picture: bool = False,
         folded: Collection[str] | None = None,
+        width: int | None = None,
     ) -> messages.State:
         """Return the state of services, as clients see it. Usable from any thread."""
         context = self.context
         shown = [replace(s, error=context.text(s.error)) if s.error else s for s in statuses]
         deployments = {s.name: self._registry.deployment(s.name) for s in statuses}
         specs = {name: d.spec for name, d in deployments.items() if d is not None}
-        svg = context.svg(shown, specs, folded) if picture else ""
+        svg = context.svg(shown, specs, folded, width) if picture else ""
         rates = meter.rates(shown, time.monotonic()) if meter is not None else None
         found = snapshot(shown, specs, rates, svg, context.cell, self._registry.usage.latencies, context.source)
         running = self._registry.names()

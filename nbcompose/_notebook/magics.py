@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import sys
+import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from traitlets import Bool, Enum, observe
 
 from nbcompose import settings
 from nbcompose._control import Registry
-from nbcompose._ipython_adapter import has_own_look, is_reloading, show_help_as
+from nbcompose._ipython_adapter import has_own_look, is_reloading, runs_code, show_help_as
 from nbcompose._notebook import cell, credentials, staleness, tracebacks
 from nbcompose._notebook import session as sessions
 from nbcompose._notebook.arguments import (
@@ -332,8 +333,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.register_magic_function(misplaced, "line", MISPLACED)
     shell.input_transformers_cleanup.append(cell.service_line_first)
     shell.configurables.append(magics)  # for %config
-    session.cell_begins("")  # this one
-    session.outputs.cell_begins()
+    if runs_code(threading.get_ident()):  # no cell does where a configuration loads the extension
+        _follow_this_cell(shell, session)
     for event, callback in magics.callbacks():
         shell.events.register(event, callback)
     shell.Completer.custom_matchers.append(Completer(session).match)
@@ -342,6 +343,22 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.display_formatter.formatters["image/png"].for_type_by_name(
         "matplotlib.figure", "Figure", lambda figure: print_figure(figure, "png")
     )
+
+
+def _follow_this_cell(shell: InteractiveShell, session: Session) -> None:
+    """Note that the cell runs that loads the extension, and its end also where the request was silent.
+
+    IPython has no `post_run_cell` for those: `plan` would take the cell as running until the next one has ended.
+    """
+
+    def end() -> None:
+        shell.events.unregister("post_execute", end)
+        session.outputs.cell_ends()
+        session.cell_ends()
+
+    session.cell_begins("")
+    session.outputs.cell_begins()
+    shell.events.register("post_execute", end)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:

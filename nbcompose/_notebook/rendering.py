@@ -102,10 +102,16 @@ class NotebookContext(RuntimeContext):
     async def bundle(self, value: Any, schema: ApiSchema) -> Bundle:
         return await self._renderer.bundle(value, schema)
 
-    def svg(self, statuses: Sequence[Status], specs: Mapping[str, ServiceSpec], folded: Collection[str] | None) -> str:
+    def svg(
+        self,
+        statuses: Sequence[Status],
+        specs: Mapping[str, ServiceSpec],
+        folded: Collection[str] | None,
+        width: int | None = None,
+    ) -> str:
         from nbcompose._notebook.graph import drawing  # which many notebooks do not need
 
-        return drawing(statuses, specs, folded)
+        return drawing(statuses, specs, folded, width)
 
 
 class Renderer:

@@ -160,7 +160,8 @@ class PsRequest(TypedDict):
 class WatchRequest(TypedDict):
     """The state now, and each time that it has changed. `services`: only these and what is below them; `picture`: with
     the drawing. `folded`: services of which it leaves out what is only below them; with it, others can be folded.
-    `brief`: only when services come or go, change their state, address or version, become stale, or begin or end to be
+    `width`: the pixels that the drawing has room for, without which it is as wide as an output of a notebook. `brief`:
+    only when services come or go, change their state, address or version, become stale, or begin or end to be
     replaced, and not at each call.
     """
 
@@ -169,6 +170,7 @@ class WatchRequest(TypedDict):
     services: NotRequired[Annotated[list[Name], Limit(1000)]]
     picture: NotRequired[bool]
     folded: NotRequired[Annotated[list[Name], Limit(1000)]]
+    width: NotRequired[Annotated[int, Limit(10_000, 100)]]
     brief: NotRequired[bool]
 
 

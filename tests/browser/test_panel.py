@@ -23,6 +23,7 @@ pytestmark = pytest.mark.browser
 SERVICES = """
 %%service
 import asyncio
+import traceback
 from collections.abc import AsyncIterator
 
 from nbcompose import api, depends
@@ -39,6 +40,14 @@ class PanelWriter:
     async def endless(self) -> AsyncIterator[str]:
         yield "begun"
         await asyncio.Event().wait()
+
+    @api
+    def refuse(self) -> str:
+        try:
+            return 1 / 0  # here
+        except ZeroDivisionError:
+            traceback.print_exc()
+            raise
 
 class PanelPainter:
     @api
@@ -77,6 +86,21 @@ ACTIVATE = """path => window.jupyterapp.commands.execute('docmanager:open', {pat
     .then(panel => panel.sessionContext.ready).then(() => null)"""
 CLOSE = """path => [...window.jupyterapp.shell.widgets('main')]
     .find(widget => widget.context?.path === path).dispose()"""
+
+
+DRAG = """width => {
+    const split = window.jupyterapp.shell._hsplitPanel;  // as its user drags the edge of the side bar
+    const [left] = split.relativeSizes(), part = width / split.node.clientWidth;
+    split.setRelativeSizes([left, 1 - left - part, part]);
+}"""
+COLUMNS = """columns => {
+    const nodes = [...document.querySelectorAll("#nbcompose-panel [data-service]")];
+    return new Set(nodes.map(node => Math.round(node.getBoundingClientRect().x))).size === columns;
+}"""
+CURSOR = """() => {
+    const {content} = window.jupyterapp.shell.currentWidget;
+    return [content.activeCellIndex, content.activeCell.editor.getCursorPosition().line];
+}"""
 
 
 def execute(page: Page, command: str, **arguments: Any) -> None:
@@ -145,6 +169,56 @@ def test_the_panel_has_the_graph_of_the_notebook_in_front(notebook: Notebook, pa
     expect(panel_of(notebook.page).locator(".nbc-graph-name")).to_have_text("panel.ipynb")
     expect(notice_of(panel_of(notebook.page))).to_be_hidden()
     notebook.screenshot("panel-light")
+
+
+def test_in_the_side_bar_services_stand_below_one_another_and_can_be_read(notebook: Notebook, panel: Graph) -> None:
+    page = notebook.page
+    for columns, width in ((2, 700), (1, 300)):
+        page.evaluate(DRAG, width)
+        page.wait_for_function(COLUMNS, arg=columns)
+    room = panel_of(page).bounding_box()
+    assert room is not None
+    for service in ("PanelAnswer", "PanelWriter", "PanelPainter"):
+        box = panel.node(service).locator(".nbc-card").bounding_box()
+        text = panel.node(service).locator(".nbc-name").bounding_box()
+        assert box is not None
+        assert text is not None
+        assert room["x"] <= box["x"]
+        assert box["x"] + box["width"] <= room["x"] + room["width"]
+        assert text["height"] > 10
+
+
+def test_a_narrow_panel_shows_all_numbers_and_its_buttons_in_a_row(notebook: Notebook, panel: Graph) -> None:
+    page = notebook.page
+    page.evaluate(DRAG, 300)
+    panel.choose("PanelWriter", api="refuse")
+    panel.button("Call").click()
+    expect(panel.result.locator(".nbc-status")).to_contain_text("failed")
+    panel.choose("PanelWriter", tab="Numbers")
+    room = panel.panel.bounding_box()
+    assert room is not None
+    for head in ("answered", "failed", "p50, 5 min", "p95, 5 min"):
+        cell = panel.panel.get_by_role("cell").and_(page.locator(f"[data-head='{head}']")).first
+        expect(cell).to_be_visible()
+        box = cell.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= room["x"] + room["width"]
+    expect(panel.panel.get_by_role("rowheader")).to_have_text(["refuse"])
+    buttons = [panel.button(name).bounding_box() for name in ("one replica more", "Restart", "Stop")]
+    assert len({round(box["y"]) for box in buttons if box}) == 1
+    notebook.screenshot("panel-numbers")
+
+
+def test_lines_that_logs_and_errors_name_lead_to_their_cell(notebook: Notebook, panel: Graph) -> None:
+    page = notebook.page
+    line = SERVICES.split("\n").index("            return 1 / 0  # here")
+    for tab, text in (("Call", ".nbc-traceback"), ("Logs", ".nbc-logs")):
+        panel.choose("PanelWriter", tab=tab)
+        page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 0; }")
+        panel.panel.locator(text).get_by_text(f"Cell In[{SERVED + 1}], line {line + 1}", exact=True).last.click()
+        expect(notebook.cell(SERVED).locator(".nbc-line-mark")).to_be_attached()
+        assert page.evaluate(CURSOR) == [SERVED, line]
+        expect(notebook.cell(SERVED).locator(".nbc-line-mark")).to_have_count(0)
 
 
 def test_calls_are_made_from_the_panel_while_a_cell_runs(notebook: Notebook, panel: Graph) -> None:

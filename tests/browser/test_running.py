@@ -125,14 +125,26 @@ def test_a_busy_kernel_is_listed_and_steered(notebook: Notebook) -> None:
     notebook.interrupt(SCRATCH)
 
 
-def test_the_status_bar_counts_services_and_leads_to_them(notebook: Notebook) -> None:
+def test_the_status_bar_counts_the_notebook_s_services_and_leads_to_all(notebook: Notebook, serving: int) -> None:
     page = notebook.page
     status = page.locator(".nbc-status-item")
-    expect(status).to_contain_text(re.compile(r"\d+ services"))
+    expect(status).to_contain_text(re.compile(r"^●2 services( ·|$)"))
+    others = re.compile(rf"running\.ipynb: 2 services.*\nElsewhere:\n(.*\n)*.*serve, process {serving}\): 1 service;")
+    expect(status).to_have_attribute("aria-label", others)
     page.evaluate("() => window.jupyterapp.shell.activateById('filebrowser')")
     expect(page.locator("#jp-running-sessions")).to_be_hidden()
     status.press("Enter")
     expect(page.locator("#jp-running-sessions")).to_be_visible()
+
+
+def test_stopping_all_says_whose_services_are_stopped(notebook: Notebook, serving: int) -> None:
+    page = notebook.page
+    page.get_by_role("button", name="Stop All").click()
+    dialog = page.locator(".jp-Dialog")
+    expect(dialog).to_contain_text("2 of running.ipynb: Running")
+    expect(dialog).to_contain_text(f"1 of running_app.py (nbcompose serve, process {serving}): RunningEcho")
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(item(page, "RunningEcho")).to_be_attached()
 
 
 def test_addresses_and_calls_are_copied(notebook: Notebook) -> None:

@@ -92,6 +92,9 @@ def test_a_snapshot_has_what_the_picture_and_the_panel_show() -> None:
 
 def test_a_program_is_drawn_as_a_notebook_is() -> None:
     picture = RuntimeContext("app.py").svg([WRITER, ANSWER], {"Writer": SPEC}, folded=())
+    narrow = RuntimeContext("app.py").svg([WRITER, ANSWER], {"Writer": SPEC}, folded=(), width=280)
+    wide, slim = (int(svg.split('width="')[1].split('"')[0]) for svg in (picture, narrow))
+    assert slim < 300 < wide
     assert 'id="node:Writer"' in picture
     assert 'id="edge:Answer:Writer"' in picture
 

@@ -315,6 +315,24 @@ def test_while_a_cell_runs_only_what_cannot_change_is_told(ready: Notebook) -> N
     assert told["without"][0] == "swap"
 
 
+@pytest.mark.parametrize("way", ["silent", "configured"])
+def test_loading_the_extension_leaves_no_cell_that_runs(bare: Notebook, way: str) -> None:
+    """The side panel loads it by a silent request, whose end IPython tells no `post_run_cell`."""
+    bare.shell.user_ns["VALUES"] = [1, 2]
+    try:
+        if way == "silent":
+            assert bare.shell.run_cell("%load_ext nbcompose", silent=True).success
+        else:
+            bare.shell.extension_manager.load_extension("nbcompose")
+        told = planned(
+            bare, "%%service\nfrom nbcompose import api\nclass A:\n    @api\n    def a(self):\n        return VALUES"
+        )
+        assert told == {"A": ("start", "no version of it serves")}
+        assert not session_of(bare).cell_runs
+    finally:
+        bare.ok("%unload_ext nbcompose")
+
+
 # -- every edit, in any combination
 
 

@@ -23,6 +23,7 @@ BETWEEN_ROWS = 56
 WRAPPED = 30  # between the rows of one layer
 _CLEAR = 7  # pixels that a line keeps from cards that it passes
 _LINES_APART = 5
+_BUNDLE = 40  # width of all lines that pass a row beside its cards
 _SWEEPS = 4
 
 
@@ -230,7 +231,8 @@ def _passes(
         through.setdefault(nearest, []).append(edge)
     found: dict[tuple[str, str], float] = {}
     for (low, high), edges in through.items():
-        apart = min(_LINES_APART, (high - low) / max(1, len(edges) - 1))
+        room = high - low if math.isfinite(high - low) else _BUNDLE
+        apart = min(_LINES_APART, room / max(1, len(edges) - 1))
         found.update(zip(edges, spread([wanted[e] for e in edges], apart, low, high), strict=True))
     return found
 

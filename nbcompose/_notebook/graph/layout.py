@@ -181,7 +181,7 @@ def _last_line(text: str) -> str:
 
 
 _BETWEEN_PARTS = 26  # pixels
-_PAD = 12  # around the picture, with room for marks on the corners of cards
+PAD = 12  # around the picture, with room for marks on the corners of cards
 _HEAD = Size(9, 8)  # length and width of an arrow's head
 
 
@@ -209,15 +209,15 @@ def lay_out(keys: tuple[str, ...], edges: Edges, card: Size, page: float) -> Lay
     Each connected part of the graph is laid out for itself. Parts stand side by side while there is room, in the order
     of their first nodes, and below them, in rows, the nodes that are connected with none.
     """
-    parts = [layered.laid_out(calls, card, page - 2 * _PAD) for calls in _parts(keys, edges)]
+    parts = [layered.laid_out(calls, card, page - 2 * PAD) for calls in _parts(keys, edges)]
     boxes: dict[str, Box] = {}
     lines: dict[tuple[str, str], EdgePath] = {}
-    for part, (x, y) in zip(parts, _packed([part.size for part in parts], page - 2 * _PAD), strict=True):
+    for part, (x, y) in zip(parts, _packed([part.size for part in parts], page - 2 * PAD), strict=True):
         boxes |= {key: box.moved(x, y) for key, box in part.boxes.items()}
         lines |= {edge: _edge_path(line, x, y, part.across) for edge, line in part.lines.items()}
     width = max((box.x + box.width for box in boxes.values()), default=0)
     height = max((box.y + box.height for box in boxes.values()), default=0)
-    return Layout(Size(math.ceil(width) + _PAD, math.ceil(height) + _PAD), boxes, lines)
+    return Layout(Size(math.ceil(width) + PAD, math.ceil(height) + PAD), boxes, lines)
 
 
 def _parts(keys: Sequence[str], edges: Edges) -> list[dict[str, list[str]]]:
@@ -248,7 +248,7 @@ def _packed(sizes: Sequence[Size], page: float) -> list[layered.Point]:
     for size in sizes:
         if x and x + size.width > page:
             x, y = 0.0, lowest + _BETWEEN_PARTS
-        places.append(layered.Point(_PAD + x, _PAD + y))
+        places.append(layered.Point(PAD + x, PAD + y))
         x, lowest = x + size.width + layered.APART, max(lowest, y + size.height)
     return places
 

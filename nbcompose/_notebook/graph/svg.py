@@ -14,7 +14,7 @@ from html import escape
 
 from nbcompose._control import Status, element_id
 from nbcompose._notebook.graph.layered import Box, Size
-from nbcompose._notebook.graph.layout import Edge, EdgePath, Node, edges, fold, lay_out, nodes, streaming
+from nbcompose._notebook.graph.layout import PAD, Edge, EdgePath, Node, edges, fold, lay_out, nodes, streaming
 from nbcompose._spec import ServiceSpec
 
 MANY = 24  # services: the cards of more have fewer lines
@@ -55,7 +55,7 @@ def _state(state: str) -> str:
 
 
 RULES = "\n".join([
-    f".nbc-picture{{font-family:{_FONT};max-width:100%;height:auto}}",
+    f".nbc-picture{{font-family:{_FONT};max-width:100%;height:auto;direction:ltr}}",
     *map(_state, SIGNS),
     f".nbc-picture .nbc-card{{fill:{_colour('card')};stroke:var(--nbc-tone);stroke-width:1.5}}",
     ".nbc-picture .nbc-ready .nbc-card{stroke-opacity:.6}",
@@ -177,6 +177,7 @@ def _row(node: Node, shown: Mapping[str, Node], links: Sequence[Edge]) -> str:
 
 PAGE = 940  # pixels that an output of a notebook has room for: a wider picture would be scaled down
 _WIDTH, _SMALL = 256, 214  # of a card, and of one of many
+_NARROWEST = 176  # of a card where the picture has little room
 _HEIGHT = 70  # of a card without numbers
 _ROWS = {"name": 19, "words": 17, "place": 16, "numbers": 15}  # heights of its lines
 _TEXT, _MARGIN = 46, 12  # x of a card's text; space to the right of it
@@ -188,23 +189,30 @@ def svg(
     streams: Collection[str] = (),
     numbers: Collection[str] = (),
     folded: Collection[str] | None = None,
+    page: float | None = None,
 ) -> str:
     """Return the picture, for use inline in a page. `streams`: services whose apis are all streams.
 
     `numbers`: the services whose cards have a last line for them, which a front end fills in. `folded`: what stands
-    only below these is left out; where it is not None, nodes have a knob for that.
+    only below these is left out; where it is not None, nodes have a knob for that. `page`: the pixels that it has room
+    for, by default those of an output.
     Elements have the ids of `element_id` and classes: `nbc-node` with `nbc-ready` and so on, `nbc-edge` and
     `nbc-stream`; the lines of a card are `nbc-name`, `nbc-words`, `nbc-place` and `nbc-numbers`.
     """
     shown, links = nodes(statuses), edges(statuses, streams)
     if folded is not None:
         shown, links = fold(shown, links, folded)
-    return _drawn(tuple(shown), tuple(links), frozenset(numbers))
+    return _drawn(tuple(shown), tuple(links), frozenset(numbers), page or PAGE)
 
 
-def drawing(statuses: Sequence[Status], specs: Mapping[str, ServiceSpec], folded: Collection[str] | None = None) -> str:
+def drawing(
+    statuses: Sequence[Status],
+    specs: Mapping[str, ServiceSpec],
+    folded: Collection[str] | None = None,
+    page: float | None = None,
+) -> str:
     """Return the picture of running services, by their specs, with room for the numbers that a front end puts in."""
-    return svg(statuses, streaming(list(specs.values())), specs, folded)
+    return svg(statuses, streaming(list(specs.values())), specs, folded, page)
 
 
 def data_url(picture: str) -> str:
@@ -221,11 +229,11 @@ def size(picture: str) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=64)  # several displays show the same graph, and it changes rarely
-def _drawn(shown: tuple[Node, ...], links: tuple[Edge, ...], numbers: frozenset[str]) -> str:
+def _drawn(shown: tuple[Node, ...], links: tuple[Edge, ...], numbers: frozenset[str], page: float) -> str:
     names = {node.key: node.name for node in shown}
     many = len(shown) > MANY
-    card = _card_size(many, bool(numbers))
-    layout = lay_out(tuple(names), tuple((link.caller, link.callee) for link in links), card, PAGE)
+    card = _card_size(many, bool(numbers), page - 2 * PAD)
+    layout = lay_out(tuple(names), tuple((link.caller, link.callee) for link in links), card, page)
     width, height = layout.size
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" class="nbc-picture{" nbc-many" * many}" width="{width:.0f}" '
@@ -319,11 +327,12 @@ def _badge(width: float) -> str:
 # -- text widths
 
 
-def _card_size(many: bool, numbers: bool) -> Size:
+def _card_size(many: bool, numbers: bool, room: float) -> Size:
     """Return the size of all cards. It does not depend on what stands on them: nothing moves when that changes."""
+    width = max(_NARROWEST, min(room, _SMALL if many else _WIDTH))
     if many:
-        return Size(_SMALL, _ROWS["name"] + _ROWS["words"] + 12)
-    return Size(_WIDTH, _HEIGHT + (_ROWS["numbers"] if numbers else 0))
+        return Size(width, _ROWS["name"] + _ROWS["words"] + 12)
+    return Size(width, _HEIGHT + (_ROWS["numbers"] if numbers else 0))
 
 
 def _fitting(text: str, size: float, room: float) -> str:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbcompose._notebook.graph.layered import Box, Size, ordered, spread
-from nbcompose._notebook.graph.layout import Edge, Layout, Node, fold, lay_out
+from nbcompose._notebook.graph.layout import PAD, Edge, Layout, Node, fold, lay_out
 from nbcompose._notebook.graph.svg import PAGE
 
 CARD = Size(256, 85)
@@ -57,12 +57,14 @@ GRAPHS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("page", [PAGE, 700, 460, 280])
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_cards_stay_apart_and_within_the_page(graph: Graph) -> None:
-    layout = drawn(graph)
+def test_cards_stay_apart_and_within_the_page(graph: Graph, page: float) -> None:
+    """In a side bar, of one column, the lines beside the cards may need more: the picture is scaled down a little."""
+    layout = drawn(graph, page)
     assert layout.boxes.keys() == graph.keys()
     assert not [pair for pair in itertools.combinations(layout.boxes.values(), 2) if overlap(*pair)]
-    assert layout.size.width <= PAGE
+    assert layout.size.width <= (page if page == PAGE else max(page, 2 * (PAD + 7 + 40) + CARD.width))
     for box in layout.boxes.values():
         assert box.x >= 0
         assert box.y >= 0
@@ -76,9 +78,10 @@ def points(path: str) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in (end.split(",") for end in ends)]
 
 
+@pytest.mark.parametrize("page", [PAGE, 280])
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_lines_go_from_callers_to_callees_and_through_no_card(graph: Graph) -> None:
-    layout = drawn(graph)
+def test_lines_go_from_callers_to_callees_and_through_no_card(graph: Graph, page: float) -> None:
+    layout = drawn(graph, page)
     assert set(layout.lines) == {(caller, callee) for caller, callees in graph.items() for callee in callees}
     for (caller, callee), line in layout.lines.items():
         (x, y), *between, (to_x, to_y) = points(line.path)
@@ -97,6 +100,16 @@ def test_callers_come_before_what_they_call(graph: Graph) -> None:
     for (caller, callee), line in layout.lines.items():
         a, b = layout.boxes[caller], layout.boxes[callee]
         assert a.x + a.width < b.x if line.across else a.y + a.height < b.y
+
+
+def test_in_a_side_bar_services_stand_below_one_another_and_new_ones_at_the_end() -> None:
+    graph: Graph = {f"S{number}": [] for number in range(8)}
+    before, after = drawn(graph, 280).boxes, drawn(graph | {"New": []}, 280).boxes
+    assert len({box.x for box in before.values()}) == 1
+    assert [box.y for box in before.values()] == sorted({box.y for box in before.values()})
+    assert {key: after[key] for key in graph} == before
+    wide = drawn(layers(7, 1), 280)  # a layer that is too wide has rows
+    assert len({box.y for box in wide.boxes.values()}) == 8
 
 
 def moves(graph: Graph, more: Graph) -> Iterator[float]:

@@ -19,7 +19,9 @@ export function actions(kernel, name, ask) {
   const restart = button("Restart", () => ask(replaced, "Restart", () => send("restart")));
   const stop = button("Stop", () => ask(stopWords(name, needed), "Stop", () => send("stop")));
   const undone = `Roll ${name} back to the version before?`;
-  const back = button("Roll back", () => ask(undone, "Roll back", () => send("rollback")));
+  const back = button("Roll back", () => ask(undone, "Roll back", () => send("rollback")), {
+    class: "nbc-button nbc-back",
+  });
   const take = () => scaleTo(wanted - 1);
   const fewer = button("−", () => ask(`Take one replica of ${name} away?`, "Take away", take), {
     "aria-label": "one replica fewer",

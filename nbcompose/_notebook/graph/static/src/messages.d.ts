@@ -127,6 +127,7 @@ export interface WatchRequest {
   services?: Array<string>;
   picture?: boolean;
   folded?: Array<string>;
+  width?: number;
   brief?: boolean;
 }
 

@@ -74,9 +74,19 @@ export const numberWords = (of) => [
   ...[of.p50, of.p95].map((seconds) => (seconds === null ? "–" : time(seconds))),
 ];
 
-/** @param {ApiNumbers[]} numbers */
+/**
+ * A row for each api; where that has no room, its numbers stand below its name, each with its head. The roles are said
+ * since tables that are no longer laid out as such are none for screen readers.
+ *
+ * @param {ApiNumbers[]} numbers
+ */
 function numbersTable(numbers) {
-  const head = h("tr", {}, ...HEADS.map((text) => h("th", { scope: "col" }, text)));
-  const rows = numbers.map((of) => h("tr", {}, ...numberWords(of).map((text) => h("td", {}, text))));
-  return h("table.nbc-numbers-table", {}, h("thead", {}, head), h("tbody", {}, ...rows));
+  const head = h("tr", { role: "row" }, ...HEADS.map((text) => h("th", { scope: "col", role: "columnheader" }, text)));
+  const rows = numbers.map((of) => {
+    const [api, ...words] = numberWords(of);
+    const cells = words.map((text, i) => h("td", { role: "cell", "data-head": HEADS[i + 1] }, text));
+    return h("tr", { role: "row" }, h("th", { scope: "row", role: "rowheader", title: api }, api), ...cells);
+  });
+  const groups = [h("thead", { role: "rowgroup" }, head), h("tbody", { role: "rowgroup" }, ...rows)];
+  return h("table.nbc-numbers-table", { role: "table", "aria-label": "calls of each api" }, ...groups);
 }

@@ -30,7 +30,7 @@ export function panel(kernel, name, choose, leave) {
   const head = h(
     "div.nbc-head",
     {},
-    h("div.nbc-title", {}, h("b.nbc-name", {}, name), state),
+    h("div.nbc-title", {}, h("b.nbc-name", { title: name, dir: "auto" }, name), state),
     h("div.nbc-acts", {}, ...acts.elements),
     facts,
     said,

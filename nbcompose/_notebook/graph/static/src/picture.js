@@ -132,6 +132,12 @@ export function picture(choose, fold) {
     zoom.show(node);
   }
 
+  /** What is looked for, in this order, when the picture is another one. */
+  function standing() {
+    const nodes = [...groups.values()].filter((group) => group.dataset.service);
+    return nodes.sort((a, b) => Number(b.dataset.service === chosen) - Number(a.dataset.service === chosen));
+  }
+
   /** @param {string} name */
   const nodeNamed = (name) => parts(element, `[data-service="${CSS.escape(name)}"]`)[0];
 
@@ -154,7 +160,10 @@ export function picture(choose, fold) {
       element.hidden = !state.services.length;
       const anew = state.svg !== drawn;
       const focused = anew && element.contains(document.activeElement) ? document.activeElement?.id : "";
+      const held = anew ? zoom.held(standing()) : null;
       if (anew) draw(state.svg);
+      const stays = held && groups.get(held.id);
+      if (stays) zoom.keep(stays, held); // services that come move nothing of what one has scrolled to
       state.services.forEach(paintService);
       state.edges.forEach(paintEdge);
       // Once it is painted: before that, nothing of it can have the focus.

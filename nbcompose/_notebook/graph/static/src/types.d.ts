@@ -44,6 +44,8 @@ export interface Kernel {
   listen(listener: (message: Heard) => void): () => void;
   /** Tell whether a view can be seen. */
   look(view: Element, on: boolean): void;
+  /** Have pictures laid out for this width, where they can be. */
+  room?(width: number): void;
   close(): void;
 }
 
@@ -82,6 +84,11 @@ export interface Glance {
   scale: number;
   left: number;
   top: number;
+}
+
+/** Where a part of a picture stands in the window. */
+export interface Held extends Spot {
+  id: string;
 }
 
 export interface Box {

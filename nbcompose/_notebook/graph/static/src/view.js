@@ -9,7 +9,8 @@ import { fullSize } from "./fullsize.js";
 import { panel } from "./panel.js";
 import { picture } from "./picture.js";
 import { search } from "./search.js";
-import { standsBeside } from "./viewport.js";
+import { roomOf, standsBeside } from "./viewport.js";
+import { inner } from "./zoom.js";
 
 /** @type {Record<Condition, string>} */
 const CONDITIONS = {
@@ -70,6 +71,8 @@ export function view(root, kernel) {
 
   /** The panel stands beside the picture or below it, by the room there is. */
   function arrange() {
+    // Of the whole view: the picture is the same one with a panel beside it.
+    if (app.clientWidth) kernel.room?.(roomOf(inner(app.clientWidth)));
     app.classList.toggle("nbc-open", current !== null);
     app.classList.toggle("nbc-beside", standsBeside(app.clientWidth, drawing.size().width));
     drawing.keepFit();
@@ -202,6 +205,7 @@ export function view(root, kernel) {
   });
   sized.observe(app);
   sized.observe(side);
+  arrange();
   kernel.look(app, true);
   const last = kernel.last().service ?? "";
   if (kernel.state().services.some((s) => s.name === last)) {

@@ -6,6 +6,8 @@ const LEAST_SCALE = 0.1;
 const MOST_SCALE = 3;
 const PANEL = 420; // width of a panel beside the picture, with the gap
 const ENOUGH = 800; // of a picture's width, for text that can be read
+const READABLE = 0.75; // the scale below which text cannot be read
+const WIDTHS = { least: 160, most: 940, step: 20 }; // widths for which a picture is laid out
 
 export const STEP = 1.25; // of one press of a button or key
 
@@ -13,7 +15,8 @@ export const STEP = 1.25; // of one press of a button or key
 export const bounded = (scale) => Math.min(MOST_SCALE, Math.max(LEAST_SCALE, scale));
 
 /**
- * The scale at which a picture is as wide as its place, or as a whole in it. It is never larger than it was drawn.
+ * The scale at which a picture is as wide as its place, or as a whole in it. It is never larger than it was drawn, and
+ * only as a whole so small that it cannot be read: else the place scrolls.
  *
  * @param {Extent} picture
  * @param {Extent} place
@@ -21,9 +24,12 @@ export const bounded = (scale) => Math.min(MOST_SCALE, Math.max(LEAST_SCALE, sca
  */
 export function fitting(picture, place, whole) {
   const wide = place.width / Math.max(1, picture.width);
-  const scale = whole ? Math.min(wide, place.height / Math.max(1, picture.height)) : wide;
+  const scale = whole ? Math.min(wide, place.height / Math.max(1, picture.height)) : Math.max(READABLE, wide);
   return bounded(Math.min(1, scale));
 }
+
+/** The width for which a picture is laid out, so that it is not at each pixel another one. @param {number} room */
+export const roomOf = (room) => Math.min(WIDTHS.most, Math.max(WIDTHS.least, room - (room % WIDTHS.step)));
 
 /**
  * What is seen at another scale: what was at the spot `at` of the place stays there.

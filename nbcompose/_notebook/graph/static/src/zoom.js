@@ -1,7 +1,7 @@
 // Zoom and pan of the picture: by buttons, keys, the wheel with Ctrl, two fingers, and by dragging what is behind it.
 // Its place scrolls, so that scroll bars, the wheel alone, one finger and the focus move it as they move any page.
 
-/** @import { Extent, Glance, Spot } from "./types.d.ts" */
+/** @import { Extent, Glance, Held, Spot } from "./types.d.ts" */
 
 import { button } from "../../../../_replica/http/static/elements.js";
 import { bounded, fitting, pinch, STEP, scrolledTo, wheelFactor, zoomed } from "./viewport.js";
@@ -10,6 +10,9 @@ const EDGE = 4; // pixels that the place has around the picture
 const BAR = 16; // for a scroll bar
 const SHOWN = 12; // around what is brought into sight
 const DRAGGED = 4; // pixels from which on a press is no click
+
+/** The width that a place leaves for a picture. @param {number} width of the place */
+export const inner = (width) => width - 2 * EDGE - BAR;
 
 /** @param {HTMLElement} place that scrolls */
 export function zoomable(place) {
@@ -33,7 +36,7 @@ export function zoomable(place) {
   function room() {
     const most = Number.parseFloat(getComputedStyle(place).maxHeight);
     const height = Number.isFinite(most) ? most : place.clientHeight;
-    return { width: place.offsetWidth - 2 * EDGE - BAR, height: height - 2 * EDGE };
+    return { width: inner(place.offsetWidth), height: height - 2 * EDGE };
   }
 
   /** @param {number} now */
@@ -128,6 +131,21 @@ export function zoomable(place) {
       svg.style.maxWidth = "none";
       resize(scale);
       keepFit();
+    },
+    /** Where a part stands that is seen, or nothing where all is as at first. @param {Element[]} all @returns {Held | null} */
+    held(all) {
+      if (!place.scrollTop && !place.scrollLeft) return null;
+      const outer = place.getBoundingClientRect();
+      for (const { id, box } of all.map((part) => ({ id: part.id, box: part.getBoundingClientRect() }))) {
+        if (box.right > outer.left && box.left < outer.right && box.bottom > outer.top && box.top < outer.bottom)
+          return { id, x: box.x, y: box.y };
+      }
+      return null;
+    },
+    /** Have a part stand where it stood in another picture. @param {Element} part @param {Held} held */
+    keep(part, { x, y }) {
+      const box = part.getBoundingClientRect();
+      place.scrollBy({ left: box.x - x, top: box.y - y, behavior: "instant" });
     },
     /** Bring a part of the picture into sight. @param {Element} part */
     show(part) {
