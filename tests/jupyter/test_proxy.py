@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import httpx
 import pytest
-import tornado
 from jupyter_server.auth import Authorizer
 
 from nbcompose import api
@@ -490,7 +489,6 @@ async def test_answers_without_a_body(status: str) -> None:
 
 
 # Nothing asks our services for them: `Expect` does not go up.
-@pytest.mark.skipif(tornado.version_info < (6, 6), reason="older versions of tornado take them for the answer")
 async def test_interim_answers_are_passed_over() -> None:
     reply = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + OK
     async with stand(saying(reply)) as made, jupyter({"Answer": made.port}) as server:
