@@ -22,6 +22,7 @@ from tests.replica.http.http_server import Served, read_response, serving, soon
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 EVENTS = {"Accept": "text/event-stream"}
 
+CLIENTS, REQUESTS = 64, 8  # at once, one after the other
 PAUSE = 0.5  # seconds in which nothing more goes on: buffers are full
 
 
@@ -553,6 +554,22 @@ async def test_connections_are_kept_for_the_next_request() -> None:
         assert (made.connections, server.connections.count, server.client.asked) == (1, 1, 1)
         await asyncio.gather(*(server.http.get(f"{AT}/Answer/x") for _ in range(8)))
         assert server.connections.count == made.connections <= 8
+
+
+async def test_many_clients_at_once_each_have_their_own_answer() -> None:
+    async def answers(made: Stand, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            path = (await made.head(reader)).split()[1].encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path))
+
+    async def client(server: Jupyter, name: int) -> list[str]:
+        async with server.browser(Authorization=f"token {TOKEN}") as http:
+            return [(await http.get(f"{AT}/Answer/{name}/{n}")).text for n in range(REQUESTS)]
+
+    async with stand(answers) as made, jupyter({"Answer": made.port}) as server:
+        given = await soon(asyncio.gather(*(client(server, name) for name in range(CLIENTS))))
+        assert given == [[f"/{name}/{n}" for n in range(REQUESTS)] for name in range(CLIENTS)]
+        assert server.connections.count <= made.connections <= 2 * CLIENTS, "connections are used again"
 
 
 async def test_connections_are_not_kept_for_ever() -> None:
