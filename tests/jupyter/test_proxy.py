@@ -22,7 +22,7 @@ from tests.replica.http.http_server import Served, read_response, serving, soon
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 EVENTS = {"Accept": "text/event-stream"}
 
-CLIENTS, REQUESTS = 64, 8  # at once, one after the other
+CLIENTS, REQUESTS = 64, 3  # at once, one after the other
 PAUSE = 0.5  # seconds in which nothing more goes on: buffers are full
 
 
