@@ -426,6 +426,26 @@ async def test_our_own_page_has_its_scripts() -> None:
         assert "frame-ancestors 'self'" in policies
 
 
+async def test_modules_of_our_page_are_loaded_as_a_hub_admits_files() -> None:
+    class Noting(Authorizer):
+        modes: ClassVar[list[str]] = []
+
+        def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
+            self.modes.append(handler.request.headers["Sec-Fetch-Mode"])
+            return True
+
+    async with proxied(authorizer=Noting) as (server, _), server.logged_in() as browser:
+        for path, site, dest in [
+            ("docs/docs.js", "same-origin", "script"),
+            ("docs/docs.js", "same-site", "script"),
+            ("docs/docs.js", "same-origin", "empty"),
+            ("openapi.json", "same-origin", "script"),
+        ]:
+            fetch = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": dest}
+            await browser.get(f"{AT}/Answer/{path}", headers={**fetch, "Origin": server.origin})
+    assert Noting.modes == ["no-cors", "cors", "cors", "cors"]
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
