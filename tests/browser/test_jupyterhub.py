@@ -138,7 +138,7 @@ def test_no_browser_has_the_token_of_a_service(hub: Hub, notebook: Notebook, ada
     through = [answer for answer in ada.heard if "/nbcompose/" in answer.url]
     assert through
     for answer in through:
-        assert secret not in json.dumps([answer.request.all_headers(), answer.all_headers()])
+        assert secret not in json.dumps([answer.request.headers, answer.headers])
     assert secret not in notebook.page.content() + notebook.page.evaluate(STORED)
 
 
