@@ -5,6 +5,7 @@ LOCK := dev
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 LIGHT := .venv-light/.installed
+HUB := .venv-hub/.installed
 MODELS := models/.laid-out
 # What environments are made from. (Without a lock there is still torch's.)
 PINS := pyproject.toml locks/torch.txt $(wildcard locks/$(LOCK).txt) scripts/set_up.sh scripts/install_torch.py
@@ -21,7 +22,7 @@ alone = mkdir -p build && JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab labextension test test-all test-oldest test-pythons test-newest check parts unit system slow browser notebooks \
-	coverage old-front-ends extension \
+	coverage old-front-ends extension hub \
 	frontend docs save-notebooks pictures models bench bench-edit bench-widget bench-jupyter bench-shapes soak \
 	bench-compare bench-peers lock dist clean
 
@@ -40,10 +41,12 @@ labextension: $(INSTALLED)  ## build the extension of JupyterLab and Notebook, w
 test: check frontend parts  ## check, frontend, and the tests but for slow ones: unit, system, browser, notebooks
 	@echo "==> everything passed"
 
-test-all:  ## every test, slow ones too, and the coverage that they reach
+test-all:  ## every test, slow ones too, on a JupyterHub too, the coverage that they reach, and the wheel
 	@rm -rf build/coverage
 	@$(MAKE) --no-print-directory COVERAGE=1 test
+	@$(MAKE) --no-print-directory $(HUB)
 	@$(MAKE) --no-print-directory COVERAGE=1 slow coverage
+	@$(MAKE) --no-print-directory dist
 
 # The longest parts, side by side where somebody waits for them.
 parts: unit system
@@ -116,6 +119,10 @@ extension: $(INSTALLED) labextension  ## the browser tests of the extension of J
 	@scripts/install_browser.sh
 	@$(alone) $(PY) -m pytest -m browser -p no:randomly $(EXTENSION)
 
+hub: $(INSTALLED) $(HUB) labextension  ## the tests on a real JupyterHub behind its proxy (in `make slow` too, once it is there)
+	@scripts/install_browser.sh
+	@$(alone) $(PY) -m pytest -m browser -p no:randomly tests/browser/test_jupyterhub.py
+
 SLOW_NOTEBOOKS := notebooks/inference_graph.ipynb notebooks/several_models.ipynb
 notebooks: $(MODELS)  ## run the notebooks, but for slow ones, and compare their outputs with the saved ones
 	@echo "==> notebooks"
@@ -161,7 +168,7 @@ bench-peers: $(MODELS)  ## install BentoML and Ray Serve, each in a virtual envi
 	@benchmarks/make_peers.sh
 
 dist: $(INSTALLED) labextension  ## build the sdist and the wheel into dist/, and have the wheel serve from an environment of its own
-	@rm -rf dist && $(PY) -m uv build --quiet --no-build-isolation --python $(PY)
+	@rm -rf dist .venv-dist && $(PY) -m uv build --quiet --no-build-isolation --python $(PY)
 	@PYTHON=$(PY) scripts/set_up.sh .venv-dist core && scripts/try_wheel.sh .venv-dist
 
 clean:  ## remove everything that git ignores and these targets made
@@ -176,6 +183,11 @@ $(INSTALLED): $(PINS)
 # nbcompose alone, as an exported script has it: no Jupyter, no torch.
 $(LIGHT): pyproject.toml locks/core.txt scripts/set_up.sh $(INSTALLED)
 	@rm -rf .venv-light && PYTHON=$(PY) scripts/set_up.sh .venv-light core
+	@touch $@
+
+# A JupyterHub, its proxy, which runs on Node, and what its users have.
+$(HUB): pyproject.toml locks/hub.txt scripts/set_up.sh scripts/install_hub_proxy.sh tests/browser/hub/package-lock.json $(INSTALLED)
+	@rm -rf .venv-hub && PYTHON=$(PY) scripts/set_up.sh .venv-hub hub
 	@touch $@
 
 $(MODELS): $(INSTALLED) scripts/lay_out_models.py scripts/hub_cache.py scripts/real_models.py scripts/stand_ins.py

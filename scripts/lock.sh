@@ -44,6 +44,9 @@ compile dev "what demo, lab, tests, benchmarks and the documentation run with" \
     --python-version 3.11 $extras pyproject.toml locks/build.in
 compile core "nbcompose alone, as an exported script has it" \
     --python-version 3.11 --constraint locks/dev.txt pyproject.toml locks/build.in
+compile hub "a JupyterHub whose users have nbcompose, for make hub" \
+    --python-version 3.11 --constraint locks/dev.txt --extra notebook --extra jupyter \
+    pyproject.toml locks/build.in locks/hub.in
 # shellcheck disable=SC2086
 compile oldest "the lowest versions that pyproject.toml admits, for Python 3.11" \
     --python-version 3.11 --resolution lowest-direct $extras pyproject.toml locks/build.in

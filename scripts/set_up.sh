@@ -1,8 +1,9 @@
 #!/bin/sh
 # Makes the virtual environment $1 with the project and everything that demo, tests, notebooks and documentation need.
 #
-#   scripts/set_up.sh VENV [LOCK]     LOCK is dev (the default), core, oldest, bentoml or ray: locks/LOCK.txt; or newest:
-#                                     no lock at all. The peers get no nbcompose, and core gets no torch.
+#   scripts/set_up.sh VENV [LOCK]     LOCK is dev (the default), core, oldest, hub, bentoml or ray: locks/LOCK.txt; or
+#                                     newest: no lock at all. The peers get no nbcompose, core and hub get no torch, and
+#                                     hub gets the proxy of JupyterHub, too, which runs on Node.
 #
 # PYTHON names the interpreter to use. Without it, the first one below that is new enough is taken.
 # TORCH says which torch: see scripts/install_torch.py.
@@ -53,11 +54,12 @@ if [ "$lock" = newest ]; then
 else
     echo "==> installing locks/$lock.txt into $venv (a minute or two the first time)"
     pip install --quiet --no-deps --require-hashes --requirement "locks/$lock.txt"
-    if [ "$lock" != core ]; then "$venv/bin/python" scripts/install_torch.py; fi
+    case $lock in core | hub) ;; *) "$venv/bin/python" scripts/install_torch.py ;; esac
 fi
-case $lock in dev | core | oldest)
+case $lock in dev | core | oldest | hub)
     echo "==> installing nbcompose into $venv"
     pip install --quiet --no-deps --no-build-isolation --editable .
     ;;
 esac
-case $lock in dev | oldest | newest) scripts/build_labextension.sh "$venv" ;; esac
+case $lock in dev | oldest | newest | hub) scripts/build_labextension.sh "$venv" ;; esac
+if [ "$lock" = hub ]; then scripts/install_hub_proxy.sh "$venv"; fi

@@ -32,20 +32,26 @@ with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
 END
 "$python" -I -c 'import nbcompose, os; assert "site-packages" in nbcompose.__file__, nbcompose.__file__'
 "$python" call.py
+# What follows is without Node: whoever installs the wheel needs none.
+without_node=$(dirname "$python")
+if [ -e "$without_node/node" ]; then
+    echo "there is a Node in $without_node, and the wheel is to be tried without one" >&2
+    exit 1
+fi
 # A Jupyter server in the same environment finds the extension, and can load it.
 "$python" -m pip --disable-pip-version-check install --quiet 'jupyter-server>=2.15,<3'
-said=$("$python" -m jupyter server extension list 2>&1)
-if ! echo "$said" | grep -q 'nbcompose.*OK'; then
+said=$(PATH=$without_node "$python" -m jupyter server extension list 2>&1)
+if ! echo "$said" | grep -q 'nbcompose.*enabled' || ! echo "$said" | grep -q 'nbcompose.*OK'; then
     echo "$said" >&2
-    echo "jupyter server extension list does not say that nbcompose is OK" >&2
+    echo "jupyter server extension list does not say that nbcompose is enabled and OK" >&2
     exit 1
 fi
-# JupyterLab has the extension, without Node. (Where it is and that it is enabled is said by JupyterLab itself.)
+# JupyterLab has the extension. (Where it is and that it is enabled is said by JupyterLab itself.)
 "$python" -m pip --disable-pip-version-check install --quiet 'jupyterlab>=4.3,<5'
-said=$(PATH=$(dirname "$python") "$python" -m jupyter labextension list 2>&1)
+said=$(PATH=$without_node "$python" -m jupyter labextension list 2>&1)
 if ! echo "$said" | grep -q 'nbcompose v.*enabled.*OK'; then
     echo "$said" >&2
-    echo "jupyter labextension list does not say that nbcompose is OK" >&2
+    echo "jupyter labextension list does not say that nbcompose is enabled and OK" >&2
     exit 1
 fi
-echo "==> $(cd "$OLDPWD/dist" && echo *.whl) serves"
+echo "==> $(cd "$OLDPWD/dist" && echo *.whl) serves, and Jupyter has its extensions"

@@ -75,6 +75,19 @@ class ProxyHandler(JupyterHandler):
         self._accept_encoding = headers.get("Accept-Encoding")
         if self._accept_encoding is not None:
             del headers["Accept-Encoding"]
+        self._take_modules_for_scripts()
+
+    def _take_modules_for_scripts(self) -> None:
+        """Have the modules of the documentation page loaded as its other files are.
+
+        JupyterHub wants the XSRF token for every read but those of pages and of files of the same origin ("no-cors").
+        Browsers load modules in the mode "cors" and can send no token with them; the page reads no more of them.
+        """
+        headers = self.request.headers
+        target = rewriting.target(self.request.path, self.base_url)
+        fetch = tuple(headers.get(f"Sec-Fetch-{name}", "") for name in ("Site", "Mode", "Dest"))
+        if self.request.method == "GET" and fetch == ("same-origin", "cors", "script") and target and target.is_docs:
+            headers["Sec-Fetch-Mode"] = "no-cors"
 
     # -- admission, before any of the body is read
 

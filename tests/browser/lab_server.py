@@ -62,12 +62,8 @@ class Server:
 
     def write(self, name: str, cells: list[str]) -> Path:
         """A notebook of code cells."""
-        notebook = nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_code_cell(source) for source in cells],
-            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-        )
         path = self.folder / name
-        nbformat.write(notebook, path)
+        write(path, cells)
         return path
 
     def url(self, front_end: str, name: str) -> str:
@@ -124,6 +120,15 @@ class Server:
         assert self._process.stdout is not None
         with self._process.stdout as said, (self._home / "server.log").open("w", encoding="utf-8") as log:
             log.writelines(said)
+
+
+def write(path: Path, cells: list[str]) -> None:
+    """A notebook of code cells."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in cells],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    nbformat.write(notebook, path)
 
 
 def _free_port() -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from hub_page import ABORTED, CALL, CARD, CELLS, LINK, SEEN, STREAMED
 from jupyter_server.auth.security import passwd
 from lab_page import TIMEOUT, Notebook
 from lab_server import Server
@@ -19,80 +20,6 @@ pytestmark = pytest.mark.browser
 
 BASE_URL = "/user/name/"
 PASSWORD = "a password of the user"
-SERVICE = """
-%%service
-import asyncio
-from collections.abc import AsyncIterator
-from nbcompose import api
-
-class HubAnswer:
-    def __init__(self):
-        self.asked = []
-        self.go_on = asyncio.Event()
-        self.ended = asyncio.Event()
-
-    @api
-    async def ask(self, text: str = "") -> str:
-        self.asked.append(text)
-        return f"{text}!"
-
-    @api
-    async def seen(self) -> list[str]:
-        return self.asked
-
-    @api
-    async def write(self) -> AsyncIterator[str]:
-        try:
-            yield "first"
-            await self.go_on.wait()
-            yield "second"
-        finally:
-            self.ended.set()
-
-    @api
-    async def release(self) -> None:
-        self.go_on.set()
-
-    @api
-    async def until_ended(self) -> bool:
-        await self.ended.wait()
-        self.ended.clear()
-        self.go_on.clear()
-        return True
-""".strip()
-CARD, LINK, SEEN = 1, 2, 3
-CELLS = ["%load_ext nbcompose", SERVICE, "print(HubAnswer.link)", "print(HubAnswer.seen())"]
-
-# As a script of Jupyter's own page calls an api.
-CALL = """
-patience => {
-    window.call = (link, api, body = {}, signal = AbortSignal.timeout(patience)) => {
-        const xsrf = document.cookie.split("; ").filter(pair => pair.startsWith("_xsrf=")).pop();
-        const headers = { "Content-Type": "application/json", "X-XSRFToken": xsrf.slice("_xsrf=".length) };
-        return fetch(link.replace(/docs$/, api), { method: "POST", headers, signal, body: JSON.stringify(body) });
-    };
-}
-"""
-STREAMED = """
-async link => {
-    const answer = await window.call(link, "write");
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    const first = (await reader.read()).value;
-    await window.call(link, "release");  // the second is made from here on
-    let rest = "";
-    for (let piece = await reader.read(); !piece.done; piece = await reader.read()) rest += piece.value;
-    return [first, rest, await (await window.call(link, "until_ended")).json()];
-}
-"""
-ABORTED = """
-async link => {
-    const abort = new AbortController();
-    const answer = await window.call(link, "write", {}, abort.signal);
-    await answer.body.getReader().read();
-    abort.abort();
-    return (await window.call(link, "until_ended")).json();
-}
-"""
 # What a page of another origin can do with a user's cookies, with a stolen value of the XSRF cookie too.
 ATTACKED = """
 async ([link, socket, xsrf]) => {

@@ -1,23 +1,31 @@
-"""What nbcompose/_replica/http/tornado_adapter.py relies on. One that fails means: look there before anything else."""
+"""What is relied on of tornado's connections by nbcompose/_replica/http/tornado_adapter.py and _jupyter/upstream.py.
+
+One that fails means: look there before anything else.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+import tornado
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httputil import (
     HTTPHeaders,
     HTTPInputError,
     HTTPMessageDelegate,
     HTTPServerConnectionDelegate,
+    RequestStartLine,
     ResponseStartLine,
     parse_multipart_form_data,
 )
 from tornado.iostream import IOStream, StreamClosedError
+from tornado.tcpclient import TCPClient
 from tornado.testing import bind_unused_port
 
 from nbcompose._replica.http.tornado_adapter import Stream, hang_up, is_quiet, send_at_once
@@ -129,3 +137,86 @@ async def test_what_is_no_http_closes_the_stream_and_says_why(sent: bytes, told:
         assert await asyncio.wait_for(reader.read(), PATIENCE) == b"a word", "more than that, or nothing, is sent"
     (error,) = found
     assert error is None if told is None else isinstance(error, told) and str(error) != "malformed"
+
+
+# -- nbcompose/_jupyter/upstream.py and proxy.py: connections as a client
+
+
+class Taking(HTTPMessageDelegate):
+    """Notes what it is told of an answer."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.body = asyncio.Event()
+
+    def headers_received(self, start_line: Any, headers: HTTPHeaders) -> None:
+        self.told.append(start_line.code)
+
+    def data_received(self, chunk: bytes) -> None:
+        self.told.append(chunk)
+        self.body.set()
+
+    def finish(self) -> None:
+        self.told.append("finish")
+
+
+@contextlib.asynccontextmanager
+async def client() -> AsyncIterator[tuple[HTTP1Connection, asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection as a client, and the server's end."""
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=theirs)
+    stream = IOStream(ours)
+    try:
+        yield HTTP1Connection(stream, is_client=True, params=HTTP1ConnectionParameters()), reader, writer
+    finally:
+        stream.close()
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_connections_as_a_client_have_what_the_proxy_uses() -> None:
+    async with client() as (connection, _, _):
+        used: dict[str, tuple[object, tuple[str, ...]]] = {
+            "http1connection.HTTP1Connection": (
+                connection,
+                ("write_headers", "write", "finish", "read_response", "set_max_body_size", "stream"),
+            ),
+            "iostream.IOStream": (
+                connection.stream,
+                ("set_nodelay", "closed", "close", "set_close_callback", "socket"),
+            ),
+            "http1connection.HTTP1ConnectionParameters": (HTTP1ConnectionParameters(), ("max_body_size",)),
+            "httputil.HTTPMessageDelegate": (
+                HTTPMessageDelegate(),
+                ("headers_received", "data_received", "finish", "on_connection_close"),
+            ),
+            "tcpclient.TCPClient": (TCPClient, ("connect", "close")),
+        }
+        missing = [f"{of}.{name}" for of, (thing, names) in used.items() for name in names if not hasattr(thing, name)]
+        arguments = inspect.signature(HTTP1Connection).parameters
+        missing += [
+            f"the argument {name} of HTTP1Connection" for name in ("is_client", "params") if name not in arguments
+        ]
+    assert not missing, (
+        f"tornado {tornado.version} has no {', no '.join(missing)}, which nbcompose/_jupyter/upstream.py and proxy.py "
+        "use: find in tornado's release notes what has come in its place and use that; until then, hold tornado below "
+        f"{tornado.version} in pyproject.toml"
+    )
+
+
+async def test_an_answer_is_read_while_its_request_is_written_and_interim_ones_are_not_the_answer() -> None:
+    async with asyncio.timeout(PATIENCE), client() as (connection, reader, writer):
+        connection.write_headers(RequestStartLine("POST", "/", ""), HTTPHeaders({"Content-Length": "4"}))
+        taking = Taking()
+        reading = asyncio.ensure_future(connection.read_response(taking))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await taking.body.wait()
+        assert taking.told[:3] == [103, 200, b"ok"]
+        connection.write(b"abcd")
+        assert await reader.readexactly(4) == b"abcd"
+        assert not reading.done(), "the end of reading is that of the request too"
+        connection.finish()
+        assert await reading is True, "the connection serves another request"
+        assert taking.told == [103, 200, b"ok", "finish"]

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import httpx
 import pytest
-import tornado
 from jupyter_server.auth import Authorizer
 
 from nbcompose import api
@@ -23,6 +22,7 @@ from tests.replica.http.http_server import Served, read_response, serving, soon
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 EVENTS = {"Accept": "text/event-stream"}
 
+CLIENTS, REQUESTS = 64, 3  # at once, one after the other
 PAUSE = 0.5  # seconds in which nothing more goes on: buffers are full
 
 
@@ -426,6 +426,26 @@ async def test_our_own_page_has_its_scripts() -> None:
         assert "frame-ancestors 'self'" in policies
 
 
+async def test_modules_of_our_page_are_loaded_as_a_hub_admits_files() -> None:
+    class Noting(Authorizer):
+        modes: ClassVar[list[str]] = []
+
+        def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
+            self.modes.append(handler.request.headers["Sec-Fetch-Mode"])
+            return True
+
+    async with proxied(authorizer=Noting) as (server, _), server.logged_in() as browser:
+        for path, site, dest in [
+            ("docs/docs.js", "same-origin", "script"),
+            ("docs/docs.js", "same-site", "script"),
+            ("docs/docs.js", "same-origin", "empty"),
+            ("openapi.json", "same-origin", "script"),
+        ]:
+            fetch = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": dest}
+            await browser.get(f"{AT}/Answer/{path}", headers={**fetch, "Origin": server.origin})
+    assert Noting.modes == ["no-cors", "cors", "cors", "cors"]
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -490,7 +510,6 @@ async def test_answers_without_a_body(status: str) -> None:
 
 
 # Nothing asks our services for them: `Expect` does not go up.
-@pytest.mark.skipif(tornado.version_info < (6, 6), reason="older versions of tornado take them for the answer")
 async def test_interim_answers_are_passed_over() -> None:
     reply = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + OK
     async with stand(saying(reply)) as made, jupyter({"Answer": made.port}) as server:
@@ -555,6 +574,22 @@ async def test_connections_are_kept_for_the_next_request() -> None:
         assert (made.connections, server.connections.count, server.client.asked) == (1, 1, 1)
         await asyncio.gather(*(server.http.get(f"{AT}/Answer/x") for _ in range(8)))
         assert server.connections.count == made.connections <= 8
+
+
+async def test_many_clients_at_once_each_have_their_own_answer() -> None:
+    async def answers(made: Stand, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            path = (await made.head(reader)).split()[1].encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path))
+
+    async def client(server: Jupyter, name: int) -> list[str]:
+        async with server.browser(Authorization=f"token {TOKEN}") as http:
+            return [(await http.get(f"{AT}/Answer/{name}/{n}")).text for n in range(REQUESTS)]
+
+    async with stand(answers) as made, jupyter({"Answer": made.port}) as server:
+        given = await soon(asyncio.gather(*(client(server, name) for name in range(CLIENTS))))
+        assert given == [[f"/{name}/{n}" for n in range(REQUESTS)] for name in range(CLIENTS)]
+        assert server.connections.count <= made.connections <= 2 * CLIENTS, "connections are used again"
 
 
 async def test_connections_are_not_kept_for_ever() -> None:

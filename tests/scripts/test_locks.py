@@ -32,7 +32,17 @@ PEERS = {
     ]
     for peer in ("bentoml", "ray")
 }
-WANTED = {"dev": CORE + EXTRAS + BUILD, "core": CORE + BUILD, "oldest": CORE + EXTRAS + BUILD, **PEERS}
+HUB = [Requirement(line) for line in (LOCKS / "hub.in").read_text(encoding="utf-8").splitlines() if line[0] != "#"]
+IN_NOTEBOOKS = [
+    Requirement(line) for extra in ("notebook", "jupyter") for line in PROJECT["optional-dependencies"][extra]
+]
+WANTED = {
+    "dev": CORE + EXTRAS + BUILD,
+    "core": CORE + BUILD,
+    "oldest": CORE + EXTRAS + BUILD,
+    "hub": CORE + IN_NOTEBOOKS + BUILD + HUB,
+    **PEERS,
+}
 
 
 def pins(lock: str, python: str) -> dict[str, str]:
@@ -87,7 +97,7 @@ def test_every_pin_has_hashes_and_nothing_names_an_index_or_a_file(lock: str) ->
     assert not re.search(r"://|--index|--extra|--find-links|@ ", text)
 
 
-@pytest.mark.parametrize("lock", [lock for lock in WANTED if lock != "core"])
+@pytest.mark.parametrize("lock", [lock for lock in WANTED if lock not in ("core", "hub")])
 def test_what_torch_needs_is_locked(lock: str) -> None:
     """It comes alone, without what it depends on."""
     pytest.importorskip(TORCH)
