@@ -130,7 +130,9 @@ export class Comms {
   }
 
   get listed(): Listed[] {
-    return [...this.#entries.values()].filter((entry) => this.#isOurs(entry)).flatMap((entry) => this.#listed(entry) ?? []);
+    return [...this.#entries.values()]
+      .filter((entry) => this.#isOurs(entry))
+      .flatMap((entry) => this.#listed(entry) ?? []);
   }
 
   /** Whether there is one to be asked. */

@@ -101,7 +101,10 @@ function withoutServer(situation: Situation, trans: TranslationBundle): Notice {
     return { words: `${words} ${trans.__("%graph in a cell shows the graph without it.")}`, ways: ["again"] };
   }
   if (loading.at !== "no") return ofNotebook(situation, trans);
-  const alone = trans.__("Without it, the services of notebooks that are open here can be seen: load nbcompose in %1.", name);
+  const alone = trans.__(
+    "Without it, the services of notebooks that are open here can be seen: load nbcompose in %1.",
+    name,
+  );
   return { words: `${words} ${alone}`, ways: ["load", "again"] };
 }
 

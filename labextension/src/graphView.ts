@@ -372,7 +372,10 @@ export class GraphView extends Widget {
       get busy() {
         const heard = services.runtimes.find((runtime) => runtime.id === id)?.comm?.heard;
         const when = heard ? new Date(heard).toLocaleTimeString() : "";
-        return trans.__("The kernel is busy with a cell, and hears what is asked when it has ended: this is what it said at %1.", when);
+        return trans.__(
+          "The kernel is busy with a cell, and hears what is asked when it has ended: this is what it said at %1.",
+          when,
+        );
       },
       lost: trans.__("The connection to Jupyter's server is lost, and is made again: what is shown is as it was."),
       gone: trans.__("The process of these services has ended, or does not answer."),

@@ -2,8 +2,8 @@
 
 import { cardsPlugin } from "./cardsPlugin.ts";
 import { cellsPlugin } from "./cellsPlugin.ts";
-import { commPlugin } from "./commPlugin.ts";
 import { commandsPlugin } from "./commandsPlugin.ts";
+import { commPlugin } from "./commPlugin.ts";
 import { completionPlugin } from "./completionPlugin.ts";
 import { graphPlugin } from "./graphPlugin.ts";
 import { launcherPlugin } from "./launcherPlugin.ts";

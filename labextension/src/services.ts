@@ -413,8 +413,7 @@ export class Services implements IDisposable {
       for (const { runtime, listener } of this.#pending.values()) {
         if (runtime === told.runtime) listener.waits?.(told.on);
       }
-    }
-    else if (told.type === "failed") console.warn(`nbcompose: ${told.message}`);
+    } else if (told.type === "failed") console.warn(`nbcompose: ${told.message}`);
     else {
       const { message } = told;
       const id = message.id ?? "";

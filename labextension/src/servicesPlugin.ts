@@ -3,9 +3,9 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { URLExt } from "@jupyterlab/coreutils";
 import { ServerConnection } from "@jupyterlab/services";
+import { JoinedServer } from "./commServer.ts";
 import type { Listed } from "./protocol.ts";
 import { ListError, type Server, Services, type SocketLike } from "./services.ts";
-import { JoinedServer } from "./commServer.ts";
 import { IComms, INbcompose } from "./tokens.ts";
 
 /** What is on the event bus when the list of services has changed. */

@@ -285,7 +285,7 @@ def test_without_the_server_extension_a_notebooks_kernel_is_asked_over_a_comm(
         expect(panel.node("FarEcho")).to_have_attribute("aria-label", re.compile("^FarEcho, ready"))
         badge = notebook.cell(0).locator(".nbc-cell-badge")
         expect(badge).to_have_text("FarEcho ready")
-        panel.choose("FarEcho", api="say")
+        panel.choose("FarEcho")
         panel.call(text="tea")
         expect(panel.ends("done in")).to_contain_text("tea!")
         panel.choose("FarEcho", tab="Logs")
@@ -294,7 +294,7 @@ def test_without_the_server_extension_a_notebooks_kernel_is_asked_over_a_comm(
 
         notebook.start(1)
         expect(notebook.output(1)).to_contain_text("it runs")
-        panel.choose("FarEcho", api="say")
+        panel.choose("FarEcho")
         panel.call(text="rain")
         if SUBSHELLS:
             expect(panel.ends("done in")).to_contain_text("rain!")
@@ -307,10 +307,10 @@ def test_without_the_server_extension_a_notebooks_kernel_is_asked_over_a_comm(
         notebook.write(0, FAR + "\n\n# a remark")
         expect(badge.locator(".nbc-cell-badge-plan")).to_have_text(re.compile("does nothing|swaps|new replicas"))
         expect(notebook.cell(0)).to_have_attribute("data-nbc-state", "edited")
-        page.evaluate(EXECUTE, ["nbcompose:restart", {"service": "FarEcho", "confirm": False}])
+        page.evaluate(EXECUTE, ["nbcompose:restart", {"service": "FarEcho", "ask": False}])
         page.evaluate(SHOW)
         expect(page.locator(".nbc-running-service", has_text="FarEcho")).to_be_visible()
-        page.evaluate(EXECUTE, ["nbcompose:stop", {"service": "FarEcho", "confirm": False}])
+        page.evaluate(EXECUTE, ["nbcompose:stop", {"service": "FarEcho", "ask": False}])
         expect(page.locator(".nbc-running-service")).to_have_count(0)
 
         page.reload()

@@ -177,6 +177,7 @@ def test_it_is_answered_while_a_cell_runs_over_a_subshell(served: Kernel) -> Non
     page = Page(served, subshell=subshell)
     called = page.ask(type="call", service="Echo", api="say", arguments={"text": "meanwhile"})
     assert page.ended(called)["bundle"]["text/plain"] == "meanwhile!"
+    page.close()
     served.manager.interrupt_kernel()
     assert "KeyboardInterrupt" in served.finished(cell).error
 
@@ -184,11 +185,13 @@ def test_it_is_answered_while_a_cell_runs_over_a_subshell(served: Kernel) -> Non
 def test_without_a_subshell_it_hears_after_the_cell_and_says_meanwhile_how_it_is(served: Kernel) -> None:
     page = Page(served)
     watch = page.ask(type="watch")
-    page.hear(lambda m: m["id"] == watch)
-    cell = served.send("print('it runs now', flush=True)\nEcho.say('in the cell')\nthreading.Event().wait()")
+    before = page.hear(lambda m: m["id"] == watch)["services"][0]["calls"]
+    cell = served.send(
+        "import threading\nprint('it runs now', flush=True)\nEcho.say('in the cell')\nthreading.Event().wait()"
+    )
     served.until(lambda m: m["msg_type"] == "stream" and "it runs now" in m["content"]["text"])
     asked = page.ask(type="look", client="lab", on=True)
-    page.hear(lambda m: m["id"] == watch and m["services"][0]["calls"] > 1)
+    page.hear(lambda m: m["id"] == watch and m["services"][0]["calls"] > before)
     assert not [m for m in served.messages if page._said(m).get("id") == asked]
     served.manager.interrupt_kernel()
     assert "KeyboardInterrupt" in served.finished(cell).error
