@@ -26,12 +26,10 @@ from nbcompose._replica import ApiSummary
 from nbcompose._rpc import (
     SLOTS,
     Client,
-    LedgerEntry,
     LoadTable,
     PostMortem,
     ServiceRoute,
-    api_number,
-    unreported,
+    call_ledger,
 )
 from nbcompose._service import dependency_graph
 from nbcompose._spec import ServiceSpec
@@ -199,7 +197,7 @@ class Publisher:
 
     def ended(self, member: ReplicaHandle) -> Mapping[str, ApiSummary]:
         self._ended.append(member)
-        spans = list(_last_spans(member, unreported(self._board.ledgers, member.launch.slot)))
+        spans = list(_last_spans(member, call_ledger.unreported(self._board.ledgers, member.launch.slot)))
         self.spans(spans)
         counts: dict[str, ApiSummary] = {}
         for span in spans:
@@ -333,10 +331,10 @@ class Publisher:
                 asyncio.get_running_loop().call_exception_handler(context)
 
 
-def _last_spans(member: ReplicaHandle, entries: Iterable[LedgerEntry]) -> Iterator[Span]:
+def _last_spans(member: ReplicaHandle, entries: Iterable[call_ledger.LedgerEntry]) -> Iterator[Span]:
     """Yield the calls of a replica that has ended, of those that it has not reported."""
     names = (*(a.name for a in member.launch.spec.apis), *(member.stats.apis if member.stats is not None else ()))
-    by_number = {api_number(name): name for name in names}
+    by_number = {call_ledger.api_number(name): name for name in names}
     end = member.gone_since or time.time()
     for entry in entries:
         if (api := by_number.get(entry.api)) is not None:

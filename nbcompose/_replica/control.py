@@ -178,7 +178,7 @@ class Reporter:
         while True:
             self.report()
             if self._last is not None and not (self._last.in_flight or self._last.threads_busy):
-                await self._runtime.called()
+                await self._runtime.under_way.another()
             await asyncio.sleep(PERIOD)
 
     async def report_now(self) -> None:
@@ -190,14 +190,14 @@ class Reporter:
         spans = runtime.spans.take()
         if spans:
             self._link.tell("spans", spans)
-        if spans or runtime.in_flight or last is None or last.in_flight or last.threads_busy:
+        if spans or runtime.under_way.number or last is None or last.in_flight or last.threads_busy:
             traffic = self._client.traffic()
             work, busy = runtime.work(), runtime.threads.busy
-            stats = Stats(runtime.in_flight, busy, runtime.metrics.summary(), traffic, work)
+            stats = Stats(runtime.under_way.number, busy, runtime.metrics.summary(), traffic, work)
             if stats != last:
                 self._link.tell("stats", stats)
                 self._last = stats
-            runtime.ledger.reported()
+            runtime.under_way.reported()
 
 
 class Renewal:

@@ -21,11 +21,11 @@ from nbcompose._replica.admission import Admission, Holder, Queue, Work, unix_ti
 from nbcompose._replica.batching import Batcher
 from nbcompose._replica.generators import ThreadItems
 from nbcompose._replica.hot_swap import Api, Code, Swap, renew
-from nbcompose._replica.metrics import METRICS, OwnMetrics, ServiceMetrics, TimedCall, outcome
+from nbcompose._replica.metrics import METRICS, CallsUnderWay, OwnMetrics, ServiceMetrics, TimedCall, outcome
 from nbcompose._replica.output import end_lines
 from nbcompose._replica.recording import Recorder
 from nbcompose._replica.workers import Job, WorkerThreads
-from nbcompose._rpc import HELD, CallLedger, IncomingCall, LoadTable
+from nbcompose._rpc import HELD, IncomingCall, LoadTable
 from nbcompose._schema import ApiSchema
 from nbcompose._service import check_dependencies
 from nbcompose._spec import ApiSpec, ServiceSpec
@@ -53,10 +53,7 @@ class Runtime:
         self.spans = SpanBuffer()
         self.recorder: Recorder | None = None  # None: arguments and answers are not recorded
         self._own_metrics = OwnMetrics(spec.name, index)
-        self.in_flight = 0
-        self._slot = slot
-        self._loads = board.loads
-        self.ledger = CallLedger(board.ledgers, slot)
+        self.under_way = CallsUnderWay(board, slot)
         self._loop = asyncio.get_running_loop()
         # Earlier versions are kept: dropping an old instance would run its `__del__` on state that is still in use.
         self._former: list[Code] = []
@@ -70,7 +67,6 @@ class Runtime:
             interrupt_after=INTERRUPT_AFTER if after is None else after,
             on_held=self._note_held,
         )
-        self._held = 0  # load due to abandoned calls that still hold threads, and to breakpoints
         self.on_code: Callable[[Code], object] = _nothing_of  # called with new code before it is used
         # Thread modes set by `__init__` and the start-up hooks, and the objects that keep them active.
         self._modes: thread_state.Modes = {}
@@ -80,9 +76,6 @@ class Runtime:
         self._admission = None if limit is None else Admission(spec.name, limit, spec.traffic.max_queue)
         self._lines: dict[str, Queue] = {}  # queues for batches, by api
         self._tasks: set[asyncio.Task[None]] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._called = asyncio.Event()
         self._dismissing = self._cutting = False
 
     @property
@@ -155,15 +148,6 @@ class Runtime:
             code.renewal.take()
         self.metrics.know(code.apis)
 
-    async def idle(self) -> None:
-        """Wait until no call is under way."""
-        await self._idle.wait()
-
-    async def called(self) -> None:
-        """Wait until a call has started since the last wait ended."""
-        await self._called.wait()
-        self._called.clear()
-
     def leave(self) -> None:
         """Prepare to leave: if abandoned calls hold all threads, reject the calls that wait for one."""
         if self._threads.all_abandoned is not None:
@@ -182,7 +166,7 @@ class Runtime:
         """Cancel the calls still under way, and run the shutdown hooks. Return how many calls were cancelled."""
         self._dismiss()
         await asyncio.sleep(0)  # waiting calls are answered before the others are cancelled
-        left, self._cutting = self.in_flight, True
+        left, self._cutting = self.under_way.number, True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -416,28 +400,10 @@ class Runtime:
         work = self.metrics.work_families(self.work(), self._threads.busy)
         return [*self.metrics.families(), *work, *await self._own_metrics.families()]
 
-    def begin(self) -> None:
-        self.in_flight += 1
-        self._loads[self._slot] = self.in_flight + self._held
-        self._idle.clear()
-        self._called.set()
-
-    def end(self) -> None:
-        self.in_flight -= 1
-        self._loads[self._slot] = self.in_flight + self._held
-        if self.in_flight == 0:
-            self._idle.set()
-
-    @property
-    def load(self) -> int:
-        """The value in the load table: calls under way, plus the load of abandoned ones that hold threads."""
-        return self.in_flight + self._held
-
     def _note_held(self) -> None:
         threads = self._threads
         no_use = threads.abandoned >= threads.slots or bool(threads.halted)
-        self._held = threads.abandoned + (HELD if no_use else 0)
-        self._loads[self._slot] = self.in_flight + self._held
+        self.under_way.hold(threads.abandoned + (HELD if no_use else 0))
 
     def halt(self, thread: int) -> None:
         """Note that a thread is at a breakpoint: calls go to other replicas where there are some. From any thread."""

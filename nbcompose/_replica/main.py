@@ -77,13 +77,13 @@ class Callers:
         calls is not waited for.
         """
         while True:
-            await self._runtime.idle()
+            await self._runtime.under_way.none()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LINGER):
                     while self._connections:
                         self._empty.clear()
                         await self._empty.wait()
-            if self._runtime.in_flight == 0:
+            if self._runtime.under_way.number == 0:
                 return
 
     def on_note(self, topic: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Metrics of a replica: timed calls, counters, the service's own Prometheus metrics, and those of sibling replicas.
+"""Metrics of a replica: calls under way, timed calls, counters, the service's own Prometheus metrics.
 
 Used on the replica's loop; counting is plain Python. The service's own metrics come from the process's default
 Prometheus registry, and are collected in a thread, since a collector may run any code.
@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +23,7 @@ from prometheus_client.samples import Sample
 from nbcompose._replica.admission import Holder, Work
 from nbcompose._replica.output import begun, end_lines
 from nbcompose._replica.workers import Job
-from nbcompose._rpc import api_number
+from nbcompose._rpc import LoadTable, call_ledger
 from nbcompose._tracing import CANCELLED, CallContext, Span, new_span_id
 from nbcompose._user_exceptions import name_of
 from nbcompose.errors import DeadlineExceeded, Overloaded
@@ -41,6 +41,88 @@ def outcome(error: BaseException, context: CallContext) -> str:
         return name_of(type(error))
     left = context.remaining()
     return DeadlineExceeded.__name__ if left is not None and left <= EARLY else CANCELLED
+
+
+class CallsUnderWay:
+    """The calls that this replica is at, as other processes see them in shared memory: how many they are, in the load
+    table, and each one in the ledger (`_rpc/call_ledger.py`). Used on the replica's loop.
+
+    `number`: of calls under way. `held`: further load, of calls that were given up and still hold threads, and of
+    breakpoints; see `hold`.
+    """
+
+    def __init__(self, board: LoadTable, slot: int) -> None:
+        self.number = 0
+        self.held = 0
+        self._loads, self._slot = board.loads, slot
+        self._ledgers = board.ledgers
+        begin = slot * call_ledger.LEDGER_SIZE
+        self._free = list(range(begin, begin + call_ledger.LEDGER_SIZE, call_ledger.ENTRY.size))
+        self._ended: deque[int] = deque()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._called = asyncio.Event()
+
+    def begin(self, api: int, context: CallContext, parent: int, start: float) -> int:
+        """Enter a call of the api of that number; return its place, for `end`. -1: the ledger has no room for it."""
+        self.number += 1
+        self._loads[self._slot] = self.number + self.held
+        self._idle.clear()
+        self._called.set()
+        if self._free:
+            place = self._free.pop()
+        elif self._ended:
+            place = self._ended.popleft()
+        else:
+            return -1
+        trace = context.trace_id
+        call_ledger.ENTRY.pack_into(
+            self._ledgers, place, call_ledger.OPEN, context.trace_flags, api, 0.0, 0.0, start,
+            trace >> 64, trace & call_ledger.LOW, context.span_id, parent, b"",
+        )  # fmt: skip
+        return place
+
+    def end(self, place: int, seconds: float, queued: float, error: str) -> None:
+        """Note that a call has ended. It stays in the ledger until `reported`, or until its place is needed."""
+        self.number -= 1
+        self._loads[self._slot] = self.number + self.held
+        if self.number == 0:
+            self._idle.set()
+        if place < 0:
+            return
+        memory = self._ledgers
+        call_ledger.TIMES.pack_into(memory, place + call_ledger.TIMES_AT, seconds, queued)
+        if error:
+            name = error.encode(errors="replace")[: call_ledger.ENTRY.size - call_ledger.ERROR_AT]
+            memory[place + call_ledger.ERROR_AT : place + call_ledger.ERROR_AT + len(name)] = name
+        memory[place] = call_ledger.ENDED
+        self._ended.append(place)
+
+    def reported(self) -> None:
+        """Take the calls that have ended out of the ledger: the owner knows them."""
+        for place in self._ended:
+            self._ledgers[place] = call_ledger.FREE
+        self._free.extend(self._ended)
+        self._ended.clear()
+
+    @property
+    def load(self) -> int:
+        """The value in the load table."""
+        return self.number + self.held
+
+    def hold(self, load: int) -> None:
+        """Set the load beside that of calls under way."""
+        self.held = load
+        self._loads[self._slot] = self.load
+
+    async def none(self) -> None:
+        """Wait until no call is under way."""
+        await self._idle.wait()
+
+    async def another(self) -> None:
+        """Wait until a call has started since the last wait ended."""
+        await self._called.wait()
+        self._called.clear()
 
 
 class TimedCall:
@@ -66,8 +148,7 @@ class TimedCall:
         self._last_item: float | None = None
         self._counts = runtime.metrics.apis[api]
         self._counts.in_progress += 1
-        self._place = runtime.ledger.begin(self._counts.number, context, self._parent, self._start)
-        runtime.begin()
+        self._place = runtime.under_way.begin(self._counts.number, context, self._parent, self._start)
 
     @property
     def holder(self) -> Holder:
@@ -93,11 +174,10 @@ class TimedCall:
         if self.job is not None:
             self._queued = self.job.started - self._arrived if self.job.started else seconds
         runtime = self._runtime
-        runtime.end()
+        runtime.under_way.end(self._place, seconds, self._queued, error)
         if error == Overloaded.__name__ and runtime.limited and not self._queued:
             self._counts.refused += 1  # its own queue was full; otherwise that of a service that it called
         self._counts.finished(seconds, self._queued, error)
-        runtime.ledger.end(self._place, seconds, self._queued, error)
         runtime.spans.add(
             Span(
                 self.context.trace_id, self.context.span_id, self._parent, runtime.name, self.api,
@@ -181,7 +261,7 @@ class ApiCounts:
     __slots__ = ("in_progress", "items", "number", "outcomes", "queued", "refused", "seconds")
 
     def __init__(self, api: str) -> None:
-        self.number = api_number(api)
+        self.number = call_ledger.api_number(api)
         self.in_progress = 0
         self.items = 0
         self.refused = 0

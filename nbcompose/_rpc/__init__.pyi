@@ -1,13 +1,10 @@
+from . import call_ledger as call_ledger
 from . import notebook_classes as notebook_classes
 from . import notebook_objects as notebook_objects
 from .blocking import SLICE as SLICE
 from .blocking import LoopThread as LoopThread
 from .blocking import Portal as Portal
 from .blocking import background as background
-from .call_ledger import CallLedger as CallLedger
-from .call_ledger import LedgerEntry as LedgerEntry
-from .call_ledger import api_number as api_number
-from .call_ledger import unreported as unreported
 from .client import Client as Client
 from .client import PostMortem as PostMortem
 from .client import ReplicaRoute as ReplicaRoute

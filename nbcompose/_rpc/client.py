@@ -306,7 +306,9 @@ class Client:
     async def _wait(self, service: str, deadline: float | None) -> None:
         left, behind = None if deadline is None else max(0.0, deadline - clock.monotonic()), clock.behind
         try:
-            await asyncio.wait_for(self.changed(service), left)
+            # Not `wait_for`: before Python 3.12 it makes a task, and misses a route that comes before that begins.
+            async with asyncio.timeout(left):
+                await self.changed(service)
         except TimeoutError:
             if clock.stands():
                 await asyncio.sleep(clock.LOOK_AGAIN)

@@ -125,6 +125,26 @@ async def test_a_call_waits_for_a_service_that_does_not_exist_yet() -> None:
         assert await asyncio.gather(*calls) == [1, 1, 1]
 
 
+@pytest.mark.parametrize("turn", range(4))
+async def test_a_route_that_comes_while_a_call_begins_to_wait_is_not_missed(turn: int) -> None:
+    replica = Replica(1)
+    loop = asyncio.get_running_loop()
+
+    def update_after(turns: int, *routes: ServiceRoute) -> None:
+        if turns:
+            loop.call_soon(update_after, turns - 1, *routes)
+        else:
+            client.update(*routes)
+
+    async with running(replica) as client:
+        client.update(route())
+        update_after(turn, route(replica))
+        assert await client.call("Answer", "who", ((), {}), CallContext(time.monotonic() + PATIENCE / 2)) == 1
+        client.remove("Answer")
+        update_after(turn, route(replica))
+        assert await client.known_apis("Answer", CallContext(time.monotonic() + PATIENCE / 2)) == APIS
+
+
 async def test_a_service_that_does_not_come_in_time() -> None:
     async with running() as client:
         with pytest.raises(ServiceUnavailable, match="Answer was not ready in time: no service of that name"):

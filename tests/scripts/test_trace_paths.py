@@ -19,10 +19,10 @@ pytestmark = [
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Functions and files, at most.
 MOST = {
-    "an async call between services, both ends": (52, 13),
-    "an HTTP request": (54, 15),
-    "the first run of a cell, its owner's side": (560, 73),
-    "an export": (450, 61),
+    "an async call between services, both ends": (50, 12),
+    "an HTTP request": (51, 14),
+    "the first run of a cell, its owner's side": (510, 69),
+    "an export": (430, 57),
 }
 ROW = re.compile(r"^\| ([^|]+) \| (\d+) \| (\d+) \|$", re.MULTILINE)
 

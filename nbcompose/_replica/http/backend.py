@@ -71,7 +71,7 @@ class HttpBackend:
         Returns None if there is none, or it is just gone. Needed because all requests of a kept HTTP connection reach
         the same process.
         """
-        load = self._runtime.load
+        load = self._runtime.under_way.load
         best = min(self._siblings(), key=self._client.load, default=None) if load else None
         if best is None or self._client.load(best) >= load:
             return None

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from nbcompose._rpc.call_ledger import ENTRIES, CallLedger, api_number, unreported
+from nbcompose._replica.metrics import CallsUnderWay
+from nbcompose._rpc.call_ledger import ENTRIES, api_number, unreported
 from nbcompose._rpc.load_table import SLOTS, LoadTable
 from nbcompose._tracing.spans import CallContext
 
@@ -22,7 +23,7 @@ def board() -> Iterator[LoadTable]:
 
 @pytest.mark.parametrize("slot", [0, 3, SLOTS - 1])
 def test_open_and_ended_calls_are_read_until_they_are_reported(board: LoadTable, slot: int) -> None:
-    ledger = CallLedger(board.ledgers, slot)
+    ledger = CallsUnderWay(board, slot)
     one, two = CallContext(trace_id=2**127 + 5, span_id=7), CallContext(trace_id=3, span_id=2**64 - 1, trace_flags=0)
     first = ledger.begin(ASK, one, 4, 100.5)
     second = ledger.begin(api_number("größe"), two, 0, 99.0)
@@ -40,7 +41,7 @@ def test_open_and_ended_calls_are_read_until_they_are_reported(board: LoadTable,
 
 
 def test_it_is_bounded_and_those_under_way_have_the_places(board: LoadTable) -> None:
-    ledger, context = CallLedger(board.ledgers, 1), CallContext(span_id=1)
+    ledger, context = CallsUnderWay(board, 1), CallContext(span_id=1)
     places = [ledger.begin(ASK, context, 0, float(i)) for i in range(ENTRIES + 2)]
     assert places[-2:] == [-1, -1]
     for place in [*places[:10], -1]:
@@ -53,10 +54,10 @@ def test_it_is_bounded_and_those_under_way_have_the_places(board: LoadTable) -> 
 
 
 def test_slots_do_not_touch(board: LoadTable) -> None:
-    ledgers = [CallLedger(board.ledgers, slot) for slot in range(3)]
+    ledgers = [CallsUnderWay(board, slot) for slot in range(3)]
     for ledger in ledgers:
         for i in range(ENTRIES):
             ledger.begin(ASK, CallContext(span_id=1), 0, float(i))
     board.clear(1)
     assert [len(unreported(board.ledgers, slot)) for slot in range(3)] == [ENTRIES, 0, ENTRIES]
-    assert board.loads[0] == 0
+    assert [board.loads[slot] for slot in range(3)] == [ENTRIES, 0, ENTRIES]
