@@ -20,7 +20,7 @@ export interface CommListener {
 
 /**
  * `due`: since when it may have nbcompose without its being known here; null where it has been asked. `last`: how it was
- * listed last, for the time that a new comm takes to be answered.
+ * listed last, for the time that a new comm takes to be answered. `refuses`: it has closed the comm at once, and said why.
  */
 interface Entry {
   kernel: CommKernel;
@@ -29,6 +29,7 @@ interface Entry {
   channel: CommChannel | null;
   has: boolean;
   last: Listed | null;
+  refuses: boolean;
 }
 
 /**
@@ -52,7 +53,15 @@ export class Comms {
 
   add(kernel: CommKernel): void {
     if (this.#entries.has(kernel.id)) return;
-    this.#entries.set(kernel.id, { kernel, due: null, asking: false, channel: null, has: false, last: null });
+    this.#entries.set(kernel.id, {
+      kernel,
+      due: null,
+      asking: false,
+      channel: null,
+      has: false,
+      last: null,
+      refuses: false,
+    });
     this.mayHave(kernel.id);
   }
 
@@ -187,7 +196,7 @@ export class Comms {
   /** Open the comm, or close it, as it is wanted. */
   #update(entry: Entry): void {
     const { channel } = entry;
-    const wanted = this.#isOurs(entry) && (this.#kept || channel?.isUsed);
+    const wanted = this.#isOurs(entry) && !entry.refuses && (this.#kept || channel?.isUsed);
     if (wanted && !channel) {
       entry.channel = this.#open(entry);
       entry.channel.looks = this.#looks;
@@ -218,9 +227,13 @@ export class Comms {
   /** The kernel has closed the comm: nbcompose was unloaded or loaded again, or it has refused. */
   #closed(entry: Entry): void {
     const { id } = entry.kernel;
-    const hadWorked = entry.channel?.listed && !entry.channel.listed.trouble;
+    const last = this.#listed(entry);
     this.#drop(entry);
-    if (hadWorked && this.#entries.get(id) === entry) this.mayHave(id);
+    if (this.#entries.get(id) !== entry || !last) return;
+    if (last.trouble) {
+      Object.assign(entry, { has: true, refuses: true, last });
+      this.#tell((listener) => listener.changed());
+    } else this.mayHave(id);
   }
 
   #drop(entry: Entry): void {
@@ -229,6 +242,7 @@ export class Comms {
     entry.has = false;
     entry.due = null;
     entry.last = null;
+    entry.refuses = false;
     if (!channel) return;
     channel.close();
     this.#tell((listener) => listener.gone(entry.kernel.id));

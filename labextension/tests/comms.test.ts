@@ -328,6 +328,10 @@ test("a kernel that closes the comm at once is not asked again and again", async
   await pass(5000);
   assert.equal(kernel.comms.length, 1);
   assert.equal(kernel.infos, 1);
+  assert.equal(services.runtimes[0]?.trouble, "too old");
+  comms.restarted("k7");
+  await pass(200);
+  assert.equal(kernel.comms.length, 2);
 });
 
 test("while a cell runs it is asked once whether it hears; what was said before stands, with the time", async () => {
