@@ -297,6 +297,20 @@ class Captured:
             self._publisher.publish(data=self._data, metadata={})
 
 
+def comm_manager(shell: InteractiveShell) -> Any:
+    """What has the comms of this shell's kernel; None where there is none."""
+    return getattr(getattr(shell, "kernel", None), "comm_manager", None)
+
+
+def registered_comm(manager: Any, target: str) -> Any:
+    """A comm that `comm_info` tells of, and that no front end has been told to open."""
+    from comm import create_comm
+
+    made = create_comm(target_name=target, primary=False)
+    manager.register_comm(made)
+    return made
+
+
 def receive_where_asked(comm: Any) -> None:
     """Have the messages to a comm come to the subshell that the front end names.
 

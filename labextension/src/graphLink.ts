@@ -16,6 +16,7 @@ type Items = Extract<RuntimeEvent, { type: "item" }>[];
 /** What is said where there is nothing to be seen, and of the link's conditions. */
 export interface LinkWords {
   empty: string;
+  busy?: string;
   lost: string;
   gone: string;
 }
@@ -49,7 +50,14 @@ export class GraphLink implements Kernel {
     private readonly said: LinkWords,
     private readonly page: Page = document,
   ) {
-    this.words = { lost: said.lost, gone: said.gone };
+    this.words = {
+      // Made when it is shown: it may say since when.
+      get busy() {
+        return said.busy;
+      },
+      lost: said.lost,
+      gone: said.gone,
+    };
     page.addEventListener("visibilitychange", this.#update);
   }
 
@@ -145,6 +153,7 @@ export class GraphLink implements Kernel {
     return this.services.open(this.runtime, request, {
       hear: (message) => this.#show(message),
       connected: (on) => this.#condition !== "gone" && this.#become(on ? "" : "lost"),
+      waits: (on) => this.#wait(on),
       gone: () => this.#lose(),
     });
   }
@@ -153,9 +162,14 @@ export class GraphLink implements Kernel {
     if (message.type === "state") {
       const { version, services, edges, svg } = message;
       this.#state = { version, services, edges, svg };
-      this.#become("");
+      if (this.#condition !== "busy") this.#become("");
       this.#tell({ type: "state" });
     } else if (isReply(message)) this.#lose(); // it stops, or it refuses
+  }
+
+  /** The kernel runs a cell, and hears nothing: what it says of itself may come all the same. */
+  #wait(on: boolean): void {
+    if (this.#condition === (on ? "" : "busy")) this.#become(on ? "busy" : "");
   }
 
   #lose(): void {

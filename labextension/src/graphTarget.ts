@@ -73,11 +73,8 @@ export interface Notice {
 /** Why no graph can be shown, and the ways out; null where one can. */
 export function notice(situation: Situation, trans: TranslationBundle): Notice | null {
   const { condition, target, listed, name } = situation;
-  if (condition === "missing" || condition === "refused") {
-    const alone = trans.__("%graph in a cell shows the graph without it.");
-    const words = conditionWords(condition, trans);
-    return { words: condition === "missing" ? `${words} ${alone}` : words, ways: ["again"] };
-  }
+  if (condition === "refused") return { words: conditionWords(condition, trans), ways: ["again"] };
+  if (condition === "missing") return withoutServer(situation, trans);
   if (!target) return { words: trans.__("The graph of the notebook in front is shown here: open one."), ways: [] };
   if (listed?.trouble) {
     const words = trans.__("The services of %1 cannot be seen: its process %2.", name, listed.trouble);
@@ -94,6 +91,21 @@ export function notice(situation: Situation, trans: TranslationBundle): Notice |
     return { words, ways: [] };
   }
   return ofNotebook(situation, trans);
+}
+
+/** The kernels of open notebooks are asked themselves, once they have nbcompose (`comms.ts`). */
+function withoutServer(situation: Situation, trans: TranslationBundle): Notice {
+  const { target, kernel, loading, name } = situation;
+  const words = conditionWords("missing", trans);
+  if (!target || !("path" in target) || kernel !== "python" || loading.at === "done") {
+    return { words: `${words} ${trans.__("%graph in a cell shows the graph without it.")}`, ways: ["again"] };
+  }
+  if (loading.at !== "no") return ofNotebook(situation, trans);
+  const alone = trans.__(
+    "Without it, the services of notebooks that are open here can be seen: load nbcompose in %1.",
+    name,
+  );
+  return { words: `${words} ${alone}`, ways: ["load", "again"] };
 }
 
 function ofNotebook({ kernel, loading, language, name, had }: Situation, trans: TranslationBundle): Notice {

@@ -346,7 +346,7 @@ export class GraphView extends Widget {
     const root = document.createElement("div");
     root.className = "nbc-screen nbc-graph-root";
     this.node.append(root);
-    const link = new GraphLink(this.parts.services, id, this.#words());
+    const link = new GraphLink(this.parts.services, id, this.#words(id));
     link.isShown = this.isVisible;
     const shown = view(root, link);
     const texts = this.#linkTexts(root);
@@ -413,11 +413,19 @@ export class GraphView extends Widget {
     made.wait = Math.min(LONGEST, 2 * made.wait);
   }
 
-  #words(): LinkWords {
-    const { trans } = this.parts;
+  #words(id: string): LinkWords {
+    const { trans, services } = this.parts;
     const none = trans.__("No service runs here. A cell such as this one makes one:");
     return {
       empty: `${none}\n\n${SERVICE_CELL}`,
+      get busy() {
+        const heard = services.runtimes.find((runtime) => runtime.id === id)?.comm?.heard;
+        const when = heard ? new Date(heard).toLocaleTimeString() : "";
+        return trans.__(
+          "The kernel is busy with a cell, and hears what is asked when it has ended: this is what it said at %1.",
+          when,
+        );
+      },
       lost: trans.__("The connection to Jupyter's server is lost, and is made again: what is shown is as it was."),
       gone: trans.__("The process of these services has ended, or does not answer."),
     };

@@ -3,6 +3,7 @@
 import { cardsPlugin } from "./cardsPlugin.ts";
 import { cellsPlugin } from "./cellsPlugin.ts";
 import { commandsPlugin } from "./commandsPlugin.ts";
+import { commPlugin } from "./commPlugin.ts";
 import { completionPlugin } from "./completionPlugin.ts";
 import { graphPlugin } from "./graphPlugin.ts";
 import { launcherPlugin } from "./launcherPlugin.ts";
@@ -15,6 +16,7 @@ import { statusPlugin } from "./statusPlugin.ts";
 export { INbcompose } from "./tokens.ts";
 
 export default [
+  commPlugin,
   servicesPlugin,
   commandsPlugin,
   runningPlugin,

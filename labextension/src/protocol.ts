@@ -20,7 +20,8 @@ export interface ListedService extends Service {
 /**
  * A process that runs services. `id`: the kernel's id, or `serve-PID`; `path`: of the notebook that is open with this
  * kernel, "" if none; `trouble`: why nothing can be asked of it, "" where all is well; `stopped`: services that cells
- * started, and that were stopped since.
+ * started, and that were stopped since. `comm`: of a kernel that the server does not see, and that is asked over a comm:
+ * when it said something last (ms), and whether it does not hear since a cell runs.
  */
 export interface Listed {
   id: string;
@@ -33,12 +34,14 @@ export interface Listed {
   trouble: string;
   services: ListedService[];
   stopped: StoppedService[];
+  comm?: { heard: number; waits: boolean };
 }
 
-/** Said over the WebSocket by the server. */
+/** Said over the WebSocket by the server; `waits` by the comms in front of it (`commServer.ts`). */
 export type Told =
   | { type: "runtimes"; runtimes: Listed[] }
   | { type: "gone"; runtime: string }
+  | { type: "waits"; runtime: string; on: boolean }
   | { type: "failed"; message: string }
   | { type?: undefined; from: string; message: RuntimeReply | RuntimeEvent };
 

@@ -26,6 +26,8 @@ export interface Listener {
   hear(message: RuntimeReply | RuntimeEvent): void;
   /** The connection is lost, or it is there again: the request was made anew. */
   connected?(on: boolean): void;
+  /** The process does not hear what is asked for as long as a cell runs, or hears again. */
+  waits?(on: boolean): void;
   /** The process has ended; nothing more comes. */
   gone?(): void;
 }
@@ -73,6 +75,8 @@ export interface Server {
   /** Fetch the list; a `ListError` has the status of another answer. */
   list(): Promise<Listed[]>;
   connect(): SocketLike;
+  /** Whether anybody wants to know what runs, with the page in sight. */
+  keep?(on: boolean): void;
 }
 
 export type Page = Pick<Document, "hidden" | "addEventListener" | "removeEventListener">;
@@ -103,6 +107,7 @@ export class Services implements IDisposable {
   #changed = new Signal<this, void>(this);
   #keepers = 0;
   #lookers = 0;
+  #kept = false; // what `Server.keep` was told last
   #socket: SocketLike | null = null;
   #looks = false; // what the server was told last
   #isDue = true; // the list may have changed since it was fetched
@@ -143,19 +148,23 @@ export class Services implements IDisposable {
   /** Have the list fetched when it has changed. */
   keep(): IDisposable {
     this.#keepers += 1;
+    this.#tellKept();
     this.#fetchIfDue();
     return new DisposableDelegate(() => {
       this.#keepers -= 1;
+      this.#tellKept();
     });
   }
 
   /** Have the list come as it changes, with its numbers. */
   look(): IDisposable {
     this.#lookers += 1;
+    this.#tellKept();
     this.#update();
     return new DisposableDelegate(() => {
       this.#lookers -= 1;
       this.#update();
+      this.#tellKept();
     });
   }
 
@@ -274,9 +283,17 @@ export class Services implements IDisposable {
     this.#attempts = 0; // who comes back does not wait for the next attempt
     clearTimeout(this.#retry);
     this.#retry = undefined;
+    this.#tellKept();
     this.#update();
     this.#fetchIfDue();
   };
+
+  #tellKept(): void {
+    const on = !this.page.hidden && this.#keepers + this.#lookers > 0;
+    if (on === this.#kept) return;
+    this.#kept = on;
+    this.server.keep?.(on);
+  }
 
   /** Connect or let go, and tell the server whether somebody looks. */
   #update(): void {
@@ -392,7 +409,11 @@ export class Services implements IDisposable {
       this.#isDue = false;
       this.#take(told.runtimes, "live");
     } else if (told.type === "gone") this.#end(told.runtime);
-    else if (told.type === "failed") console.warn(`nbcompose: ${told.message}`);
+    else if (told.type === "waits") {
+      for (const { runtime, listener } of this.#pending.values()) {
+        if (runtime === told.runtime) listener.waits?.(told.on);
+      }
+    } else if (told.type === "failed") console.warn(`nbcompose: ${told.message}`);
     else {
       const { message } = told;
       const id = message.id ?? "";

@@ -3,9 +3,10 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { URLExt } from "@jupyterlab/coreutils";
 import { ServerConnection } from "@jupyterlab/services";
+import { JoinedServer } from "./commServer.ts";
 import type { Listed } from "./protocol.ts";
 import { ListError, type Server, Services, type SocketLike } from "./services.ts";
-import { INbcompose } from "./tokens.ts";
+import { IComms, INbcompose } from "./tokens.ts";
 
 /** What is on the event bus when the list of services has changed. */
 const SCHEMA = /\/nbcompose\//;
@@ -32,9 +33,13 @@ export const servicesPlugin: JupyterFrontEndPlugin<INbcompose> = {
   description: "The services of nbcompose that run on this server.",
   autoStart: true,
   provides: INbcompose,
-  activate(app: JupyterFrontEnd): INbcompose {
+  optional: [IComms],
+  activate(app: JupyterFrontEnd, comms: IComms | null): INbcompose {
     const { serviceManager } = app;
-    const services = new Services(jupyterServer(serviceManager.serverSettings));
+    const server = jupyterServer(serviceManager.serverSettings);
+    const joined = comms ? new JoinedServer(server, comms) : null;
+    const services = new Services(joined ?? server);
+    if (joined) joined.changed = () => services.note();
     serviceManager.events?.stream.connect((_, emission) => {
       if (SCHEMA.test(String(emission.schema_id))) services.note();
     });

@@ -1,6 +1,7 @@
 // What this extension provides to its own plugins, and to other extensions.
 
 import { Token } from "@lumino/coreutils";
+import type { Comms } from "./comms.ts";
 import type { Services } from "./services.ts";
 
 export type INbcompose = Services;
@@ -8,6 +9,13 @@ export type INbcompose = Services;
 export const INbcompose = new Token<INbcompose>(
   "nbcompose:INbcompose",
   "The services of nbcompose that run on this server: their list, kept current, and what can be asked of them.",
+);
+
+export type IComms = Comms;
+
+export const IComms = new Token<IComms>(
+  "nbcompose:IComms",
+  "The kernels of open notebooks that run services where the server does not see them.",
 );
 
 /** Ids of commands; each is described where it is registered. */

@@ -75,8 +75,13 @@ test("what is missing is said with the way out", () => {
 });
 
 test("without the server extension it is said how to have it, and what works without", () => {
-  const said = notice(situation({ condition: "missing", listed: HERE }), trans);
-  assert.match(said?.words ?? "", /jupyter server extension enable nbcompose.*%graph/s);
-  assert.deepEqual(said?.ways, ["again"]);
+  const missing = (more: Partial<Situation>) => notice(situation({ condition: "missing", ...more }), trans);
+  assert.match(missing({})?.words ?? "", /jupyter server extension enable nbcompose.*load nbcompose in a\.ipynb/s);
+  assert.deepEqual(missing({})?.ways, ["load", "again"]);
+  assert.match(missing({ loading: { at: "waits" } })?.words ?? "", /^Loading nbcompose/);
+  for (const more of [{ kernel: "none" }, { target: null }, { loading: { at: "done" } }] as Partial<Situation>[]) {
+    assert.match(missing(more)?.words ?? "", /jupyter server extension enable nbcompose.*%graph/s);
+    assert.deepEqual(missing(more)?.ways, ["again"]);
+  }
   assert.match(notice(situation({ condition: "refused" }), trans)?.words ?? "", /may not see/);
 });

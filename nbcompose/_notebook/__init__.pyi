@@ -3,6 +3,7 @@ from .display import Bundle as Bundle
 from .display import LiveDisplay as LiveDisplay
 from .display import OutputAnchor as OutputAnchor
 from .display import not_live as not_live
+from .item_groups import ItemGroups as ItemGroups
 from .magics import load_ipython_extension as load_ipython_extension
 from .magics import unload_ipython_extension as unload_ipython_extension
 from .session import Session as Session

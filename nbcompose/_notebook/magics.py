@@ -321,6 +321,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         credentials.sweep()
         atexit.register(registry.stop)
         session.history.start()
+        session.comms.open()
         sessions.keep(shell, session)
     _unhook(shell)  # what an earlier load, by another copy of this module, has left
     session.disconnect()
@@ -375,6 +376,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     if widgets is not None:
         widgets.leave_all()
     session.live_cards.close()
+    session.comms.close()
     for name in list(session.lingering):
         session.stop_lingering(name)
     session.history.stop()

@@ -22,6 +22,7 @@ from nbcompose._control import Handle, Registry, Status
 from nbcompose._export.check import RecordedTransport, Recording
 from nbcompose._notebook import credentials
 from nbcompose._notebook.cell_output import CellOutputs, ShownTransport
+from nbcompose._notebook.comm_target import CommTarget
 from nbcompose._notebook.history import History
 from nbcompose._notebook.notices import Notices, Stale
 from nbcompose._notebook.sources import Sources
@@ -88,6 +89,7 @@ class Session:
         self.restore_tracebacks: Callable[[], None] = lambda: None
         self.cards: dict[str, Card] = {}  # the display under the cell that started a service last
         self.live_cards = LiveCards()
+        self.comms = CommTarget(self)
         self.sources = Sources()
         self.cell_text = ""  # of the cell that runs, or ran last
         self.cell_runs = False

@@ -23,4 +23,5 @@ from .server import Answer as Answer
 from .server import Events as Events
 from .server import Requests as Requests
 from .server import RuntimeServer as RuntimeServer
+from .server import greeting_problem as greeting_problem
 from .wire import printable as printable

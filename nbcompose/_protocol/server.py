@@ -216,7 +216,7 @@ class _ServerConnection:
 
     def _take(self, message: dict[str, Any]) -> None:
         if not self._greeted:
-            problem = _greeting_problem(message)
+            problem = greeting_problem(message)
             if problem:
                 self._refuse(ProtocolError(problem), message.get("id"))
                 return
@@ -233,7 +233,7 @@ class _ServerConnection:
             self._writer.write(wire.encode(message))
 
 
-def _greeting_problem(message: Message) -> str:
+def greeting_problem(message: Message) -> str:
     """Return what is wrong with the first message of a connection; "" for a `hello` in a version spoken here."""
     if message.get("type") != "hello":
         return f"the first message is hello: {{'type': 'hello', 'id': …, 'protocol': {PROTOCOL}, 'version': …}}"

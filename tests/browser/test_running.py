@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_page import SCREENSHOTS, Notebook
+from lab_page import SCREENSHOTS, TIMEOUT, Graph, Notebook
 from lab_server import Server
 from playwright.sync_api import Browser, Locator, Page, WebSocket, expect
 
@@ -49,6 +49,17 @@ class RunningEcho:
     def say(self, text: str) -> str:
         return text
 """
+FAR = """
+%%service
+from nbcompose import api
+
+class FarEcho:
+    @api
+    def say(self, text: str) -> str:
+        print("said", text)
+        return text + "!"
+""".strip()
+FAR_CELLS = [FAR]
 CALL, SCRATCH = 2, 3
 CELLS = ["%load_ext nbcompose", SERVICES, "RunningCounter.count('a b c')", ""]
 EXECUTE = "([id, args]) => window.jupyterapp.commands.execute(id, args)"
@@ -217,11 +228,17 @@ def test_the_launcher_has_a_notebook_that_works(desk: Any) -> None:
     composed.shut_down()
 
 
-def test_without_the_server_extension_it_is_said_once(
-    browser: Browser, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+@pytest.fixture(scope="module")
+def without(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server on which nbcompose's extension is off: it sees no process, as if kernels ran elsewhere."""
     off = {"ServerApp": {"jpserver_extensions": {"nbcompose": False}}}
     server = Server(tmp_path_factory.mktemp("without"), config=off)
+    yield server
+    server.stop()
+
+
+def test_without_the_server_extension_it_is_said_once(browser: Browser, without: Server) -> None:
+    server = without
     page = browser.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -246,6 +263,34 @@ def test_without_the_server_extension_it_is_said_once(
         expect(dialog).to_have_count(0)
     finally:
         page.close()
-        server.stop()
     assert not errors
     assert len([url for url in asked if "/nbcompose/api/" in url]) <= 3
+
+
+def test_without_the_server_extension_a_notebooks_kernel_is_asked_over_a_comm(
+    browser: Browser, without: Server
+) -> None:
+    without.write("far.ipynb", FAR_CELLS)
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(TIMEOUT)
+    notebook = Notebook(page, "lab", without.folder / "far.ipynb")
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    try:
+        notebook.open(without.url("lab", "far.ipynb"))
+        page.evaluate("() => window.jupyterapp.shell.activateById('nbcompose-panel')")
+        where = page.locator("#nbcompose-panel")
+        expect(where.locator(".nbc-graph-notice")).to_contain_text("load nbcompose in far.ipynb")
+        where.get_by_role("button", name="Load nbcompose").click()
+        expect(where.locator(".nbc-empty:visible")).to_contain_text("No service runs here.")
+
+        notebook.run(0)
+        panel = Graph(where)
+        expect(panel.node("FarEcho")).to_have_attribute("aria-label", re.compile("^FarEcho, ready"))
+        badge = notebook.cell(0).locator(".nbc-cell-badge")
+        expect(badge).to_have_text("FarEcho ready")
+        notebook.screenshot("comm-panel")
+        assert not errors
+    finally:
+        page.evaluate("() => window.jupyterapp.serviceManager.kernels.shutdownAll()")
+        page.close()

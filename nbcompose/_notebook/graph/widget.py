@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -18,13 +18,12 @@ from traitlets import Dict, Unicode
 
 from nbcompose._control import below
 from nbcompose._ipython_adapter import receive_where_asked
-from nbcompose._notebook import OutputAnchor, Session
+from nbcompose._notebook import ItemGroups, OutputAnchor, Session
 from nbcompose._notebook.graph import assets, svg
 from nbcompose._notebook.graph.kept import KeptCalls
 from nbcompose._protocol import Answer, Events, Requests, messages
 from nbcompose._rpc import background
 
-PACE = 0.05  # seconds between messages of one stream: more would overload servers and browsers
 LEASE = 30.0  # seconds that a look counts; front ends renew it
 MOST = 16  # widgets that are open at once, where front ends do not say which cell runs
 
@@ -50,7 +49,7 @@ class LiveGraph(anywidget.AnyWidget):
         self._looks: dict[str, float] = {}  # end of the lease (monotonic time), by front end
         self._watching: asyncio.Task[Any] | None = None
         self._closed = False
-        self._streams: dict[str, _Stream] = {}
+        self._groups = ItemGroups(self._tell)
         self.seen = False  # whether a front end has ever made the picture live
         own: dict[str, Answer] = {"look": self._look, "fold": self._fold, "kept": self._tell_kept, "call": self._call}
         answers = {**operations.answers(messages.Request), **own}
@@ -134,50 +133,13 @@ class LiveGraph(anywidget.AnyWidget):
                 self.state = {name: value for name, value in event.items() if name != "type"} | {"svg": ""}
 
     def _say(self, message: Mapping[str, Any]) -> None:
-        """Send what is said of a request; items of one stream in groups."""
-        key = message["id"]
+        """Send what is said of a request."""
         self._kept.put(message)
-        if message["type"] == "item":
-            self._streams.setdefault(key, _Stream(key, self._tell)).put(message)
-            return
-        if stream := self._streams.pop(key, None):
-            stream.close()
-        self._tell(message)
+        self._groups.put(message)
 
     def _tell(self, message: Mapping[str, Any]) -> None:
         if not self._closed:
             self.send(dict(message))
-
-
-class _Stream:
-    """Sends the items of one call: the first at once, later ones in groups, at most one message per `PACE` seconds."""
-
-    def __init__(self, call: str, send: Callable[[Mapping[str, Any]], None]) -> None:
-        self._call = call
-        self._send = send
-        self._waiting: list[Mapping[str, Any]] = []
-        self._timer: asyncio.TimerHandle | None = None
-
-    def put(self, item: Mapping[str, Any]) -> None:
-        self._waiting.append(item)
-        if self._timer is None:
-            self._flush()
-
-    def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._tell()
-
-    def _flush(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(PACE, self._flush) if self._waiting else None
-        self._tell()
-
-    def _tell(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if len(waiting) == 1:
-            self._send(waiting[0])
-        elif waiting:
-            self._send({"type": "items", "id": self._call, "items": waiting})
 
 
 def attach(element: str, session: Session, names: Collection[str] | None = None) -> LiveGraph:
