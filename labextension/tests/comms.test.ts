@@ -173,7 +173,14 @@ test("without the server extension a notebook's kernel is found, and listed as i
   const [listed] = services.runtimes;
   assert.deepEqual(
     { ...listed, comm: undefined },
-    { ...runtime("k7", [FAR]), pid: 77, path: "folder/far.ipynb", title: "far.ipynb", comm: undefined },
+    {
+      ...runtime("k7", [FAR]),
+      pid: 77,
+      path: "folder/far.ipynb",
+      title: "far.ipynb",
+      stopped: STOPPED,
+      comm: undefined,
+    },
   );
   assert.deepEqual(kernel.comm.data, {
     id: "comm-hello",
