@@ -14,9 +14,8 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 from nbcompose import __version__
 from nbcompose._code import Deployment
 from nbcompose._control import forms
+from nbcompose._control.picture import drawing
 from nbcompose._control.snapshot import Meter, below, snapshot
 from nbcompose._control.status import Status
 from nbcompose._control.usage import STEP
@@ -109,18 +109,6 @@ class RuntimeContext:
             return bundle
         text = await asyncio.to_thread(in_short, value, MOST_TEXT)  # which runs code of the value's class
         return {"text/plain": text, **await json_tree(value, schema)}
-
-    def svg(
-        self,
-        statuses: Sequence[Status],
-        specs: Mapping[str, ServiceSpec],
-        folded: Collection[str] | None,
-        width: int | None = None,
-    ) -> str:
-        """Return the drawing of services. `folded`, `width`: as in `WatchRequest`."""
-        # The room that draws is above this one, and a program loads it when somebody looks.
-        drawing: Callable[..., str] = import_module("nbcompose._notebook.graph").drawing
-        return drawing(statuses, specs, folded, width)
 
 
 class Operations:
@@ -370,7 +358,7 @@ class Operations:
         shown = [replace(s, error=context.text(s.error)) if s.error else s for s in statuses]
         deployments = {s.name: self._registry.deployment(s.name) for s in statuses}
         specs = {name: d.spec for name, d in deployments.items() if d is not None}
-        svg = context.svg(shown, specs, folded, width) if picture else ""
+        svg = drawing(shown, specs, folded, width) if picture else ""
         rates = meter.rates(shown, time.monotonic()) if meter is not None else None
         found = snapshot(shown, specs, rates, svg, context.cell, self._registry.usage.latencies, context.source)
         running = self._registry.names()

@@ -10,13 +10,13 @@ import base64
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.lib.pretty import pretty
 
-from nbcompose._control import RuntimeContext, Status, json_tree, plain, shortened
+from nbcompose._control import RuntimeContext, json_tree, plain, shortened
 from nbcompose._export.check import RecordedTransport
 from nbcompose._ipython_adapter import kernel_id, main_loop
 from nbcompose._notebook.session import Session
@@ -24,7 +24,6 @@ from nbcompose._notebook.tracebacks import cell_names
 from nbcompose._protocol import Bundle, messages
 from nbcompose._rpc import Transport
 from nbcompose._schema import ApiSchema
-from nbcompose._spec import ServiceSpec
 
 PATIENCE = 0.5  # seconds until the main thread must have started; it may be busy with a cell
 _KEPT = ("text/plain", "text/html", "text/markdown", "text/latex", "image/svg+xml", "image/png", "image/jpeg")
@@ -101,17 +100,6 @@ class NotebookContext(RuntimeContext):
 
     async def bundle(self, value: Any, schema: ApiSchema) -> Bundle:
         return await self._renderer.bundle(value, schema)
-
-    def svg(
-        self,
-        statuses: Sequence[Status],
-        specs: Mapping[str, ServiceSpec],
-        folded: Collection[str] | None,
-        width: int | None = None,
-    ) -> str:
-        from nbcompose._notebook.graph import drawing  # which many notebooks do not need
-
-        return drawing(statuses, specs, folded, width)
 
 
 class Renderer:

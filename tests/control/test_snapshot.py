@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nbcompose._control import RuntimeContext
+from nbcompose._control.picture import drawing
 from nbcompose._control.snapshot import WINDOW, Meter, below, latency_words, memory_words, snapshot
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._control.usage import Latency
@@ -91,8 +91,8 @@ def test_a_snapshot_has_what_the_picture_and_the_panel_show() -> None:
 
 
 def test_a_program_is_drawn_as_a_notebook_is() -> None:
-    picture = RuntimeContext("app.py").svg([WRITER, ANSWER], {"Writer": SPEC}, folded=())
-    narrow = RuntimeContext("app.py").svg([WRITER, ANSWER], {"Writer": SPEC}, folded=(), width=280)
+    picture = drawing([WRITER, ANSWER], {"Writer": SPEC}, folded=())
+    narrow = drawing([WRITER, ANSWER], {"Writer": SPEC}, folded=(), page=280)
     wide, slim = (int(svg.split('width="')[1].split('"')[0]) for svg in (picture, narrow))
     assert slim < 300 < wide
     assert 'id="node:Writer"' in picture

@@ -1,4 +1,3 @@
 from .cards import LiveCardsWidget as LiveCardsWidget
 from .display import graph as graph
 from .display import show as show
-from .svg import drawing as drawing

@@ -16,10 +16,9 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from nbcompose._control import Status, below
+from nbcompose._control.picture import data_url, size, streaming, svg, table_html, tree
 from nbcompose._notebook import Bundle, LiveDisplay, OutputAnchor, Session, from_the_caller, not_live
 from nbcompose._notebook import session as sessions
-from nbcompose._notebook.graph import svg
-from nbcompose._notebook.graph.layout import streaming
 from nbcompose._rpc import background
 from nbcompose.errors import NbcomposeError, UnknownService
 
@@ -147,9 +146,9 @@ class ShownGraph:
     def _bundle(self, statuses: Sequence[Status]) -> Bundle:
         deployments = [self._registry.deployment(s.name) for s in statuses]
         streams = streaming([d.spec for d in deployments if d is not None])
-        empty = "" if statuses else svg.tree([]) if self._name is None else f"{self._name} was stopped."
+        empty = "" if statuses else tree([]) if self._name is None else f"{self._name} was stopped."
         return {
-            "text/plain": empty or svg.tree(statuses, streams),
+            "text/plain": empty or tree(statuses, streams),
             "text/html": _html(self.element, statuses, streams, empty),
         }
 
@@ -161,14 +160,14 @@ def _html(element: str, statuses: Sequence[Status], streams: frozenset[str], emp
         words, _, example = empty.partition("\n\n")
         code = f"<pre>{escape(example)}</pre>" if example else ""
         return f'{start}<div class="nbc-still">{escape(words)}{code}</div></div>'
-    drawn = svg.svg(statuses, streams)
-    width, height = svg.size(drawn)
+    drawn = svg(statuses, streams)
+    width, height = size(drawn)
     # Grey: colors say how a service is now. The live view brings its own picture.
     style = "display:block;max-width:100%;height:auto;filter:grayscale(1)"
-    table = svg.table_html(statuses, streams)
+    table = table_html(statuses, streams)
     return (
         f'{start}<div class="nbc-still"><img alt="The graph; a table of it follows" width="{width}" height="{height}" '
-        f'style="{style}" src="{svg.data_url(drawn)}"></div>'
+        f'style="{style}" src="{data_url(drawn)}"></div>'
         f'<div class="nbc-saved">{not_live()}</div>'
         f'<div style="{_HIDDEN}">{table}</div></div>'
     )

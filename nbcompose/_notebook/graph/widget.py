@@ -17,9 +17,10 @@ import anywidget
 from traitlets import Dict, Unicode
 
 from nbcompose._control import below
+from nbcompose._control.picture import tree
 from nbcompose._ipython_adapter import receive_where_asked
 from nbcompose._notebook import ItemGroups, OutputAnchor, Session
-from nbcompose._notebook.graph import assets, svg
+from nbcompose._notebook.graph import assets
 from nbcompose._notebook.graph.kept import KeptCalls
 from nbcompose._protocol import Answer, Events, Requests, messages
 from nbcompose._rpc import background
@@ -56,7 +57,7 @@ class LiveGraph(anywidget.AnyWidget):
         self._requests = Requests(answers, messages.Request, self._say, text=operations.context.text)
         statuses = below(session.registry.statuses(), names)
         state = dict(operations.state(statuses, picture=True, folded=()))
-        nothing = svg.tree([]) if names is None else f"{' and '.join(names)} was stopped."
+        nothing = tree([]) if names is None else f"{' and '.join(names)} was stopped."
         super().__init__(element=element, svg=state["svg"], state={**state, "svg": ""}, empty=nothing)
         if self.comm is not None:
             receive_where_asked(self.comm)

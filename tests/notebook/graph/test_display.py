@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nbcompose._notebook.graph.svg import EXAMPLE
+from nbcompose._control.picture.rendering import EXAMPLE
 
 pytestmark = pytest.mark.system
 

@@ -13,8 +13,8 @@ from functools import lru_cache
 from html import escape
 
 from nbcompose._control import Status, element_id
-from nbcompose._notebook.graph.layered import Box, Size
-from nbcompose._notebook.graph.layout import PAD, Edge, EdgePath, Node, edges, fold, lay_out, nodes, streaming
+from nbcompose._control.picture.layered import Box, Size
+from nbcompose._control.picture.layout import PAD, Edge, EdgePath, Node, edges, fold, lay_out, nodes, streaming
 from nbcompose._spec import ServiceSpec
 
 MANY = 24  # services: the cards of more have fewer lines

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbcompose._notebook.graph.layered import Box, Size, ordered, spread
-from nbcompose._notebook.graph.layout import PAD, Edge, Layout, Node, fold, lay_out
-from nbcompose._notebook.graph.svg import PAGE
+from nbcompose._control.picture.layered import Box, Size, ordered, spread
+from nbcompose._control.picture.layout import PAD, Edge, Layout, Node, fold, lay_out
+from nbcompose._control.picture.rendering import PAGE
 
 CARD = Size(256, 85)
 STEP = CARD.width + 20

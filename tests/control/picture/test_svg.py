@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 from nbcompose._control import element_id
+from nbcompose._control.picture.rendering import MANY, SIGNS, data_url, size, svg
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._hub import ModelProgress
-from nbcompose._notebook.graph.svg import MANY, SIGNS, data_url, size, svg
 from nbcompose._replica import ApiSummary, Phase
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from nbcompose._control import Status, progress
-from nbcompose._notebook.graph import layered
-from nbcompose._notebook.graph.layered import Box, Size
+from nbcompose._control.picture import layered
+from nbcompose._control.picture.layered import Box, Size
 from nbcompose._replica import Phase
 from nbcompose._spec import ServiceSpec
 

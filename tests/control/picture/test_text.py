@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from nbcompose._control.picture.rendering import EMPTY, EXAMPLE, table_html, tree
 from nbcompose._control.status import ReplicaStatus, Status
-from nbcompose._notebook.graph.svg import EMPTY, EXAMPLE, table_html, tree
 from nbcompose._replica import ApiSummary, Phase
 
 
