@@ -252,14 +252,12 @@ def _rows(listing: Listing) -> list[tuple[str, ...]]:
 
 
 def _row(listing: Listing, service: messages.ListedService) -> tuple[str, ...]:
-    state = service["state"]
-    if service["behind"]:
-        state += ", serving the previous version" if service["up"] else ", of the previous version"
+    behind = ", serving the previous version" if service["up"] else ", of the previous version"
     return (
         str(listing.process.pid),
         listing.title,
         printable(service["name"]),
-        state,
+        f"{service['state']}{behind if service['behind'] else ''}",
         f"{service['up']}/{service['wanted']}",
         printable(service["device"]),
         str(service["calls"]),

@@ -46,6 +46,15 @@ class Greeter:
 CELLS = ["%load_ext nbcompose", SERVICE, "%graph", "%graph Greeter", ""]
 FIRST, SECOND, SCRATCH = 2, 3, 4
 
+# Close the notebook in front, and open it again in the same page.
+REOPEN = """async () => {
+    const { shell, commands } = window.jupyterapp;
+    const { context } = shell.currentWidget;
+    await context.save();
+    shell.currentWidget.close();
+    await commands.execute("docmanager:open", { path: context.path });
+}"""
+
 
 @pytest.fixture(scope="module", params=["lab", "notebook"])
 def opened(request: pytest.FixtureRequest, desk: Any) -> Iterator[Notebook]:
@@ -199,6 +208,23 @@ def test_a_restarted_kernel_leaves_the_picture_and_its_cells_run_again(notebook:
     first.choose("Greeter", api="greet")
     first.call(name="Ada")
     expect(first.ends("done in")).to_have_text("Hello, Ada")
+
+
+def test_cards_of_a_notebook_that_was_closed_and_opened_again_are_live_no_longer_than_its_kernel(
+    notebook: Notebook,
+) -> None:
+    if notebook.front_end != "lab":
+        pytest.skip("Notebook has one notebook in a page")
+    saved = notebook.output(1).get_by_text("as saved, not live")
+    expect(notebook.output(1)).to_contain_text("Greeter is ready")
+    expect(saved).to_be_hidden()
+    notebook.page.evaluate(REOPEN)
+    notebook.ready()
+    expect(notebook.output(1)).to_contain_text("Greeter is ready")
+    expect(saved).to_be_hidden()
+    notebook.restart_kernel()
+    expect(saved).to_be_visible()
+    notebook.run(0)
 
 
 def test_a_saved_notebook_shows_the_picture(notebook: Notebook, first: Graph, desk: Any) -> None:

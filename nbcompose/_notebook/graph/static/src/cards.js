@@ -33,6 +33,11 @@ export function rule(live, where) {
 function initialize({ model, signal }) {
   const sheet = document.head.appendChild(document.createElement("style"));
   const paint = () => {
+    // Of a notebook that was closed: opened again, it has a model of its own, which knows when the kernel ends.
+    if (model.widget_manager?.isDisposed) {
+      close();
+      return;
+    }
     const text = rule(model.get("live"), place(model, document));
     if (sheet.textContent !== text) sheet.textContent = text;
   };
