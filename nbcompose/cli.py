@@ -253,11 +253,13 @@ def _rows(listing: Listing) -> list[tuple[str, ...]]:
 
 def _row(listing: Listing, service: messages.ListedService) -> tuple[str, ...]:
     state = service["state"]
+    if service["behind"]:
+        state += ", serving the previous version" if service["up"] else ", of the previous version"
     return (
         str(listing.process.pid),
         listing.title,
         printable(service["name"]),
-        f"{state}, serving the previous version" if service["behind"] else state,
+        state,
         f"{service['up']}/{service['wanted']}",
         printable(service["device"]),
         str(service["calls"]),

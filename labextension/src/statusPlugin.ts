@@ -15,11 +15,9 @@ import { runtimeOf } from "./graphTarget.ts";
 import type { Listed } from "./protocol.ts";
 import type { Services } from "./services.ts";
 import { Commands, INbcompose } from "./tokens.ts";
-import { type Sum, statusWords, sumOf } from "./words.ts";
+import { statusWords, sumOf } from "./words.ts";
 
 const ID = "nbcompose:status";
-/** They differ in shape, for who sees no colours. */
-const SIGNS: Record<Sum["look"], string> = { none: "○", ready: "●", waiting: "◐", failed: "✖" };
 
 class StatusModel extends VDomModel {
   readonly activeChanged = new Signal<this, void>(this);
@@ -95,12 +93,12 @@ class StatusItem extends VDomRenderer<StatusModel> {
 
   protected render(): ReactElement {
     const { services, here } = this.model;
-    const { look, words, title } = statusWords(services.runtimes, here, services.condition, this.trans);
+    const { look, sign, words, title } = statusWords(services.runtimes, here, services.condition, this.trans);
     this.node.setAttribute("aria-label", title);
     return createElement(
       Fragment,
       null,
-      createElement("span", { className: `nbc-dot nbc-dot-${look}`, "aria-hidden": true }, SIGNS[look]),
+      createElement("span", { className: `nbc-dot nbc-dot-${look}`, "aria-hidden": true }, sign),
       createElement(TextItem, { source: words, title }),
     );
   }

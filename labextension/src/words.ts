@@ -114,6 +114,20 @@ export function sumWords(sum: Sum, isLive: boolean, trans: TranslationBundle): s
   return isLive && sum.rate > 0 ? `${count} · ${rateWords(sum.rate)}` : count;
 }
 
+/** They differ in shape, for who sees no colours; at cells style/base.css has the same. */
+const SIGNS: Record<Look, string> = {
+  failed: "✖",
+  behind: "▲",
+  waiting: "◷",
+  starting: "◌",
+  stopped: "■",
+  stale: "◐",
+  ready: "●",
+};
+
+/** The sign of the worst of them. */
+const signOf = ({ looks }: Sum): string => SIGNS[LOOKS.find((look) => looks[look]) ?? "ready"];
+
 /** How many are how, the worst first. */
 export const looksWords = ({ looks }: Sum, trans: TranslationBundle): string =>
   LOOKS.flatMap((look) => (looks[look] ? [`${looks[look]} ${stateWords([look], trans)}`] : [])).join(", ");
@@ -122,6 +136,7 @@ export const looksWords = ({ looks }: Sum, trans: TranslationBundle): string =>
 export interface StatusWords {
   /** Of the services that it is about: a neutral one where they are those of others. */
   look: Sum["look"];
+  sign: string;
   words: string;
   /** All that is worth knowing, a line each. */
   title: string;
@@ -148,7 +163,7 @@ export function statusWords(
     ? sumWords(own, isLive, trans)
     : trans._n("%1 service elsewhere", "%1 services elsewhere", all.count);
   const title = ["nbcompose", ...lines, conditionWords(condition, trans)].filter(Boolean).join("\n");
-  return { look: own.look, words, title };
+  return { look: own.look, sign: own.count ? signOf(own) : "○", words, title };
 }
 
 /** Whose services a process has: its notebook or program, which the same name may have several times. */

@@ -74,6 +74,14 @@ test("the status bar is about the notebook in front, and says where others are",
     "app.py (nbcompose serve, process 7): 1 service; 1 failed",
     "b.ipynb: 1 service; 1 ready",
   ]);
+  for (const [state, sign] of [
+    ["starting", "◌"],
+    ["waiting", "◷"],
+    ["failed", "✖"],
+  ] as const) {
+    const here = runtime("k4", [service("E"), service("F", { state })]);
+    assert.equal(statusWords([here], here, "listed", trans).sign, sign);
+  }
   for (const here of [undefined, runtime("k3", [])]) {
     const none = statusWords([mine, program], here, "listed", trans);
     assert.deepEqual([none.words, none.look], ["3 services elsewhere", "none"]);

@@ -359,7 +359,9 @@ class CellOutputs:
             return ""
         if status.state == "ready":
             trouble = "; ".join(status.trouble())
-            return f"{name}: {trouble}; ■ gives the call up" if trouble else ""
+            # At a breakpoint it is the prompt that ends the wait; where that is in this cell, ■ detaches the debugger.
+            way = "" if any(r.stopped_at for r in status.replicas) else "; ■ gives the call up"
+            return f"{name}: {trouble}{way}" if trouble else ""
         missing = [n for n in status.waits_for if n not in self._registry.names()]
         what = status.reason if status.state == "waiting" or status.restarts else progress(status)
         if missing:

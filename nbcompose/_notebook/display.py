@@ -308,7 +308,8 @@ def _row(status: Status) -> tuple[str, ...]:
     trouble = status.trouble()
     is_told = status.reason == HALTED and trouble  # said for each replica, with the command that continues it
     state = status.reason if status.state == "waiting" and status.reason and not is_told else status.state
-    state += ", serving the previous version" if status.out_of_date_reason else ""
+    if status.out_of_date_reason:
+        state += ", serving the previous version" if status.up else ", of the previous version"
     state += f", {status.replacing}" if status.replacing else ""
     state += f", stale: {', '.join(status.stale)}" if status.stale else ""
     state = "; ".join([state, *trouble])

@@ -17,7 +17,7 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose._code import Deployment, Undefined, reach_of
-from nbcompose._control import Registry
+from nbcompose._control import Registry, Status
 from nbcompose._notebook.cell import is_service
 from nbcompose._notebook.display import OutputAnchor, framed
 from nbcompose._notebook.tracebacks import cell_names
@@ -67,7 +67,9 @@ class Notices:
         self._lost: dict[str, str] = {}  # what was said last of services that have lost their name or cell
         self._untold: dict[str, dict[str, Stale]] = {}  # what the next call of a service says
         self._told: dict[str, dict[str, Stale]] = {}
-        self._kept: list[str] = []  # services that the running cell has left as they were, since it has failed
+        # Services that the running cell has left as they were, since it has failed; and those of an earlier text of it.
+        self._kept: list[str] = []
+        self._former: list[str] = []
 
     # -- after a cell
 
@@ -80,7 +82,8 @@ class Notices:
         """Note that the running cell has failed before it has changed services: those that it names, and those that an
         earlier run of it has started.
         """
-        self._kept = list(dict.fromkeys([*named, *of_cell]))
+        self._kept = list(named)
+        self._former = [name for name in of_cell if name not in self._kept]
 
     def after_cell(self, stale: Sequence[Stale], deleted: frozenset[str], *, succeeded: bool) -> None:
         """Say what the cell has changed: `stale` are services that it made so, `deleted` cells that are gone."""
@@ -90,18 +93,26 @@ class Notices:
 
     def _of_kept(self) -> list[str]:
         """Return what serves on where a cell has failed, and the way out."""
-        kept, self._kept = self._kept, []
-        statuses = [self._registry.status(name) for name in kept if name in self._registry.names()]
-        names = [s.name for s in statuses if s.state != "failed"]
-        if not names:
-            return []
-        version, that, it = ("version", "that", "it") if len(names) == 1 else ("versions", "those", "them")
-        does = _verb(names, "serves", "serve") if all(s.up for s in statuses) else _verb(names, "goes", "go")
-        ends = f"`%services stop {' '.join(names)}` ends {it}"
-        return [
-            f"This cell has started nothing: the {version} of {_listed(names)} before {does} on",
-            f"Run it again, once it is mended, to replace {that} {version}; {ends}",
-        ]
+        kept, former = self._alive(self._kept), self._alive(self._former)
+        self._kept, self._former = [], []
+        texts = []
+        if kept:
+            names = [s.name for s in kept]
+            version, that = ("version", "that") if len(names) == 1 else ("versions", "those")
+            texts = [
+                f"This cell has started nothing: the {version} of {_listed(names)} before {_goes_on(kept)}",
+                f"Run it again, once it is mended, to replace {that} {version}; {_ends(names)}",
+            ]
+        if former:
+            names = [s.name for s in former]
+            of_text = f"{_listed(names)}, of an earlier text of this cell, {_goes_on(former)}"
+            texts += [f"{'' if kept else 'This cell has started nothing: '}{of_text}; {_ends(names)}"]
+        return texts
+
+    def _alive(self, names: Iterable[str]) -> list[Status]:
+        running = self._registry.names()
+        found = [self._registry.status(name) for name in names if name in running]
+        return [status for status in found if status.state != "failed"]
 
     def _of_lost(self, deleted: frozenset[str], succeeded: bool) -> list[str]:
         running, texts = self._registry.names(), list[str]()
@@ -232,6 +243,15 @@ def _undefined_notes(found: Iterable[Undefined], service: str, shell: Interactiv
 
 
 # -- texts
+
+
+def _goes_on(statuses: Sequence[Status]) -> str:
+    names = [s.name for s in statuses]
+    return f"{_verb(names, 'serves', 'serve') if all(s.up for s in statuses) else _verb(names, 'goes', 'go')} on"
+
+
+def _ends(names: Sequence[str]) -> str:
+    return f"`%services stop {' '.join(names)}` ends {'it' if len(names) == 1 else 'them'}"
 
 
 def _undefined_note(uses: Sequence[Undefined], service: str, shell: InteractiveShell) -> str:

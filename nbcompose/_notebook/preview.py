@@ -11,9 +11,15 @@ from __future__ import annotations
 import ast
 import builtins
 import functools
+import logging
 import operator
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PurePath, PurePosixPath
 from types import CellType, CodeType, FunctionType, GenericAlias, ModuleType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -31,6 +37,10 @@ _DECORATORS = (
 )  # fmt: skip
 _WITH_OPTIONS = (api, functools.lru_cache)
 _DECLARATIONS = (depends, HuggingFaceModel)
+# Of plain arguments they make a value that depends on nothing else, or give a logger: one object for each name.
+_VALUES = (
+    logging.getLogger, re.compile, Path, PurePath, PurePosixPath, Decimal, Fraction, timedelta, date, time, datetime,
+)  # fmt: skip
 _GENERIC = (list, dict, tuple, set, frozenset, type)
 _OF_TYPING = frozenset({"typing", "types", "typing_extensions", "collections", "collections.abc"})
 _NOT_SET = frozenset({"__module__", "__qualname__", "__classcell__", "__class__", "__annotations__", "__doc__"})
@@ -241,6 +251,10 @@ class Preview:
                 value = self._lookup(name, scope)
                 if type(value) in SCALARS:
                     return value
+            case ast.Call(func=ast.Name() | ast.Attribute() as func, args=parts, keywords=[]):
+                called = self._resolve(func, scope)
+                if any(called is one for one in _VALUES):
+                    return _given_by(called, [self._value(part, scope) for part in parts])
         raise CannotTell(f"what {_shortened(node)} gives is not known before it runs")
 
     def _hashable(self, node: ast.expr, scope: Scope) -> Any:
@@ -387,6 +401,20 @@ def _of_module(module: Any, name: str) -> Any:
         if found is not _of_module:
             return found
     raise CannotTell(f"{of} has no {name} yet")
+
+
+# -- what the standard library gives
+
+
+def _given_by(called: Any, arguments: Sequence[Any]) -> Any:
+    if called is logging.getLogger:
+        made = [log.name for log in logging.Logger.manager.loggerDict.values() if isinstance(log, logging.Logger)]
+        if any(name not in made for name in arguments):
+            raise CannotTell("a logger of that name is made when it runs")
+    try:
+        return called(*arguments)
+    except Exception as error:
+        raise CannotTell(f"{called.__name__} raises {type(error).__name__}: {error}") from error
 
 
 # -- numbers

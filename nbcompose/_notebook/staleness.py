@@ -173,9 +173,9 @@ def previous_on_error(session: Session, cell_text: str) -> Iterator[None]:
         named = [name for name, started in session.started.items() if started.variable in names]
         for name in named if isinstance(error, Exception) else ():
             session.registry.mark(name, out_of_date_reason=reason)
-        # By the cell too: a class that is renamed, or the line of which has the mistake, is not named.
+        # Where the mistake is in the line that names a class, the cell says what it is about.
         of_cell = [name for name, started in session.started.items() if cell and started.cell == cell]
-        session.notices.kept(named, of_cell)
+        session.notices.kept(named if names else of_cell, of_cell)
         raise
 
 

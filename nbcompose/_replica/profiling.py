@@ -1,7 +1,8 @@
 """Sampling profiler of a replica: what its threads do, a hundred times a second. Imported when it is asked for.
 
-What carries a call is left out: a thread in which only that is on the stack waits for work, and is not counted. Times
-are those of the clock on the wall, so that waiting counts too: for a service below, a file, a lock.
+What carries a call is left out: a thread in which only that is on the stack waits for work, and is not counted; nor is
+one that makes no call and waits for another thread. Times are those of the clock on the wall, so that in a call waiting
+counts too: for a service below, a file, a lock.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def _stack(innermost: FrameType) -> Stack:
                 found.append(WAITS)
             found.append(Frame(code.co_qualname, code.co_filename, code.co_firstlineno))
         frame = frame.f_back
-    if not found:
+    if not found or (frame is None and _carries(innermost)):
         return ()
     return (Frame(api or OTHER), *reversed(found[-MOST_FRAMES:]))
 

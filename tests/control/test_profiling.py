@@ -13,7 +13,7 @@ import debugged_services as services
 import pytest
 
 from nbcompose._control.profiling import NATIVE, Rendered, native_profile, parse_raw
-from nbcompose._replica.profiling import Frame, Profile
+from nbcompose._replica.profiling import Frame, Profile, sample
 from nbcompose.errors import NbcomposeError
 from tests.conftest import Running
 from tests.patience import PATIENCE
@@ -63,6 +63,29 @@ def test_waiting_for_a_service_is_told_and_idle_threads_are_not(running: Running
     assert "Counter.wait" in profile.svg()
     with pytest.raises(NbcomposeError, match="Counter has no replica 3; those that are up: 0"):
         running.registry.portal.run(running.registry.profile("Counter", 0.1, 3))
+
+
+def test_threads_without_a_call_are_counted_only_while_they_do_something() -> None:
+    over = threading.Event()
+
+    def waits() -> None:
+        over.wait()
+
+    def computes() -> None:
+        while not over.is_set():
+            sum(range(100))
+
+    threads = [threading.Thread(target=work) for work in (waits, computes)]
+    for thread in threads:
+        thread.start()
+    try:
+        seen = {frame.function.rpartition(".")[2] for stack in sample(0.2).stacks for frame in stack}
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert "computes" in seen
+    assert "waits" not in seen
 
 
 def test_a_profile_is_drawn_without_scripts_and_with_its_shares() -> None:

@@ -53,17 +53,26 @@ def test_a_cell_that_no_longer_defines_a_service_says_so_once(kernel: Kernel, ag
 
 
 @pytest.mark.parametrize(
-    "broken", [CELL.replace("class Echo", "clas Echo"), CELL.replace("class Echo:", "class Other:\n    x = unknown")]
+    ("broken", "said"),
+    [
+        (
+            CELL.replace("class Echo", "clas Echo"),
+            "This cell has started nothing: the version of Echo before serves on\n"
+            "Run it again, once it is mended, to replace that version; %services stop Echo ends it",
+        ),
+        (
+            CELL.replace("class Echo:", "class Other:\n    x = unknown"),
+            "This cell has started nothing: Echo, of an earlier text of this cell, serves on; "
+            "%services stop Echo ends it",
+        ),
+    ],
 )
-def test_a_broken_cell_says_what_an_earlier_run_of_it_has_started(kernel: Kernel, broken: str) -> None:
+def test_a_broken_cell_says_what_an_earlier_run_of_it_has_started(kernel: Kernel, broken: str, said: str) -> None:
     """Also where its text no longer names it."""
     run(kernel, "one", CELL)
     ran = run(kernel, "one", broken)
     assert "Error" in ran.error
-    assert ran.plain == (
-        "This cell has started nothing: the version of Echo before serves on\n"
-        "Run it again, once it is mended, to replace that version; %services stop Echo ends it"
-    )
+    assert ran.plain == said
     assert run(kernel, "two", broken).displays == []
 
 

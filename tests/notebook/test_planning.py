@@ -152,6 +152,14 @@ KNOWN: dict[str, tuple[list[tuple[str, str]], str]] = {
     "options": ([("%%service", "%%service --threads 3")], "replace"),
     "more replicas": ([("%%service", "%%service --replicas 2")], "replace"),
     "a default option": ([("%%service", "%%service --replicas 1 --no-wait")], "nothing"),
+    "values of the standard library": (
+        [
+            ("LIMIT = 3", "import logging\nLOG = logging.getLogger('asyncio')\nLIMIT = 3"),
+            ("import math", "import math, re\nfrom pathlib import Path\nWORD = re.compile('a+')\nAT = Path('a', 'b')"),
+            ("return [helper(text), ", "LOG.debug(text)\n        return [WORD.sub('b', helper(text)), str(AT), "),
+        ],
+        "swap",
+    ),
     "another name": ([("class Answer", "class Reply")], "start"),
     "another name by option": ([("%%service", "%%service --name Reply")], "start"),
 }
@@ -169,6 +177,10 @@ def test_what_is_told_of_an_edit_is_what_its_run_does(ready: Notebook, name: str
 UNKNOWN: dict[str, tuple[list[tuple[str, str]], str]] = {
     "a statement": ([("LIMIT = 3", "print(1)\nLIMIT = 3")], "line 5 does more than define something"),
     "a call": ([("LIMIT = 3", "LIMIT = int(3)")], "what int(3) gives is not known"),
+    "a logger that is not there": (
+        [("LIMIT = 3", "import logging\nLOG = logging.getLogger('of.nobody')")], "a logger of that name is made",
+    ),
+    "a pattern that is none": ([("LIMIT = 3", "import re\nWORD = re.compile('(')")], "compile raises"),
     "a base": ([("class Answer:", "class Answer(dict):")], "extends another class"),
     "a metaclass": ([("class Answer:", "class Answer(metaclass=type):")], "extends another class"),
     "a decorator of the class": ([("class Answer:", "@print\nclass Answer:")], "is decorated"),
