@@ -66,6 +66,14 @@ OF_OTHERS = re.compile(r"404|Unexpected response code|Canceled future for (debug
 SUBSHELLS = int(importlib.metadata.version("ipykernel").partition(".")[0]) >= 7 and LAB >= (4, 5)
 CALL, SCRATCH = 2, 3
 CELLS = ["%load_ext nbcompose", SERVICES, "RunningCounter.count('a b c')", ""]
+# A kernel of a notebook that is open nowhere.
+ANOTHER = """async ([path, cells]) => {
+    const {sessions} = window.jupyterapp.serviceManager;
+    const session = await sessions.startNew({path, name: path, type: 'notebook', kernel: {name: 'python3'}});
+    for (const code of cells) await session.kernel.requestExecute({code, stop_on_error: true}).done;
+    return session.id;
+}"""
+END = "id => window.jupyterapp.serviceManager.sessions.shutdown(id)"
 EXECUTE = "([id, args]) => window.jupyterapp.commands.execute(id, args)"
 SHOW = "() => window.jupyterapp.shell.activateById('jp-running-sessions')"
 
@@ -120,6 +128,29 @@ def test_services_of_kernels_and_programs_are_listed(notebook: Notebook, serving
     notebook.theme("JupyterLab Dark")
     notebook.screenshot("running-dark")
     notebook.theme("JupyterLab Light")
+
+
+def test_two_kernels_and_a_program_are_in_one_section(notebook: Notebook, serving: int) -> None:
+    page = notebook.page
+    cells = ["%load_ext nbcompose", FAR.replace("FarEcho", "RunningOther")]
+    session = page.evaluate(ANOTHER, ["running-other.ipynb", cells])
+    section = page.locator(".jp-RunningSessions-section", has=item(page, "RunningCounter"))
+    services = {
+        "RunningCounter": "running.ipynb",
+        "RunningOther": "running-other.ipynb",
+        "RunningEcho": f"process {serving}",
+    }
+    for service, process in services.items():
+        runtime = section.locator(".nbc-running-runtime", has=item(page, service))
+        expect(runtime).to_contain_text(process)
+        expect(item(page, service)).to_contain_text("ready")
+        for other in services.keys() - {service}:
+            expect(runtime.locator(item(page, other))).to_have_count(0)
+    notebook.screenshot("running-two-kernels")
+    page.evaluate(END, session)
+    expect(item(page, "RunningOther")).to_have_count(0)
+    for service in ("RunningCounter", "RunningSplitter", "RunningEcho"):
+        expect(item(page, service)).to_contain_text("ready")
 
 
 def test_a_busy_kernel_is_listed_and_steered(notebook: Notebook) -> None:
