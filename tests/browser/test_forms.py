@@ -210,6 +210,11 @@ def test_a_table_is_pasted_uploaded_or_the_notebook_s(opened: Notebook, live: Gr
     named.fill("sails")
     live.button("Call").click()
     expect(live.panel.locator("[data-field='table'] .nbc-problem").first).to_contain_text("no variable 'sails'")
+    expect(live.result).to_contain_text("sails")  # the kernel's answer, and no longer 42
+    named.fill("")
+    live.button("Call").click()
+    expect(live.panel.locator("[data-field='table'] .nbc-problem").first).to_contain_text("enter a table")
+    expect(live.result).to_be_hidden()  # no call was made
 
 
 def test_a_data_frame_is_a_table(opened: Notebook, live: Graph) -> None:

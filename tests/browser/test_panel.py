@@ -202,6 +202,7 @@ def test_a_narrow_panel_shows_all_numbers_and_its_buttons_in_a_row(notebook: Not
     panel.choose("PanelWriter", api="refuse")
     panel.button("Call").click()
     panel.ends("failed after")
+    expect(panel.result).to_be_in_viewport()
     panel.choose("PanelWriter", tab="Numbers")
     room = panel.panel.bounding_box()
     assert room is not None

@@ -98,6 +98,7 @@ function apiSection(route, operation, openapi) {
     event.preventDefault();
     const values = fields.values();
     if (values) call(route, request(rootOf(operation), values), section, fields, result);
+    else result.hide();
   });
   return section;
 }

@@ -93,6 +93,11 @@ export function outcome(of, show = shown) {
       element.className = "nbc-outcome nbc-running";
       said.textContent = `calling ${of}`;
       run("calling", since);
+      element.scrollIntoView?.({ block: "nearest" }); // with room for an answer: see `scroll-margin`
+    },
+    /** No call was made: what an earlier one gave is no answer to what is typed now. */
+    hide() {
+      element.hidden = true;
     },
     /** Items came that are kept no more. @param {number} more */
     missed(more) {

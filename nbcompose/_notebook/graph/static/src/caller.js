@@ -63,8 +63,12 @@ export function caller(kernel, name, api) {
   /** @param {Event} event */
   function begin(event) {
     event.preventDefault();
-    const values = !current && kernel.condition() !== "gone" ? fields?.values() : null;
-    if (!values) return;
+    if (current || kernel.condition() === "gone" || !fields) return;
+    const values = fields.values();
+    if (!values) {
+      result.hide();
+      return;
+    }
     const hadFocus = document.activeElement === call;
     current = fresh();
     [begun, next] = [true, 0];

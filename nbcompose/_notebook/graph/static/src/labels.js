@@ -70,15 +70,18 @@ function dots(path) {
   });
 }
 
-/** On the line where it is steep, above and below it where it is not. @param {SVGPathElement} path */
-function candidates(path, along = ALONG) {
+/** On the line where it is steep, above and below it where it is not, within the picture. @param {SVGPathElement} path */
+export function candidates(path, along = ALONG) {
   const length = path.getTotalLength();
+  const right = (path.ownerSVGElement?.viewBox.baseVal.width || Number.POSITIVE_INFINITY) - WIDTH;
+  /** @param {number} x */
+  const within = (x) => Math.max(0, Math.min(x - WIDTH / 2, right));
   return along.flatMap((part) => {
     const at = path.getPointAtLength(length * part);
     const on = path.getPointAtLength(length * part + 1);
     const flat = Math.abs(on.y - at.y) < 0.5 * Math.abs(on.x - at.x);
     const middles = flat ? [at.y - 10, at.y + 12] : [at.y];
-    return middles.map((y) => ({ x: at.x - WIDTH / 2, y: y - HEIGHT / 2, width: WIDTH, height: HEIGHT }));
+    return middles.map((y) => ({ x: within(at.x), y: y - HEIGHT / 2, width: WIDTH, height: HEIGHT }));
   });
 }
 
