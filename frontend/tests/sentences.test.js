@@ -3,6 +3,7 @@ import { test } from "node:test";
 import {
   edgeWords,
   factWords,
+  nodeLabel,
   nodeWords,
   noteLines,
   stopWords,
@@ -99,4 +100,13 @@ test("who needs what is stopped", () => {
   assert.equal(stopWords("S", ["A"]), "Stop S? A cannot answer without it.");
   assert.equal(stopWords("S", ["A", "B", "C"]), "Stop S? A and B and C cannot answer without it.");
   assert.equal(stopWords("S", ["A", "B", "C", "D"]), "Stop S? A, B and 2 more cannot answer without it.");
+});
+
+test("a screen reader is told no word twice", () => {
+  /** @type {typeof SERVICE} */
+  const starting = { ...SERVICE, state: "starting", phase: "loading (__init__)", reason: "it is starting" };
+  assert.equal(nodeLabel(starting), "Answer, starting, loading (__init__)");
+  const again = "its replica ended and is being started again";
+  assert.equal(nodeLabel({ ...starting, phase: "", reason: again }), `Answer, starting, ${again}`);
+  assert.equal(nodeLabel({ ...SERVICE, calls: 2 }, "+2 folded below"), "Answer, ready, 2 calls, +2 folded below");
 });

@@ -26,6 +26,7 @@ export const lookOf = (service: ListedService): Look => looksOf(service)[0] ?? "
 /** What a runtime is called: by its notebook, its title, or its number. */
 export function runtimeName(runtime: Listed): string {
   const path = runtime.path || runtime.title;
+  if (path === "?") return `process ${runtime.pid}`; // it has never answered: this finds it
   return (
     path.split("/").pop() || (runtime.kind === "serve" ? `nbcompose serve (${runtime.pid})` : runtime.id.slice(0, 8))
   );

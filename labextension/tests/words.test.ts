@@ -40,6 +40,7 @@ test("a process is named by its notebook, its title, or its number", () => {
   const serve = { kind: "serve", path: "", pid: 77 } as const;
   assert.equal(runtimeName(runtime("serve-77", [], { ...serve, title: "app.py" })), "app.py");
   assert.equal(runtimeName(runtime("serve-77", [], serve)), "nbcompose serve (77)");
+  assert.equal(runtimeName(runtime("serve-77", [], { ...serve, title: "?" })), "process 77");
 });
 
 test("the worst of the services decides the sum, and a rate is said only while it is that of now", () => {

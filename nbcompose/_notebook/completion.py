@@ -1,7 +1,9 @@
 """Completion by Tab, and help by `?`: options and names after magics, and the apis of services, with their signatures.
 
 Apis are offered after a service (`Answer.`, `Answer.to_async.`) and, in a class that is being written, after a
-dependency (`self.writer.`), which the cell's text declares by `writer = depends(Writer)`; in the brackets of
+dependency (`self.writer.`), which the cell's text declares by `writer = depends(Writer)`; after `self.` what the class
+has, dependencies first: Jedi, which IPython asks else, takes seconds for its first answer, and front ends wait for one;
+in the brackets of
 `depends`, services; in those of the call of an api, the names of its arguments. What the text says is read by
 `_notebook/written_class.py`.
 """
@@ -179,6 +181,8 @@ class Completer:
                 return []
             if "." in holder:
                 return self._of_dependency(holder, form, around)
+            if around.method is not None and holder == around.instance and form is None:
+                return list(_others(around.attributes(context.full_text, context.cursor_line)))
             alias = around.alias(holder)
             if alias is None:
                 return []

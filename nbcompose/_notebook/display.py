@@ -136,12 +136,14 @@ def _signatures(status: Status | None) -> tuple[str, ...]:
 
 
 def _waits(section: Section) -> str:
-    """Return what the service waits for, e.g. "waiting for Embedder"; "" for nothing."""
+    """Return what the service waits for, e.g. "waiting for Embedder", "waiting" where its process was stopped; "" for
+    nothing.
+    """
     status = section.status
     if status is None or section.trouble or section.superseded:
         return ""
     if status.state == "waiting":
-        return status.reason
+        return "waiting" if status.reason == HALTED else status.reason
     # A version that replaces another may wait for what the other did not need.
     starting = [r.waiting_for for r in status.replicas if r.state == "starting"] if section.busy else []
     return f"waiting for {min(starting)}" if starting and all(starting) else ""
@@ -199,6 +201,8 @@ def _card(section: Section) -> Iterator[tuple[str, str]]:
         yield "", _bar(status)
         if said := _said(status):
             yield f"  {said}", f'<div style="{_DIM};white-space:pre">{escape(said)}</div>'
+    elif status is not None and waits == "waiting":
+        yield _dimmed(status.reason)
     elif waits:
         below = status.waits_for if status is not None else ()
         once = f", once {' and '.join(below)} {'is' if len(below) == 1 else 'are'}" if below else ""

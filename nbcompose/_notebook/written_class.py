@@ -69,6 +69,32 @@ class Around:
                 return str(service.value) if isinstance(service, ast.Constant) else ast.unparse(service)
         return None
 
+    def attributes(self, text: str, line: int) -> list[str]:
+        """Return what the text of the cell, also below the cursor, says that the instance has: dependencies first.
+
+        [] where it does not say all, since the class has bases or a line below is incomplete.
+        """
+        lines = ["" if text[:1] in "%!" else text for text in text.split("\n")]
+        lines[line] = f"{lines[line][: len(lines[line]) - len(lines[line].lstrip())]}pass"
+        try:
+            body = ast.parse("\n".join(lines)).body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return []
+        classes = [node for node in body if isinstance(node, ast.ClassDef) and node.lineno <= line + 1]
+        if not classes or classes[-1].name != self.cls.name or classes[-1].bases or classes[-1].keywords:
+            return []
+        methods = [node for node in classes[-1].body if isinstance(node, _Function)]
+        in_body = [name for node in classes[-1].body for name in _assigned(node)]
+        in_methods = [
+            target.attr
+            for method in methods
+            for node in ast.walk(method)
+            for target in _targets(node)
+            if isinstance(target, ast.Attribute) and ast.unparse(target.value) == _first(method)
+        ]
+        names = dict.fromkeys([*in_body, *in_methods, *(method.name for method in methods)])
+        return sorted((n for n in names if not n.startswith("__")), key=lambda name: self.declared(name) is None)
+
     def alias(self, name: str) -> str | None:
         """Return what a local name of the method was set to last, e.g. "self.writer"; None where it is no name."""
         nodes = [n for n in ast.walk(self.method) if name in _assigned(n)] if self.method is not None else []

@@ -97,6 +97,14 @@ COLUMNS = """columns => {
     const nodes = [...document.querySelectorAll("#nbcompose-panel [data-service]")];
     return new Set(nodes.map(node => Math.round(node.getBoundingClientRect().x))).size === columns;
 }"""
+RENAME = """name => {
+    const {context} = window.jupyterapp.shell.currentWidget;
+    return context.rename(name).then(() => null);
+}"""
+SWITCH = """() => {
+    const {sessionContext} = window.jupyterapp.shell.currentWidget;
+    return sessionContext.changeKernel({name: 'python3'}).then(() => null);
+}"""
 CURSOR = """() => {
     const {content} = window.jupyterapp.shell.currentWidget;
     return [content.activeCellIndex, content.activeCell.editor.getCursorPosition().line];
@@ -362,6 +370,43 @@ def test_a_restarted_kernel_has_its_graph_again_when_its_cells_have_run(notebook
     expect(panel.field("question")).to_have_value("milk")  # what was typed is still there
     panel.button("Call").click()
     expect(panel.ends("done in").locator(".nbc-tree")).to_contain_text("milk 0;")
+
+
+def test_panel_and_badges_follow_a_notebook_that_is_renamed(notebook: Notebook, panel: Graph) -> None:
+    page, where = notebook.page, panel_of(notebook.page)
+    page.evaluate(ACTIVATE, "panel.ipynb")
+    panel.choose("PanelAnswer")
+    badge = notebook.cell(SERVED).locator(".nbc-cell-badge")
+    for name in ("panel-renamed.ipynb", "panel.ipynb"):
+        page.evaluate(RENAME, name)
+        expect(where.locator(".nbc-graph-name")).to_have_text(name)
+        page.wait_for_function(f"name => ({LISTED})().then(all => all.some(({{path}}) => path === name))", arg=name)
+        expect(panel.panel.locator(".nbc-name")).to_have_text("PanelAnswer")  # as it was left
+        expect(panel.node("PanelAnswer")).to_have_attribute("aria-label", re.compile("^PanelAnswer, ready"))
+        expect(notice_of(where)).to_be_hidden()
+        expect(badge).to_contain_text("PanelAnswer ready")
+
+
+def test_panel_and_badges_follow_a_notebook_whose_kernel_is_switched(notebook: Notebook, panel: Graph) -> None:
+    page, where = notebook.page, panel_of(notebook.page)
+    badge = notebook.cell(SERVED).locator(".nbc-cell-badge")
+    expect(badge).to_be_visible()
+    page.evaluate(SWITCH)
+    expect(notice_of(where)).to_contain_text("of panel.ipynb")
+    expect(badge).to_have_count(0)
+    notebook.screenshot("panel-switched")
+    notebook.ready()
+    for number in range(SERVED + 1):
+        notebook.run(number)
+    shown = Graph(where.locator(".nbc-graph-root:visible"))  # the one of the kernel before is kept, out of sight
+    expect(shown.node("PanelAnswer")).to_have_attribute("aria-label", re.compile("^PanelAnswer, ready"))
+    expect(notice_of(where)).to_be_hidden()
+    expect(badge).to_contain_text("PanelAnswer ready")
+    notebook.save()
+    notebook.reload()
+    page.wait_for_function("() => window.jupyterapp.restored.then(() => true)")
+    expect(panel.node("PanelAnswer")).to_have_attribute("aria-label", re.compile("^PanelAnswer, ready"))
+    expect(badge).to_contain_text("PanelAnswer ready")
 
 
 def test_in_notebook_the_panel_is_at_the_right_and_the_graph_below(desk: Any, notebook: Notebook) -> None:

@@ -5,6 +5,7 @@ Other processes of this user may run services as well, and are listed; the tests
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 from lab_page import SCREENSHOTS, TIMEOUT, Graph, Notebook
-from lab_server import Server
+from lab_server import LAB, Server
 from playwright.sync_api import Browser, Locator, Page, WebSocket, expect
 
 from tests.patience import PATIENCE
@@ -59,9 +60,20 @@ class FarEcho:
         print("said", text)
         return text + "!"
 """.strip()
-FAR_CELLS = [FAR]
+FAR_CELLS = [FAR, "import threading; print('it runs'); threading.Event().wait()"]
+# Not ours: the browser says which requests were answered by 404, and JupyterLab what a restart of the kernel cut off.
+OF_OTHERS = re.compile(r"404|Unexpected response code|Canceled future for (debug|create_subshell)_request")
+SUBSHELLS = int(importlib.metadata.version("ipykernel").partition(".")[0]) >= 7 and LAB >= (4, 5)
 CALL, SCRATCH = 2, 3
 CELLS = ["%load_ext nbcompose", SERVICES, "RunningCounter.count('a b c')", ""]
+# A kernel of a notebook that is open nowhere.
+ANOTHER = """async ([path, cells]) => {
+    const {sessions} = window.jupyterapp.serviceManager;
+    const session = await sessions.startNew({path, name: path, type: 'notebook', kernel: {name: 'python3'}});
+    for (const code of cells) await session.kernel.requestExecute({code, stop_on_error: true}).done;
+    return session.id;
+}"""
+END = "id => window.jupyterapp.serviceManager.sessions.shutdown(id)"
 EXECUTE = "([id, args]) => window.jupyterapp.commands.execute(id, args)"
 SHOW = "() => window.jupyterapp.shell.activateById('jp-running-sessions')"
 
@@ -116,6 +128,29 @@ def test_services_of_kernels_and_programs_are_listed(notebook: Notebook, serving
     notebook.theme("JupyterLab Dark")
     notebook.screenshot("running-dark")
     notebook.theme("JupyterLab Light")
+
+
+def test_two_kernels_and_a_program_are_in_one_section(notebook: Notebook, serving: int) -> None:
+    page = notebook.page
+    cells = ["%load_ext nbcompose", FAR.replace("FarEcho", "RunningOther")]
+    session = page.evaluate(ANOTHER, ["running-other.ipynb", cells])
+    section = page.locator(".jp-RunningSessions-section", has=item(page, "RunningCounter"))
+    services = {
+        "RunningCounter": "running.ipynb",
+        "RunningOther": "running-other.ipynb",
+        "RunningEcho": f"process {serving}",
+    }
+    for service, process in services.items():
+        runtime = section.locator(".nbc-running-runtime", has=item(page, service))
+        expect(runtime).to_contain_text(process)
+        expect(item(page, service)).to_contain_text("ready")
+        for other in services.keys() - {service}:
+            expect(runtime.locator(item(page, other))).to_have_count(0)
+    notebook.screenshot("running-two-kernels")
+    page.evaluate(END, session)
+    expect(item(page, "RunningOther")).to_have_count(0)
+    for service in ("RunningCounter", "RunningSplitter", "RunningEcho"):
+        expect(item(page, service)).to_contain_text("ready")
 
 
 def test_a_busy_kernel_is_listed_and_steered(notebook: Notebook) -> None:
@@ -275,7 +310,11 @@ def test_without_the_server_extension_a_notebooks_kernel_is_asked_over_a_comm(
     page.set_default_timeout(TIMEOUT)
     notebook = Notebook(page, "lab", without.folder / "far.ipynb")
     errors: list[str] = []
+    asked: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("websocket", lambda socket: asked.append(socket.url))
     try:
         notebook.open(without.url("lab", "far.ipynb"))
         page.evaluate("() => window.jupyterapp.shell.activateById('nbcompose-panel')")
@@ -289,8 +328,42 @@ def test_without_the_server_extension_a_notebooks_kernel_is_asked_over_a_comm(
         expect(panel.node("FarEcho")).to_have_attribute("aria-label", re.compile("^FarEcho, ready"))
         badge = notebook.cell(0).locator(".nbc-cell-badge")
         expect(badge).to_have_text("FarEcho ready")
+        panel.choose("FarEcho")
+        panel.call(text="tea")
+        expect(panel.ends("done in")).to_contain_text("tea!")
+        panel.choose("FarEcho", tab="Logs")
+        expect(panel.panel.locator(".nbc-logs")).to_contain_text("said tea")
         notebook.screenshot("comm-panel")
-        assert not errors
+
+        notebook.start(1)
+        expect(notebook.output(1)).to_contain_text("it runs")
+        panel.choose("FarEcho")
+        panel.call(text="rain")
+        if SUBSHELLS:
+            expect(panel.ends("done in")).to_contain_text("rain!")
+        else:
+            expect(where.locator(".nbc-condition")).to_contain_text("The kernel is busy with a cell")
+        notebook.screenshot("comm-busy")
+        notebook.interrupt(1)
+        expect(panel.ends("done in")).to_contain_text("rain!")
+
+        notebook.write(0, FAR + "\n\n# a remark")
+        expect(badge.locator(".nbc-cell-badge-plan")).to_have_text(re.compile("does nothing|swaps|new replicas"))
+        expect(notebook.cell(0)).to_have_attribute("data-nbc-state", "edited")
+        page.evaluate(EXECUTE, ["nbcompose:restart", {"service": "FarEcho", "ask": False}])
+        page.evaluate(SHOW)
+        expect(page.locator(".nbc-running-service", has_text="FarEcho")).to_be_visible()
+        page.evaluate(EXECUTE, ["nbcompose:stop", {"service": "FarEcho", "ask": False}])
+        expect(page.locator(".nbc-running-service")).to_have_count(0)
+
+        page.reload()
+        notebook.ready()
+        page.evaluate("() => window.jupyterapp.shell.activateById('nbcompose-panel')")
+        expect(where.locator(".nbc-empty:visible")).to_contain_text("No service runs here.")  # found by comm_info
+        page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
+        expect(where.locator(".nbc-graph-notice")).to_contain_text("load nbcompose in far.ipynb")
     finally:
         page.evaluate("() => window.jupyterapp.serviceManager.kernels.shutdownAll()")
         page.close()
+    assert not [error for error in errors if not OF_OTHERS.search(error)]
+    assert len([url for url in asked if "/nbcompose/api/" in url]) <= 12

@@ -187,7 +187,7 @@ async def test_what_is_being_imported_is_told(monkeypatch: pytest.MonkeyPatch) -
     board = LoadTable.create()
     engine = LocalEngine(board)
     await engine.start()
-    assert engine.warming() == "starting"
+    assert engine.warming() == "starting a process"
     waiting = asyncio.create_task(spawn(engine))
     await until(lambda: engine.warming() == "importing slow_to_import")
     waiting.cancel()

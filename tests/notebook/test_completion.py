@@ -188,6 +188,29 @@ def test_the_attributes_of_the_instance(shop: Notebook) -> None:
     assert {"shop", "f"} <= offered.keys()
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("class A:\n    shop = depends(Shop)\n    def f(self):\n        return self.|", ["shop", "f"]),
+        (
+            "class A:\n    limit = 1\n    shop = depends(Shop)\n    def a(this):\n        this.b = 1\n"
+            "        return this.|\n\n    def below(self): ...\n\nclass Other:\n    x = 1",
+            ["shop", "limit", "b", "a", "below"],
+        ),
+        ("class A:\n    shop = depends(Shop)\n    def f(self):\n        return self.sh|", ["shop"]),
+    ],
+)
+def test_dependencies_are_the_first_attributes_of_the_instance(shop: Notebook, text: str, names: list[str]) -> None:
+    """Told by the text alone: Jedi has them by the alphabet, and its first answer comes too late for front ends."""
+    assert list(types(shop, f"%%service\n{text}")) == names
+
+
+def test_attributes_that_the_text_does_not_say_are_left_to_others(shop: Notebook) -> None:
+    base = "class Base:\n    def above(self): ...\n\n"
+    offered = types(shop, f"{base}class A(Base):\n    e = depends(Shop)\n    def f(self):\n        self.|")
+    assert {"above", "e", "f"} <= offered.keys()
+
+
 DECLARED = "class A:\n    e = depends(Shop)\n"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nbcompose._control import Latency, progress
+from nbcompose._control import HALTED, Latency, progress
 from nbcompose._control.status import ReplicaStatus, Status
 from nbcompose._host import memory
 from nbcompose._hub import ModelProgress
@@ -142,6 +142,7 @@ def test_notes_are_shown() -> None:
         (Section("A", SPEC, None, busy=True), "is starting"),
         (Section("A", SPEC, replace(READY, state="starting")), "is starting"),
         (Section("A", SPEC, replace(READY, state="waiting", reason="waiting for B, C")), "is waiting for B, C"),
+        (Section("A", SPEC, replace(READY, state="waiting", reason=HALTED)), "is waiting"),
         (Section("A", SPEC, replace(READY, state="failed")), "failed"),
         (Section("A", SPEC, replace(READY, state="stopped")), "was stopped"),
         (Section("A", SPEC, READY, trouble="was stopped"), "was stopped"),
@@ -153,6 +154,11 @@ def test_notes_are_shown() -> None:
 def test_headlines(section: Section, expected: str) -> None:
     assert headline(section) == expected
     assert expected in str(Text(bundle([section])["text/html"]))
+
+
+def test_a_card_says_what_lets_a_stopped_process_go_on() -> None:
+    text = plain(Section("A", SPEC, replace(READY, state="waiting", reason=HALTED)))
+    assert text == f"Answer is waiting\n  {HALTED}"
 
 
 @pytest.mark.parametrize(

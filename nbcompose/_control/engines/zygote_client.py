@@ -94,7 +94,7 @@ class Zygote:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._living: asyncio.Task[None] | None = None
-        self._loading = "starting"
+        self._loading = "starting a process"
         self._warm = asyncio.Event()
         # The zygote answers in the order of the requests; cancelled requests keep their place.
         self._answers: deque[asyncio.Future[Forked]] = deque()

@@ -281,7 +281,7 @@ def _node(node: Node, box: Box, has_numbers: bool, many: bool) -> str:
 def _texts(node: Node, box: Box, has_numbers: bool, many: bool) -> list[str]:
     room = box.width - _TEXT - _MARGIN - (box.height / 4 if node.state == "elsewhere" else 0)
     long = _width(node.name, 14) > room
-    lines = {"name": _fitting(node.name, 12 if long else 14, room), "words": _fitting(node.words, 12, room)}
+    lines = {"name": _fitting_name(node.name, 12 if long else 14, room), "words": _fitting(node.words, 12, room)}
     if not many:
         lines["place"] = _fitting(node.place, 11, room)
     shown = {kind: line for kind, line in lines.items() if line}
@@ -342,6 +342,14 @@ def _fitting(text: str, size: float, room: float) -> str:
     while text and _width(text + "…", size) > room:
         text = text[:-1]
     return text.rstrip() + "…"
+
+
+def _fitting_name(name: str, size: float, room: float) -> str:
+    """Return a name, where there is no room without its middle: names that begin alike may end differently."""
+    if _width(name, size) <= room:
+        return name
+    cuts = (f"{name[: (kept + 1) // 2]}…{name[len(name) - kept // 2 :]}" for kept in range(len(name) - 1, 0, -1))
+    return next((cut for cut in cuts if _width(cut, size) <= room), "…")
 
 
 def _width(text: str, size: float) -> float:

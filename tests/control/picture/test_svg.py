@@ -159,8 +159,17 @@ def test_numbers_have_a_line_of_their_own() -> None:
 
 def test_long_names_are_cut() -> None:
     card = groups(svg([status("A" * 80)]), "nbc-node")["node:" + "A" * 80]
-    assert words(card)[0].endswith("A…")
+    assert words(card)[0].startswith("AAA")
+    assert words(card)[0].endswith("…AAAAAAAAA")
     assert size(svg([status("A" * 80)]))[0] < 400
+
+
+def test_long_names_that_differ_at_one_end_differ_in_the_picture() -> None:
+    names = [f"ReciprocalRankFusionRetrieverFor{what}" for what in ("Documents", "Pictures")]
+    first, second = (words(card)[0] for card in groups(svg([status(name) for name in names]), "nbc-node").values())
+    assert first.startswith("Reciprocal")
+    assert first.endswith("Documents")
+    assert second.endswith("Pictures")
 
 
 def test_nothing_moves_when_states_change() -> None:

@@ -6,7 +6,7 @@
 import { h, parts, setAll } from "../../../../_replica/http/static/elements.js";
 import { bytes, compact } from "../../../../_replica/http/static/words.js";
 import { labeller, SVG, writeLabel } from "./labels.js";
-import { edgeWords, nodeWords } from "./sentences.js";
+import { edgeWords, nodeLabel, nodeWords } from "./sentences.js";
 import { zoomable } from "./zoom.js";
 
 const MANY = 24; // services: Tab stops at one of them, not at each
@@ -82,7 +82,7 @@ export function picture(choose, fold) {
       role: "button",
       "data-service": name,
       "aria-pressed": String(name === chosen),
-      "aria-label": [name, state, phase, coming, reason, words, folded].filter(Boolean).join(", "),
+      "aria-label": nodeLabel(service, folded),
     });
     liveText(group, words || (state === "ready" ? "no calls yet" : ""));
     liveState(group, service);

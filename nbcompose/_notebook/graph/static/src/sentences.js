@@ -14,6 +14,17 @@ export function nodeWords(service) {
   return parts.join(" · ");
 }
 
+/**
+ * What a screen reader is told of a service; no word of it twice.
+ * @param {Service} service
+ * @param {string} folded - What is said of those below it that are not shown.
+ */
+export function nodeLabel(service, folded = "") {
+  const { name, state, phase, coming } = service;
+  const reason = service.reason === `it is ${state}` ? "" : service.reason;
+  return [name, state, phase, coming, reason, nodeWords(service), folded].filter(Boolean).join(", ");
+}
+
 /** The numbers of a service where there is more room. @param {Service} service */
 function moreWords(service) {
   const parts = [];
