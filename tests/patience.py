@@ -9,7 +9,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator
 
-PATIENCE = 40.0  # seconds
+PATIENCE = 300.0  # seconds
 
 
 def ever_longer(seconds: float = 0.1) -> Iterator[float]:
