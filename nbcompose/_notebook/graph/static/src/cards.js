@@ -34,7 +34,7 @@ function initialize({ model, signal }) {
   const sheet = document.head.appendChild(document.createElement("style"));
   const paint = () => {
     // Of a notebook that was closed: opened again, it has a model of its own, which knows when the kernel ends.
-    if (model.widget_manager?.isDisposed) {
+    if (model.widget_manager?.context?.isDisposed) {
       close();
       return;
     }

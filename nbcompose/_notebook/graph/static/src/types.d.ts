@@ -22,7 +22,7 @@ export interface Last {
 export interface CardsModel {
   get(name: "live"): Record<string, string>;
   on(event: string, listener: () => void): void;
-  widget_manager?: { context?: { path?: string }; isDisposed?: boolean };
+  widget_manager?: { context?: { path?: string; isDisposed?: boolean } };
 }
 
 /** Of the link to the kernel. `lost`: it is made again by itself, and what is asked for waits. */
