@@ -163,7 +163,9 @@ class Kernel:
         for message in self.messages[since:]:
             if found(message):
                 return message
+        deadline = time.monotonic() + 2 * PATIENCE
         while True:
+            assert time.monotonic() < deadline, f"the kernel speaks, and has not said this in {2 * PATIENCE} s"
             message = self._next()
             self.messages.append(message)
             if found(message):

@@ -123,7 +123,11 @@ def test_calls_logs_and_actions_are_answered_as_on_the_socket(page: Page) -> Non
     assert "said hello" in page.ended(page.ask(type="logs", service="Echo"))["lines"]
     planned = page.ended(page.ask(type="plan", cells=[{"cell": "c", "text": SERVICES.strip()}]))
     assert [s["service"] for s in planned["cells"][0]["services"]] == ["Echo"]
+    before = page.ask(type="watch")
+    page.hear(lambda m: m.get("id") == before and m["services"][0]["calls"] > 0)
     assert page.ended(page.ask(type="restart", service="Echo"))["type"] == "done"
+    after = page.ask(type="watch")
+    page.hear(lambda m: m.get("id") == after and not m["services"][0]["calls"])  # the new replica has taken over
 
 
 @pytest.mark.parametrize("request_", [{"type": "reach", "service": "Echo"}, {"type": "debug", "service": "Echo"}])
