@@ -19,6 +19,7 @@ from nbcompose._protocol import Client, RunningProcess, address, messages, wire
 from nbcompose.errors import CallError, DeadlineExceeded, NbcomposeError, ProtocolError, ServiceUnavailable
 
 ANSWER_WITHIN = 10.0  # seconds until a process that says nothing is listed as one that does not answer
+SOON, LATER = 0.05, 60.0  # seconds until a process that has closed the connection is looked for again
 MOST_TITLE = 200  # characters that are shown of what a process calls itself
 NOTEBOOK = ".ipynb"
 SILENT = "does not answer"
@@ -286,9 +287,12 @@ class Runtimes:
     async def _hold(self, runtime: Runtime) -> None:
         try:
             await runtime.hold()
-            if runtime.process in await asyncio.to_thread(address.find):
-                # It is of another user, or has closed what it does not understand: until a look finds it no more.
-                await asyncio.Event().wait()
+            delay = SOON
+            while runtime.process in await asyncio.to_thread(address.find):
+                # It was killed, and not all of its sockets are closed yet; or it is of another user, or has closed what
+                # it does not understand.
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, LATER)
         except Exception:
             self._log.exception("nbcompose: the process %s is not listed any more", runtime.process.pid)
         finally:

@@ -52,10 +52,14 @@ class Process:
         """As if it were killed, which tells nobody, or as it ends in order."""
         self._server.close()
         address.remove(self.address)
-        for task in self._tasks:
-            task.cancel()
+        self.cut()
         if knock:
             address.knock()
+
+    def cut(self) -> None:
+        """Close the connections."""
+        for task in self._tasks:
+            task.cancel()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -162,6 +166,27 @@ async def test_a_process_that_begins_is_found_by_its_knock_and_ends_with_its_con
     assert process.connections == 2  # for all that was asked, and for what changes
     process.end()
     assert await changes.until("ended", lambda _: True) is runtime
+    assert await alone.ask() == []
+
+
+async def test_a_process_whose_sockets_are_closed_one_after_the_other_is_no_longer_listed(
+    alone: Runtimes, play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = Changes(alone)
+    process = await play(says(hello()))
+    await changes.until("started", lambda _: True)
+    found: list[bool] = []
+
+    def find() -> list[RunningProcess]:
+        found.append(process.address in [one.address for one in finds()])
+        return finds()
+
+    finds = address.find
+    monkeypatch.setattr(address, "find", find)
+    process.cut()
+    await until(lambda: any(found))  # it was still there when the connection had ended
+    process.end()
+    await changes.until("ended", lambda _: True)
     assert await alone.ask() == []
 
 
