@@ -265,6 +265,8 @@ async def test_a_client_has_so_many_requests_at_once(monkeypatch: pytest.MonkeyP
 # -- whatever comes
 
 
+# On the loop that processes have: asyncio's own loses a connection that it has accepted when it is closed, such as that
+# of a Jupyter server which has noticed this one.
 @given(st.binary(max_size=300), st.booleans())
 @settings(max_examples=200)
 def test_any_bytes_are_answered_line_by_line(data: bytes, greet: bool) -> None:
