@@ -251,7 +251,11 @@ def test_a_name_that_no_longer_stands_for_the_service_is_said_once(graph: Notebo
 
 
 def test_a_cell_that_fails_leaves_the_names_to_their_services(graph: Notebook) -> None:
-    assert graph.run(f"{CELL}\n1 / 0").displays == []
+    [notice] = graph.run(f"{CELL}\n1 / 0").displays
+    assert notice["text/plain"].splitlines() == [
+        "This cell has started nothing: the versions of Writer and Front before serve on",
+        "Run it again, once it is mended, to replace those versions; %services stop Writer Front ends them",
+    ]
     assert graph.ok("1").displays == []
 
 
