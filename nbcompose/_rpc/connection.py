@@ -11,6 +11,8 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import uvloop
+
 from nbcompose._host import keep_from_children
 from nbcompose._protocol import address
 from nbcompose._rpc.client_calls import Outgoing
@@ -111,7 +113,12 @@ async def adopt(
     sock.setblocking(False)
     keep_from_children(sock)
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_unix_connection(lambda: Connection(name, handler, on_closed), sock=sock)
+    made = await loop.create_unix_connection(lambda: Connection(name, handler, on_closed), sock=sock)
+    transport, connection = made
+    if transport.is_closing() and isinstance(loop, uvloop.Loop):
+        # The peer has gone meanwhile. uvloop closes the file by its number, and leaves the object with that number: it
+        # would close it once more, when it may be another file's.
+        sock.detach()
     return connection
 
 

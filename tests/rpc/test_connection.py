@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -847,3 +848,15 @@ async def test_a_connection_leaves_no_files_open() -> None:
         async with connected(echo=echo) as (connection, _, _peer):
             await connection.call("echo", (1,), CallContext())
     assert open_files() == before
+
+
+def test_a_socket_whose_peer_has_gone_leaves_no_number_behind() -> None:
+    async def run(sock: socket.socket) -> None:
+        connection = await adopt(sock, "one that has gone")
+        await until(lambda: connection.closed)
+        assert sock.fileno() == -1
+
+    for _ in range(3):
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        uvloop.run(run(ours))
