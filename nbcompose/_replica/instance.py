@@ -256,7 +256,7 @@ class Runtime:
                     raise
             del args, kwargs
             if api.spec.stream:
-                items = self._stream(api, arguments, call.context)
+                items = self._stream(api, arguments, call.context, declines=True)
                 async with contextlib.aclosing(items):
                     async for item in items:
                         try:
@@ -265,7 +265,7 @@ class Runtime:
                             await items.athrow(error)
                 call.end()
             else:
-                await self._invoke(api, arguments, call.context, call.reply)
+                await self._invoke(api, arguments, call.context, call.reply, declines=True)
         except NotBegun:
             call.decline()
         except BaseException as error:  # every error must be answered, and the loop must go on
@@ -302,8 +302,15 @@ class Runtime:
         return await self._invoke(current, arguments, context, encode)
 
     async def _invoke(
-        self, api: Api, arguments: dict[str, Any], context: CallContext, encode: Callable[[Any], Any] | None = None
+        self,
+        api: Api,
+        arguments: dict[str, Any],
+        context: CallContext,
+        encode: Callable[[Any], Any] | None = None,
+        *,
+        declines: bool = False,
     ) -> Any:
+        """As `invoke`. `declines`: whether the caller makes the call at another replica if it has not begun here."""
         call = TimedCall(self, api.spec.name, context)
         record = None if self.recorder is None else self.recorder.begin(api.spec, arguments, context)
         try:
@@ -324,6 +331,9 @@ class Runtime:
             answer = result if encode is None else encode(result)
         except BaseException as error:
             ended = outcome(error, context)
+            if declines and type(error) is NotBegun:
+                call.declined()
+                raise
             call.ended(ended)
             if record is not None:
                 record.failed(error, ended)
@@ -357,7 +367,9 @@ class Runtime:
         """As `invoke`, for an api that yields; each item is validated."""
         return self._stream(self._of(spec), arguments, context)
 
-    async def _stream(self, api: Api, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
+    async def _stream(
+        self, api: Api, arguments: dict[str, Any], context: CallContext, *, declines: bool = False
+    ) -> AsyncGenerator[Any, None]:
         call = TimedCall(self, api.spec.name, context)
         record = None if self.recorder is None else self.recorder.begin(api.spec, arguments, context)
         given = False  # the consumer has an item: an exception then comes from closing the generator
@@ -378,6 +390,9 @@ class Runtime:
             finally:
                 self._leave(call)
         except BaseException as error:
+            if declines and type(error) is NotBegun:
+                call.declined()
+                raise
             if record is not None:
                 record.failed(error, outcome(error, context))
             if given or passes(error):
