@@ -7,7 +7,7 @@ import atexit
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -122,10 +122,13 @@ class GraphBackend:
         self._known = spec
         return self._schemas
 
-    async def invoke(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
+    async def invoke(
+        self, api: ApiSpec, arguments: dict[str, Any], context: CallContext, encode: Callable[[Any], Any] | None = None
+    ) -> Any:
         registry = await self.start()
         call = registry.client.call(self._name, api.name, (api.signature, arguments), context, from_below=False)
-        return await registry.portal.join(call)
+        result = await registry.portal.join(call)
+        return result if encode is None else encode(result)
 
     async def stream(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
         registry = await self.start()

@@ -29,6 +29,7 @@ from nbcompose._notebook.cell import defined_by, service_line_first
 from nbcompose._notebook.preview import Preview
 from nbcompose._notebook.session import Session
 from nbcompose._notebook.staleness import declared
+from nbcompose._notebook.tracebacks import cell_names
 from nbcompose._protocol import messages
 from nbcompose._replica import ByValue
 from nbcompose._service import Service, dependency_graph
@@ -56,7 +57,7 @@ def plan(session: Session, text: str) -> list[messages.PlannedService]:
     try:
         services = _told(session, text, lines, at)
     except CannotTell as reason:
-        why = " ".join(str(reason).split())
+        why = cell_names(" ".join(str(reason).split()), session.shell)
         return [{"service": name, "outcome": "unknown", "why": why} for name in _names(session, text) or [""]]
     return [{"service": name, "outcome": outcome, "why": WHY[outcome]} for name, outcome in services.items()]
 

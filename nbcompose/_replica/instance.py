@@ -22,7 +22,7 @@ from nbcompose._replica.batching import Batcher
 from nbcompose._replica.generators import ThreadItems
 from nbcompose._replica.hot_swap import Api, Code, Swap, renew
 from nbcompose._replica.metrics import METRICS, CallsUnderWay, OwnMetrics, ServiceMetrics, TimedCall, outcome
-from nbcompose._replica.output import end_lines
+from nbcompose._replica.output import begun, end_lines
 from nbcompose._replica.recording import Recorder
 from nbcompose._replica.workers import Job, WorkerThreads
 from nbcompose._rpc import HELD, IncomingCall, LoadTable
@@ -31,7 +31,7 @@ from nbcompose._service import check_dependencies
 from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose._tracing import CallContext, SpanBuffer, current_call
 from nbcompose._user_exceptions import contained, passes
-from nbcompose.errors import CallCancelled, InvalidArgument, NotBegun, ServiceUnavailable, UnknownApi
+from nbcompose.errors import CallCancelled, CallError, InvalidArgument, NotBegun, ServiceUnavailable, UnknownApi
 
 INTERRUPT_AFTER = 10.0  # seconds; the default for `Traffic.interrupt_after`
 CUT_WAIT = 1.0  # seconds for cancelled calls to report that at shutdown
@@ -256,13 +256,16 @@ class Runtime:
                     raise
             del args, kwargs
             if api.spec.stream:
-                items = self._stream(api, arguments, call.context)
+                items = self._stream(api, arguments, call.context, declines=True)
                 async with contextlib.aclosing(items):
                     async for item in items:
-                        await call.send(item)
+                        try:
+                            await call.send(item)
+                        except CallError as error:  # it cannot be sent: so the stream has failed
+                            await items.athrow(error)
                 call.end()
             else:
-                call.reply(await self._invoke(api, arguments, call.context))
+                await self._invoke(api, arguments, call.context, call.reply, declines=True)
         except NotBegun:
             call.decline()
         except BaseException as error:  # every error must be answered, and the loop must go on
@@ -288,12 +291,26 @@ class Runtime:
 
     # -- calls from connections and HTTP
 
-    async def invoke(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
-        """Call with valid arguments; the result is validated. Raises `Overloaded`, or what the api raises."""
+    async def invoke(
+        self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext, encode: Callable[[Any], Any] | None = None
+    ) -> Any:
+        """Call with valid arguments; the result is validated, and encoded where `encode` is given: what that raises is
+        how the call has ended. Raises `Overloaded`, or what the api raises.
+        """
         api = self.code.apis.get(spec.name)
-        return await self._invoke(api if api is not None and api.spec is spec else self._of(spec), arguments, context)
+        current = api if api is not None and api.spec is spec else self._of(spec)
+        return await self._invoke(current, arguments, context, encode)
 
-    async def _invoke(self, api: Api, arguments: dict[str, Any], context: CallContext) -> Any:
+    async def _invoke(
+        self,
+        api: Api,
+        arguments: dict[str, Any],
+        context: CallContext,
+        encode: Callable[[Any], Any] | None = None,
+        *,
+        declines: bool = False,
+    ) -> Any:
+        """As `invoke`. `declines`: whether the caller makes the call at another replica if it has not begun here."""
         call = TimedCall(self, api.spec.name, context)
         record = None if self.recorder is None else self.recorder.begin(api.spec, arguments, context)
         try:
@@ -309,8 +326,14 @@ class Runtime:
                 result = api.schema.check_result(result)
             finally:
                 self._leave(call)
+            if begun:  # what the call has written comes before its answer
+                end_lines(context)
+            answer = result if encode is None else encode(result)
         except BaseException as error:
             ended = outcome(error, context)
+            if declines and type(error) is NotBegun:
+                call.declined()
+                raise
             call.ended(ended)
             if record is not None:
                 record.failed(error, ended)
@@ -318,7 +341,7 @@ class Runtime:
         call.ended()
         if record is not None:
             record.answered(result)
-        return result
+        return answer
 
     async def _call_method(
         self, api: Api, arguments: dict[str, Any], context: CallContext, call: TimedCall | None = None
@@ -344,7 +367,9 @@ class Runtime:
         """As `invoke`, for an api that yields; each item is validated."""
         return self._stream(self._of(spec), arguments, context)
 
-    async def _stream(self, api: Api, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
+    async def _stream(
+        self, api: Api, arguments: dict[str, Any], context: CallContext, *, declines: bool = False
+    ) -> AsyncGenerator[Any, None]:
         call = TimedCall(self, api.spec.name, context)
         record = None if self.recorder is None else self.recorder.begin(api.spec, arguments, context)
         given = False  # the consumer has an item: an exception then comes from closing the generator
@@ -365,6 +390,9 @@ class Runtime:
             finally:
                 self._leave(call)
         except BaseException as error:
+            if declines and type(error) is NotBegun:
+                call.declined()
+                raise
             if record is not None:
                 record.failed(error, outcome(error, context))
             if given or passes(error):

@@ -98,6 +98,16 @@ class CallsUnderWay:
         memory[place] = call_ledger.ENDED
         self._ended.append(place)
 
+    def withdraw(self, place: int) -> None:
+        """Forget a call that has not begun, and that another replica makes."""
+        self.number -= 1
+        self._loads[self._slot] = self.number + self.held
+        if self.number == 0:
+            self._idle.set()
+        if place >= 0:
+            self._ledgers[place] = call_ledger.FREE
+            self._free.append(place)
+
     def reported(self) -> None:
         """Take the calls that have ended out of the ledger: the owner knows them."""
         for place in self._ended:
@@ -166,6 +176,11 @@ class TimedCall:
         if self._first_item is None:
             self._first_item = self._last_item
         self._counts.items += 1
+
+    def declined(self) -> None:
+        """It has not begun, and its caller makes it at another replica, which counts and traces it."""
+        self._counts.in_progress -= 1
+        self._runtime.under_way.withdraw(self._place)
 
     def ended(self, error: str = "") -> None:
         seconds = time.perf_counter() - self._arrived

@@ -171,6 +171,7 @@ def test_a_replica_of_which_all_workers_are_held_is_replaced(
 def test_calls_that_had_not_begun_go_to_the_one_that_takes_its_place(
     running: Running, tmp_path: Path, eager: None, stop_first: bool, max_concurrency: int | None
 ) -> None:
+    begun = time.time()
     traffic = {"replace_after": 1.0, "max_concurrency": max_concurrency}
     running.registry.deploy(deployment_of(runaway(traffic=traffic)), stop_first=stop_first)
     over = running.up(Over)
@@ -193,6 +194,9 @@ def test_calls_that_had_not_begun_go_to_the_one_that_takes_its_place(
     assert "had not begun with this call: try again" in answer.text
     assert answer.headers["Retry-After"]
     wait_for_end(before)
+    # Those that were made elsewhere have not failed; the client of the one over HTTP was told to try again.
+    spans = [span for spans in running.registry.collect_traces().latest() for span in spans]
+    assert [s.api for s in spans if s.error == "NotBegun" and s.start >= begun] == ["ok"]
 
 
 def test_at_most_once_in_ten_minutes(running: Running, tmp_path: Path, eager: None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import threading
 from collections.abc import Callable
@@ -208,6 +209,20 @@ def test_what_cannot_be_told_is_unknown_and_the_reason_is_given(ready: Notebook,
     outcome, told = planned(ready, edited(CELL, *edits))["Answer"]
     assert outcome == "unknown"
     assert why in told
+
+
+def test_a_reason_names_cells_as_the_notebook_does(ready: Notebook) -> None:
+    ready.ok("""
+        %%service
+        class Above:
+            answer = depends("Answer")
+
+            @api
+            def ask(self, text: str) -> list[str]:
+                return self.answer.say(text)
+    """)
+    _, why = planned(ready, edited(CELL, ("def say(", "def tell(")))["Answer"]
+    assert re.search(r"Above\.ask calls self\.answer\.say \(Cell In\[\d+\], line 7\)", why)
 
 
 def test_the_reason_is_given_where_not_even_names_are_known(clean: Notebook) -> None:

@@ -8,7 +8,9 @@ import os
 import re
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -21,7 +23,7 @@ import nbcompose
 from nbcompose._control import publisher
 from nbcompose._rpc.blocking import background
 from nbcompose._tracing.spans import CANCELLED, CallContext, current_call
-from nbcompose.errors import DeadlineExceeded, Overloaded, UnknownApi
+from nbcompose.errors import DeadlineExceeded, InvalidResult, Overloaded, UnknownApi
 from tests.conftest import Running
 from tests.handles import handle
 from tests.patience import PATIENCE, ever_longer, wait_until
@@ -178,6 +180,40 @@ def test_an_unknown_api_lists_those_there_are(running: Running) -> None:
     words = running.up(Words)
     with pytest.raises(UnknownApi, match="Words has no api 'shout'; it has: count, acount, breaks, slow, outcome"):
         words.shout()
+
+
+def test_a_call_whose_answer_cannot_be_sent_has_failed(running: Running) -> None:
+    class Unsent:
+        @nbcompose.api
+        def give(self) -> Any:
+            import threading
+
+            return threading.Lock()
+
+        @nbcompose.api
+        async def agive(self) -> Any:
+            return self.give()
+
+        @nbcompose.api
+        def items(self) -> Iterator[Any]:
+            yield 1
+            yield self.give()
+
+    unsent = running.up(nbcompose.service(Unsent))
+    for call in (unsent.give, unsent.agive, lambda: list(unsent.items())):
+        with pytest.raises(InvalidResult, match="lock"):
+            call()
+    answer = httpx.post(f"{running.registry.url('Unsent')}/give", json={})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (500, "InvalidResult")
+    spans = [span for spans in running.registry.collect_traces().latest() for span in spans]
+    assert sorted((span.api, span.error) for span in spans) == [
+        ("agive", "InvalidResult"),
+        ("give", "InvalidResult"),
+        ("give", "InvalidResult"),
+        ("items", "InvalidResult"),
+    ]
+    total = running.registry.status("Unsent").total
+    assert (total.calls, total.failed) == (4, 4)
 
 
 def test_calls_go_to_the_less_busy_replica(running: Running) -> None:

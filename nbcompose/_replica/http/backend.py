@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from prometheus_client.core import Metric
@@ -37,22 +37,25 @@ class HttpBackend:
     def schemas(self) -> Mapping[str, ApiSchema]:
         return self._runtime.schemas
 
-    async def invoke(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
-        """Call here or at a less loaded sibling.
+    async def invoke(
+        self, api: ApiSpec, arguments: dict[str, Any], context: CallContext, encode: Callable[[Any], Any] | None = None
+    ) -> Any:
+        """Call here or at a less loaded sibling; encode the result where `encode` is given.
 
         Raises `Overloaded`, or what the api raises.
         """
         route = self._client.routes.get(self._name)
         if route is not None and len(route.replicas) > 1 and (sibling := await self._less_busy()) is not None:
             try:
-                return await sibling.call(api.name, (api.signature, arguments), context, context.deadline)
+                result = await sibling.call(api.name, (api.signature, arguments), context, context.deadline)
+                return result if encode is None else encode(result)
             except ConnectionClosed:  # the call was not sent, or declined
                 pass
             except ReplicaDied as error:
                 if not self._client.may_resend(self._name, api.name, error):
                     await self._client.explain(error)
                     raise
-        return await self._runtime.invoke(api, arguments, context)
+        return await self._runtime.invoke(api, arguments, context, encode)
 
     async def stream(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
         """As `invoke`, for an api that yields."""

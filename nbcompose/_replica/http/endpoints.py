@@ -53,8 +53,10 @@ class Backend(Protocol):
     def schemas(self) -> Mapping[str, ApiSchema]:
         """Schemas by name of the api."""
 
-    async def invoke(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
-        """Call a unary api. Raises what the call raises."""
+    async def invoke(
+        self, api: ApiSpec, arguments: dict[str, Any], context: CallContext, encode: Callable[[Any], Any] | None = None
+    ) -> Any:
+        """Call a unary api; encode the result where `encode` is given. Raises what the call raises."""
 
     def stream(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
         """Call a streaming api."""
@@ -222,6 +224,11 @@ class ApiEndpoint:
             if self._api.stream:
                 dump = self._schema.dump_json if FORMS[form].of == JSON else self._schema.dump_text
                 await ItemStream(exchange, FORMS[form], dump).send(self._backend.stream(self._api, arguments, context))
+                return
+            if self._offers == (JSON,):
+                dump = self._schema.dump_json
+                data = await exchange.result(self._backend.invoke(self._api, arguments, context, dump))
+                exchange.send(Reply(200, data, content_type(JSON)))
                 return
             value = await exchange.result(self._backend.invoke(self._api, arguments, context))
             if len(self._offers) > 1:  # the possible forms depend on the result

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import socket
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Literal, TypeVar
 
 import httpx
@@ -48,8 +48,11 @@ class Runtime:
         self.answers: Counter[tuple[str, int]] = Counter()
         self.refusals: list[tuple[str, str]] = []
 
-    async def invoke(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
-        return self.schemas[spec.name].check_result(await self._call(spec, arguments, context))
+    async def invoke(
+        self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext, encode: Callable[[Any], Any] | None = None
+    ) -> Any:
+        result = self.schemas[spec.name].check_result(await self._call(spec, arguments, context))
+        return result if encode is None else encode(result)
 
     async def stream(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
         async with contextlib.aclosing(self._call(spec, arguments, context)) as items:
