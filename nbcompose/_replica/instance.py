@@ -22,7 +22,7 @@ from nbcompose._replica.batching import Batcher
 from nbcompose._replica.generators import ThreadItems
 from nbcompose._replica.hot_swap import Api, Code, Swap, renew
 from nbcompose._replica.metrics import METRICS, CallsUnderWay, OwnMetrics, ServiceMetrics, TimedCall, outcome
-from nbcompose._replica.output import begun, end_lines
+from nbcompose._replica.output import end_lines
 from nbcompose._replica.recording import Recorder
 from nbcompose._replica.workers import Job, WorkerThreads
 from nbcompose._rpc import HELD, IncomingCall, LoadTable
@@ -265,7 +265,7 @@ class Runtime:
                             await items.athrow(error)
                 call.end()
             else:
-                await self._invoke(api, arguments, call.context, call.reply, declines=True)
+                call.reply_encoded(await self._invoke(api, arguments, call.context, call.encode, declines=True))
         except NotBegun:
             call.decline()
         except BaseException as error:  # every error must be answered, and the loop must go on
@@ -326,8 +326,6 @@ class Runtime:
                 result = api.schema.check_result(result)
             finally:
                 self._leave(call)
-            if begun:  # what the call has written comes before its answer
-                end_lines(context)
             answer = result if encode is None else encode(result)
         except BaseException as error:
             ended = outcome(error, context)

@@ -29,13 +29,16 @@ from nbcompose._rpc.notebook_classes import ClassTable, decoding
 from nbcompose._rpc.pickling import BodyPickler, Draft, Part, locate
 from nbcompose._rpc.shared_memory import Mappings, Segment, SegmentPool
 from nbcompose._user_exceptions import said, text_of, users_frames
-from nbcompose.errors import CallError, InvalidArgument, InvalidResult, NbcomposeError, NotAwaited
+from nbcompose.errors import CallError, InvalidArgument, InvalidResult, NbcomposeError, NotAwaited, PayloadTooLarge
+
+Chunks = list[bytes | memoryview]  # of a body, in order
 
 PLAIN = 0x80
 MAGIC = b"nbc1"
 HEAD = struct.Struct("<4sIQ")
 ENTRY = struct.Struct("<BBxxIIxxxxQQQ")  # buffer?, in a segment?, pid, fd, segment id, size, length
 ALIGNMENT = 16
+MAX_BODY = 2**31  # bytes; larger values travel in shared memory
 
 
 class CodecError(ValueError):
@@ -52,11 +55,11 @@ class Parsed(NamedTuple):
         return [part for part in (*self.stream, *self.buffers) if isinstance(part, Segment)]
 
 
-def pack(stream: Sequence[Part], buffers: Sequence[Part], definitions: dict[str, bytes]) -> list[bytes | memoryview]:
-    """Return the chunks of a body, in order."""
+def pack(stream: Sequence[Part], buffers: Sequence[Part], definitions: dict[str, bytes]) -> Chunks:
+    """Return the chunks of a body."""
     defined = pickle.dumps(definitions, 5) if definitions else b""
     entries = [*((0, part) for part in stream), *((1, part) for part in buffers)]
-    chunks: list[bytes | memoryview] = []
+    chunks: Chunks = []
     offset = HEAD.size + ENTRY.size * len(entries) + len(defined)
     head = [HEAD.pack(MAGIC, len(entries), len(defined))]
     for is_buffer, part in entries:
@@ -70,6 +73,17 @@ def pack(stream: Sequence[Part], buffers: Sequence[Part], definitions: dict[str,
         chunks.append(part)
         offset += padding + len(part)
     return [b"".join([*head, defined]), *chunks]
+
+
+def within_limit(chunks: Chunks) -> Chunks:
+    """Return the chunks of a body. Raises `PayloadTooLarge`."""
+    length = sum(map(len, chunks))
+    if length > MAX_BODY:
+        raise PayloadTooLarge(
+            f"a value of {length} bytes cannot be sent at once to another process, at most {MAX_BODY}: send it in "
+            "parts, or as arrays, which travel in shared memory"
+        )
+    return chunks
 
 
 def parse(body: memoryview) -> Parsed:
@@ -181,11 +195,12 @@ class Encoder:
         self._shown: set[int] = set()  # segments that the peer may have mapped
         self.shared = 0  # bytes that went through shared memory
 
-    def encode(self, obj: Any, role: Role = "arguments") -> list[bytes | memoryview]:
-        """Return the chunks of a body, in order; a single one unless the object is large. They share no memory with it.
+    def encode(self, obj: Any, role: Role = "arguments") -> Chunks:
+        """Return the chunks of a body; a single one unless the object is large. They share no memory with it.
 
         Raises `InvalidArgument` (for a result or an item `InvalidResult`) when the object cannot be pickled,
-        `NotAwaited` when it contains an unawaited call, and `CallError` when there is not enough memory.
+        `NotAwaited` when it contains an unawaited call, `PayloadTooLarge` when it is beyond `MAX_BODY`, and `CallError`
+        when there is not enough memory.
         """
         if is_plain(obj, 3):
             return [pickle.dumps(obj, 5)]
@@ -193,19 +208,28 @@ class Encoder:
         try:
             BodyPickler(draft, draft, draft.take_buffer).dump(obj)
         except BaseException as error:
-            for segment in draft.segments:
-                self._pool.give_back(segment.segment_id)  # type: ignore[union-attr]  # it lent the segment
+            self._give_back(draft)
             if not isinstance(error, Exception) or isinstance(error, NotAwaited):
                 raise
             raise self._unsendable(obj, role, error) from _of_users(error)
         if not draft.buffers and not draft.segments and not draft.definitions:
-            return draft.stream  # type: ignore[return-value]  # without segments it is all bytes
+            return within_limit(draft.stream)  # type: ignore[arg-type]  # without segments it is all bytes
+        chunks = pack(draft.stream, draft.buffers, draft.definitions)
+        try:
+            within_limit(chunks)
+        except PayloadTooLarge:
+            self._give_back(draft)
+            raise
         self._defined.update(draft.definitions)
         for segment in draft.segments:
             self.shared += segment.used
             self._lent.add(segment.segment_id)
             self._shown.add(segment.segment_id)
-        return pack(draft.stream, draft.buffers, draft.definitions)
+        return chunks
+
+    def _give_back(self, draft: Draft) -> None:
+        for segment in draft.segments:
+            self._pool.give_back(segment.segment_id)  # type: ignore[union-attr]  # it lent the segment
 
     def released(self, segment_id: int) -> None:
         """Take back a segment that the peer no longer uses. One that this encoder did not lend is ignored."""

@@ -18,14 +18,12 @@ from enum import IntEnum
 
 import numpy as np
 
-from nbcompose._rpc.codec import Decoder, Encoder
+from nbcompose._rpc.codec import MAX_BODY, Chunks, Decoder, Encoder
 from nbcompose._rpc.shared_memory import SegmentPool
 from nbcompose._user_exceptions import text_of
-from nbcompose.errors import PayloadTooLarge
 
 PROTOCOL = b"nbcompose/2"
 HEADER = struct.Struct("<IIBB")
-MAX_BODY = 2**31  # bytes; larger values travel in shared memory
 MAX_GREETING = 64  # bytes: the limit of a body until the peer's HELLO has been accepted
 JOINED = 65536  # bytes: an incomplete body up to this size is kept with its header and joined with the next data
 
@@ -166,8 +164,8 @@ class FramedProtocol(asyncio.Protocol):
 
     # -- sending
 
-    def send(self, kind: Kind, call_id: int, chunks: list[bytes | memoryview]) -> None:
-        """Send a frame; no effect when the connection is closed. Raises `PayloadTooLarge`."""
+    def send(self, kind: Kind, call_id: int, chunks: Chunks) -> None:
+        """Send a frame; no effect when the connection is closed."""
         transport = self._transport
         if self.closed or transport is None:
             return
@@ -177,11 +175,6 @@ class FramedProtocol(asyncio.Protocol):
         self._sent += length + HEADER.size
         if length < COPIED:
             transport.write(b"".join((HEADER.pack(length, call_id, kind, 0), *chunks)))
-        elif length > MAX_BODY:
-            raise PayloadTooLarge(
-                f"a value of {length} bytes cannot be sent at once to {self.name}, at most {MAX_BODY}: send it "
-                "in parts, or as arrays, which travel in shared memory"
-            )
         else:
             transport.writelines([HEADER.pack(length, call_id, kind, 0), *chunks])
 

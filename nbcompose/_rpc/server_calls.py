@@ -10,7 +10,7 @@ import logging
 import struct
 from typing import Any, Literal, Protocol
 
-from nbcompose._rpc.codec import CodecError
+from nbcompose._rpc.codec import Chunks, CodecError
 from nbcompose._rpc.protocol import Body, FramedProtocol, Kind, ProtocolError
 from nbcompose._rpc.remote_errors import RemoteErrorDetail, describe, describe_aside, nameless
 from nbcompose._tracing import CallContext, clock
@@ -28,6 +28,9 @@ logger = logging.getLogger("nbcompose.rpc")
 
 class IncomingCall:
     """One call to answer: exactly one of `reply`, `fail`, `decline` or `end` ends it; `send` sends an item of a stream.
+
+    `encode` and `reply_encoded` are the halves of `reply`: in between the call is counted, as failed where its result
+    cannot be sent, and else before its caller can know that it has ended.
 
     `done`: it has been answered, or the caller cancelled it; answers are ignored from then on.
     """
@@ -49,8 +52,21 @@ class IncomingCall:
 
     def reply(self, value: Any) -> None:
         """Send the result. Raises `InvalidResult` or `PayloadTooLarge` if it cannot be sent."""
+        self.reply_encoded(self.encode(value))
+
+    def encode(self, value: Any, role: Literal["result", "item"] = "result") -> Chunks:
+        """Return the result as it is sent. Raises `InvalidResult` or `PayloadTooLarge` if it cannot be sent."""
+        if self.done:
+            return []
+        try:
+            return self._line.encoder.encode(value, role)
+        except PayloadTooLarge as error:
+            raise error.from_below()  # noqa: B904  it is the same error; user code did not raise it
+
+    def reply_encoded(self, chunks: Chunks) -> None:
+        """Send the result that `encode` has returned."""
         if not self.done:
-            self._send(Kind.RESULT, value, "result")
+            self._line.send(Kind.RESULT, self.call_id, chunks)
             self._finish()
 
     def fail(self, error: BaseException, hop: str = "") -> None:
@@ -103,15 +119,9 @@ class IncomingCall:
             await self._waiter
         if self.done:
             raise CallCancelled(f"{self.api}: the consumer of the stream has gone")
-        self._send(Kind.ITEM, item, "item")
+        self._line.send(Kind.ITEM, self.call_id, self.encode(item, "item"))
         self._credit -= 1
         await self._line.drained()
-
-    def _send(self, kind: Kind, value: Any, what: Literal["result", "item"]) -> None:
-        try:
-            self._line.send(kind, self.call_id, self._line.encoder.encode(value, what))
-        except PayloadTooLarge as error:
-            raise error.from_below()  # noqa: B904  it is the same error; user code did not raise it
 
     def add_credit(self, count: int) -> None:
         self._credit += count

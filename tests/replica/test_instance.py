@@ -21,7 +21,13 @@ from whole_services import Whole
 
 import nbcompose
 from nbcompose._control import publisher
+from nbcompose._replica.instance import Runtime
 from nbcompose._rpc.blocking import background
+from nbcompose._rpc.codec import Chunks
+from nbcompose._rpc.load_table import LoadTable
+from nbcompose._rpc.protocol import FramedProtocol, Kind
+from nbcompose._rpc.server_calls import IncomingCall
+from nbcompose._service.introspect import declare
 from nbcompose._tracing.spans import CANCELLED, CallContext, current_call
 from nbcompose.errors import DeadlineExceeded, InvalidResult, Overloaded, UnknownApi
 from tests.conftest import Running
@@ -212,8 +218,47 @@ def test_a_call_whose_answer_cannot_be_sent_has_failed(running: Running) -> None
         ("give", "InvalidResult"),
         ("items", "InvalidResult"),
     ]
-    total = running.registry.status("Unsent").total
-    assert (total.calls, total.failed) == (4, 4)
+    total = running.until("Unsent", lambda status: status.total.calls == 4).total
+    assert total.failed == 4
+
+
+class Answers:
+    @nbcompose.api
+    async def give(self) -> int:
+        return 1
+
+    @nbcompose.api
+    def count(self) -> Iterator[int]:
+        yield from range(3)
+
+    @nbcompose.api
+    def fail(self) -> None:
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize("api", ["give", "count", "fail"])
+async def test_a_call_has_ended_here_before_its_caller_knows(api: str) -> None:
+    """Else the caller's next call would find this replica busier than another that is."""
+    board = LoadTable.create()
+    runtime = Runtime(declare(Answers, {}), 0, 0, board)
+    await runtime.start()
+    under_way: dict[Kind, int] = {}
+    ended = asyncio.Event()
+
+    class Line(FramedProtocol):
+        def send(self, kind: Kind, call_id: int, chunks: Chunks) -> None:
+            under_way[kind] = runtime.under_way.number
+            if kind is not Kind.ITEM:
+                ended.set()
+
+    call = IncomingCall({}, Line("caller"), 1, api, CallContext())
+    call.arguments = ((), {})
+    runtime.on_call(call)
+    await asyncio.wait_for(ended.wait(), PATIENCE)
+    last = {"give": Kind.RESULT, "count": Kind.END, "fail": Kind.ERROR}[api]
+    assert under_way == ({Kind.ITEM: 1} if api == "count" else {}) | {last: 0}
+    await runtime.stop()
+    board.close()
 
 
 def test_calls_go_to_the_less_busy_replica(running: Running) -> None:

@@ -19,7 +19,7 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbcompose._rpc import protocol
+from nbcompose._rpc import codec, protocol
 from nbcompose._rpc.client_calls import ConnectionClosed, Declined
 from nbcompose._rpc.connection import Connection, adopt
 from nbcompose._rpc.protocol import HEADER, PROTOCOL, Kind, segment_pool
@@ -251,7 +251,7 @@ async def test_notes_arrive_in_order() -> None:
 
 async def test_a_body_over_the_limit_fails_before_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     async with connected(echo=echo) as (connection, _, _peer):
-        monkeypatch.setattr(protocol, "MAX_BODY", 100_000)
+        monkeypatch.setattr(codec, "MAX_BODY", 100_000)
         with pytest.raises(PayloadTooLarge, match="at most 100000"):
             await connection.call("echo", ("x" * 200_000,), CallContext())
         assert await connection.call("echo", ("x" * 90_000,), CallContext()) == "x" * 90_000

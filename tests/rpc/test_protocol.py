@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbcompose._rpc.protocol import HEADER, JOINED, MAX_BODY, FrameReader, Kind, ProtocolError
+from nbcompose._rpc.codec import MAX_BODY
+from nbcompose._rpc.protocol import HEADER, JOINED, FrameReader, Kind, ProtocolError
 
 Frame = tuple[int, int, int, bytes]
 
