@@ -152,6 +152,19 @@ class Running:
         self.pids.update(r.pid for r in status.replicas if r.pid is not None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def home_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Notebooks leave files there for callers outside. Tests that run side by side have services of the same names,
+    and so may the user. Settings and caches of other programs stay where they are.
+    """
+    home = Path.home()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, folder in ("XDG_CONFIG_HOME", ".config"), ("XDG_CACHE_HOME", ".cache"):
+            patch.setenv(name, os.environ.get(name) or str(home / folder))
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def main_module() -> Iterator[None]:
     """What a file's tests make of `__main__`, as a shell does, is theirs."""
