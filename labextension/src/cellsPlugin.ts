@@ -42,7 +42,7 @@ const cellCommands = (trans: TranslationBundle): CellCommand[] => [
   },
   {
     id: CellCommands.graph,
-    command: Commands.openGraph,
+    command: Commands.showService,
     label: trans.__("Show the Cell's Service in the Graph"),
     caption: trans.__("Graph of the service of this cell"),
     icon: graphIcon,
@@ -66,9 +66,10 @@ export const cellsPlugin: JupyterFrontEndPlugin<void> = {
     const { commands } = app;
     const all = new Map<NotebookPanel, NotebookBadges>();
 
-    // Another plugin may have no graph: what runs is shown then.
+    // A service that was stopped is in no graph; and plugins that show one may be disabled: what runs is shown then.
     const open = (runtime: string, service: string | undefined): void => {
-      const command = [Commands.openGraph, Commands.showRunning].find((id) => commands.hasCommand(id));
+      const graph = service ? [Commands.showService, Commands.openGraph] : [Commands.showPanel, Commands.openGraph];
+      const command = [...graph, Commands.showRunning].find((id) => commands.hasCommand(id));
       if (command) void commands.execute(command, { runtime, ...(service && { service }) });
     };
     const ofCurrent = () => (notebooks.currentWidget ? (all.get(notebooks.currentWidget) ?? null) : null);

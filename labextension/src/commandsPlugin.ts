@@ -10,8 +10,10 @@ import { addIcon, type LabIcon, stopIcon } from "@jupyterlab/ui-components";
 import type { ReadonlyJSONObject } from "@lumino/coreutils";
 import { toClipboard } from "../../nbcompose/_notebook/graph/static/src/copying.js";
 import { curl } from "./commandLine.ts";
+import { GraphView } from "./graphView.ts";
 import { graphIcon } from "./icons.ts";
 import { LogView } from "./logView.ts";
+import { panelIn } from "./panelPlugin.ts";
 import type { RuntimeReply } from "./protocol.ts";
 import { type Named, Steering, type Target } from "./steering.ts";
 import { composedNotebook, type KernelSpec, missingAbove, SERVICE_CELL } from "./template.ts";
@@ -221,6 +223,13 @@ function tellingCommands(parts: Parts, { which, steering, withTarget }: Shared):
         }),
     },
     {
+      id: Commands.showService,
+      label: trans.__("Show Service in the Graph…"),
+      caption: trans.__("Choose a service in the graph at the side; in a tab where the side shows another graph"),
+      properties: which,
+      execute: (args) => withTarget(args, trans.__("Show a service"), (target) => showService(target)),
+    },
+    {
       id: Commands.showRunning,
       label: trans.__("Show Running Services"),
       caption: trans.__("Show the panel of what runs"),
@@ -230,6 +239,25 @@ function tellingCommands(parts: Parts, { which, steering, withTarget }: Shared):
       },
     },
   ];
+
+  /**
+   * Where its graph can be seen: in the panel, or in a tab that the user has opened. Else in the panel, which is opened;
+   * a tab is made only where the panel is missing, or shows the graph of another process.
+   */
+  async function showService({ runtime, service }: Target): Promise<null> {
+    const panel = panelIn(app.shell);
+    const tab = ["main", "down"]
+      .flatMap((area) => [...app.shell.widgets(area)])
+      .find((w) => w.isVisible && w instanceof MainAreaWidget && ofRuntime(w.content, runtime.id));
+    if (panel?.has(runtime.id) && (panel.isVisible || !tab)) {
+      panel.graph.find(service.name);
+      app.shell.activateById(panel.id);
+    } else if (app.commands.hasCommand(Commands.openGraph)) {
+      await app.commands.execute(Commands.openGraph, { runtime: runtime.id, service: service.name });
+    } else
+      throw new Error(trans.__("The graph of this process cannot be shown: the plugin nbcompose:graph is disabled."));
+    return null;
+  }
 
   /** In the main area; where there is none, in a dialog. */
   async function showLogs(target: Target): Promise<null> {
@@ -318,6 +346,9 @@ function writingCommands({ app, trans, notebooks, files }: Parts, { steering }: 
     return spec ? { name: spec.name, display_name: spec.display_name, language: spec.language } : null;
   }
 }
+
+const ofRuntime = (content: unknown, runtime: string): boolean =>
+  content instanceof GraphView && content.listed?.id === runtime;
 
 export const commandsPlugin: JupyterFrontEndPlugin<void> = {
   id: "nbcompose:commands",

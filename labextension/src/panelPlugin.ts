@@ -16,6 +16,14 @@ import { Commands, INbcompose } from "./tokens.ts";
 const ID = "nbcompose:panel";
 const WIDGET = "nbcompose-panel";
 
+/** The panel of a page, which the user may have moved to the other side; undefined where its plugin is disabled. */
+export function panelIn(shell: JupyterFrontEnd.IShell): GraphPanel | undefined {
+  for (const area of ["right", "left"]) {
+    for (const widget of shell.widgets(area)) if (widget instanceof GraphPanel) return widget;
+  }
+  return undefined;
+}
+
 /** The name of what is shown, and the buttons. */
 class Head extends ReactWidget {
   constructor(private readonly panel: GraphPanel) {
@@ -86,6 +94,11 @@ export class GraphPanel extends Panel {
     this.#save();
     this.#follow();
     this.#head.update();
+  }
+
+  /** Whether it shows the graph of a process, or would: it may be hidden. */
+  has(runtime: string): boolean {
+    return this.graph.listed?.id === runtime;
   }
 
   /** As it was before a reload. */

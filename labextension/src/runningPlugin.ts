@@ -160,13 +160,16 @@ export class RunningServices implements IRunningSessions.IManager {
       only && names.length === 1
         ? stopWords(runtime, only.name, trans)
         : trans.__("%1 are stopped, with their models.", names.join(", "));
-    const title = trans.__("Stop all services of %1?", runtimeName(runtime));
-    if (await this.#steering.sure(title, body, trans.__("Stop"))) await this.#steering.stopAll([runtime]);
+    const title = trans.__("Stop all services of %1?", runtimeName(runtime, this.services.runtimes));
+    if (await this.#steering.sure(title, body, trans.__("Stop"), !this.isOwn(runtime)))
+      await this.#steering.stopAll([runtime]);
   }
 
-  /** Show the graph; where that plugin is disabled, the notebook. */
+  /** Show the graph; where those plugins are disabled, the notebook. */
   #open(args: { runtime: string; service?: string }, path: string): void {
-    if (this.commands.hasCommand(Commands.openGraph)) void this.commands.execute(Commands.openGraph, args);
+    const graph = args.service ? [Commands.showService, Commands.openGraph] : [Commands.openGraph];
+    const command = graph.find((id) => this.commands.hasCommand(id));
+    if (command) void this.commands.execute(command, args);
     else if (path) void this.commands.execute("docmanager:open", { path });
   }
 }

@@ -22,6 +22,7 @@ export const IComms = new Token<IComms>(
 export const Commands = {
   openGraph: "nbcompose:open-graph",
   showPanel: "nbcompose:show-panel",
+  showService: "nbcompose:show-service",
   restart: "nbcompose:restart",
   stop: "nbcompose:stop",
   scale: "nbcompose:scale",

@@ -94,6 +94,10 @@ CURSOR = """() => {
     const {activeCell, activeCellIndex} = window.jupyterapp.shell.currentWidget.content;
     return [activeCellIndex, activeCell.editor.getCursorPosition().line];
 }"""
+CLOSE_TABS = """() => {
+    const tabs = [...window.jupyterapp.shell.widgets('main')].filter(({id}) => id.startsWith('nbcompose-graph-'));
+    for (const tab of tabs) tab.close();
+}"""
 NOTE_COMMANDS = """() => {
     window.executed = [];
     window.jupyterapp.commands.commandExecuted.connect((_, {id, args}) => {
@@ -155,16 +159,41 @@ def test_a_cell_names_its_services_and_leads_to_them(notebook: Notebook) -> None
     )
     notebook.screenshot("badges-light")
     page = notebook.page
-    shown = page.evaluate("() => window.jupyterapp.shell.currentWidget.id")
+    chosen = page.locator("#nbcompose-panel .nbc-panel .nbc-name:visible")
+    page.evaluate("() => { window.executed.length = 0; }")
     badge(notebook, SERVED).press("Enter")
     page.wait_for_function("() => window.executed.length")
-    assert page.evaluate("() => window.executed") == [["nbcompose:open-graph", "BadgeWriter"]]
-    page.wait_for_function("id => window.jupyterapp.shell.currentWidget.id !== id", arg=shown)
-    expect(page.locator(".nbc-graph-tab:visible .nbc-panel .nbc-name:visible")).to_have_text("BadgeWriter")
+    assert page.evaluate("() => window.executed") == [["nbcompose:show-service", "BadgeWriter"]]
+    expect(chosen).to_have_text("BadgeWriter")
+    expect(page.locator(".nbc-graph-tab")).to_have_count(0)
     notebook.screenshot("badges-graph")
-    page.evaluate("() => window.jupyterapp.shell.currentWidget.close()")
-    page.evaluate("id => window.jupyterapp.shell.activateById(id)", shown)
-    page.wait_for_function("id => window.jupyterapp.shell.currentWidget.id === id", arg=shown)
+    page.evaluate(ACTIVATE, SERVED)
+    notebook.cell(SERVED).get_by_role("button", name="Graph of the service of this cell").click()
+    dialog = page.locator(".jp-Dialog")
+    dialog.locator("select").select_option("BadgeAnswer")
+    dialog.get_by_role("button", name="Ok").click()
+    expect(chosen).to_have_text("BadgeAnswer")
+    expect(page.locator(".nbc-graph-tab")).to_have_count(0)
+
+
+def test_a_badge_leads_to_the_tab_where_the_side_bar_shows_no_graph_of_the_notebook(notebook: Notebook) -> None:
+    page = notebook.page
+    front = page.evaluate("() => window.jupyterapp.shell.currentWidget.id")
+    side, tab = page.locator("#nbcompose-panel"), page.locator(".nbc-graph-tab:visible")
+    execute(page, "nbcompose:show-panel")
+    side.get_by_role("button", name="Open the graph as a tab").click()
+    expect(tab.locator("[data-service='BadgeWriter']")).to_be_visible()
+    page.evaluate("() => window.jupyterapp.shell.collapseRight()")
+    badge(notebook, SERVED).click()
+    expect(tab.locator(".nbc-panel .nbc-name:visible")).to_have_text("BadgeWriter")  # the one that can be seen
+    expect(side).to_be_hidden()
+    page.evaluate(CLOSE_TABS)
+    expect(page.locator(".nbc-graph-tab")).to_have_count(0)
+    badge(notebook, SERVED).click()
+    expect(side.locator(".nbc-panel .nbc-name:visible")).to_have_text("BadgeWriter")
+    page.evaluate("() => window.jupyterapp.shell.collapseRight()")
+    page.evaluate("id => window.jupyterapp.shell.activateById(id)", front)
+    page.wait_for_function("id => window.jupyterapp.shell.currentWidget.id === id", arg=front)
 
 
 def test_an_edited_cell_says_what_a_run_will_do(notebook: Notebook) -> None:
