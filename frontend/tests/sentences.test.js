@@ -4,7 +4,7 @@ import {
   edgeWords,
   factWords,
   nodeLabel,
-  nodeWords,
+  nodeParts,
   noteLines,
   stopWords,
 } from "../../nbcompose/_notebook/graph/static/src/sentences.js";
@@ -38,6 +38,9 @@ const SERVICE = {
   cell: "",
 };
 
+/** @param {typeof SERVICE} service */
+const nodeWords = (service) => nodeParts(service).join(" · ");
+
 test("the numbers of a service: its rate while it is called, its calls otherwise", () => {
   assert.equal(nodeWords(SERVICE), "");
   assert.equal(nodeWords({ ...SERVICE, calls: 3 }), "3 calls");
@@ -53,6 +56,19 @@ test("the numbers of a service: its rate while it is called, its calls otherwise
   assert.equal(factWords(busy), "cpu · 1/2 up · 1.5/s · 3 calls · p50 12.5 ms, p95 25 ms in 5 min · 2 MiB");
   assert.equal(factWords({ ...SERVICE, device: "", errors: 1 }), "1/2 up · 1 failed");
   assert.equal(factWords(null), "");
+});
+
+test("a card says how many of the calls failed, before all else", () => {
+  const failing = { ...SERVICE, calls: 13, errors: 5, p50_ms: 17.5, memory: 2 * 2 ** 20 };
+  assert.deepEqual(nodeParts(failing), ["5 of 13 calls failed", "p50 17.5 ms", "2 MiB"]);
+  assert.deepEqual(nodeParts({ ...failing, rate: 2, memory_over: true }), [
+    "5 of 13 calls failed",
+    "2/s",
+    "2 MiB ⚠",
+    "p50 17.5 ms",
+  ]);
+  assert.equal(nodeLabel(failing), "Answer, ready, 5 of 13 calls failed · p50 17.5 ms · 2 MiB");
+  assert.equal(nodeWords({ ...SERVICE, calls: 1_234_000, errors: 1200 }), "1.2K of 1.2M calls failed");
 });
 
 /** @param {string} api @param {number} answered @param {number | null} p50 */

@@ -275,6 +275,28 @@ def test_a_failed_call_is_marked_in_its_trace(graph: Notebook, live: Graph) -> N
     expect(live.panel.locator(".nbc-bar.nbc-bad[aria-label^='Writer.refuse:']")).to_contain_text("ValueError")
 
 
+def test_a_card_says_how_many_calls_failed_and_all_its_words_stand_on_it(graph: Notebook, live: Graph) -> None:
+    graph.run_new(SCRATCH, "try:\n    Answer.rhyme('gold')\nexcept ValueError as error:\n    print(error)")
+    for service in ("Answer", "Writer"):
+        failed = live.node(service).locator(".nbc-failures")
+        expect(failed).to_have_text(re.compile(r"^[1-9]\d* of [1-9]\d* calls failed$"))
+        expect(live.node(service)).to_have_attribute("aria-label", re.compile(r", [1-9]\d* of [1-9]\d* calls failed"))
+    graph.screenshot(f"failed-calls-{graph.front_end}", live.canvas)
+    live.choose("Writer", api="endless")
+    words = live.node("Writer").locator(".nbc-words")
+    words.evaluate("text => { text.dataset.idle = 'ready, 1 worker held by a call'; }")  # as the kernel may say it
+    live.button("Call").click()
+    expect(words).to_have_text(re.compile("^ready.*… · 1 under way$"))
+    outside = """node => {
+        const right = element => element.getBoundingClientRect().right;
+        const card = node.querySelector('.nbc-card');
+        return [...node.querySelectorAll('text')].filter(text => right(text) > right(card)).length;
+    }"""
+    assert live.node("Writer").evaluate(outside) == 0
+    live.button("Cancel").click()
+    live.ends("cancelled after")
+
+
 def test_logs_are_live_and_can_be_filtered(graph: Notebook, live: Graph) -> None:
     live.choose("Writer", "Logs")
     lines = live.panel.locator(".nbc-logs")

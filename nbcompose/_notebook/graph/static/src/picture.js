@@ -3,13 +3,19 @@
 /** @import { Edge, Service, State } from "./messages.d.ts" */
 /** @import { Choose } from "./types.d.ts" */
 
-import { h, parts, setAll } from "../../../../_replica/http/static/elements.js";
+import { h, part, parts, setAll } from "../../../../_replica/http/static/elements.js";
 import { bytes, compact } from "../../../../_replica/http/static/words.js";
+import { fittingParts, fittingText, measureIn } from "./fitting.js";
 import { labeller, SVG, writeLabel } from "./labels.js";
-import { edgeWords, nodeLabel, nodeWords } from "./sentences.js";
+import { edgeWords, failedWords, nodeLabel, nodeParts } from "./sentences.js";
 import { zoomable } from "./zoom.js";
 
 const MANY = 24; // services: Tab stops at one of them, not at each
+const MARGIN = 12; // at the right of a card's texts
+// As the picture's own rules have it (rendering.py): a drawing that is not in the page yet has no style to be asked.
+const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Helvetica Neue', Arial, sans-serif";
+const inNumbers = measureIn(`11px ${FONT}`);
+const inWords = measureIn(`550 12px ${FONT}`);
 /** @type {Record<string, [number, number]>} */
 const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -67,11 +73,11 @@ export function picture(choose, fold) {
     const group = groups.get(service.id);
     if (!group) return;
     const { name, state, phase, coming, reason, in_flight } = service;
-    const words = nodeWords(service);
+    const numbers = nodeParts(service);
     const knob = knobs.get(name);
     const isHit = marked?.has(name);
     const isStop = groups.size <= MANY || (chosen ? name === chosen : number === 0);
-    if (!changes(service.id, words, state, phase, coming, reason, in_flight, name === chosen, isHit, isStop)) return;
+    if (!changes(service.id, numbers, state, phase, coming, reason, in_flight, name === chosen, isHit, isStop)) return;
     group.classList.toggle("nbc-busy", in_flight > 0);
     group.classList.toggle("nbc-chosen", name === chosen);
     group.classList.toggle("nbc-hit", isHit === true);
@@ -84,7 +90,8 @@ export function picture(choose, fold) {
       "aria-pressed": String(name === chosen),
       "aria-label": nodeLabel(service, folded),
     });
-    liveText(group, words || (state === "ready" ? "no calls yet" : ""));
+    const idle = state === "ready" ? ["no calls yet"] : [];
+    liveText(group, numbers.length ? numbers : idle, failedWords(service));
     liveState(group, service);
   }
 
@@ -186,19 +193,50 @@ export function picture(choose, fold) {
   };
 }
 
-/** The line of a card that changes all the time. @param {Element} group @param {string} words */
-function liveText(group, words) {
+/** The room that a text of a card has. @param {Element} group @param {Element} text */
+const roomFor = (group, text) =>
+  Number(part(group, ".nbc-card").getAttribute("width")) - Number(text.getAttribute("x")) - MARGIN;
+
+/**
+ * The line of a card that changes all the time: as much of it as there is room for. What says that calls failed is told
+ * from the rest by more than its colour.
+ *
+ * @param {Element} group
+ * @param {string[]} numbers
+ * @param {string} failed
+ */
+function liveText(group, numbers, failed) {
   const text = group.querySelector(":scope > text.nbc-numbers");
-  if (text && text.textContent !== words) text.textContent = words;
+  if (!text) return;
+  const [first = "", ...others] = fittingParts(numbers, roomFor(group, text), inNumbers);
+  const words = [first, ...others].join(" · ");
+  if (text.textContent === words) return;
+  if (!failed) {
+    text.textContent = words;
+    return;
+  }
+  const span = document.createElementNS(SVG, "tspan");
+  span.setAttribute("class", "nbc-failures");
+  span.textContent = first;
+  text.replaceChildren(span, words.slice(first.length));
 }
 
-/** A service that works says so in words, too. @param {Element} group @param {Service} service */
+/**
+ * A service that works says so in words, too; and where its card has no line for numbers, that calls failed.
+ *
+ * @param {Element} group
+ * @param {Service} service
+ */
 function liveState(group, service) {
   const [text] = parts(group, ":scope > text.nbc-words");
   if (!text) return;
   text.dataset.idle ??= text.textContent ?? "";
   const { idle } = text.dataset;
-  const words = service.in_flight > 0 ? `${idle} · ${service.in_flight} under way` : idle;
+  const hasNumbers = group.querySelector(":scope > text.nbc-numbers") !== null;
+  const more = [];
+  if (service.in_flight > 0) more.push(`${service.in_flight} under way`);
+  if (service.errors && !hasNumbers) more.push(`${compact(service.errors)} failed`);
+  const words = more.length ? fittingText(idle, more, roomFor(group, text), inWords) : idle;
   if (text.textContent !== words) text.textContent = words;
 }
 

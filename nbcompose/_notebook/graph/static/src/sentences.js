@@ -2,17 +2,27 @@
 
 /** @import { Edge, Service } from "./messages.d.ts" */
 
-import { bytes, plural, time } from "../../../../_replica/http/static/words.js";
+import { bytes, compact, plural, time } from "../../../../_replica/http/static/words.js";
+
+/** How many calls of a service failed, in words; "" where none did. @param {Service} service */
+export const failedWords = ({ calls, errors }) =>
+  errors ? `${compact(errors)} of ${compact(calls)} calls failed` : "";
+
+/** The numbers on the card of a service, what matters most first. @param {Service} service */
+export function nodeParts(service) {
+  const { rate, calls, errors, p50_ms, memory, memory_over } = service;
+  const held = memory ? bytes(memory) + (memory_over ? " ⚠" : "") : "";
+  const parts = [failedWords(service)];
+  if (rate > 0) parts.push(`${rate}/s`);
+  else if (calls && !errors) parts.push(plural(calls, "call"));
+  if (memory_over) parts.push(held);
+  if (p50_ms !== null) parts.push(`p50 ${time(p50_ms / 1000)}`);
+  if (!memory_over) parts.push(held);
+  return parts.filter(Boolean);
+}
 
 /** @param {Service} service */
-export function nodeWords(service) {
-  const parts = [];
-  if (service.rate > 0) parts.push(`${service.rate}/s`);
-  else if (service.calls) parts.push(plural(service.calls, "call"));
-  if (service.p50_ms !== null) parts.push(`p50 ${time(service.p50_ms / 1000)}`);
-  if (service.memory) parts.push(bytes(service.memory) + (service.memory_over ? " ⚠" : ""));
-  return parts.join(" · ");
-}
+const nodeWords = (service) => nodeParts(service).join(" · ");
 
 /**
  * What a screen reader is told of a service; no word of it twice.
