@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { bytes, compact, plural, time } from "../../nbcompose/_replica/http/static/words.js";
+import { bytes, clock, compact, plural, time } from "../../nbcompose/_replica/http/static/words.js";
 
 /** The cases that Python is held to as well. @type {{durations: [number, string][], sizes: [number, string][]}} */
 const UNITS = JSON.parse(readFileSync(new URL("units.json", import.meta.url), "utf8"));
@@ -13,6 +13,10 @@ test("sizes", () => {
 
 test("times", () => {
   for (const [seconds, text] of UNITS.durations) assert.equal(time(seconds), text);
+});
+
+test("hours of the day", () => {
+  assert.equal(clock(new Date(2026, 10, 27, 18, 3, 4, 999).getTime() / 1000), "18:03:04");
 });
 
 test("counts", () => {

@@ -41,3 +41,9 @@ export function time(seconds) {
   if (seconds < 599.5) return `${rounded(seconds)} s`;
   return seconds < 36_000 ? `${(seconds / 60).toFixed(0)} min` : `${(seconds / 3600).toFixed(0)} h`;
 }
+
+/** When something was, in hours of the day: the same wherever it is shown. @param {number} seconds since 1970 */
+export function clock(seconds) {
+  const at = new Date(seconds * 1000);
+  return [at.getHours(), at.getMinutes(), at.getSeconds()].map((n) => String(n).padStart(2, "0")).join(":");
+}

@@ -4,7 +4,7 @@
 /** @import { Choose, Kernel, Tab } from "./types.d.ts" */
 
 import { button, fresh, h, parts } from "../../../../_replica/http/static/elements.js";
-import { plural, time } from "../../../../_replica/http/static/words.js";
+import { clock, plural, time } from "../../../../_replica/http/static/words.js";
 import { recordedCall } from "./recorded.js";
 import { ending, shownSpan } from "./timeline.js";
 import { traceSearch, tracesRequest } from "./wanted.js";
@@ -16,12 +16,12 @@ const SELDOM = 5; // ticks between searches for a text, which every replica look
  * The last calls that are looked for, one of them as a waterfall, and a call of that one with its arguments and answer.
  *
  * @param {Kernel} kernel
- * @param {string} _name
+ * @param {string} name
  * @param {Choose} choose
  * @returns {Tab}
  */
-export function traceTab(kernel, _name, choose) {
-  const search = traceSearch(() => kernel.state().services, ask);
+export function traceTab(kernel, name, choose) {
+  const search = traceSearch(() => kernel.state().services, name, ask);
   const said = h("span.nbc-note", { role: "status" });
   const title = "forget the arguments and answers that are kept, of all services";
   const forget = button("Forget", () => kernel.send({ type: "forget" }), { title, class: "nbc-button nbc-quiet" });
@@ -58,15 +58,16 @@ export function traceTab(kernel, _name, choose) {
 
   const listed = () => parts(list, "[data-trace]");
 
-  /** @param {string} trace */
+  /** @param {string} trace "" for none */
   function pick(trace) {
     if (trace !== chosen) {
       [rows, span, isPicked, values] = [[], "", false, null];
       details.replaceChildren();
+      drawing.replaceChildren();
     }
     chosen = trace;
     for (const row of listed()) row.setAttribute("aria-selected", String(row.dataset.trace === trace));
-    kernel.send({ type: "trace", trace });
+    if (trace) kernel.send({ type: "trace", trace });
   }
 
   /** @param {Summary[]} traces */
@@ -78,9 +79,10 @@ export function traceTab(kernel, _name, choose) {
     if (grown) summary = JSON.stringify(grown);
     const focused = listed().find((row) => row === document.activeElement)?.dataset.trace;
     list.replaceChildren(...traces.map((t) => traceRow(t, t.trace === chosen, pick)));
-    const filtered = Object.values(search.choices()).some(Boolean);
-    if (!traces.length) list.append(h("div.nbc-dim", {}, filtered ? "No such call." : "No call yet."));
-    else if (!traces.some((t) => t.trace === chosen)) pick(traces[0].trace);
+    if (!traces.length) {
+      list.append(h("div.nbc-dim", {}, noneWords(search.choices())));
+      pick("");
+    } else if (!traces.some((t) => t.trace === chosen)) pick(traces[0].trace);
     else if (grown) kernel.send({ type: "trace", trace: chosen });
     if (focused)
       listed()
@@ -146,14 +148,24 @@ export function traceTab(kernel, _name, choose) {
       ticks += 1;
       if (!search.choices().text.trim() || ticks % SELDOM === 0) ask();
     },
-    show: pick,
+    show(trace) {
+      search.clear(); // or it might not be among those that were looked for
+      ask();
+      pick(trace);
+    },
     close() {},
   };
 }
 
+/** @param {import("./wanted.js").Choices} choices */
+export function noneWords({ service, ...others }) {
+  if (Object.values(others).some(Boolean)) return "No such call.";
+  return service ? `No call of ${service} yet.` : "No call yet.";
+}
+
 /** @param {Summary} trace @param {boolean} selected @param {(trace: string) => void} pick */
 function traceRow(trace, selected, pick) {
-  const when = new Date(trace.start * 1000).toLocaleTimeString();
+  const when = clock(trace.start);
   const facts = `${time(trace.seconds)} · ${plural(trace.spans, "span")} · ${when}`;
   const text = [h("span.nbc-root", {}, trace.root), h("span.nbc-dim", {}, facts)];
   const { words, look } = ending(trace.error);

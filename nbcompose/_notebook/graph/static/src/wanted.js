@@ -32,9 +32,10 @@ export function tracesRequest({ service, api, state, time: ago, text }, now) {
  * The fields in which they are chosen; `changed` is called when another choice was made.
  *
  * @param {() => Service[]} services
+ * @param {string} first the service that is chosen at first
  * @param {() => void} changed
  */
-export function traceSearch(services, changed) {
+export function traceSearch(services, first, changed) {
   /** @param {string} label @param {string} any */
   const choice = (label, any) =>
     h("select.nbc-input", { "aria-label": label, onchange: () => onChoice() }, h("option", { value: "" }, any));
@@ -62,16 +63,25 @@ export function traceSearch(services, changed) {
   function renew() {
     const known = services();
     const names = known.map((s) => s.name);
-    options(service, names);
+    options(service, names.includes(first) ? names : [...names, first]);
     const of = known.find((s) => s.name === service.value);
     options(api, of ? of.apis.map((a) => a.name) : []);
     api.hidden = !of;
   }
 
+  // Also where it is not there yet, or not any more: its calls are.
+  options(service, [first]);
+  service.value = first;
   renew();
   return {
     element: h("div.nbc-wanted", { role: "search" }, text, service, api, state, ago),
     renew,
+    /** Look for what is looked for at first. */
+    clear() {
+      for (const field of [text, api, state, ago]) field.value = "";
+      service.value = first;
+      renew();
+    },
     /** @returns {Choices} */
     choices: () => ({
       service: service.value,
