@@ -13,7 +13,7 @@ import type { Listed } from "./protocol.ts";
 import type { Services } from "./services.ts";
 import { Steering, type Target } from "./steering.ts";
 import { Commands, INbcompose } from "./tokens.ts";
-import { conditionWords, detailWords, lookOf, runtimeName, stopAllWords, stopWords, titleWords } from "./words.ts";
+import { conditionWords, lookOf, rowWords, runtimeName, stopAllWords, stopWords, titleWords } from "./words.ts";
 
 const AT_MOST = 250; // ms between drawings of the section
 /** ms after which an opened section is drawn: at first it shows what there was at the start, and it hears of no change before
@@ -41,6 +41,8 @@ export class RunningServices implements IRunningSessions.IManager {
     private readonly services: Services,
     private readonly commands: CommandRegistry,
     private readonly trans: TranslationBundle,
+    /** Whether a process is a kernel of this server. */
+    private readonly isOwn: (runtime: Listed) => boolean,
   ) {
     this.name = trans.__("Services");
     this.shutdownLabel = trans.__("Stop");
@@ -61,10 +63,29 @@ export class RunningServices implements IRunningSessions.IManager {
     return this.#changed;
   }
 
-  shutdownAllConfirmationText = (): string => stopAllWords(this.services.runtimes, this.trans);
+  shutdownAllConfirmationText = (): string => {
+    const { own, others } = this.#whose();
+    return stopAllWords(own, others, this.trans).first;
+  };
 
+  /** JupyterLab has asked, and Enter was enough for that: of programs outside this server it is asked once more. */
   shutdownAll(): void {
-    void this.#steering.tell(this.#steering.stopAll(this.services.runtimes));
+    void this.#steering.tell(this.#stopAll());
+  }
+
+  async #stopAll(): Promise<void> {
+    const { trans } = this;
+    const { own, others } = this.#whose();
+    const { asked } = stopAllWords(own, others, trans);
+    await this.#steering.stopAll(own);
+    const title = trans.__("Stop services of programs outside this server, too?");
+    if (asked && (await this.#steering.sure(title, asked, trans.__("Stop"), true)))
+      await this.#steering.stopAll(others);
+  }
+
+  #whose(): { own: Listed[]; others: Listed[] } {
+    const { runtimes } = this.services;
+    return { own: runtimes.filter(this.isOwn), others: runtimes.filter((runtime) => !this.isOwn(runtime)) };
   }
 
   refreshRunning(): void {
@@ -119,7 +140,7 @@ export class RunningServices implements IRunningSessions.IManager {
     return {
       className: "nbc-running-runtime",
       icon: () => graphIcon,
-      label: () => runtimeName(runtime),
+      label: () => runtimeName(runtime, this.services.runtimes),
       labelTitle: () => this.#runtimeTitle(runtime),
       detail: () => runtime.trouble || (runtime.kind === "serve" ? trans.__("process %1", runtime.pid) : ""),
       children: this.#children(runtime, false),
@@ -143,9 +164,9 @@ export class RunningServices implements IRunningSessions.IManager {
         className: `nbc-running-service nbc-running-${lookOf(service)}`,
         context: contextOf(target),
         icon: () => stateIcons[lookOf(service)],
-        label: () => (isFlat ? `${service.name} – ${runtimeName(runtime)}` : service.name),
+        label: () => (isFlat ? `${service.name} – ${runtimeName(runtime, this.services.runtimes)}` : service.name),
         labelTitle: () => titleWords(runtime, service, this.trans),
-        detail: () => detailWords(service, this.trans),
+        detail: () => rowWords(service, this.trans),
         open: () => this.#open({ runtime: runtime.id, service: service.name }, runtime.path),
         shutdown: () => void this.#steering.tell(this.#steering.stop(target)),
       };
@@ -189,6 +210,8 @@ export const runningPlugin: JupyterFrontEndPlugin<void> = {
   ): void {
     if (!managers) return;
     const trans = (translator ?? nullTranslator).load("nbcompose");
-    managers.add(new RunningServices(services, app.commands, trans));
+    const { kernels } = app.serviceManager;
+    const isOwn = ({ id }: Listed): boolean => [...kernels.running()].some((kernel) => kernel.id === id);
+    managers.add(new RunningServices(services, app.commands, trans, isOwn));
   },
 };

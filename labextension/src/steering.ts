@@ -45,7 +45,7 @@ export class Steering {
       const none = named.service ? trans.__("No service %1 runs.", named.service) : trans.__("No service runs.");
       throw new RequestFailed("NoService", why || none);
     }
-    const items = found.map(({ runtime, service }) => `${service.name} – ${runtimeName(runtime)}`);
+    const items = found.map(({ runtime, service }) => `${service.name} – ${runtimeName(runtime, services.runtimes)}`);
     const distinct = items.map((item, i) => (items.indexOf(item) === i ? item : `${item} (${i + 1})`));
     const chosen = await InputDialog.getItem({ title, label: trans.__("Service"), items: distinct });
     return chosen.button.accept && chosen.value !== null ? (found[distinct.indexOf(chosen.value)] ?? null) : null;
@@ -56,11 +56,13 @@ export class Steering {
     return this.services.request(runtime.id, request);
   }
 
-  async sure(title: string, body: string, yes: string): Promise<boolean> {
+  /** `isOthers`: it concerns a program that is not of this server. Enter does not do that. */
+  async sure(title: string, body: string, yes: string, isOthers = false): Promise<boolean> {
     const { button } = await showDialog({
       title,
       body,
       buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: yes })],
+      defaultButton: isOthers ? 0 : 1,
     });
     return button.accept;
   }
@@ -70,7 +72,8 @@ export class Steering {
     const { trans } = this;
     const { runtime, service } = target;
     const words = stopWords(runtime, service.name, trans);
-    if (ask && !(await this.sure(trans.__("Stop %1?", service.name), words, trans.__("Stop")))) return null;
+    const title = trans.__("Stop %1?", service.name);
+    if (ask && !(await this.sure(title, words, trans.__("Stop"), runtime.kind === "serve"))) return null;
     return this.ask(target, { type: "stop", service: service.name });
   }
 

@@ -23,8 +23,20 @@ export function looksOf(service: ListedService): Look[] {
 
 export const lookOf = (service: ListedService): Look => looksOf(service)[0] ?? "ready";
 
-/** What a runtime is called: by its notebook, its title, or its number. */
-export function runtimeName(runtime: Listed): string {
+/**
+ * What a runtime is called: by its notebook, its title, or its number. `among`: all that are shown; those of the same
+ * name are told apart by the folders of their notebooks, or by their numbers.
+ */
+export function runtimeName(runtime: Listed, among: readonly Listed[] = []): string {
+  const name = shortName(runtime);
+  const others = among.filter((other) => other.id !== runtime.id && shortName(other) === name);
+  if (!others.length) return name;
+  const { path, pid } = runtime;
+  if (path && path !== name && !others.some((other) => other.path === path)) return path;
+  return `${name} (${pid})`;
+}
+
+function shortName(runtime: Listed): string {
   const path = runtime.path || runtime.title;
   if (path === "?") return `process ${runtime.pid}`; // it has never answered: this finds it
   return (
@@ -53,6 +65,19 @@ export function detailWords(service: ListedService, trans: TranslationBundle): s
   if (service.wanted > 1) parts.push(`${service.up}/${service.wanted}`);
   if (service.memory) parts.push(bytes(service.memory) + (service.memory_over ? " ⚠" : ""));
   if (service.rate > 0) parts.push(rateWords(service.rate));
+  return parts.filter(Boolean).join(" · ");
+}
+
+/**
+ * The same where there is room for a few letters: the state, and of the rest what is not as usual, the most urgent
+ * first. All of it is in the row's tooltip.
+ */
+export function rowWords(service: ListedService, trans: TranslationBundle): string {
+  const parts = [stateWords(looksOf(service), trans)];
+  if (service.memory_over) parts.push(`${bytes(service.memory)} ⚠`);
+  if (service.wanted > 1) parts.push(`${service.up}/${service.wanted}`);
+  if (service.rate > 0) parts.push(rateWords(service.rate));
+  if (service.device !== "cpu") parts.push(service.device);
   return parts.filter(Boolean).join(" · ");
 }
 
@@ -155,9 +180,10 @@ export function statusWords(
     [trans.__("%1: %2", name, sumWords(sum, isLive, trans)), looksWords(sum, trans)].filter(Boolean).join("; ");
   const own = sumOf(here ? [here] : []);
   const others = runtimes.filter((runtime) => runtime !== here && sumOf([runtime]).count);
-  const lines = own.count && here ? [line(runtimeName(here), own)] : [];
+  const lines = own.count && here ? [line(runtimeName(here, runtimes), own)] : [];
   if (others.length) {
-    lines.push(trans.__("Elsewhere:"), ...others.map((runtime) => line(whoseName(runtime, trans), sumOf([runtime]))));
+    const name = (runtime: Listed): string => whoseName(runtime, runtimes, trans);
+    lines.push(trans.__("Elsewhere:"), ...others.map((runtime) => line(name(runtime), sumOf([runtime]))));
   }
   const all = sumOf(others);
   const words = own.count
@@ -168,27 +194,42 @@ export function statusWords(
 }
 
 /** Whose services a process has: its notebook or program, which the same name may have several times. */
-function whoseName(runtime: Listed, trans: TranslationBundle): string {
-  const name = runtimeName(runtime);
-  return runtime.kind === "serve" ? trans.__("%1 (nbcompose serve, process %2)", name, runtime.pid) : name;
+function whoseName(runtime: Listed, among: readonly Listed[], trans: TranslationBundle): string {
+  if (runtime.kind === "serve") {
+    return trans.__("%1 (nbcompose serve, process %2)", runtimeName(runtime), runtime.pid);
+  }
+  return runtimeName(runtime, among);
 }
 
 const NAMED = 4; // services of one process that are named before "…"
 
-/** What is asked before all services of all processes are stopped: how many there are, and whose. */
-export function stopAllWords(runtimes: readonly Listed[], trans: TranslationBundle): string {
+/** What is said before all services of these processes are stopped: how many there are, and whose; "" for none. */
+function stoppedWords(runtimes: readonly Listed[], trans: TranslationBundle): string {
   const running = runtimes.map((runtime) => ({
     runtime,
     names: runtime.services.filter(({ state }) => state !== "stopped").map(({ name }) => name),
   }));
   const busy = running.filter(({ names }) => names.length);
   const count = busy.reduce((sum, { names }) => sum + names.length, 0);
+  if (!count) return "";
   const whose = busy.map(({ runtime, names }) => {
     const shown = [...names.slice(0, NAMED), ...(names.length > NAMED ? ["…"] : [])].join(", ");
-    return trans.__("%1 of %2: %3", names.length, whoseName(runtime, trans), shown);
+    return trans.__("%1 of %2: %3", names.length, whoseName(runtime, runtimes, trans), shown);
   });
   const head = trans._n("%1 service is stopped, with its models", "%1 services are stopped, with their models", count);
   return `${head}. ${whose.join("; ")}.`;
+}
+
+/** What is asked before "Stop All": those of this server's kernels are stopped; of others it is asked after that. */
+export function stopAllWords(
+  own: readonly Listed[],
+  others: readonly Listed[],
+  trans: TranslationBundle,
+): { first: string; asked: string } {
+  const asked = stoppedWords(others, trans);
+  const first = stoppedWords(own, trans) || trans.__("No service of this server's notebooks runs.");
+  const next = asked && trans.__("You are asked about services of programs outside this server next.");
+  return { first: [first, next].filter(Boolean).join(" "), asked };
 }
 
 /** Why there is no list, and the way out; "" where there is one. */

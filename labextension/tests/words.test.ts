@@ -6,6 +6,7 @@ import {
   detailWords,
   lookOf,
   looksWords,
+  rowWords,
   runtimeName,
   statusWords,
   stopAllWords,
@@ -28,6 +29,19 @@ test("a service has its state, device, memory and rate, as far as they are known
   assert.match(titleWords(runtime("k", [behind]), behind, trans), /the version before serves: SyntaxError/);
 });
 
+test("a row has the state first, and of the rest what is not as usual", () => {
+  assert.equal(rowWords(service("A", { memory: 3 * 1024 ** 2 }), trans), "ready");
+  const busy = service("A", {
+    up: 1,
+    wanted: 2,
+    memory: 3 * 1024 ** 2,
+    memory_over: true,
+    rate: 4.25,
+    device: "cuda:0",
+  });
+  assert.equal(rowWords(busy, trans), "ready · 3 MiB ⚠ · 1/2 · 4.3/s · cuda:0");
+});
+
 test("it is said who needs a service before it is stopped", () => {
   const names = ["B", "C", "D", "E"];
   const all = runtime("k", [service("A"), ...names.map((name) => service(name, { dependencies: ["A"] }))]);
@@ -41,6 +55,22 @@ test("a process is named by its notebook, its title, or its number", () => {
   assert.equal(runtimeName(runtime("serve-77", [], { ...serve, title: "app.py" })), "app.py");
   assert.equal(runtimeName(runtime("serve-77", [], serve)), "nbcompose serve (77)");
   assert.equal(runtimeName(runtime("serve-77", [], { ...serve, title: "?" })), "process 77");
+});
+
+test("processes of the same name are told apart", () => {
+  const program = (pid: number) => runtime(`serve-${pid}`, [], { kind: "serve", path: "", pid, title: "python" });
+  const notebook = (id: string, path: string) => runtime(id, [], { path, pid: 5 });
+  const all = [
+    program(7),
+    program(8),
+    notebook("k1", "a.ipynb"),
+    notebook("k2", "old/a.ipynb"),
+    notebook("k3", "b.ipynb"),
+  ];
+  assert.deepEqual(
+    all.map((one) => runtimeName(one, all)),
+    ["python (7)", "python (8)", "a.ipynb (5)", "old/a.ipynb", "b.ipynb"],
+  );
 });
 
 test("the worst of the services decides the sum, and a rate is said only while it is that of now", () => {
@@ -101,12 +131,14 @@ test("before all is stopped it is said how many services there are, and whose", 
     path: "",
     title: "app.py",
   });
-  assert.equal(
-    stopAllWords([many, runtime("k2", []), program], trans),
-    "6 services are stopped, with their models. 5 of a.ipynb: A, B, C, D, …; "
-      + "1 of app.py (nbcompose serve, process 7): F.",
-  );
-  assert.equal(stopAllWords([program], trans).split(".")[0], "1 service is stopped, with its models");
+  const next = "You are asked about services of programs outside this server next.";
+  assert.deepEqual(stopAllWords([many, runtime("k2", [])], [program], trans), {
+    first: `5 services are stopped, with their models. 5 of a.ipynb: A, B, C, D, …. ${next}`,
+    asked: "1 service is stopped, with its models. 1 of app.py (nbcompose serve, process 7): F.",
+  });
+  assert.equal(stopAllWords([], [program], trans).first, `No service of this server's notebooks runs. ${next}`);
+  const alone = "5 services are stopped, with their models. 5 of a.ipynb: A, B, C, D, ….";
+  assert.deepEqual(stopAllWords([many], [], trans), { first: alone, asked: "" });
 });
 
 test("a call for a terminal has what the schema wants, quoted, and no token", () => {

@@ -117,9 +117,9 @@ def execute(page: Page, command: str, **arguments: Any) -> Any:
 
 def test_services_of_kernels_and_programs_are_listed(notebook: Notebook, serving: int) -> None:
     page = notebook.page
-    expect(item(page, "RunningCounter")).to_contain_text("ready · cpu")
+    expect(item(page, "RunningCounter").locator(".jp-RunningSessions-itemDetail")).to_have_text(re.compile("^ready"))
     expect(item(page, "RunningSplitter").locator(".jp-RunningSessions-itemLabel")).to_have_attribute(
-        "title", re.compile("needed by RunningCounter")
+        "title", re.compile("^RunningSplitter: ready · cpu.*needed by RunningCounter", re.S)
     )
     expect(item(page, "RunningEcho")).to_be_attached()
     program = page.locator(".nbc-running-runtime", has=item(page, "RunningEcho"))
@@ -188,9 +188,16 @@ def test_stopping_all_says_whose_services_are_stopped(notebook: Notebook, servin
     page.get_by_role("button", name="Stop All").click()
     dialog = page.locator(".jp-Dialog")
     expect(dialog).to_contain_text("2 of running.ipynb: Running")
+    expect(dialog).to_contain_text("You are asked about services of programs outside this server next.")
+    dialog.get_by_role("button", name="Stop All").click()
     expect(dialog).to_contain_text(f"1 of running_app.py (nbcompose serve, process {serving}): RunningEcho")
+    expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()  # what Enter does
+    notebook.screenshot("running-stop-all")
     dialog.get_by_role("button", name="Cancel").click()
-    expect(item(page, "RunningEcho")).to_be_attached()
+    expect(item(page, "RunningSplitter")).to_have_count(0)
+    expect(item(page, "RunningEcho")).to_contain_text("ready")
+    notebook.run(1)
+    expect(item(page, "RunningSplitter")).to_contain_text("ready")
 
 
 def test_addresses_and_calls_are_copied(notebook: Notebook) -> None:
@@ -243,7 +250,7 @@ def test_notebook_lists_services_on_its_first_page(desk: Any, notebook: Notebook
     page = desk.page()
     page.goto(f"{desk.server.base}/tree?token={desk.server.token}")
     page.get_by_role("tab", name="Running").click()
-    expect(item(page, "RunningCounter")).to_contain_text("ready · cpu")
+    expect(item(page, "RunningCounter")).to_contain_text("ready")
     page.screenshot(path=SCREENSHOTS / "running-tree.png", animations="disabled")
     page.close()
 
