@@ -38,7 +38,8 @@ LONGEST = 1000  # characters that are shown of a line
 PERIOD = 0.1  # seconds between changes of a display, at least
 PATIENT = 2.0  # seconds after which it is said what a call waits for
 _BLOCK = "border-left:3px solid #9e9e9e;padding:0 8px;margin:2px 0 4px"
-_TEXT = "margin:0;white-space:pre-wrap"
+# Not within words, as JupyterLab breaks what is preformatted, unless one has no room.
+_TEXT = "margin:0;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
 _COLORS = {"WARNING": "#b5790f", "ERROR": "#c9302c"}
 
 

@@ -232,7 +232,9 @@ def _examples(variable: str, name: str, api: ApiSpec) -> Iterator[tuple[str, str
 
 
 def _code(text: str, style: str = "") -> str:
-    return f'<pre style="margin:2px 0 4px;white-space:pre-wrap{style}">{escape(text)}</pre>'
+    # Not broken within words, as JupyterLab breaks what is preformatted, unless one has no room.
+    wrapped = "margin:2px 0 4px;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
+    return f'<pre style="{wrapped}{style}">{escape(text)}</pre>'
 
 
 def _bar(status: Status | None) -> str:
