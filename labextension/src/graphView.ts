@@ -8,6 +8,7 @@ import type { Message } from "@lumino/messaging";
 import { type ISignal, Signal } from "@lumino/signaling";
 import { Widget } from "@lumino/widgets";
 import { view } from "../../nbcompose/_notebook/graph/static/src/view.js";
+import { clock } from "../../nbcompose/_replica/http/static/words.js";
 import { clickedLine, linkLines } from "./cellsLinks.ts";
 import { GraphLink, type LinkWords } from "./graphLink.ts";
 import {
@@ -420,7 +421,7 @@ export class GraphView extends Widget {
       empty: `${none}\n\n${SERVICE_CELL}`,
       get busy() {
         const heard = services.runtimes.find((runtime) => runtime.id === id)?.comm?.heard;
-        const when = heard ? new Date(heard).toLocaleTimeString() : "";
+        const when = heard ? clock(heard / 1000) : "";
         return trans.__(
           "The kernel is busy with a cell, and hears what is asked when it has ended: this is what it said at %1.",
           when,

@@ -4,19 +4,15 @@
 /** @import { Kernel, Tab } from "./types.d.ts" */
 
 import { h } from "../../../../_replica/http/static/elements.js";
+import { clock } from "../../../../_replica/http/static/words.js";
 
 const LEVELS = ["info", "warning", "error", "critical"];
 const AT_END = 8; // pixels from the end that count as the end
 
 /** What is known of a line, in words: "12:03:04.512 WARNING #0 write a3f29c01". @param {LogDetails} line */
 export function lineHead(line) {
-  const when = new Date(line.time * 1000);
-  const time = [when.getHours(), when.getMinutes(), when.getSeconds()].map((n) => String(n).padStart(2, "0")).join(":");
-  const parts = [
-    `${time}.${String(when.getMilliseconds()).padStart(3, "0")}`,
-    line.level.padEnd(7),
-    `#${line.replica}`,
-  ];
+  const millis = String(new Date(line.time * 1000).getMilliseconds()).padStart(3, "0");
+  const parts = [`${clock(line.time)}.${millis}`, line.level.padEnd(7), `#${line.replica}`];
   return [...parts, line.api, line.trace.slice(0, 8)].filter((part) => part).join(" ");
 }
 
