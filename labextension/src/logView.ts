@@ -37,7 +37,10 @@ export class LogView extends Widget {
     this.#condition.setAttribute("role", "status");
     this.#tab = logsTab({ send: (request) => void this.#ask(request as Asked) } as Kernel, service.name);
     this.#tab.update(service);
-    this.node.append(this.#condition, this.#tab.element);
+    const panel = document.createElement("div");
+    panel.className = "nbc-panel"; // whose fields and lines look as they do in the graph
+    panel.append(this.#tab.element);
+    this.node.append(this.#condition, panel);
   }
 
   async #ask(request: Asked): Promise<void> {

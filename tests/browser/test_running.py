@@ -164,6 +164,8 @@ def test_a_busy_kernel_is_listed_and_steered(notebook: Notebook) -> None:
     execute(page, "scale", service="RunningSplitter", replicas=1)
     execute(page, "logs", service="RunningSplitter")
     expect(page.locator(".nbc-log-view .nbc-logs")).to_contain_text("splitting a b c")
+    field = page.locator(".nbc-log-view select").first
+    assert field.evaluate("e => getComputedStyle(e).borderRadius") == "5px"  # as in the graph
     notebook.screenshot("running-logs")
     execute(page, "logs", service="RunningSplitter")  # the one that is open
     expect(page.locator(".nbc-log-view")).to_have_count(1)
