@@ -212,7 +212,7 @@ def lay_out(keys: tuple[str, ...], edges: Edges, card: Size, page: float) -> Lay
     parts = [layered.laid_out(calls, card, page - 2 * PAD) for calls in _parts(keys, edges)]
     boxes: dict[str, Box] = {}
     lines: dict[tuple[str, str], EdgePath] = {}
-    for part, (x, y) in zip(parts, _packed([part.size for part in parts], page - 2 * PAD), strict=True):
+    for part, (x, y) in zip(parts, _packed(parts, page - 2 * PAD), strict=True):
         boxes |= {key: box.moved(x, y) for key, box in part.boxes.items()}
         lines |= {edge: _edge_path(line, x, y, part.across) for edge, line in part.lines.items()}
     width = max((box.x + box.width for box in boxes.values()), default=0)
@@ -241,16 +241,34 @@ def _parts(keys: Sequence[str], edges: Edges) -> list[dict[str, list[str]]]:
     return sorted(parts.values(), key=lambda part: len(part) == 1)
 
 
-def _packed(sizes: Sequence[Size], page: float) -> list[layered.Point]:
-    """Return where parts stand: in rows, one after the other."""
+def _packed(parts: Sequence[layered.Part], page: float) -> list[layered.Point]:
+    """Return where parts stand: in rows, one after the other, whose first cards begin at the same place.
+
+    Lines may pass to the left of a part's cards.
+    """
+    rows: list[list[layered.Part]] = []
+    room = 0.0
+    for part in parts:
+        if not rows or room + part.size.width > page:
+            rows.append([])
+            room = 0.0
+        rows[-1].append(part)
+        room += part.size.width + layered.APART
+    first = max((_indent(row[0]) for row in rows), default=0.0)
     places: list[layered.Point] = []
-    x = y = lowest = 0.0
-    for size in sizes:
-        if x and x + size.width > page:
-            x, y = 0.0, lowest + _BETWEEN_PARTS
-        places.append(layered.Point(PAD + x, PAD + y))
-        x, lowest = x + size.width + layered.APART, max(lowest, y + size.height)
+    y = 0.0
+    for row in rows:
+        width = sum(part.size.width + layered.APART for part in row) - layered.APART
+        x = max(0.0, min(first - _indent(row[0]), page - width))
+        for part in row:
+            places.append(layered.Point(PAD + x, PAD + y))
+            x += part.size.width + layered.APART
+        y += max(part.size.height for part in row) + _BETWEEN_PARTS
     return places
+
+
+def _indent(part: layered.Part) -> float:
+    return min(box.x for box in part.boxes.values())
 
 
 def _edge_path(line: layered.Line, x: float, y: float, across: bool) -> EdgePath:

@@ -175,6 +175,15 @@ def test_parts_stand_side_by_side_and_singles_in_rows_below() -> None:
 # -- positions that are apart
 
 
+def test_in_one_column_all_cards_begin_at_the_same_place() -> None:
+    """Also where a line passes one of them at its left."""
+    graph = {"C": [], "B": ["C"], "A": ["B", "C"], "Alone": [], "Other": []}
+    layout = drawn(graph, 340)
+    assert len({box.x for box in layout.boxes.values()}) == 1
+    assert layout.boxes["A"].x > PAD
+    assert layout.size.width <= 340
+
+
 @given(
     st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=12),
     st.floats(0, 100),
