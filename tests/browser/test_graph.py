@@ -229,7 +229,8 @@ def test_no_button_of_the_panel_moves_when_numbers_change(graph: Notebook, live:
     found = head.evaluate(
         """(head, places) => [300, 420, 560, 561, 760, 761, 900].map(width => {
             const side = head.closest(".nbc-side");
-            const [facts, count, state] = [".nbc-facts", ".nbc-count", ".nbc-chip"].map(p => head.querySelector(p));
+            const parts = [".nbc-facts", ".nbc-count", ".nbc-chip"];
+            const [facts, count, state] = parts.map(p => head.parentElement.querySelector(p));
             side.style.width = `${width}px`;
             return [["", "1", "ready"], ["cpu · 1/1 up · 4 calls", "2", "ready"],
                 ["cpu · 1/1 up · 0.5/s · 4,000 calls · retrieve: p50 49.3 ms, p95 85.4 ms in 5 min · 85.5 MiB", "12",

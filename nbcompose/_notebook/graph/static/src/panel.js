@@ -32,7 +32,6 @@ export function panel(kernel, name, choose, leave) {
     {},
     h("div.nbc-title", {}, h("b.nbc-name", { title: name, dir: "auto" }, name), state),
     h("div.nbc-acts", {}, ...acts.elements),
-    facts,
     said,
     close,
   );
@@ -43,6 +42,7 @@ export function panel(kernel, name, choose, leave) {
     { "aria-label": `${name}: calls, traces, logs` },
     head,
     asking.element,
+    facts,
     notes,
     tabs,
     body,
