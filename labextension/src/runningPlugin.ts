@@ -4,12 +4,12 @@ import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/applica
 import { Dialog, showDialog } from "@jupyterlab/apputils";
 import { IRunningSessionManagers, type IRunningSessions } from "@jupyterlab/running";
 import { ITranslator, nullTranslator, type TranslationBundle } from "@jupyterlab/translation";
-import { addIcon, ToolbarButton } from "@jupyterlab/ui-components";
+import { addIcon, SidePanel, ToolbarButton } from "@jupyterlab/ui-components";
 import type { CommandRegistry } from "@lumino/commands";
 import type { IDisposable } from "@lumino/disposable";
 import { type ISignal, Signal } from "@lumino/signaling";
 import { graphIcon, stateIcons } from "./icons.ts";
-import type { Listed } from "./protocol.ts";
+import { allServices, type Listed } from "./protocol.ts";
 import type { Services } from "./services.ts";
 import { Steering, type Target } from "./steering.ts";
 import { Commands, INbcompose } from "./tokens.ts";
@@ -36,6 +36,7 @@ export class RunningServices implements IRunningSessions.IManager {
   #steering: Steering;
   #waiting: ReturnType<typeof setTimeout> | undefined;
   #look: IDisposable | null = null;
+  #count = 0;
 
   constructor(
     private readonly services: Services,
@@ -43,6 +44,8 @@ export class RunningServices implements IRunningSessions.IManager {
     private readonly trans: TranslationBundle,
     /** Whether a process is a kernel of this server. */
     private readonly isOwn: (runtime: Listed) => boolean,
+    /** Have the sections laid out again. */
+    private readonly fit: () => void,
   ) {
     this.name = trans.__("Services");
     this.shutdownLabel = trans.__("Stop");
@@ -55,9 +58,22 @@ export class RunningServices implements IRunningSessions.IManager {
   #drawSoon = (): void => {
     this.#waiting ??= setTimeout(() => {
       this.#waiting = undefined;
-      this.#changed.emit();
+      this.#draw();
     }, AT_MOST);
   };
+
+  /** JupyterLab does not look by itself at how high a section has to be (style/base.css) when that has other items. */
+  #draw = (): void => {
+    this.#changed.emit();
+    const count = [...allServices(this.services.runtimes)].length;
+    if (count === this.#count) return;
+    this.#count = count;
+    this.#fit();
+  };
+
+  #fit(): void {
+    setTimeout(this.fit, AT_MOST); // when React has made the items
+  }
 
   get runningChanged(): ISignal<this, void> {
     return this.#changed;
@@ -112,7 +128,8 @@ export class RunningServices implements IRunningSessions.IManager {
       const isSeen = entries[entries.length - 1]?.isIntersecting ?? false;
       if (isSeen) {
         this.#look ??= this.services.look();
-        for (const wait of OPENING) setTimeout(() => this.#changed.emit(), wait);
+        for (const wait of OPENING) setTimeout(this.#draw, wait);
+        this.#fit();
       } else {
         this.#look?.dispose();
         this.#look = null;
@@ -195,6 +212,15 @@ export class RunningServices implements IRunningSessions.IManager {
   }
 }
 
+/** Lay out the sections of the panel of what runs, where it is at a side. */
+function fitSections(shell: JupyterFrontEnd.IShell): void {
+  for (const area of ["left", "right"]) {
+    for (const widget of shell.widgets(area)) {
+      if (widget.id === "jp-running-sessions" && widget instanceof SidePanel) widget.content.fit();
+    }
+  }
+}
+
 export const runningPlugin: JupyterFrontEndPlugin<void> = {
   id: "nbcompose:running",
   description: "Lists the services of nbcompose among all that runs.",
@@ -212,6 +238,6 @@ export const runningPlugin: JupyterFrontEndPlugin<void> = {
     const trans = (translator ?? nullTranslator).load("nbcompose");
     const { kernels } = app.serviceManager;
     const isOwn = ({ id }: Listed): boolean => [...kernels.running()].some((kernel) => kernel.id === id);
-    managers.add(new RunningServices(services, app.commands, trans, isOwn));
+    managers.add(new RunningServices(services, app.commands, trans, isOwn, () => fitSections(app.shell)));
   },
 };

@@ -32,7 +32,7 @@ export function runtimeName(runtime: Listed, among: readonly Listed[] = []): str
   const others = among.filter((other) => other.id !== runtime.id && shortName(other) === name);
   if (!others.length) return name;
   const { path, pid } = runtime;
-  if (path && path !== name && !others.some((other) => other.path === path)) return path;
+  if (path && !others.some((other) => other.path === path)) return path;
   return `${name} (${pid})`;
 }
 

@@ -69,7 +69,7 @@ test("processes of the same name are told apart", () => {
   ];
   assert.deepEqual(
     all.map((one) => runtimeName(one, all)),
-    ["python (7)", "python (8)", "a.ipynb (5)", "old/a.ipynb", "b.ipynb"],
+    ["python (7)", "python (8)", "a.ipynb", "old/a.ipynb", "b.ipynb"],
   );
 });
 
@@ -132,7 +132,7 @@ test("before all is stopped it is said how many services there are, and whose", 
     title: "app.py",
   });
   const next = "You are asked about services of programs outside this server next.";
-  assert.deepEqual(stopAllWords([many, runtime("k2", [])], [program], trans), {
+  assert.deepEqual(stopAllWords([many, runtime("k2", [], { path: "b.ipynb" })], [program], trans), {
     first: `5 services are stopped, with their models. 5 of a.ipynb: A, B, C, D, …. ${next}`,
     asked: "1 service is stopped, with its models. 1 of app.py (nbcompose serve, process 7): F.",
   });

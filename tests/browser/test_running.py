@@ -76,6 +76,10 @@ ANOTHER = """async ([path, cells]) => {
 END = "id => window.jupyterapp.serviceManager.sessions.shutdown(id)"
 EXECUTE = "([id, args]) => window.jupyterapp.commands.execute(id, args)"
 SHOW = "() => window.jupyterapp.shell.activateById('jp-running-sessions')"
+HEIGHT = """height => {
+    const sections = [...document.querySelectorAll('.jp-RunningSessions-section')];
+    return sections.some(section => section.querySelector('.nbc-running-service') && section.offsetHeight >= height);
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +132,17 @@ def test_services_of_kernels_and_programs_are_listed(notebook: Notebook, serving
     notebook.theme("JupyterLab Dark")
     notebook.screenshot("running-dark")
     notebook.theme("JupyterLab Light")
+
+
+def test_the_section_has_room_for_several_services_in_a_low_window(notebook: Notebook, serving: int) -> None:
+    page = notebook.page
+    usual = page.viewport_size
+    assert usual is not None
+    page.set_viewport_size({"width": 1200, "height": 800})
+    expect(item(page, "RunningSplitter")).to_be_attached()
+    page.wait_for_function(HEIGHT, arg=170)
+    notebook.screenshot("running-low")
+    page.set_viewport_size(usual)
 
 
 def test_two_kernels_and_a_program_are_in_one_section(notebook: Notebook, serving: int) -> None:
