@@ -112,7 +112,8 @@ export class RunningServices implements IRunningSessions.IManager {
   running(options?: { mode: "tree" | "list" }): Item[] {
     const why = conditionWords(this.services.condition, this.trans);
     if (why && this.services.condition !== "lost") return [this.#notice(why)];
-    const shown = this.services.runtimes.filter((runtime) => runtime.services.length || runtime.trouble);
+    const { own, others } = this.#whose();
+    const shown = [...own, ...others].filter((runtime) => runtime.services.length || runtime.trouble);
     if (options?.mode === "list") return shown.flatMap((runtime) => this.#children(runtime, true));
     return shown.map((runtime) => this.#runtime(runtime));
   }
