@@ -168,12 +168,14 @@ def test_a_cell_names_its_services_and_leads_to_them(notebook: Notebook) -> None
     expect(page.locator(".nbc-graph-tab")).to_have_count(0)
     notebook.screenshot("badges-graph")
     page.evaluate(ACTIVATE, SERVED)
-    notebook.cell(SERVED).get_by_role("button", name="Graph of the service of this cell").click()
+    # As the button of the cell's toolbar does, which JupyterLab hides where it would cover the text.
+    page.evaluate("() => void window.jupyterapp.commands.execute('nbcompose:cell-graph')")
     dialog = page.locator(".jp-Dialog")
     dialog.locator("select").select_option("BadgeAnswer")
     dialog.get_by_role("button", name="Ok").click()
     expect(chosen).to_have_text("BadgeAnswer")
     expect(page.locator(".nbc-graph-tab")).to_have_count(0)
+    page.evaluate("() => window.jupyterapp.shell.collapseRight()")
 
 
 def test_a_badge_leads_to_the_tab_where_the_side_bar_shows_no_graph_of_the_notebook(notebook: Notebook) -> None:
