@@ -68,6 +68,7 @@ test("a card says how many of the calls failed, before all else", () => {
     "p50 17.5 ms",
   ]);
   assert.equal(nodeLabel(failing), "Answer, ready, 5 of 13 calls failed · p50 17.5 ms · 2 MiB");
+  assert.equal(nodeWords({ ...SERVICE, calls: 1, errors: 1 }), "1 of 1 call failed");
   assert.equal(nodeWords({ ...SERVICE, calls: 1_234_000, errors: 1200 }), "1.2K of 1.2M calls failed");
 });
 

@@ -6,7 +6,7 @@ import { bytes, compact, plural, time } from "../../../../_replica/http/static/w
 
 /** How many calls of a service failed, in words; "" where none did. @param {Service} service */
 export const failedWords = ({ calls, errors }) =>
-  errors ? `${compact(errors)} of ${compact(calls)} calls failed` : "";
+  errors ? `${compact(errors)} of ${compact(calls)} call${calls === 1 ? "" : "s"} failed` : "";
 
 /** The numbers on the card of a service, what matters most first. @param {Service} service */
 export function nodeParts(service) {
