@@ -15,6 +15,7 @@ const MARGIN = 12; // at the right of a card's texts
 // As the picture's own rules have it (rendering.py): a drawing that is not in the page yet has no style to be asked.
 const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Helvetica Neue', Arial, sans-serif";
 const inNumbers = measureIn(`11px ${FONT}`);
+const inFailures = measureIn(`650 11px ${FONT}`); // graph.css
 const inWords = measureIn(`550 12px ${FONT}`);
 /** @type {Record<string, [number, number]>} */
 const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -208,7 +209,7 @@ const roomFor = (group, text) =>
 function liveText(group, numbers, failed) {
   const text = group.querySelector(":scope > text.nbc-numbers");
   if (!text) return;
-  const [first = "", ...others] = fittingParts(numbers, roomFor(group, text), inNumbers);
+  const [first = "", ...others] = fittingParts(numbers, roomFor(group, text), failed ? inFailures : inNumbers);
   const words = [first, ...others].join(" · ");
   if (text.textContent === words) return;
   if (!failed) {
