@@ -142,7 +142,7 @@ def test_the_section_has_room_for_several_services_in_a_low_window(notebook: Not
     expect(item(page, "RunningSplitter")).to_be_attached()
     page.wait_for_function(HEIGHT, arg=170)
     state = item(page, "RunningSplitter").locator(".jp-RunningSessions-itemDetail")
-    assert state.evaluate("e => e.offsetWidth > 4 * parseFloat(getComputedStyle(e).fontSize)")  # beside a long name
+    assert state.evaluate("e => e.offsetWidth > 3 * parseFloat(getComputedStyle(e).fontSize)")  # beside a long name
     notebook.screenshot("running-low")
     page.set_viewport_size(usual)
 
