@@ -266,10 +266,10 @@ class Runtime:
                 call.end()
             else:
                 call.reply_encoded(await self._invoke(api, arguments, call.context, call.encode, declines=True))
-        except NotBegun:
-            call.decline()
         except BaseException as error:  # every error must be answered, and the loop must go on
-            if not issubclass(type(error), asyncio.CancelledError):  # not isinstance, which may run the object's code
+            if _may_decline(error):
+                call.decline()
+            elif not issubclass(type(error), asyncio.CancelledError):  # not isinstance, which may run the object's code
                 await call.fail_aside(contained(error), hop)
             elif self._cutting:  # if the caller is gone as well, `fail` has no effect
                 call.fail(ServiceUnavailable(f"{hop}: the service was stopped before this call was done"), hop)
@@ -329,7 +329,7 @@ class Runtime:
             answer = result if encode is None else encode(result)
         except BaseException as error:
             ended = outcome(error, context)
-            if declines and type(error) is NotBegun:
+            if declines and _may_decline(error):
                 call.declined()
                 raise
             call.ended(ended)
@@ -388,7 +388,7 @@ class Runtime:
             finally:
                 self._leave(call)
         except BaseException as error:
-            if declines and type(error) is NotBegun:
+            if declines and _may_decline(error):
                 call.declined()
                 raise
             if record is not None:
@@ -468,6 +468,13 @@ def _and_modes(function: Callable[[], Any]) -> tuple[Any, thread_state.Modes]:
     """Call a function; return its result and the modes that it has set in this thread."""
     before = thread_state.read()
     return function(), thread_state.changed(before, thread_state.read())
+
+
+def _may_decline(error: BaseException) -> bool:
+    """Whether a call has not begun here, and its caller may make it elsewhere. An api that raises `NotBegun`, since one
+    that it called did, has begun.
+    """
+    return type(error) is NotBegun and error.here
 
 
 def _nothing() -> None: ...

@@ -23,7 +23,7 @@ from nbcompose._host import memory
 from nbcompose._notebook.display import ServicesTable
 from nbcompose._rpc.blocking import background
 from nbcompose._tracing.spans import CallContext, current_call
-from nbcompose.errors import DeadlineExceeded
+from nbcompose.errors import DeadlineExceeded, NotBegun
 from tests.conftest import Running, wait_for_end
 from tests.handles import handle
 from tests.patience import PATIENCE, wait_until
@@ -197,6 +197,19 @@ def test_calls_that_had_not_begun_go_to_the_one_that_takes_its_place(
     # Those that were made elsewhere have not failed; the client of the one over HTTP was told to try again.
     spans = [span for spans in running.registry.collect_traces().latest() for span in spans]
     assert [s.api for s in spans if s.error == "NotBegun" and s.start >= begun] == ["ok"]
+
+
+@pytest.mark.parametrize("api", ["passes_on", "passes_on_sync", "passes_on_items", "passes_on_batched"])
+def test_an_api_that_raises_that_another_had_not_begun_has_begun(running: Running, api: str) -> None:
+    """It is not made again, and has failed."""
+    proxy = running.up(runaway())
+    token = current_call.set(CallContext(time.monotonic() + 10))
+    with pytest.raises(NotBegun, match="below"):
+        list(getattr(proxy, api)(*[[1]] if api == "passes_on_batched" else []) or ())
+    current_call.reset(token)
+    assert proxy.ends() == [api]
+    spans = [span for spans in running.registry.collect_traces().latest() for span in spans]
+    assert [s.error for s in spans if s.api == api] == ["NotBegun"]
 
 
 def test_at_most_once_in_ten_minutes(running: Running, tmp_path: Path, eager: None) -> None:
