@@ -252,7 +252,7 @@ def _rows(listing: Listing) -> list[tuple[str, ...]]:
 
 
 def _row(listing: Listing, service: messages.ListedService) -> tuple[str, ...]:
-    behind = ", serving the previous version" if service["up"] else ", of the previous version"
+    behind = ", serving the previous version" if service["state"] == "ready" else ", of the previous version"
     return (
         str(listing.process.pid),
         listing.title,
