@@ -152,7 +152,7 @@ def _waits(section: Section) -> str:
 def _notes(section: Section, status: Status) -> list[str]:
     cold = sorted({r.cold for r in status.replicas if r.cold not in ("", NOT_WARM)})
     shortage = [status.shortage.lasting] if status.shortage is not None else []
-    plain = [*shortage, *status.notes, *status.stuck]
+    plain = [*shortage, *status.notes, *status.stuck_notes()]
     stale = []
     if status.stale:
         names = ", ".join(status.stale)
