@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE
+
 pytestmark = pytest.mark.system
 
 Kernel = Any  # of conftest.py
@@ -200,3 +202,18 @@ class Front:
     table = run(kernel, "two", "%services").result
     assert "ready, serving the previous version" in table
     assert "waiting for Nobody, of the previous version" in table
+
+
+def test_depends_offers_no_service_that_is_stopped_and_that_no_cell_defines_any_more(kernel: Kernel) -> None:
+    run(kernel, "one", CELL)
+    run(kernel, "one", CELL.replace("Echo", "Second"))
+    run(kernel, "two", CELL.replace("Echo", "Third"))
+
+    def offered() -> list[str]:
+        text = "%%service\nclass A:\n    a = depends("
+        content = kernel.client.complete(text, reply=True, timeout=PATIENCE)["content"]
+        return [name for name in content["matches"] if name in ("Echo", "Second", "Third")]
+
+    assert sorted(offered()) == ["Echo", "Second", "Third"]
+    run(kernel, "three", "%services stop Echo Second")
+    assert offered() == ["Third", "Second"]  # those that run first; a run of its cell starts Second again
