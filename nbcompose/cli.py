@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 def _service_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE", help="its name, as `nbcompose ps` shows it")
     parser.add_argument(
-        "--pid", type=int, help="of the process that it belongs to, where several have one of that name"
+        "--pid", type=_positive, help="of the process that it belongs to, where several have one of that name"
     )
 
 
@@ -274,6 +274,9 @@ def _row(listing: Listing, service: messages.ListedService) -> tuple[str, ...]:
     )
 
 
+_OF_A_KIND = frozenset({"level", "api", "trace"})
+
+
 def _logs(options: argparse.Namespace) -> int:
     request: messages.LogsRequest = {"type": "logs", "service": options.service}
     request["lines"] = min(options.lines, messages.MOST_LINES)
@@ -294,10 +297,14 @@ def _logs(options: argparse.Namespace) -> int:
     async def run() -> None:
         async with Client(await _find_log(options.service, options.pid)) as client:
             if not options.follow:
-                show(await client.ask(request, messages.Logs))
+                said = await client.ask(request, messages.Logs)
+                show(said)
+                if not said["lines"]:  # not among the lines, which may be read by a program
+                    nothing = "has written nothing" + (" of that kind" if request.keys() & _OF_A_KIND else "")
+                    print(f"{options.service} {nothing}", file=sys.stderr)
                 return
-            async with contextlib.aclosing(client.stream({**request, "follow": True})) as said:
-                async for event in said:
+            async with contextlib.aclosing(client.stream({**request, "follow": True})) as events:
+                async for event in events:
                     if event["missed"]:
                         print(f"… {event['missed']:,} lines are not kept any more")
                     show(cast(messages.Lines, event))
