@@ -210,7 +210,10 @@ class Notices:
             return f"{name} was stopped"
         calls = "its calls" if len(users) == 1 else "their calls"
         depend = f"{listed(users)} {verb_for(users, 'depends', 'depend')} on it"
-        return f"{name} was stopped; {depend}, and {calls} to {name} fail until it runs again"
+        above = dependency_graph.above(edges_of(self._registry), name)
+        further = [n for n in above if n not in users and n not in others]
+        through = f" (and {listed(further)} on {'that' if len(users) == 1 else 'those'})" if further else ""
+        return f"{name} was stopped; {depend}{through}, and {calls} to {name} fail until it runs again"
 
     def _publish(self, parts: Sequence[Part]) -> None:
         notice = Notice(self._shell, parts)
