@@ -205,15 +205,15 @@ class Front:
 
 
 def test_depends_offers_no_service_that_is_stopped_and_that_no_cell_defines_any_more(kernel: Kernel) -> None:
-    run(kernel, "one", CELL)
-    run(kernel, "one", CELL.replace("Echo", "Second"))
-    run(kernel, "two", CELL.replace("Echo", "Third"))
+    run(kernel, "eleven", CELL.replace("Echo", "First"))
+    run(kernel, "eleven", CELL.replace("Echo", "Second"))
+    run(kernel, "twelve", CELL.replace("Echo", "Third"))
 
     def offered() -> list[str]:
         text = "%%service\nclass A:\n    a = depends("
         content = kernel.client.complete(text, reply=True, timeout=PATIENCE)["content"]
-        return [name for name in content["matches"] if name in ("Echo", "Second", "Third")]
+        return [name for name in content["matches"] if name in ("First", "Second", "Third")]
 
-    assert sorted(offered()) == ["Echo", "Second", "Third"]
-    run(kernel, "three", "%services stop Echo Second")
+    assert sorted(offered()) == ["First", "Second", "Third"]
+    run(kernel, "thirteen", "%services stop First Second")
     assert offered() == ["Third", "Second"]  # those that run first; a run of its cell starts Second again
