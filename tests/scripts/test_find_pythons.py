@@ -71,3 +71,26 @@ def test_only_one_is_no_test_of_several(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert f"Only this was found, and that tells nothing about the others: 3.11 {tmp_path}" in done.stderr
+
+
+@pytest.mark.parametrize(("ci", "names", "asked"), [("", [], 2), ("true", [], 1), ("true", ["3.11", "3.14"], 2)])
+def test_ci_leaves_out_the_one_that_unit_tests_have_run_under(
+    ci: str, names: list[str], asked: int, tmp_path: Path
+) -> None:
+    own = interpreter(tmp_path / "own", "3.11")
+    own.write_text(f'#!/bin/sh\ncase $1 in -c) echo 3.11 ;; *) exec {sys.executable} "$@" ;; esac\n')
+    for minor in (11, 14):
+        interpreter(tmp_path / f"bin/python3.{minor}", f"3 {minor} 0 cpython False")
+    make = interpreter(tmp_path / "make", "")
+    make.write_text('#!/bin/sh\necho "made $*"\n')
+    environment = {"PATH": f"{tmp_path / 'bin'}{os.pathsep}/usr/bin{os.pathsep}/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [SCRIPTS / "test_pythons.sh", *names],
+        env=environment | {"PY": str(own), "MAKE": str(make), "CI": ci},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.count("made --no-print-directory unit") == asked
+    assert "VENV=.venv-3.14" in done.stdout
+    assert ("VENV=.venv-3.11" in done.stdout) is (asked == 2)
