@@ -34,6 +34,7 @@ PROXIED, DIRECT, ME = "through Jupyter", "the same, directly", "GET api/me of th
 BEYOND = "HTTP → Jupyter → Front, one client, p50, beyond the same directly"
 BESIDE_ME, MANY = "HTTP → Jupyter → Front, one client, p50", "HTTP → Jupyter → Front, 64 clients"
 PANEL = "calls/s of a service under load, the panel of what runs open, the browser on CPUs of its own"
+BESIDE = "the same, with the browser on these CPUs"
 START = "JupyterLab, from its address to all restored, with the extension"
 
 # What a panel costs does not depend on who runs the cell: so it is run where no tab has to be in front.
@@ -42,7 +43,8 @@ async code => {
     let said = "";
     const running = window.benchKernel.requestExecute({ code, store_history: false });
     running.onIOPub = message => { if (message.header.msg_type === "stream") said += message.content.text; };
-    await running.done;
+    const limit = new Promise((_, refuse) => setTimeout(() => refuse(new Error("no answer in 120 s")), 120_000));
+    await Promise.race([running.done, limit]);
     return said;
 }
 """
@@ -57,8 +59,7 @@ OPEN = """
 async () => {
     const { commands, shell } = window.jupyterapp;
     shell.activateById("jp-running-sessions");
-    const graph = "nbcompose:open-graph";
-    if (commands.hasCommand(graph)) await commands.execute(graph, { runtime: window.benchKernel.id, service: "Front" });
+    await commands.execute("nbcompose:open-graph", { runtime: window.benchKernel.id, service: "Front" });
 }
 """
 CLOSE = """
@@ -100,12 +101,13 @@ def main(arguments: Sequence[str]) -> int:
     end_cleanly()
     counts = QUICK if options.quick else Counts()
     about = machine.describe()
-    print(", ".join(f"{key} {value}" for key, value in about.items()), file=sys.stderr)
     rows = _calls(counts)
-    _say(PANEL)
-    rows.append(_panel(counts))
+    for what, apart in ((PANEL, True), (BESIDE, False)):
+        _say(what)
+        rows.append(_panel(what, counts, apart=apart))
     _say(START)
     rows.append(_start(counts))
+    print(", ".join(f"{key} {value}" for key, value in about.items()) + "\n")
     print(report.table(rows, ()))
     if said := report.notes(rows):
         print(f"\n{said}")
@@ -207,9 +209,9 @@ def _many(taken: dict[str, list[Load]]) -> Row:
 # -- the front end
 
 
-def _panel(counts: Counts) -> Row:
-    """The list, with its numbers, and where there is one the graph of the notebook in a tab of its own."""
-    with jupyterlab(apart=True) as notebook:
+def _panel(what: str, counts: Counts, *, apart: bool) -> Row:
+    """The list, with its numbers, and the graph of the notebook in a tab of its own."""
+    with jupyterlab(apart=apart) as notebook:
         page = notebook.page
         notebook.run_new(1, LOADED.strip())
         page.evaluate(KEEP_KERNEL)
@@ -226,7 +228,7 @@ def _panel(counts: Counts) -> Row:
             return pound()
 
         pound()  # warm
-        return slowed(PANEL, opened, closed, counts.panels)
+        return slowed(what, opened, closed, counts.panels)
 
 
 def _start(counts: Counts) -> Row:

@@ -6,6 +6,7 @@
 #                                     hub gets the proxy of JupyterHub, too, which runs on Node.
 #
 # PYTHON names the interpreter to use. Without it, the first one below that is new enough is taken.
+# The first environment, .venv, has uv, which installs the others' locks in seconds; where it cannot, pip does.
 # TORCH says which torch: see scripts/install_torch.py.
 set -eu
 cd "$(dirname "$0")/.."
@@ -41,6 +42,16 @@ pip() {
     "$venv/bin/python" -m pip --disable-pip-version-check "$@"
 }
 
+# The lock, with uv where there is one: pip takes a minute or more of a CPU for it. uv asks the index that pip is configured
+# with; what else pip knows (other places to look at, certificates) it does not, and then it is pip's turn.
+lock_by_uv() {
+    uv=.venv/bin/uv
+    [ "$venv" != .venv ] && [ -x "$uv" ] || return 1
+    index=${PIP_INDEX_URL:-$(pip config list | sed -n "s/^[a-z:]*\\.index-url='\\(.*\\)'\$/\\1/p" | tail -n 1)}
+    UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-${index:-https://pypi.org/simple}} "$uv" --no-config --quiet pip install \
+        --python "$venv/bin/python" --no-deps --require-hashes --requirement "locks/$lock.txt"
+}
+
 # Three calls: pip wants hashes for all that one call installs or for nothing, and neither torch, whose build depends on
 # the machine, nor the project itself has one.
 if [ "$lock" = newest ]; then
@@ -53,7 +64,7 @@ if [ "$lock" = newest ]; then
     pip install --quiet --upgrade --constraint locks/torch.txt --editable ".[$extras]"
 else
     echo "==> installing locks/$lock.txt into $venv (a minute or two the first time)"
-    pip install --quiet --no-deps --require-hashes --requirement "locks/$lock.txt"
+    lock_by_uv || pip install --quiet --no-deps --require-hashes --requirement "locks/$lock.txt"
     case $lock in core | hub) ;; *) "$venv/bin/python" scripts/install_torch.py ;; esac
 fi
 case $lock in dev | core | oldest | hub)

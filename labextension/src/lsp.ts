@@ -15,7 +15,7 @@ export interface OverridesManager {
   register(override: Override, language: string): void;
 }
 
-const SHOWN = "#nbcompose ";
+const SHOWN = "# nbcompose "; // pycodestyle wants a blank after # (E265)
 
 /** Lines keep their numbers, by which diagnostics find their places. */
 export const SERVICE_CELL: Override = {

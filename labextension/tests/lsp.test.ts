@@ -30,7 +30,7 @@ test("a language server sees the Python of a cell of services, on the same lines
     const cells = made.registry.python?.cell ?? [];
     const text = "%%service --replicas 2\nclass Answer:\n    pass";
     const seen = shown(text, cells);
-    assert.equal(seen, "#nbcompose %%service --replicas 2\nclass Answer:\n    pass");
+    assert.equal(seen, "# nbcompose %%service --replicas 2\nclass Answer:\n    pass");
     assert.equal(shown(seen, [SERVICE_CELL.reverse as Override]), text);
   }
 });
