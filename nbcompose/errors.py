@@ -248,6 +248,10 @@ class BlockingCall(CallError, RuntimeError):
     """A sync call to a dependency was made on the replica's event loop."""
 
 
+class StreamTaken(CallError, RuntimeError):
+    """A stream was to be used twice: it can be read once, or passed on once."""
+
+
 class NotAwaited(CallError, AttributeError):
     """What a call of an async api gave was taken for its answer: it has to be awaited first.
 

@@ -22,6 +22,8 @@ from .exception_data import UNTOLD as UNTOLD
 from .exception_data import aside as aside
 from .exception_data import is_tame as is_tame
 from .http_transport import HttpTransport as HttpTransport
+from .item_stream import ItemStream as ItemStream
+from .item_stream import ReferenceSource as ReferenceSource
 from .load_table import HELD as HELD
 from .load_table import SLOTS as SLOTS
 from .load_table import LoadTable as LoadTable
@@ -52,6 +54,11 @@ from .remote_errors import rebuild as rebuild
 from .server_calls import CallHandler as CallHandler
 from .server_calls import IncomingCall as IncomingCall
 from .shared_memory import reads_segments as reads_segments
+from .stream_arguments import Inlet as Inlet
+from .stream_arguments import ListSource as ListSource
+from .stream_arguments import Source as Source
+from .stream_arguments import StreamReference as StreamReference
+from .stream_sources import source_of as source_of
 from .transport import Args as Args
 from .transport import Intercepted as Intercepted
 from .transport import Kwargs as Kwargs
