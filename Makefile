@@ -56,7 +56,7 @@ PARTS := parts
 test-oldest:  ## the tests with the lowest versions that pyproject.toml admits (PARTS=unit: only those)
 	@$(MAKE) --no-print-directory $(PARTS) VENV=.venv-oldest LOCK=oldest
 
-test-pythons: $(INSTALLED)  ## the unit tests under every Python at hand (PYTHONS="3.12 /path/to/python": under these)
+test-pythons: $(INSTALLED)  ## the unit tests under every Python at hand (PYTHONS="3.12 /path/to/python": under these; others: all but the usual one)
 	@MAKE="$(MAKE)" PY=$(PY) scripts/test_pythons.sh $(PYTHONS)
 
 test-newest:  ## everything with the newest versions there are; goes on where a part fails, and says what is newer
@@ -77,6 +77,8 @@ frontend:  ## types, lint, format and tests of the JavaScript, where there is No
 
 # With COVERAGE=1 tests note what they run, in all their processes; `make coverage` sums it up.
 pytest = $(PY) -m $(if $(COVERAGE),coverage run -m )pytest
+# Tests with real processes. (Not the unit tests: those depend on nothing that could be late.)
+system_pytest = scripts/second_try.sh $(pytest)
 
 # Processes that run the unit tests side by side; 0: in this one, in which a debugger works.
 WORKERS = $(shell n=$$(getconf _NPROCESSORS_ONLN) && echo $$((n > 8 ? 8 : n)))
@@ -88,13 +90,13 @@ unit: $(INSTALLED)  ## the quick tests: no services, kernels or models (WORKERS=
 PAIR = $(shell n=$$(getconf _NPROCESSORS_ONLN) && echo $$((n > 2 ? 2 : n)))
 system: $(MODELS) $(LIGHT)  ## the tests with real processes, kernels and models
 	@echo "==> system tests"
-	@$(alone) $(pytest) -m "system and not slow" -n $(PAIR) --dist loadfile
+	@$(alone) $(system_pytest) -m "system and not slow" -n $(PAIR) --dist loadfile
 
 slow: $(MODELS) $(LIGHT) labextension  ## what `make test` leaves out: system and browser tests, and notebooks
 	@echo "==> slow tests"
-	@$(alone) $(pytest) -m "slow and not browser" -n $(PAIR) --dist loadfile
+	@$(alone) $(system_pytest) -m "slow and not browser" -n $(PAIR) --dist loadfile
 	@scripts/install_browser.sh
-	@$(alone) $(PY) -m pytest -m "slow and browser" -p no:randomly tests/browser
+	@$(alone) scripts/second_try.sh $(PY) -m pytest -m "slow and browser" -p no:randomly tests/browser
 	@$(alone) $(PY) -m pytest -c notebooks/pytest.ini $(SLOW_NOTEBOOKS)
 
 coverage: $(INSTALLED)  ## what tests have run that were started with COVERAGE=1; the report is in build/coverage/html/
@@ -107,7 +109,7 @@ coverage: $(INSTALLED)  ## what tests have run that were started with COVERAGE=1
 browser: $(INSTALLED) labextension  ## JupyterLab and Notebook 7 in Chromium; pictures of them go to build/screenshots/
 	@echo "==> browser tests"
 	@scripts/install_browser.sh
-	@$(alone) $(PY) -m pytest -m "browser and not slow" -p no:randomly tests/browser
+	@$(alone) scripts/second_try.sh $(PY) -m pytest -m "browser and not slow" -p no:randomly tests/browser
 
 # What shows in JupyterLab and Notebook by their own parts: the rest is in outputs, and the same in all of them.
 EXTENSION := tests/browser/test_running.py tests/browser/test_hub.py tests/browser/test_completion.py

@@ -2,8 +2,9 @@
 
     python scripts/find_pythons.py [NAME ...]
 
-A NAME is a version ("3.12") or a path. Without one, everything is taken that is on PATH or in the folders of pyenv and
-uv, can be run (a shim of pyenv's often cannot), and is a version that the project supports.
+A NAME is a version ("3.12"), a path, or "others": all but the version that runs this script. Without one, everything is
+taken that is on PATH or in the folders of pyenv and uv, can be run (a shim of pyenv's often cannot), and is a version
+that the project supports.
 """
 
 from __future__ import annotations
@@ -64,9 +65,11 @@ def found(paths: Iterator[Path]) -> dict[tuple[int, int], tuple[Version, Path]]:
 
 def named(names: list[str]) -> Iterator[Path]:
     """The paths that NAMEs stand for. Raises SystemExit for one that is no interpreter."""
-    known = found(candidates()) if any(re.fullmatch(r"3\.\d+", name) for name in names) else {}
+    known = found(candidates()) if any(re.fullmatch(r"3\.\d+|others", name) for name in names) else {}
     for name in names:
-        if match := re.fullmatch(r"3\.(\d+)", name):
+        if name == "others":
+            yield from (path for version, (_, path) in known.items() if version != sys.version_info[:2])
+        elif match := re.fullmatch(r"3\.(\d+)", name):
             if (3, int(match[1])) not in known:
                 have = ", ".join(f"{a}.{b}" for a, b in sorted(known)) or "none"
                 raise SystemExit(f"there is no Python {name} on PATH or in the folders of pyenv and uv; found: {have}")

@@ -46,6 +46,13 @@ def test_named_by_version_and_by_path(tmp_path: Path) -> None:
     assert find(tmp_path, "3.11", str(other)).stdout == f"3.11 {one}\n3.14 {other}\n"
 
 
+def test_all_but_the_one_that_asks(tmp_path: Path) -> None:
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    others = {f"3.{minor}" for minor in range(11, 15)} - {own}
+    paths = {f"3.{m}": interpreter(tmp_path / f"bin/python3.{m}", f"3 {m} 1 cpython False") for m in range(11, 15)}
+    assert find(tmp_path, "others").stdout == "".join(f"{v} {paths[v]}\n" for v in sorted(others))
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
