@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nbcompose._rpc import (
+    ArrivingStream,
     Client,
     Inlet,
-    ItemStream,
     ListSource,
     Portal,
     ReferenceSource,
@@ -41,16 +41,16 @@ class Inputs:
         self._portal = portal
         self._client = client
         self._spec = spec
-        self._streams: list[ItemStream] = []
+        self._streams: list[ArrivingStream] = []
         for name, param in api.schema.streams.items():
             if arguments.get(name) is not None:
                 stream = self._open(name, param, arguments[name])
                 arguments[name] = stream
                 self._streams.append(stream)
 
-    def _open(self, name: str, param: StreamParam, value: Any) -> ItemStream:
-        is_checked = isinstance(value, list)
-        return ItemStream(name, self._source(value), self._portal, self._context, None if is_checked else param.item)
+    def _open(self, name: str, param: StreamParam, value: Any) -> ArrivingStream:
+        check = None if isinstance(value, list) else param.item
+        return ArrivingStream(name, check, self._source(value), self._portal, self._context)
 
     def _source(self, value: Any) -> Source:
         if isinstance(value, list):

@@ -3,8 +3,11 @@ from . import notebook_classes as notebook_classes
 from . import notebook_objects as notebook_objects
 from .blocking import SLICE as SLICE
 from .blocking import LoopThread as LoopThread
+from .blocking import Over as Over
 from .blocking import Portal as Portal
 from .blocking import background as background
+from .blocking import in_thread as in_thread
+from .blocking import step as step
 from .client import Client as Client
 from .client import PostMortem as PostMortem
 from .client import ReplicaRoute as ReplicaRoute
@@ -22,6 +25,7 @@ from .exception_data import UNTOLD as UNTOLD
 from .exception_data import aside as aside
 from .exception_data import is_tame as is_tame
 from .http_transport import HttpTransport as HttpTransport
+from .item_stream import ArrivingStream as ArrivingStream
 from .item_stream import ItemStream as ItemStream
 from .item_stream import ReferenceSource as ReferenceSource
 from .load_table import HELD as HELD

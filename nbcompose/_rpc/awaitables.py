@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Coroutine, Generator
 from types import CodeType
 from typing import Any
 
-from nbcompose._rpc.item_stream import ItemStream
+from nbcompose._rpc.item_stream import ArrivingStream
 from nbcompose._rpc.stream_arguments import taken
 from nbcompose._rpc.stream_sources import Inbox
 from nbcompose._rpc.transport import Args, Kwargs, Transport
@@ -341,7 +341,7 @@ def passed(api: ApiSpec, args: Args, kwargs: Kwargs, to: Transport, inbox: Inbox
 def _sent(value: Any, to: Transport, inbox: Inbox | None) -> Any:
     if not is_stream(value):
         return value
-    refer = getattr(value, "refer", None) if isinstance(value, AsyncItems | SyncItems | ItemStream) else None
+    refer = getattr(value, "refer", None) if isinstance(value, AsyncItems | SyncItems | ArrivingStream) else None
     reference = None if refer is None else refer(to)
     return to.sent(value, inbox) if reference is None else reference
 

@@ -63,6 +63,23 @@ async def cancellable_items(context: CallContext, items: AsyncGenerator[T, None]
             del item  # it may be large, and the next one may take long to arrive
 
 
+async def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """As `asyncio.to_thread`, but keeps the error object: `to_thread` copies it from future to future, and a copied
+    TimeoutError loses its frames.
+    """
+
+    def work() -> Any:
+        try:
+            return None, function(*args, **kwargs)
+        except BaseException as error:
+            return error, None
+
+    error, result = await asyncio.to_thread(work)
+    if error is not None:
+        raise error
+    return result
+
+
 GAVE_UP = "the caller gave up, or the connection was closed"
 
 

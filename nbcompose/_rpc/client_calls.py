@@ -281,7 +281,9 @@ class Outgoing:
         result = self._open.pop(call_id, None)
         if self._senders:
             self._stop_senders(call_id)
-        if result is not None and type(result) is not ReceivedItems:  # that is counted until its consumer has seen the end
+        if (
+            result is not None and type(result) is not ReceivedItems
+        ):  # one is counted until its consumer has seen the end
             self._ended(call_id)
         return result
 
@@ -369,8 +371,8 @@ class Outgoing:
         error: BaseException
         try:
             detail = self._line.decoder.decode(body)
-            error = _own(detail.origin, senders) if detail.origin else None
-            error = rebuild(detail) if error is None else error
+            own = _own(detail.origin, senders) if detail.origin else None
+            error = rebuild(detail) if own is None else own
         except BaseException as failure:
             error = unreadable(self._line.name, failure)
         _fail(result, error)

@@ -5,7 +5,6 @@ See `_rpc/client_calls.py` for the calls made from this end.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import struct
 from collections.abc import Callable

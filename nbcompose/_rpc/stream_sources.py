@@ -237,7 +237,8 @@ def source_of(value: Any, portal: Portal, inbox: Inbox | None) -> Source:
 
     `inbox`: of the thread that makes the call, if it blocks. Raises `TypeError` for a value of another kind.
     """
-    if hasattr(type(value), "__aiter__"):
+    kind = type(value)
+    if hasattr(kind, "__aiter__") and (inbox is None or not hasattr(kind, "__iter__")):
         items = aiter(value)
         try:
             home = asyncio.get_running_loop()

@@ -107,7 +107,8 @@ class StreamParam:
             raise errors.invalid_item(self._label, self._name, index, error) from None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        items = handler.generate_schema(list[self._item])
+        item = self._item
+        items = handler.generate_schema(list[item])  # type: ignore[valid-type]  # known only at run time
         return core_schema.no_info_wrap_validator_function(self._take, items)
 
     def _take(self, value: Any, validate: core_schema.ValidatorFunctionWrapHandler) -> Any:
@@ -118,4 +119,4 @@ class StreamParam:
         if isinstance(value, list | tuple):
             return validate(list(value))
         what = "a stream of texts, a list of them, or one" if self._is_text else "a stream, or a list of its items"
-        raise PydanticCustomError("stream_type", f"Input should be {what}")  # type: ignore[arg-type]
+        raise PydanticCustomError("stream_type", f"Input should be {what}")

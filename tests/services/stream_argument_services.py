@@ -64,7 +64,7 @@ class Refiner:
         return await anext(text)
 
     @api
-    async def both(self, a: AsyncIterator[int], b: AsyncIterator[int]) -> list[int]:
+    async def both(self, a: AsyncIterator[int], b: AsyncIterator[int]) -> tuple[int, int]:
         async def all_of(items: AsyncIterator[int]) -> int:
             return sum([i async for i in items])
 
@@ -99,7 +99,7 @@ class Pipeline:
 
     @api
     def run_sync(self, count: int) -> int:
-        return self.refiner.count_sync(self.writer.to_sync.write(count))
+        return int(self.refiner.count_sync(self.writer.to_sync.write(count)))
 
     @api
     async def local(self, count: int) -> int:
@@ -107,7 +107,7 @@ class Pipeline:
             for i in range(count):
                 yield str(i)
 
-        return await self.refiner.count(items())
+        return int(await self.refiner.count(items()))
 
     @api
     async def broken(self) -> list[str]:
