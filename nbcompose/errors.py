@@ -252,6 +252,10 @@ class StreamTaken(CallError, RuntimeError):
     """A stream was to be used twice: it can be read once, or passed on once."""
 
 
+class StreamLag(CallError, RuntimeError):
+    """A branch of a stream (`nbcompose.streams.tee`) was so far behind the others that its items were not kept."""
+
+
 class NotAwaited(CallError, AttributeError):
     """What a call of an async api gave was taken for its answer: it has to be awaited first.
 

@@ -24,6 +24,8 @@ from .connection import serve as serve
 from .exception_data import UNTOLD as UNTOLD
 from .exception_data import aside as aside
 from .exception_data import is_tame as is_tame
+from .flow import WINDOW as WINDOW
+from .flow import WINDOW_BYTES as WINDOW_BYTES
 from .http_transport import HttpTransport as HttpTransport
 from .item_stream import ArrivingStream as ArrivingStream
 from .item_stream import ItemStream as ItemStream
@@ -60,8 +62,10 @@ from .server_calls import IncomingCall as IncomingCall
 from .shared_memory import reads_segments as reads_segments
 from .stream_arguments import Inlet as Inlet
 from .stream_arguments import ListSource as ListSource
+from .stream_arguments import Outlet as Outlet
 from .stream_arguments import Source as Source
 from .stream_arguments import StreamReference as StreamReference
+from .stream_sources import outgoing as outgoing
 from .stream_sources import source_of as source_of
 from .transport import Args as Args
 from .transport import Intercepted as Intercepted

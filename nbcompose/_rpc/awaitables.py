@@ -8,11 +8,12 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import AsyncGenerator, Coroutine, Generator
+from dataclasses import replace
 from types import CodeType
 from typing import Any
 
 from nbcompose._rpc.item_stream import ArrivingStream
-from nbcompose._rpc.stream_arguments import taken
+from nbcompose._rpc.stream_arguments import StreamReference, taken
 from nbcompose._rpc.stream_sources import Inbox
 from nbcompose._rpc.transport import Args, Kwargs, Transport
 from nbcompose._schema import CallSite, Unawaited, is_stream
@@ -341,6 +342,8 @@ def passed(api: ApiSpec, args: Args, kwargs: Kwargs, to: Transport, inbox: Inbox
 def _sent(value: Any, to: Transport, inbox: Inbox | None) -> Any:
     if not is_stream(value):
         return value
+    if isinstance(value, StreamReference):  # of a call that was recorded, and is made again
+        return replace(value, left=None, route=None)
     refer = getattr(value, "refer", None) if isinstance(value, AsyncItems | SyncItems | ArrivingStream) else None
     reference = None if refer is None else refer(to)
     return to.sent(value, inbox) if reference is None else reference

@@ -57,6 +57,9 @@ class StreamReference(ArrivedStream):
     trace_state: str
     route: Any
 
+    def __str__(self) -> str:
+        return f"<stream of {self.service}.{self.api}>"
+
 
 class Outlet:
     """A stream in the arguments of a call, of which this process sends the items. Its code runs in `context`.
@@ -98,6 +101,9 @@ class Inlet(ArrivedStream):
     @property
     def begun(self) -> bool:
         return self._begun
+
+    def __str__(self) -> str:
+        return "<stream>"
 
     async def next(self) -> Any:
         assert self._loop is not None, "it was sent in something else than the arguments of a call"

@@ -17,7 +17,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from nbcompose._rpc.blocking import Over, Portal, serving
-from nbcompose._rpc.stream_arguments import Source
+from nbcompose._rpc.stream_arguments import Outlet, Source
+from nbcompose._schema import is_stream
+from nbcompose._spec import ApiSpec
 from nbcompose._user_exceptions import contained
 
 
@@ -230,6 +232,14 @@ class ThreadSource:
         finally:
             with contextlib.suppress(Exception):  # the generator's own code: the call has ended
                 self._steps.close()
+
+
+def outgoing(api: ApiSpec, arguments: dict[str, Any], portal: Portal) -> dict[str, Any]:
+    """Return the arguments of a call, by name, with its streams as they travel to another process."""
+    if not api.stream_params:
+        return arguments
+    streams = {name: arguments[name] for name in api.stream_params if is_stream(arguments.get(name))}
+    return {**arguments, **{name: Outlet(source_of(value, portal, None)) for name, value in streams.items()}}
 
 
 def source_of(value: Any, portal: Portal, inbox: Inbox | None) -> Source:
