@@ -32,7 +32,7 @@ from nbcompose._rpc import (
     in_thread,
     newest,
 )
-from nbcompose._schema import ApiSchema, check_awaited, renew
+from nbcompose._schema import ApiSchema, check_awaited, is_stream, renew
 from nbcompose._service import Dependency, Service, check_dependencies, declare, dependency_graph
 from nbcompose._spec import ApiSpec, DependencySpec, ServiceSpec
 from nbcompose._tracing import CallContext, current_call
@@ -85,7 +85,8 @@ def checked(method: Callable[..., Any], api: ApiSpec, schema: ApiSchema) -> Call
         if inside is not None and inside() is self:
             return method(self, *args, **kwargs)
         for value in (*args, *kwargs.values()):  # between processes, pickling raises this error
-            check_awaited(value)
+            if not (api.stream_params and is_stream(value)):
+                check_awaited(value)
         try:
             arguments = schema.validate(schema.bind(args, kwargs))
         except InvalidArgument as error:
@@ -105,7 +106,8 @@ def _opened(schema: ApiSchema, arguments: dict[str, Any]) -> list[LocalStream]:
         value = arguments.get(name)
         if value is not None:
             check = None if isinstance(value, list) else param.item
-            arguments[name] = stream = LocalStream(name, check, value, background())
+            stream = LocalStream(name, check, value, background(), is_async=schema.spec.is_async)
+            arguments[name] = stream
             streams.append(stream)
     return streams
 

@@ -13,8 +13,11 @@ from nbcompose._rpc import ItemStream, Over, Portal, in_thread, step
 class LocalStream(ItemStream):
     """A stream whose items are made in this process, by an iterator, sync or async: of the caller."""
 
-    def __init__(self, name: str, check: Callable[[int, Any], Any] | None, items: Any, portal: Portal) -> None:
+    def __init__(
+        self, name: str, check: Callable[[int, Any], Any] | None, items: Any, portal: Portal, *, is_async: bool = True
+    ) -> None:
         super().__init__(name, check)
+        self._is_for_async = is_async
         self._items = items
         self._portal = portal
         self._is_async = hasattr(type(items), "__aiter__")
@@ -31,6 +34,8 @@ class LocalStream(ItemStream):
         return item
 
     def _wait(self) -> Any:
+        if self._is_for_async:
+            raise self.blocking()
         if self._iterator is None:
             # An async iterator that sync code reads runs on the process's background loop.
             self._iterator = self._portal.iterate(aiter(self._items)) if self._is_async else iter(self._items)

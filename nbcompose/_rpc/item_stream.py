@@ -109,6 +109,13 @@ class ItemStream(AsyncGenerator[Any, None], Generator[Any, None, None]):
             self._fail(error)
             raise
 
+    def blocking(self) -> BlockingCall:
+        """Return the error for `for` in async code."""
+        return BlockingCall(
+            f"`for item in {self._name}` waits on the event loop, which has to bring the items: write "
+            f"`async for item in {self._name}`"
+        )
+
     def check_use(self) -> None:
         """Raise `StreamTaken` if it has been read to its end, or passed on."""
         if self._is_taken or self._is_over:
@@ -182,10 +189,7 @@ class ArrivingStream(ItemStream):
 
     def _wait(self) -> Any:
         if self._portal.inside:
-            raise BlockingCall(
-                f"`for item in {self._name}` waits on the event loop, which has to bring the items: write "
-                f"`async for item in {self._name}`"
-            )
+            raise self.blocking()
         return self._portal.run(with_cancel(self._context, self._next()))
 
     async def _next(self) -> Any:
