@@ -11,6 +11,7 @@ import pytest
 
 from nbcompose import streams
 from nbcompose.errors import StreamLag, StreamTaken
+from tests.patience import PATIENCE, until
 
 
 class Numbers:
@@ -144,9 +145,7 @@ class Calls:
             del self.under_way[item]
 
     async def begun(self, *items: int) -> None:
-        async with asyncio.timeout(60):
-            while self.under_way.keys() != set(items):
-                await asyncio.sleep(0)
+        await until(lambda: self.under_way.keys() == set(items))
 
     def end(self, item: int) -> None:
         self.under_way[item].set_result(f"answer {item}")
@@ -199,11 +198,10 @@ async def test_an_error_of_the_stream_comes_after_the_answers_before_it() -> Non
         yield 1
         raise LookupError("no more")
 
-    found = []
+    answers = streams.map(str, broken())
+    assert await anext(answers) == "1"
     with pytest.raises(LookupError, match="no more"):
-        async for answer in streams.map(str, broken()):
-            found.append(answer)
-    assert found == ["1"]
+        await anext(answers)
 
 
 async def test_sync_functions_and_sync_streams() -> None:
@@ -217,7 +215,7 @@ def test_in_sync_code_threads_make_the_calls() -> None:
 
     def call(item: int) -> int:
         if item < 4:
-            together.wait(60)  # four at once
+            together.wait(PATIENCE)  # four at once
         return 2 * item
 
     assert list(streams.map(call, numbers.waited())) == [2 * i for i in range(20)]

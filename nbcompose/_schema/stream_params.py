@@ -32,10 +32,11 @@ class StreamKind(Enum):
     INSIDE = "inside"
 
 
-def stream_kind(annotation: Any) -> StreamKind | None:
+def stream_kind(annotation: Any, *around: Any) -> StreamKind | None:
     """Return of which kind a parameter with this annotation is; None: it takes no stream.
 
-    `Iterable[T]` is no stream: a list that may be read more than once.
+    `Iterable[T]` is no stream: a list that may be read more than once. `around`: aliases that this one is a part of,
+    which may be itself.
     """
     whole = _whole(annotation)
     origin = get_origin(whole) or whole
@@ -45,7 +46,11 @@ def stream_kind(annotation: Any) -> StreamKind | None:
         return StreamKind.ASYNC
     if origin is collections.abc.Callable:
         return None
-    parts = (stream_kind(part) for part in get_args(whole) if not isinstance(part, list))
+    if is_typealiastype(get_origin(annotation) or annotation):
+        if annotation in around:
+            return None
+        around = (*around, annotation)
+    parts = (stream_kind(part, *around) for part in get_args(whole) if not isinstance(part, list))
     return StreamKind.INSIDE if any(part is not None for part in parts) else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 import pytest
 from stream_argument_services import Passing, Pipeline, Refiner, Tally, Writer
 
+import nbcompose
 from nbcompose._rpc.blocking import background
 from nbcompose._rpc.flow import WINDOW
 from nbcompose.errors import CallError, InvalidArgument, RemoteTraceback, StreamTaken
 from tests.conftest import Running, alive
+from tests.handles import handle
 from tests.patience import PATIENCE, wait_until
+from tests.replica.http.duplex import SocketDuplex, lines
 
 pytestmark = pytest.mark.system
 
@@ -265,3 +269,82 @@ def test_nothing_is_left_of_streams_that_were_abandoned(running: Running, refine
     after = refiner.resources(), writer.resources()
     assert all(b <= a + 3 for a, b in zip(before, after, strict=True)), (before, after)
     assert all(alive(pid) for pid in pids)
+
+
+# -- over HTTP, and elsewhere
+
+
+def of(*objects: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(each).encode() + b"\n" for each in objects)
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+async def test_a_body_streams_while_the_answer_does(running: Running, replicas: int) -> None:
+    """By the replica that has the connection, and by another one that it hands the call over to."""
+    await asyncio.to_thread(running.up, nbcompose.service(replicas=replicas)(handle(Refiner).inner), Writer)
+    url = running.registry.url("Refiner")
+    requests = [await SocketDuplex.open(f"{url}/refine", "application/x-ndjson") for _ in range(2 * replicas)]
+    found = [lines(request) for request in requests]
+    for request in requests:
+        await request.send(of({"style": "upper"}, {"text": "one"}))
+    assert [await anext(answer) for answer in found] == ["ONE"] * len(requests)
+    for request in requests:
+        await request.send(of({"text": "two"}))
+    assert [await anext(answer) for answer in found] == ["TWO"] * len(requests)
+    for request in requests:
+        await request.end()
+    for answer in found:
+        assert [item async for item in answer] == []
+    for request in requests:
+        await request.leave()
+
+
+async def test_a_hundred_thousand_lines_both_ways(running: Running) -> None:
+    await asyncio.to_thread(running.up, Refiner, Writer)
+    request = await SocketDuplex.open(f"{running.registry.url('Refiner')}/refine", "application/x-ndjson")
+
+    async def send() -> None:
+        for i in range(0, 100_000, 1000):
+            await request.send(of(*({"text": f"word {k}"} for k in range(i, i + 1000))))
+        await request.end()
+
+    sending = asyncio.ensure_future(send())
+    count = 0
+    async for item in lines(request):
+        assert item == f"WORD {count}"
+        count += 1
+    await sending
+    await request.leave()
+    assert count == 100_000
+
+
+async def test_a_client_that_leaves_closes_the_call(running: Running) -> None:
+    refiner = await asyncio.to_thread(running.up, Refiner, Writer)
+    request = await SocketDuplex.open(f"{running.registry.url('Refiner')}/waits", "application/x-ndjson")
+    await request.send(of({"text": "one"}))
+    await asyncio.to_thread(running.until, "Refiner", lambda s: any(r.in_flight for r in s.replicas))
+    await request.leave()
+    await asyncio.to_thread(running.until, "Refiner", lambda s: not any(r.in_flight for r in s.replicas))
+    assert refiner is not None
+
+
+def test_a_service_elsewhere_gets_the_items_together(running: Running, pipeline: Any) -> None:
+    url = running.registry.url("Refiner")
+
+    @nbcompose.service(name="Far")
+    class Far:
+        refiner = nbcompose.depends(url=url)
+        writer = nbcompose.depends("Writer")
+
+        @nbcompose.api
+        async def run(self, count: int) -> AsyncIterator[str]:
+            async for piece in self.refiner.refine(self.writer.write(count)):
+                yield piece
+
+        @nbcompose.api
+        def run_sync(self, count: int) -> int:
+            return int(self.refiner.to_sync.count(str(i) for i in range(count)))
+
+    far = running.up(Far)
+    assert list(far.run(3)) == WORDS
+    assert far.run_sync(4) == 4

@@ -62,6 +62,11 @@ class BodyReader:
             self._room = self._loop.create_future()
         return self._room
 
+    @property
+    def waits(self) -> bool:
+        """Whether the connection is not read until some of what has come is wanted."""
+        return self._room is not None and not self._room.done()
+
     def end(self) -> None:
         self._over = True
         _wake(self._wanted)
