@@ -285,11 +285,13 @@ class NotBegun(ServiceUnavailable):
 class ReplicaDied(CallError, ConnectionError):
     """The message says how the process ended, where that is known; a note (`__notes__`) has its last lines of output.
 
-    `address`: where the replica answered calls, until that has been found out.
+    `address`: where the replica answered calls, until that has been found out. `spent`: it had begun to read a stream
+    of the caller's own, so that the call cannot be made again.
     """
 
     status = 503
     address = ""
+    spent = False
 
 
 class DeadlineExceeded(CallError, TimeoutError):

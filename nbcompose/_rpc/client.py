@@ -190,7 +190,7 @@ class Client:
 
     def may_resend(self, service: str, api: str, error: BaseException) -> bool:
         """Whether a call that failed with `error` may be retried: its own replica died, and the api is idempotent."""
-        if not isinstance(error, ReplicaDied) or error.__cause__ is not None:  # a replica further down died
+        if not isinstance(error, ReplicaDied) or error.__cause__ is not None or error.spent:  # one further down died
             return False
         route = self.routes.get(service)
         spec = route.api(api) if route is not None else None

@@ -385,10 +385,13 @@ class Outgoing:
     def lost(self, reason: str) -> None:
         """Fail all calls: the connection is lost."""
         because = f" ({reason})" if reason else ""
-        for result in self._open.values():
+        for call_id, result in self._open.items():
             is_stream = isinstance(result, ReceivedItems)
             when = "in the middle of a stream" if is_stream else "while it worked on this call"
-            _fail(result, self._lost_error(f"{when}{because}"))
+            error = self._lost_error(f"{when}{because}")
+            if isinstance(error, ReplicaDied):
+                error.spent = any(s.outlet.begun for s in self._senders.get(call_id, {}).values())
+            _fail(result, error)
             self.in_flight -= not is_stream  # a stream is counted until its consumer has seen the end
         self._open.clear()
         for call_id in list(self._senders):

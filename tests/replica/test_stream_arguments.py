@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from stream_argument_services import Passing, Pipeline, Refiner, Tally, Writer
 import nbcompose
 from nbcompose._rpc.blocking import background
 from nbcompose._rpc.flow import WINDOW
-from nbcompose.errors import CallError, InvalidArgument, RemoteTraceback, StreamTaken
+from nbcompose.errors import CallError, InvalidArgument, RemoteTraceback, ReplicaDied, StreamTaken
 from tests.conftest import Running, alive
 from tests.handles import handle
 from tests.patience import PATIENCE, wait_until
@@ -186,6 +187,17 @@ def test_a_stream_that_nobody_reads_is_not_begun(refiner: Any, writer: Any) -> N
 
 
 # -- errors
+
+
+def test_a_call_whose_replica_died_is_made_again_where_nothing_is_lost(
+    running: Running, refiner: Any, writer: Any, tmp_path: Path
+) -> None:
+    """A stream of a service is made again with it; the caller's own iterator cannot be."""
+    again = refiner.kills(writer.write(3), str(tmp_path / "one"))
+    assert again == "word 0word 1word 2"
+    assert refiner.kills(["a", "b"], str(tmp_path / "two")) == "ab"
+    with pytest.raises(ReplicaDied, match="went away while it worked on this call"):
+        refiner.kills(iter(["a", "b"]), str(tmp_path / "three"))
 
 
 def test_an_error_of_the_producer_is_raised_in_the_consumer(pipeline: Any, refiner: Any, writer: Any) -> None:

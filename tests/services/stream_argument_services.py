@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 
@@ -128,6 +129,18 @@ class Refiner:
     async def waits(self, text: AsyncIterator[str]) -> None:
         await anext(text)
         await asyncio.Event().wait()
+
+    @api(idempotent=True)
+    async def kills(self, text: AsyncIterator[str], path: str) -> str:
+        """End this process when it is called for the first time, after the first item."""
+        with open(path, "a+") as file:
+            file.seek(0)
+            if not file.read():
+                await anext(text)
+                file.write("once")
+                file.flush()
+                os._exit(1)
+        return "".join([piece async for piece in text])
 
     @api
     async def ignores(self, text: AsyncIterator[str]) -> str:
