@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import psutil
 
@@ -19,6 +21,14 @@ def own_resources() -> int:
     """What this process has that an abandoned stream may leave: threads, open files, tasks."""
     tasks = asyncio.all_tasks()
     return threading.active_count() + psutil.Process().num_fds() + len(tasks)
+
+
+def is_first_time(path: str) -> bool:
+    """Whether nobody has asked before."""
+    with contextlib.suppress(FileExistsError):
+        Path(path).touch(exist_ok=False)
+        return True
+    return False
 
 
 @service
@@ -133,13 +143,9 @@ class Refiner:
     @api(idempotent=True)
     async def kills(self, text: AsyncIterator[str], path: str) -> str:
         """End this process when it is called for the first time, after the first item."""
-        with open(path, "a+") as file:
-            file.seek(0)
-            if not file.read():
-                await anext(text)
-                file.write("once")
-                file.flush()
-                os._exit(1)
+        if is_first_time(path):
+            await anext(text)
+            os._exit(1)
         return "".join([piece async for piece in text])
 
     @api
