@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 def _service_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE", help="its name, as `nbcompose ps` shows it")
     parser.add_argument(
-        "--pid", type=int, help="of the process that it belongs to, where several have one of that name"
+        "--pid", type=_positive, help="of the process that it belongs to, where several have one of that name"
     )
 
 
@@ -252,7 +252,7 @@ def _rows(listing: Listing) -> list[tuple[str, ...]]:
 
 
 def _row(listing: Listing, service: messages.ListedService) -> tuple[str, ...]:
-    behind = ", serving the previous version" if service["up"] else ", of the previous version"
+    behind = ", serving the previous version" if service["state"] == "ready" else ", of the previous version"
     return (
         str(listing.process.pid),
         listing.title,
@@ -272,6 +272,9 @@ def _row(listing: Listing, service: messages.ListedService) -> tuple[str, ...]:
         ),
         printable(service["url"]),
     )
+
+
+_OF_A_KIND = frozenset({"level", "api", "trace"})
 
 
 def _logs(options: argparse.Namespace) -> int:
@@ -294,10 +297,14 @@ def _logs(options: argparse.Namespace) -> int:
     async def run() -> None:
         async with Client(await _find_log(options.service, options.pid)) as client:
             if not options.follow:
-                show(await client.ask(request, messages.Logs))
+                said = await client.ask(request, messages.Logs)
+                show(said)
+                if not said["lines"]:  # not among the lines, which may be read by a program
+                    nothing = "has written nothing" + (" of that kind" if request.keys() & _OF_A_KIND else "")
+                    print(f"{options.service} {nothing}", file=sys.stderr)
                 return
-            async with contextlib.aclosing(client.stream({**request, "follow": True})) as said:
-                async for event in said:
+            async with contextlib.aclosing(client.stream({**request, "follow": True})) as events:
+                async for event in events:
                     if event["missed"]:
                         print(f"… {event['missed']:,} lines are not kept any more")
                     show(cast(messages.Lines, event))

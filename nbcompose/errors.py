@@ -279,7 +279,12 @@ class ServiceUnavailable(CallError):
 
 
 class NotBegun(ServiceUnavailable):
-    """The replica had to go while the call waited for its turn: nothing has happened, and it may be made again."""
+    """The replica had to go while the call waited for its turn: nothing has happened, and it may be made again.
+
+    `here`: the replica that raises it is the one that has to go, not one that an api of it has called.
+    """
+
+    here = False
 
 
 class ReplicaDied(CallError, ConnectionError):

@@ -122,7 +122,8 @@ def test_ps_logs_and_stop_from_another_process() -> None:
         assert api == "double"
         assert run("logs", "Entry", "--pid", pid, "--trace", trace).stdout == logs.stdout
         assert run("logs", "Entry", "--pid", pid, "--api", "double").stdout == logs.stdout
-        assert run("logs", "Entry", "--pid", pid, "--api", "other").stdout == ""
+        nothing = run("logs", "Entry", "--pid", pid, "--api", "other")
+        assert (nothing.stdout, nothing.stderr) == ("", "Entry has written nothing of that kind\n")
         assert run("logs", "Entry", "--pid", pid, "--level", "warning").stdout == ""
 
         wrong = run("stop", "Writer", "--pid", pid)

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import {
   edgeWords,
   factWords,
+  needing,
   nodeLabel,
   nodeWords,
   noteLines,
@@ -96,6 +97,13 @@ test("an edge", () => {
 });
 
 test("who needs what is stopped", () => {
+  const services = [
+    { name: "Planner", dependencies: ["Gardener"] },
+    { name: "Gardener", dependencies: ["Embedder", "Soil"] },
+    { name: "Embedder", dependencies: [] },
+  ];
+  assert.deepEqual(needing(services, "Embedder"), ["Gardener", "Planner"]);
+  assert.deepEqual(needing(services, "Planner"), []);
   assert.equal(stopWords("S", []), "Stop S? No service needs it.");
   assert.equal(stopWords("S", ["A"]), "Stop S? A cannot answer without it.");
   assert.equal(stopWords("S", ["A", "B", "C"]), "Stop S? A and B and C cannot answer without it.");

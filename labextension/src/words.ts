@@ -77,7 +77,10 @@ export const dependents = (runtime: Listed, name: string): string[] =>
 
 /** What is asked before a service is stopped. */
 export function stopWords(runtime: Listed, name: string, trans: TranslationBundle): string {
-  const needed = dependents(runtime, name);
+  const found = new Set([name]); // and those that need it, also by others that do
+  for (const needed of found) for (const above of dependents(runtime, needed)) found.add(above);
+  found.delete(name);
+  const needed = [...found];
   if (!needed.length) return trans.__("No service needs %1.", name);
   const many = [...needed.slice(0, 2), trans._n("%1 more", "%1 more", needed.length - 2)];
   return trans.__("%1 cannot answer without %2.", (needed.length > 3 ? many : needed).join(", "), name);

@@ -33,6 +33,9 @@ test("it is said who needs a service before it is stopped", () => {
   const all = runtime("k", [service("A"), ...names.map((name) => service(name, { dependencies: ["A"] }))]);
   assert.equal(stopWords(all, "B", trans), "No service needs B.");
   assert.equal(stopWords(all, "A", trans), "B, C, 2 more cannot answer without A.");
+  const over = service("Over", { dependencies: ["Front"] });
+  const chain = runtime("k", [over, service("Front", { dependencies: ["Below"] }), service("Below")]);
+  assert.equal(stopWords(chain, "Below", trans), "Front, Over cannot answer without Below.");
 });
 
 test("a process is named by its notebook, its title, or its number", () => {

@@ -111,6 +111,7 @@ class _Source:
         self.logged: dict[int, str] = {}  # as which rows are in the log, that were drawn
         self.told: set[int] = set()  # rows that have been passed
         self.rest = b""  # of a character
+        self.latest = 0.0  # when it wrote last
 
     @property
     def busy(self) -> bool:
@@ -212,6 +213,7 @@ class OutputReader(asyncio.Protocol):
     def _write(self, key: str, source: _Source, line: LogLine, data: bytes, end: str) -> None:
         screen = source.screen
         data, source.rest = source.rest + data, b""
+        source.latest = line.time
         if not end and (cut := _CUT_CHARACTER.search(data)) is not None:
             data, source.rest = data[: cut.start()], cut.group()
         source.lines.setdefault(screen.number, line)
@@ -232,18 +234,19 @@ class OutputReader(asyncio.Protocol):
         if source.passed and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(HOLD, self._look)
 
-    def _tell(self, key: str, source: _Source, row: Row, state: State) -> None:
+    def _tell(self, key: str, source: _Source, row: Row, state: State, when: float | None = None) -> None:
         number = row.number
         line = source.lines[number]._replace(text=row.text)
+        line = line if when is None else line._replace(time=when)
         self._on_output(Written(line, state, key, number, number in source.told))
         if row.passed:
             source.told.add(number)
 
     def _log(self, key: str, source: _Source, row: Row) -> None:
-        """Have the log have a row that was drawn, as it is now."""
+        """Have the log have a row that was drawn, as it is now: with the time of that, among the lines of others."""
         if source.logged.get(row.number) != row.text:
             source.logged[row.number] = row.text
-            self._tell(key, source, row, State.ENDED)
+            self._tell(key, source, row, State.ENDED, source.latest if row.drawn else None)
 
     def _forget(self, key: str, source: _Source, row: Row) -> None:
         """End a row to which nothing can come back."""

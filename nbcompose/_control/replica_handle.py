@@ -68,6 +68,7 @@ class ReplicaHandle:
         self.progress: ModelProgress | None = None
         self.stats: Stats | None = None
         self.device = ""
+        self.loaded_in = 0.0  # seconds from its start until it could be called
         self.cut = 0
         self.said = ""  # the last line that it wrote while it starts
         self.halted: float | None = None  # since when (Unix time) its process is stopped by the system
@@ -81,6 +82,7 @@ class ReplicaHandle:
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._routes = routes
         self._on_change = on_change
+        self._began = time.monotonic()
         self._context = context
         self._answering: set[asyncio.Task[None]] = set()
         self._telling: asyncio.TimerHandle | None = None
@@ -263,7 +265,7 @@ class ReplicaHandle:
         self._address, self.device = up.address, up.device
         self.phase, self.progress, self.waiting_for = Phase.READY, None, ""
         if self.state == "starting":
-            self.state = "up"
+            self.state, self.loaded_in = "up", time.monotonic() - self._began
         if not self._up.done():
             self._up.set_result(None)
 

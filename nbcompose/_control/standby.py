@@ -82,34 +82,34 @@ def room_for(members: Sequence[ReplicaHandle]) -> bool:
     return not on_gpu or all(d.free >= GPU_ROOM * d.total for d in devices.discover())
 
 
-ONCE_IN = 600.0  # seconds: replacing replicas does not help a service whose replicas are stuck again and again
+# Replacing replicas does not help a service whose replicas are stuck again and again: the next one is replaced after
+# `LOADS` times the seconds that it took to load, and `ONCE_IN` at the latest.
+LOADS, ONCE_IN = 20, 600.0
 
 
 class StuckReplicas:
-    """The stuck replicas of one service. `notes` says why a replica that has been stuck for long is not replaced."""
+    """The stuck replicas of one service. `notes` says why a replica that has been stuck for long is not replaced; what
+    does it is not in them, since that depends on where they are read (see `Status.trouble`).
+    """
 
     def __init__(self) -> None:
         self.notes: tuple[str, ...] = ()
         self._replaced: float | None = None
 
     def see_to(self, generation: Generation, *, stop_first: bool) -> None:
-        """Replace a replica that has been stuck for too long, at most one per `ONCE_IN`.
+        """Replace a replica that has been stuck for too long, one after another (see `LOADS`).
 
         Without `stop_first` the new one loads beside the old one, if there is memory for both.
         """
         notes = []
         for member, why in _stuck(generation):
             now = time.monotonic()
-            if self._replaced is not None and now - self._replaced < ONCE_IN:
-                notes.append(
-                    f"{why}: not replaced, since one was {human_duration(now - self._replaced, 2)} ago; "
-                    f"%services restart {generation.spec.name} does it"
-                )
+            left = 0.0 if self._replaced is None else self._replaced + min(ONCE_IN, LOADS * member.loaded_in) - now
+            if self._replaced is not None and left > 0:
+                ago, more = human_duration(now - self._replaced, 2), human_duration(left, 2)
+                notes.append(f"{why}: not replaced for another {more}, since one was {ago} ago")
             elif not stop_first and not room_for([member]):
-                notes.append(
-                    f"{why}: not replaced, since there is no room for two; %services stop something, or restart "
-                    f"{generation.spec.name}"
-                )
+                notes.append(f"{why}: not replaced, since there is no room for two beside what else runs")
             else:
                 self._replaced = now
                 generation.replace(member, why, stop_first=stop_first)

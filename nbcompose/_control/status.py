@@ -56,13 +56,13 @@ class Status:
     """Status of one service.
 
     `reason` says why it is not ready, `error` what went wrong last (also while an earlier version serves on), `notes`
-    what its user should know, `stuck` why a replica that is of no use is not replaced. `change_reason` says how the
-    version that serves came about, `out_of_date_reason` why the one that was wanted last does not serve, `stale` what
-    has changed in the notebook since it was packed. `counts`: how the calls of each api have ended, since its replicas
-    started. `memory_limit`: the bytes that a replica asks for. `traffic`: the calls that it has made, by dependency.
-    `replacing`: "new version starting" or "restarting" while replicas start that will take over. `reversible`: there is
-    a version to go back to. `swapped`: the version that serves came by a hot swap. `waits_for`: the services below that
-    are not ready.
+    what its user should know, `stuck` why a replica that is of no use is not replaced, `replace_after` after how many
+    seconds it would be. `change_reason` says how the version that serves came about, `out_of_date_reason` why the one
+    that was wanted last does not serve, `stale` what has changed in the notebook since it was packed. `counts`: how the
+    calls of each api have ended, since its replicas started. `memory_limit`: the bytes that a replica asks for.
+    `traffic`: the calls that it has made, by dependency. `replacing`: "new version starting" or "restarting" while
+    replicas start that will take over. `reversible`: there is a version to go back to. `swapped`: the version that
+    serves came by a hot swap. `waits_for`: the services below that are not ready.
     """
 
     name: str
@@ -89,6 +89,7 @@ class Status:
     replacing: str = ""
     reversible: bool = False
     waits_for: tuple[str, ...] = ()
+    replace_after: float = 0.0
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -133,9 +134,9 @@ class Status:
         """Number of calls that wait for admission in a replica."""
         return sum(r.work.waiting for r in self.replicas)
 
-    def trouble(self) -> list[str]:
+    def trouble(self, *, in_cell: bool = False) -> list[str]:
         """Return what delays its calls at this moment, in words: stopped processes, workers without a caller, queued
-        calls.
+        calls; and what can be done. `in_cell`: it is read in a cell that runs, where no other one can.
         """
         now = time.time()
         halted = [
@@ -149,7 +150,21 @@ class Status:
         wait = "call waits" if self.waiting == 1 else "calls wait"
         queue = [f"{self.waiting} {wait} for a place, for up to {_age(now - min(since))}"] if since else []
         stopped = [f"replica {r.index} is at a breakpoint ({r.stopped_at})" for r in self.replicas if r.stopped_at]
-        return [*stopped, *halted, *held, *queue, *self.stuck]
+        return [*stopped, *halted, *held, *self._replacements(now), *queue, *self.stuck_notes(in_cell=in_cell)]
+
+    def _replacements(self, now: float) -> list[str]:
+        """Return which replicas will be replaced that are held by calls without callers, and when."""
+        if not self.replace_after or self.stuck:
+            return []
+        held = [(r.index, now - r.work.held_since) for r in self.replicas if r.work.held_since is not None]
+        left = [(index, self.replace_after - seconds) for index, seconds in held if seconds < self.replace_after]
+        return [f"replica {index} is replaced in {_age(more)} if that does not end before" for index, more in left]
+
+    def stuck_notes(self, *, in_cell: bool = False) -> list[str]:
+        """Return `stuck` with what does it; `in_cell`: see `trouble`."""
+        command = f"%services restart {self.name}"
+        way = f"Restart in the graph's panel does it now, {command} after ■" if in_cell else f"{command} does it"
+        return [f"{note}; {way}" for note in self.stuck]
 
     @property
     def settled(self) -> bool:
@@ -301,6 +316,7 @@ class Overview:
             memory_limit=spec.resources.memory,
             reversible=supervisor.previous is not None or replacing == NEW_VERSION,
             waits_for=waits_for,
+            replace_after=spec.traffic.replace_after,
             **_calls([s for s in (*(m.stats for m in members), *(g.ended for g in supervisor.generations())) if s]),
         )
 

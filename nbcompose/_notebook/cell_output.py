@@ -358,7 +358,7 @@ class CellOutputs:
         except UnknownService:
             return ""
         if status.state == "ready":
-            trouble = "; ".join(status.trouble())
+            trouble = "; ".join(status.trouble(in_cell=True))
             # At a breakpoint it is the prompt that ends the wait; where that is in this cell, ■ detaches the debugger.
             way = "" if any(r.stopped_at for r in status.replicas) else "; ■ gives the call up"
             return f"{name}: {trouble}{way}" if trouble else ""

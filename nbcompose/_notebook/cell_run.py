@@ -14,7 +14,7 @@ from operator import attrgetter
 
 from nbcompose._control import Status
 from nbcompose._notebook import credentials
-from nbcompose._notebook.display import LiveDisplay, Section, bundle, live_colors
+from nbcompose._notebook.display import LiveDisplay, OutputAnchor, Section, bundle, live_colors
 from nbcompose._notebook.notices import code_notes
 from nbcompose._notebook.session import Card, Session, Started
 from nbcompose._notebook.staleness import Change
@@ -32,6 +32,12 @@ ALSO_ELSEWHERE = (
     "reach this one, which was started last"
 )
 NOT_ROLLED_BACK = "was not rolled back, and serves on as it was"
+# What becomes of a card that says that another version serves on, once that is stopped.
+_THEN_STOPPED = {
+    KEPT: "was not replaced, because the cell was interrupted; the version before was stopped later",
+    NOT_REPLACED: "could not be replaced; the version before was stopped later",
+    NOT_ROLLED_BACK: "was not rolled back, and was stopped later",
+}
 # What a card shows of a status: other changes, such as numbers, need not be drawn.
 _shown_of = attrgetter(
     "state", "reason", "version", "wanted", "up", "device", "apis", "change_reason", "out_of_date_reason", "stale",
@@ -48,6 +54,7 @@ class Launching:
         self._session = session
         self._registry = session.registry
         self._changes = {c.name: c for c in changes}
+        self.anchor = OutputAnchor.of(session.shell)
         self._display = LiveDisplay(session.shell)
         self._statuses: dict[str, Status] = {}
         self._trouble: dict[str, str] = {}
@@ -160,9 +167,11 @@ class Launching:
         """Mark the services' earlier cards as superseded; where this cell failed, make them the current cards again."""
         for name, card in self._earlier.items():
             if name not in self._trouble:
-                card.overtaken(name)
+                self._session.put_aside(name, card)
+                self._session.overtake(name, self)
             elif self._session.cards.get(name) is self:
                 self._session.cards[name] = card
+                self._session.put_aside(name, self)
 
     def _store_credentials(self) -> None:
         for name in self._changes.keys() & set(self._registry.names()):
@@ -239,16 +248,20 @@ class Launching:
     def follow(self, status: Status) -> None:
         """Show a change of a service after its cell has ended. Called on the registry's loop."""
         name, before = status.name, self._statuses.get(status.name)
-        if not self._ended or name in self._trouble or name in self._overtaken or name in self._lingers:
+        if not self._ended or name in self._lingers:
+            return
+        if (name in self._trouble or name in self._overtaken) and status.state != "stopped":
             return
         self._statuses[name] = status
+        if name in self._trouble:
+            self._trouble[name] = _THEN_STOPPED.get(self._trouble[name], self._trouble[name])
         if before is None or _shown_of(before) != _shown_of(status):
             self._revise()
 
     def overtaken(self, name: str) -> None:
         """Note that a later cell has changed or restarted this service. Called on the main thread."""
         self._overtaken.add(name)
-        self.redraw()
+        self.redraw()  # which forgets, too, that the service was stopped before
 
     def _draw(self) -> None:
         with self._drawing:

@@ -24,7 +24,7 @@ from nbcompose._host import devices
 from nbcompose._notebook.arguments import export_parser, service_parser, services_parser
 from nbcompose._notebook.session import Session
 from nbcompose._notebook.written_class import Around
-from nbcompose._rpc import Proxy
+from nbcompose._rpc import Proxy, is_notebooks
 from nbcompose._service import Described, Service
 from nbcompose._spec import ApiSpec
 
@@ -143,11 +143,27 @@ class Completer:
         else:
             running = [started[n].variable if n in started else n for n in self._session.registry.names()]
             declared = [name for name, value in list(space.items()) if isinstance(value, Service)]
+            declared = self._still_written([name for name in declared if name not in running])
             above = [c.name for c in around.tree.body if isinstance(c, ast.ClassDef)] if around is not None else []
             names = list(dict.fromkeys([*reversed(above), *running, *declared]))
             names = [n for n in names if not (n.startswith("_") or (around is not None and n == around.cls.name))]
         offered = [SimpleCompletion(name, type="class") for name in names if name.startswith(typed)]
         return _result(offered, fragment=typed) if offered else None
+
+    def _still_written(self, variables: list[str]) -> list[str]:
+        """Return those of these services, which do not run, that a cell defines still, or that come from a module: the
+        names of others stand only for what has been.
+        """
+        if not variables:
+            return []
+        written = "\n".join(cell.source for cell in self._session.history.cells() if cell.current)
+        space = self._session.shell.user_ns
+        return [
+            name
+            for name in variables
+            if not is_notebooks(space[name].spec.cls)
+            or re.search(rf"^[ \t]*(?:class[ \t]+{name}\b|{name}\b.*=)", written, re.MULTILINE)
+        ]
 
     def _keywords(self, context: CompletionContext) -> SimpleMatcherResult:
         """Offer the names of the arguments of the api that is called around the cursor, beside what else may stand

@@ -18,6 +18,7 @@ from nbcompose._control import Prompt
 from nbcompose._notebook import cell
 from nbcompose._notebook.session import Session
 from nbcompose._notebook.tracebacks import where_raised
+from nbcompose._service import Service
 
 
 def debug(session: Session, args: Namespace, line: str, cell_text: str | None) -> Any:
@@ -71,6 +72,8 @@ def _debugpy(session: Session, args: Namespace) -> None:
 
 
 _POST_MORTEM = re.compile(r"\s*%debug\s*")
+_AWAITED_ANSWER = re.compile(r"can't be used in 'await' expression|'async for' requires")
+_AWAITS = re.compile(r"\b(await|async for \w+ in)\s+([A-Za-z_]\w*)\.([A-Za-z_]\w*)\(")
 _PROFILED = re.compile(r"^\s*%{1,2}prun\b", re.MULTILINE)
 
 
@@ -87,13 +90,31 @@ class Hints:
             print(hint)
         self._calls = self._made() if _PROFILED.search(cell_text) else None
 
-    def after(self, _: ExecutionResult) -> None:
+    def after(self, result: ExecutionResult) -> None:
+        if hint := self._awaited(result):
+            print(hint)
         if self._calls is None:
             return
         called = [name for name, count in self._made().items() if count > self._calls.get(name, 0)]
         if called:
             ways = ", ".join(f"%services profile {name}" for name in called)
             print(f"{' and '.join(called)} ran in replicas, where %prun does not look: {ways}")
+
+    def _awaited(self, result: ExecutionResult) -> str:
+        """Return what awaits the api of a service, where a cell has failed since it has awaited an answer; else ""."""
+        error = result.error_in_exec
+        if type(error) is not TypeError or not _AWAITED_ANSWER.search(str(error)):
+            return ""
+        space = self._session.shell.user_ns
+        for kind, name, api in _AWAITS.findall(str(result.info.raw_cell or "")):
+            service = space.get(name)
+            if isinstance(service, Service) and service.spec.api(api) is not None:
+                each = "each item" if "for" in kind else "the answer"
+                return (
+                    f"{name}.{api}(…) waits, and gives {each} itself: leave out the {kind.split()[0]}, or write "
+                    f"{kind} {name}.to_async.{api}(…)"
+                )
+        return ""
 
     def _made(self) -> dict[str, int]:
         return {name: counts.calls for name, counts in self._session.registry.client.traffic().items()}

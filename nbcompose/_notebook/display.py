@@ -106,7 +106,7 @@ def headline(section: Section) -> str:
     """Return the headline, e.g. "is ready", "is waiting for Embedder"."""
     status = section.status
     if section.superseded:
-        return SUPERSEDED
+        return "was stopped" if status is not None and status.state == "stopped" else SUPERSEDED
     if section.trouble:
         return section.trouble
     if waits := _waits(section):
@@ -152,7 +152,7 @@ def _waits(section: Section) -> str:
 def _notes(section: Section, status: Status) -> list[str]:
     cold = sorted({r.cold for r in status.replicas if r.cold not in ("", NOT_WARM)})
     shortage = [status.shortage.lasting] if status.shortage is not None else []
-    plain = [*shortage, *status.notes, *status.stuck]
+    plain = [*shortage, *status.notes, *status.stuck_notes()]
     stale = []
     if status.stale:
         names = ", ".join(status.stale)
@@ -190,7 +190,7 @@ def _card(section: Section) -> Iterator[tuple[str, str]]:
     yield f"{name} {head}", f"<div>{sign} <b>{escape(name)}</b> {escape(head)}{beside}</div>"
     if status is not None and status.state == "failed" and not section.trouble and not section.superseded:
         yield _dimmed(status.reason)
-    if section.change_reason and not section.superseded:
+    if section.change_reason and not section.superseded and state != "stopped":
         yield _dimmed(section.change_reason)
     if status is not None and is_up:
         yield f"  {place}", ""
@@ -309,7 +309,7 @@ def _row(status: Status) -> tuple[str, ...]:
     is_told = status.reason == HALTED and trouble  # said for each replica, with the command that continues it
     state = status.reason if status.state == "waiting" and status.reason and not is_told else status.state
     if status.out_of_date_reason:
-        state += ", serving the previous version" if status.up else ", of the previous version"
+        state += ", serving the previous version" if status.state == "ready" else ", of the previous version"
     state += f", {status.replacing}" if status.replacing else ""
     state += f", stale: {', '.join(status.stale)}" if status.stale else ""
     state = "; ".join([state, *trouble])

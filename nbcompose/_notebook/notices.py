@@ -1,32 +1,33 @@
 """Notices: what a cell says under itself about services that are not what the notebook says now, each thing once.
 
 A cell that makes services stale, a call of one, a class that has lost its `%%service`, a service that no cell has any
-more. `_notebook/staleness.py` finds what is stale, `_notebook/magics.py` calls this after every cell.
+more. `_notebook/staleness.py` finds what is stale, `_notebook/magics.py` calls this after every cell. A notice stays
+under its cell and follows the services that it is about: what is no longer so is not said any longer.
 """
 
 from __future__ import annotations
 
 import inspect
-import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose._code import Deployment, Undefined, reach_of
-from nbcompose._control import Registry, Status
+from nbcompose._control import HALTED, Registry, Status
 from nbcompose._notebook.cell import is_service
-from nbcompose._notebook.display import OutputAnchor, framed
+from nbcompose._notebook.display import OutputAnchor
+from nbcompose._notebook.notice import REFRESHED, STOPPED, End, Notice, Part, listed, verb_for, while_open
 from nbcompose._notebook.tracebacks import cell_names
 from nbcompose._service import Service, dependency_graph
 from nbcompose.errors import UnknownService
 
-_CODE, _AS_HTML = re.compile("`([^`]*)`"), r"<code>\1</code>"
 INSTANCES = frozenset({"_", "_self", "cls", "instance", "me", "obj", "s", "self", "slf", "that", "this"})
 AUTO_REFRESH = "`%config NbcomposeMagics.auto_refresh = True` does so after every cell"
+MOST_FOLLOWED = 100  # notices that follow their services, the latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Home:
 
 
 class Notices:
-    """The notices of one shell. Used on the main thread, but for `before_call`."""
+    """The notices of one shell. Used on the main thread, but for `before_call` and `follow`."""
 
     def __init__(self, shell: InteractiveShell, registry: Registry) -> None:
         self._shell = shell
@@ -70,13 +71,31 @@ class Notices:
         # Services that the running cell has left as they were, since it has failed; and those of an earlier text of it.
         self._kept: list[str] = []
         self._former: list[str] = []
+        self._followed: list[Notice] = []  # that may change, the latest last
+        self._lock = threading.Lock()
+
+    # -- at a change of a service
+
+    def follow(self, status: Status) -> None:
+        """Have notices show a change of a service. Called on the registry's loop."""
+        self._each(lambda notice: notice.follow(status.name, status))
+
+    def _each(self, goes_on: Callable[[Notice], bool]) -> None:
+        """Call `goes_on` with each notice, and forget those of which it returns False."""
+        with self._lock:
+            followed = list(self._followed)
+        over = {notice for notice in followed if not goes_on(notice)}
+        with self._lock:
+            self._followed = [notice for notice in self._followed if notice not in over]
 
     # -- after a cell
 
     def declared(self, variable: str, service: Service) -> None:
         """Note that the running cell has made `variable` this service."""
-        self._homes[service.name] = Home(OutputAnchor.of(self._shell), variable, service)
+        here = OutputAnchor.of(self._shell)
+        self._homes[service.name] = Home(here, variable, service)
         self._lost.pop(service.name, None)
+        self._each(lambda notice: not here.overtakes(notice.anchor) and notice.taken(service.name))
 
     def kept(self, named: Iterable[str], of_cell: Iterable[str]) -> None:
         """Note that the running cell has failed before it has changed services: those that it names, and those that an
@@ -87,36 +106,30 @@ class Notices:
 
     def after_cell(self, stale: Sequence[Stale], deleted: frozenset[str], *, succeeded: bool) -> None:
         """Say what the cell has changed: `stale` are services that it made so, `deleted` cells that are gone."""
-        texts = [*self._of_kept(), *_of_stale(stale), *self._of_lost(deleted, succeeded)]
-        if texts:
-            self._publish(texts)
+        here = OutputAnchor.of(self._shell)
+        self._each(lambda notice: not here.overtakes(notice.anchor))  # those are not there any more
+        parts = [*self._of_kept(), *_stale_parts(stale), *self._of_lost(deleted, here, succeeded)]
+        if parts:
+            self._publish(parts)
 
-    def _of_kept(self) -> list[str]:
+    def _of_kept(self) -> list[Part]:
         """Return what serves on where a cell has failed, and the way out."""
         kept, former = self._alive(self._kept), self._alive(self._former)
         self._kept, self._former = [], []
-        texts = []
-        if kept:
-            names = [s.name for s in kept]
-            version, that = ("version", "that") if len(names) == 1 else ("versions", "those")
-            texts = [
-                f"This cell has started nothing: the {version} of {_listed(names)} before {_goes_on(kept)}",
-                f"Run it again, once it is mended, to replace {that} {version}; {_ends(names)}",
-            ]
-        if former:
-            names = [s.name for s in former]
-            of_text = f"{_listed(names)}, of an earlier text of this cell, {_goes_on(former)}"
-            texts += [f"{'' if kept else 'This cell has started nothing: '}{of_text}; {_ends(names)}"]
-        return texts
 
-    def _alive(self, names: Iterable[str]) -> list[Status]:
+        def lines(statuses: Mapping[str, Status]) -> list[str]:
+            return _kept_lines(
+                [s for n, s in statuses.items() if n in kept], [s for n, s in statuses.items() if n in former]
+            )
+
+        return [Part((*kept, *former), lines, of_cells=True)] if kept or former else []
+
+    def _alive(self, names: Iterable[str]) -> list[str]:
         running = self._registry.names()
-        found = [self._registry.status(name) for name in names if name in running]
-        return [status for status in found if status.state != "failed"]
+        return [name for name in names if name in running and self._registry.status(name).state != "failed"]
 
-    def _of_lost(self, deleted: frozenset[str], succeeded: bool) -> list[str]:
-        running, texts = self._registry.names(), list[str]()
-        here = OutputAnchor.of(self._shell)
+    def _of_lost(self, deleted: frozenset[str], here: OutputAnchor, succeeded: bool) -> list[Part]:
+        running, parts = self._registry.names(), list[Part]()
         for name, home in list(self._homes.items()):
             if name not in running:
                 del self._homes[name]
@@ -125,9 +138,10 @@ class Notices:
             why, way = self._lack(name, home, deleted, runs_again=succeeded and here.overtakes(home.anchor))
             if why and self._lost.get(name) != why:
                 runs_on = f"the service {name} runs on with its code{self._dependents(name)}"
-                texts += [f"{why}; {runs_on}", f"{way}; `%services stop {name}` ends it"]
+                said = f"{why}; {runs_on}", f"{way}; `%services stop {name}` ends it"
+                parts.append(Part((name,), while_open(said), of_cells=True))
             self._lost[name] = why
-        return texts
+        return parts
 
     def _lack(self, name: str, home: Home, deleted: frozenset[str], *, runs_again: bool) -> tuple[str, str]:
         """Return what a service has lost, and how it comes back, in words; "" where it has its name and its cell."""
@@ -150,7 +164,7 @@ class Notices:
 
     def _dependents(self, name: str) -> str:
         users = dependents_of(self._registry, name)
-        return f", and {_listed(users)} {_verb(users, 'depends', 'depend')} on it" if users else ""
+        return f", and {listed(users)} {verb_for(users, 'depends', 'depend')} on it" if users else ""
 
     # -- at a call
 
@@ -176,18 +190,16 @@ class Notices:
         about = self._untold.pop(service, None)
         if about is None or self._registry.portal.inside:
             return
-        texts = []
-        for name, stale in about.items():
-            try:
-                is_stale = bool(self._registry.status(name).stale)
-            except UnknownService:
-                continue
-            if is_stale:  # the running cell may have refreshed it
-                said = f"{service} is stale" if name == service else f"{service} depends on {name}, which is stale"
-                texts.append(f"{said}: {_former(stale)}")
-        if texts:
+        of = {name: stale for name, stale in about.items() if self._is_stale(name)}  # the cell may have refreshed it
+        if of:
             self._told[service] = about
-            self._publish([*texts, *_ways(about.values())])
+            self._publish([_part_of_call(service, of)])
+
+    def _is_stale(self, name: str) -> bool:
+        try:
+            return bool(self._registry.status(name).stale)
+        except UnknownService:
+            return False
 
     # -- at the end of a service
 
@@ -197,18 +209,23 @@ class Notices:
         if not users:
             return f"{name} was stopped"
         calls = "its calls" if len(users) == 1 else "their calls"
-        depend = f"{_listed(users)} {_verb(users, 'depends', 'depend')} on it"
-        return f"{name} was stopped; {depend}, and {calls} to {name} fail until it runs again"
+        depend = f"{listed(users)} {verb_for(users, 'depends', 'depend')} on it"
+        above = dependency_graph.above(edges_of(self._registry), name)
+        further = [n for n in above if n not in users and n not in others]
+        through = f" (and {listed(further)} on {'that' if len(users) == 1 else 'those'})" if further else ""
+        return f"{name} was stopped; {depend}{through}, and {calls} to {name} fail until it runs again"
 
-    def _publish(self, texts: Sequence[str]) -> None:
-        self._shell.display_pub.publish(data=bundle_of(texts), metadata={})
+    def _publish(self, parts: Sequence[Part]) -> None:
+        notice = Notice(self._shell, parts)
+        with self._lock:  # it follows before it is seen, so that no change is missed
+            self._followed = [*self._followed[1 - MOST_FOLLOWED :], notice]
+        notice.publish({name: self._status(name) for part in parts for name in part.names})
 
-
-def bundle_of(texts: Sequence[str]) -> dict[str, str]:
-    """Return notices as a mime bundle; `...` in a text is code."""
-    lines = [_CODE.sub(_AS_HTML, escape(text)) for text in texts]
-    html = "".join(f"<div>{line}</div>" for line in [f"⚠ {lines[0]}", *lines[1:]])
-    return {"text/plain": "\n".join(text.replace("`", "") for text in texts), "text/html": framed(html)}
+    def _status(self, name: str) -> Status | None:
+        try:
+            return self._registry.status(name)
+        except UnknownService:
+            return None
 
 
 def code_notes(deployment: Deployment, shell: InteractiveShell) -> tuple[tuple[str, str], ...]:
@@ -245,9 +262,37 @@ def _undefined_notes(found: Iterable[Undefined], service: str, shell: Interactiv
 # -- texts
 
 
-def _goes_on(statuses: Sequence[Status]) -> str:
-    names = [s.name for s in statuses]
-    return f"{_verb(names, 'serves', 'serve') if all(s.up for s in statuses) else _verb(names, 'goes', 'go')} on"
+def _kept_lines(kept: Sequence[Status], former: Sequence[Status]) -> list[str]:
+    texts = []
+    nothing = "This cell has started nothing: "
+    if kept:
+        names = [s.name for s in kept]
+        version, that = ("version", "that") if len(names) == 1 else ("versions", "those")
+        how = [
+            f"the {verb_for(of, 'version', 'versions')} of {listed(of)} before {goes_on}"
+            for of, goes_on in _going_on(kept)
+        ]
+        texts = [
+            f"{nothing}{listed(how)}",
+            f"Run it again, once it is mended, to replace {that} {version}; {_ends(names)}",
+        ]
+    if former:
+        how = [f"{listed(of)}, of an earlier text of this cell, {goes_on}" for of, goes_on in _going_on(former)]
+        texts.append(f"{'' if kept else nothing}{listed(how)}; {_ends([s.name for s in former])}")
+    return texts
+
+
+def _going_on(statuses: Sequence[Status]) -> list[tuple[list[str], str]]:
+    """Return services, those together that are in the same state, with what they do, in words."""
+    groups: dict[str, list[str]] = {}
+    for status in statuses:
+        waits = "waiting" if status.reason == HALTED else status.reason
+        how = {"ready": "", "waiting": waits}.get(status.state, status.state)
+        groups.setdefault(how, []).append(status.name)
+    return [
+        (names, f"{verb_for(names, 'is', 'are')} {how}" if how else f"{verb_for(names, 'serves', 'serve')} on")
+        for how, names in groups.items()
+    ]
 
 
 def _ends(names: Sequence[str]) -> str:
@@ -265,6 +310,41 @@ def _undefined_note(uses: Sequence[Undefined], service: str, shell: InteractiveS
     return f"{said}: run a cell {cell}, then %services refresh {service}"
 
 
+def _stale_parts(found: Sequence[Stale]) -> list[Part]:
+    """Return what a cell says that has made services stale."""
+    of = {stale.service: stale for stale in found}
+    return (
+        [Part(tuple(of), lambda statuses: _of_stale([of[name] for name in statuses]), _until_fresh(of))] if of else []
+    )
+
+
+def _part_of_call(service: str, of: Mapping[str, Stale]) -> Part:
+    """Return what the call of a service says that is stale, or depends on some that are: for good, since that is how
+    its answer came about.
+    """
+
+    def lines(statuses: Mapping[str, Status]) -> list[str]:
+        texts = []
+        for name, stale in of.items():
+            verb = "is" if name in statuses else "was"
+            said = f"{service} {verb} stale" if name == service else f"{service} depends on {name}, which {verb} stale"
+            texts.append(f"{said}: {_former(stale, still=name in statuses)}")
+        return [*texts, *_ways(of[name] for name in statuses)]
+
+    return Part(tuple(of), lines, _until_fresh(of), tells_end=False)
+
+
+def _until_fresh(of: Mapping[str, Stale]) -> Callable[[Status], End | None]:
+    """Return what ends the notice that services are stale: that what has changed is what they use now."""
+
+    def end(status: Status) -> End | None:
+        if status.state == "stopped":
+            return STOPPED
+        return None if set(of[status.name].names) & set(status.stale) else REFRESHED
+
+    return end
+
+
 def _of_stale(found: Sequence[Stale]) -> list[str]:
     groups: dict[tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[str, str], ...]], list[str]] = {}
     for stale in found:
@@ -273,21 +353,25 @@ def _of_stale(found: Sequence[Stale]) -> list[str]:
         groups.setdefault(key, []).append(stale.service)
     texts = []
     for (changed, defined, outdated), services in groups.items():
-        uses = _verb(services, "uses", "use")
+        uses = verb_for(services, "uses", "use")
         if names := list(dict.fromkeys([*changed, *(name for name, _ in outdated)])):
             old = "the old one" if len(names) == 1 else "the old ones"
-            texts.append(f"{_listed(names)} {_verb(names, 'has', 'have')} changed: {_listed(services)} {uses} {old}")
+            texts.append(f"{listed(names)} {verb_for(names, 'has', 'have')} changed: {listed(services)} {uses} {old}")
         if defined:
-            now = f"{_listed(defined)} {_verb(defined, 'is', 'are')} defined now"
-            texts.append(f"{now}: {_listed(services)} {_verb(services, 'was', 'were')} started without")
+            now = f"{listed(defined)} {verb_for(defined, 'is', 'are')} defined now"
+            texts.append(f"{now}: {listed(services)} {verb_for(services, 'was', 'were')} started without")
     return [*texts, *_ways(found)]
 
 
-def _former(stale: Stale) -> str:
+def _former(stale: Stale, *, still: bool) -> str:
     changed = [n for n in stale.changed if n not in stale.defined]
     names, defined = list(dict.fromkeys([*changed, *(name for name, _ in stale.outdated)])), sorted(stale.defined)
-    former = f"it uses {_listed(names)} as {_verb(names, 'it was', 'they were')} before" if names else ""
-    lacking = f"{_listed(defined)} {_verb(defined, 'was', 'were')} defined after it had started" if defined else ""
+    former = (
+        f"it {'uses' if still else 'used'} {listed(names)} as {verb_for(names, 'it was', 'they were')} before"
+        if names
+        else ""
+    )
+    lacking = f"{listed(defined)} {verb_for(defined, 'was', 'were')} defined after it had started" if defined else ""
     return ", and ".join(filter(None, (former, lacking)))
 
 
@@ -296,20 +380,11 @@ def _ways(found: Iterable[Stale]) -> list[str]:
     found = list(found)
     again = dict.fromkeys(cls for stale in found for _, cls in stale.outdated)
     refreshed = [s for s in found if s.changed]
-    ways = [f"run the cell of {_listed(list(again))} again"] if again else []
+    ways = [f"run the cell of {listed(list(again))} again"] if again else []
     if refreshed:
         it = "it" if len(refreshed) == 1 else "them"
         ways.append(f"`%services refresh` brings {it} up to date; {AUTO_REFRESH}")
     return [f"{way[0].upper()}{way[1:]}" for way in ways]
-
-
-def _listed(names: Sequence[str], most: int = 6) -> str:
-    shown = [*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])]
-    return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
-
-
-def _verb(names: Sequence[str], one: str, several: str) -> str:
-    return one if len(names) == 1 else several
 
 
 # -- the graph of what runs

@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import secrets
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from nbcompose._export.check import RecordedTransport, Recording
 from nbcompose._notebook import credentials
 from nbcompose._notebook.cell_output import CellOutputs, ShownTransport
 from nbcompose._notebook.comm_target import CommTarget
+from nbcompose._notebook.display import OutputAnchor
 from nbcompose._notebook.history import History
 from nbcompose._notebook.notices import Notices, Stale
 from nbcompose._notebook.sources import Sources
@@ -32,6 +34,7 @@ from nbcompose._spec import ServiceSpec
 from nbcompose.errors import UnknownService
 
 _KEY = "nbcompose"
+EARLIER = 8  # cards of a service before its present one, the latest, that say when it is stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Card(Protocol):
     """
 
     live_colors: dict[str, str]
+    anchor: OutputAnchor
 
     def follow(self, status: Status) -> None:
         """Show a change of a service. Called on the registry's loop."""
@@ -88,6 +92,7 @@ class Session:
         self.disconnect: Callable[[], None] = lambda: None  # this session from `Service`
         self.restore_tracebacks: Callable[[], None] = lambda: None
         self.cards: dict[str, Card] = {}  # the display under the cell that started a service last
+        self._earlier: dict[str, deque[Card]] = {}  # displays before that, and of cells that could not change it
         self.live_cards = LiveCards()
         self.comms = CommTarget(self)
         self.sources = Sources()
@@ -113,8 +118,22 @@ class Session:
         if status.state == "stopped":
             credentials.remove(status.name)
             self.sources.stop(status.name)
-        if card := self.cards.get(status.name):
+        earlier = self._earlier.get(status.name, ()) if status.state == "stopped" else ()
+        for card in (*earlier, *([self.cards[status.name]] if status.name in self.cards else [])):
             card.follow(status)
+        self.notices.follow(status)
+
+    def put_aside(self, name: str, card: Card) -> None:
+        """Keep a card that is not the present one of a service, until its cell runs again."""
+        others = (c for c in self._earlier.get(name, ()) if c is not card and not card.anchor.overtakes(c.anchor))
+        self._earlier[name] = deque((*others, card), EARLIER)
+
+    def overtake(self, name: str, now: Card) -> None:
+        """Note that a card shows a service now which others have shown before."""
+        earlier = [c for c in self._earlier.get(name, ()) if c is not now and not now.anchor.overtakes(c.anchor)]
+        self._earlier[name] = deque(earlier, EARLIER)
+        for card in earlier:
+            card.overtaken(name)
 
     def connect(self, service: Any) -> NotebookHandle:
         """Return the handle by which `Answer.ask(...)` reaches the running service. Raises `UnknownService`."""

@@ -173,9 +173,10 @@ def previous_on_error(session: Session, cell_text: str) -> Iterator[None]:
         named = [name for name, started in session.started.items() if started.variable in names]
         for name in named if isinstance(error, Exception) else ():
             session.registry.mark(name, out_of_date_reason=reason)
-        # Where the mistake is in the line that names a class, the cell says what it is about.
-        of_cell = [name for name, started in session.started.items() if cell and started.cell == cell]
-        session.notices.kept(named if names else of_cell, of_cell)
+        of_cell = {name: started.variable for name, started in session.started.items() if cell and started.cell == cell}
+        if not names:  # the mistake is in the line that names a class
+            named = [name for name, variable in of_cell.items() if re.search(rf"\b{variable}\b", cell_text)]
+        session.notices.kept(named, of_cell)
         raise
 
 

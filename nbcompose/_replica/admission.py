@@ -102,7 +102,9 @@ class Queue:
         for waiter, (api, _, _) in list(self._waiters.items()):
             if waiter.waits:
                 hop = f"{self._name}.{api}" if api else self._name
-                waiter.give_up(NotBegun(f"{hop}: its replica has to go, and had not begun with this call: try again"))
+                error = NotBegun(f"{hop}: its replica has to go, and had not begun with this call: try again")
+                error.here = True
+                waiter.give_up(error)
 
     @property
     def waiting(self) -> list[QueuedCall]:

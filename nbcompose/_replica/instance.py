@@ -33,7 +33,15 @@ from nbcompose._service import check_dependencies
 from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose._tracing import CallContext, SpanBuffer, current_call
 from nbcompose._user_exceptions import contained, passes
-from nbcompose.errors import CallCancelled, CallError, InvalidArgument, NotBegun, ServiceUnavailable, UnknownApi
+from nbcompose.errors import (
+    CallCancelled,
+    CallError,
+    InvalidArgument,
+    InvalidResult,
+    NotBegun,
+    ServiceUnavailable,
+    UnknownApi,
+)
 
 INTERRUPT_AFTER = 10.0  # seconds; the default for `Traffic.interrupt_after`
 CUT_WAIT = 1.0  # seconds for cancelled calls to report that at shutdown
@@ -274,14 +282,14 @@ class Runtime:
                         try:
                             await call.send(item)
                         except CallError as error:  # it cannot be sent: so the stream has failed
-                            await items.athrow(error)
+                            await items.athrow(_of_api(error, hop, api))
                 call.end()
             else:
                 call.reply_encoded(await self._invoke(api, arguments, call.context, call.encode, declines=True))
-        except NotBegun:
-            call.decline()
         except BaseException as error:  # every error must be answered, and the loop must go on
-            if not issubclass(type(error), asyncio.CancelledError):  # not isinstance, which may run the object's code
+            if _may_decline(error):
+                call.decline()
+            elif not issubclass(type(error), asyncio.CancelledError):  # not isinstance, which may run the object's code
                 await call.fail_aside(contained(error), hop)
             elif self._cutting:  # if the caller is gone as well, `fail` has no effect
                 call.fail(ServiceUnavailable(f"{hop}: the service was stopped before this call was done"), hop)
@@ -343,10 +351,13 @@ class Runtime:
                 self._leave(call)
                 if inputs is not None:
                     await inputs.close()
-            answer = result if encode is None else encode(result)
+            try:
+                answer = result if encode is None else encode(result)
+            except InvalidResult as error:
+                raise _of_api(error, f"{self.name}.{api.spec.name}", api)  # noqa: B904  it is the same error
         except BaseException as error:
             ended = outcome(error, context)
-            if declines and type(error) is NotBegun:
+            if declines and _may_decline(error):
                 call.declined()
                 raise
             call.ended(ended)
@@ -410,7 +421,7 @@ class Runtime:
                 if inputs is not None:
                     await inputs.close()
         except BaseException as error:
-            if declines and type(error) is NotBegun:
+            if declines and _may_decline(error):
                 call.declined()
                 raise
             if record is not None:
@@ -490,6 +501,25 @@ def _and_modes(function: Callable[[], Any]) -> tuple[Any, thread_state.Modes]:
     """Call a function; return its result and the modes that it has set in this thread."""
     before = thread_state.read()
     return function(), thread_state.changed(before, thread_state.read())
+
+
+def _of_api(error: CallError, hop: str, api: Api) -> CallError:
+    """Say in the error of a result that cannot be sent which api has returned it, and in a note, where others do not
+    see it, where that is.
+    """
+    if type(error) is InvalidResult:
+        error.args = (f"{hop}: {error}",)
+        code = getattr(inspect.unwrap(api.method), "__code__", None)
+        if code is not None:
+            error.add_note(f"{api.spec.name} is at {code.co_filename}:{code.co_firstlineno}")
+    return error
+
+
+def _may_decline(error: BaseException) -> bool:
+    """Whether a call has not begun here, and its caller may make it elsewhere. An api that raises `NotBegun`, since one
+    that it called did, has begun.
+    """
+    return type(error) is NotBegun and error.here
 
 
 def _nothing() -> None: ...

@@ -73,6 +73,17 @@ def dependents(graph: Edges, name: str) -> list[str]:
     return [service for service, targets in graph.items() if name in targets]
 
 
+def above(graph: Edges, name: str) -> list[str]:
+    """Return the services that depend on `name`, those that do so directly first."""
+    found = {name: None}
+    todo = [name]
+    for service in todo:
+        new = [user for user in dependents(graph, service) if user not in found]
+        found.update(dict.fromkeys(new))
+        todo.extend(new)
+    return todo[1:]
+
+
 def entries(graph: Edges) -> list[str]:
     """Return the services that no other service depends on."""
     targets = {t for ts in graph.values() for t in ts}

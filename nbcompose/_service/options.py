@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import re
@@ -255,24 +256,24 @@ def _origins(cors: Any, problems: Problems) -> tuple[str, ...]:
 def add_service_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--device", metavar="DEVICE", help="cpu, cuda (the freest GPU), cuda:N or mps")
-    add("--replicas", metavar="N", type=int, help="processes, each with an instance of its own")
-    add("--threads", metavar="N", type=int, help="worker threads of each replica, for apis that are not async")
-    add("--timeout", metavar="SECONDS", type=float, help="how long a call may take")
-    add("--max-concurrency", metavar="N", type=int, help="calls that a replica works on at once; others queue")
+    add("--replicas", metavar="N", type=_whole, help="processes, each with an instance of its own")
+    add("--threads", metavar="N", type=_whole, help="worker threads of each replica, for apis that are not async")
+    add("--timeout", metavar="SECONDS", type=_seconds, help="how long a call may take")
+    add("--max-concurrency", metavar="N", type=_whole, help="calls that a replica works on at once; others queue")
     add(
         "--interrupt-after",
         metavar="SECONDS",
-        type=float,
+        type=_seconds,
         help="end sync code that runs on so long after its caller has gone (10); 0: never",
     )
     add(
         "--replace-after",
         metavar="SECONDS",
-        type=float,
+        type=_seconds,
         help="replace a replica, where there is room, whose worker threads have all been held by such code for so long "
         "(30), or whose process has been stopped; 0: never",
     )
-    add("--port", metavar="PORT", type=int, help="the HTTP port; any free one by default")
+    add("--port", metavar="PORT", type=_whole, help="the HTTP port; any free one by default")
     add("--env", metavar="KEY=VALUE", action="append", type=_pair, help="an environment variable; may be repeated")
     add("--memory", metavar="SIZE", help="what a replica needs, e.g. 4GiB; the card warns where that is not there")
     add("--name", metavar="NAME", help="another name than the class's")
@@ -328,6 +329,18 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
     fields = read_service_options(options, "Service", problems)
     problems.raise_if_any("")
     return fields
+
+
+def _whole(text: str) -> int:
+    with contextlib.suppress(ValueError):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
 
 
 def _pair(text: str) -> tuple[str, str]:

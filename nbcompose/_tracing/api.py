@@ -18,7 +18,7 @@ from nbcompose._tracing.chrome import trace_events
 from nbcompose._tracing.drawing import Trace
 from nbcompose._tracing.rows import Wanted, call_tree, newest_last, span_hex, state_of, trace_hex
 from nbcompose._tracing.spans import RecordedCall, Span, TraceLog
-from nbcompose.errors import NbcomposeError
+from nbcompose.errors import NbcomposeError, UnknownService
 
 if TYPE_CHECKING:
     import pandas
@@ -33,6 +33,10 @@ class Records(Protocol):
 
     def search(self, text: str) -> Collection[int]:
         """Return the numbers of the spans that have a text in them."""
+        ...
+
+    def logged(self) -> Collection[str]:
+        """Return the services that run, or have run lately."""
         ...
 
 
@@ -95,7 +99,8 @@ def traces(
         A pandas DataFrame.
 
     Raises:
-        NbcomposeError: pandas is not installed, or the id is unknown.
+        NbcomposeError: pandas is not installed, or the id is unknown; `UnknownService` for a service that has neither
+            run nor been called.
         ValueError: There is no such state.
     """
     try:
@@ -109,6 +114,8 @@ def traces(
         raise ValueError(f"state={state!r} is none of: {', '.join(get_args(CallState))}")
     wanted = Wanted(service, api, state, _moment(since), text)
     kept = _some(trace)  # reports come in before the replicas are searched
+    if service is not None and _records is not None:
+        _check_known(service, _records)
     with_text = _records.search(text) if text and _records is not None else ()
     spans = [span for spans in kept for span, _ in call_tree(spans) if wanted.matches(span, with_text)]
     starts = pandas.to_datetime([round(s.start * 1e6) for s in spans], unit="us", utc=True)
@@ -133,6 +140,12 @@ def traces(
             "parent": column([span_hex(s.parent_id) for s in spans]),
         }
     )
+
+
+def _check_known(service: str, records: Records) -> None:
+    known = dict.fromkeys([*records.logged(), *(span.service for spans in _log().latest() for span in spans)])
+    if service not in known:
+        raise UnknownService.among(service, known)
 
 
 def _moment(since: datetime | timedelta | float | None) -> float | None:

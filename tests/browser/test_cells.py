@@ -114,6 +114,9 @@ def test_a_name_that_nothing_defines_and_a_class_that_loses_its_magic(notebook: 
     expect(renamed).to_contain_text("This cell no longer defines Greeter; the service Greeter runs on")
     notebook.screenshot("renamed")
     notebook.run_new(SCRATCH, "%services stop --all")
+    expect(notebook.output(CARD)).to_contain_text("Greeter was stopped")
+    expect(notebook.output(CARD)).to_contain_text("Host was stopped")
+    expect(notebook.output(CARD)).not_to_contain_text("runs on")
 
 
 def test_a_mistake_in_a_cell_is_shown_and_the_version_before_serves_on(notebook: Notebook) -> None:

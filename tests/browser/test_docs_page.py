@@ -69,6 +69,8 @@ def png(color: str) -> bytes:
 def test_models_are_fields_within_fields_and_what_is_wrong_stands_beside_one(api: Api) -> None:
     cite = api("cite")
     expect(cite.locator("h2")).to_contain_text("(paper: Paper, year: ")
+    expect(cite.locator(".doc").first).to_have_text("One line.")
+    expect(api("upper").locator(".doc").first).to_be_empty()  # its signature stands above already
     field(cite, "title").fill("On forms")
     field(cite, "year").fill("1066")
     cite.get_by_role("button", name="Call").click()

@@ -12,6 +12,7 @@ import uvloop
 
 from nbcompose._control.logs import LINE_LIMIT, Log, Written, read_output
 from nbcompose._protocol import LogLine
+from nbcompose._replica import output
 from tests.patience import PATIENCE
 
 
@@ -52,6 +53,24 @@ async def test_a_line_without_end_is_cut() -> None:
     assert "".join(found[:-1]) == "x" * 32768 * 5
     assert max(map(len, found)) == LINE_LIMIT
     assert found[-1] == "after"
+
+
+async def test_a_progress_bar_is_in_the_log_with_the_time_of_its_last_state() -> None:
+    """Among the lines that others have written while it was drawn."""
+    readable, writable = os.pipe()
+    log: list[LogLine] = []
+    reader = await read_output(readable, lambda w: log.append(w.line) if w.ended else None)
+
+    def write(when: float, api: str, text: str, end: str) -> None:
+        fields = (f"1{end}", "", str(when), api, api, "", text)
+        os.write(writable, output.MARK + "\x1f".join(fields).encode() + b"\n")
+
+    write(1.0, "draws", "\r  0%|  |", "")
+    write(2.0, "prints", "meanwhile", output.LINE)
+    write(3.0, "draws", "\r100%|##|", output.CALL)
+    os.close(writable)
+    await reader.ended
+    assert [(line.time, line.text) for line in log] == [(2.0, "meanwhile"), (3.0, "100%|##|")]
 
 
 def test_the_end_of_a_pipe_closes_no_file_that_another_thread_has_opened() -> None:

@@ -67,7 +67,7 @@ def test_magics_are_taken_off(source: str, text: str, options: dict[str, object]
         ("%%writefile a.py\nx = 1", "%%writefile a.py"),
         ("%%time\n%%html\n<p>", "%%html"),
         ("%%service --devce cpu\nx", "%%service --devce cpu (unrecognized arguments: --devce cpu)"),
-        ("%%service --replicas two\nx", "%%service --replicas two (argument --replicas: invalid int value: 'two')"),
+        ("%%service --replicas two\nx", "%%service --replicas two (argument --replicas: 'two' is not a whole number)"),
         ("%%service --env A\nx", "%%service --env A (argument --env: 'A' is not of the form KEY=VALUE)"),
         ("%%service --name 'a\nx", "%%service --name 'a (No closing quotation)"),
     ],

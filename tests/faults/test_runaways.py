@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -17,13 +18,13 @@ from held_services import Over, Runaway
 
 import nbcompose
 from nbcompose._code.packing import deployment_of
-from nbcompose._control import publisher, supervisor
+from nbcompose._control import publisher, standby, supervisor
 from nbcompose._control.snapshot import snapshot
 from nbcompose._host import memory
 from nbcompose._notebook.display import ServicesTable
 from nbcompose._rpc.blocking import background
 from nbcompose._tracing.spans import CallContext, current_call
-from nbcompose.errors import DeadlineExceeded
+from nbcompose.errors import DeadlineExceeded, NotBegun
 from tests.conftest import Running, wait_for_end
 from tests.handles import handle
 from tests.patience import PATIENCE, wait_until
@@ -199,7 +200,21 @@ def test_calls_that_had_not_begun_go_to_the_one_that_takes_its_place(
     assert [s.api for s in spans if s.error == "NotBegun" and s.start >= begun] == ["ok"]
 
 
-def test_at_most_once_in_ten_minutes(running: Running, tmp_path: Path, eager: None) -> None:
+@pytest.mark.parametrize("api", ["passes_on", "passes_on_sync", "passes_on_items", "passes_on_batched"])
+def test_an_api_that_raises_that_another_had_not_begun_has_begun(running: Running, api: str) -> None:
+    """It is not made again, and has failed."""
+    proxy = running.up(runaway())
+    token = current_call.set(CallContext(time.monotonic() + 10))
+    with pytest.raises(NotBegun, match="below"):
+        list(getattr(proxy, api)(*[[1]] if api == "passes_on_batched" else []) or ())
+    current_call.reset(token)
+    assert proxy.ends() == [api]
+    spans = [span for spans in running.registry.collect_traces().latest() for span in spans]
+    assert [s.error for s in spans if s.api == api] == ["NotBegun"]
+
+
+def test_not_again_at_once(running: Running, tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standby, "LOADS", 10**6)
     running.up(runaway(traffic={"replace_after": 0.2}))
     first = hold_up(running, tmp_path)
     running.until("Runaway", lambda s: s.restarts == 1 and s.state == "ready")
@@ -209,8 +224,32 @@ def test_at_most_once_in_ten_minutes(running: Running, tmp_path: Path, eager: No
     pid = hold_up(running, tmp_path)
     status = running.until("Runaway", lambda s: any("since one was" in note for note in s.stuck))
     assert "is stuck (stuck runs on for nobody): not replaced" in status.stuck[0]
-    assert status.stuck[0] in repr(ServicesTable([status]))
+    assert f"{status.stuck[0]}; %services restart Runaway does it" in repr(ServicesTable([status]))
+    [said] = status.stuck_notes(in_cell=True)
+    assert said.endswith("; Restart in the graph's panel does it now, %services restart Runaway after ■")
     assert running.registry.proxy("Runaway").pid() == pid
+
+
+def test_again_after_a_while_where_loading_takes_little(
+    running: Running, tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standby, "LOADS", 0.1)
+    proxy = running.up(runaway(traffic={"replace_after": 0.2}))
+    before = {proxy.pid()}
+    for times in (1, 2):
+        hold_up(running, tmp_path)
+        running.until("Runaway", lambda s: s.restarts == times and s.state == "ready")  # noqa: B023
+        (tmp_path / "inside").unlink()
+        before.add(proxy.pid())
+    assert len(before) == 3
+
+
+def test_it_is_said_when_a_replica_will_be_replaced(running: Running, tmp_path: Path) -> None:
+    running.up(runaway(traffic={"replace_after": 600}))
+    hold_up(running, tmp_path)
+    status = running.until("Runaway", lambda s: any(r.work.held_since for r in s.replicas))
+    [said] = [text for text in status.trouble() if "replaced in" in text]
+    assert re.fullmatch(r"replica 0 is replaced in (10 min|5\d\d s) if that does not end before", said), said
 
 
 def test_not_where_there_is_no_room_for_two(

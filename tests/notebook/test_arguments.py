@@ -72,7 +72,8 @@ def test_what_is_not_given_stays_as_it_was_decorated() -> None:
     ("line", "message"),
     [
         ("--replicas 0", "replicas=0 must be a whole number from 1"),
-        ("--replicas two", "argument --replicas: invalid int value: 'two'"),
+        ("--replicas two", "argument --replicas: 'two' is not a whole number"),
+        ("--timeout long", "argument --timeout: 'long' is not a number of seconds"),
         ("--device gpu", "device='gpu' must be one of cpu, cuda, cuda:N, mps"),
         ("--timeout -1", "traffic timeout=-1.0 must be a number"),
         ("--max-concurrency 0", "traffic max_concurrency=0 must be a whole number"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -186,6 +187,47 @@ def test_pdb_of_the_notebook_opens_the_frame_of_the_call_too(writer: Kernel) -> 
 def test_prun_says_where_the_time_goes(writer: Kernel, cell: str) -> None:
     assert "Writer ran in replicas, where %prun does not look: %services profile Writer" in writer.ok(cell).stdout
     assert "replicas" not in writer.ok("%prun -q sum([1])").stdout
+
+
+def test_an_answer_that_is_awaited_says_what_awaits_it(writer: Kernel) -> None:
+    writer.ok("""
+        %%service
+        from collections.abc import Iterator
+        class Words:
+            @api
+            def each(self, count: int) -> Iterator[str]:
+                yield from ["word"] * count
+    """)
+    for cell, said in (
+        (
+            "await Writer.write('a')",
+            "Writer.write(…) waits, and gives the answer itself: leave out the await, or write "
+            "await Writer.to_async.write(…)\n",
+        ),
+        (
+            "async for word in Words.each(2):\n    pass",
+            "Words.each(…) waits, and gives each item itself: leave out the async, or write "
+            "async for word in Words.to_async.each(…)\n",
+        ),
+        ("await print('Writer.write()')", "Writer.write()\n"),
+    ):
+        ran = writer.run(cell)
+        assert "TypeError" in ran.error
+        assert ran.stdout == said
+
+
+def test_a_result_that_cannot_be_sent_says_which_api_has_returned_it_and_where(kernel: Kernel) -> None:
+    kernel.ok("""
+        %%service
+        import threading
+        class Lock:
+            @api
+            def get(self):
+                return threading.Lock()
+    """)
+    error = kernel.run("Lock.get()").error
+    assert "InvalidResult: Lock.get: result holds a _thread.lock, which cannot be sent to another process" in error
+    assert re.search(r"^get is at Cell In\[\d+\], line 4$", error, re.MULTILINE)
 
 
 @pytest.mark.parametrize("cell", ["%timeit -n 2 -r 2 Writer.write('a')", "%%timeit -n 2 -r 2\nWriter.later('a')"])

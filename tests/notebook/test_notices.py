@@ -266,7 +266,13 @@ def test_stopping_a_service_says_who_depends_on_it(graph: Notebook) -> None:
     assert "Writer does not run" in graph.run("Front.ask(1)").error
     graph.ok(CELL)
     assert graph.ok("Front.ask(1)").result == 1
-    assert graph.ok("%services stop Front Writer").stdout == "Front was stopped\nWriter was stopped\n"
+    graph.ok(
+        "%%service\nclass Over:\n    front = depends(Front)\n    @api\n    def ask(self) -> int:\n        return 1"
+    )
+    assert "; Front depends on it (and Over on that), and its calls to" in graph.ok("%services stop Writer").stdout
+    graph.ok(CELL)
+    stopped = "Over was stopped\nFront was stopped\nWriter was stopped\n"
+    assert graph.ok("%services stop Over Front Writer").stdout == stopped
 
 
 # -- `%%service` below comments

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE
+
 pytestmark = pytest.mark.system
 
 Kernel = Any  # of conftest.py
@@ -24,6 +26,11 @@ WAY = "A %%service cell that defines Echo takes it over; %services stop Echo end
 
 def run(kernel: Kernel, cell: str, source: str, deleted: Sequence[str] = ()) -> Any:
     """Run a cell as JupyterLab does."""
+    return kernel.finished(send(kernel, cell, source, deleted))
+
+
+def send(kernel: Kernel, cell: str, source: str, deleted: Sequence[str] = ()) -> str:
+    """Send a cell, as `run` does; returns the id of its run."""
     message = kernel.client.session.msg(
         "execute_request",
         {
@@ -37,7 +44,7 @@ def run(kernel: Kernel, cell: str, source: str, deleted: Sequence[str] = ()) -> 
         metadata={"cellId": cell, "deletedCells": list(deleted)},
     )
     kernel.client.shell_channel.send(message)
-    return kernel.finished(message["header"]["msg_id"])
+    return str(message["header"]["msg_id"])
 
 
 @pytest.mark.parametrize("again", [CELL.replace("Echo", "Other"), "x = 1"], ids=["renamed", "no class"])
@@ -60,10 +67,13 @@ def test_a_cell_that_no_longer_defines_a_service_says_so_once(kernel: Kernel, ag
             "This cell has started nothing: the version of Echo before serves on\n"
             "Run it again, once it is mended, to replace that version; %services stop Echo ends it",
         ),
-        (
-            CELL.replace("class Echo:", "class Other:\n    x = unknown"),
-            "This cell has started nothing: Echo, of an earlier text of this cell, serves on; "
-            "%services stop Echo ends it",
+        *(
+            (
+                CELL.replace("class Echo:", first_line),
+                "This cell has started nothing: Echo, of an earlier text of this cell, serves on; "
+                "%services stop Echo ends it",
+            )
+            for first_line in ("class Other:\n    x = unknown", "clas Other:")
         ),
     ],
 )
@@ -120,12 +130,90 @@ def test_a_deleted_cell_is_said_once_under_the_next_one(kernel: Kernel) -> None:
     assert run(kernel, "two", "x = 1", deleted=["nine"]).displays == []
 
 
-def test_what_a_cell_says_stands_under_it_and_stays_as_it_was(kernel: Kernel) -> None:
+def test_what_a_cell_says_of_stale_services_holds_until_they_are_fresh(kernel: Kernel) -> None:
     run(kernel, "one", CELL.replace("return x", "return helper(x)"))
-    changing = run(kernel, "two", "def helper(x):\n    return x + 1")
-    calling = run(kernel, "three", "Echo.say(1)")
-    assert "name 'helper' is not defined" in calling.error
-    assert changing.plain.startswith("helper is defined now: Echo was started without\n")
-    assert calling.plain.startswith("Echo is stale: helper was defined after it had started\n")
+    changing, calling = send(kernel, "two", "def helper(x):\n    return x + 1"), send(kernel, "three", "Echo.say(1)")
+    assert "name 'helper' is not defined" in kernel.finished(calling).error
+    assert kernel.shown(changing).plain.startswith("helper is defined now: Echo was started without\n")
+    assert kernel.shown(calling).plain.startswith("Echo is stale: helper was defined after it had started\n")
     run(kernel, "four", "%services refresh")
+    assert kernel.shown(changing).plain == "Echo was brought up to date"
+    assert "⚠" not in kernel.shown(changing).html
+    # What was called then was stale, whatever it is now.
+    assert kernel.shown(calling).plain == "Echo was stale: helper was defined after it had started"
     assert run(kernel, "three", "Echo.say(1)").result == "2"
+
+
+@pytest.mark.parametrize("stop", ["%services stop Echo", "registry.remove('Echo')"], ids=["magic", "elsewhere"])
+def test_notices_and_cards_say_that_a_service_was_stopped(kernel: Kernel, stop: str) -> None:
+    """By whatever: the notice of a cell that no longer defines it, that of one that has failed, and all its cards."""
+    kernel.ok("registry = get_ipython().meta['nbcompose'].registry")
+    first = send(kernel, "one", CELL)
+    again = send(kernel, "two", "%services restart Echo")
+    kernel.finished(again)
+    assert kernel.shown(first).plain == "Echo was changed or restarted by a later cell"
+    lost = send(kernel, "three", "Echo = 5")
+    failed = send(kernel, "four", CELL.replace("class Echo:", "class Echo:\n    x = unknown"))
+    kernel.finished(failed)
+    assert "the service Echo runs on with its code" in kernel.shown(lost).plain
+    assert "the version of Echo before serves on" in kernel.shown(failed).plain
+    assert "⚠" in kernel.shown(lost).html
+    run(kernel, "five", stop)
+    for cell in (first, again, lost, failed):
+        assert kernel.shown(cell).plain == "Echo was stopped"
+        assert "⚠" not in kernel.shown(cell).html
+    run(kernel, "six", CELL)
+    assert kernel.shown(first).plain == kernel.shown(again).plain == "Echo was changed or restarted by a later cell"
+
+
+def test_a_notice_ends_where_another_cell_defines_the_service(kernel: Kernel) -> None:
+    run(kernel, "one", CELL)
+    lost = send(kernel, "one", "x = 1")
+    assert "no longer defines Echo" in kernel.finished(lost).plain
+    run(kernel, "two", CELL)
+    assert kernel.shown(lost).plain == "Echo was defined by a later cell"
+
+
+def test_a_card_of_a_version_that_could_not_replace_another_says_that_this_was_stopped(kernel: Kernel) -> None:
+    run(kernel, "one", CELL)
+    failing = send(kernel, "two", CELL.replace("    @api", "    def __init__(self):\n        1 / 0\n    @api", 1))
+    assert kernel.finished(failing).plain == "Echo could not be replaced: the version before serves on"
+    run(kernel, "three", "%services stop Echo")
+    assert kernel.shown(failing).plain == "Echo could not be replaced; the version before was stopped later"
+
+
+def test_a_service_that_only_waits_does_not_serve_on(kernel: Kernel) -> None:
+    cell = (
+        CELL
+        + """
+class Front:
+    nobody = depends("Nobody")
+    @api
+    def ask(self) -> int:
+        return 1
+"""
+    )
+    run(kernel, "one", cell)
+    ran = run(kernel, "one", f"{cell}    x = unknown")
+    assert ran.plain.splitlines()[0] == (
+        "This cell has started nothing: the version of Echo before serves on and "
+        "the version of Front before is waiting for Nobody"
+    )
+    table = run(kernel, "two", "%services").result
+    assert "ready, serving the previous version" in table
+    assert "waiting for Nobody, of the previous version" in table
+
+
+def test_depends_offers_no_service_that_is_stopped_and_that_no_cell_defines_any_more(kernel: Kernel) -> None:
+    run(kernel, "eleven", CELL.replace("Echo", "First"))
+    run(kernel, "eleven", CELL.replace("Echo", "Second"))
+    run(kernel, "twelve", CELL.replace("Echo", "Third"))
+
+    def offered() -> list[str]:
+        text = "%%service\nclass A:\n    a = depends("
+        content = kernel.client.complete(text, reply=True, timeout=PATIENCE)["content"]
+        return [name for name in content["matches"] if name in ("First", "Second", "Third")]
+
+    assert sorted(offered()) == ["First", "Second", "Third"]
+    run(kernel, "thirteen", "%services stop First Second")
+    assert offered() == ["Third", "Second"]  # those that run first; a run of its cell starts Second again

@@ -241,7 +241,7 @@ def breaks(cell: str) -> list[Any]:
         pytest.param(edited(cell, ("self._load()", "1 / 0")), "ZeroDivisionError", id="init"),
         pytest.param(edited(cell, ("    @api\n", "")), "defines no service", id="no api"),
         pytest.param(edited(cell, ("text: str", "text: 'Nonsense'")), "Nonsense", id="declaration"),
-        pytest.param(edited(cell, ("%%service", "%%service --replicas many")), "invalid int value", id="option"),
+        pytest.param(edited(cell, ("%%service", "%%service --replicas many")), "is not a whole number", id="option"),
         pytest.param("%%service\nraise OSError('on the way')\n" + cell.partition("\n")[2], "on the way", id="body"),
         pytest.param(
             edited(cell, ("class Writer:", "class Writer:\n    size = unknown")), "NameError", id="class body"

@@ -206,9 +206,13 @@ def test_a_call_whose_answer_cannot_be_sent_has_failed(running: Running) -> None
             yield self.give()
 
     unsent = running.up(nbcompose.service(Unsent))
-    for call in (unsent.give, unsent.agive, lambda: list(unsent.items())):
-        with pytest.raises(InvalidResult, match="lock"):
+    for name, call in (("give", unsent.give), ("agive", unsent.agive), ("items", lambda: list(unsent.items()))):
+        with pytest.raises(
+            InvalidResult, match=rf"^Unsent\.{name}: (result|item) holds a _thread\.lock, which"
+        ) as caught:
             call()
+        [note] = caught.value.__notes__
+        assert re.fullmatch(rf"{name} is at {re.escape(__file__)}:\d+", note)
     answer = httpx.post(f"{running.registry.url('Unsent')}/give", json={})
     assert (answer.status_code, answer.json()["error"]["type"]) == (500, "InvalidResult")
     spans = [span for spans in running.registry.collect_traces().latest() for span in spans if span.service == "Unsent"]

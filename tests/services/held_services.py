@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nbcompose import api, depends, service
+from nbcompose.errors import NotBegun
 
 
 @service(traffic={"timeout": 60})
@@ -186,6 +187,28 @@ class Runaway:
     @api
     async def pid(self) -> int:
         return os.getpid()
+
+    @api
+    async def passes_on(self) -> None:
+        """What it calls has not begun."""
+        self.seen.append("passes_on")
+        raise NotBegun("below")
+
+    @api
+    def passes_on_sync(self) -> None:
+        self.seen.append("passes_on_sync")
+        raise NotBegun("below")
+
+    @api
+    def passes_on_items(self) -> Iterator[int]:
+        self.seen.append("passes_on_items")
+        raise NotBegun("below")
+        yield 1
+
+    @api(batchable=True)
+    def passes_on_batched(self, values: list[int]) -> list[int]:
+        self.seen.append("passes_on_batched")
+        raise NotBegun("below")
 
     @api
     async def ends(self) -> list[str]:

@@ -22,7 +22,7 @@ from nbcompose._tracing.chrome import trace_events
 from nbcompose._tracing.drawing import Trace
 from nbcompose._tracing.rows import Wanted, summaries, waterfall
 from nbcompose._tracing.spans import CANCELLED, RecordedCall, Span, TraceLog
-from nbcompose.errors import NbcomposeError
+from nbcompose.errors import NbcomposeError, UnknownService
 
 TRACE = 0x4BF92F3577B34DA6A3CE929D0E0E4736
 ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -349,6 +349,9 @@ class Records:
     def search(self, text: str) -> list[int]:
         return [n for n, call in self.calls.items() if text in str(call)]
 
+    def logged(self) -> list[str]:
+        return ["Idle"]
+
 
 ASKED = RecordedCall(1, (("question", "'<where>'"), ("password", "•••")), None, "ValueError: no")
 WROTE = RecordedCall(3, (("n", "9"),), None, "ValueError: no more", 9, ("1", "2"), ("9",), held=True)
@@ -413,6 +416,14 @@ def test_calls_are_found(log: TraceLog, wanted: dict[str, Any], found: list[str]
     log.extend([*SPANS, EMBED._replace(trace_id=7, span_id=99, start=NOON + 5, error=CANCELLED)])
     api.install(lambda: log, Records(ASKED, EMBEDDED, WROTE))
     assert list(nbcompose.traces(**wanted).api) == found
+
+
+def test_a_service_that_nobody_knows_is_refused(log: TraceLog) -> None:
+    log.extend(SPANS)
+    api.install(lambda: log, Records())
+    assert len(nbcompose.traces(service="Idle")) == 0
+    with pytest.raises(UnknownService, match="no service is called 'Rose'; there are: Idle, Answer, Embedder, Writer"):
+        nbcompose.traces(service="Rose")
 
 
 def test_a_state_that_does_not_exist_is_refused(log: TraceLog) -> None:

@@ -76,11 +76,13 @@ function apiSection(route, operation, openapi) {
   const result = outcome(name);
   const [area, accept] = [$("form", section), $(".accept", section)];
   $(".name", section).textContent = name;
-  $(".signature", section).textContent = `(${params(operation)
-    .map((p) => p.text)
-    .join(", ")})`;
+  const taken = params(operation).map((p) => p.text);
+  $(".signature", section).textContent = `(${taken.join(", ")})`;
   $(".route", section).textContent = `POST ${route}`;
-  $(".doc", section).textContent = docstring(operation);
+  // The summary of an api without a docstring is its signature, which stands above.
+  const about = docstring(operation);
+  const isSignature = about.startsWith(`${name}(`) && taken.every((text) => about.includes(text));
+  $(".doc", section).textContent = isSignature ? "" : about;
   $(".returns code", section).textContent = returned(results, openapi);
   area.prepend(...fields.elements);
   area.after(result.element);

@@ -70,6 +70,19 @@ export function noteLines(service) {
   return lines;
 }
 
+/**
+ * The services that need another one, also by others that do.
+ *
+ * @param {{name: string, dependencies: string[]}[]} services
+ * @param {string} name
+ */
+export function needing(services, name) {
+  const found = new Set([name]);
+  for (const needed of found) for (const s of services) if (s.dependencies.includes(needed)) found.add(s.name);
+  found.delete(name);
+  return [...found];
+}
+
 /** What is asked before a service is stopped. @param {string} name @param {string[]} needed those that need it */
 export function stopWords(name, needed) {
   if (!needed.length) return `Stop ${name}? No service needs it.`;

@@ -9,6 +9,7 @@ import { fullSize } from "./fullsize.js";
 import { panel } from "./panel.js";
 import { picture } from "./picture.js";
 import { search } from "./search.js";
+import { needing } from "./sentences.js";
 import { roomOf, standsBeside } from "./viewport.js";
 import { inner } from "./zoom.js";
 
@@ -122,7 +123,7 @@ export function view(root, kernel) {
     finding.update(state.services.map((s) => s.name));
     if (wanted && drawing.has(wanted)) find(wanted);
     if (current) {
-      const needed = state.services.filter((s) => s.dependencies.includes(name)).map((s) => s.name);
+      const needed = needing(state.services, name);
       const alive = kernel.condition() !== "gone";
       current.update((alive && state.services.find((s) => s.name === name)) || null, needed);
     }
