@@ -1,6 +1,7 @@
 from . import errors as errors
 from . import models as models
 from . import settings as settings
+from . import streams as streams
 from ._control import run as run
 from ._control import serve as serve
 from ._host import device as device

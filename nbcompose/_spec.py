@@ -38,7 +38,8 @@ class ApiSpec:
 
     `name`: its name for callers; `method`: the attribute of the class. `stream`: it yields items. `is_async`: it runs
     on the replica's event loop. `idempotent`: a call whose replica died may be retried. `interruptible`: sync code of
-    an abandoned call may be interrupted. `record`: its arguments and answers may be recorded.
+    an abandoned call may be interrupted. `record`: its arguments and answers may be recorded. `stream_params`: the
+    names of the parameters that take a live stream.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ApiSpec:
     idempotent: bool = False
     interruptible: bool = True
     record: bool = True
+    stream_params: tuple[str, ...] = ()
 
     @property
     def root(self) -> ParamSpec | None:

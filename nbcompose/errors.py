@@ -248,6 +248,14 @@ class BlockingCall(CallError, RuntimeError):
     """A sync call to a dependency was made on the replica's event loop."""
 
 
+class StreamTaken(CallError, RuntimeError):
+    """A stream was to be used twice: it can be read once, or passed on once."""
+
+
+class StreamLag(CallError, RuntimeError):
+    """A branch of a stream (`nbcompose.streams.tee`) was so far behind the others that its items were not kept."""
+
+
 class NotAwaited(CallError, AttributeError):
     """What a call of an async api gave was taken for its answer: it has to be awaited first.
 
@@ -282,11 +290,13 @@ class NotBegun(ServiceUnavailable):
 class ReplicaDied(CallError, ConnectionError):
     """The message says how the process ended, where that is known; a note (`__notes__`) has its last lines of output.
 
-    `address`: where the replica answered calls, until that has been found out.
+    `address`: where the replica answered calls, until that has been found out. `spent`: it had begun to read a stream
+    of the caller's own, so that the call cannot be made again.
     """
 
     status = 503
     address = ""
+    spent = False
 
 
 class DeadlineExceeded(CallError, TimeoutError):

@@ -14,7 +14,7 @@ ROOT = Path(nbcompose.__file__).parent
 
 # The lowest first; a module may import from its own layer and from those above it in this list.
 LAYERS = (
-    "errors settings _spec _units _user_exceptions",
+    "errors settings streams _spec _units _user_exceptions",
     "_protocol",
     "_host _hub _tracing",
     "_schema",

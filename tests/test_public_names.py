@@ -31,6 +31,7 @@ PUBLIC = [
     "serve",
     "service",
     "settings",
+    "streams",
     "trace",
     "traces",
     "unload_ipython_extension",
@@ -40,6 +41,7 @@ PUBLIC = [
 MEMBERS = {
     "Service": "asgi graph inner link name to_async to_sync token url",
     "models": "HuggingFaceModel ModelProgress models_of prefetch",
+    "streams": "map tee",
     "settings": """
         FORMAT LEVELS LOG_LEVEL PRELOAD RECORD_ARGUMENTS REPLICA_FORMAT SAMPLERS TOKEN TraceExport VARIABLES ZYGOTE
         checked_token log_level preload record_arguments start_logging token trace_export trace_sampler zygote
@@ -50,8 +52,8 @@ MEMBERS = {
         Incompatible InvalidArgument InvalidResult LargeCaptureWarning LaunchError MemoryShortage MethodNotAllowed
         Mistake ModelError NbcomposeError NbcomposeWarning NoTerminal NotAcceptable NotAwaited NotAwaitedWarning
         NotBegun Overloaded PayloadTooLarge PortInUse ProtocolError RemoteError RemoteTraceback ReplicaDied
-        ResourceShortageWarning ServiceUnavailable SlowRequest Unauthorized UnknownApi UnknownArgumentWarning
-        UnknownService UnsupportedMediaType
+        ResourceShortageWarning ServiceUnavailable SlowRequest StreamLag StreamTaken Unauthorized UnknownApi
+        UnknownArgumentWarning UnknownService UnsupportedMediaType
     """,
 }
 PARAMETERS = {

@@ -17,6 +17,7 @@ from nbcompose._control.registry import Registry
 from nbcompose._control.serving import Handle, Run, run
 from nbcompose._replica import ServiceMetrics, merge
 from nbcompose._replica.http import Access, AsgiApp, metrics_of
+from nbcompose._rpc import outgoing
 from nbcompose._schema import ApiSchema
 from nbcompose._service import Service
 from nbcompose._spec import ApiSpec, ServiceSpec
@@ -126,13 +127,15 @@ class GraphBackend:
         self, api: ApiSpec, arguments: dict[str, Any], context: CallContext, encode: Callable[[Any], Any] | None = None
     ) -> Any:
         registry = await self.start()
-        call = registry.client.call(self._name, api.name, (api.signature, arguments), context, from_below=False)
+        given = outgoing(api, arguments, registry.portal)
+        call = registry.client.call(self._name, api.name, (api.signature, given), context, from_below=False)
         result = await registry.portal.join(call)
         return result if encode is None else encode(result)
 
     async def stream(self, api: ApiSpec, arguments: dict[str, Any], context: CallContext) -> AsyncGenerator[Any, None]:
         registry = await self.start()
-        items = registry.client.stream(self._name, api.name, (api.signature, arguments), context, from_below=False)
+        given = outgoing(api, arguments, registry.portal)
+        items = registry.client.stream(self._name, api.name, (api.signature, given), context, from_below=False)
         async with contextlib.aclosing(registry.portal.join_items(items)) as here:
             async for item in here:
                 yield item

@@ -39,7 +39,9 @@ class SupervisorContext(Protocol):
         ...
 
     def routes_for(self, spec: ServiceSpec) -> tuple[ServiceRoute, ...]:
-        """Return the present routes of the service itself and of its dependencies."""
+        """Return the present routes of the services that its replicas may call: itself, its dependencies, and all
+        where it takes streams, since any service may make them.
+        """
         ...
 
     def spans(self, spans: list[Span]) -> None: ...

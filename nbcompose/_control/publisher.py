@@ -186,8 +186,7 @@ class Publisher:
             self._above.setdefault(service, {})[name] = None
 
     def routes_for(self, spec: ServiceSpec) -> tuple[ServiceRoute, ...]:
-        names = dict.fromkeys([spec.name, *dependency_graph.targets(spec)])
-        return tuple(self._routes[n] for n in names if n in self._routes)
+        return tuple(route for name, route in self._routes.items() if _calls(spec, name))
 
     def spans(self, spans: list[Span]) -> None:
         self.traces.extend(spans)
@@ -312,12 +311,10 @@ class Publisher:
         return [answer for answer in answers if not isinstance(answer, BaseException)]
 
     def _push(self, route: ServiceRoute) -> None:
-        """Send a route to this process, to the service's own replicas, and to those that depend on it."""
+        """Send a route to this process, and to the replicas that may call the service: see `routes_for`."""
         self._client.update(route)
-        concerned = (self._supervisors.get(n) for n in [route.service, *self._above.get(route.service, ())])
-        for member in _members(s for s in concerned if s is not None):
-            spec = member.launch.spec
-            if route.service == spec.name or route.service in dependency_graph.targets(spec):
+        for member in _members(self._supervisors.values()):
+            if _calls(member.launch.spec, route.service):
                 member.tell(route)
 
     def _tell(self, status: Status) -> None:
@@ -329,6 +326,13 @@ class Publisher:
             except Exception as error:  # an error of a subscriber must not end the supervision of a service
                 context = {"message": f"{subscriber!r} failed on a change of {status.name}", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
+
+
+def _calls(spec: ServiceSpec, service: str) -> bool:
+    """Whether a replica may call a service: itself, a dependency, or any where a stream of it may be an argument."""
+    if service == spec.name or any(api.stream_params for api in spec.apis):
+        return True
+    return service in dependency_graph.targets(spec)
 
 
 def _last_spans(member: ReplicaHandle, entries: Iterable[call_ledger.LedgerEntry]) -> Iterator[Span]:

@@ -14,13 +14,25 @@ import inspect
 import sys
 import types
 import weakref
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 from nbcompose._replica import batching
-from nbcompose._rpc import Args, DeclaredProxy, HttpTransport, Kwargs, background, find_api, newest
-from nbcompose._schema import ApiSchema, check_awaited, renew
+from nbcompose._replica.local_stream import LocalStream
+from nbcompose._rpc import (
+    Args,
+    Client,
+    DeclaredProxy,
+    HttpTransport,
+    Kwargs,
+    Transport,
+    background,
+    find_api,
+    in_thread,
+    newest,
+)
+from nbcompose._schema import ApiSchema, check_awaited, is_stream, renew
 from nbcompose._service import Dependency, Service, check_dependencies, declare, dependency_graph
 from nbcompose._spec import ApiSpec, DependencySpec, ServiceSpec
 from nbcompose._tracing import CallContext, current_call
@@ -73,14 +85,74 @@ def checked(method: Callable[..., Any], api: ApiSpec, schema: ApiSchema) -> Call
         if inside is not None and inside() is self:
             return method(self, *args, **kwargs)
         for value in (*args, *kwargs.values()):  # between processes, pickling raises this error
-            check_awaited(value)
+            if not (api.stream_params and is_stream(value)):
+                check_awaited(value)
         try:
-            args, kwargs = schema.call_arguments(schema.validate(schema.bind(args, kwargs)))
+            arguments = schema.validate(schema.bind(args, kwargs))
         except InvalidArgument as error:
             raise error.from_below()  # noqa: B904  it is the same error
-        return wrapped(self, args, kwargs)
+        streams = _opened(schema, arguments)
+        args, kwargs = schema.call_arguments(arguments)
+        called = wrapped(self, args, kwargs)
+        return _CLOSED[api.stream, api.is_async](called, streams) if streams else called
 
     return call
+
+
+def _opened(schema: ApiSchema, arguments: dict[str, Any]) -> list[LocalStream]:
+    """Put what the api reads in place of the streams among the arguments; return these."""
+    streams = []
+    for name, param in schema.streams.items():
+        value = arguments.get(name)
+        if value is not None:
+            check = None if isinstance(value, list) else param.item
+            stream = LocalStream(name, check, value, background(), is_async=schema.spec.is_async)
+            arguments[name] = stream
+            streams.append(stream)
+    return streams
+
+
+def _then_closed(result: Any, streams: list[LocalStream]) -> Any:
+    for stream in streams:
+        stream.close()
+    return result
+
+
+async def _then_closed_async(call: Coroutine[Any, Any, Any], streams: list[LocalStream]) -> Any:
+    try:
+        return await call
+    finally:
+        for stream in streams:
+            await stream.aclose()
+
+
+def _items_then_closed(items: Generator[Any, None, None], streams: list[LocalStream]) -> Generator[Any, None, None]:
+    try:
+        yield from items
+    finally:
+        for stream in streams:
+            stream.close()
+
+
+async def _items_then_closed_async(
+    items: AsyncGenerator[Any, None], streams: list[LocalStream]
+) -> AsyncGenerator[Any, None]:
+    try:
+        async with contextlib.aclosing(items):
+            async for item in items:
+                yield item
+    finally:
+        for stream in streams:
+            await stream.aclose()
+
+
+# By whether the api yields, and whether it is async.
+_CLOSED: Mapping[tuple[bool, bool], Callable[[Any, list[LocalStream]], Any]] = {
+    (False, False): _then_closed,
+    (False, True): _then_closed_async,
+    (True, False): _items_then_closed,
+    (True, True): _items_then_closed_async,
+}
 
 
 def _context(*, on_loop: bool) -> CallContext:
@@ -281,7 +353,7 @@ class InProcessTransport:
         spec, method = self._method(api)
         if spec.is_async:
             return await method(*args, **kwargs)
-        return await _in_thread(method, *args, **kwargs)
+        return await in_thread(method, *args, **kwargs)
 
     async def stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
         spec, method = self._method(api)
@@ -292,7 +364,7 @@ class InProcessTransport:
             return
         generator: Generator[Any, None, None] = method(*args, **kwargs)
         try:
-            while (item := await _in_thread(next, generator, _END)) is not _END:
+            while (item := await in_thread(next, generator, _END)) is not _END:
                 yield item
         finally:
             with contextlib.suppress(ValueError):  # it is running, in a thread that cannot be stopped
@@ -307,26 +379,19 @@ class InProcessTransport:
             return portal.iterate(method(*args, **kwargs))
         return portal.run(method(*args, **kwargs))
 
+    def reference(self, api: str, args: Args, kwargs: Kwargs, context: CallContext, to: Transport) -> None:
+        return None
+
+    def reaches(self, client: Client) -> bool:
+        return False
+
+    def sent(self, value: Any, inbox: object) -> Any:
+        """Streams are passed as they are: both ends are in this process."""
+        return value
+
     def _method(self, name: str) -> tuple[ApiSpec, Any]:
         api = find_api(self.service, self._apis, name)
         return api, getattr(self.instance, api.method)
-
-
-async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """As `asyncio.to_thread`, but keeps the error object: `to_thread` copies it from future to future, and a copied
-    TimeoutError loses its frames.
-    """
-
-    def work() -> Any:
-        try:
-            return None, function(*args, **kwargs)
-        except BaseException as error:
-            return error, None
-
-    error, result = await asyncio.to_thread(work)
-    if error is not None:
-        raise error
-    return result
 
 
 def _on_a_loop() -> bool:

@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import inspect
 import logging
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -21,11 +22,12 @@ from nbcompose._replica.admission import Admission, Holder, Queue, Work, unix_ti
 from nbcompose._replica.batching import Batcher
 from nbcompose._replica.generators import ThreadItems
 from nbcompose._replica.hot_swap import Api, Code, Swap, renew
+from nbcompose._replica.inputs import Inputs
 from nbcompose._replica.metrics import METRICS, CallsUnderWay, OwnMetrics, ServiceMetrics, TimedCall, outcome
 from nbcompose._replica.output import end_lines
 from nbcompose._replica.recording import Recorder
 from nbcompose._replica.workers import Job, WorkerThreads
-from nbcompose._rpc import HELD, IncomingCall, LoadTable
+from nbcompose._rpc import HELD, Client, IncomingCall, LoadTable, Portal
 from nbcompose._schema import ApiSchema
 from nbcompose._service import check_dependencies
 from nbcompose._spec import ApiSpec, ServiceSpec
@@ -49,10 +51,18 @@ logger = logging.getLogger("nbcompose.replica")
 
 
 class Runtime:
-    """One instance of one service, across hot swaps of its code. `torch_threads`: see `Placement`."""
+    """One instance of one service, across hot swaps of its code. `torch_threads`: see `Placement`. `client`: by which
+    it calls the services whose streams are arguments; None: none can be.
+    """
 
     def __init__(
-        self, spec: ServiceSpec, index: int, slot: int, board: LoadTable, torch_threads: int | None = None
+        self,
+        spec: ServiceSpec,
+        index: int,
+        slot: int,
+        board: LoadTable,
+        torch_threads: int | None = None,
+        client: Client | None = None,
     ) -> None:
         self.name = spec.name
         self.index = index
@@ -63,6 +73,8 @@ class Runtime:
         self._own_metrics = OwnMetrics(spec.name, index)
         self.under_way = CallsUnderWay(board, slot)
         self._loop = asyncio.get_running_loop()
+        self._portal = Portal(self._loop, threading.get_ident())
+        self._client = Client() if client is None else client
         # Earlier versions are kept: dropping an old instance would run its `__del__` on state that is still in use.
         self._former: list[Code] = []
         self._torch_threads = torch_threads
@@ -321,7 +333,10 @@ class Runtime:
         """As `invoke`. `declines`: whether the caller makes the call at another replica if it has not begun here."""
         call = TimedCall(self, api.spec.name, context)
         record = None if self.recorder is None else self.recorder.begin(api.spec, arguments, context)
+        inputs: Inputs | None = None
         try:
+            if api.spec.stream_params:
+                inputs = Inputs(api, arguments, context, self._portal, self._client, self.spec)
             if self._admission is not None:
                 await self._admission.enter(call)
                 call.admitted()
@@ -334,6 +349,8 @@ class Runtime:
                 result = api.schema.check_result(result)
             finally:
                 self._leave(call)
+                if inputs is not None:
+                    await inputs.close()
             try:
                 answer = result if encode is None else encode(result)
             except InvalidResult as error:
@@ -382,7 +399,10 @@ class Runtime:
         call = TimedCall(self, api.spec.name, context)
         record = None if self.recorder is None else self.recorder.begin(api.spec, arguments, context)
         given = False  # the consumer has an item: an exception then comes from closing the generator
+        inputs: Inputs | None = None
         try:
+            if api.spec.stream_params:
+                inputs = Inputs(api, arguments, context, self._portal, self._client, self.spec)
             if self._admission is not None:
                 await self._admission.enter(call)
                 call.admitted()
@@ -398,6 +418,8 @@ class Runtime:
                         given = False
             finally:
                 self._leave(call)
+                if inputs is not None:
+                    await inputs.close()
         except BaseException as error:
             if declines and _may_decline(error):
                 call.declined()

@@ -258,7 +258,7 @@ class _Replica:
         await self._enter(Phase.LOAD)
         _bind_dependencies(spec, self._client)
         board = LoadTable(self._files.board)
-        runtime = Runtime(spec, launch.index, launch.slot, board, launch.torch_threads)
+        runtime = Runtime(spec, launch.index, launch.slot, board, launch.torch_threads, self._client)
         with self._client.telling(functools.partial(link.tell, "waiting")):
             await runtime.start()
         # Loaded objects stay: exclude them from garbage collections during calls.

@@ -14,6 +14,7 @@ from typing import Any
 
 from nbcompose._replica.recorded_values import MASK, MORE, PLAIN, SHOWN, Capture, Shown
 from nbcompose._rpc import UNTOLD, aside
+from nbcompose._schema import ArrivedStream
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext, RecordedCall
 from nbcompose._user_exceptions import in_short, name_of, said
@@ -36,7 +37,10 @@ class Record(Capture):
         self._recorder = recorder
         self.trace_id, self.span_id = context.trace_id, context.span_id
         try:
-            self.arguments = {name: self.named(name, value) for name, value in arguments.items()}
+            self.arguments = {
+                name: Shown(str(value)) if isinstance(value, ArrivedStream) else self.named(name, value)
+                for name, value in arguments.items()
+            }
         except Exception as error:  # of a class whose attributes are code
             self.arguments = {"…": _not_kept(error)}
         self.answer: Any = MORE

@@ -8,11 +8,15 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import AsyncGenerator, Coroutine, Generator
+from dataclasses import replace
 from types import CodeType
 from typing import Any
 
+from nbcompose._rpc.item_stream import ArrivingStream
+from nbcompose._rpc.stream_arguments import StreamReference, taken
+from nbcompose._rpc.stream_sources import Inbox
 from nbcompose._rpc.transport import Args, Kwargs, Transport
-from nbcompose._schema import CallSite, Unawaited
+from nbcompose._schema import CallSite, Unawaited, is_stream
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext
 from nbcompose.errors import BlockingCall, NotAwaited, NotAwaitedWarning, UnknownArgumentWarning
@@ -174,7 +178,8 @@ class LateCall(UnawaitedCall):
         target = self._target
         if not api.stream:
             raise TypeError(f"{target.label} gives one value and yields nothing: write `await {target.written}`")
-        items = target.caller.stream(target.name, args, self._kwargs, self._context)
+        args, kwargs = passed(api, args, self._kwargs, target.caller, None)
+        items = target.caller.stream(target.name, args, kwargs, self._context)
         try:
             async for item in items:
                 yield item
@@ -192,7 +197,8 @@ class LateCall(UnawaitedCall):
         target = self._target
         if api.stream:
             raise TypeError(f"{target.label} yields: write `async for item in {target.written}`")
-        return await target.caller.call(target.name, args, self._kwargs, self._context)
+        args, kwargs = passed(api, args, self._kwargs, target.caller, None)
+        return await target.caller.call(target.name, args, kwargs, self._context)
 
     async def _learn(self) -> ApiSpec:
         target = self._target
@@ -207,7 +213,7 @@ class LateCall(UnawaitedCall):
 class AsyncItems(Unawaited, AsyncGenerator[Any, None]):
     """Async iterator over the items of an api that yields. The call starts when the first item is requested."""
 
-    __slots__ = ("__weakref__", "_args", "_at", "_code", "_context", "_items", "_kwargs", "_target")
+    __slots__ = ("__weakref__", "_args", "_at", "_code", "_context", "_is_taken", "_items", "_kwargs", "_target")
 
     def __init__(
         self, target: Target, args: Args, kwargs: Kwargs, context: CallContext, code: CodeType, at: int
@@ -219,9 +225,23 @@ class AsyncItems(Unawaited, AsyncGenerator[Any, None]):
         self._code = code
         self._at = at
         self._items: AsyncGenerator[Any, None] | None = None
+        self._is_taken = False
+
+    def refer(self, to: Transport) -> Any:
+        """Give the stream away to a call over that transport: return what makes it, or None where it is relayed."""
+        if self._is_taken:
+            raise taken(f"the stream of {self._target.label}")
+        if self._items is not None:
+            return None
+        target = self._target
+        reference = target.caller.reference(target.name, self._args, self._kwargs, self._context, to)
+        self._is_taken = reference is not None
+        return reference
 
     def __aiter__(self) -> AsyncGenerator[Any, None]:
         if self._items is None:
+            if self._is_taken:
+                raise taken(f"the stream of {self._target.label}")
             target = self._target
             self._items = target.caller.stream(target.name, self._args, self._kwargs, self._context)
             self._args = ()
@@ -248,6 +268,85 @@ class AsyncItems(Unawaited, AsyncGenerator[Any, None]):
 
     def __repr__(self) -> str:
         return f"<items of {self._target.label}, called at {CallSite.of(self._code, self._at)}>"
+
+
+class SyncItems(Generator[Any, None, None]):
+    """Iterator over the items of an api that yields, for sync code. The call starts when the first is requested."""
+
+    __slots__ = ("__weakref__", "_args", "_context", "_is_begun", "_is_taken", "_items", "_kwargs", "_target")
+
+    def __init__(
+        self, target: Target, args: Args, kwargs: Kwargs, context: CallContext, items: Generator[Any, None, None]
+    ) -> None:
+        self._target = target
+        self._args = args
+        self._kwargs = kwargs
+        self._context = context
+        self._items = items
+        self._is_begun = False
+        self._is_taken = False
+
+    def refer(self, to: Transport) -> Any:
+        """As `AsyncItems.refer`."""
+        if self._is_taken:
+            raise taken(f"the stream of {self._target.label}")
+        if self._is_begun:
+            return None
+        target = self._target
+        reference = target.caller.reference(target.name, self._args, self._kwargs, self._context, to)
+        if reference is not None:
+            self._is_taken = True
+            self._items.close()
+        return reference
+
+    def __iter__(self) -> Generator[Any, None, None]:
+        if self._is_taken:
+            raise taken(f"the stream of {self._target.label}")
+        self._is_begun = True
+        self._args, self._kwargs = (), {}
+        return self._items  # so that this object adds no cost to each item
+
+    def __next__(self) -> Any:
+        __tracebackhide__ = True
+        return next(self.__iter__())
+
+    def send(self, value: Any) -> Any:
+        return self.__iter__().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self.__iter__().throw(*error)
+
+    def close(self) -> None:
+        self._is_begun = True
+        self._items.close()
+
+    def __repr__(self) -> str:
+        return f"<items of {self._target.label}>"
+
+
+def passed(api: ApiSpec, args: Args, kwargs: Kwargs, to: Transport, inbox: Inbox | None) -> tuple[Args, Kwargs]:
+    """Return the arguments of a call with its streams in the form in which they travel to the service.
+
+    `inbox`: of the thread that makes the call, if it waits for the answer. Raises `StreamTaken`.
+    """
+    if not api.stream_params:
+        return args, kwargs
+    names = [p.name for p in api.params if p.kind in ("positional_only", "positional_or_keyword")]
+    wanted = api.stream_params
+    return (
+        tuple(_sent(v, to, inbox) if i < len(names) and names[i] in wanted else v for i, v in enumerate(args)),
+        {name: _sent(v, to, inbox) if name in wanted else v for name, v in kwargs.items()},
+    )
+
+
+def _sent(value: Any, to: Transport, inbox: Inbox | None) -> Any:
+    if not is_stream(value):
+        return value
+    if isinstance(value, StreamReference):  # of a call that was recorded, and is made again
+        return replace(value, left=None, route=None)
+    refer = getattr(value, "refer", None) if isinstance(value, AsyncItems | SyncItems | ArrivingStream) else None
+    reference = None if refer is None else refer(to)
+    return to.sent(value, inbox) if reference is None else reference
 
 
 def declared(api: ApiSpec, kwargs: Kwargs, label: str, code: CodeType, at: int) -> Kwargs:

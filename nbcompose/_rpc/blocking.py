@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import uvloop
 
@@ -61,6 +61,23 @@ async def cancellable_items(context: CallContext, items: AsyncGenerator[T, None]
                 return
             yield item
             del item  # it may be large, and the next one may take long to arrive
+
+
+async def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """As `asyncio.to_thread`, but keeps the error object: `to_thread` copies it from future to future, and a copied
+    TimeoutError loses its frames.
+    """
+
+    def work() -> Any:
+        try:
+            return None, function(*args, **kwargs)
+        except BaseException as error:
+            return error, None
+
+    error, result = await asyncio.to_thread(work)
+    if error is not None:
+        raise error
+    return result
 
 
 GAVE_UP = "the caller gave up, or the connection was closed"
@@ -127,6 +144,22 @@ class BlockedThread(Generic[T]):
         return cast(T, self._value)
 
 
+class Meanwhile(Protocol):
+    """What a thread does while it waits, see `_rpc/stream_sources.py`."""
+
+    def wait(self, seconds: float | None) -> None: ...
+
+    def wake(self) -> None: ...
+
+
+class _Serving(threading.local):
+    """`inbox`: what this thread does while it waits for the loop; None: nothing."""
+
+    inbox: Meanwhile | None = None
+
+
+serving = _Serving()
+
 _portals: weakref.WeakSet[Portal] = weakref.WeakSet()
 
 SLICE = 0.05  # seconds; a signal received by another thread is handled by the main thread after at most this
@@ -163,7 +196,7 @@ class Portal:
         if self.inside:
             coroutine.close()
             raise BlockingCall("this waits on the event loop for what the event loop is to do: use the async form")
-        if timeout is None and not self.interruptible:
+        if timeout is None and not self.interruptible and serving.inbox is None:
             waiter: BlockedThread[T] = BlockedThread()
             try:
                 return self.wait(waiter, lambda: waiter.follow(self.loop.create_task(coroutine)))
@@ -281,7 +314,12 @@ class Portal:
     def _sit_out(self, future: concurrent.futures.Future[Any], timeout: float | None) -> None:
         """Wait in slices: only the main thread gets KeyboardInterrupt, and only while it runs Python code."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not concurrent.futures.wait([future], timeout=SLICE).done:
+        inbox = serving.inbox
+        if inbox is not None:
+            future.add_done_callback(lambda _: inbox.wake())
+        while not (concurrent.futures.wait([future], timeout=SLICE).done if inbox is None else future.done()):
+            if inbox is not None:
+                inbox.wait(SLICE)
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"not done after {timeout:g} s")
             if self.interruptible:

@@ -11,12 +11,13 @@ import contextvars
 import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nbcompose._rpc.client_calls import ConnectionClosed, Declined, Settled
 from nbcompose._rpc.connection import Connection, ConnectionCounts, open_connection
 from nbcompose._rpc.load_table import HELD, LoadTable
+from nbcompose._rpc.stream_arguments import StreamReference
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext, clock
 from nbcompose.errors import DeadlineExceeded, NbcomposeError, ReplicaDied, ServiceUnavailable
@@ -119,6 +120,29 @@ class Client:
             found[service] = found.get(service, ConnectionCounts()).plus(connection.traffic)
         return found
 
+    def learn(self, route: ServiceRoute) -> None:
+        """Take what another process knows of a service, where this one knows nothing yet."""
+        if route.service not in self.routes:
+            self.update(route)
+
+    def reference(
+        self, service: str, api: str, args: tuple[Any, ...], kwargs: dict[str, Any], context: CallContext
+    ) -> StreamReference:
+        """Return the call of an api that yields, for another process of the graph to make."""
+        route = self.routes.get(service)
+        return StreamReference(
+            service,
+            api,
+            args,
+            kwargs,
+            context.remaining(),
+            context.trace_id,
+            context.span_id,
+            context.trace_flags,
+            context.trace_state,
+            None if route is None else replace(route, apis=()),
+        )
+
     # -- calls
 
     async def call(
@@ -166,7 +190,7 @@ class Client:
 
     def may_resend(self, service: str, api: str, error: BaseException) -> bool:
         """Whether a call that failed with `error` may be retried: its own replica died, and the api is idempotent."""
-        if not isinstance(error, ReplicaDied) or error.__cause__ is not None:  # a replica further down died
+        if not isinstance(error, ReplicaDied) or error.__cause__ is not None or error.spent:  # one further down died
             return False
         route = self.routes.get(service)
         spec = route.api(api) if route is not None else None

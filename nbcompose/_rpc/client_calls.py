@@ -6,15 +6,23 @@ See `_rpc/client.py` for the choice of a connection, `_rpc/server_calls.py` for 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, Callable
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
+from nbcompose._rpc.blocking import Over
+from nbcompose._rpc.codec import Chunks
+from nbcompose._rpc.flow import ReceivedItems, SendWindow
 from nbcompose._rpc.protocol import Body, FramedProtocol, Kind, ProtocolError
-from nbcompose._rpc.remote_errors import rebuild
-from nbcompose._rpc.server_calls import CALL_HEAD, COUNT, WINDOW, unreadable
+from nbcompose._rpc.remote_errors import describe_aside, rebuild
+from nbcompose._rpc.server_calls import CALL_HEAD, COUNT, unreadable
+from nbcompose._rpc.stream_arguments import Outlet
 from nbcompose._tracing import CallContext, clock
-from nbcompose.errors import DeadlineExceeded, ReplicaDied
+from nbcompose._user_exceptions import contained, said
+from nbcompose.errors import CallCancelled, DeadlineExceeded, ReplicaDied
+
+logger = logging.getLogger("nbcompose.rpc")
 
 
 class Deadlines:
@@ -92,39 +100,85 @@ def _fail(result: Settled, error: BaseException) -> None:
         result.set_exception(error)
 
 
-class _Stream:
-    """Received items of a stream that the consumer has not taken, and its outcome (`Settled`): the end, or an error.
+class _Sender:
+    """Sends the items of one stream among the arguments of a call, once the other end asks for them."""
 
-    `over`: it has ended or failed; no more items are added.
-    """
+    def __init__(self, line: FramedProtocol, call_id: int, channel: int, outlet: Outlet, hop: str) -> None:
+        self.outlet = outlet
+        self._line = line
+        self._call_id = call_id
+        self._channel = channel
+        self._hop = hop
+        self._window = SendWindow()
+        self._task: asyncio.Task[None] | None = None
+        self._is_over = False
 
-    __slots__ = ("consumed", "error", "items", "over", "waiter")
+    def credit(self, count: int) -> None:
+        """The other end asks for the first items (0), or has taken some."""
+        if self._task is None and not self._is_over:
+            self.outlet.begun = True
+            self._task = self._line.loop.create_task(self._run(), context=self.outlet.context)
+        self._window.acknowledged(count)
 
-    def __init__(self) -> None:
-        self.items: deque[Any] = deque()
-        self.error: BaseException | None = None
-        self.over = False
-        self.consumed = 0
-        self.waiter: asyncio.Future[None] | None = None
+    def stop(self) -> None:
+        """The call has ended, or its other end wants no more items."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self._window.close()
+        if self._task is not None:
+            self._task.cancel()
+        elif not self.outlet.begun:
+            self._task = self._line.loop.create_task(self._close(), context=self.outlet.context)
 
-    def add(self, item: Any) -> None:
-        self.items.append(item)
-        self._wake()
+    async def _run(self) -> None:
+        line, window, source = self._line, self._window, self.outlet.source
+        try:
+            while not self._is_over:
+                if not window.has_room:
+                    await window.room(line.loop)
+                    continue
+                item = await source.next()
+                before = line.encoder.shared
+                chunks = line.encoder.encode(item, "item")
+                window.sent(sum(map(len, chunks)) + line.encoder.shared - before)
+                del item
+                if not self._is_over:
+                    line.send(Kind.ITEM, self._call_id, chunks, self._channel)
+                await line.drained()
+        except Over:
+            self._end(Kind.END, [b""])
+        except asyncio.CancelledError:
+            if not self._is_over:
+                await self._fail(CallCancelled("the task that makes the items of the stream was cancelled"))
+        except BaseException as error:  # the stream's code may raise anything
+            await self._fail(contained(error))
+        finally:
+            await self._close()
 
-    def done(self) -> bool:
-        return self.over
+    async def _fail(self, error: BaseException) -> None:
+        origin = self.outlet.failed(error)
+        detail = replace(await describe_aside(error, hop=self._hop), origin=origin)
+        self._end(Kind.ERROR, self._line.encoder.encode(detail, "item"))
 
-    def set_result(self, _: None = None) -> None:
-        self.over = True
-        self._wake()
+    def _end(self, kind: Kind, chunks: Chunks) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._line.send(kind, self._call_id, chunks, self._channel)
 
-    def set_exception(self, error: BaseException) -> None:
-        self.error = error
-        self.set_result()
+    async def _close(self) -> None:
+        try:
+            await self.outlet.source.close()
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                return
+            logger.warning("the stream %s could not be closed: %s", self._hop, said(error))
 
-    def _wake(self) -> None:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
+
+def _own(origin: int, senders: Mapping[int, _Sender] | None) -> BaseException | None:
+    """Return the exception of one of these streams of this process that has come back under its number."""
+    outlets = (sender.outlet for sender in (senders or {}).values())
+    return next((outlet.error for outlet in outlets if outlet.origin == origin), None)
 
 
 class Outgoing:
@@ -138,11 +192,12 @@ class Outgoing:
         self._last_id = 0
         self._deadlines = Deadlines(line.loop)
         self._open: dict[int, Settled] = {}  # calls and streams that the peer has not completed
+        self._senders: dict[int, dict[int, _Sender]] = {}  # by call and channel: streams among the arguments
 
     @property
     def streaming(self) -> int:
         """Streams that have not ended."""
-        return sum(isinstance(call, _Stream) for call in self._open.values())
+        return sum(isinstance(call, ReceivedItems) for call in self._open.values())
 
     async def call(self, api: str, arguments: Any, context: CallContext, deadline: float | None = None) -> Any:
         """Call `api` at the other end and wait for its result.
@@ -177,9 +232,15 @@ class Outgoing:
         head = CALL_HEAD.pack(left, trace >> 64, trace & LOW, context.span_id, flags, len(name), len(state))
         self.begun += 1
         self._last_id = call_id = (self._last_id + 1) & 0xFFFFFFFF
-        line.send(Kind.CALL, call_id, [head + name + state, *line.encoder.encode(arguments)])
+        encoder = line.encoder
+        line.send(Kind.CALL, call_id, [head + name + state, *encoder.encode(arguments)])
         self._open[call_id] = result
         self.in_flight += 1
+        if encoder.outlets:
+            self._senders[call_id] = {
+                channel: _Sender(line, call_id, channel, outlet, f"an argument of {api}")
+                for channel, outlet in enumerate(encoder.taken_outlets(), 1)
+            }
         if deadline is not None:
             self._deadlines.add(call_id, deadline, lambda: self._expire(call_id, api, left))
         return call_id
@@ -189,7 +250,9 @@ class Outgoing:
         result = self._open.pop(call_id, None)
         if result is not None:
             self._line.send(Kind.CANCEL, call_id, [b""])
-            if type(result) is not _Stream:
+            if self._senders:
+                self._stop_senders(call_id)
+            if type(result) is not ReceivedItems:
                 self._ended(call_id)
 
     async def stream(
@@ -199,21 +262,16 @@ class Outgoing:
 
         Raises as `call` does; an error in mid-stream is raised after the items that came before it.
         """
-        stream = _Stream()
+        loop, call_id = self._line.loop, 0
+        stream = ReceivedItems(lambda count: self._line.send(Kind.CREDIT, call_id, [COUNT.pack(count)]))
         call_id = self.begin(api, arguments, context, deadline, stream)
         try:
             while True:
-                while stream.items:
-                    item = stream.items.popleft()
-                    self._credit(call_id, stream)
-                    yield item
-                    del item  # it may be large, and the next one may take long to arrive
-                if stream.over:
-                    if stream.error is not None:
-                        raise stream.error
-                    return
-                stream.waiter = self._line.loop.create_future()
-                await stream.waiter
+                item = await stream.next(loop)
+                yield item
+                del item  # it may be large, and the next one may take long to arrive
+        except Over:
+            return
         finally:
             self.abandon(call_id)
             self._ended(call_id)
@@ -221,9 +279,17 @@ class Outgoing:
     def _take(self, call_id: int) -> Settled | None:
         """Return the call of that id, which is over: None if it is unknown, or has been abandoned."""
         result = self._open.pop(call_id, None)
-        if result is not None and type(result) is not _Stream:  # that is counted until its consumer has seen the end
+        if self._senders:
+            self._stop_senders(call_id)
+        if (
+            result is not None and type(result) is not ReceivedItems
+        ):  # one is counted until its consumer has seen the end
             self._ended(call_id)
         return result
+
+    def _stop_senders(self, call_id: int) -> None:
+        for sender in self._senders.pop(call_id, {}).values():
+            sender.stop()
 
     def _ended(self, call_id: int) -> None:
         self.in_flight -= 1
@@ -249,11 +315,17 @@ class Outgoing:
             "of its caller)"
         )
 
-    def _credit(self, call_id: int, stream: _Stream) -> None:
-        stream.consumed += 1
-        if stream.consumed >= WINDOW // 2 and not stream.over:
-            self._line.send(Kind.CREDIT, call_id, [COUNT.pack(stream.consumed)])
-            stream.consumed = 0
+    # -- what the peer says of the streams among the arguments
+
+    def take_credit(self, call_id: int, channel: int, body: Body) -> None:
+        sender = self._senders.get(call_id, {}).get(channel)
+        if sender is not None:
+            sender.credit(COUNT.unpack_from(body)[0])
+
+    def take_cancel(self, call_id: int, channel: int, _: Body) -> None:
+        sender = self._senders.get(call_id, {}).get(channel)
+        if sender is not None:
+            sender.stop()
 
     # -- the peer's answers
 
@@ -268,18 +340,21 @@ class Outgoing:
             result.set_exception(unreadable(self._line.name, error))
 
     def take_item(self, call_id: int, body: Body) -> None:
-        stream = self._open.get(call_id)
-        if not isinstance(stream, _Stream) or stream.over:
-            self._line.decoder.discard(body)
+        stream, decoder = self._open.get(call_id), self._line.decoder
+        if not isinstance(stream, ReceivedItems) or stream.over:
+            decoder.discard(body)
             return
+        before = decoder.shared
         try:
-            stream.add(self._line.decoder.decode(body))
+            item = decoder.decode(body)
         except BaseException as error:
             stream.set_exception(unreadable(self._line.name, error))
+            return
+        stream.add(item, len(body) + decoder.shared - before)
 
     def take_end(self, call_id: int, _: Body) -> None:
         stream = self._take(call_id)
-        if isinstance(stream, _Stream):
+        if isinstance(stream, ReceivedItems):
             if not stream.over:
                 stream.set_result()
         elif stream is not None:
@@ -288,13 +363,16 @@ class Outgoing:
             raise error
 
     def take_error(self, call_id: int, body: Body) -> None:
+        senders = self._senders.get(call_id)
         result = self._take(call_id)
         if result is None:
             self._line.decoder.discard(body)
             return
         error: BaseException
         try:
-            error = rebuild(self._line.decoder.decode(body))
+            detail = self._line.decoder.decode(body)
+            own = _own(detail.origin, senders) if detail.origin else None
+            error = rebuild(detail) if own is None else own
         except BaseException as failure:
             error = unreadable(self._line.name, failure)
         _fail(result, error)
@@ -307,12 +385,17 @@ class Outgoing:
     def lost(self, reason: str) -> None:
         """Fail all calls: the connection is lost."""
         because = f" ({reason})" if reason else ""
-        for result in self._open.values():
-            is_stream = isinstance(result, _Stream)
+        for call_id, result in self._open.items():
+            is_stream = isinstance(result, ReceivedItems)
             when = "in the middle of a stream" if is_stream else "while it worked on this call"
-            _fail(result, self._lost_error(f"{when}{because}"))
+            error = self._lost_error(f"{when}{because}")
+            if isinstance(error, ReplicaDied):
+                error.spent = any(s.outlet.begun for s in self._senders.get(call_id, {}).values())
+            _fail(result, error)
             self.in_flight -= not is_stream  # a stream is counted until its consumer has seen the end
         self._open.clear()
+        for call_id in list(self._senders):
+            self._stop_senders(call_id)
         self._deadlines.close()
 
     def _lost_error(self, when: str) -> ConnectionError:

@@ -28,6 +28,7 @@ import numpy as np
 from nbcompose._rpc.notebook_classes import ClassTable, decoding
 from nbcompose._rpc.pickling import BodyPickler, Draft, Part, locate
 from nbcompose._rpc.shared_memory import Mappings, Segment, SegmentPool
+from nbcompose._rpc.stream_arguments import Inlet, Outlet, arriving
 from nbcompose._user_exceptions import said, text_of, users_frames
 from nbcompose.errors import CallError, InvalidArgument, InvalidResult, NbcomposeError, NotAwaited, PayloadTooLarge
 
@@ -194,6 +195,12 @@ class Encoder:
         self._lent: set[int] = set()
         self._shown: set[int] = set()  # segments that the peer may have mapped
         self.shared = 0  # bytes that went through shared memory
+        self.outlets: list[Outlet] = []  # in the body that was encoded last, by channel
+
+    def taken_outlets(self) -> list[Outlet]:
+        """Return the streams in the body that was encoded last, once."""
+        outlets, self.outlets = self.outlets, []
+        return outlets
 
     def encode(self, obj: Any, role: Role = "arguments") -> Chunks:
         """Return the chunks of a body; a single one unless the object is large. They share no memory with it.
@@ -212,6 +219,8 @@ class Encoder:
             if not isinstance(error, Exception) or isinstance(error, NotAwaited):
                 raise
             raise self._unsendable(obj, role, error) from _of_users(error)
+        if draft.outlets:
+            self.outlets = draft.outlets
         if not draft.buffers and not draft.segments and not draft.definitions:
             return within_limit(draft.stream)  # type: ignore[arg-type]  # without segments it is all bytes
         chunks = pack(draft.stream, draft.buffers, draft.definitions)
@@ -305,6 +314,12 @@ class Decoder:
         self._mappings = Mappings(on_release)
         self._classes = ClassTable()
         self.shared = 0  # bytes that came through shared memory
+        self.inlets: list[Inlet] = []  # of the streams in the bodies that have been decoded
+
+    def taken_inlets(self) -> list[Inlet]:
+        """Return the streams that have been decoded, once."""
+        inlets, self.inlets = self.inlets, []
+        return inlets
 
     def decode(self, body: bytes | bytearray | memoryview) -> Any:
         """Return the object. Arrays in it may refer to the memory of a writable body: do not reuse that.
@@ -314,6 +329,7 @@ class Decoder:
         """
         previous = getattr(decoding, "table", None)
         decoding.table = self._classes
+        arriving.inlets = self.inlets
         try:
             if len(body) and body[0] == PLAIN:
                 return pickle.loads(body)

@@ -16,7 +16,7 @@ import uvloop
 from nbcompose._host import keep_from_children
 from nbcompose._protocol import address
 from nbcompose._rpc.client_calls import Outgoing
-from nbcompose._rpc.protocol import FramedProtocol, Kind, Receiver
+from nbcompose._rpc.protocol import ChannelReceiver, FramedProtocol, Kind, Receiver
 from nbcompose._rpc.server_calls import CallHandler, Incoming
 
 
@@ -84,6 +84,16 @@ class Connection(FramedProtocol):
             Kind.CREDIT: incoming.take_credit,
             Kind.CANCEL: incoming.take_cancel,
             Kind.NOTE: incoming.take_note,
+        }
+
+    def channel_receivers(self) -> Mapping[int, ChannelReceiver]:
+        outgoing, incoming = self._outgoing, self._incoming
+        return {
+            Kind.ITEM: incoming.take_item,
+            Kind.END: incoming.take_end,
+            Kind.ERROR: incoming.take_error,
+            Kind.CREDIT: outgoing.take_credit,
+            Kind.CANCEL: outgoing.take_cancel,
         }
 
     def lost(self, reason: str) -> None:

@@ -36,6 +36,7 @@ from nbcompose._rpc.remote_service import (
     value_of,
     whole,
 )
+from nbcompose._rpc.stream_arguments import Outlet
 from nbcompose._rpc.transport import Args, Kwargs, RemoteTransport, find_api
 from nbcompose._schema import Binding, check_awaited
 from nbcompose._spec import ApiSpec
@@ -99,6 +100,8 @@ class HttpTransport(RemoteTransport):
     async def _call(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
         """Return the result as decoded JSON. Raises as a local service does: nbcompose's errors keep their type."""
         spec = await self._learn(api, context)
+        async with self._translated(spec.route, _deadline(context)):
+            args, kwargs = await _whole_streams(args, kwargs)
         body = self._body(spec, args, kwargs)
         async with self._exchange("POST", spec.route, context, body, JSON) as answer:
             return await value_in(await whole(answer, MAX_ANSWER, "an answer"), "an answer")
@@ -106,8 +109,10 @@ class HttpTransport(RemoteTransport):
     async def _stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
         """Yield the items as they arrive. An error in mid-stream is raised after the items before it."""
         spec = await self._learn(api, context)
-        body = self._body(spec, args, kwargs)
         deadline = _deadline(context)
+        async with self._translated(spec.route, deadline):
+            args, kwargs = await _whole_streams(args, kwargs)
+        body = self._body(spec, args, kwargs)
         async with self._exchange("POST", spec.route, context, body, EVENTS, deadline) as answer:
             found = events(answer)
             while True:
@@ -230,6 +235,27 @@ class HttpTransport(RemoteTransport):
         if isinstance(cls, type) and issubclass(cls, CallError) and cls is not RemoteError:
             return cls(message).from_below()
         return RemoteError(message, name).from_below()
+
+
+async def _whole_streams(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+    """Return the arguments with a list for each stream: the request is sent when all of its items have come."""
+    if not any(isinstance(value, Outlet) for value in (*args, *kwargs.values())):
+        return args, kwargs
+    found = [await _whole_stream(value) for value in args]
+    return tuple(found), {name: await _whole_stream(value) for name, value in kwargs.items()}
+
+
+async def _whole_stream(value: Any) -> Any:
+    if not isinstance(value, Outlet):
+        return value
+    items = []
+    try:
+        while True:
+            items.append(await value.source.next())
+    except Over:
+        return items
+    finally:
+        await value.source.close()
 
 
 def _origin(url: str) -> tuple[str, bytes, str, int | None]:

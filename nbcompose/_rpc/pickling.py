@@ -23,7 +23,9 @@ import numpy.typing as npt
 from nbcompose._rpc import notebook_classes, notebook_objects
 from nbcompose._rpc.notebook_classes import class_key, instance_reducer, is_dynamic, resolve_class
 from nbcompose._rpc.shared_memory import Segment, SegmentPool
+from nbcompose._rpc.stream_arguments import MOST_CHANNELS, Inlet, InletSource, Outlet, open_inlet
 from nbcompose._user_exceptions import in_short
+from nbcompose.errors import InvalidArgument
 
 Reducer = Callable[[Any], Any]
 Array = npt.NDArray[Any]
@@ -159,13 +161,13 @@ def _writable(buffer: Any) -> npt.NDArray[np.uint8]:
     return array if array.flags.writeable else array.copy()
 
 
-OWN_FUNCTIONS = frozenset({rebuild_array, rebuild_tensor, rebuild_image, resolve_class})
+OWN_FUNCTIONS = frozenset({rebuild_array, rebuild_tensor, rebuild_image, resolve_class, open_inlet})
 
 
 class Draft:
     """The parts of a body while it is being encoded; also the file that the pickler writes to."""
 
-    __slots__ = ("_known", "_pool", "_threshold", "buffers", "definitions", "segments", "stream")
+    __slots__ = ("_known", "_pool", "_threshold", "buffers", "definitions", "outlets", "segments", "stream")
 
     def __init__(self, pool: SegmentPool | None, threshold: int, known: set[str]) -> None:
         self._pool = pool
@@ -175,6 +177,14 @@ class Draft:
         self.buffers: list[Part] = []
         self.segments: list[Segment] = []
         self.definitions: dict[str, bytes] = {}
+        self.outlets: list[Outlet] = []  # that of channel n is at n - 1
+
+    def attach(self, stream: Outlet | Inlet) -> int:
+        """Return the channel on which the items of a stream will be sent; an inlet's are passed on."""
+        if len(self.outlets) == MOST_CHANNELS:
+            raise InvalidArgument(f"a call takes at most {MOST_CHANNELS} streams")
+        self.outlets.append(stream if isinstance(stream, Outlet) else Outlet(InletSource(stream)))
+        return len(self.outlets)
 
     def write(self, data: bytes | bytearray | memoryview | pickle.PickleBuffer) -> None:
         # The pickler passes large bytes, bytearrays and strings on without copying them into its frames.
@@ -241,6 +251,8 @@ class BodyPickler(notebook_classes.Pickler):
             if is_dynamic(obj) and obj is not self._defining:
                 return resolve_class, (self._draft.define(obj),)
             return super().reducer_override(obj)
+        if kind is Outlet or kind is Inlet:
+            return open_inlet, (self._draft.attach(obj),)
         if kind is FunctionType:
             if obj in OWN_FUNCTIONS:
                 return NotImplemented  # known to be importable: saves cloudpickle a search

@@ -2,7 +2,7 @@
 bookkeeping.
 
 A frame is a header and a body. Header, little endian: body length (u32), call id (u32), kind (u8), channel (u8).
-Channel 0 carries a call and its result; higher channels are reserved for streams as arguments, one per parameter.
+Channel 0 carries a call and its result; a higher one a stream among the arguments (`_rpc/stream_arguments.py`).
 A connection begins with one HELLO frame from each end, whose body is `PROTOCOL`. Other bodies: `_rpc/codec.py`.
 
 Independent of calls: `_rpc/connection.py` maps each kind of frame to its receiver.
@@ -107,6 +107,7 @@ class FrameReader:
 COPIED = 65536  # bytes: the chunks of a smaller frame are joined, which is cheaper than sending them one by one
 
 Receiver = Callable[[int, Body], None]  # takes a call's id and a body
+ChannelReceiver = Callable[[int, int, Body], None]  # takes a call's id, a channel above 0, and a body
 
 _pool: SegmentPool | None = None
 
@@ -138,6 +139,7 @@ class FramedProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader(MAX_GREETING)
         self._receivers: Mapping[int, Receiver] = {Kind.HELLO: self._take_hello}
+        self._channel_receivers: Mapping[int, ChannelReceiver] = {}
         self._resume: asyncio.Future[None] | None = None
         self.greeted = False  # whether the peer has accepted the connection: before that it has read nothing from us
         self._is_lost = False
@@ -159,12 +161,16 @@ class FramedProtocol(asyncio.Protocol):
         """Return the receiver of each kind of frame, valid after the peer's HELLO."""
         return {Kind.RELEASE: self._take_release, Kind.FORGET: self._take_forget}
 
+    def channel_receivers(self) -> Mapping[int, ChannelReceiver]:
+        """Return the receiver of each kind of frame on a channel above 0."""
+        return {}
+
     def lost(self, reason: str) -> None:
         """Handle the loss of the connection; called once. `reason` is a text, or "" if unknown."""
 
     # -- sending
 
-    def send(self, kind: Kind, call_id: int, chunks: Chunks) -> None:
+    def send(self, kind: Kind, call_id: int, chunks: Chunks, channel: int = 0) -> None:
         """Send a frame; no effect when the connection is closed."""
         transport = self._transport
         if self.closed or transport is None:
@@ -174,9 +180,9 @@ class FramedProtocol(asyncio.Protocol):
         length = len(chunks[0]) if len(chunks) == 1 else sum(len(c) for c in chunks)
         self._sent += length + HEADER.size
         if length < COPIED:
-            transport.write(b"".join((HEADER.pack(length, call_id, kind, 0), *chunks)))
+            transport.write(b"".join((HEADER.pack(length, call_id, kind, channel), *chunks)))
         else:
-            transport.writelines([HEADER.pack(length, call_id, kind, 0), *chunks])
+            transport.writelines([HEADER.pack(length, call_id, kind, channel), *chunks])
 
     def _send_forgotten(self, transport: asyncio.Transport) -> None:
         self._closures = self._pool.closures
@@ -211,10 +217,15 @@ class FramedProtocol(asyncio.Protocol):
         self._received += len(data)
         try:
             for kind, call_id, channel, body in self._reader.feed(data):
-                receive = self._receivers.get(kind)
-                if receive is None or channel:
-                    raise ProtocolError(f"{self.name} sent a frame of kind {kind} on channel {channel}, unexpectedly")
-                receive(call_id, body)
+                if channel:
+                    on_channel = self._channel_receivers.get(kind)
+                    if on_channel is not None:
+                        on_channel(call_id, channel, body)
+                        continue
+                elif (receive := self._receivers.get(kind)) is not None:
+                    receive(call_id, body)
+                    continue
+                raise ProtocolError(f"{self.name} sent a frame of kind {kind} on channel {channel}, unexpectedly")
         except BaseException as error:  # after any error the rest of the data cannot be interpreted
             self._lose(error)
             if self._transport is not None:
@@ -249,6 +260,7 @@ class FramedProtocol(asyncio.Protocol):
             raise ProtocolError(f"{self.name} speaks {bytes(body)!r}, not {PROTOCOL!r}")
         self.greeted = True
         self._receivers = self.receivers()
+        self._channel_receivers = self.channel_receivers()
         self._reader.limit = MAX_BODY
 
     # -- shared memory

@@ -14,7 +14,8 @@ from functools import cached_property
 from types import CodeType, FrameType
 from typing import Any, Self
 
-from nbcompose._rpc.awaitables import AsyncItems, LateCall, Target, UnawaitedCall, declared
+from nbcompose._rpc.awaitables import AsyncItems, LateCall, SyncItems, Target, UnawaitedCall, declared, passed
+from nbcompose._rpc.stream_sources import Inbox
 from nbcompose._rpc.transport import Args, Kwargs, Transport, find_api
 from nbcompose._service import Described
 from nbcompose._spec import ApiSpec
@@ -73,8 +74,27 @@ class Method(Described):
             raise self._target.blocking(api)
         if kwargs:
             kwargs = declared(api, kwargs, self.__qualname__, code, at)
+        if api.stream_params:
+            return self._wait_and_serve(api, args, kwargs, context)
         result = self._caller.call_sync(api, args, kwargs, context)
-        return self._iterate(api, result, context) if api.stream else result
+        if not api.stream:
+            return result
+        return SyncItems(self._target, args, kwargs, context, self._iterate(api, result, context))
+
+    def _wait_and_serve(self, api: ApiSpec, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
+        """As `_wait`, for an api that takes streams: this thread makes the items of its own while it waits."""
+        __tracebackhide__ = True
+        inbox = Inbox()
+        args, kwargs = passed(api, args, kwargs, self._caller, inbox)
+        if api.stream:
+            result = self._caller.call_sync(api, args, kwargs, context)
+            items = self._iterate(api, result, context)
+            return SyncItems(self._target, args, kwargs, context, _served(items, inbox))
+        try:
+            with inbox:
+                return self._caller.call_sync(api, args, kwargs, context)
+        finally:
+            inbox.close()
 
     def _iterate(
         self, api: ApiSpec, items: Generator[Any, None, None], context: CallContext
@@ -90,6 +110,8 @@ class Method(Described):
     ) -> UnawaitedCall | AsyncItems:
         if kwargs:
             kwargs = declared(api, kwargs, self.__qualname__, code, at)
+        if api.stream_params:
+            args, kwargs = passed(api, args, kwargs, self._caller, None)
         if api.stream:
             return AsyncItems(self._target, args, kwargs, context, code, at)
         return UnawaitedCall(self._target, args, kwargs, context, code, at)
@@ -135,6 +157,23 @@ class DeclaredMethod(Method):
             api = self._caller.learn_sync(self.__name__, context)
         call = self._give if api.is_async else self._wait
         return call(api, args, kwargs, context, frame.f_code, frame.f_lasti)
+
+
+def _served(items: Generator[Any, None, None], inbox: Inbox) -> Generator[Any, None, None]:
+    """Yield the items; the thread that waits for one makes those of the streams that it has passed."""
+    __tracebackhide__ = True
+    try:
+        while True:
+            try:
+                with inbox:
+                    item = next(items)
+            except StopIteration:
+                return
+            yield item
+            del item
+    finally:
+        items.close()
+        inbox.close()
 
 
 def _find(caller: Transport, apis: tuple[ApiSpec, ...] | None, name: str) -> ApiSpec | None:

@@ -47,7 +47,8 @@ _NAMES: tuple[Any, ...] = (AttributeError.name, NameError.name)  # fields that m
 class RemoteErrorDetail:
     """An exception as plain data.
 
-    `hops` names the calls that it passed through, the outermost first. `frames` is the text of their frames, `summary`
+    `hops` names the calls that it passed through, the outermost first. `origin`: a number by which the process knows it
+    whose stream it came from, as an argument of a call; 0: from none. `frames` is the text of their frames, `summary`
     the lines that follow: type, message and notes. `contents` is the pickle from which `rebuild` makes the exception.
     """
 
@@ -62,6 +63,7 @@ class RemoteErrorDetail:
     contents: bytes
     notes: tuple[str, ...] = ()
     members: tuple[RemoteErrorDetail, ...] = ()  # the first members of an exception group
+    origin: int = 0
 
     @property
     def text(self) -> str:
@@ -166,6 +168,7 @@ def _describe(error: BaseException, hop: str, bounds: Bounds, level: int) -> Rem
         contents=_contents(error),
         notes=notes,
         members=tuple(members),
+        origin=received.origin if received is not None else 0,
     )
 
 

@@ -224,9 +224,15 @@ def _api_of(route: str, operation: dict[str, Any]) -> ApiSpec:
         route=route,
         params=tuple(_param_of(name, p) for p in params),
         stream=operation.get("x-nbcompose-stream") is True,
-        is_async=operation.get("x-nbcompose-async") is True,  # older servers do not send it
+        is_async=operation.get("x-nbcompose-async") is True,  # older servers do not send it, nor the next
+        stream_params=_streams_of(operation.get("x-nbcompose-stream-params"), params),
         doc=f"{_text(operation.get('summary'))}\n\n{_text(operation.get('description'))}".strip(),
     )
+
+
+def _streams_of(names: Any, params: list[Any]) -> tuple[str, ...]:
+    known = {param.get("name") for param in params if isinstance(param, dict)}
+    return tuple(name for name in names if name in known) if isinstance(names, list) else ()
 
 
 def _param_of(api: str, param: Any) -> ParamSpec:

@@ -5,14 +5,16 @@ See `_rpc/client_calls.py` for the calls made from this end.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import struct
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 from nbcompose._rpc.codec import Chunks, CodecError
+from nbcompose._rpc.flow import ReceivedItems, SendWindow
 from nbcompose._rpc.protocol import Body, FramedProtocol, Kind, ProtocolError
-from nbcompose._rpc.remote_errors import RemoteErrorDetail, describe, describe_aside, nameless
+from nbcompose._rpc.remote_errors import RemoteErrorDetail, describe, describe_aside, nameless, rebuild
+from nbcompose._rpc.stream_arguments import Inlet
 from nbcompose._tracing import CallContext, clock
 from nbcompose._user_exceptions import contained, name_of, text_of
 from nbcompose.errors import CallCancelled, CallError, PayloadTooLarge
@@ -21,7 +23,6 @@ from nbcompose.errors import CallCancelled, CallError, PayloadTooLarge
 # api's name and of the trace state, which follow.
 CALL_HEAD = struct.Struct("<dQQQBHH")
 COUNT = struct.Struct("<I")
-WINDOW = 32  # items of a stream that may be sent before the consumer has taken them
 
 logger = logging.getLogger("nbcompose.rpc")
 
@@ -35,7 +36,7 @@ class IncomingCall:
     `done`: it has been answered, or the caller cancelled it; answers are ignored from then on.
     """
 
-    __slots__ = ("_credit", "_line", "_open", "_waiter", "api", "arguments", "call_id", "context", "done")
+    __slots__ = ("_line", "_open", "_window", "api", "arguments", "call_id", "context", "done", "inlets")
 
     def __init__(
         self, unanswered: dict[int, IncomingCall], line: FramedProtocol, call_id: int, api: str, context: CallContext
@@ -47,8 +48,8 @@ class IncomingCall:
         self.arguments: Any = None
         self.context = context
         self.done = False
-        self._credit = WINDOW
-        self._waiter: asyncio.Future[None] | None = None
+        self.inlets: dict[int, Inlet] | None = None  # by channel: the streams among the arguments
+        self._window: SendWindow | None = None  # of the stream that it answers with
 
     def reply(self, value: Any) -> None:
         """Send the result. Raises `InvalidResult` or `PayloadTooLarge` if it cannot be sent."""
@@ -114,28 +115,52 @@ class IncomingCall:
         Raises `CallCancelled` when the consumer is gone, `InvalidResult` or `PayloadTooLarge` if the item cannot be
         sent.
         """
-        while self._credit <= 0 and not self.done:
-            self._waiter = self._line.loop.create_future()
-            await self._waiter
+        line, window = self._line, self._window
+        if window is None:
+            window = self._window = SendWindow()
+        if not window.has_room:
+            await window.room(line.loop)
         if self.done:
             raise CallCancelled(f"{self.api}: the consumer of the stream has gone")
-        self._line.send(Kind.ITEM, self.call_id, self.encode(item, "item"))
-        self._credit -= 1
-        await self._line.drained()
+        before = line.encoder.shared
+        chunks = self.encode(item, "item")
+        window.sent(sum(map(len, chunks)) + line.encoder.shared - before)
+        line.send(Kind.ITEM, self.call_id, chunks)
+        await line.drained()
 
-    def add_credit(self, count: int) -> None:
-        self._credit += count
-        self._wake()
+    def acknowledged(self, count: int) -> None:
+        """The consumer has taken items of the stream."""
+        if self._window is not None:
+            self._window.acknowledged(count)
+
+    def take_streams(self, inlets: list[Inlet]) -> None:
+        """Connect the streams that the arguments have with their channels."""
+        self.inlets = {inlet.channel: inlet for inlet in inlets}
+        line, call_id = self._line, self.call_id
+
+        def sender(channel: int) -> Callable[[int | None], object]:
+            def send(count: int | None) -> None:
+                if self.done:
+                    return
+                if count is None:
+                    line.send(Kind.CANCEL, call_id, [b""], channel)
+                else:
+                    line.send(Kind.CREDIT, call_id, [COUNT.pack(count)], channel)
+
+            return send
+
+        for inlet in inlets:
+            inlet.bind(line.loop, sender(inlet.channel))
 
     def cancel(self) -> None:
         """Cancel the call: its caller cancelled it, or the connection is lost."""
         self.done = True
         self.context.cancel()
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._window is not None:
+            self._window.close()
+        for inlet in self.inlets.values() if self.inlets is not None else ():
+            if not inlet.items.over:
+                inlet.items.set_exception(CallCancelled(f"{self.api}: its caller has gone, who sent the stream"))
 
     def _finish(self) -> None:
         self.done = True
@@ -175,7 +200,10 @@ class Incoming:
             call.fail(CallError(f"{api}: this end of the connection answers no calls"))
             return
         try:
-            call.arguments = self._line.decoder.decode(arguments)
+            decoder = self._line.decoder
+            call.arguments = decoder.decode(arguments)
+            if decoder.inlets:
+                call.take_streams(decoder.taken_inlets())
             self._handler.on_call(call)
         except BaseException as error:  # user code in the received value's classes may raise anything
             call.fail(unreadable(self._line.name, error) if type(error) is CodecError else contained(error))
@@ -183,12 +211,48 @@ class Incoming:
     def take_credit(self, call_id: int, body: Body) -> None:
         call = self._open.get(call_id)
         if call is not None:
-            call.add_credit(COUNT.unpack_from(body)[0])
+            call.acknowledged(COUNT.unpack_from(body)[0])
 
     def take_cancel(self, call_id: int, _: Body) -> None:
         call = self._open.pop(call_id, None)
         if call is not None:
             call.cancel()
+
+    # -- the streams among the arguments of a call
+
+    def take_item(self, call_id: int, channel: int, body: Body) -> None:
+        items, decoder = self._items(call_id, channel), self._line.decoder
+        if items is None:
+            decoder.discard(body)
+            return
+        before = decoder.shared
+        try:
+            item = decoder.decode(body)
+        except BaseException as error:  # user code in the received value's classes may raise anything
+            items.set_exception(unreadable(self._line.name, error))
+            return
+        items.add(item, len(body) + decoder.shared - before)
+
+    def take_end(self, call_id: int, channel: int, _: Body) -> None:
+        items = self._items(call_id, channel)
+        if items is not None:
+            items.set_result()
+
+    def take_error(self, call_id: int, channel: int, body: Body) -> None:
+        items, decoder = self._items(call_id, channel), self._line.decoder
+        if items is None:
+            decoder.discard(body)
+            return
+        try:
+            items.set_exception(rebuild(decoder.decode(body)))
+        except BaseException as error:
+            items.set_exception(unreadable(self._line.name, error))
+
+    def _items(self, call_id: int, channel: int) -> ReceivedItems | None:
+        """Return where the items of a channel go; None: nobody wants them any more."""
+        call = self._open.get(call_id)
+        inlet = call.inlets.get(channel) if call is not None and call.inlets is not None else None
+        return inlet.items if inlet is not None and not inlet.items.over else None
 
     def take_note(self, _: int, body: Body) -> None:
         if self._handler is None:

@@ -12,9 +12,11 @@ from contextlib import AbstractContextManager
 from threading import get_ident
 from typing import Any, Protocol
 
-from nbcompose._rpc.blocking import BlockedThread, Portal, cancellable_items, with_cancel
+from nbcompose._rpc.blocking import BlockedThread, Portal, cancellable_items, serving, with_cancel
 from nbcompose._rpc.client import Client
 from nbcompose._rpc.client_calls import ConnectionClosed
+from nbcompose._rpc.stream_arguments import Outlet
+from nbcompose._rpc.stream_sources import Inbox, source_of
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext
 from nbcompose.errors import CallError, NbcomposeError, RemoteTraceback, ReplicaDied, UnknownApi
@@ -56,6 +58,21 @@ class Transport(Protocol):
         """Whether synchronous code that waits here would block the event loop that must answer the call."""
         ...
 
+    def reference(self, api: str, args: Args, kwargs: Kwargs, context: CallContext, to: Transport) -> Any:
+        """Return a call of an api that yields, for the service at the other end of `to` to make: a `StreamReference`.
+
+        None where that service cannot reach this one by itself.
+        """
+        ...
+
+    def reaches(self, client: Client) -> bool:
+        """Whether the service calls other services by the same routes as this client."""
+        ...
+
+    def sent(self, value: Any, inbox: Inbox | None) -> Any:
+        """Return what is passed for a live value, an argument that is a stream. `inbox`: of the thread that waits."""
+        ...
+
 
 class RemoteTransport(ABC):
     """Transport to a service in another process (base class).
@@ -78,6 +95,15 @@ class RemoteTransport(ABC):
 
     @abstractmethod
     def _stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]: ...
+
+    def reference(self, api: str, args: Args, kwargs: Kwargs, context: CallContext, to: Transport) -> Any:
+        return None
+
+    def reaches(self, client: Client) -> bool:
+        return False
+
+    def sent(self, value: Any, inbox: Inbox | None) -> Any:
+        return Outlet(source_of(value, self._portal, inbox))
 
     def learn(self, api: str, context: CallContext) -> Coroutine[Any, Any, ApiSpec]:
         work = self._learn(api, context)
@@ -128,6 +154,12 @@ class SocketTransport(RemoteTransport):
         super().__init__(service, portal)
         self._client = client
 
+    def reference(self, api: str, args: Args, kwargs: Kwargs, context: CallContext, to: Transport) -> Any:
+        return self._client.reference(self.service, api, args, kwargs, context) if to.reaches(self._client) else None
+
+    def reaches(self, client: Client) -> bool:
+        return client is self._client
+
     def apis(self) -> tuple[ApiSpec, ...] | None:
         route = self._client.routes.get(self.service)
         return route.apis if route is not None and route.apis else None
@@ -140,7 +172,7 @@ class SocketTransport(RemoteTransport):
 
     def _wait(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
         __tracebackhide__ = True
-        if self._portal.interruptible:
+        if self._portal.interruptible or serving.inbox is not None:
             return super()._wait(api, args, kwargs, context)
         waiter: BlockedThread[Any] = BlockedThread()
 
@@ -215,6 +247,15 @@ class Intercepted:
 
     def blocks(self, context: CallContext) -> bool:
         return self._transport.blocks(context)
+
+    def reference(self, api: str, args: Args, kwargs: Kwargs, context: CallContext, to: Transport) -> Any:
+        return self._transport.reference(api, args, kwargs, context, to)
+
+    def reaches(self, client: Client) -> bool:
+        return self._transport.reaches(client)
+
+    def sent(self, value: Any, inbox: Inbox | None) -> Any:
+        return self._transport.sent(value, inbox)
 
     def _iterate(self, api: ApiSpec, args: Args, kwargs: Kwargs, context: CallContext) -> Generator[Any, None, None]:
         __tracebackhide__ = True

@@ -16,6 +16,11 @@ from .json_values import SMALL as SMALL
 from .json_values import measured as measured
 from .json_values import uncollected as uncollected
 from .openapi_document import openapi as openapi
+from .stream_params import ArrivedStream as ArrivedStream
+from .stream_params import StreamKind as StreamKind
+from .stream_params import StreamParam as StreamParam
+from .stream_params import is_stream as is_stream
+from .stream_params import stream_kind as stream_kind
 from .structs import is_model as is_model
 from .tempfiles import TempFiles as TempFiles
 from .tempfiles import sweep as sweep

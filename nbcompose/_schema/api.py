@@ -21,6 +21,7 @@ from nbcompose._schema.declared import UNUSABLE, Declared
 from nbcompose._schema.forms import Form, Part
 from nbcompose._schema.json_values import MOST_VALUES, Reader
 from nbcompose._schema.pydantic_adapter import finite_validator_of
+from nbcompose._schema.stream_params import StreamParam
 from nbcompose._schema.structs import make_typed_dict, of_large
 from nbcompose._schema.unawaited import Unawaited, check_awaited
 from nbcompose._spec import ApiSpec
@@ -136,6 +137,7 @@ class ApiSchema:
         binding = Binding(declared.label, spec, declared.defaults)
         self.bind = binding.bind
         self.call_arguments = binding.call_arguments
+        self.streams = self._stream_params(over_http=False)  # how each parameter that takes a stream takes its items
         self._validate = self._arguments(self._adapted(over_http=False)).validator.validate_python
         self._check: Callable[[Any], Any] | None = None
         if declared.result is not Any:
@@ -361,9 +363,24 @@ class ApiSchema:
 
     def _adapted(self, *, over_http: bool) -> dict[str, Any]:
         adapt = Adapter(over_http=over_http).adapt
-        return {name: adapt(annotation) for name, annotation in self._declared.params.items()}
+        streams = self.http_streams if over_http else self.streams
+        return {
+            name: streams[name].annotation(annotation) if name in streams else adapt(annotation)
+            for name, annotation in self._declared.params.items()
+        }
+
+    def _stream_params(self, *, over_http: bool) -> Mapping[str, StreamParam]:
+        return {
+            name: StreamParam(self._label, name, self._declared.params[name], over_http=over_http)
+            for name in self.spec.stream_params
+        }
 
     # Parts that only HTTP needs are built on first use.
+
+    @cached_property
+    def http_streams(self) -> Mapping[str, StreamParam]:
+        """As `streams`, for items from JSON."""
+        return self._stream_params(over_http=True)
 
     @cached_property
     def _http_params(self) -> dict[str, Any]:

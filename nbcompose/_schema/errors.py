@@ -28,6 +28,16 @@ def invalid_argument(label: str, takes: str, error: ValidationError) -> InvalidA
     return InvalidArgument("\n".join(lines + _more(error)), problems)
 
 
+def invalid_item(label: str, name: str, index: int, error: ValidationError) -> InvalidArgument:
+    """Return the error for an item of a stream that is the argument `name`."""
+    found = _problems(error)
+    problems: list[dict[str, object]] = [
+        {"loc": [name, index, *place(d["loc"])], "msg": _text(d), "type": d["type"]} for d in found
+    ]
+    lines = [f"{label}: item {index} of `{name}`: {_path(d)}{_text(d)}{_came(d)}" for d in found[:SHOWN]]
+    return InvalidArgument("\n".join(lines + _more(error)), problems)
+
+
 def invalid_result(label: str, verb: str, annotation: str, value: object, error: ValidationError) -> InvalidResult:
     """Return the error for a result or an item. `verb` is "returned" or "yielded"."""
     found = _problems(error)

@@ -98,6 +98,7 @@ def _operation(
         "x-nbcompose-params": [asdict(param) for param in api.params],
         "x-nbcompose-stream": api.stream,
         "x-nbcompose-async": api.is_async,
+        **({"x-nbcompose-stream-params": list(api.stream_params)} if api.stream_params else {}),
         "requestBody": {
             "required": any(p.required for p in api.params),
             "content": _typed(_request_content(api, schema, components)),
@@ -120,7 +121,13 @@ def _request_content(api: ApiSpec, schema: ApiSchema, components: _Components) -
         form = schema.multipart_schema
         form = {**form, "properties": {field: _file(told) for field, told in form["properties"].items()}}
         content["multipart/form-data"] = {"schema": components.add(form, api.name, "Input", f"{name}Form")}
-    return content | {media: {} for media in schema.body_types()}
+    content |= {media: {} for media in schema.body_types()}
+    if not api.stream_params:
+        return content
+    told = "as they come, while the answer comes: each line is an object of parameters, with items of the streams"
+    lines = {"schema": {"type": "string", "description": told}}
+    text = {"text/plain": {"schema": {"type": "string", "description": "pieces of the text, as they come"}}}
+    return content | {"application/x-ndjson": lines} | (text if len(api.stream_params) == 1 else {})
 
 
 def _response_content(api: ApiSpec, schema: ApiSchema, components: _Components) -> dict[str, Any]:

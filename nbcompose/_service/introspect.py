@@ -14,7 +14,16 @@ from types import FunctionType
 from typing import Any, Self, TypeVar, get_origin
 from weakref import WeakKeyDictionary
 
-from nbcompose._schema import ApiSchema, field_of, is_required, of_function, variables_of, written_signature
+from nbcompose._schema import (
+    ApiSchema,
+    StreamKind,
+    field_of,
+    is_required,
+    of_function,
+    stream_kind,
+    variables_of,
+    written_signature,
+)
 from nbcompose._service.dependency import Dependency
 from nbcompose._service.handle import RESERVED_NAMES, Service, settle_bases
 from nbcompose._service.options import Problems, read_api_options, read_service_options
@@ -202,6 +211,9 @@ def _api(cls: type, method: str, function: Any, options: Mapping[str, Any], prob
     values = read_api_options(options, method, problems, where)
     if values["batch"] is not None and stream:
         problems.add(f"{method}: a batchable api returns one list of results; it cannot yield", where)
+    taken = _stream_params(cls, method, function, params, is_async, problems, where)
+    if values["batch"] is not None and taken:
+        problems.add(f"{method}: a batchable api takes lists; its parameter {taken[0]} cannot be a stream", where)
     if values["batch"] is not None and (len(parameters) < 2 or parameters[1].kind in _STARS):
         problems.add(f"{method}: a batchable api takes the list of inputs as its first parameter", where)
     spec = ApiSpec(
@@ -211,6 +223,7 @@ def _api(cls: type, method: str, function: Any, options: Mapping[str, Any], prob
         stream=stream,
         is_async=is_async,
         doc=inspect.getdoc(function) or "",
+        stream_params=taken,
         **values,
     )
     try:
@@ -250,6 +263,41 @@ def _kind(cls: type, method: str, function: Any, problems: Problems, where: Loca
             problems.add(f"{method} is async and returns an iterator: let it `yield` the items itself", where)
         return False, True
     return yields, returns in _ASYNC_STREAMS
+
+
+def _stream_params(
+    cls: type,
+    method: str,
+    function: Any,
+    params: tuple[ParamSpec, ...],
+    is_async: bool,
+    problems: Problems,
+    where: Location,
+) -> tuple[str, ...]:
+    """Return the parameters that take a stream; report those that the api cannot read."""
+    meant = of_function(inspect.unwrap(function), cls)[0]
+    wanted = StreamKind.ASYNC if is_async else StreamKind.SYNC
+    taken = []
+    for param in params:
+        kind = stream_kind(meant.get(param.name, Any))
+        if kind is None:
+            continue
+        if kind is StreamKind.INSIDE:
+            problems.add(f"{method}: {param.text}: a stream is a parameter by itself, not a part of another", where)
+            continue
+        if param.kind in ("var_positional", "var_keyword"):
+            problems.add(f"{method}: {param.text}: each stream needs a parameter of its own", where)
+            continue
+        if kind is not wanted:
+            way = (
+                "in an `async def` it is an AsyncIterator[...], since waiting for an item of an Iterator would stop "
+                "the event loop that brings it"
+                if is_async
+                else "in a plain `def` it is an Iterator[...], since only an `async def` can read an AsyncIterator"
+            )
+            problems.add(f"{method}: {param.text}: {way}", where)
+        taken.append(param.name)
+    return tuple(taken)
 
 
 # Parameters and results as written: resolving annotations changes the function, as do defaults that are a `Field(...)`.

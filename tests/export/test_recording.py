@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from chain_services import Leaf
+from stream_argument_services import Refiner, Writer
 
 from nbcompose._export.check.recording import RecordedCall, RecordedTransport, Recording, encode, recorded
 from nbcompose._rpc.codec import loads
+from nbcompose._rpc.flow import WINDOW
 from nbcompose._rpc.pickling import Draft
 from nbcompose._rpc.proxy import Proxy
 from nbcompose.errors import CallCancelled, DeadlineExceeded, ReplicaDied
@@ -173,3 +175,24 @@ async def test_calls_of_every_kind_are_recorded(running: Running) -> None:
         ("Words", "count", ((2,), {}), None),
     ]
     assert all(type(c) is RecordedCall for c in recording.calls())
+
+
+@pytest.mark.system
+def test_a_stream_is_kept_as_the_call_that_makes_it_or_as_its_items(running: Running) -> None:
+    """Each can be made again: the first as it was, the second with a list."""
+    writer, refiner = running.up(Writer, Refiner), running.registry.proxy("Refiner")
+    recording = Recording(largest=100_000)
+    recorded_refiner = Proxy(RecordedTransport(refiner._caller, recording))
+    assert list(recorded_refiner.refine(writer.write(2))) == ["WORD 0", "WORD 1"]
+    assert recorded_refiner.count(str(i) for i in range(3)) == 3
+    assert recorded_refiner.count(text=["a", "b"]) == 2
+    assert recorded_refiner.first(str(i) for i in range(10**6)) == "0"
+    calls = [(call.api, loads(call.arguments)) for call in recording.calls()]
+    [(_, ((reference,), _)), (_, (items, _)), (_, (_, by_name)), (_, ((begun,), _))] = calls
+    assert (reference.service, reference.api, reference.args) == ("Writer", "write", (2,))
+    assert (items, by_name) == ((["0", "1", "2"],), {"text": ["a", "b"]})
+    assert begun[0] == "0"  # as far as it was read, and the window before it
+    assert len(begun) <= WINDOW + 1
+    assert list(refiner.refine(reference)) == ["WORD 0", "WORD 1"]
+    assert recorded_refiner.count("x" * 10_000 for _ in range(100)) == 100
+    assert (len(recording.calls()), recording.large()) == (4, [("Refiner", "count")])

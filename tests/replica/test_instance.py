@@ -250,7 +250,7 @@ async def test_a_call_has_ended_here_before_its_caller_knows(api: str) -> None:
     ended = asyncio.Event()
 
     class Line(FramedProtocol):
-        def send(self, kind: Kind, call_id: int, chunks: Chunks) -> None:
+        def send(self, kind: Kind, call_id: int, chunks: Chunks, channel: int = 0) -> None:
             under_way[kind] = runtime.under_way.number
             if kind is not Kind.ITEM:
                 ended.set()

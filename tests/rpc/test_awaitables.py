@@ -21,9 +21,10 @@ import pytest
 from nbcompose import api
 from nbcompose._rpc import awaitables
 from nbcompose._rpc.blocking import LoopThread
+from nbcompose._rpc.client import Client
 from nbcompose._rpc.codec import dumps
 from nbcompose._rpc.proxy import DeclaredProxy, Proxy
-from nbcompose._rpc.transport import Args, Kwargs, find_api
+from nbcompose._rpc.transport import Args, Kwargs, Transport, find_api
 from nbcompose._schema.api import ApiSchema
 from nbcompose._schema.unawaited import CallSite
 from nbcompose._service.introspect import declare
@@ -80,6 +81,14 @@ class Leaf:
 
     def blocks(self, context: CallContext) -> bool:
         return self.blocking
+
+    def reference(self, api: str, args: Args, kwargs: Kwargs, context: CallContext, to: Transport) -> None: ...
+
+    def reaches(self, client: Client) -> bool:
+        return False
+
+    def sent(self, value: Any, inbox: object) -> Any:
+        return value
 
 
 @pytest.fixture

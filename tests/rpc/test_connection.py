@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from nbcompose._rpc import codec, protocol
 from nbcompose._rpc.client_calls import ConnectionClosed, Declined
 from nbcompose._rpc.connection import Connection, adopt
+from nbcompose._rpc.flow import WINDOW
 from nbcompose._rpc.protocol import HEADER, PROTOCOL, Kind, segment_pool
-from nbcompose._rpc.server_calls import WINDOW, IncomingCall
+from nbcompose._rpc.server_calls import IncomingCall
 from nbcompose._tracing.spans import CallContext
 from nbcompose.errors import (
     CallCancelled,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from nbcompose._rpc import Args, BodyPickler, Draft, Intercepted, Kwargs, Transport, class_key, pack
+from nbcompose._rpc import Args, BodyPickler, Draft, Intercepted, Kwargs, Outlet, Source, Transport, class_key, pack
 from nbcompose.errors import CallCancelled, DeadlineExceeded
 
 MOST_CALLS = 5  # per api
@@ -65,6 +66,26 @@ class Recording:
         """Return a call that is about to be made, to be kept when it has ended; None where it cannot be replayed."""
         if not self.enabled:
             return None
+        streams = [value for value in (*args, *kwargs.values()) if isinstance(value, Outlet)]
+        if streams:  # what has gone by is known when it has ended
+            for stream in streams:
+                stream.source = KeptItems(stream.source, self._largest)
+            return RecordedCall(service, api, b"")
+        return self._encoded(service, api, args, kwargs)
+
+    def ended(self, call: RecordedCall, args: Args, kwargs: Kwargs) -> RecordedCall | None:
+        """Return a call that has ended, with a list for each stream that was an argument; None as `begin`."""
+        if call.arguments:
+            return call
+        found = [_listed(value) for value in args]
+        by_name = {name: _listed(value) for name, value in kwargs.items()}
+        if any(value is _TOO_LARGE for value in (*found, *by_name.values())):
+            with self._lock:
+                self._large[call.service, call.api] = None
+            return None
+        return self._encoded(call.service, call.api, tuple(found), by_name)
+
+    def _encoded(self, service: str, api: str, args: Args, kwargs: Kwargs) -> RecordedCall | None:
         try:
             arguments = encode((args, kwargs), self._largest)
         except CallTooLarge:
@@ -114,6 +135,36 @@ class Recording:
             self._skipped.clear()
 
 
+class KeptItems:
+    """The source of a stream that is an argument; keeps its items as long as they take no more than `most` bytes."""
+
+    def __init__(self, source: Source, most: int) -> None:
+        self.close = source.close
+        self.items: list[Any] | None = []
+        self._source = source
+        self._left = most
+
+    async def next(self) -> Any:
+        item = await self._source.next()
+        if self.items is not None:
+            size = getattr(item, "nbytes", None)
+            self._left -= size if isinstance(size, int) else sys.getsizeof(item)
+            self.items.append(item)
+            if self._left < 0:
+                self.items = None
+        return item
+
+
+_TOO_LARGE = object()
+
+
+def _listed(value: Any) -> Any:
+    """Return an argument with the items of a stream as a list."""
+    if not isinstance(value, Outlet) or not isinstance(value.source, KeptItems):
+        return value
+    return _TOO_LARGE if value.source.items is None else value.source.items
+
+
 class RecordedTransport(Intercepted):
     """A `Transport` around another one that records the calls."""
 
@@ -156,7 +207,10 @@ def recorded(recording: Recording, service: str, api: str, args: Args, kwargs: K
         raise
     finally:
         if call is not None:
-            recording.keep(RecordedCall(service, api, call.arguments, items, time.perf_counter() - begun))
+            seconds = time.perf_counter() - begun
+            call = recording.ended(call, args, kwargs)
+            if call is not None:
+                recording.keep(RecordedCall(service, api, call.arguments, items, seconds))
 
 
 def _reason(error: BaseException) -> str:

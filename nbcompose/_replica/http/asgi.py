@@ -148,15 +148,16 @@ class AsgiExchange(Exchange):
         try:
             self.admit()
             while (message := await receive())["type"] != "http.disconnect":
-                if self.replied or self._received:
+                if self._received or (self.replied and self.reader is None):
                     continue
-                self.data_received(message.get("body", b""))
-                self._received = not message.get("more_body", False)
-                if self.replied:  # it is too large
+                waits = self.data_received(message.get("body", b""))
+                if self.replied and self.reader is None:  # it is too large
                     continue
-                if self._received:
-                    self._task = asyncio.get_running_loop().create_task(self._answer())
-                else:  # not every protocol says beforehand that there is a body
+                if waits is not None:
+                    await waits
+                if not message.get("more_body", False):
+                    self.body_ended()
+                elif self.reader is None:  # not every protocol says beforehand that there is a body
                     self.site.deadlines.add(id(self), due, self._too_slow)
         except Exception as error:
             self._broken = error

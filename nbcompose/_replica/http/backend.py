@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from prometheus_client.core import Metric
 
 from nbcompose._replica import METRICS, Runtime, merge
-from nbcompose._rpc import Client, Connection, ConnectionClosed, ReplicaRoute
+from nbcompose._rpc import Client, Connection, ConnectionClosed, Portal, ReplicaRoute, outgoing
 from nbcompose._schema import ApiSchema
 from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose._tracing import CallContext, clock
@@ -25,6 +26,7 @@ class HttpBackend:
     def __init__(self, runtime: Runtime, client: Client) -> None:
         self._runtime = runtime
         self._client = client
+        self._portal = Portal(asyncio.get_running_loop(), threading.get_ident())
         self._name = runtime.spec.name
         self.refused = runtime.metrics.refused
         self.answered = runtime.metrics.answered
@@ -47,7 +49,8 @@ class HttpBackend:
         route = self._client.routes.get(self._name)
         if route is not None and len(route.replicas) > 1 and (sibling := await self._less_busy()) is not None:
             try:
-                result = await sibling.call(api.name, (api.signature, arguments), context, context.deadline)
+                given = outgoing(api, arguments, self._portal)
+                result = await sibling.call(api.name, (api.signature, given), context, context.deadline)
                 return result if encode is None else encode(result)
             except ConnectionClosed:  # the call was not sent, or declined
                 pass
@@ -61,7 +64,8 @@ class HttpBackend:
         """As `invoke`, for an api that yields."""
         sibling = await self._less_busy()
         if sibling is not None and not sibling.closed:
-            items = sibling.stream(api.name, (api.signature, arguments), context, context.deadline)
+            given = outgoing(api, arguments, self._portal)
+            items = sibling.stream(api.name, (api.signature, given), context, context.deadline)
         else:
             items = self._runtime.stream(api, arguments, context)
         async with contextlib.aclosing(items):

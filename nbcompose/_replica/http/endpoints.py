@@ -35,12 +35,13 @@ from nbcompose._replica.http.responses import (
     json_reply,
     reply_aside,
 )
+from nbcompose._replica.http.stream_bodies import StreamBody, is_streamed
 from nbcompose._rpc import Deadlines
 from nbcompose._schema import SMALL, ApiSchema, TempFiles, openapi
 from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose._tracing import CallContext
 from nbcompose._user_exceptions import contained
-from nbcompose.errors import BadRequest, CallError, MethodNotAllowed, UnknownApi
+from nbcompose.errors import BadRequest, CallError, MethodNotAllowed, UnknownApi, UnsupportedMediaType
 
 
 class Backend(Protocol):
@@ -143,6 +144,8 @@ class Site:
         if method != route.method and not (method == "HEAD" and route.method == "GET"):
             exchange.reply_headers["Allow"] = route.methods
             raise MethodNotAllowed(self._wrong_method(exchange, route))
+        if route.api is not None and route.api.stream_params and is_streamed(exchange.headers.get("Content-Type")):
+            exchange.read_as_it_comes()
         return route.handler
 
     def _unknown(self, path: str) -> str:
@@ -241,6 +244,12 @@ class ApiEndpoint:
         exchange.send(Reply(200, data, content_type(form), _headers(value) if form != JSON else {}))
 
     async def _arguments(self, exchange: Exchange) -> dict[str, Any]:
+        if exchange.reader is not None:
+            if exchange.headers.get("Content-Encoding"):
+                raise UnsupportedMediaType("a body that streams is sent as it is, without Content-Encoding")
+            type_, limit = exchange.headers["Content-Type"], exchange.site.max_body
+            streams = StreamBody(exchange.reader, type_, exchange.query, self._schema, limit)
+            return await exchange.result(streams.arguments())
         if exchange.query:
             raise BadRequest(f"{self._api.name} takes its parameters in the body, not after a '?' in the address")
         body = await exchange.body()

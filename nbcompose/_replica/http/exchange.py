@@ -19,6 +19,7 @@ from typing import Protocol, TypeVar
 from nbcompose._replica import EARLY
 from nbcompose._replica.http.access import Access
 from nbcompose._replica.http.responses import Reply, error_page, error_reply, reply_aside
+from nbcompose._replica.http.stream_bodies import BodyReader
 from nbcompose._rpc import Deadlines
 from nbcompose._tracing import CallContext, clock, parse_traceparent
 from nbcompose._user_exceptions import contained
@@ -37,7 +38,8 @@ JOINED = 4 * 1024 * 1024  # bytes: copying that many takes a millisecond
 class Limits:
     """Limits on slow or endless clients. Times in seconds, sizes in bytes.
 
-    Of every exchange: `body_seconds`: maximum time for the body. `heartbeat`: interval of keep-alive messages in a
+    Of every exchange: `body_seconds`: maximum time for the body; of one that streams, without data (`body_pause`).
+    `heartbeat`: interval of keep-alive messages in a
     stream without items. `stall`: time after which a stream's reader that takes no data is disconnected.
 
     Of the tornado server: `idle`: maximum wait for a request and its headers. `drain`: a client that is refused in the
@@ -49,6 +51,7 @@ class Limits:
 
     idle: float = 75.0
     body_seconds: float = 300.0
+    body_pause: float = 60.0
     header_bytes: int = 64 * 1024
     drain: int = 16 * 1024 * 1024
     connections: int = 4096
@@ -109,6 +112,8 @@ class Exchange(ABC):
         self._calling = False  # the handler waits for the call, and may be interrupted
         self._late = False  # the deadline has passed
         self._interrupts = 0
+        self.reader: BodyReader | None = None  # of a body that is read as it comes
+        self._complete = False  # the whole reply has been written
 
     # -- called by the face, in this order -----------------------------------------------------------------------------
 
@@ -118,17 +123,24 @@ class Exchange(ABC):
         try:
             self._handler = self.site.admit(self)
             # More than 18 digits are too large in any case, and `int` rejects numbers of thousands of digits.
-            if length.isdecimal() and (len(length) > 18 or int(length) > self.site.max_body):
+            if self.reader is None and length.isdecimal() and (len(length) > 18 or int(length) > self.site.max_body):
                 raise self._too_large()
         except Exception as error:
+            self.reader = None
             self._refuse(error)
-        if length != "0" or "Transfer-Encoding" in self.headers:
+        if self.reader is not None:
+            self._watch_body()
+            self._start()
+        elif length != "0" or "Transfer-Encoding" in self.headers:
             self.site.deadlines.add(id(self), clock.monotonic() + self.site.limits.body_seconds, self._too_slow)
 
-    def data_received(self, chunk: bytes) -> None:
-        """Take some bytes of the body."""
-        self._size += len(chunk)
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """Take some bytes of the body. Returns what to wait for before more are read, or None."""
         self._heard = time.monotonic()
+        if self.reader is not None and not self._complete:
+            self._watch_body()
+            return self.reader.feed(chunk)
+        self._size += len(chunk)
         if self.replied:
             if self._size > self.site.limits.drain:
                 self._finish()
@@ -137,6 +149,24 @@ class Exchange(ABC):
             self._refuse(self._too_large())
         else:
             self._chunks.append(chunk)
+        return None
+
+    def body_ended(self) -> None:
+        """The whole body has come."""
+        self._received = True
+        if self.reader is not None:
+            self.site.deadlines.remove(id(self.reader))
+            self.reader.end()
+            if self._complete:
+                self._finish()
+        elif self.replied:
+            self._finish()
+        else:
+            self._start()
+
+    def _start(self) -> None:
+        """Have the handler answer."""
+        self._task = asyncio.get_running_loop().create_task(self._answer())
 
     def connection_lost(self) -> None:
         """Handle the end of the connection, closed by either side: no reply can be sent any more."""
@@ -145,6 +175,9 @@ class Exchange(ABC):
         self.closed = self._finished = True
         self.site.deadlines.remove(id(self))
         self._chunks.clear()
+        if self.reader is not None:
+            self.site.deadlines.remove(id(self.reader))
+            self.reader.fail(CallCancelled("the client has gone, in the middle of its stream"))
         if self.context is not None:
             self.context.cancel()
             self._interrupt()
@@ -170,6 +203,10 @@ class Exchange(ABC):
     @abstractmethod
     def hang_up(self) -> None:
         """Close the connection in the middle of a reply."""
+
+    def read_as_it_comes(self) -> None:
+        """Have the handler run before the body has come, and read it by `reader`. Called while it is admitted."""
+        self.reader = BodyReader()
 
     # -- called by handlers -------------------------------------------------------------------------------------------
 
@@ -234,8 +271,15 @@ class Exchange(ABC):
         self._write_head(reply.status, headers, b"" if self.method == "HEAD" else reply.body)
         self.replied = True  # only now: if the headers cannot be written, an error reply is still possible
         self.site.answered(self.route, reply.status)
-        # Finishing before the whole body is read closes the connection; while the client still sends that causes a
-        # reset, which may discard the reply.
+        self._completed()
+
+    def _completed(self) -> None:
+        """The reply is complete. Finishing before the whole body is read closes the connection; while the client still
+        sends that causes a reset, which may discard the reply.
+        """
+        self._complete = True
+        if self.reader is not None:
+            self.reader.leave()
         if self._received or not self._drains:
             self._finish()
 
@@ -257,7 +301,7 @@ class Exchange(ABC):
     def end(self) -> None:
         """Complete a streaming reply."""
         if not self.closed:
-            self._finish()
+            self._completed()
 
     # -- internals ----------------------------------------------------------------------------------------------------
 
@@ -277,7 +321,7 @@ class Exchange(ABC):
                 except BaseException:
                     logger.exception("an error of %s cannot be told", self.path)
         finally:
-            if not self._finished:
+            if not self._finished and not self._complete:
                 self.hang_up()
 
     def _headers(self, media_type: str, more: dict[str, str]) -> dict[str, str]:
@@ -293,6 +337,16 @@ class Exchange(ABC):
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(f"the body is larger than the {self.site.max_body:,} bytes that this service takes")
+
+    def _watch_body(self) -> None:
+        """End a body that streams when it pauses for too long."""
+        pause = self.site.limits.body_pause
+        self.site.deadlines.add(id(self.reader), clock.monotonic() + pause, self._paused)
+
+    def _paused(self) -> None:
+        if self.reader is not None and not self._received:
+            pause = self.site.limits.body_pause
+            self.reader.fail(SlowRequest(f"nothing of the body has come for {pause:g} s"))
 
     def _too_slow(self) -> None:
         if not self._received:

@@ -202,6 +202,8 @@ class ServerExchange(Exchange, HTTPMessageDelegate):
         """
         if not self.busy or self._received:
             return not self.busy
+        if self.reader is not None:  # its pauses have a limit of their own
+            return False
         return self.replied or time.monotonic() - self._heard > self.site.limits.pause
 
     # -- called by tornado, in this order ----------------------------------------------------------------------------
@@ -239,12 +241,9 @@ class ServerExchange(Exchange, HTTPMessageDelegate):
         return path if path.startswith("/") else f"/{path}"
 
     def finish(self) -> None:
-        self._received = True
-        if self.replied:
-            self._finish()
-            return
-        self._connection.set_close_callback(self.connection_lost)
-        self._task = asyncio.get_running_loop().create_task(self._answer())
+        if not self.replied or self.reader is not None:
+            self._connection.set_close_callback(self.connection_lost)
+        self.body_ended()
 
     def on_connection_close(self) -> None:
         self.connection_lost()

@@ -18,6 +18,8 @@ from nbcompose._replica.http.access import Access
 from nbcompose._replica.http.asgi import AsgiApp
 from nbcompose._replica.http.exchange import Limits
 from nbcompose._replica.http.server import HttpServer
+from nbcompose._replica.local_stream import LocalStream
+from nbcompose._rpc import background
 from nbcompose._schema.api import ApiSchema
 from nbcompose._service.introspect import declare
 from nbcompose._spec import ApiSpec, Http, ServiceSpec
@@ -61,6 +63,9 @@ class Runtime:
 
     def _call(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
         self.contexts.append(context)
+        given = {name: arguments.get(name) for name in spec.stream_params}
+        lists = {n: LocalStream(n, None, v, background()) for n, v in given.items() if isinstance(v, list)}
+        arguments = {**arguments, **lists}
         args, kwargs = self.schemas[spec.name].call_arguments(arguments)
         return getattr(self.instance, spec.method)(*args, **kwargs)
 

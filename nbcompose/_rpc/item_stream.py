@@ -1,0 +1,214 @@
+"""What an api gets for a parameter that takes a stream (`ItemStream`): its items, validated one by one, read once.
+
+It is read by `async for` in async code and by `for` in sync code. Handed on before it is read, it goes to the next
+service as it came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from nbcompose._rpc.blocking import Over, Portal, step, with_cancel
+from nbcompose._rpc.stream_arguments import Source, StreamReference, taken
+from nbcompose._tracing import CallContext
+from nbcompose.errors import BlockingCall, NbcomposeError
+
+if TYPE_CHECKING:
+    from nbcompose._rpc.client import Client
+    from nbcompose._rpc.transport import Transport
+
+
+class ReferenceSource:
+    """The items of a call that the caller has left to its consumer: made when the first item is wanted."""
+
+    def __init__(self, client: Client, reference: StreamReference, deadline: float | None) -> None:
+        self.reference = reference
+        self.client = client
+        self._deadline = deadline
+        self._items: AsyncGenerator[Any, None] | None = None
+
+    async def next(self) -> Any:
+        if self._items is None:
+            made = self.reference
+            if made.route is not None:
+                self.client.learn(made.route)
+            context = CallContext(self._deadline, made.trace_id, made.span_id, made.trace_flags, made.trace_state)
+            self._items = self.client.stream(made.service, made.api, (made.args, made.kwargs), context)
+        return await step(self._items)
+
+    async def close(self) -> None:
+        if self._items is not None:
+            await self._items.aclose()
+
+
+class ItemStream(AsyncGenerator[Any, None], Generator[Any, None, None]):
+    """A stream that a parameter takes, to be read once: by `async for` on the event loop, by `for` in a thread.
+
+    `name`: of the parameter. `check` validates an item of that index. `begun`: it has been read, or closed.
+    """
+
+    def __init__(self, name: str, check: Callable[[int, Any], Any] | None) -> None:
+        self._name = name
+        self._check = check
+        self._count = 0
+        self.begun = False
+        self._is_over = False
+        self._is_taken = False
+
+    async def _await(self) -> Any:
+        """Return the next item, unchecked. Raises `Over` at the end."""
+        raise NotImplementedError
+
+    def _wait(self) -> Any:
+        """As `_await`, for sync code."""
+        raise NotImplementedError
+
+    async def _leave(self) -> None:
+        """End what makes the items."""
+        raise NotImplementedError
+
+    def _leave_sync(self) -> None:
+        raise NotImplementedError
+
+    # -- by the one that reads it
+
+    def __aiter__(self) -> ItemStream:
+        self.check_use()
+        return self
+
+    def __iter__(self) -> ItemStream:
+        self.check_use()
+        return self
+
+    async def __anext__(self) -> Any:
+        self._begin()
+        if self._is_over:
+            raise StopAsyncIteration
+        try:
+            return self._checked(await self._await())
+        except Over:
+            self._is_over = True
+            raise StopAsyncIteration from None
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def __next__(self) -> Any:
+        __tracebackhide__ = True
+        self._begin()
+        if self._is_over:
+            raise StopIteration
+        try:
+            return self._checked(self._wait())
+        except Over:
+            self._is_over = True
+            raise StopIteration from None
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def blocking(self) -> BlockingCall:
+        """Return the error for `for` in async code."""
+        return BlockingCall(
+            f"`for item in {self._name}` waits on the event loop, which has to bring the items: write "
+            f"`async for item in {self._name}`"
+        )
+
+    def check_use(self) -> None:
+        """Raise `StreamTaken` if it has been read to its end, or passed on."""
+        if self._is_taken or self._is_over:
+            raise taken(f"the stream `{self._name}`")
+
+    def _begin(self) -> None:
+        if self._is_taken:
+            raise taken(f"the stream `{self._name}`")
+        self.begun = True
+
+    def _checked(self, item: Any) -> Any:
+        self._count += 1
+        return item if self._check is None else self._check(self._count - 1, item)
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, Exception) and not isinstance(error, BlockingCall):
+            self._is_over = True
+        if isinstance(error, NbcomposeError):
+            error.from_below()
+
+    async def aclose(self) -> None:
+        """End the stream: what makes its items stops."""
+        self.begun = self._is_over = True
+        await self._leave()
+
+    def close(self) -> None:
+        """As `aclose`, in sync code."""
+        self.begun = self._is_over = True
+        self._leave_sync()
+
+    async def asend(self, value: Any) -> Any:
+        return await self.__anext__()
+
+    def send(self, value: Any) -> Any:
+        return self.__next__()
+
+    async def athrow(self, *error: Any) -> NoReturn:
+        await self.aclose()
+        raise error[0]
+
+    def throw(self, *error: Any) -> NoReturn:
+        self.close()
+        raise error[0]
+
+    def __repr__(self) -> str:
+        state = "passed on" if self._is_taken else "ended" if self._is_over else f"{self._count} items read"
+        return f"<stream `{self._name}`, {state}>"
+
+
+class ArrivingStream(ItemStream):
+    """A stream whose items come from other processes, on the portal's loop. Several tasks may read it, and share its
+    items. The call whose argument it is has `context`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        check: Callable[[int, Any], Any] | None,
+        source: Source,
+        portal: Portal,
+        context: CallContext,
+    ) -> None:
+        super().__init__(name, check)
+        self._source = source
+        self._portal = portal
+        self._context = context
+        self._lock = asyncio.Lock()
+
+    async def _await(self) -> Any:
+        return await (self._next() if self._portal.inside else self._portal.join(self._next()))
+
+    def _wait(self) -> Any:
+        if self._portal.inside:
+            raise self.blocking()
+        return self._portal.run(with_cancel(self._context, self._next()))
+
+    async def _next(self) -> Any:
+        async with self._lock:
+            if self._is_over:
+                raise Over
+            return await self._source.next()
+
+    async def _leave(self) -> None:
+        await (self._source.close() if self._portal.inside else self._portal.join(self._source.close()))
+
+    def _leave_sync(self) -> None:
+        self._portal.spawn(self._source.close)
+
+    def refer(self, to: Transport) -> StreamReference | None:
+        """Give the stream away to a call over that transport: return what makes it, or None where it is relayed."""
+        self.check_use()
+        source = self._source
+        if self.begun or not isinstance(source, ReferenceSource) or not to.reaches(source.client):
+            return None
+        self._is_taken = True
+        return source.reference

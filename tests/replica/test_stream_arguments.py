@@ -1,0 +1,362 @@
+"""Streams as arguments of calls, between real replicas: by reference and relayed, their ends, errors and limits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stream_argument_services import Passing, Pipeline, Refiner, Tally, Writer
+
+import nbcompose
+from nbcompose._rpc.blocking import background
+from nbcompose._rpc.flow import WINDOW
+from nbcompose.errors import CallError, InvalidArgument, RemoteTraceback, ReplicaDied, StreamTaken
+from tests.conftest import Running, alive
+from tests.handles import handle
+from tests.patience import PATIENCE, wait_until
+from tests.replica.http.duplex import SocketDuplex, lines
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def pipeline(running: Running) -> Any:
+    return running.up(Pipeline, Passing, Refiner, Writer)
+
+
+@pytest.fixture
+def refiner(running: Running, pipeline: Any) -> Any:
+    return running.registry.proxy("Refiner")
+
+
+@pytest.fixture
+def writer(running: Running, pipeline: Any) -> Any:
+    return running.registry.proxy("Writer")
+
+
+def background_result(coroutine: Any) -> Any:
+    return asyncio.run_coroutine_threadsafe(coroutine, background().loop).result(PATIENCE)
+
+
+WORDS = ["WORD 0", "WORD 1", "WORD 2"]
+
+
+@pytest.mark.parametrize("api", ["run", "run_far", "run_from_sync", "run_by_sync"])
+def test_a_stream_of_one_service_is_the_argument_of_another(pipeline: Any, api: str) -> None:
+    assert list(getattr(pipeline, api)(3)) == WORDS
+
+
+def test_both_run_at_once(pipeline: Any) -> None:
+    """The first item has passed through both before the second is made."""
+    items = pipeline.run_gated()
+    assert next(items) == "WORD 0"
+    assert pipeline.made() == 1
+    pipeline.open_gate()
+    assert list(items) == ["WORD 1"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["a", "b"],
+        ("a", "b"),
+        "ab",
+        iter(["a", "b"]),
+        (piece for piece in "ab"),
+        {"a": 1, "b": 2}.keys(),
+    ],
+    ids=["list", "tuple", "text", "iterator", "generator", "iterable"],
+)
+def test_what_is_passed_from_a_cell(refiner: Any, given: Any) -> None:
+    assert "".join(refiner.refine(given)) == "AB"
+
+
+def test_streams_from_a_cell(refiner: Any, writer: Any) -> None:
+    assert list(refiner.refine(writer.write(3))) == WORDS
+    assert list(refiner.refine(text=writer.write_sync(3), style="lower")) == [w.lower() for w in WORDS]
+    assert list(refiner.refine_sync(writer.write(3))) == WORDS
+    assert refiner.count_sync(writer.write_sync(100)) == 100
+    assert refiner.both(range(5), iter([1, 2])) == (10, 3)
+    assert refiner.maybe() == refiner.maybe(None) == "none"
+    assert refiner.maybe(["a"]) == "a"
+
+
+def test_streams_from_async_code(refiner: Any, writer: Any) -> None:
+    async def letters() -> AsyncIterator[str]:
+        for letter in "ab":
+            await asyncio.sleep(0)
+            yield letter
+
+    async def main() -> list[Any]:
+        return [
+            await refiner.to_async.count(letters()),
+            await refiner.to_async.count(iter("abc")),
+            await refiner.to_async.count(writer.to_async.write(4)),
+            [piece async for piece in refiner.to_async.refine(letters())],
+        ]
+
+    assert background_result(main()) == [2, 3, 4, ["A", "B"]]
+    assert asyncio.run(main()) == [2, 3, 4, ["A", "B"]]
+
+
+def test_a_generator_of_this_thread_runs_in_it(refiner: Any) -> None:
+    """What it has set for its thread holds, and so does what an iterator needs that is bound to one."""
+    threads = []
+
+    def letters() -> Iterator[str]:
+        try:
+            for letter in "abc":
+                threads.append(threading.get_ident())
+                yield letter
+        finally:
+            threads.append(threading.get_ident())
+
+    assert refiner.count(letters()) == 3
+    assert list(refiner.refine(letters())) == ["A", "B", "C"]
+    assert set(threads) == {threading.get_ident()}
+
+
+def test_items_go_from_the_producer_to_the_consumer(running: Running, pipeline: Any, writer: Any) -> None:
+    """No byte of an item passes through those in between: 1,000 items of 1,000 bytes, two services away."""
+    assert pipeline.count_far(1) == 1
+    before = pipeline.received()
+    assert pipeline.count_far(1000) == 1000
+    assert pipeline.received() - before < 100_000
+
+
+# -- ends
+
+
+def ended(writer: Any) -> int:
+    return int(writer.counts()[1])
+
+
+def test_a_consumer_that_leaves_closes_the_producer(refiner: Any, writer: Any) -> None:
+    assert refiner.first(writer.write(10**6)) == "word 0"
+    wait_until(lambda: ended(writer) == 1, "1 producers have ended")
+    items = refiner.refine(writer.write(10**6))
+    assert next(items) == "WORD 0"
+    items.close()
+    wait_until(lambda: ended(writer) == 2, "2 producers have ended")
+    with pytest.raises(ZeroDivisionError):
+        refiner.fails(writer.write(10**6))
+    wait_until(lambda: ended(writer) == 3, "3 producers have ended")
+    assert writer.counts()[0] < 10 * WINDOW
+
+
+def test_so_does_one_that_is_cancelled(running: Running, refiner: Any, writer: Any) -> None:
+    call = asyncio.run_coroutine_threadsafe(refiner.to_async.waits(writer.to_async.write_for_ever()), background().loop)
+    wait_until(lambda: writer.counts()[0] > 0, "it has begun")
+    call.cancel()
+    wait_until(lambda: ended(writer) == 1, "1 producers have ended")
+
+
+@pytest.mark.parametrize("api", ["first", "fails"])
+def test_the_local_generator_is_closed(refiner: Any, api: str) -> None:
+    closed = []
+
+    def letters() -> Iterator[str]:
+        try:
+            while True:
+                yield "a"
+        finally:
+            closed.append(True)
+
+    if api == "first":
+        assert refiner.first(letters()) == "a"
+    else:
+        with pytest.raises(ZeroDivisionError):
+            refiner.fails(letters())
+    assert closed == [True]
+
+
+def test_a_stream_that_nobody_reads_is_not_begun(refiner: Any, writer: Any) -> None:
+    begun = []
+
+    def letters() -> Iterator[str]:
+        begun.append(True)
+        yield "a"
+
+    assert refiner.ignores(writer.write(5)) == refiner.ignores(letters()) == "ignored"
+    assert (writer.counts(), begun) == ((0, 0), [])
+
+
+# -- errors
+
+
+def test_a_call_whose_replica_died_is_made_again_where_nothing_is_lost(
+    running: Running, refiner: Any, writer: Any, tmp_path: Path
+) -> None:
+    """A stream of a service is made again with it; the caller's own iterator cannot be."""
+    again = refiner.kills(writer.write(3), str(tmp_path / "one"))
+    assert again == "word 0word 1word 2"
+    assert refiner.kills(["a", "b"], str(tmp_path / "two")) == "ab"
+    with pytest.raises(ReplicaDied, match="went away while it worked on this call"):
+        refiner.kills(iter(["a", "b"]), str(tmp_path / "three"))
+
+
+def test_an_error_of_the_producer_is_raised_in_the_consumer(pipeline: Any, refiner: Any, writer: Any) -> None:
+    assert refiner.catches(writer.breaks(3)) == ["word 0", "word 1", "word 2", "LookupError: no more words"]
+    with pytest.raises(LookupError, match="no more words") as raised:
+        pipeline.broken()
+    story = str(raised.value.__cause__)
+    assert isinstance(raised.value.__cause__, RemoteTraceback)
+    assert "Pipeline.broken → Refiner.refine → Writer.breaks" in story
+
+
+def test_an_error_of_the_callers_own_generator_comes_back_as_it_is(refiner: Any) -> None:
+    mine = ValueError("mine")
+
+    def letters() -> Iterator[str]:
+        yield "a"
+        raise mine
+
+    with pytest.raises(ValueError, match="mine") as raised:
+        refiner.count(letters())
+    assert raised.value is mine
+    assert raised.traceback[-1].name == "letters"
+
+
+def test_an_item_that_does_not_fit_is_named(refiner: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"Refiner\.both: item 1 of `a`: Input should be a valid integer"):
+        refiner.both(iter([1, "x"]), [1])
+    with pytest.raises(InvalidArgument, match=r"Refiner\.both: a\.1: Input should be a valid integer"):
+        refiner.both([1, "x"], [1])
+    with pytest.raises(InvalidArgument, match="text: Input should be a stream of texts, a list of them, or one"):
+        refiner.refine(3).__next__()
+
+
+def test_a_stream_is_used_once(refiner: Any, writer: Any) -> None:
+    words = writer.write(3)
+    assert refiner.count(words) == 3
+    with pytest.raises(StreamTaken, match=r"the stream of Writer\.write can be used once"):
+        refiner.count(words)
+    with pytest.raises(StreamTaken):
+        list(words)
+    assert refiner.reads_twice(writer.write(3)) == "the stream `text` can be used once"
+
+
+def test_one_thread_cannot_make_and_read(running: Running) -> None:
+    tally = running.up(Tally)
+    with pytest.raises(CallError, match="Tally has one: give it two"):
+        tally.total(tally.numbers(3))
+    assert tally.total([1, 2]) == 3
+
+
+# -- limits
+
+
+def test_the_producer_is_a_window_ahead(refiner: Any, writer: Any) -> None:
+    """Of 32 items, or of 4 MiB where they are large: however slow the consumer is."""
+    items = refiner.refine_on_demand(writer.write(10_000))
+    assert next(items) == "WORD 0"
+    assert writer.counts()[0] <= 2 * WINDOW + 2
+    items.close()
+
+
+def test_large_items_are_bounded_by_their_bytes(refiner: Any, writer: Any) -> None:
+    assert refiner.lengths(writer.large(64, 2**20)) == [2**20] * 64
+    items = refiner.takes_one_and_waits(writer.large(64, 2**20))
+    assert next(items) == 2**20
+    assert writer.counts()[0] - 64 <= 4 + 2
+    items.close()
+
+
+def test_nothing_is_left_of_streams_that_were_abandoned(running: Running, refiner: Any, writer: Any) -> None:
+    pids = [pid for pid in running.pids if alive(pid)]
+    for _ in range(20):
+        refiner.first(writer.write(100))
+    before = refiner.resources(), writer.resources()
+    for i in range(200):
+        items = refiner.refine(writer.write(100) if i % 2 else (str(k) for k in range(100)))
+        for _ in range(i % 40):
+            next(items)
+        items.close()
+    wait_until(lambda: ended(writer) >= 120, "120 producers have ended")
+    after = refiner.resources(), writer.resources()
+    assert all(b <= a + 3 for a, b in zip(before, after, strict=True)), (before, after)
+    assert all(alive(pid) for pid in pids)
+
+
+# -- over HTTP, and elsewhere
+
+
+def of(*objects: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(each).encode() + b"\n" for each in objects)
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+async def test_a_body_streams_while_the_answer_does(running: Running, replicas: int) -> None:
+    """By the replica that has the connection, and by another one that it hands the call over to."""
+    await asyncio.to_thread(running.up, nbcompose.service(replicas=replicas)(handle(Refiner).inner), Writer)
+    url = running.registry.url("Refiner")
+    requests = [await SocketDuplex.open(f"{url}/refine", "application/x-ndjson") for _ in range(2 * replicas)]
+    found = [lines(request) for request in requests]
+    for request in requests:
+        await request.send(of({"style": "upper"}, {"text": "one"}))
+    assert [await anext(answer) for answer in found] == ["ONE"] * len(requests)
+    for request in requests:
+        await request.send(of({"text": "two"}))
+    assert [await anext(answer) for answer in found] == ["TWO"] * len(requests)
+    for request in requests:
+        await request.end()
+    for answer in found:
+        assert [item async for item in answer] == []
+    for request in requests:
+        await request.leave()
+
+
+async def test_a_hundred_thousand_lines_both_ways(running: Running) -> None:
+    await asyncio.to_thread(running.up, Refiner, Writer)
+    request = await SocketDuplex.open(f"{running.registry.url('Refiner')}/refine", "application/x-ndjson")
+
+    async def send() -> None:
+        for i in range(0, 100_000, 1000):
+            await request.send(of(*({"text": f"word {k}"} for k in range(i, i + 1000))))
+        await request.end()
+
+    sending = asyncio.ensure_future(send())
+    count = 0
+    async for item in lines(request):
+        assert item == f"WORD {count}"
+        count += 1
+    await sending
+    await request.leave()
+    assert count == 100_000
+
+
+async def test_a_client_that_leaves_closes_the_call(running: Running) -> None:
+    refiner = await asyncio.to_thread(running.up, Refiner, Writer)
+    request = await SocketDuplex.open(f"{running.registry.url('Refiner')}/waits", "application/x-ndjson")
+    await request.send(of({"text": "one"}))
+    await asyncio.to_thread(running.until, "Refiner", lambda s: any(r.in_flight for r in s.replicas))
+    await request.leave()
+    await asyncio.to_thread(running.until, "Refiner", lambda s: not any(r.in_flight for r in s.replicas))
+    assert refiner is not None
+
+
+def test_a_service_elsewhere_gets_the_items_together(running: Running, pipeline: Any) -> None:
+    url = running.registry.url("Refiner")
+
+    @nbcompose.service(name="Far")
+    class Far:
+        refiner = nbcompose.depends(url=url)
+        writer = nbcompose.depends("Writer")
+
+        @nbcompose.api
+        async def run(self, count: int) -> AsyncIterator[str]:
+            async for piece in self.refiner.refine(self.writer.write(count)):
+                yield piece
+
+        @nbcompose.api
+        def run_sync(self, count: int) -> int:
+            return int(self.refiner.to_sync.count(str(i) for i in range(count)))
+
+    far = running.up(Far)
+    assert list(far.run(3)) == WORDS
+    assert far.run_sync(4) == 4
