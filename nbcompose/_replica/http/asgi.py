@@ -155,9 +155,13 @@ class AsgiExchange(Exchange):
                     continue
                 if waits is not None:
                     await waits
-                if not message.get("more_body", False):
-                    self.body_ended()
-                elif self.reader is None:  # not every protocol says beforehand that there is a body
+                self._received = not message.get("more_body", False)
+                if self.reader is not None:
+                    if self._received:
+                        self.stream_ended()
+                elif self._received:
+                    self._task = asyncio.get_running_loop().create_task(self._answer())
+                else:  # not every protocol says beforehand that there is a body
                     self.site.deadlines.add(id(self), due, self._too_slow)
         except Exception as error:
             self._broken = error

@@ -130,7 +130,7 @@ class Exchange(ABC):
             self._refuse(error)
         if self.reader is not None:
             self._watch_body()
-            self._start()
+            self._task = asyncio.get_running_loop().create_task(self._answer())
         elif length != "0" or "Transfer-Encoding" in self.headers:
             self.site.deadlines.add(id(self), clock.monotonic() + self.site.limits.body_seconds, self._too_slow)
 
@@ -151,22 +151,13 @@ class Exchange(ABC):
             self._chunks.append(chunk)
         return None
 
-    def body_ended(self) -> None:
-        """The whole body has come."""
-        self._received = True
-        if self.reader is not None:
-            self.site.deadlines.remove(id(self.reader))
-            self.reader.end()
-            if self._complete:
-                self._finish()
-        elif self.replied:
+    def stream_ended(self) -> None:
+        """The whole of a body has come that is read as it comes."""
+        assert self.reader is not None
+        self.site.deadlines.remove(id(self.reader))
+        self.reader.end()
+        if self._complete:
             self._finish()
-        else:
-            self._start()
-
-    def _start(self) -> None:
-        """Have the handler answer."""
-        self._task = asyncio.get_running_loop().create_task(self._answer())
 
     def connection_lost(self) -> None:
         """Handle the end of the connection, closed by either side: no reply can be sent any more."""
@@ -271,15 +262,11 @@ class Exchange(ABC):
         self._write_head(reply.status, headers, b"" if self.method == "HEAD" else reply.body)
         self.replied = True  # only now: if the headers cannot be written, an error reply is still possible
         self.site.answered(self.route, reply.status)
-        self._completed()
-
-    def _completed(self) -> None:
-        """The reply is complete. Finishing before the whole body is read closes the connection; while the client still
-        sends that causes a reset, which may discard the reply.
-        """
         self._complete = True
         if self.reader is not None:
             self.reader.leave()
+        # Finishing before the whole body is read closes the connection; while the client still sends that causes a
+        # reset, which may discard the reply.
         if self._received or not self._drains:
             self._finish()
 
@@ -300,8 +287,14 @@ class Exchange(ABC):
 
     def end(self) -> None:
         """Complete a streaming reply."""
-        if not self.closed:
-            self._completed()
+        if self.closed:
+            return
+        self._complete = True
+        if self.reader is not None:
+            self.reader.leave()
+            if self._drains and not self._received:  # as `send`
+                return
+        self._finish()
 
     # -- internals ----------------------------------------------------------------------------------------------------
 

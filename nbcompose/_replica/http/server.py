@@ -241,9 +241,15 @@ class ServerExchange(Exchange, HTTPMessageDelegate):
         return path if path.startswith("/") else f"/{path}"
 
     def finish(self) -> None:
-        if not self.replied or self.reader is not None:
-            self._connection.set_close_callback(self.connection_lost)
-        self.body_ended()
+        self._received = True
+        if self.reader is None and self.replied:
+            self._finish()
+            return
+        self._connection.set_close_callback(self.connection_lost)
+        if self.reader is not None:
+            self.stream_ended()
+        else:
+            self._task = asyncio.get_running_loop().create_task(self._answer())
 
     def on_connection_close(self) -> None:
         self.connection_lost()
