@@ -180,6 +180,8 @@ class Generation:
         member.launch = replace(
             member.launch, spec=replace(deployment.spec, cls=object), origin=deployment.origin, heavy=deployment.heavy
         )
+        for route in self._context.routes_for(member.launch.spec):  # the new code may call others
+            member.tell(route)
 
     async def stop(self, grace: float) -> None:
         """Stop all replicas and release the port. It cannot be started again."""

@@ -7,6 +7,7 @@ service as it came.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,6 +19,9 @@ from nbcompose.errors import BlockingCall, NbcomposeError
 if TYPE_CHECKING:
     from nbcompose._rpc.client import Client
     from nbcompose._rpc.transport import Transport
+
+
+LEAVING = 1.0  # seconds for a task that reads a stream which has ended with its call
 
 
 class ReferenceSource:
@@ -183,6 +187,7 @@ class ArrivingStream(ItemStream):
         self._portal = portal
         self._context = context
         self._lock = asyncio.Lock()
+        self._reading: asyncio.Task[Any] | None = None  # waits for an item
 
     async def _await(self) -> Any:
         return await (self._next() if self._portal.inside else self._portal.join(self._next()))
@@ -196,13 +201,26 @@ class ArrivingStream(ItemStream):
         async with self._lock:
             if self._is_over:
                 raise Over
-            return await self._source.next()
+            self._reading = asyncio.current_task()
+            try:
+                return await self._source.next()
+            finally:
+                self._reading = None
 
     async def _leave(self) -> None:
-        await (self._source.close() if self._portal.inside else self._portal.join(self._source.close()))
+        await (self._close() if self._portal.inside else self._portal.join(self._close()))
 
     def _leave_sync(self) -> None:
-        self._portal.spawn(self._source.close)
+        self._portal.spawn(self._close)
+
+    async def _close(self) -> None:
+        """End the source; a task that still waits for an item, after the end of the call, is cancelled."""
+        reading = self._reading
+        if reading is not None and reading is not asyncio.current_task():
+            reading.cancel()
+            await asyncio.wait([reading], timeout=LEAVING)
+        with contextlib.suppress(RuntimeError):  # that task has not ended in time
+            await self._source.close()
 
     def refer(self, to: Transport) -> StreamReference | None:
         """Give the stream away to a call over that transport: return what makes it, or None where it is relayed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,11 @@ def test_so_does_one_that_is_cancelled(running: Running, refiner: Any, writer: A
     wait_until(lambda: writer.counts()[0] > 0, "it has begun")
     call.cancel()
     wait_until(lambda: ended(writer) == 1, "1 producers have ended")
+
+
+def test_so_does_a_task_that_reads_on_when_its_call_has_ended(refiner: Any, writer: Any) -> None:
+    assert refiner.leaves_a_task(writer.gated()) == "word 0"
+    assert refiner.what_became_of_it() == "cancelled"
 
 
 @pytest.mark.parametrize("api", ["first", "fails"])
@@ -360,3 +365,33 @@ def test_a_service_elsewhere_gets_the_items_together(running: Running, pipeline:
     far = running.up(Far)
     assert list(far.run(3)) == WORDS
     assert far.run_sync(4) == 4
+
+
+def test_code_that_takes_streams_since_a_swap_reaches_their_producers(running: Running) -> None:
+    """Also one that has been replaced since, of which the reference says nothing."""
+
+    def made(taking: Callable[..., Any]) -> Any:
+        class Late:
+            take = nbcompose.api(taking)
+
+        Late.__qualname__ = "made.<locals>.Late"
+        return nbcompose.service(name="Late")(Late)
+
+    async def plain(self: Any, text: str) -> str:
+        return text
+
+    async def stream(self: Any, text: AsyncIterator[str]) -> str:
+        return "".join([piece async for piece in text])
+
+    stream.__name__ = plain.__name__ = "take"
+    late = running.up(made(plain), compare=True)
+    running.up(Writer)
+    pid = running.registry.status("Late").replicas[0].pid
+    assert late.take("a") == "a"
+    running.deploy(made(stream), compare=True)
+    assert running.registry.wait("Late").replicas[0].pid == pid  # a swap
+    writer = running.registry.proxy("Writer")
+    assert late.take(writer.write(2)) == "word 0word 1"
+    running.registry.restart("Writer")
+    running.registry.wait("Writer")
+    assert late.take(writer.write(2)) == "word 0word 1"

@@ -136,6 +136,18 @@ class Refiner:
         return 1 / 0
 
     @api
+    async def leaves_a_task(self, text: AsyncIterator[str]) -> str:
+        first = await anext(text)
+        self.left = asyncio.ensure_future(anext(text))
+        await asyncio.sleep(0)
+        return first
+
+    @api
+    async def what_became_of_it(self) -> str:
+        await asyncio.wait([self.left])
+        return "cancelled" if self.left.cancelled() else repr(self.left.exception())
+
+    @api
     async def waits(self, text: AsyncIterator[str]) -> None:
         await anext(text)
         await asyncio.Event().wait()

@@ -338,6 +338,9 @@ class Exchange(ABC):
 
     def _paused(self) -> None:
         if self.reader is not None and not self._received:
+            if self.reader.waits:  # the api does not take what has come
+                self._watch_body()
+                return
             pause = self.site.limits.body_pause
             self.reader.fail(SlowRequest(f"nothing of the body has come for {pause:g} s"))
 
