@@ -23,7 +23,7 @@ alone = mkdir -p build && JUPYTER_CONFIG_DIR=$(CURDIR)/build/jupyter IPYTHONDIR=
 .DEFAULT_GOAL := help
 .PHONY: help demo lab labextension test test-all test-oldest test-pythons test-newest check parts unit system slow browser notebooks \
 	coverage old-front-ends extension hub \
-	frontend docs save-notebooks pictures models bench bench-edit bench-widget bench-jupyter bench-shapes soak \
+	frontend docs save-notebooks pictures models bench bench-edit bench-widget bench-jupyter bench-streams bench-shapes soak \
 	bench-compare bench-peers lock dist clean
 
 help:  ## show this
@@ -152,6 +152,9 @@ bench-edit: $(MODELS)  ## measure what an edit takes, and the calls that it fail
 
 bench-widget: $(INSTALLED)  ## measure what the live graph costs, and how quick it is, in a real browser
 	@$(PY) -m benchmarks.widget
+
+bench-streams: $(INSTALLED)  ## measure what a stream costs that is the argument of a call
+	@$(PY) -m benchmarks.streams
 
 bench-jupyter: $(INSTALLED) labextension  ## measure what a call through Jupyter's server takes, and what its extensions cost
 	@$(alone) $(PY) -m benchmarks.jupyter
