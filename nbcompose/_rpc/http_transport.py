@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from nbcompose import errors
 from nbcompose._host import keep_numbers_from_children
 from nbcompose._rpc.blocking import Over, Portal, step
+from nbcompose._rpc.http_duplex import Duplex, Gone
 from nbcompose._rpc.remote_service import (
     ACCEPTED,
     JSON,
@@ -36,7 +37,7 @@ from nbcompose._rpc.remote_service import (
     value_of,
     whole,
 )
-from nbcompose._rpc.stream_arguments import Outlet
+from nbcompose._rpc.stream_arguments import ListSource, Outlet, Source
 from nbcompose._rpc.transport import Args, Kwargs, RemoteTransport, find_api
 from nbcompose._schema import Binding, check_awaited
 from nbcompose._spec import ApiSpec
@@ -55,6 +56,7 @@ from nbcompose.errors import (
 
 # Instead of NDJSON, where an item could be mistaken for an error and a truncated stream for a complete one.
 EVENTS = "text/event-stream"
+LINES = "application/x-ndjson"
 DOCUMENT = "/openapi.json"
 DEFAULT_TIMEOUT = 60.0  # seconds, where the caller has no deadline
 MAX_PROBLEMS = 100  # kept of those that the server reports about an argument
@@ -100,20 +102,14 @@ class HttpTransport(RemoteTransport):
     async def _call(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> Any:
         """Return the result as decoded JSON. Raises as a local service does: nbcompose's errors keep their type."""
         spec = await self._learn(api, context)
-        async with self._translated(spec.route, _deadline(context)):
-            args, kwargs = await _whole_streams(args, kwargs)
-        body = self._body(spec, args, kwargs)
-        async with self._exchange("POST", spec.route, context, body, JSON) as answer:
+        async with self._called(spec, args, kwargs, context, JSON) as answer:
             return await value_in(await whole(answer, MAX_ANSWER, "an answer"), "an answer")
 
     async def _stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]:
         """Yield the items as they arrive. An error in mid-stream is raised after the items before it."""
         spec = await self._learn(api, context)
         deadline = _deadline(context)
-        async with self._translated(spec.route, deadline):
-            args, kwargs = await _whole_streams(args, kwargs)
-        body = self._body(spec, args, kwargs)
-        async with self._exchange("POST", spec.route, context, body, EVENTS, deadline) as answer:
+        async with self._called(spec, args, kwargs, context, EVENTS, deadline) as answer:
             found = events(answer)
             while True:
                 # The deadline covers only the waiting: asyncio.timeout must not be suspended by a yield.
@@ -130,20 +126,101 @@ class HttpTransport(RemoteTransport):
                 yield item
                 del item  # it may be large, and the next one may take long to arrive
 
-    def _body(self, api: ApiSpec, args: Args, kwargs: Kwargs) -> bytes:
-        """Return the arguments as a JSON object, or the root argument alone. Raises `InvalidArgument`, `NotAwaited`."""
+    @contextlib.asynccontextmanager
+    async def _called(
+        self,
+        api: ApiSpec,
+        args: Args,
+        kwargs: Kwargs,
+        context: CallContext,
+        accept: str,
+        deadline: float | None = None,
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Call an api, and yield the body of its successful response, to be read within the context.
+
+        The body of the request is a JSON object; where an argument is a live stream, lines of them, which are sent
+        while the response comes. Raises `InvalidArgument`, `NotAwaited`.
+        """
         for value in (*args, *kwargs.values()):
             check_awaited(value)
         try:
-            arguments: Any = Binding(f"{self.service}.{api.name}", api, {}).bind(args, kwargs)
-            if api.root is not None and arguments:
-                arguments = arguments[api.root.name]
-            return to_json(arguments, fallback=_plain, bytes_mode="base64", inf_nan_mode="null")
+            arguments = Binding(f"{self.service}.{api.name}", api, {}).bind(args, kwargs)
         except InvalidArgument as error:
             raise error.from_below()  # noqa: B904  it is the same error
+        until = _deadline(context) if deadline is None else deadline
+        if any(isinstance(value, Outlet) for value in arguments.values()):
+            given = {name: arguments[name] for name in api.stream_params if arguments.get(name) is not None}
+            streams = {
+                name: value.source if isinstance(value, Outlet) else _source(value) for name, value in given.items()
+            }
+            plain = self._json(api, {name: value for name, value in arguments.items() if name not in streams})
+            async with self._duplex(api, plain, streams, context, accept, until) as answer:
+                yield answer
+            return
+        body = self._json(api, arguments[api.root.name] if api.root is not None and arguments else arguments)
+        async with self._exchange("POST", api.route, context, body, accept, until) as answer:
+            yield answer
+
+    def _json(self, api: ApiSpec, value: Any) -> bytes:
+        try:
+            return to_json(value, fallback=_plain, bytes_mode="base64", inf_nan_mode="null")
         except PydanticSerializationError as error:
             reason = f"{self.service}.{api.name}: an argument has no JSON form: {error}"
             raise InvalidArgument(reason).from_below() from error
+
+    @contextlib.asynccontextmanager
+    async def _duplex(
+        self,
+        api: ApiSpec,
+        plain: bytes,
+        streams: Mapping[str, Source],
+        context: CallContext,
+        accept: str,
+        until: float,
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """As `_exchange`, for a body that is sent meanwhile: `plain`, and then the items of the streams."""
+        headers = {**self._head(context, accept, until), **self._headers, "Content-Type": LINES}
+        async with self._translated(api.route, until):
+            request = await Duplex.open(self._url + api.route, headers)
+        # The empty object says that the call can begin, though there is no item yet.
+        sending = asyncio.ensure_future(self._send_streams(request, api, plain + b"\n{}\n", streams))
+        try:
+            async with self._translated(api.route, until):
+                status, head = await request.head()
+            content = unpacked(request.body(), head.get("Content-Encoding", ""))
+            async with self._translated(api.route, until):
+                if not 200 <= status < 300:
+                    raise self._error(status, await whole(content, MAX_ERROR, "an error"))
+                _check_type(head.get("Content-Type", ""), accept)
+            if accept == EVENTS:
+                yield content
+            else:
+                async with self._translated(api.route, until):
+                    yield content
+        finally:
+            sending.cancel()
+            await asyncio.wait([sending])
+            request.close()
+            for stream in streams.values():
+                await stream.close()
+
+    async def _send_streams(self, request: Duplex, api: ApiSpec, first: bytes, streams: Mapping[str, Source]) -> None:
+        async def send(name: str, stream: Source) -> None:
+            while True:
+                try:
+                    item = await stream.next()
+                except Over:
+                    return
+                await request.send(self._json(api, {name: item}) + b"\n")
+
+        try:
+            await request.send(first)
+            await asyncio.gather(*(send(name, stream) for name, stream in streams.items()))
+            request.end()
+        except Gone:
+            pass  # who reads the answer is told
+        except Exception as error:  # of the stream's own code
+            request.fail(error)
 
     @contextlib.asynccontextmanager
     async def _exchange(
@@ -157,11 +234,7 @@ class HttpTransport(RemoteTransport):
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Send a request and yield the body of its successful response, to be read within the context."""
         until = _deadline(context) if deadline is None else deadline
-        left = max(0.0, until - asyncio.get_running_loop().time())
-        headers = {"Accept": accept, "Accept-Encoding": ACCEPTED, "traceparent": context.traceparent}
-        if context.trace_state:
-            headers["tracestate"] = context.trace_state
-        headers["X-Request-Timeout"] = f"{left:.3f}"
+        headers = self._head(context, accept, until)
         if body is not None:
             headers["Content-Type"] = JSON
         async with self._translated(path, until):
@@ -183,6 +256,14 @@ class HttpTransport(RemoteTransport):
         finally:
             await response.aclose()
 
+    def _head(self, context: CallContext, accept: str, until: float) -> dict[str, str]:
+        """Return the headers of a request that has to be answered by then, on the running loop's clock."""
+        left = max(0.0, until - asyncio.get_running_loop().time())
+        headers = {"Accept": accept, "Accept-Encoding": ACCEPTED, "traceparent": context.traceparent}
+        if context.trace_state:
+            headers["tracestate"] = context.trace_state
+        return {**headers, "X-Request-Timeout": f"{left:.3f}"}
+
     def _connected(self) -> httpx.AsyncClient:
         if self._client is None:
             limits = httpx.Limits(max_connections=None)
@@ -199,6 +280,8 @@ class HttpTransport(RemoteTransport):
                 yield
         except (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise ServiceUnavailable(f"{self._shown} cannot be reached: {error}") from None
+        except Gone as error:
+            raise ReplicaDied(f"{self._shown} went away while it worked on this call: {error}") from None
         except httpx.HTTPError as error:
             reason = clipped(str(error), MAX_NAME) or type(error).__name__
             raise ReplicaDied(f"{self._shown} went away while it worked on this call: {reason}") from None
@@ -211,6 +294,10 @@ class HttpTransport(RemoteTransport):
             if isinstance(error, DeadlineExceeded):
                 raise
             raise DeadlineExceeded(f"{self._shown}{path} did not answer in time") from None
+        except OSError as error:
+            if isinstance(error, CallError):  # some of ours are
+                raise
+            raise ServiceUnavailable(f"{self._shown} cannot be reached: {error}") from None
 
     def _error(self, status: int, body: bytes) -> CallError:
         """Return the error that a response describes; `ServiceUnavailable` if it is not in nbcompose's form."""
@@ -237,25 +324,9 @@ class HttpTransport(RemoteTransport):
         return RemoteError(message, name).from_below()
 
 
-async def _whole_streams(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
-    """Return the arguments with a list for each stream: the request is sent when all of its items have come."""
-    if not any(isinstance(value, Outlet) for value in (*args, *kwargs.values())):
-        return args, kwargs
-    found = [await _whole_stream(value) for value in args]
-    return tuple(found), {name: await _whole_stream(value) for name, value in kwargs.items()}
-
-
-async def _whole_stream(value: Any) -> Any:
-    if not isinstance(value, Outlet):
-        return value
-    items = []
-    try:
-        while True:
-            items.append(await value.source.next())
-    except Over:
-        return items
-    finally:
-        await value.source.close()
+def _source(value: Any) -> Source:
+    """Return the items of a list that stands for a stream, beside others that are live; a text is one."""
+    return ListSource([value] if isinstance(value, str) else list(value))
 
 
 def _origin(url: str) -> tuple[str, bytes, str, int | None]:

@@ -345,7 +345,8 @@ async def test_a_client_that_leaves_closes_the_call(running: Running) -> None:
     assert refiner is not None
 
 
-def test_a_service_elsewhere_gets_the_items_together(running: Running, pipeline: Any) -> None:
+def test_a_service_elsewhere_takes_streams(running: Running, pipeline: Any, writer: Any) -> None:
+    """Its url says what it takes; items go up while the answer comes."""
     url = running.registry.url("Refiner")
 
     @nbcompose.service(name="Far")
@@ -362,9 +363,45 @@ def test_a_service_elsewhere_gets_the_items_together(running: Running, pipeline:
         def run_sync(self, count: int) -> int:
             return int(self.refiner.to_sync.count(str(i) for i in range(count)))
 
+        @nbcompose.api
+        async def gated(self) -> AsyncIterator[str]:
+            async for piece in self.refiner.refine(text=self.writer.gated(), style="lower"):
+                yield piece
+
+        @nbcompose.api
+        async def both(self) -> list[int]:
+            async def numbers() -> AsyncIterator[int]:
+                for i in range(100):
+                    yield i
+
+            return list(await self.refiner.both(numbers(), [1, 2]))
+
+        @nbcompose.api
+        async def first(self) -> str:
+            return str(await self.refiner.first(self.writer.write(10**6)))
+
+        @nbcompose.api
+        async def broken(self) -> int:
+            return int(await self.refiner.count(self.writer.breaks(3)))
+
+        @nbcompose.api
+        async def wrong(self) -> int:
+            return int(await self.refiner.count(iter([1])))
+
     far = running.up(Far)
     assert list(far.run(3)) == WORDS
     assert far.run_sync(4) == 4
+    assert far.both() == [4950, 3]
+    items = far.gated()
+    assert next(items) == "word 0"
+    writer.open_gate()
+    assert list(items) == ["word 1"]
+    assert far.first() == "word 0"
+    wait_until(lambda: ended(writer) >= 2, "the producer of a stream that was left has ended")
+    with pytest.raises(LookupError, match="no more words"):
+        far.broken()
+    with pytest.raises(InvalidArgument, match="item 0 of `text`: Input should be a valid string"):
+        far.wrong()
 
 
 def test_code_that_takes_streams_since_a_swap_reaches_their_producers(running: Running) -> None:
