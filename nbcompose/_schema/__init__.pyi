@@ -15,6 +15,7 @@ from .json_values import DEPTH as DEPTH
 from .json_values import SMALL as SMALL
 from .json_values import measured as measured
 from .json_values import uncollected as uncollected
+from .openapi_document import VERSIONS as VERSIONS
 from .openapi_document import openapi as openapi
 from .stream_params import ArrivedStream as ArrivedStream
 from .stream_params import StreamKind as StreamKind

@@ -242,6 +242,20 @@ class ApiSchema:
         return {**schema["properties"][root.name], **definitions}
 
     @cached_property
+    def line_schema(self) -> dict[str, Any]:
+        """JSON schema of a line of a body that streams: an object of parameters, none of them required, in which a
+        stream is one of its items.
+        """
+        schema = {key: part for key, part in self.input_schema.items() if key != "required"}
+        return {**schema, "properties": {n: self._line_part(n, p) for n, p in schema["properties"].items()}}
+
+    def _line_part(self, name: str, part: dict[str, Any]) -> Any:
+        if name not in self.spec.stream_params:
+            return part
+        choices = [part, *part.get("anyOf", ())]  # of an optional one
+        return next(choice["items"] for choice in choices if "items" in choice)
+
+    @cached_property
     def output_schema(self) -> dict[str, Any]:
         """JSON schema of the result, or of one item of a stream, `$defs` inside."""
         return json_values.json_schema(self._http_result, "serialization")

@@ -1,4 +1,8 @@
-"""Build the OpenAPI 3.1 document of a service (https://spec.openapis.org/oas/v3.1.1) from its apis' JSON schemas."""
+"""Build the OpenAPI document of a service from its apis' JSON schemas.
+
+3.1 (https://spec.openapis.org/oas/v3.1.1) is what tools know; 3.2 (https://spec.openapis.org/oas/v3.2.0) says what the
+items of a stream are (`itemSchema`).
+"""
 
 from __future__ import annotations
 
@@ -64,17 +68,23 @@ _OWN_SCHEMAS: dict[str, Any] = {
 }
 
 
-def openapi(spec: ServiceSpec, schemas: Mapping[str, ApiSchema], *, needs_token: bool) -> dict[str, Any]:
+VERSIONS = {"3.1": "3.1.0", "3.2": "3.2.0"}
+
+
+def openapi(
+    spec: ServiceSpec, schemas: Mapping[str, ApiSchema], *, needs_token: bool, version: str = "3.1"
+) -> dict[str, Any]:
     """Return the document: one POST path for each api, with bearer security if `needs_token`. `schemas` are by api
-    name.
+    name; `version` is one of `VERSIONS`.
     """
     components = _Components()
     paths = {
-        api.route: {"post": _operation(spec, api, schemas[api.name], components, needs_token)} for api in spec.apis
+        api.route: {"post": _operation(spec, api, schemas[api.name], components, needs_token, version)}
+        for api in spec.apis
     }
     summary, description = _doc(spec.cls.__doc__ or "")
     document: dict[str, Any] = {
-        "openapi": "3.1.0",
+        "openapi": VERSIONS[version],
         "info": {"title": spec.name, "version": "1", **_filled(summary=summary, description=description)},
         "tags": [{"name": spec.name}],
         "paths": paths,
@@ -87,7 +97,7 @@ def openapi(spec: ServiceSpec, schemas: Mapping[str, ApiSchema], *, needs_token:
 
 
 def _operation(
-    service: ServiceSpec, api: ApiSpec, schema: ApiSchema, components: _Components, needs_token: bool
+    service: ServiceSpec, api: ApiSpec, schema: ApiSchema, components: _Components, needs_token: bool, version: str
 ) -> dict[str, Any]:
     summary, description = _doc(api.doc)
     return {
@@ -101,19 +111,19 @@ def _operation(
         **({"x-nbcompose-stream-params": list(api.stream_params)} if api.stream_params else {}),
         "requestBody": {
             "required": any(p.required for p in api.params),
-            "content": _typed(_request_content(api, schema, components)),
+            "content": _typed(_request_content(api, schema, components, version)),
         },
         "responses": {
             "200": {
                 "description": "the items, one after the other" if api.stream else "the result",
-                "content": _typed(_response_content(api, schema, components)),
+                "content": _typed(_response_content(api, schema, components, version)),
             },
             **_error_responses(needs_token),
         },
     }
 
 
-def _request_content(api: ApiSpec, schema: ApiSchema, components: _Components) -> dict[str, Any]:
+def _request_content(api: ApiSpec, schema: ApiSchema, components: _Components, version: str) -> dict[str, Any]:
     name = _pascal(api.name)
     body = components.add(schema.body_schema, api.name, "Input", "" if api.root else f"{name}Arguments")
     content = {"application/json": {"schema": body}}
@@ -126,19 +136,28 @@ def _request_content(api: ApiSpec, schema: ApiSchema, components: _Components) -
         return content
     told = "as they come, while the answer comes: each line is an object of parameters, with items of the streams"
     lines = {"schema": {"type": "string", "description": told}}
+    if version == "3.2":
+        lines = {"itemSchema": components.add(schema.line_schema, api.name, "Input", f"{name}Line")}
     text = {"text/plain": {"schema": {"type": "string", "description": "pieces of the text, as they come"}}}
     return content | {"application/x-ndjson": lines} | (text if len(api.stream_params) == 1 else {})
 
 
-def _response_content(api: ApiSpec, schema: ApiSchema, components: _Components) -> dict[str, Any]:
+def _response_content(api: ApiSpec, schema: ApiSchema, components: _Components, version: str) -> dict[str, Any]:
     """Return the response bodies by media type, the default first. Besides JSON only texts have a schema."""
     item = components.add(schema.output_schema, api.name, "Output")
     types = schema.media_types()
     text: dict[str, Any] = {"schema": {"type": "string"}}
     if not api.stream:
         return {m: {"schema": item} if m == "application/json" else text if m == "text/plain" else {} for m in types}
-    events = {"type": "string", "description": "server-sent events: one item's JSON in each event's data"}
+    events: dict[str, Any] = {
+        "type": "string",
+        "description": "server-sent events: one item's JSON in each event's data",
+    }
     content = {"application/x-ndjson": {"schema": item}, "text/event-stream": {"schema": events}}
+    if version == "3.2":
+        data = {"type": "string", "contentMediaType": "application/json", "contentSchema": item}
+        event = {"type": "object", "properties": {"event": {"enum": ["error", "end"]}, "data": data}}
+        content = {"application/x-ndjson": {"itemSchema": item}, "text/event-stream": {"itemSchema": event}}
     return content | ({"text/plain": text} if "text/plain" in types else {})
 
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapp
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Protocol
+from urllib.parse import parse_qsl
 
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
@@ -37,10 +38,10 @@ from nbcompose._replica.http.responses import (
 )
 from nbcompose._replica.http.stream_bodies import StreamBody, is_streamed
 from nbcompose._rpc import Deadlines
-from nbcompose._schema import SMALL, ApiSchema, TempFiles, openapi
+from nbcompose._schema import SMALL, VERSIONS, ApiSchema, TempFiles, openapi
 from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose._tracing import CallContext
-from nbcompose._user_exceptions import contained
+from nbcompose._user_exceptions import clipped, contained
 from nbcompose.errors import BadRequest, CallError, MethodNotAllowed, UnknownApi, UnsupportedMediaType
 
 
@@ -111,7 +112,7 @@ class Site:
         backend = self._backend
         self.spec = backend.spec
         self.max_body = self.spec.http.max_body
-        self._openapi: dict[str, Any] | None = None
+        self._openapi: dict[str, dict[str, Any]] = {}  # by version
         routes = [
             HttpRoute("/", self._root, open=True, page=True),
             *(HttpRoute(api.route, ApiEndpoint(backend, api), "POST", api=api) for api in self.spec.apis),
@@ -182,11 +183,15 @@ class Site:
         exchange.send(Reply(200, encode(_Collected(await self._backend.metric_families())), media_type))
 
     async def _describe(self, exchange: Exchange) -> None:
-        if self._openapi is None:
+        version = dict(parse_qsl(exchange.query)).get("version", "3.1")
+        if version not in VERSIONS:
+            raise BadRequest(f"version={clipped(version)}: the document is there as {' and '.join(VERSIONS)}")
+        if version not in self._openapi:
             needs_token = self.access.token is not None
-            self._openapi = openapi(self.spec, self._backend.schemas, needs_token=needs_token)
+            document = openapi(self.spec, self._backend.schemas, needs_token=needs_token, version=version)
+            self._openapi[version] = document
         servers = {"servers": [{"url": exchange.prefix}]} if exchange.prefix else {}
-        exchange.send(Reply(200, to_json(self._openapi | servers)))
+        exchange.send(Reply(200, to_json(self._openapi[version] | servers)))
 
     async def _docs(self, exchange: Exchange) -> None:
         exchange.send(asset(exchange.path))

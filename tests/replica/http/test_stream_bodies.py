@@ -265,6 +265,26 @@ async def test_a_body_that_pauses_is_ended(monkeypatch: pytest.MonkeyPatch) -> N
         await request.leave()
 
 
+async def test_the_document_of_openapi_3_2_says_what_the_items_are() -> None:
+    async with serving(Refiner) as served:
+        old, new, wrong = [
+            await served.http.get("/openapi.json", params={"version": v} if v else {}) for v in ("", "3.2", "2.0")
+        ]
+        assert old.json()["openapi"] == "3.1.0"
+        document = new.json()
+        assert document["openapi"] == "3.2.0"
+        refine, both = (document["paths"][path]["post"] for path in ("/refine", "/both"))
+        sent = refine["requestBody"]["content"]
+        assert list(sent) == ["application/json", NDJSON, "text/plain"]
+        line = document["components"]["schemas"][sent[NDJSON]["itemSchema"]["$ref"].rpartition("/")[2]]
+        assert line["properties"]["text"] == {"type": "string"}
+        assert "required" not in line
+        assert refine["responses"]["200"]["content"][NDJSON] == {"itemSchema": {"type": "string"}}
+        assert list(both["requestBody"]["content"]) == ["application/json", NDJSON]
+        assert "itemSchema" not in old.text
+        assert (wrong.status_code, "as 3.1 and 3.2" in wrong.text) == (400, True)
+
+
 async def test_json_is_a_list_or_one_text(opened: tuple[Open, Refiner]) -> None:
     open_, _ = opened
     for given, count in ((["a", "b"], 2), ("ab", 1), ([], 0)):
