@@ -606,6 +606,7 @@ class SpanRow(TypedDict):
     Times are seconds.
 
     `parent` is "" if the call has no caller; the row that it names is missing if the caller is outside nbcompose.
+    `input_wait`: the part in which it waited for items of the streams among its arguments, where there were some.
     """
 
     span: str
@@ -620,6 +621,7 @@ class SpanRow(TypedDict):
     first_item: float | None
     last_item: float | None
     error: str
+    input_wait: NotRequired[float]
 
 
 class Summary(TypedDict):

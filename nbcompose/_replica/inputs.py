@@ -59,7 +59,7 @@ class Inputs:
             return value
         if isinstance(value, StreamReference):
             self._check_threads(value)
-            return ReferenceSource(self._client, value, self._context.limited(value.left))
+            return ReferenceSource(self._client, value, self._context)
         return source_of(value, self._portal, None)
 
     def _check_threads(self, made: StreamReference) -> None:
@@ -71,6 +71,11 @@ class Inputs:
                 f"{own.name}.{reader.name} reads a stream of {own.name}.{maker.name}, which needs a thread too, and "
                 f"{own.name} has one: give it two (`%%service --threads 2`, `@service(threads=2)`)"
             )
+
+    @property
+    def waited(self) -> float:
+        """Seconds for which the call has waited for items; of streams that were read at once, of each."""
+        return sum(stream.waited for stream in self._streams)
 
     async def close(self) -> None:
         for stream in self._streams:

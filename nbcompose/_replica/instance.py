@@ -336,7 +336,7 @@ class Runtime:
         inputs: Inputs | None = None
         try:
             if api.spec.stream_params:
-                inputs = Inputs(api, arguments, context, self._portal, self._client, self.spec)
+                inputs = call.inputs = Inputs(api, arguments, context, self._portal, self._client, self.spec)
             if self._admission is not None:
                 await self._admission.enter(call)
                 call.admitted()
@@ -402,7 +402,7 @@ class Runtime:
         inputs: Inputs | None = None
         try:
             if api.spec.stream_params:
-                inputs = Inputs(api, arguments, context, self._portal, self._client, self.spec)
+                inputs = call.inputs = Inputs(api, arguments, context, self._portal, self._client, self.spec)
             if self._admission is not None:
                 await self._admission.enter(call)
                 call.admitted()

@@ -29,6 +29,7 @@ from nbcompose._user_exceptions import name_of
 from nbcompose.errors import DeadlineExceeded, Overloaded
 
 if TYPE_CHECKING:
+    from nbcompose._replica.inputs import Inputs
     from nbcompose._replica.instance import Runtime
 
 
@@ -140,13 +141,14 @@ class TimedCall:
 
     __slots__ = (
         "_arrived", "_counts", "_first_item", "_last_item", "_parent", "_place", "_queued", "_runtime", "_start", "api",
-        "context", "job",
+        "context", "inputs", "job",
     )  # fmt: skip
 
     def __init__(self, runtime: Runtime, api: str, context: CallContext) -> None:
         self.api = api
         self.context = context
         self.job: Job | None = None
+        self.inputs: Inputs | None = None  # the streams among its arguments
         self._runtime = runtime
         self._parent = context.span_id
         context.span_id = new_span_id()
@@ -198,6 +200,7 @@ class TimedCall:
                 self.context.trace_id, self.context.span_id, self._parent, runtime.name, self.api,
                 runtime.index, self._start, seconds, self._queued, error, self._first_item, self._last_item,
                 self.context.trace_flags, self.context.trace_state,
+                0.0 if self.inputs is None else min(seconds, self.inputs.waited),
             )
         )  # fmt: skip
 

@@ -130,18 +130,8 @@ class Client:
     ) -> StreamReference:
         """Return the call of an api that yields, for another process of the graph to make."""
         route = self.routes.get(service)
-        return StreamReference(
-            service,
-            api,
-            args,
-            kwargs,
-            context.remaining(),
-            context.trace_id,
-            context.span_id,
-            context.trace_flags,
-            context.trace_state,
-            None if route is None else replace(route, apis=()),
-        )
+        known = None if route is None else replace(route, apis=())
+        return StreamReference(service, api, args, kwargs, context.remaining(), known)
 
     # -- calls
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,20 +26,23 @@ LEAVING = 1.0  # seconds for a task that reads a stream which has ended with its
 
 
 class ReferenceSource:
-    """The items of a call that the caller has left to its consumer: made when the first item is wanted."""
+    """The items of a call that the caller has left to its consumer, whose own call is `call`: made when the first item
+    is wanted, as a call of that.
+    """
 
-    def __init__(self, client: Client, reference: StreamReference, deadline: float | None) -> None:
+    def __init__(self, client: Client, reference: StreamReference, call: CallContext) -> None:
         self.reference = reference
         self.client = client
-        self._deadline = deadline
+        self._call = call
         self._items: AsyncGenerator[Any, None] | None = None
 
     async def next(self) -> Any:
         if self._items is None:
-            made = self.reference
+            made, call = self.reference, self._call
             if made.route is not None:
                 self.client.learn(made.route)
-            context = CallContext(self._deadline, made.trace_id, made.span_id, made.trace_flags, made.trace_state)
+            deadline = call.limited(made.left)
+            context = CallContext(deadline, call.trace_id, call.span_id, call.trace_flags, call.trace_state)
             self._items = self.client.stream(made.service, made.api, (made.args, made.kwargs), context)
         return await step(self._items)
 
@@ -188,6 +192,7 @@ class ArrivingStream(ItemStream):
         self._context = context
         self._lock = asyncio.Lock()
         self._reading: asyncio.Task[Any] | None = None  # waits for an item
+        self.waited = 0.0  # seconds for items, so far
 
     async def _await(self) -> Any:
         return await (self._next() if self._portal.inside else self._portal.join(self._next()))
@@ -202,9 +207,11 @@ class ArrivingStream(ItemStream):
             if self._is_over:
                 raise Over
             self._reading = asyncio.current_task()
+            begin = time.perf_counter()
             try:
                 return await self._source.next()
             finally:
+                self.waited += time.perf_counter() - begin
                 self._reading = None
 
     async def _leave(self) -> None:

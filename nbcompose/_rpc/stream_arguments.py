@@ -41,9 +41,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StreamReference(ArrivedStream):
-    """A stream that has not begun: the call that makes it. `left`: seconds that its caller has, when it is sent.
+    """A stream that has not begun: the call that makes it, for its consumer to make as a call of its own.
 
-    `route`: what the caller knows of the service, for a consumer that does not know it yet.
+    `left`: seconds that its caller has, when it is sent. `route`: what the caller knows of the service, for a consumer
+    that does not know it yet.
     """
 
     service: str
@@ -51,10 +52,6 @@ class StreamReference(ArrivedStream):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     left: float | None
-    trace_id: int
-    span_id: int
-    trace_flags: int
-    trace_state: str
     route: Any
 
     def __str__(self) -> str:

@@ -81,10 +81,10 @@ def traces(
     """Return the calls of this process's services, from any caller, as a table with a row for each, the newest trace
     last.
 
-    The columns: `start` (UTC), `service`, `api`, `state`, `seconds` (how long the call took) and `queued` (the part of
-    it spent waiting in the queue), `error` (the exception's type), `replica`; `first_item` and `last_item`, the seconds
-    from the start to those items of a stream; `trace`, `span` and `parent`, W3C ids as hex text. The last 1,000 traces
-    are kept.
+    The columns: `start` (UTC), `service`, `api`, `state`, `seconds` (how long the call took), `queued` and `input_wait`
+    (the parts of it spent waiting in the queue, and for items of streams among its arguments), `error` (the exception's
+    type), `replica`; `first_item` and `last_item`, the seconds from the start to those items of a stream; `trace`,
+    `span` and `parent`, W3C ids as hex text. The last 1,000 traces are kept.
 
     Args:
         trace: Only the trace of this id.
@@ -131,6 +131,7 @@ def traces(
             "state": column([state_of(s) for s in spans]),
             "seconds": column([s.duration for s in spans], "float64"),
             "queued": column([s.queued for s in spans], "float64"),
+            "input_wait": column([s.input_wait for s in spans], "float64"),
             "error": column([s.error for s in spans]),
             "replica": column([s.replica for s in spans], "int64"),
             "first_item": column([s.first_item for s in spans], "float64"),

@@ -88,6 +88,8 @@ def _notes(row: SpanRow) -> str:
         notes.append(f"first item after {human_duration(row['first_item'])}")
     if row["queued"] >= 0.05 * row["seconds"]:
         notes.append(f"waited {human_duration(row['queued'])}")
+    if (input_wait := row.get("input_wait", 0.0)) >= 0.05 * row["seconds"]:
+        notes.append(f"waited {human_duration(input_wait)} for its input")
     return ", ".join(n for n in notes if n)
 
 

@@ -270,6 +270,8 @@ def _attributes(span: Span) -> dict[str, Any]:
         "nbcompose.replica": span.replica,
         "nbcompose.queue.duration": span.queued,
     }
+    if span.input_wait:
+        found["nbcompose.input.duration"] = span.input_wait
     if span.error == CANCELLED:
         found["nbcompose.cancelled"] = True
     elif span.error:

@@ -66,7 +66,7 @@ def waterfall(spans: Sequence[Span]) -> Waterfall:
 
 
 def _row(span: Span, depth: int, origin: float) -> SpanRow:
-    return {
+    row: SpanRow = {
         "span": span_hex(span.span_id),
         "parent": span_hex(span.parent_id),
         "service": span.service,
@@ -80,6 +80,9 @@ def _row(span: Span, depth: int, origin: float) -> SpanRow:
         "last_item": span.last_item,
         "error": span.error,
     }
+    if span.input_wait:
+        row["input_wait"] = span.input_wait
+    return row
 
 
 def state_of(span: Span) -> CallState:

@@ -217,9 +217,10 @@ def format_traceparent(trace_id: int, span_id: int, flags: int = SAMPLED) -> str
 class Span(NamedTuple):
     """One call at the replica that answered it. Times are `time.time()` seconds; durations are seconds.
 
-    `queued` is the part of `duration` that was spent waiting in the queue, `error` the exception's type name or "".
-    `first_item` and `last_item` are the times from `start` until a stream yielded them; None if it is no stream or
-    yielded none. `trace_flags` and `trace_state` as in `CallContext`.
+    `queued` is the part of `duration` that was spent waiting in the queue, `input_wait` that spent waiting for items of
+    the streams among its arguments, `error` the exception's type name or "". `first_item` and `last_item` are the times
+    from `start` until a stream yielded them; None if it is no stream or yielded none. `trace_flags` and `trace_state`
+    as in `CallContext`.
     """
 
     trace_id: int
@@ -236,6 +237,7 @@ class Span(NamedTuple):
     last_item: float | None = None
     trace_flags: int = SAMPLED
     trace_state: str = ""
+    input_wait: float = 0.0
 
 
 class RecordedCall(NamedTuple):

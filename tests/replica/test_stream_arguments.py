@@ -129,6 +129,21 @@ def test_items_go_from_the_producer_to_the_consumer(running: Running, pipeline: 
     assert pipeline.received() - before < 100_000
 
 
+def test_a_trace_shows_who_reads_whom_and_the_time_waited(running: Running, refiner: Any, writer: Any) -> None:
+    """The call that makes the stream is the consumer's, also where the cell has written it."""
+    assert list(refiner.refine(writer.slow(3, 0.05))) == WORDS
+
+    def spans() -> list[Any]:
+        found = running.registry.collect_traces().latest()[-1]
+        return sorted(found, key=lambda span: span.start)
+
+    wait_until(lambda: len(spans()) == 2, "both calls are known")
+    reader, made = spans()
+    assert (reader.api, made.api, made.parent_id) == ("refine", "slow", reader.span_id)
+    assert 0.1 <= reader.input_wait <= reader.duration
+    assert made.input_wait == 0
+
+
 # -- ends
 
 

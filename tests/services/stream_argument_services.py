@@ -48,6 +48,12 @@ class Writer:
             self.ended += 1
 
     @api
+    async def slow(self, count: int, seconds: float) -> AsyncIterator[str]:
+        for i in range(count):
+            await asyncio.sleep(seconds)
+            yield f"word {i}"
+
+    @api
     async def write_for_ever(self) -> AsyncIterator[str]:
         try:
             while True:

@@ -303,7 +303,7 @@ def log() -> Iterator[TraceLog]:
 
 
 COLUMNS = [
-    "start", "service", "api", "state", "seconds", "queued", "error", "replica", "first_item", "last_item",
+    "start", "service", "api", "state", "seconds", "queued", "input_wait", "error", "replica", "first_item", "last_item",
     "trace", "span", "parent",
 ]  # fmt: skip
 

@@ -507,6 +507,7 @@ export interface SpanRow {
   first_item: number | null;
   last_item: number | null;
   error: string;
+  input_wait?: number;
 }
 
 export interface Summary {

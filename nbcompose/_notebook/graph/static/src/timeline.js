@@ -51,10 +51,11 @@ function lanes(calls) {
 
 /** @param {SpanRow} call */
 export function callWords(call) {
-  const { service, api, seconds, queued, first_item, last_item, error } = call;
+  const { service, api, seconds, queued, input_wait = 0, first_item, last_item, error } = call;
   const parts = [
     `${service}.${api}: ${time(seconds)}`,
     queued > 0 ? `${time(queued)} of it in the queue` : "",
+    input_wait > 0 ? `${time(input_wait)} of it waiting for its input` : "",
     first_item !== null ? `first item after ${time(first_item)}` : "",
     last_item !== null ? `last item after ${time(last_item)}` : "",
     ending(error).words,
