@@ -303,8 +303,8 @@ def log() -> Iterator[TraceLog]:
 
 
 COLUMNS = [
-    "start", "service", "api", "state", "seconds", "queued", "input_wait", "error", "replica", "first_item", "last_item",
-    "trace", "span", "parent",
+    "start", "service", "api", "state", "seconds", "queued", "input_wait", "error", "replica", "first_item",
+    "last_item", "trace", "span", "parent",
 ]  # fmt: skip
 
 
