@@ -9,6 +9,7 @@ every user of the machine.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from typing import Any
 
@@ -17,6 +18,8 @@ from nbcompose._spec import ApiSpec, ParamSpec
 CREDENTIALS = ".nbcompose/run"  # in the user's home: a folder for each service
 
 _LITERALS: dict[str, Any] = {"str": "...", "int": 1, "float": 0.5, "bool": True, "dict": {}, "list": []}
+
+_ITEMS = re.compile(r"(?:list|(?:[\w.]+\.)?(?:Async)?(?:Iterator|Generator))\[(\w+)[],]")
 
 # Result types that are files, which a terminal cannot show, by the last part of their names.
 _FILES = {"Image", "Path", "PosixPath", "bytes", "bytearray"}
@@ -107,8 +110,8 @@ def _example_value(p: ParamSpec) -> Any:
 def _example(p: ParamSpec) -> Any:
     """Return an example value of the parameter's type where it is simple; None where the user has to choose one."""
     annotation = p.text.partition(":")[2].strip()
-    if annotation.startswith("list[") and annotation.endswith("]"):
-        inner = _LITERALS.get(annotation[5:-1])
+    if items := _ITEMS.match(annotation):  # a list stands for a stream
+        inner = _LITERALS.get(items[1])
         return None if inner is None else [inner]
     return _LITERALS.get(annotation.partition("[")[0])
 

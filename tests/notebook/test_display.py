@@ -17,6 +17,7 @@ from nbcompose._replica import ApiSummary, Phase
 from nbcompose._service import python_call, script_example, terminal_example
 from nbcompose._service.decorators import api
 from nbcompose._service.introspect import declare
+from nbcompose._spec import ApiSpec, ParamSpec
 
 
 class Answer:
@@ -225,6 +226,22 @@ def test_several_services_share_a_display() -> None:
         "Answer is ready",
         "Answer is starting",
     ]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        ("AsyncIterator[str]", '["..."]'),
+        ("Iterator[int] | None", "[1]"),
+        ("collections.abc.AsyncGenerator[float, None]", "[0.5]"),
+        ("list[str]", '["..."]'),
+        ("Iterator[Doc]", "..."),
+        ("Iterable[str]", "..."),
+    ],
+)
+def test_a_list_stands_for_a_stream_in_examples(annotation: str, value: str) -> None:
+    param = ParamSpec("text", "positional_or_keyword", True, f"text: {annotation}")
+    assert python_call("A", ApiSpec("ask", "ask", "/ask", (param,))) == f"A.ask({value})"
 
 
 @pytest.mark.parametrize(
