@@ -216,7 +216,8 @@ def test_stopping_all_says_whose_services_are_stopped(notebook: Notebook, servin
     expect(item(page, "RunningSplitter")).to_have_count(0)
     expect(item(page, "RunningEcho")).to_contain_text("ready")
     notebook.run(1)
-    expect(item(page, "RunningSplitter")).to_contain_text("ready")
+    for service in ("RunningSplitter", "RunningCounter"):
+        expect(item(page, service)).to_contain_text("ready")
 
 
 def test_addresses_and_calls_are_copied(notebook: Notebook) -> None:
