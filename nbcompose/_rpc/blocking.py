@@ -374,13 +374,18 @@ async def _closed(items: AsyncGenerator[Any, None]) -> None:
 
 
 # The loop itself keeps only weak references to its tasks.
-_spawned: set[asyncio.Task[None]] = set()
+_spawned: set[asyncio.Task[Any]] = set()
 
 
 def _create_task(loop: asyncio.AbstractEventLoop, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    task = loop.create_task(function())
+    kept(loop.create_task(function()))
+
+
+def kept(task: asyncio.Task[T]) -> asyncio.Task[T]:
+    """Return a task that nothing else may refer to, kept until it has ended."""
     _spawned.add(task)
     task.add_done_callback(_spawned.discard)
+    return task
 
 
 class LoopThread(Portal):

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from nbcompose._rpc.blocking import Over
+from nbcompose._rpc.blocking import Over, kept
 from nbcompose._rpc.codec import Chunks
 from nbcompose._rpc.flow import ReceivedItems, SendWindow
 from nbcompose._rpc.protocol import Body, FramedProtocol, Kind, ProtocolError
@@ -117,7 +117,7 @@ class _Sender:
         """The other end asks for the first items (0), or has taken some."""
         if self._task is None and not self._is_over:
             self.outlet.begun = True
-            self._task = self._line.loop.create_task(self._run(), context=self.outlet.context)
+            self._task = kept(self._line.loop.create_task(self._run(), context=self.outlet.context))
         self._window.acknowledged(count)
 
     def stop(self) -> None:
@@ -129,7 +129,7 @@ class _Sender:
         if self._task is not None:
             self._task.cancel()
         elif not self.outlet.begun:
-            self._task = self._line.loop.create_task(self._close(), context=self.outlet.context)
+            self._task = kept(self._line.loop.create_task(self._close(), context=self.outlet.context))
 
     async def _run(self) -> None:
         line, window, source = self._line, self._window, self.outlet.source

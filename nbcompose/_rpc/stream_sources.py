@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from nbcompose._rpc.blocking import Over, Portal, serving
+from nbcompose._rpc.blocking import Over, Portal, kept, serving
 from nbcompose._rpc.stream_arguments import Outlet, Source
 from nbcompose._schema import is_stream
 from nbcompose._spec import ApiSpec
@@ -67,14 +67,14 @@ class ElsewhereSource:
 
     def _want(self, result: asyncio.Future[Any]) -> None:
         if self._task is None:
-            self._task = self._home.create_task(self._run(), context=self._context)
+            self._task = kept(self._home.create_task(self._run(), context=self._context))
         self._wanted.put_nowait(result)
 
     def _end(self) -> None:
         if self._task is not None:
             self._task.cancel()
         elif not self._closed:
-            self._task = self._home.create_task(self._source.close(), context=self._context)
+            self._task = kept(self._home.create_task(self._source.close(), context=self._context))
         self._closed = True
 
     async def _run(self) -> None:
