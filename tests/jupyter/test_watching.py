@@ -36,7 +36,7 @@ class FrontEnd:
         self.say({"to": runtime, "message": message})
 
     async def hear(self) -> dict[str, Any]:
-        """The next message; not that a process is gone of which this one knows nothing: tests run beside one another."""
+        """The next message; not that a process is gone of which this one knows nothing: one of another test."""
         while True:
             async with asyncio.timeout(PATIENCE):
                 text = await self.connection.read_message()
