@@ -12,7 +12,7 @@ import contextvars
 import inspect
 import sys
 import threading
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NoReturn, cast
 
@@ -209,7 +209,7 @@ class Branch(AsyncGenerator[Any, None], Generator[Any, None, None]):
         raise error[0]
 
 
-def map(call: Callable[[Any], Any], stream: AsyncIterable[Any] | Iterable[Any], at_once: int = 4) -> Any:
+def map(call: Callable[[Any], Any], stream: AsyncIterable[Any] | Iterable[Any], at_once: int = 4) -> Mapped:
     """Call an api for each item of a stream, several at once; the answers come in the order of the items.
 
     No more than `at_once` items are taken that have not been answered, so memory is bounded however long the stream is.
@@ -220,23 +220,21 @@ def map(call: Callable[[Any], Any], stream: AsyncIterable[Any] | Iterable[Any], 
         at_once: How many calls may be under way.
 
     Returns:
-        The answers: an async iterator in async code (where an event loop runs in this thread), else an iterator. It is
-        to be read to its end, or closed.
+        An iterator over the answers, to be read to its end, or closed. `async for` makes the calls as tasks (and awaits
+        what `call` returns), `for` in threads.
 
     Raises:
         ValueError: `at_once` is not at least 1.
     """
     if at_once < 1:
         raise ValueError(f"at_once={at_once!r}: at least one call is to be under way")
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return _mapped_sync(call, cast(Iterable[Any], stream), at_once)
-    return _Mapped(call, stream, at_once)
+    return Mapped(call, stream, at_once)
 
 
-class _Mapped(AsyncGenerator[Any, None]):
-    """The answers of the calls for the items. No async generator: its calls are tasks, which end with it."""
+class Mapped(AsyncGenerator[Any, None], Generator[Any, None, None]):
+    """The answers that `map` gives, read once: by `async for` or by `for`."""
+
+    # No async generator: its calls are tasks, which end with it.
 
     def __init__(self, call: Callable[[Any], Any], stream: Any, at_once: int) -> None:
         self._call = call
@@ -249,6 +247,27 @@ class _Mapped(AsyncGenerator[Any, None]):
         self._come = asyncio.Event()
         self._is_over = False
         self._error: BaseException | None = None
+        self._threads: Generator[Any, None, None] | None = None  # where it is read by `for`
+
+    def __iter__(self) -> Mapped:
+        return self
+
+    def __next__(self) -> Any:
+        if self._threads is None:
+            self._threads = _by_threads(self._call, cast(Iterable[Any], self._stream), self._at_once)
+        return next(self._threads)
+
+    def send(self, value: Any) -> Any:
+        return self.__next__()
+
+    def throw(self, *error: Any) -> NoReturn:
+        self.close()
+        raise error[0]
+
+    def close(self) -> None:
+        """As `aclose`, in sync code; calls that threads have begun go on."""
+        if self._threads is not None:
+            self._threads.close()
 
     async def _read(self) -> None:
         """Take items, and begin their calls, as far as there is room."""
@@ -328,7 +347,7 @@ class _Mapped(AsyncGenerator[Any, None]):
 _END = object()
 
 
-def _mapped_sync(call: Callable[[Any], Any], stream: Iterable[Any], at_once: int) -> Iterator[Any]:
+def _by_threads(call: Callable[[Any], Any], stream: Iterable[Any], at_once: int) -> Generator[Any, None, None]:
     calls: collections.deque[Future[Any]] = collections.deque()
     items = iter(stream)
     threads = ThreadPoolExecutor(at_once, thread_name_prefix="nbcompose-map")

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds labextension/ into nbcompose/_jupyter/labextension/, where it is older than its sources.
 #
-#   scripts/build_labextension.sh [VENV]     VENV: JupyterLab and Notebook of this environment have it, by a link
+#   scripts/build_labextension.sh [VENV]     VENV: JupyterLab and Notebook of this environment have it
 #
 # This needs Node 20.19 or newer. Where there is none, one is installed into VENV from PyPI.
 set -eu
@@ -43,8 +43,8 @@ if ! is_current; then
     touch "$built/package.json"
 fi
 if [ -n "$venv" ]; then
-    link=$venv/share/jupyter/labextensions/nbcompose
-    mkdir -p "$(dirname "$link")"
-    rm -rf "$link"
-    ln -s "$PWD/$built" "$link"
+    place=$venv/share/jupyter/labextensions/nbcompose
+    mkdir -p "$(dirname "$place")"
+    rm -rf "$place"
+    cp -R "$built" "$place" # not a link, which earlier versions of Jupyter's server do not follow
 fi

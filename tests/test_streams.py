@@ -209,6 +209,11 @@ async def test_sync_functions_and_sync_streams() -> None:
     assert await all_of(streams.map(str, Numbers(2).waited())) == ["0", "1"]
 
 
+async def test_for_is_sync_where_a_loop_runs_too() -> None:
+    """As in a cell of a notebook."""
+    assert list(streams.map(str, [1, 2, 3])) == ["1", "2", "3"]
+
+
 def test_in_sync_code_threads_make_the_calls() -> None:
     numbers = Numbers(20)
     together = threading.Barrier(4)

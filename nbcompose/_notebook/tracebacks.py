@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import filterfalse, takewhile
+from itertools import filterfalse
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose._ipython_adapter import message_lines, show_as, show_groups, show_kind_as, traceback_lines
-from nbcompose._user_exceptions import walk
+from nbcompose._user_exceptions import users_frames, walk
 from nbcompose.errors import CallError, NbcomposeError, RemoteTraceback
 
 # The folder of nbcompose's own code.
@@ -123,8 +123,14 @@ def _is_ours(frame: TracebackType) -> bool:
 
 
 def _outside(frames: TracebackType | None) -> TracebackType | None:
-    """Return the frames before the first one of nbcompose."""
-    return _chained(takewhile(lambda frame: not _is_ours(frame), walk(frames)))
+    """Return the frames before the first one of nbcompose, and the user's below the last: of a generator, say, that is
+    the argument of a call.
+    """
+    found = list(walk(frames))
+    ours = [i for i, frame in enumerate(found) if _is_ours(frame)]
+    if not ours:
+        return frames
+    return _chained([*found[: ours[0]], *users_frames(found[ours[-1]].tb_next)])
 
 
 def _chained(frames: Iterable[TracebackType]) -> TracebackType | None:

@@ -232,6 +232,8 @@ class AsyncItems(Unawaited, AsyncGenerator[Any, None]):
         if self._is_taken:
             raise taken(f"the stream of {self._target.label}")
         if self._items is not None:
+            if getattr(self._items, "ag_frame", self) is None:
+                raise taken(f"the stream of {self._target.label}")
             return None
         target = self._target
         reference = target.caller.reference(target.name, self._args, self._kwargs, self._context, to)
@@ -291,6 +293,8 @@ class SyncItems(Generator[Any, None, None]):
         if self._is_taken:
             raise taken(f"the stream of {self._target.label}")
         if self._is_begun:
+            if getattr(self._items, "gi_frame", self) is None:
+                raise taken(f"the stream of {self._target.label}")
             return None
         target = self._target
         reference = target.caller.reference(target.name, self._args, self._kwargs, self._context, to)

@@ -26,19 +26,25 @@ class FrontEnd:
     def __init__(self, connection: Any) -> None:
         self.connection = connection
         self.heard: list[dict[str, Any]] = []
+        self.known: set[str] = set()
 
     def say(self, message: Any) -> None:
         self.connection.write_message(message if isinstance(message, str | bytes) else json.dumps(message))
 
     def ask(self, runtime: str, **message: Any) -> None:
+        self.known.add(runtime)
         self.say({"to": runtime, "message": message})
 
     async def hear(self) -> dict[str, Any]:
-        async with asyncio.timeout(PATIENCE):
-            text = await self.connection.read_message()
-        assert text is not None, "the WebSocket is closed"
-        self.heard.append(json.loads(text))
-        return self.heard[-1]
+        """The next message; not that a process is gone of which this one knows nothing: one of another test."""
+        while True:
+            async with asyncio.timeout(PATIENCE):
+                text = await self.connection.read_message()
+            assert text is not None, "the WebSocket is closed"
+            message: dict[str, Any] = json.loads(text)
+            if message.get("type") != "gone" or message["runtime"] in self.known:
+                self.heard.append(message)
+                return message
 
     async def until(self, wanted: Callable[[dict[str, Any]], Any]) -> Any:
         """What `wanted` makes of the first message of which it makes something."""
@@ -57,6 +63,7 @@ class FrontEnd:
 
     async def listed(self, runtime: str, wanted: Callable[[dict[str, Any]], Any] = lambda _: True) -> dict[str, Any]:
         """A process as it is listed, once it is as wanted."""
+        self.known.add(runtime)
 
         def in_list(message: dict[str, Any]) -> Any:
             found = [one for one in message.get("runtimes", []) if one["id"] == runtime and wanted(one)]

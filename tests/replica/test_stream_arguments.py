@@ -258,6 +258,21 @@ def test_a_stream_is_used_once(refiner: Any, writer: Any) -> None:
         refiner.count(words)
     with pytest.raises(StreamTaken):
         list(words)
+    read = writer.write(3)
+    assert len(list(read)) == 3
+    with pytest.raises(StreamTaken):
+        refiner.count(read)
+
+    async def read_before() -> int:
+        items = writer.to_async.write(3)
+        assert len([item async for item in items]) == 3
+        return int(await refiner.to_async.count(items))
+
+    with pytest.raises(StreamTaken):
+        background_result(read_before())
+    begun = writer.write(3)
+    assert next(begun) == "word 0"
+    assert refiner.count(begun) == 2  # what is left of it, through this process
     assert refiner.reads_twice(writer.write(3)) == "the stream `text` can be used once"
 
 
