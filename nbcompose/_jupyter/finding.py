@@ -87,7 +87,7 @@ class Runtime:
         self.is_open = False
         self.is_announced = False  # listeners have been told of it
         self._changed = changed
-        self._over_http: set[str] | None = None  # the services that answer over HTTP; None: not known
+        self._inside: set[str] = set()  # the services that are known not to answer over HTTP
         self._watching: asyncio.Task[None] | None = None
         self._seen = asyncio.Event()  # its services are known, or it is in trouble
 
@@ -163,10 +163,12 @@ class Runtime:
 
     def has_address(self, service: str) -> bool:
         """Whether a service answers over HTTP, as far as is known."""
-        return self._over_http is None or service in self._over_http
+        return service not in self._inside
 
     def _take_addresses(self, said: messages.Ps) -> None:
-        self._over_http = {service["name"] for service in said["services"] if service["url"]}
+        # Not those that do: a service that starts later would not be among them.
+        ready = (service for service in said["services"] if service["state"] == "ready")
+        self._inside = {service["name"] for service in ready if not service["url"]}
 
     async def _follow(self) -> None:
         """Tell when services come, go or change their state: also while nobody looks, and at no cost to calls."""

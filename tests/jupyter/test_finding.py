@@ -295,8 +295,17 @@ async def test_what_is_strange_in_a_title_or_a_name_is_made_harmless(alone: Runt
     listed = await only(alone)
     assert listed["title"] == "run --token ***"
     runtime = await alone.find("../k?1")
-    runtime._over_http = None
     assert alone._link(runtime, "http://x") == "/user/me/nbcompose/at/..%2Fk%3F1/http%3A%2F%2Fx/"
+
+
+async def test_a_service_that_has_started_since_it_was_asked_has_a_link(alone: Runtimes, play: Any) -> None:
+    await play(says(hello(kernel="k1")))
+    runtime = await alone.find("k1")
+    told: Any = {
+        "services": [{"name": "In", "url": "", "state": "ready"}, {"name": "Up", "url": "", "state": "starting"}]
+    }
+    runtime._take_addresses(told)
+    assert [bool(alone._link(runtime, name)) for name in ("In", "Up", "New")] == [False, True, True]
 
 
 async def test_many_knocks_are_few_looks(alone: Runtimes, monkeypatch: pytest.MonkeyPatch) -> None:
