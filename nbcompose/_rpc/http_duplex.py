@@ -6,11 +6,13 @@ httpx, and tornado's own clients, send a whole body before they read; tornado's 
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from urllib.parse import urlsplit
 
+import httpx
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters
 from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 from tornado.iostream import IOStream, StreamClosedError
@@ -20,6 +22,12 @@ from nbcompose._host import keep_numbers_from_children
 
 AHEAD = 256 * 1024  # bytes of an answer that are read before they are wanted
 HEADERS = 64 * 1024  # bytes
+
+
+@functools.cache
+def authorities() -> ssl.SSLContext:
+    """Return who may vouch for a server of `https`: read once for all clients, as it takes tens of milliseconds."""
+    return httpx.create_ssl_context()
 
 
 class Gone(Exception):
@@ -51,7 +59,7 @@ class Duplex(HTTPMessageDelegate):
         port = parts.port or (443 if is_secure else 80)
         try:
             stream = await TCPClient().connect(
-                parts.hostname or "", port, ssl_options=ssl.create_default_context() if is_secure else None
+                parts.hostname or "", port, ssl_options=authorities() if is_secure else None
             )
         except StreamClosedError as error:
             raise ConnectionRefusedError(str(error.real_error or error)) from None

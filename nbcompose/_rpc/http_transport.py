@@ -20,7 +20,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from nbcompose import errors
 from nbcompose._host import keep_numbers_from_children
 from nbcompose._rpc.blocking import Over, Portal, step
-from nbcompose._rpc.http_duplex import Duplex, Gone
+from nbcompose._rpc.http_duplex import Duplex, Gone, authorities
 from nbcompose._rpc.remote_service import (
     ACCEPTED,
     JSON,
@@ -268,7 +268,9 @@ class HttpTransport(RemoteTransport):
         if self._client is None:
             limits = httpx.Limits(max_connections=None)
             nothing = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # cookies of the server are not kept
-            self._client = httpx.AsyncClient(headers=self._headers, timeout=None, limits=limits, cookies=nothing)
+            self._client = httpx.AsyncClient(
+                headers=self._headers, timeout=None, limits=limits, cookies=nothing, verify=authorities()
+            )
             weakref.finalize(self, self._portal.spawn, self._client.aclose).atexit = False
         return self._client
 

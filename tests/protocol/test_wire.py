@@ -115,13 +115,13 @@ def test_answers_of_a_newer_version_may_say_more() -> None:
         wire.check({"id": "1", "type": "done", "action": "stop"}, messages.Done, strict=False)
 
 
-@pytest.mark.parametrize("definition", [*wire.by_type(messages.RuntimeRequest).values()])
-@given(message=st.dictionaries(st.sampled_from(["id", "type", "service", "api", "lines", "protocol"]), JSON))
-def test_a_check_raises_nothing_else_and_shows_no_value(definition: type, message: dict[str, Any]) -> None:
+@given(st.dictionaries(st.sampled_from(["id", "type", "service", "api", "lines", "protocol"]), JSON))
+def test_a_check_raises_nothing_else_and_shows_no_value(message: dict[str, Any]) -> None:
     secret = {**message, "service": {"token": "s3cret"}}
-    with pytest.raises(ProtocolError) as raised:
-        wire.check({**secret, "extra": "s3cret"}, definition, strict=True)
-    assert "s3cret" not in str(raised.value)
+    for definition in wire.by_type(messages.RuntimeRequest).values():
+        with pytest.raises(ProtocolError) as raised:
+            wire.check({**secret, "extra": "s3cret"}, definition, strict=True)
+        assert "s3cret" not in str(raised.value), definition
 
 
 def test_every_request_is_of_one_type_and_has_an_id() -> None:
