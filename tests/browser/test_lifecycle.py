@@ -111,6 +111,7 @@ def test_services_are_restarted_scaled_rolled_back_and_stopped(notebook: Noteboo
     first.button("Stop").click()
     first.asking.get_by_role("button", name="Stop").click()
     expect(first.panel.locator(".nbc-chip")).to_have_text("stopped")
+    expect(first.panel.get_by_text("restarted", exact=True)).to_have_count(0)  # that was said for a while
 
 
 def test_a_changed_service_can_be_rolled_back(notebook: Notebook, first: Graph) -> None:
