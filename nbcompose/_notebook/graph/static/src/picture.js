@@ -108,6 +108,8 @@ export function picture(choose, fold) {
     const title = group.querySelector("title") ?? group.appendChild(document.createElementNS(SVG, "title"));
     const words = edgeWords(edge);
     if (title.textContent !== words) title.textContent = words;
+    // Its number stands above all lines. Only once: what is moved begins its animation again.
+    if (isNear && !group.classList.contains("nbc-near")) parts(element, ".nbc-edge").at(-1)?.after(group);
     group.classList.toggle("nbc-near", isNear);
     writeLabel(group, calls ? `${compact(calls)} · ${bytes(sent + received)}` : "");
   }
