@@ -31,9 +31,10 @@ from PIL import Image, ImageOps
 
 class PanelWriter:
     @api
-    async def write(self, prompt: str, count: int = 3) -> AsyncIterator[str]:
+    async def write(self, prompt: str, count: int = 3, pause: float = 0) -> AsyncIterator[str]:
         print("writing about", prompt)
         for number in range(count):
+            await asyncio.sleep(pause)
             yield f"{prompt} {number};"
 
     @api
@@ -216,9 +217,9 @@ def test_a_narrow_panel_shows_all_numbers_and_its_buttons_in_a_row(notebook: Not
     size = page.viewport_size
     assert size is not None
     page.set_viewport_size({"width": size["width"], "height": 860})
-    for count in ("3", "300"):
+    for count, pause in (("3", "0"), ("300", "0"), ("100", "0.01")):  # the last one is seen to grow
         panel.choose("PanelWriter", api="write")
-        panel.call(prompt="long", count=count)
+        panel.call(prompt="long", count=count, pause=pause)
         panel.ends(f"{count} items")
         page.wait_for_function(f"() => String(({IN_SIGHT})()) === '0,true,true,true'")
         notebook.screenshot(f"panel-result-{count}")
