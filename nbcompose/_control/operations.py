@@ -26,7 +26,7 @@ from nbcompose._control import forms
 from nbcompose._control.picture import drawing
 from nbcompose._control.snapshot import Meter, below, snapshot
 from nbcompose._control.status import Status
-from nbcompose._control.typed_streams import TypedStream, TypedStreams, bound
+from nbcompose._control.typed_streams import TypedStream, TypedStreams, TypingContext, bound
 from nbcompose._control.usage import STEP
 from nbcompose._protocol import Answer, Events, LogFilter, LogLine, messages, wire
 from nbcompose._rpc import Transport
@@ -217,12 +217,13 @@ class Operations:
             stream.open()
         args, kwargs = schema.call_arguments(arguments)
         label = f"{spec.name}.{found.name}"
+        context = TypingContext() if typed else CallContext()
         if not found.stream:
-            result = await transport.call(api, args, kwargs, CallContext())
+            result = await transport.call(api, args, kwargs, context)
             self.context.keep(label, result)
             return {"type": "result", "bundle": await self.context.bundle(result, schema)}
         kept: list[Any] = []
-        async with contextlib.aclosing(transport.stream(api, args, kwargs, CallContext())) as items:
+        async with contextlib.aclosing(transport.stream(api, args, kwargs, context)) as items:
             count = 0
             async for item in items:
                 silent.cancel()

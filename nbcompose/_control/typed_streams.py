@@ -20,10 +20,22 @@ from typing import Any
 from nbcompose._protocol import wire
 from nbcompose._rpc import Over, ReceivedItems, SendWindow
 from nbcompose._schema import ApiSchema
+from nbcompose._tracing import CallContext
 from nbcompose.errors import InvalidArgument
 
 TYPED = "$typed"
 MOST_ID = 64  # characters
+
+
+class TypingContext(CallContext):
+    """The context of a call for which somebody types: that takes as long as it takes, whatever the service's timeout.
+    Who types can cancel it.
+    """
+
+    __slots__ = ()
+
+    def limited(self, timeout: float | None) -> float | None:
+        return self.deadline
 
 
 class TypedStream:

@@ -14,11 +14,23 @@ from stream_argument_services import Refiner
 from nbcompose import api, service
 from nbcompose._protocol import Client, address, messages
 from nbcompose._rpc import WINDOW
-from nbcompose.errors import InvalidArgument
+from nbcompose.errors import DeadlineExceeded, InvalidArgument
 from tests.conftest import Running
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.system
+
+
+@service(traffic={"timeout": 0.3})
+class Hurried:
+    @api
+    async def hang(self) -> None:
+        await asyncio.Event().wait()
+
+    @api
+    async def echo(self, text: AsyncIterator[str]) -> AsyncIterator[str]:
+        async for piece in text:
+            yield piece
 
 
 @service
@@ -161,6 +173,18 @@ async def test_an_api_that_wants_no_more_says_so(running: Running) -> None:
         assert await next_item(said) == "7"
         with pytest.raises(InvalidArgument, match="takes no more items: the api wants no more"):
             await feed_for_ever(asking, "n")
+        await said.aclose()
+
+
+async def test_who_types_has_time(running: Running) -> None:
+    await asyncio.to_thread(running.up, Hurried)
+    async with client() as asking:
+        said = asking.stream(call("echo", "Hurried", text=typed("a", "one")))
+        assert await next_item(said) == "one"
+        with pytest.raises(DeadlineExceeded):  # a call that began later
+            await asking.ask(call("hang", "Hurried"), messages.Result)
+        await feed(asking, "a", "two")
+        assert await next_item(said) == "two"
         await said.aclose()
 
 

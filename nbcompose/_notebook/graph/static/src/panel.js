@@ -131,7 +131,7 @@ export function panel(kernel, name, choose, leave) {
       Object.values(made).forEach((tab) => tab.hear(message));
       if (!("service" in message) || message.service !== name) return;
       if (message.type === "done") said.textContent = DONE[message.action] ?? "";
-      else if (message.type === "failed" && !["form", "call"].includes(message.action))
+      else if (message.type === "failed" && !["form", "call", "feed", "end_feed"].includes(message.action))
         said.textContent = message.message;
     },
     tick: () => made[shownTab]?.tick(),
