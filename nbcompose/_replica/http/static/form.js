@@ -51,7 +51,7 @@ export function form(description) {
     /**
      * A call is under way for which items of these streams are typed, or none is.
      *
-     * @param {Record<string, {feed: Feed, sent: number}>} typed by parameter
+     * @param {Record<string, {feed: Feed, sent?: number}>} typed by parameter
      */
     run: (typed) =>
       Object.entries(fields).forEach(([name, f]) => {

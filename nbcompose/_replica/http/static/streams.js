@@ -11,7 +11,7 @@ import { plural } from "./words.js";
 
 const SLOWLY = 300; // ms until it is said that an item waits to be taken
 /** @type {Record<ItemKind, string>} */
-const HINTS = { text: "one item per line", number: "1\n2", boolean: "true\nfalse", json: "" };
+const EXAMPLES = { text: "one item per line", number: "1\n2", boolean: "true\nfalse", json: "" };
 
 /** @param {string} label @param {Schema} schema of the list of its items @param {FieldOptions} options @returns {Field} */
 export function streamField(label, schema, options) {
@@ -24,7 +24,7 @@ export function streamField(label, schema, options) {
 /** @param {string} label @param {Schema} schema @param {Schema} item @param {FieldOptions} options @returns {Field} */
 function itemsField(label, schema, item, options) {
   const kind = itemKind(item);
-  const hints = { lines: HINTS[kind] || jsonHint(item), list: jsonHint({ type: "array", items: item }) };
+  const hints = { lines: EXAMPLES[kind] || jsonHint(item), list: jsonHint({ type: "array", items: item }) };
   const control = h(kind === "text" ? "textarea.nbc-input" : "textarea.nbc-input.nbc-code", { rows: 3 });
   const lines = kind === "json" ? "one JSON value per line" : "one per line";
   const ways = [h("option", { value: "lines" }, lines), h("option", { value: "list" }, "a JSON list")];
@@ -106,6 +106,7 @@ function typed(label, schema, kind) {
   /** @type {Feed | null} */
   let feed = null;
   let sent = 0;
+  let since = "";
   let waits = false;
   next.setAttribute("aria-describedby", problem.id);
 
@@ -118,7 +119,8 @@ function typed(label, schema, kind) {
   /** @param {boolean} over */
   function ended(over) {
     row.hidden = over;
-    said.textContent = over ? `the stream has ended after ${plural(sent, "item")}` : `${plural(sent, "item")} sent`;
+    const words = `${plural(sent, "item")} sent${since}`;
+    said.textContent = over ? `the stream has ended, ${words}` : words;
   }
 
   /** Send what is typed, or the end. @param {boolean} isItem */
@@ -165,13 +167,19 @@ function typed(label, schema, kind) {
   });
   return {
     element,
-    /** Take items for a call, the first of which it has already; null: it is over. @param {Feed | null} to @param {number} first */
-    run(to, first = 0) {
+    /**
+     * Take items for a call that has the first ones already; null: it is over.
+     *
+     * @param {Feed | null} to
+     * @param {number} [first] how many; not known to a page that was loaded later
+     */
+    run(to, first) {
       const began = to !== null && feed === null;
       feed = to;
       element.hidden = to === null;
       if (!began) return;
-      [sent, waits, next.value] = [first, false, ""];
+      [sent, waits, next.value] = [first ?? 0, false, ""];
+      since = first === undefined ? " since this page was loaded" : "";
       wrong("");
       ended(false);
       next.focus();

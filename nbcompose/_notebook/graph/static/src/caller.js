@@ -39,7 +39,7 @@ export function caller(kernel, name, api) {
   let current = "";
   let begun = false; // whether a call has been made here
   let next = 0; // the number of the item that comes next
-  /** @type {Record<string, {feed: Feed, sent: number}>} the streams that are typed for the call under way */
+  /** @type {Record<string, {feed: Feed, sent?: number}>} the streams that are typed for the call under way */
   let typed = {};
   /** @type {Map<string, (answer: Heard | null) => void>} what hears of an item that was sent, by request */
   const fed = new Map();
@@ -112,7 +112,7 @@ export function caller(kernel, name, api) {
     current = kept.call;
     busy(true);
     for (const [parameter, stream] of Object.entries(kept.typed ?? {})) {
-      typed[parameter] = { feed: feeding(stream), sent: 0 };
+      typed[parameter] = { feed: feeding(stream) };
     }
     fields?.run(typed);
     take(kept.items);
