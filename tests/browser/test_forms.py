@@ -306,7 +306,7 @@ def test_a_stream_is_lines_a_list_or_files_in_order(opened: Notebook, live: Grap
     copied = opened.page.evaluate("navigator.clipboard.readText()")
     assert """'{"words":"a"}' '{"numbers":1}' '{"seals":"Mg=="}' '{"words":"b c"}'""" in copied
     code = f"import subprocess\nprint(subprocess.run(['sh', '-c', {copied!r}], capture_output=True, text=True).stdout)"
-    expect(opened.run_new(SCRATCH, code)).to_contain_text('data: "B C "')
+    expect(opened.run_new(SCRATCH, code)).to_contain_text('"B C "')
     opened.screenshot("form-streams")
 
 

@@ -173,7 +173,7 @@ async function call(route, body, section, fields, result) {
   busy(true);
   result.begin();
   try {
-    const headers = { ...body.headers, ...authorization(), Accept: $("select", section).value || "*/*" };
+    const headers = { ...body.headers, ...authorization(), Accept: $(".accept select", section).value || "*/*" };
     const response = await fetch(address(route), { ...body, method: "POST", headers, signal: controller.signal });
     if (!response.ok) throw new Refused((await response.json()).error);
     await display(response, result, seconds);
