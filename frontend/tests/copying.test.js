@@ -51,3 +51,19 @@ test("a variable of the notebook is found, wherever it is filled in", () => {
   assert.equal(usesVariable({ a: [{ $variable: "df" }] }), true);
   assert.equal(usesVariable({ a: null, b: [1, { c: "$variable" }], d: UPLOAD }), false);
 });
+
+test("a stream is a list in code, and lines in a terminal", () => {
+  const params = ["text", "style"].map((name) => ({
+    ...{ name, kind: /** @type {const} */ ("keyword_only"), required: true, text: name },
+    stream: name === "text",
+  }));
+  const refine = { ...form({}), params, lines: "%(lines)s | curl" };
+  const typed = { text: { $typed: { stream: "s", items: ["a", "it's"] } }, style: "x" };
+  for (const values of [typed, { text: ["a", "it's"], style: "x" }]) {
+    assert.equal(copied(refine, "python", values), `f(text=["a", "it's"], style="x")`);
+    assert.equal(copied(refine, "script", values), `post({"text": ["a", "it's"], "style": "x"})`);
+    const lines = `'{"style":"x"}' '{"text":"a"}' '{"text":"it'\\''s"}' | curl`;
+    assert.equal(copied(refine, "terminal", values), lines);
+  }
+  assert.equal(copied(refine, "terminal", { text: null }), `-d '{"text":null}'`); // None is not an empty stream
+});

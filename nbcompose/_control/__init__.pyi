@@ -24,4 +24,5 @@ from .snapshot import numbers as numbers
 from .status import HALTED as HALTED
 from .status import Status as Status
 from .status import progress as progress
+from .typed_streams import typed_ids as typed_ids
 from .usage import Latency as Latency

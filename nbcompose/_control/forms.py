@@ -14,8 +14,8 @@ from typing import Any
 
 from nbcompose._protocol import messages
 from nbcompose._schema import ApiSchema
-from nbcompose._service import javascript_call, script_call, terminal_call
-from nbcompose._spec import ApiSpec, ServiceSpec
+from nbcompose._service import javascript_call, script_call, terminal_call, terminal_lines
+from nbcompose._spec import ApiSpec, ParamSpec, ServiceSpec
 from nbcompose.errors import BadRequest, InvalidArgument
 
 UPLOAD = "$upload"
@@ -24,6 +24,7 @@ MOST_VARIABLES = 50  # that are offered for a parameter
 
 # Placeholders for the front end: the input as arguments; the body of a request in Python, for a shell, in JavaScript.
 ARGUMENTS, DICT, SHELL, JSON = "%(arguments)s", "%(dict)s", "%(shell)s", "%(json)s"
+LINES = "%(lines)s"  # the input as words for a shell, each of them a line of a body that streams
 
 
 def describe(
@@ -33,12 +34,12 @@ def describe(
 
     `variable`: the name of the service in the notebook. `variables`: the notebook's, None where there is no notebook.
     """
-    return {
+    described: messages.FormContent = {
         "service": spec.name,
         "api": api.name,
         "schema": schema.input_schema,
         "parts": schema.file_parts,
-        "params": [{"name": p.name, "kind": p.kind, "required": p.required, "text": p.text} for p in api.params],
+        "params": [_param(api, p) for p in api.params],
         "root": api.root.name if api.root else None,
         "stream": api.stream,
         "doc": api.doc,
@@ -46,6 +47,14 @@ def describe(
         "copies": copies(variable, spec.name, api, schema),
         "variables": {} if variables is None else _fitting(schema, variables),
     }
+    if api.stream_params:
+        described["lines"] = terminal_lines(spec.name, api, LINES, saves=schema.gives_file)
+    return described
+
+
+def _param(api: ApiSpec, p: ParamSpec) -> messages.Param:
+    param: messages.Param = {"name": p.name, "kind": p.kind, "required": p.required, "text": p.text}
+    return {**param, "stream": True} if p.name in api.stream_params else param
 
 
 def copies(variable: str, service: str, api: ApiSpec, schema: ApiSchema) -> messages.Copies:

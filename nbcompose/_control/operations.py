@@ -26,6 +26,7 @@ from nbcompose._control import forms
 from nbcompose._control.picture import drawing
 from nbcompose._control.snapshot import Meter, below, snapshot
 from nbcompose._control.status import Status
+from nbcompose._control.typed_streams import TypedStream, TypedStreams, TypingContext, bound
 from nbcompose._control.usage import STEP
 from nbcompose._protocol import Answer, Events, LogFilter, LogLine, messages, wire
 from nbcompose._rpc import Transport
@@ -119,6 +120,7 @@ class Operations:
         self._registry = registry
         self._schemas = _Schemas(registry)
         self._debugging: dict[str, Debugging] = {}
+        self._typed = TypedStreams()
         self._planning = asyncio.Lock()
 
     def answers(self, definitions: Any) -> dict[str, Answer]:
@@ -191,25 +193,37 @@ class Operations:
         begun = time.monotonic()
         timer = asyncio.get_running_loop().call_later(BEGUN, events.send, {"type": "begun"})
         try:
-            with TempFiles():
-                return {**await self._called(request, events, timer), "seconds": time.monotonic() - begun}
+            with TempFiles(), self._typed.of(request.get("arguments")) as typed:
+                return {**await self._called(request, typed, events, timer), "seconds": time.monotonic() - begun}
         finally:
             timer.cancel()
 
-    async def _called(self, request: messages.Call, events: Events, silent: asyncio.TimerHandle) -> dict[str, Any]:
+    async def _called(
+        self,
+        request: messages.Call,
+        typed: Mapping[str, TypedStream],
+        events: Events,
+        silent: asyncio.TimerHandle,
+    ) -> dict[str, Any]:
         service, api = request["service"], request["api"]
         spec, found, schema = await asyncio.to_thread(self._schemas.find, service, api)
-        arguments = await asyncio.to_thread(forms.read, schema, request.get("arguments", {}), self.context.variables())
+        document = await asyncio.to_thread(bound, schema, request.get("arguments", {}), typed)
+        arguments = await asyncio.to_thread(forms.read, schema, document, self.context.variables())
+        # Files are temporary, and what was typed is gone: such a call cannot be made again.
+        lasting = not typed and not TempFiles.current().used
+        transport = self.context.transport(self._registry.caller(service), lasting=lasting)
+        for name, stream in typed.items():
+            arguments[name] = transport.sent(stream, None)
+            stream.open()
         args, kwargs = schema.call_arguments(arguments)
-        # Files are temporary: such a call cannot be made again.
-        transport = self.context.transport(self._registry.caller(service), lasting=not TempFiles.current().used)
         label = f"{spec.name}.{found.name}"
+        context = TypingContext() if typed else CallContext()
         if not found.stream:
-            result = await transport.call(api, args, kwargs, CallContext())
+            result = await transport.call(api, args, kwargs, context)
             self.context.keep(label, result)
             return {"type": "result", "bundle": await self.context.bundle(result, schema)}
         kept: list[Any] = []
-        async with contextlib.aclosing(transport.stream(api, args, kwargs, CallContext())) as items:
+        async with contextlib.aclosing(transport.stream(api, args, kwargs, context)) as items:
             count = 0
             async for item in items:
                 silent.cancel()
@@ -220,6 +234,14 @@ class Operations:
                 count += 1
         self.context.keep(label, kept)
         return {"type": "end"}
+
+    async def feed(self, request: messages.Feed, events: Events) -> dict[str, Any]:
+        await self._typed.find(request["stream"]).feed(request["item"])
+        return {"type": "done", "action": "feed", "service": ""}
+
+    async def end_feed(self, request: messages.EndFeed, events: Events) -> dict[str, Any]:
+        await self._typed.find(request["stream"]).end()
+        return {"type": "done", "action": "end_feed", "service": ""}
 
     async def logs(self, request: messages.LogsRequest, events: Events) -> dict[str, Any]:
         service, lines = request["service"], request.get("lines", LINES)

@@ -30,8 +30,8 @@ MOST_WAITING = 256  # requests that a process has not taken yet
 OPEN_WITHIN = 10.0  # seconds
 # Not `hello` and `ps`, which have nothing for a browser, nor `reach`, which has tokens, nor the debugger.
 PASSED_ON = (
-    *("watch", "form", "call", "cancel", "logs", "traces", "trace", "recorded", "forget", "history"),
-    *("restart", "rollback", "stop", "scale", "profile", "plan"),
+    *("watch", "form", "call", "feed", "end_feed", "cancel", "logs", "traces", "trace", "recorded", "forget"),
+    *("history", "restart", "rollback", "stop", "scale", "profile", "plan"),
 )
 
 

@@ -183,7 +183,8 @@ class FormRequest(TypedDict):
 
 class Call(TypedDict):
     """`arguments`: those that were filled in, by name; JSON, and uploads as `forms.read` has them. For an api whose
-    only parameter is the whole body, the body itself.
+    only parameter is the whole body, the body itself. One that takes a stream may be `{"$typed": {"stream": …,
+    "items": […]}}`: further items come by `feed`, under that id, until `end_feed`.
     """
 
     id: NotRequired[Id]
@@ -191,6 +192,25 @@ class Call(TypedDict):
     service: Name
     api: Name
     arguments: NotRequired[Any]
+
+
+class Feed(TypedDict):
+    """One more item of a stream in the arguments of a call; `stream`: the id that the call gave it. `done` comes when
+    the item has been taken, or there is room for it; where it is wrong, the stream goes on without it.
+    """
+
+    id: NotRequired[Id]
+    type: Literal["feed"]
+    stream: Id
+    item: Any
+
+
+class EndFeed(TypedDict):
+    """No more items of that stream come."""
+
+    id: NotRequired[Id]
+    type: Literal["end_feed"]
+    stream: Id
 
 
 class Cancel(TypedDict):
@@ -361,6 +381,8 @@ Request = (
     | KeptRequest
     | FormRequest
     | Call
+    | Feed
+    | EndFeed
     | Cancel
     | LogsRequest
     | TracesRequest
@@ -378,6 +400,8 @@ RuntimeRequest = (
     | WatchRequest
     | FormRequest
     | Call
+    | Feed
+    | EndFeed
     | Cancel
     | LogsRequest
     | TracesRequest
@@ -451,10 +475,13 @@ class Changed(State):
 
 
 class Param(TypedDict):
+    """`stream`: it takes a live stream; its JSON is a list of the items."""
+
     name: str
     kind: ParamKind
     required: bool
     text: str
+    stream: NotRequired[bool]
 
 
 class Copies(TypedDict):
@@ -468,7 +495,8 @@ class Copies(TypedDict):
 
 class FormContent(TypedDict):
     """`root`: the parameter that is the whole body; `schema`: the JSON schema of the input; `parts`: of the parameters
-    that may be files, in a multipart form; `variables`: by parameter, those of the notebook that it takes.
+    that may be files, in a multipart form; `variables`: by parameter, those of the notebook that it takes. `lines`: for
+    an api that takes streams, `copies.terminal` with a body of lines, which are sent as they come.
     """
 
     service: str
@@ -482,6 +510,7 @@ class FormContent(TypedDict):
     signature: str
     copies: Copies
     variables: dict[str, list[str]]
+    lines: NotRequired[str]
 
 
 class Form(FormContent):
@@ -750,7 +779,8 @@ class Reach(TypedDict):
 
 class Kept(TypedDict):
     """`call` is the id of the call, "" where there is none; it began `seconds` ago. `count`: how many items came, of
-    which the first ones are here. `end` is null while it runs.
+    which the first ones are here. `end` is null while it runs. `typed`: by parameter, the streams that `feed` goes on
+    with.
     """
 
     id: Id
@@ -762,6 +792,7 @@ class Kept(TypedDict):
     count: int
     items: list[Item]
     end: Result | End | Cancelled | Failed | None
+    typed: NotRequired[dict[str, str]]
 
 
 Event = Changed | Lines | Begun | Item | Items | Debugged

@@ -26,6 +26,8 @@ from .exception_data import aside as aside
 from .exception_data import is_tame as is_tame
 from .flow import WINDOW as WINDOW
 from .flow import WINDOW_BYTES as WINDOW_BYTES
+from .flow import ReceivedItems as ReceivedItems
+from .flow import SendWindow as SendWindow
 from .http_transport import HttpTransport as HttpTransport
 from .item_stream import ArrivingStream as ArrivingStream
 from .item_stream import ItemStream as ItemStream

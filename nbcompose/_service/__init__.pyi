@@ -24,3 +24,4 @@ from .snippets import script_call as script_call
 from .snippets import script_example as script_example
 from .snippets import terminal_call as terminal_call
 from .snippets import terminal_example as terminal_example
+from .snippets import terminal_lines as terminal_lines

@@ -55,6 +55,17 @@ def terminal_call(service: str, api: ApiSpec, data: str, *, saves: bool) -> str:
     )
 
 
+def terminal_lines(service: str, api: ApiSpec, lines: str, *, saves: bool) -> str:
+    """Return a line for a shell that sends the streams of a call as they come, with `lines` as quoted words: each is an
+    object of parameters (see `_replica/http/stream_bodies.py`).
+    """
+    flags = " -o answer" if saves else ""
+    return (
+        f"printf '%s\\n' {lines} |\n  curl -sN{flags} -X POST \"$(cat ~/{CREDENTIALS}/{service}/url){api.route}\""
+        f" -H \"@$HOME/{CREDENTIALS}/{service}/header\" -H 'Content-Type: application/x-ndjson' -T ."
+    )
+
+
 def script_call(service: str, api: ApiSpec, data: str, *, saves: bool) -> str:
     """Return a Python script, with `data` as the body."""
     head = f"""# in a Python script (pip install httpx)

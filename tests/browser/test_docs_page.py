@@ -129,6 +129,18 @@ def test_the_body_that_is_one_argument(api: Api) -> None:
     assert run_curl(upper) == '"HELLO"'
 
 
+def test_a_stream_is_filled_in_as_lines(api: Api) -> None:
+    refine = api("refine")
+    field(refine, "text").fill("a\nit's b\n")
+    expect(refine.locator(".nbc-count")).to_have_text("2 items")
+    expect(refine.get_by_text("type more while it runs")).to_be_hidden()  # not over plain HTTP
+    result = call(refine)
+    expect(result.locator(".nbc-status")).to_have_text("2 items")
+    expect(result.locator("pre")).to_have_text("A IT'S B ")
+    expect(refine.locator(".curl")).to_contain_text("-X POST")
+    assert run_curl(refine).splitlines() == ['"A "', '"IT\'S B "']
+
+
 def test_a_stream_and_the_error_that_ends_one(api: Api) -> None:
     count = api("count")
     field(count, "n").fill("3")

@@ -19,7 +19,7 @@ SERVICE = """
 import asyncio
 import datetime
 import enum
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +90,16 @@ class Forms:
     def pour(self, count: int) -> Iterator[str]:
         for number in range(count):
             yield f"{number} "
+
+    @api
+    async def refine(
+        self, words: AsyncIterator[str], numbers: AsyncIterator[int], seals: AsyncIterator[bytes] | None = None
+    ) -> AsyncIterator[str]:
+        yield f"{[n async for n in numbers]} "
+        if seals is not None:
+            yield f"{[s async for s in seals]} "
+        async for word in words:
+            yield f"{word.upper()} "
 
     @api
     async def endless(self) -> None:
@@ -265,3 +275,67 @@ def test_a_narrow_page_has_room_for_all_of_it(opened: Notebook, live: Graph) -> 
             opened.screenshot(f"narrow-{tab.lower()}")
     finally:
         page.set_viewport_size(PAGE)
+
+
+def test_a_stream_is_lines_a_list_or_files_in_order(opened: Notebook, live: Graph) -> None:
+    live.choose("Forms", api="refine")
+    words, seals = (live.panel.locator(f"[data-field='{name}']") for name in ("words", "seals"))
+    words.get_by_label("type more while it runs").uncheck()
+    live.field("words").fill("a\nb c\n")
+    expect(words.locator(".nbc-count")).to_have_text("2 items")
+    live.field("numbers").fill("1\n2\nthree")
+    expect(live.panel.locator("[data-field='numbers'] > .nbc-problem")).to_have_text('line 3: "three" is not a number')
+    live.button("Call").click()
+    expect(live.result).to_be_hidden()
+    live.field("numbers").fill("1\n2")
+    live.button("Call").click()
+    expect(live.ends("3 items")).to_have_text("[1, 2] A B C ")
+    live.button("terminal").click()
+    expect(live.panel.locator(".nbc-note", has_text="copied")).to_be_visible()
+    copied = opened.page.evaluate("navigator.clipboard.readText()")
+    assert '-d \'{"words":["a","b c"],"numbers":[1,2]}\'' in copied  # no seals: they are None
+    words.get_by_label("how its items are written").select_option(label="a JSON list")
+    expect(live.field("words")).to_have_value('["a","b c"]')
+    for number in (2, 1):
+        upload(seals, f"{number}.bin", str(number).encode())
+        expect(seals.locator("li")).to_have_count(3 - number)
+    live.button("Call").click()
+    expect(live.ends("4 items")).to_have_text("[1, 2] [b'2', b'1'] A B C ")
+    live.button("terminal").click()
+    expect(live.panel.locator(".nbc-note", has_text="copied")).to_be_visible()
+    copied = opened.page.evaluate("navigator.clipboard.readText()")
+    assert """'{"words":"a"}' '{"numbers":1}' '{"seals":"Mg=="}' '{"words":"b c"}'""" in copied
+    code = f"import subprocess\nprint(subprocess.run(['sh', '-c', {copied!r}], capture_output=True, text=True).stdout)"
+    expect(opened.run_new(SCRATCH, code)).to_contain_text('"B C "')
+    opened.screenshot("form-streams")
+
+
+def test_items_are_typed_while_the_call_runs(opened: Notebook, live: Graph) -> None:
+    live.choose("Forms", api="refine")
+    words = live.panel.locator("[data-field='words']")
+    words.get_by_label("how its items are written").select_option(label="one per line")
+    live.panel.locator("[data-field='seals'] .nbc-none input").check()
+    live.field("words").fill("first")
+    live.field("numbers").fill("1")
+    words.get_by_label("type more while it runs").check()
+    live.button("Call").click()
+    expect(live.result.locator(".nbc-result")).to_contain_text("FIRST")
+    line = live.panel.get_by_label("words: next item")
+    line.fill("second")
+    line.press("Enter")
+    expect(live.result.locator(".nbc-result")).to_contain_text("SECOND")
+    expect(line).to_have_value("")
+    expect(words).to_contain_text("2 items sent")
+    opened.screenshot("form-typed")
+    line.fill("third")
+    words.get_by_role("button", name="Send").click()
+    expect(live.result.locator(".nbc-result")).to_contain_text("THIRD")
+    words.get_by_role("button", name="End the stream").click()
+    expect(live.ends("4 items")).to_have_text("[1] FIRST SECOND THIRD ")
+    expect(line).to_be_hidden()
+    # A call that is cancelled takes no more.
+    live.button("Call").click()
+    expect(line).to_be_visible()
+    live.button("Cancel").click()
+    live.ends("cancelled after")
+    expect(line).to_be_hidden()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,6 +46,11 @@ class Shown:
     @api
     def draw(self, text: str) -> Image.Image:
         return Image.new("RGB", (1, 1))
+
+    @api
+    async def refine(self, text: AsyncIterator[str], style: str = "upper") -> AsyncIterator[str]:
+        async for piece in text:
+            yield piece
 
     @api
     def styled(self, style: Style, raw: bytes = b"") -> int:
@@ -174,3 +180,12 @@ def test_a_result_that_is_a_file_is_kept_as_one() -> None:
     assert copies["script"].endswith("write_bytes(answer.content)")
     assert copies["terminal"].startswith("curl -s -o answer ")
     assert 'writeFile("answer"' in copies["javascript"]
+
+
+def test_a_form_knows_what_takes_a_stream() -> None:
+    told = form("refine")
+    assert [p.get("stream", False) for p in told["params"]] == [True, False]
+    assert "-X POST" in told["lines"]
+    assert "printf '%s\\n' %(lines)s |\n" in told["lines"]
+    assert told["lines"].endswith("-H 'Content-Type: application/x-ndjson' -T .")
+    assert "lines" not in form("ask")

@@ -64,6 +64,11 @@ class Shown:
             raise ValueError("too far")
 
     @api
+    async def refine(self, text: AsyncIterator[str], style: str = "upper") -> AsyncIterator[str]:
+        async for piece in text:
+            yield f"{piece.upper() if style == 'upper' else piece} "
+
+    @api
     async def hang(self) -> AsyncIterator[str]:
         yield "begun"
         await asyncio.Event().wait()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from nbcompose._protocol import Bundle, messages
@@ -21,9 +22,12 @@ _ENDS = ("result", "end", "cancelled", "failed")
 
 @dataclass(slots=True)
 class KeptCall:
-    """One call. `count`: the items that came, of which `items` are those that are kept."""
+    """One call. `count`: the items that came, of which `items` are those that are kept. `typed`: by parameter, the
+    streams that are typed while it runs.
+    """
 
     id: str
+    typed: dict[str, str] = field(default_factory=dict)
     begun: float = field(default_factory=time.monotonic)
     count: int = 0
     items: list[messages.Item] = field(default_factory=list)
@@ -52,9 +56,9 @@ class KeptCalls:
     def __init__(self) -> None:
         self._calls: dict[tuple[str, str], KeptCall] = {}
 
-    def begin(self, call: str, service: str, api: str) -> None:
+    def begin(self, call: str, service: str, api: str, typed: Mapping[str, str] = MappingProxyType({})) -> None:
         self._calls.pop((service, api), None)  # it is the latest now
-        self._calls[service, api] = KeptCall(call)
+        self._calls[service, api] = KeptCall(call, dict(typed))
         while len(self._calls) > MOST_CALLS:
             self._calls.pop(next(iter(self._calls)))
 
@@ -70,4 +74,5 @@ class KeptCalls:
         return {
             "type": "kept", "service": service, "api": api, "call": call.id, "count": call.count,
             "items": list(call.items), "seconds": time.monotonic() - call.begun, "end": call.end,
+            "typed": {} if call.end else dict(call.typed),
         }  # fmt: skip

@@ -16,7 +16,7 @@ from uuid import uuid4
 import anywidget
 from traitlets import Dict, Unicode
 
-from nbcompose._control import below
+from nbcompose._control import below, typed_ids
 from nbcompose._control.picture import tree
 from nbcompose._ipython_adapter import receive_where_asked
 from nbcompose._notebook import ItemGroups, OutputAnchor, Session
@@ -106,7 +106,7 @@ class LiveGraph(anywidget.AnyWidget):
 
     async def _call(self, message: messages.Call, events: Events) -> dict[str, Any]:
         called: dict[str, str] = {"service": message["service"], "api": message["api"]}
-        self._kept.begin(message["id"], **called)
+        self._kept.begin(message["id"], **called, typed=typed_ids(message.get("arguments")))
         self.last = called
         return await self._operations.call(message, events)
 

@@ -34,7 +34,10 @@ CONTENT_SECURITY_POLICY = "; ".join(
 # For a terminal: it asks for the token, which then stands in no history of commands.
 SET_TOKEN = "read -rs NBCOMPOSE_TOKEN"
 
-_MODULES = ("docs", "elements", "fields", "form", "outcome", "requests", "result", "schema", "values", "words")
+_MODULES = (
+    *("docs", "elements", "fields", "form", "items", "outcome", "requests", "result", "schema", "streams", "values"),
+    "words",
+)
 
 # Path on the server: (file, media type).
 ASSETS = {

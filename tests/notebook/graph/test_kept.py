@@ -67,3 +67,12 @@ def test_a_result_that_is_too_large_says_so() -> None:
     kept = begun()
     kept.put({"id": "1", "type": "result", "seconds": 1.0, "bundle": {"image/png": "x" * (MOST_BYTES + 1)}})
     assert kept.of("Writer", "write")["end"] == {"id": "1", "type": "result", "seconds": 1.0, "bundle": TOO_LARGE}
+
+
+def test_a_page_that_comes_later_can_go_on_typing() -> None:
+    kept = KeptCalls()
+    kept.begin("1", "Refiner", "refine", {"text": "stream"})
+    assert kept.of("Refiner", "refine")["typed"] == {"text": "stream"}
+    kept.put({"id": "1", "type": "end", "seconds": 1.0})
+    assert kept.of("Refiner", "refine")["typed"] == {}
+    assert kept.of("Refiner", "count")["typed"] == {}

@@ -4,15 +4,17 @@
 /** @typedef {Record<string, {schema: Schema}>} Contents by media type */
 /** @typedef {{summary?: string, description?: string, operationId?: string, requestBody?: {content: Contents},
  *   responses: Record<string, {content?: Contents}>,
- *   "x-nbcompose-params"?: {name: string, kind: string, text: string, required: boolean}[]}} Operation */
+ *   "x-nbcompose-params"?: {name: string, kind: string, text: string, required: boolean}[],
+ *   "x-nbcompose-stream-params"?: string[]}} Operation */
 /** @typedef {{info: {title: string, summary?: string, description?: string},
  *   paths: Record<string, {post?: Operation}>}} OpenApi */
 /** @typedef {{type: string, message: string, id: string, problems?: Problem[]}} Failure */
 
 import { h } from "./elements.js";
 import { form } from "./form.js";
+import { bodyLines } from "./items.js";
 import { outcome } from "./outcome.js";
-import { curlLine, request } from "./requests.js";
+import { curlLine, curlOfLines, request } from "./requests.js";
 import { failure, shown } from "./result.js";
 import { resolved, typeName } from "./schema.js";
 import { messageOf } from "./values.js";
@@ -90,9 +92,14 @@ function apiSection(route, operation, openapi) {
   $("select", accept).append(...Object.keys(results).map((type) => new Option(type)));
   const curl = () => {
     const secured = throughJupyter || "Authorization" in authorization();
-    const made = request(rootOf(operation), fields.valid());
+    const values = fields.valid();
+    const lines = bodyLines(values, streams(operation));
+    const url = address(route);
+    const saves = givesFile(results);
     $(".set-token", section).hidden = !secured;
-    $(".curl", section).textContent = curlLine(address(route), made, secured, givesFile(results));
+    $(".curl", section).textContent = lines
+      ? curlOfLines(url, lines, secured, saves)
+      : curlLine(url, request(rootOf(operation), values), secured, saves);
   };
   for (const event of ["input", "change"]) area.addEventListener(event, curl);
   curl();
@@ -111,6 +118,9 @@ const docstring = ({ summary, description }) => [summary, description].filter(Bo
 /** @param {Operation} operation */
 const params = (operation) => operation["x-nbcompose-params"] ?? [];
 
+/** The parameters that take a stream. @param {Operation} operation */
+const streams = (operation) => operation["x-nbcompose-stream-params"] ?? [];
+
 /** The parameter that is the whole body, as the body of a form is not. @param {Operation} operation */
 function rootOf(operation) {
   const all = params(operation);
@@ -124,7 +134,9 @@ function description(operation, root) {
   const schema = inputs[JSON_TYPE]?.schema;
   const name = rootOf(operation);
   const required = params(operation).flatMap((p) => (p.required ? [p.name] : []));
-  return { schema: name ? { properties: { [name]: schema }, required } : schema, root, parts, reads: false };
+  // Over plain HTTP a browser sends a body whole, before it reads the answer: nothing can be typed meanwhile.
+  const whole = name ? { properties: { [name]: schema }, required } : schema;
+  return { schema: whole, root, parts, reads: false, streams: streams(operation) };
 }
 
 /** @param {Contents} results @param {OpenApi} root */
@@ -161,7 +173,7 @@ async function call(route, body, section, fields, result) {
   busy(true);
   result.begin();
   try {
-    const headers = { ...body.headers, ...authorization(), Accept: $("select", section).value || "*/*" };
+    const headers = { ...body.headers, ...authorization(), Accept: $(".accept select", section).value || "*/*" };
     const response = await fetch(address(route), { ...body, method: "POST", headers, signal: controller.signal });
     if (!response.ok) throw new Refused((await response.json()).error);
     await display(response, result, seconds);

@@ -50,7 +50,7 @@ function framed(label, schema, control, { required, inline = false }) {
  * @param {() => any} read
  * @returns {Field}
  */
-function controlled(label, schema, control, options, read) {
+export function controlled(label, schema, control, options, read) {
   const frame = framed(label, schema, control, options);
   let touched = false;
   const check = () => {
@@ -157,7 +157,7 @@ export function fileField(label, schema, options, kind) {
 }
 
 /** @param {File | Upload} file */
-function previewOf(file) {
+export function previewOf(file) {
   const read = !(file instanceof File);
   const image = h("img", { alt: file.name });
   image.src = read ? `data:${file.type};base64,${file.data}` : URL.createObjectURL(file);
@@ -243,7 +243,7 @@ function documentField(label, options, made, types) {
 }
 
 /** @param {File} file @returns {Promise<Upload>} */
-async function uploaded(file) {
+export async function uploaded(file) {
   /** @type {string} */
   const url = await new Promise((resolve, reject) => {
     const reader = new FileReader();

@@ -1,6 +1,6 @@
 // The form of an api, made from its JSON schema: which field each schema gets, fields within fields, and their values.
 
-/** @import { Description, Field, FieldOptions, Problem, Schema } from "./types.d.ts" */
+/** @import { Description, Feed, Field, FieldOptions, Problem, Schema } from "./types.d.ts" */
 
 import { fresh, h } from "./elements.js";
 import {
@@ -14,6 +14,7 @@ import {
   textField,
 } from "./fields.js";
 import { fieldKind, fieldSchema, fileKind, resolved } from "./schema.js";
+import { streamField } from "./streams.js";
 
 /**
  * The fields of all parameters.
@@ -21,10 +22,11 @@ import { fieldKind, fieldSchema, fileKind, resolved } from "./schema.js";
  * @param {Description} description
  */
 export function form(description) {
-  const { root, parts, reads, variables = {} } = description;
-  const fields = fieldsOf(resolved(description.schema, root), { root, reads, depth: 0 }, (name) => ({
+  const { root, parts, reads, live, variables = {}, streams = [] } = description;
+  const fields = fieldsOf(resolved(description.schema, root), { root, reads, live, depth: 0 }, (name) => ({
     file: fileKind(parts[name], root),
     variables: variables[name],
+    stream: streams.includes(name),
   }));
   const all = Object.values(fields);
   return {
@@ -46,6 +48,15 @@ export function form(description) {
     valid: () => valuesOf(Object.fromEntries(Object.entries(fields).filter(([, f]) => !f.check()))),
     /** Show what the server says of parameters. @param {Problem[]} problems */
     problems: (problems) => problems.forEach((p) => fields[p.loc[0]]?.problem(p.msg)),
+    /**
+     * A call is under way for which items of these streams are typed, or none is.
+     *
+     * @param {Record<string, {feed: Feed, sent?: number}>} typed by parameter
+     */
+    run: (typed) =>
+      Object.entries(fields).forEach(([name, f]) => {
+        f.run?.(typed[name]?.feed ?? null, typed[name]?.sent);
+      }),
   };
 }
 
@@ -58,6 +69,7 @@ function field(label, schema, options) {
 
 /** @param {string} label @param {Schema} schema @param {FieldOptions} options @returns {Field} */
 function concreteField(label, schema, options) {
+  if (options.stream) return streamField(label, schema, options);
   const kind = fieldKind(schema, options.depth, options.file);
   if (kind === "group") return groupField(label, schema, options);
   const file = kind === "image" || kind === "file";
@@ -200,8 +212,8 @@ function groupField(label, schema, options) {
  * The fields of an object's properties. `more` says what is known of a parameter beside its schema; `defaults` are those of the object as a whole.
  *
  * @param {Schema} schema
- * @param {Pick<FieldOptions, "root" | "reads" | "depth">} options
- * @param {(name: string) => Pick<FieldOptions, "file" | "variables">} more
+ * @param {Pick<FieldOptions, "root" | "reads" | "live" | "depth">} options
+ * @param {(name: string) => Pick<FieldOptions, "file" | "variables" | "stream">} more
  * @param {Record<string, any>} defaults
  * @returns {Record<string, Field>}
  */

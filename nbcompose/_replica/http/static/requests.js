@@ -1,6 +1,7 @@
 // The request that a filled-in form makes: as `fetch` wants it, and as a line for a shell. No DOM here.
 
 const JSON_TYPE = "application/json";
+const AUTHORIZATION = '-H "Authorization: Bearer $NBCOMPOSE_TOKEN"';
 
 /** @typedef {{body: string | FormData, headers: Record<string, string>}} Request */
 
@@ -35,6 +36,21 @@ const isFile = (value) => value instanceof File;
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
 /**
+ * A line that sends the streams of a call as they come.
+ *
+ * @param {URL | string} url
+ * @param {string[]} lines of the body
+ * @param {boolean} secured with a token
+ * @param {boolean} saves whether the answer is a file
+ */
+export function curlOfLines(url, lines, secured, saves) {
+  const parts = [`curl -sN -X POST ${url}${saves ? " -o answer" : ""}`];
+  if (secured) parts.push(AUTHORIZATION);
+  parts.push(`-H 'Content-Type: application/x-ndjson'`, "-T .");
+  return `printf '%s\\n' ${lines.map(quoted).join(" ")} |\n  ${parts.join(" \\\n  ")}`;
+}
+
+/**
  * @param {URL | string} url
  * @param {Request} request
  * @param {boolean} secured with a token
@@ -42,7 +58,7 @@ const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
  */
 export function curlLine(url, { body, headers }, secured, saves) {
   const parts = [`curl ${url}${saves ? " -o answer" : ""}`];
-  if (secured) parts.push('-H "Authorization: Bearer $NBCOMPOSE_TOKEN"');
+  if (secured) parts.push(AUTHORIZATION);
   for (const [name, value] of Object.entries(headers)) parts.push(`-H ${quoted(`${name}: ${value}`)}`);
   if (typeof body === "string") parts.push(`-d ${quoted(body)}`);
   else {

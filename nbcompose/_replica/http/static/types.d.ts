@@ -42,7 +42,17 @@ export interface Description {
   reads: boolean;
   /** In a notebook: the names of its variables that a parameter takes, by parameter. */
   variables?: Record<string, string[]>;
+  /** The parameters that take a stream, which are lists in the schema. */
+  streams?: string[];
+  /** Whether their items can be typed while the call runs. */
+  live?: boolean;
 }
+
+/** How an item of a stream is written in a line. */
+export type ItemKind = "text" | "number" | "boolean" | "json";
+
+/** Sends an item of a stream whose call is under way, or without one its end; returns what was wrong with it. */
+export type Feed = (what: { item?: any }) => Promise<{ message: string; problems: Problem[] } | null>;
 
 /** That a parameter may be a file. */
 export interface FileKind {
@@ -62,15 +72,18 @@ export interface Field {
   used(): boolean;
   /** Show what is wrong. */
   problem(text: string): void;
+  /** Of a stream: take further items for a call that has `sent` of them; null: it takes no more. */
+  run?(feed: Feed | null, sent?: number): void;
 }
 
 /** `depth`: how many field sets a field is in. `file`: of a parameter that may be one. `variables`: names
- * of the notebook that it takes instead. */
-export interface FieldOptions extends Pick<Description, "root" | "reads"> {
+ * of the notebook that it takes instead. `stream`: it is the list of a stream's items. */
+export interface FieldOptions extends Pick<Description, "root" | "reads" | "live"> {
   required: boolean;
   depth: number;
   file?: FileKind;
   variables?: string[];
+  stream?: boolean;
 }
 
 /** What is wrong with a parameter, as the server says. */

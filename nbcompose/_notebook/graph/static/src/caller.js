@@ -1,6 +1,7 @@
 // One api: its form, its buttons, and the outcome of its last call.
 
 /** @import { CallMessage, Copies, Form, Item, Kept } from "./messages.d.ts" */
+/** @import { Feed } from "../../../../_replica/http/static/types.d.ts" */
 /** @import { Heard, Kernel } from "./types.d.ts" */
 
 import { button, fresh, h } from "../../../../_replica/http/static/elements.js";
@@ -38,6 +39,10 @@ export function caller(kernel, name, api) {
   let current = "";
   let begun = false; // whether a call has been made here
   let next = 0; // the number of the item that comes next
+  /** @type {Record<string, {feed: Feed, sent?: number}>} the streams that are typed for the call under way */
+  let typed = {};
+  /** @type {Map<string, (answer: Heard | null) => void>} what hears of an item that was sent, by request */
+  const fed = new Map();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let noted;
 
@@ -56,8 +61,10 @@ export function caller(kernel, name, api) {
     about.replaceChildren(h("span.nbc-code", {}, message.signature), doc);
     if (same) return;
     const { schema, parts, variables } = message;
-    fields = form({ schema, root: schema, parts, reads: true, variables });
+    const streams = message.params.filter((p) => p.stream).map((p) => p.name);
+    fields = form({ schema, root: schema, parts, reads: true, variables, streams, live: true });
     area.replaceChildren(...fields.elements, foot);
+    fields.run(typed);
   }
 
   /** @param {Event} event */
@@ -77,6 +84,24 @@ export function caller(kernel, name, api) {
     result.begin();
     if (kernel.condition() === "busy") result.wait();
     kernel.send({ type: "call", id: current, service: name, api, arguments: values });
+    for (const [parameter, value] of Object.entries(values)) {
+      if (value?.$typed) typed[parameter] = { feed: feeding(value.$typed.stream), sent: value.$typed.items.length };
+    }
+    fields.run(typed);
+  }
+
+  /** What sends the items of a stream. @param {string} stream @returns {Feed} */
+  function feeding(stream) {
+    return (what) =>
+      new Promise((resolve) => {
+        const id = fresh();
+        fed.set(id, (answer) => {
+          const refused = answer?.type === "failed" ? answer : null;
+          resolve(refused && { message: refused.message, problems: refused.problems });
+        });
+        if ("item" in what) kernel.send({ type: "feed", id, stream, item: what.item });
+        else kernel.send({ type: "end_feed", id, stream });
+      });
   }
 
   /** Go on with a call that another page has made, or this one before it was loaded anew. @param {Kept} kept */
@@ -86,6 +111,10 @@ export function caller(kernel, name, api) {
     result.begin(kept.seconds);
     current = kept.call;
     busy(true);
+    for (const [parameter, stream] of Object.entries(kept.typed ?? {})) {
+      typed[parameter] = { feed: feeding(stream) };
+    }
+    fields?.run(typed);
     take(kept.items);
     result.missed(kept.count - next);
     next = kept.count;
@@ -147,6 +176,10 @@ export function caller(kernel, name, api) {
   /** Nothing is under way any more. A button that goes away hands the focus on. */
   function rest() {
     const hadFocus = document.activeElement === cancel;
+    typed = {};
+    fields?.run(typed);
+    for (const answer of fed.values()) answer(null);
+    fed.clear();
     busy(false);
     if (hadFocus) call.focus({ preventScroll: true });
   }
@@ -175,6 +208,9 @@ export function caller(kernel, name, api) {
           result.end("failed", "the kernel is gone");
           rest();
         }
+      } else if ("id" in message && message.id && fed.has(message.id)) {
+        fed.get(message.id)?.(message);
+        fed.delete(message.id);
       } else if ("id" in message && message.id === current) settle(/** @type {CallMessage} */ (message));
     },
     /** The api is gone. A page that is only closed leaves its call: it may come back. */

@@ -3,6 +3,7 @@
 /** @import { Copies, Form, Param } from "./messages.d.ts" */
 
 import { h } from "../../../../_replica/http/static/elements.js";
+import { bodyLines } from "../../../../_replica/http/static/items.js";
 
 /** A JSON value as Python. @param {any} value @returns {string} */
 function python(value) {
@@ -10,6 +11,7 @@ function python(value) {
   if (value === true) return "True";
   if (value === false) return "False";
   if (value?.$upload) return "...";
+  if (value?.$typed) return python(value.$typed.items);
   if (value?.$variable) return value.$variable;
   if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
   if (typeof value === "object") {
@@ -44,26 +46,30 @@ export const usesVariable = (value) =>
 /**
  * One of `form.copies`, with what has been filled in.
  *
- * @param {Pick<Form, "params" | "root" | "copies">} form
+ * @param {Pick<Form, "params" | "root" | "copies" | "lines">} form
  * @param {keyof Copies} kind
  * @param {Record<string, any>} values by parameter
  */
 export function copied(form, kind, values) {
-  const plain = JSON.parse(JSON.stringify(values), (_, v) => (v?.$upload ? v.$upload.data : v));
+  const plain = JSON.parse(JSON.stringify(values), (_, v) => v?.$upload?.data ?? v?.$typed?.items ?? v);
   const kinds = Object.fromEntries(form.params.map((p) => [p.name, p.kind]));
   const many = Object.keys(values).some((name) => kinds[name] === "var_positional");
   const body = form.root ? (plain[form.root] ?? null) : plain;
   const args = Object.entries(values)
     .map(([name, value]) => argument(name, value, kinds[name], many))
     .join(", ");
+  const streams = form.params.filter((p) => p.stream).map((p) => p.name);
+  const lines = kind === "terminal" && form.lines ? bodyLines(plain, streams) : null;
+  const template = (lines && form.lines) || form.copies[kind];
   /** @type {Record<string, () => string>} */
   const parts = {
     "%(arguments)s": () => args,
     "%(dict)s": () => python(body),
     "%(json)s": () => JSON.stringify(body),
     "%(shell)s": () => shell(JSON.stringify(body)),
+    "%(lines)s": () => (lines ?? []).map(shell).join(" "),
   };
-  return form.copies[kind].replace(/%\((arguments|dict|json|shell)\)s/g, (found) => parts[found]());
+  return template.replace(/%\((arguments|dict|json|shell|lines)\)s/g, (found) => parts[found]());
 }
 
 /** @param {string} text */

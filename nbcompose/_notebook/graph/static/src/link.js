@@ -8,8 +8,8 @@ import { fresh } from "../../../../_replica/http/static/elements.js";
 const PATIENCE = 800; // ms until an answer that has not come means that the kernel is busy
 // Either may come without the other: what is folded changes the picture alone.
 const PARTS = ["change:svg", "change:state"];
-/** @type {Set<Request["type"]>} whose answer is their end */
-const SLOW = new Set(["cancel", "restart", "stop", "scale", "rollback"]);
+/** @type {Set<Request["type"]>} whose answer is their end, or waits for an api */
+const SLOW = new Set(["cancel", "feed", "end_feed", "restart", "stop", "scale", "rollback"]);
 
 /**
  * What a view needs to ask the kernel and to hear from it.

@@ -146,6 +146,19 @@ export interface Call {
   arguments?: any;
 }
 
+export interface Feed {
+  id?: string;
+  type: "feed";
+  stream: string;
+  item: any;
+}
+
+export interface EndFeed {
+  id?: string;
+  type: "end_feed";
+  stream: string;
+}
+
 export interface Cancel {
   id: string;
   type: "cancel";
@@ -277,6 +290,8 @@ export type Request =
   | KeptRequest
   | FormRequest
   | Call
+  | Feed
+  | EndFeed
   | Cancel
   | LogsRequest
   | TracesRequest
@@ -294,6 +309,8 @@ export type RuntimeRequest =
   | WatchRequest
   | FormRequest
   | Call
+  | Feed
+  | EndFeed
   | Cancel
   | LogsRequest
   | TracesRequest
@@ -359,6 +376,7 @@ export interface Param {
   kind: "positional_only" | "positional_or_keyword" | "var_positional" | "keyword_only" | "var_keyword";
   required: boolean;
   text: string;
+  stream?: boolean;
 }
 
 export interface Copies {
@@ -380,6 +398,7 @@ export interface FormContent {
   signature: string;
   copies: Copies;
   variables: Record<string, Array<string>>;
+  lines?: string;
 }
 
 export interface Form {
@@ -394,6 +413,7 @@ export interface Form {
   signature: string;
   copies: Copies;
   variables: Record<string, Array<string>>;
+  lines?: string;
   id: string;
   type: "form";
 }
@@ -622,6 +642,7 @@ export interface Kept {
   count: number;
   items: Array<Item>;
   end: Result | End | Cancelled | Failed | null;
+  typed?: Record<string, string>;
 }
 
 export type Event =

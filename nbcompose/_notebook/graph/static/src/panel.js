@@ -144,7 +144,8 @@ export function panel(kernel, name, choose, leave) {
       Object.values(made).forEach((tab) => tab.hear(message));
       if (!("service" in message) || message.service !== name) return;
       if (message.type === "done") say(DONE[message.action] ?? "", false);
-      else if (message.type === "failed" && !["form", "call"].includes(message.action)) say(message.message, true);
+      else if (message.type === "failed" && !["form", "call", "feed", "end_feed"].includes(message.action))
+        say(message.message, true);
     },
     tick: () => made[shownTab]?.tick(),
     close() {
