@@ -73,12 +73,12 @@ def test_nobody_else_uses_it() -> None:
 
 @pytest.mark.system
 def test_its_import_is_quick_and_loads_nothing_heavy() -> None:
-    seconds = []
     for _ in range(5):  # what else the machine does makes some of them slow
         done = subprocess.run([sys.executable, "-c", TIMED], capture_output=True, text=True, check=True)
         taken, new, every = json.loads(done.stdout)
         assert "nbcompose._jupyter.app" in new
         assert not HEAVY & set(new)
         assert not {"IPython", "torch", "numpy"} & set(every)
-        seconds.append(taken)
-    assert min(seconds) < MOST_SECONDS
+        if taken < MOST_SECONDS:
+            return
+    pytest.fail(f"each import took {MOST_SECONDS:g} s or more")
