@@ -41,11 +41,12 @@ labextension: $(INSTALLED)  ## build the extension of JupyterLab and Notebook, w
 test: check frontend parts  ## check, frontend, and the tests but for slow ones: unit, system, browser, notebooks
 	@echo "==> everything passed"
 
-test-all:  ## every test, slow ones too, on a JupyterHub too, the coverage that they reach, and the wheel
+test-all:  ## every test, slow ones too, on a JupyterHub and in old front ends too, the coverage that they reach, and the wheel
 	@rm -rf build/coverage
 	@$(MAKE) --no-print-directory COVERAGE=1 test
 	@$(MAKE) --no-print-directory $(HUB)
 	@$(MAKE) --no-print-directory COVERAGE=1 slow coverage
+	@$(MAKE) --no-print-directory old-front-ends
 	@$(MAKE) --no-print-directory dist
 
 # The longest parts, side by side where somebody waits for them.

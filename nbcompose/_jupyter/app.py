@@ -20,6 +20,7 @@ from nbcompose._jupyter.watching import WatchHandler
 EVENTS = Path(__file__).with_name("events.yaml")
 EVENT = "https://github.com/nbcompose/nbcompose/events/runtimes/v1"
 KERNEL_EVENT = "https://events.jupyter.org/jupyter_server/kernel_actions/v1"
+START_HOOK = "_start_jupyter_server_extension"  # which jupyter_server calls from 2.16 on
 
 
 class NbcomposeExtension(ExtensionApp):
@@ -52,6 +53,8 @@ class NbcomposeExtension(ExtensionApp):
         self.runtimes.subscribe(self._emit)
         events.add_listener(schema_id=KERNEL_EVENT, listener=self._on_kernel_action)
         given = {"runtimes": self.runtimes}
+        if not hasattr(ExtensionApp, START_HOOK):
+            server.io_loop.add_callback(self.runtimes.start)
         self.handlers.extend(
             [
                 (r"/nbcompose/api/services", ServicesHandler, given),

@@ -45,9 +45,10 @@ class Tools:
             return self._server
 
     async def stop(self) -> None:
-        if self._server is not None:
-            await self._server.stop()
-            self._server = None
+        async with self._lock:  # a first request may be starting it
+            if self._server is not None:
+                await self._server.stop()
+                self._server = None
 
 
 def _tool_server() -> type[ToolServer]:

@@ -204,7 +204,7 @@ def test_the_status_bar_counts_the_notebook_s_services_and_leads_to_all(notebook
 
 def test_stopping_all_says_whose_services_are_stopped(notebook: Notebook, serving: int) -> None:
     page = notebook.page
-    page.get_by_role("button", name="Stop All").click()
+    page.get_by_text("Stop All", exact=True).click()
     dialog = page.locator(".jp-Dialog")
     expect(dialog).to_contain_text("2 of running.ipynb: Running")
     expect(dialog).to_contain_text("You are asked about services of programs outside this server next.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http.cookies import SimpleCookie
@@ -68,6 +69,18 @@ class Table:
         for number in range(n):
             yield f"word {number} "
 """.strip()
+
+
+@contextlib.asynccontextmanager
+async def closing(connection: Any) -> AsyncIterator[Any]:
+    """A WebSocket that is closed at the end: `close` alone begins that, and the socket stays open until the answer."""
+    try:
+        yield connection
+    finally:
+        connection.close()
+        async with asyncio.timeout(PATIENCE):
+            while await connection.read_message() is not None:
+                pass
 
 
 class Changes:

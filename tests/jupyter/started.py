@@ -1,4 +1,4 @@
-"""A Jupyter server as on a hub, a process of its own."""
+"""A Jupyter server as on a hub, a process of its own; and what a server listens on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from nbcompose._protocol import address
 from tests.serve_process import Served
 
 TOKEN = "jupyters-own-token"
@@ -38,3 +39,8 @@ def started(home: Path) -> Iterator[tuple[str, int]]:
         yield found[0], process.pid
     finally:
         said.close()
+
+
+def listeners(pid: int) -> list[str]:
+    """The sockets at which the Jupyter server in this process hears of others that begin to run services."""
+    return [name for name in address._addresses(address.LISTENER_PREFIX) if f".{pid}." in name]

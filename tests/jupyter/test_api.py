@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from typing import Any
 
@@ -12,7 +11,7 @@ from tornado.httpclient import HTTPClientError
 
 from nbcompose._jupyter.app import EVENT
 from nbcompose._jupyter.finding import Runtimes
-from tests.jupyter.conftest import NO_ONE, Refusing
+from tests.jupyter.conftest import NO_ONE, Refusing, closing
 from tests.patience import PATIENCE
 
 
@@ -51,9 +50,7 @@ async def test_coming_and_going_is_on_the_event_bus(
     runtimes: Runtimes, jp_serverapp: Any, jp_ws_fetch: Any, notebook: Any
 ) -> None:
     runtime = await runtimes.find(notebook.kernel)
-    async with contextlib.AsyncExitStack() as stack:
-        bus = await jp_ws_fetch("api", "events", "subscribe")
-        stack.callback(bus.close)
+    async with closing(await jp_ws_fetch("api", "events", "subscribe")) as bus:
 
         async def until(action: str) -> None:
             async with asyncio.timeout(PATIENCE):

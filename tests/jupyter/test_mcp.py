@@ -94,7 +94,13 @@ async def notebook(notebook: Any) -> Any:
 
 
 async def post(fetch: Any, message: Any, **headers: str) -> Any:
-    return await fetch("nbcompose", "mcp", method="POST", body=json.dumps(message), headers={**JSON, **headers})
+    return await post_text(fetch, json.dumps(message), **headers)
+
+
+async def post_text(fetch: Any, body: str, **headers: str) -> Any:
+    # The first request imports the SDK.
+    options = {"headers": {**JSON, **headers}, "request_timeout": PATIENCE}
+    return await fetch("nbcompose", "mcp", method="POST", body=body, **options)
 
 
 # -- who may
@@ -156,7 +162,7 @@ async def test_without_the_sdk_it_is_said_what_to_install(
 
 async def test_what_is_no_message_is_refused_by_the_sdk(runtimes: Runtimes, jp_fetch: Any) -> None:
     with pytest.raises(HTTPClientError) as refused:
-        await jp_fetch("nbcompose", "mcp", method="POST", body="no JSON", headers=dict(JSON))
+        await post_text(jp_fetch, "no JSON")
     assert refused.value.code == 400
 
 

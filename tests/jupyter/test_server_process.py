@@ -17,7 +17,7 @@ import httpx
 import pytest
 from tornado.websocket import websocket_connect
 
-from nbcompose._protocol import address
+from tests.jupyter.started import listeners
 from tests.patience import PATIENCE, until
 from tests.serve_process import serving
 
@@ -77,10 +77,6 @@ async def test_it_listens_from_its_start_and_is_gone_with_its_end(tmp_path: Path
         await until(lambda: process.poll() is not None)
         assert listeners(process.pid) == []
         assert (await http.post(f"{served.url}/add", json={"a": 1})).json() == 2  # it does not mind
-
-
-def listeners(pid: int) -> list[str]:
-    return [name for name in address._addresses(address.LISTENER_PREFIX) if f".{pid}." in name]
 
 
 def in_list(message: dict[str, Any], name: str) -> Any:

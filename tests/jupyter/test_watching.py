@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import time
@@ -13,7 +14,7 @@ import pytest
 from tornado.httpclient import HTTPClientError
 
 from nbcompose._jupyter.finding import Runtimes
-from tests.jupyter.conftest import LOAD, NO_ONE, Changes, Refusing, log_in
+from tests.jupyter.conftest import LOAD, NO_ONE, Changes, Refusing, closing, log_in
 from tests.patience import PATIENCE, until
 from tests.serve_process import serving
 
@@ -76,15 +77,12 @@ class FrontEnd:
 
 @pytest.fixture
 async def connect(runtimes: Runtimes, jp_ws_fetch: Any) -> AsyncIterator[Callable[[], Awaitable[FrontEnd]]]:
-    opened = []
+    async with contextlib.AsyncExitStack() as opened:
 
-    async def connect() -> FrontEnd:
-        opened.append(FrontEnd(await jp_ws_fetch("nbcompose", "api", "watch")))
-        return opened[-1]
+        async def connect() -> FrontEnd:
+            return FrontEnd(await opened.enter_async_context(closing(await jp_ws_fetch("nbcompose", "api", "watch"))))
 
-    yield connect
-    for front_end in opened:
-        front_end.connection.close()
+        yield connect
 
 
 # -- who may
@@ -112,7 +110,9 @@ async def test_a_page_of_another_origin_is_refused(
     with pytest.raises(HTTPClientError) as refused:
         await jp_ws_fetch("nbcompose", "api", "watch", headers={**cookies, "Origin": "http://elsewhere.example"})
     assert refused.value.code == 403
-    (await jp_ws_fetch("nbcompose", "api", "watch", headers={**cookies, "Origin": f"http://{host}"})).close()
+    own = {**cookies, "Origin": f"http://{host}"}
+    async with closing(await jp_ws_fetch("nbcompose", "api", "watch", headers=own)):
+        pass
 
 
 @pytest.mark.parametrize(
