@@ -12,6 +12,7 @@
     │   ├── ModelError            a model could not be loaded from the hub
     │   ├── MemoryShortage        the memory asked for is not there, and `--strict` was given
     │   └── PortInUse             the HTTP port belongs to another process
+    ├── Misuse                    a function of nbcompose was given what it does not take
     ├── NoTerminal                `input()` in a replica, at which nobody types
     ├── ProtocolError             what another process of nbcompose says is no message, or of another version
     └── CallError                 one call failed; the service goes on
@@ -144,6 +145,10 @@ class MemoryShortage(LaunchError):
 
 class PortInUse(LaunchError):
     """The HTTP port asked for belongs to another process."""
+
+
+class Misuse(NbcomposeError, TypeError, ValueError):
+    """A function of nbcompose was given what it does not take. Both of what Python's own functions raise for that."""
 
 
 class NoTerminal(NbcomposeError, EOFError):

@@ -27,7 +27,7 @@ from nbcompose._replica import Phase, collect
 from nbcompose._replica.http import is_loopback
 from nbcompose._rpc import Proxy, Transport
 from nbcompose._service import Service, add_connector, as_service, dependency_graph
-from nbcompose.errors import LaunchError, NbcomposeError
+from nbcompose.errors import LaunchError, Misuse, NbcomposeError
 
 DEFAULT_PORT = 3000
 GRACE = 10.0  # seconds that calls in flight have at the end
@@ -62,7 +62,7 @@ def serve(
         say: Called with lines for the user.
 
     Raises:
-        TypeError: No entry is given.
+        Misuse: No entry is given.
         LaunchError: A service cannot start; with `reload` it waits until that is fixed.
         NbcomposeError: The token is missing or not valid.
         DeclarationError: A declaration is wrong, or two services have the same name.
@@ -95,7 +95,7 @@ def serve(
 
 def _services(entries: Sequence[Any], function: str) -> list[Service]:
     if not entries:
-        raise TypeError(f"{function}() takes the service to {function}, or several: nbcompose.{function}(Answer)")
+        raise Misuse(f"{function}() takes the service to {function}, or several: nbcompose.{function}(Answer)")
     return [as_service(e) for e in entries]
 
 
@@ -349,7 +349,7 @@ def run(
         A context manager. It gives the service, or a tuple of them where several were given.
 
     Raises:
-        TypeError: No service was given.
+        Misuse: No service was given.
         DeclarationError: A class is no service, or two services have one name.
         CycleError: Services depend on one another in a circle.
         LaunchError: A service could not start (when the block is entered), or this is a replica.

@@ -26,10 +26,12 @@ from nbcompose._rpc import (
     DeclaredProxy,
     HttpTransport,
     Kwargs,
+    ServiceStream,
     Transport,
     background,
     find_api,
     in_thread,
+    misplaced_argument,
     newest,
 )
 from nbcompose._schema import ApiSchema, check_awaited, is_stream, renew
@@ -74,8 +76,8 @@ class _contained:  # noqa: N801  named like those of contextlib
             raise told from error
 
 
-def checked(method: Callable[..., Any], api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
-    """Return `method` wrapped with the validation and the errors that it has in a replica."""
+def checked(method: Callable[..., Any], service: str, api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
+    """Return `method` of a service wrapped with the validation and the errors that it has in a replica."""
     wrap = _STREAMS[api.is_async] if api.stream else _UNARY[api.is_async]
     wrapped = wrap(method, api, schema)
 
@@ -84,11 +86,15 @@ def checked(method: Callable[..., Any], api: ApiSpec, schema: ApiSchema) -> Call
         inside = _inside.get()
         if inside is not None and inside() is self:
             return method(self, *args, **kwargs)
-        for value in (*args, *kwargs.values()):  # between processes, pickling raises this error
-            if not (api.stream_params and is_stream(value)):
+        for value in (*args, *kwargs.values()):  # between processes, pickling raises these errors
+            if not (isinstance(value, ServiceStream) or (api.stream_params and is_stream(value))):
                 check_awaited(value)
         try:
-            arguments = schema.validate(schema.bind(args, kwargs))
+            given = schema.bind(args, kwargs)
+            for name, value in given.items():
+                if name not in api.stream_params and isinstance(value, ServiceStream):
+                    raise misplaced_argument(service, api, name, value)
+            arguments = schema.validate(given)
         except InvalidArgument as error:
             raise error.from_below()  # noqa: B904  it is the same error
         streams = _opened(schema, arguments)
@@ -307,7 +313,7 @@ def _instance(spec: ServiceSpec, built: dict[str, InProcessTransport]) -> Any:
     for api in spec.apis:
         method = getattr(spec.cls, api.method)
         renew(method, newest)
-        members[api.method] = checked(method, api, ApiSchema.of(spec.cls, api))
+        members[api.method] = checked(method, spec.name, api, ApiSchema.of(spec.cls, api))
     cls: Any = types.new_class(spec.cls.__name__, (spec.cls,), exec_body=lambda body: body.update(members))
     instance = cls.__new__(cls)
     with within(instance):

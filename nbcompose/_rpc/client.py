@@ -18,9 +18,10 @@ from nbcompose._rpc.client_calls import ConnectionClosed, Declined, Settled
 from nbcompose._rpc.connection import Connection, ConnectionCounts, open_connection
 from nbcompose._rpc.load_table import HELD, LoadTable
 from nbcompose._rpc.stream_arguments import StreamReference
+from nbcompose._rpc.unsendable import named
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext, clock
-from nbcompose.errors import DeadlineExceeded, NbcomposeError, ReplicaDied, ServiceUnavailable
+from nbcompose.errors import DeadlineExceeded, InvalidArgument, NbcomposeError, ReplicaDied, ServiceUnavailable
 
 # Its own: what the notebook draws from `random` is the same whether it calls services or not.
 _random = random.Random()
@@ -161,8 +162,14 @@ class Client:
             except NbcomposeError as error:
                 if not (resends and self.may_resend(service, api, error)):
                     await self.explain(error)
+                    error = self._named(error, service, api, arguments)
                     raise error.from_below() if from_below else error  # noqa: B904  it is the same error
                 resends -= 1
+
+    def _named(self, error: NbcomposeError, service: str, api: str, arguments: Any) -> NbcomposeError:
+        """Return the error of a call that could not be sent with the parameter's name in it."""
+        route = self.routes.get(service)
+        return named(error, service, None if route is None else route.api(api), arguments)
 
     async def explain(self, error: BaseException) -> None:
         """Say in the error of a call whose replica died how that ended. Where others see the message, they do not see
@@ -197,7 +204,11 @@ class Client:
         connection = self._idle_choice(service)
         if connection is None:
             return None
-        call_id = connection.begin(api, arguments, context, self._deadline(service, context), result)
+        deadline = self._deadline(service, context)
+        try:
+            call_id = connection.begin(api, arguments, context, deadline, result)
+        except InvalidArgument as error:
+            raise self._named(error, service, api, arguments)  # noqa: B904  it is this one, with a name in it
         return lambda: connection.abandon(call_id)
 
     async def stream(
@@ -222,6 +233,7 @@ class Client:
             except NbcomposeError as error:
                 if not (resends and self.may_resend(service, api, error)):
                     await self.explain(error)
+                    error = self._named(error, service, api, arguments)
                     raise error.from_below() if from_below else error  # noqa: B904  it is the same error
                 resends -= 1
 

@@ -40,6 +40,16 @@ class Unawaited:
     __hash__ = object.__hash__
 
 
+class Uncalled:
+    """Base class of that by which services are called (apis, and services themselves), which is no value by itself."""
+
+    __slots__ = ()
+
+    def _uncalled(self) -> str:  # not public: the names of apis are attributes of some
+        """Return what it is, and what was probably meant where it is given as a value."""
+        raise NotImplementedError
+
+
 def check_awaited(value: Any) -> None:
     """Raise `NotAwaited` if `value` has not been awaited."""
     if isinstance(value, Unawaited):
