@@ -38,6 +38,7 @@ from nbcompose._schema import ApiSchema, check_awaited, is_stream, renew
 from nbcompose._service import Dependency, Service, check_dependencies, declare, dependency_graph
 from nbcompose._spec import ApiSpec, DependencySpec, ServiceSpec
 from nbcompose._tracing import CallContext, current_call
+from nbcompose._units import did_you_mean
 from nbcompose._user_exceptions import contained, passes
 from nbcompose.errors import DeclarationError, InvalidArgument, NbcomposeError
 
@@ -293,14 +294,17 @@ def _target(service: Service, dependency: DependencySpec, entries: Sequence[Serv
         return target
     if isinstance(target, type):
         return Service(declare(target, {}))
+    known = []
     for beside in (service, *entries):
         module = sys.modules.get(beside.inner.__module__)  # of a notebook: __main__
         for value in vars(module).values() if module is not None else ():
-            if isinstance(value, Service) and value.name == dependency.service:
-                return value
+            if isinstance(value, Service):
+                if value.name == dependency.service:
+                    return value
+                known.append(value.name)
     raise DeclarationError(
         f"{service.name} depends on {dependency.service!r}, by name, and no service of that name is known in this "
-        "process"
+        f"process{did_you_mean(dependency.service, known)}"
     )
 
 
