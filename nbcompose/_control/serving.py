@@ -27,7 +27,7 @@ from nbcompose._replica import Phase, collect
 from nbcompose._replica.http import is_loopback
 from nbcompose._rpc import Proxy, Transport
 from nbcompose._service import Service, add_connector, as_service, dependency_graph
-from nbcompose.errors import LaunchError, Misuse, NbcomposeError
+from nbcompose.errors import LaunchError, Misuse, NbcomposeError, UnknownApi
 
 DEFAULT_PORT = 3000
 GRACE = 10.0  # seconds that calls in flight have at the end
@@ -252,6 +252,7 @@ class Handle:
     def __init__(self, registry: Registry, name: str, transport: Transport) -> None:
         self._registry = registry
         self._name = name
+        self._transport = transport
         self._proxy = Proxy(transport)
 
     @property
@@ -269,6 +270,10 @@ class Handle:
     @property
     def token(self) -> str:
         return self._registry.token(self._name) or ""
+
+    def unknown(self, error: UnknownApi) -> UnknownApi:
+        """Return the error for an api that the service has not, with what is known besides of why."""
+        return self._transport.unknown(error)
 
     def __getattr__(self, api: str) -> Any:
         return getattr(self._proxy, api)

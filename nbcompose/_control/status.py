@@ -147,8 +147,7 @@ class Status:
         abandoned = sorted((h for r in self.replicas for h in r.work.held if h.abandoned), key=lambda h: h.since)
         held = [f"{h.api} holds a worker for {_age(now - h.since)}, its caller has gone" for h in abandoned]
         since = [r.work.waiting_since for r in self.replicas if r.work.waiting_since is not None]
-        wait = "call waits" if self.waiting == 1 else "calls wait"
-        queue = [f"{self.waiting} {wait} for a place, for up to {_age(now - min(since))}"] if since else []
+        queue = [_queue(self.waiting, _age(now - min(since)))] if since else []
         stopped = [f"replica {r.index} is at a breakpoint ({r.stopped_at})" for r in self.replicas if r.stopped_at]
         return [*stopped, *halted, *held, *self._replacements(now), *queue, *self.stuck_notes(in_cell=in_cell)]
 
@@ -170,6 +169,12 @@ class Status:
     def settled(self) -> bool:
         """Whether nothing more happens without intervention."""
         return self.state in ("ready", "failed", "stopped")
+
+
+def _queue(calls: int, longest: str) -> str:
+    if calls == 1:
+        return f"1 call has waited for a place for {longest} so far"
+    return f"{calls} calls wait for a place, the first for {longest} so far"
 
 
 def _age(seconds: float) -> str:

@@ -40,7 +40,7 @@ from nbcompose._spec import ApiSpec, DependencySpec, ServiceSpec
 from nbcompose._tracing import CallContext, current_call
 from nbcompose._units import did_you_mean
 from nbcompose._user_exceptions import contained, passes
-from nbcompose.errors import DeclarationError, InvalidArgument, NbcomposeError
+from nbcompose.errors import DeclarationError, InvalidArgument, NbcomposeError, UnknownApi
 
 # The instance whose code is running. Weak, because a context lives as long as the connections that were opened in it.
 _inside: ContextVar[weakref.ref[Any] | None] = ContextVar("nbcompose_inside", default=None)
@@ -348,6 +348,9 @@ class InProcessTransport:
 
     def apis(self) -> tuple[ApiSpec, ...]:
         return self._apis
+
+    def unknown(self, error: UnknownApi) -> UnknownApi:
+        return error
 
     async def learn(self, api: str, context: CallContext) -> ApiSpec:
         return self.learn_sync(api, context)

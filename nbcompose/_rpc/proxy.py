@@ -21,7 +21,7 @@ from nbcompose._schema import Uncalled
 from nbcompose._service import Described, uncalled_service
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext, current_call
-from nbcompose.errors import Misuse
+from nbcompose.errors import Misuse, UnknownApi
 
 
 class Method(Described):
@@ -179,7 +179,10 @@ def _served(items: Generator[Any, None, None], inbox: Inbox) -> Generator[Any, N
 
 
 def _find(caller: Transport, apis: tuple[ApiSpec, ...] | None, name: str) -> ApiSpec | None:
-    return None if apis is None else find_api(caller.service, apis, name)
+    try:
+        return None if apis is None else find_api(caller.service, apis, name)
+    except UnknownApi as error:
+        raise caller.unknown(error)  # noqa: B904  it is the same error, or says more
 
 
 class Proxy(Uncalled):

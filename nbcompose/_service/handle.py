@@ -5,6 +5,7 @@ How a service that runs is called is told by connectors (`add_connector`), so th
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import threading
@@ -198,7 +199,11 @@ class Service(Uncalled):
         api = spec.api(attribute)
         if api is None:
             known = ", ".join(a.name for a in spec.apis)
-            raise UnknownApi(f"{spec.name} has no api {attribute!r}; it has: {known}")
+            unknown = UnknownApi(f"{spec.name} has no api {attribute!r}; it has: {known}")
+            if not attribute.startswith("_"):  # those that libraries probe any object for
+                with contextlib.suppress(NbcomposeError):
+                    unknown = self._handle().unknown(unknown)
+            raise unknown
         try:
             handle = self._handle()
         except NbcomposeError:

@@ -54,6 +54,9 @@ class Leaf:
     def apis(self) -> tuple[ApiSpec, ...] | None:
         return self.known
 
+    def unknown(self, error: UnknownApi) -> UnknownApi:
+        return error
+
     async def learn(self, api: str, context: CallContext) -> ApiSpec:
         return self.learn_sync(api, context)
 
