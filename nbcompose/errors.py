@@ -63,10 +63,12 @@ class NbcomposeError(Exception):
 
     `internal`: it came out of a call that a service made itself, so that whoever called that service is not to blame,
     whatever `status` says: over HTTP it is a 500. (One that is full below is a 503; 503 and 504 stay.)
+    `of_client`: what an HTTP client sends while the call runs is wrong, which is its fault wherever it was noticed.
     """
 
     status = 500
     internal = False
+    of_client = False
 
     def from_below(self) -> Self:
         """This error, marked as internal."""

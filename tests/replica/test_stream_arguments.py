@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from stream_argument_services import Passing, Pipeline, Refiner, Tally, Writer
 
@@ -509,3 +510,17 @@ def test_an_api_that_was_not_called_is_no_argument(refiner: Any, writer: Any) ->
         refiner.count(Writer)
     with pytest.raises(InvalidArgument, match=r"got the api Tally.total itself, which was not called"):
         refiner.count(Tally.total)  # of a service that does not run
+
+
+def test_what_a_client_sends_wrongly_is_its_fault_and_one_line_at_most(running: Running, refiner: Any) -> None:
+    url = running.registry.url("Refiner")
+    for path in ("count", "refine"):
+        for kind, body, status, name in (
+            ("text/event-stream", b'data: "a"\n\n', 400, "BadRequest"),
+            ("application/x-ndjson", b'{"text": "a"}\n{"text": 1}\n', 422, "InvalidArgument"),
+            ("application/x-ndjson", b'{"text": "a"}\n{"style": "x"}\n', 400, "BadRequest"),
+        ):
+            answer = httpx.post(f"{url}/{path}", content=body, headers={"Content-Type": kind})
+            assert answer.status_code == (status if path == "count" else 200)
+            assert f'"type":"{name}"' in answer.text
+    assert not [line for line in running.registry.logs("Refiner") if "Traceback" in line or "error" in line.lower()]

@@ -109,6 +109,16 @@ class All:
     def callback(self, f: typing.Callable[[int], int] = abs) -> None: ...
 
 
+class Reads:
+    @api
+    async def one(self, text: AsyncIterator[str]) -> int:
+        return len([piece async for piece in text])
+
+    @api
+    async def two(self, a: AsyncIterator[int], b: AsyncIterator[int]) -> int:
+        return 0
+
+
 @pytest.fixture
 def document(make_spec):
     def make(owner: type, needs_token: bool = False) -> dict[str, Any]:
@@ -166,6 +176,15 @@ def test_the_forms_of_bodies(document, path, takes, gives):
     operation = document(All)["paths"][path]["post"]
     assert takes is None or list(operation["requestBody"]["content"]) == takes
     assert list(operation["responses"]["200"]["content"]) == gives
+
+
+def test_the_bodies_that_a_stream_is_sent_as(document):
+    made = document(Reads)["paths"]
+    lines = ["application/json", "application/x-ndjson"]
+    one = made["/one"]["post"]["requestBody"]["content"]
+    assert list(one) == [*lines, "text/plain", "text/event-stream"]
+    assert "event: end" in one["text/event-stream"]["schema"]["description"]
+    assert list(made["/two"]["post"]["requestBody"]["content"]) == lines
 
 
 def test_a_raw_image_is_a_body(document):
