@@ -22,7 +22,22 @@ class CallSite(NamedTuple):
         return cls(code.co_filename, next(lines, code.co_firstlineno))
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return _shown(f"{self.file}:{self.line}")
+
+
+_shown: Callable[[str], str] = str
+
+
+def show_places(shown: Callable[[str], str]) -> Callable[[], None]:
+    """Have `file:line` of calls written by `shown`, as a notebook does for cells. Returns what undoes that."""
+    global _shown
+    _shown = shown
+
+    def undo() -> None:
+        global _shown
+        _shown = str
+
+    return undo
 
 
 class Unawaited:
