@@ -382,7 +382,7 @@ async def _find_log(service: str, pid: int | None) -> RunningProcess:
     except NbcomposeError:
         has_it = []
         for listing in await listings():
-            if pid is None or listing.process.pid == pid:
+            if listing.services is not None and (pid is None or listing.process.pid == pid):  # one that answers
                 with contextlib.suppress(NbcomposeError, ConnectionError):
                     async with Client(listing.process) as client:
                         await client.ask({"type": "logs", "service": service, "lines": 1}, messages.Logs)

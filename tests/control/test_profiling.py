@@ -48,7 +48,8 @@ def test_the_function_that_takes_the_time(running: Running, api: str) -> None:
     names = [title.split(" (")[0].split(":")[0] for title in titles]
     # Where tests are measured, coverage.py may be seen too.
     expected = ["Counter", api, f"Counter.{api}", "count_up"]
-    assert [name for name in names if name in expected] == expected
+    # An api that awaits may be seen in several places: as it begins, and as it goes on.
+    assert {name for name in names if name in expected} == set(expected)
 
 
 @pytest.mark.system

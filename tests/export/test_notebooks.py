@@ -48,6 +48,7 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "concurrent": ("ensemble_predict", {"input_data": "The food was good."}),
     "several_models": ("process_b", {"input_data": "The food was good."}),
     "inference_graph": ("generate_score", {"original_sentence": "I have an idea!"}),
+    "streams": ("tell", {"topic": "the sea"}),
 }
 
 
@@ -68,9 +69,11 @@ def test_its_script_answers_where_there_is_no_jupyter(notebook: Path, tmp_path: 
         "NBCOMPOSE_PRELOAD": "torch,transformers,transformers.pipelines",
     }
     with serving(str(script), "--port", "0", cwd=notebook.parent, **here) as served:
-        response = httpx.post(f"{served.url}/{api}", json=arguments, timeout=PATIENCE)
+        lines = {"Accept": "application/x-ndjson, application/json"}
+        response = httpx.post(f"{served.url}/{api}", json=arguments, headers=lines, timeout=PATIENCE)
         assert response.status_code == 200, response.text
-    check_answer(notebook, response.json())
+    is_stream = response.headers["content-type"] == "application/x-ndjson"
+    check_answer(notebook, [json.loads(line) for line in response.iter_lines()] if is_stream else response.json())
 
 
 def test_python_runs_a_script_where_there_is_no_jupyter(tmp_path: Path) -> None:
@@ -106,6 +109,10 @@ def check_answer(notebook: Path, answer: Any) -> None:
     if notebook.stem == "quickstart":  # real models: the answer that is saved in the notebook
         assert answer["answer"] in json.dumps(json.loads(notebook.read_text(encoding="utf-8")))
         assert list(answer["sources"]) == ["Dune"]
+    elif notebook.stem == "streams":
+        saved = json.dumps(json.loads(notebook.read_text(encoding="utf-8")))
+        assert answer
+        assert all(sentence in saved for sentence in answer)
     elif notebook.stem == "inference_graph":
         assert answer[0]["generated"].startswith("I have an idea!")
     else:

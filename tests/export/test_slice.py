@@ -398,6 +398,9 @@ def test_random_numbers_that_are_drawn_only_in_the_notebook_are_told(cells: list
                              "import transformers",
                              "MAX_LENGTH", "NUM_RETURN_SEQUENCE", "GPT2", "DistilGPT2", "BertBaseUncased",
                              "InferenceGraph"]),
+        ("streams", ["from collections.abc import AsyncIterator, Iterator",
+                     "from nbcompose import api, depends, streams",
+                     "from nbcompose.models import HuggingFaceModel", "Writer", "Rewriter", "Pipeline"]),
     ],
 )  # fmt: skip
 def test_notebooks(name: str, expected: list[str]) -> None:

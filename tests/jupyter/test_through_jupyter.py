@@ -12,6 +12,7 @@ import pytest
 
 from tests.jupyter.started import TOKEN, started
 from tests.patience import PATIENCE
+from tests.replica.http.duplex import SocketDuplex, lines
 from tests.serve_process import Served, serving
 
 pytestmark = pytest.mark.system
@@ -19,6 +20,8 @@ pytestmark = pytest.mark.system
 SECRET = "the-services-token"
 SIZE = 200_000_000
 SERVICE = f"""
+from collections.abc import AsyncIterator
+
 from nbcompose import api, service
 
 @service(http={{"max_body": {SIZE + 1_000_000}}})
@@ -26,6 +29,11 @@ class Store:
     @api
     def size(self, data: bytes) -> int:
         return len(data)
+
+    @api
+    async def upper(self, text: AsyncIterator[str]) -> AsyncIterator[str]:
+        async for piece in text:
+            yield piece.upper()
 """
 
 
@@ -95,6 +103,19 @@ async def calls_of_store(http: httpx.AsyncClient, url: str) -> list[tuple[int, i
     services = [service for runtime in listed for service in runtime["services"] if service["name"] == "Store"]
     assert services
     return [(service["calls"], service["errors"]) for service in services]
+
+
+async def test_a_stream_goes_in_while_another_comes_out(base: tuple[str, int], store: Served) -> None:
+    address = f"{base[0]}nbcompose/at/serve-{store.process.pid}/Store/upper"
+    client = await SocketDuplex.open(address, "application/x-ndjson", TOKEN, Accept="application/x-ndjson")
+    answer = lines(client)
+    for word in ("one", "two"):  # the next is sent when the answer to the one before is there
+        await client.send(f'{{"text": "{word}"}}\n'.encode())
+        assert await client.status() == 200
+        assert await anext(answer) == word.upper()
+    await client.end()
+    assert [item async for item in answer] == []
+    await client.leave()
 
 
 async def test_the_service_itself_wants_its_token(base: tuple[str, int], store: Served) -> None:

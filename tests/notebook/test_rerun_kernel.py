@@ -137,6 +137,7 @@ def test_a_card_follows_its_service_until_it_fails(kernel: Kernel, tmp_path: Pat
     """Its replica ends, and cannot start again: the file that its `__init__` reads is gone."""
     weights = tmp_path / "weights"
     weights.write_text("1.0")
+    kernel.ok("from nbcompose._control import generation\ngeneration.BACKOFF = (0.0, 0.1)")  # not for a minute
     cell = kernel.send(f"""
         %%service
         import os

@@ -19,6 +19,7 @@ from faulty_services import (
     OwnError,
 )
 from narrow_entry import Below, Entry
+from stream_argument_services import Passing, Pipeline, Refiner, Writer
 from stream_services import Words
 
 from nbcompose import service
@@ -26,7 +27,7 @@ from nbcompose.errors import ReplicaDied, ServiceUnavailable
 from tests import tracebacks
 from tests.conftest import Running, wait_for_end
 from tests.handles import handle
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -65,6 +66,23 @@ def test_streams_come_item_by_item_and_an_error_after_the_items_before_it(runnin
     assert [next(items) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="the well is dry"):
         next(items)
+
+
+def test_a_stream_is_an_argument(running: Running) -> None:
+    """Of a service, which the reader calls itself; of this process, relayed; its error, and its end when it is left."""
+    pipeline = running.up(Pipeline, Passing, Refiner, Writer)
+    refiner, writer = running.registry.proxy("Refiner"), running.registry.proxy("Writer")
+
+    words = [f"WORD {i}" for i in range(100)]
+    assert list(pipeline.run(100)) == list(refiner.refine(writer.write(100))) == words
+    assert list(refiner.refine(word.lower() for word in words)) == words
+    items = refiner.refine(writer.breaks(2))
+    assert [next(items), next(items)] == words[:2]
+    with pytest.raises(LookupError, match="no more words") as raised:
+        next(items)
+    assert "Refiner.refine → Writer.breaks" in str(raised.value.__cause__)
+    assert refiner.first(writer.write_for_ever()) == "word"
+    wait_until(lambda: writer.counts()[1] == 3, "the stream that was left has ended")
 
 
 def test_tracebacks_show_the_lines_of_a_notebook_s_cells(running: Running) -> None:
