@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { fittingParts, fittingText } from "../../nbcompose/_notebook/graph/static/src/fitting.js";
+import { fittingParts } from "../../nbcompose/_notebook/graph/static/src/fitting.js";
 
 /** @param {string} text */
 const measure = (text) => text.length;
@@ -12,13 +12,4 @@ test("of several parts the last ones are left out", () => {
   assert.deepEqual(fittingParts(parts, 20, measure), ["5 of 13 failed"]);
   assert.deepEqual(fittingParts(parts, 8, measure), ["5 of 13…"]);
   assert.deepEqual(fittingParts([], 8, measure), []);
-});
-
-test("what is said after a text stays whole", () => {
-  const text = "ready, 1 worker held";
-  assert.equal(fittingText(text, [], 20, measure), text);
-  assert.equal(fittingText(text, ["2 under way"], 34, measure), "ready, 1 worker held · 2 under way");
-  assert.equal(fittingText(text, ["2 under way"], 25, measure), "ready, 1 w… · 2 under way");
-  assert.equal(fittingText(text, ["2 under way"], 22, measure), "ready… · 2 under way");
-  assert.equal(fittingText("ready…", ["9 failed"], 16, measure), "read… · 9 failed");
 });

@@ -169,6 +169,19 @@ test("a kernel that is gone stays gone and is sent nothing", () => {
   assert.deepEqual(heard, [{ type: "link" }, { type: "here", id: "2" }]);
 });
 
+test("a link whose connection was closed is gone, and throws nothing", () => {
+  const { model, page, kernel, heard } = opened();
+  kernel.look(VIEW, true);
+  model.send = () => {
+    throw new Error("Cannot send");
+  };
+  page.become(true);
+  kernel.send(CALL);
+  mock.timers.tick(60_000);
+  assert.equal(kernel.condition(), "gone");
+  assert.deepEqual(heard, [{ type: "link" }]);
+});
+
 test("a look is told when the first view is seen, again while it is, and when none is any more", () => {
   const { model, page, kernel } = opened();
   const looks = () => model.sent.splice(0).map((message) => message.type === "look" && message.on);

@@ -7,6 +7,7 @@ import {
   nodeLabel,
   nodeParts,
   noteLines,
+  stateParts,
   stopWords,
 } from "../../nbcompose/_notebook/graph/static/src/sentences.js";
 
@@ -77,6 +78,16 @@ test("a card says how many of the calls failed, before all else", () => {
 const number = (api, answered, p50) => ({
   ...{ api, answered, failed: 0, refused: 0, cancelled: 0 },
   ...{ p50, p95: p50 === null ? null : 2 * p50 },
+});
+
+test("a state has whole parts, and what moves anyway is the last", () => {
+  const held = "ready, 1 worker held";
+  const busy = { ...SERVICE, in_flight: 1, errors: 9 };
+  assert.deepEqual(stateParts(held, SERVICE, true), [held]);
+  assert.deepEqual(stateParts(held, busy, true), ["ready", "1 worker held", "1 under way"]);
+  assert.deepEqual(stateParts(held, busy, false), ["ready", "9 failed", "1 worker held", "1 under way"]);
+  const waiting = "waiting for Brewer, Taster";
+  assert.deepEqual(stateParts(waiting, { ...busy, state: "waiting" }, true), [waiting, "1 under way"]);
 });
 
 test("of several apis it is said whose times are shown", () => {

@@ -28,6 +28,8 @@ interface Outputs {
 
 /** Errors in cards, in what services write, and in the graph, whose other parts are its own. */
 const OUR_ERRORS = "pre.nbc-traceback, pre.nbc-logs, pre:not(.nbc-app *)";
+const BADGE = "nbc-cell-badge";
+const OWN_KEYS = "data-lm-suppress-shortcuts";
 const AFTER = 100; // ms in which changes are shown at once
 
 /** Opens the graph of a process, at a service where one runs. */
@@ -145,6 +147,7 @@ export class NotebookBadges implements IDisposable {
     content.modelContentChanged.connect(this.#later, this);
     content.activeCellChanged.connect(this.#emit, this);
     node.addEventListener("click", this.#click);
+    window.addEventListener("keydown", this.#key, true); // before JupyterLab, which listens to the document
     document.addEventListener("visibilitychange", this.#turn);
     this.#listening = new DisposableSet();
     this.#listening.add(services.keep());
@@ -157,6 +160,7 @@ export class NotebookBadges implements IDisposable {
         content.modelContentChanged.disconnect(this.#later, this);
         content.activeCellChanged.disconnect(this.#emit, this);
         node.removeEventListener("click", this.#click);
+        window.removeEventListener("keydown", this.#key, true);
         document.removeEventListener("visibilitychange", this.#turn);
         clearTimeout(this.#timer);
         clearTimeout(this.#linking);
@@ -214,6 +218,13 @@ export class NotebookBadges implements IDisposable {
     if (!place) return;
     event.preventDefault();
     void this.goTo(place.count, place.line);
+  };
+
+  /** Enter and Space press a badge; all other keys are JupyterLab's: the focus stays there after a click. */
+  #key = ({ target, key, ctrlKey, metaKey, altKey, shiftKey }: KeyboardEvent): void => {
+    if (!(target instanceof Element && target.classList.contains(BADGE))) return;
+    const presses = key === "Enter" || key === " ";
+    target.toggleAttribute(OWN_KEYS, presses && !(ctrlKey || metaKey || altKey || shiftKey));
   };
 
   #see(entries: readonly IntersectionObserverEntry[]): void {
@@ -323,8 +334,7 @@ export class NotebookBadges implements IDisposable {
     if (!badge) {
       badge = document.createElement("button");
       badge.type = "button";
-      badge.className = "nbc-cell-badge";
-      badge.dataset.lmSuppressShortcuts = "true"; // Enter and Space press it
+      badge.className = BADGE;
       badge.append(...["nbc-cell-badge-sign", "nbc-cell-badge-words", "nbc-cell-badge-plan"].map(span));
       badge.addEventListener("click", () => this.#press(cell));
       this.#badges.set(cell, badge);

@@ -23,7 +23,7 @@ GPU_ROOM = 0.25  # of each GPU's memory
 class Standby:
     """Keeps one suspended version for `seconds`; then `drain` stops it. 0: keeps none."""
 
-    def __init__(self, seconds: float, drain: Callable[[Generation], None]) -> None:
+    def __init__(self, seconds: float, drain: Callable[[Generation], object]) -> None:
         self.suspended: Generation | None = None
         self._seconds = seconds
         self._drain = drain

@@ -59,7 +59,7 @@ class Status:
     what its user should know, `stuck` why a replica that is of no use is not replaced, `replace_after` after how many
     seconds it would be. `change_reason` says how the version that serves came about, `out_of_date_reason` why the one
     that was wanted last does not serve, `stale` what has changed in the notebook since it was packed. `counts`: how the
-    calls of each api have ended, since its replicas started. `memory_limit`: the bytes that a replica asks for.
+    calls of each api have ended, since the service was started. `memory_limit`: the bytes that a replica asks for.
     `traffic`: the calls that it has made, by dependency. `replacing`: "new version starting" or "restarting" while
     replicas start that will take over. `reversible`: there is a version to go back to. `swapped`: the version that
     serves came by a hot swap. `waits_for`: the services below that are not ready.
@@ -326,7 +326,7 @@ class Overview:
             reversible=supervisor.previous is not None or replacing == NEW_VERSION,
             waits_for=waits_for,
             replace_after=spec.traffic.replace_after,
-            **_calls([s for s in (*(m.stats for m in members), *(g.ended for g in supervisor.generations())) if s]),
+            **_calls(supervisor.stats()),
         )
 
     def _replica(self, member: ReplicaHandle) -> ReplicaStatus:

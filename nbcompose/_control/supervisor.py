@@ -16,7 +16,7 @@ from nbcompose._control.generation import GRACE, Generation, SupervisorContext
 from nbcompose._control.logs import Log
 from nbcompose._control.standby import Standby, StuckReplicas
 from nbcompose._protocol import messages
-from nbcompose._replica import Swap
+from nbcompose._replica import Stats, Swap
 from nbcompose._rpc import ReplicaRoute
 from nbcompose._spec import ServiceSpec
 from nbcompose.errors import CannotSwap, NbcomposeError
@@ -70,6 +70,8 @@ class Supervisor:
         self._work: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._draining: dict[asyncio.Task[None], Generation] = {}
+        self._resuming: Generation | None = None
+        self._passed: Stats | None = None  # of versions that have ended, since it was started
 
     @property
     def deployment(self) -> Deployment:
@@ -104,8 +106,14 @@ class Supervisor:
 
     def everything(self) -> list[Generation]:
         """Return all versions: also those that drain or are suspended."""
-        suspended = [self._standby.suspended] if self._standby.suspended is not None else []
-        return list(dict.fromkeys([*self.generations(), *self._draining.values(), *suspended]))
+        aside = [g for g in (self._standby.suspended, self._resuming) if g is not None]
+        return list(dict.fromkeys([*self.generations(), *self._draining.values(), *aside]))
+
+    def stats(self) -> list[Stats]:
+        """Return what its replicas have reported, of all versions since it was started: replacements reset nothing."""
+        versions = self.everything()
+        found = [self._passed, *(g.ended for g in versions), *(m.stats for g in versions for m in g.members.values())]
+        return [stats for stats in found if stats is not None]
 
     def routes(self) -> tuple[ReplicaRoute, ...]:
         return tuple(self.generation.routes()) if self.generation is not None else ()
@@ -207,6 +215,7 @@ class Supervisor:
         if suspended is None:
             self.start(self.previous, change_reason)
             return
+        self._resuming = suspended
         self._want(self.previous)
         self._work = asyncio.ensure_future(self._resume(suspended, change_reason))
 
@@ -217,6 +226,8 @@ class Supervisor:
             self._drain(suspended)
             self.start(suspended.deployment, change_reason)  # cancels this task, which has nothing left to do
             return
+        finally:
+            self._resuming = None
         self._replace(suspended, change_reason)
         self._context.changed(self.name)
         await suspended.resize(self.wanted)
@@ -253,7 +264,7 @@ class Supervisor:
         old, self.generation = self.generation, None
         if old is not None:
             self._displaced = old.deployment
-            await old.stop(GRACE)
+            await self._drain(old)
 
     def _bring_back(self) -> None:
         """Load again the version that was stopped for a candidate that did not come up."""
@@ -344,13 +355,25 @@ class Supervisor:
         finally:
             if self.candidate is candidate:
                 self.candidate = None
+            if self.generation is not candidate:
+                self._pass(candidate)
             self._context.changed(self.name)
 
-    def _drain(self, old: Generation, grace: float = GRACE) -> None:
+    def _drain(self, old: Generation, grace: float = GRACE) -> asyncio.Task[None]:
         """Stop a version that gets no more calls."""
         task = asyncio.ensure_future(old.stop(grace))
         self._draining[task] = old
-        task.add_done_callback(self._draining.pop)
+        task.add_done_callback(self._drained)
+        return task
+
+    def _drained(self, task: asyncio.Task[None]) -> None:
+        self._pass(self._draining.pop(task))
+
+    def _pass(self, version: Generation) -> None:
+        """Keep what the replicas of a version have reported, which has ended."""
+        passed, version.ended = version.ended, None
+        if passed is not None:
+            self._passed = passed.after(self._passed, {})
 
     async def _end(self, grace: float, work: asyncio.Task[None] | None) -> None:
         await give_up(work)
@@ -365,5 +388,5 @@ class Supervisor:
                 earlier[task].kill()  # its grace was longer than what is left now
         if self._draining:
             await asyncio.wait(self._draining)
-        self.generation = None
+        self.generation = self._passed = None
         self._context.changed(self.name)

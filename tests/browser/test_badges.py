@@ -191,8 +191,11 @@ def test_a_badge_leads_to_the_tab_where_the_side_bar_shows_no_graph_of_the_noteb
     expect(side).to_be_hidden()
     page.evaluate(CLOSE_TABS)
     expect(page.locator(".nbc-graph-tab")).to_have_count(0)
+    edit(notebook, SERVICES + "\n\n# a remark")
     badge(notebook, SERVED).click()
     expect(side.locator(".nbc-panel .nbc-name:visible")).to_have_text("BadgeWriter")
+    notebook.save()  # by its keys, wherever the focus is now
+    edit(notebook, SERVICES)
     page.evaluate("() => window.jupyterapp.shell.collapseRight()")
     page.evaluate("id => window.jupyterapp.shell.activateById(id)", front)
     page.wait_for_function("id => window.jupyterapp.shell.currentWidget.id === id", arg=front)

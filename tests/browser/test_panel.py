@@ -31,9 +31,10 @@ from PIL import Image, ImageOps
 
 class PanelWriter:
     @api
-    async def write(self, prompt: str, count: int = 3) -> AsyncIterator[str]:
+    async def write(self, prompt: str, count: int = 3, pause: float = 0) -> AsyncIterator[str]:
         print("writing about", prompt)
         for number in range(count):
+            await asyncio.sleep(pause)
             yield f"{prompt} {number};"
 
     @api
@@ -92,6 +93,16 @@ DRAG = """width => {
     const split = window.jupyterapp.shell._hsplitPanel;  // as its user drags the edge of the side bar
     const [left] = split.relativeSizes(), part = width / split.node.clientWidth;
     split.setRelativeSizes([left, 1 - left - part, part]);
+}"""
+# How far what is around the panel is scrolled; and whether head, tabs and result stand below one another above its end.
+IN_SIGHT = """() => {
+    const view = document.querySelector("#nbcompose-panel .nbc-graph-view");
+    const [side, head, tabs, result] = [".nbc-side", ".nbc-panel .nbc-head", ".nbc-tabs", ".nbc-outcome:not([hidden])"]
+        .map(part => view.querySelector(part).getBoundingClientRect());
+    return [
+        view.scrollTop, head.top >= side.top - 1 && tabs.top >= head.bottom - 1, result.top >= tabs.bottom - 1,
+        result.bottom <= side.bottom + 1,
+    ];
 }"""
 COLUMNS = """columns => {
     const nodes = [...document.querySelectorAll("#nbcompose-panel [data-service]")];
@@ -203,6 +214,16 @@ def test_a_narrow_panel_shows_all_numbers_and_its_buttons_in_a_row(notebook: Not
     panel.button("Call").click()
     panel.ends("failed after")
     expect(panel.result).to_be_in_viewport()
+    size = page.viewport_size
+    assert size is not None
+    page.set_viewport_size({"width": size["width"], "height": 860})
+    for count, pause in (("3", "0"), ("300", "0"), ("100", "0.01")):  # the last one is seen to grow
+        panel.choose("PanelWriter", api="write")
+        panel.call(prompt="long", count=count, pause=pause)
+        panel.ends(f"{count} items")
+        page.wait_for_function(f"() => String(({IN_SIGHT})()) === '0,true,true,true'")
+        notebook.screenshot(f"panel-result-{count}")
+    page.set_viewport_size(size)
     panel.choose("PanelWriter", tab="Numbers")
     room = panel.panel.bounding_box()
     assert room is not None

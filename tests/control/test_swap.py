@@ -312,6 +312,39 @@ def test_a_version_that_was_replaced_answers_nobody_and_can_be_had_back(keeping:
     assert set(pids(keeping).values()) == before
 
 
+def test_calls_are_counted_over_all_versions_until_it_is_stopped(keeping: Running) -> None:
+    proxy = keeping.up(counter("one"))
+    heard: list[int] = []
+    keeping.registry.subscribe(lambda status: heard.append(status.calls))
+
+    def call(total: int) -> None:
+        keeping.registry.proxy("Counter").ask()
+        keeping.until("Counter", lambda s: s.calls == total)
+
+    proxy.ask()
+    call(2)
+    keeping.up(counter("two"))
+    call(3)
+    keeping.registry.roll_back("Counter")
+    keeping.registry.wait("Counter")
+    call(4)
+    first = pids(keeping)[0]
+    for tag in ("three", "four"):
+        keeping.up(counter(tag))
+    wait_for_end(first)
+    call(5)
+    keeping.registry.deploy(deployment_of(counter("five")), stop_first=True)
+    keeping.registry.wait("Counter")
+    call(6)
+    keeping.registry.restart("Counter")
+    keeping.registry.wait("Counter")
+    call(7)
+    assert heard == sorted(heard)  # else they would seem to be calls of this moment
+    keeping.registry.remove("Counter")
+    keeping.up(counter("one"))
+    call(1)
+
+
 def test_rolling_back_keeps_the_scale(keeping: Running) -> None:
     keeping.up(counter("one"))
     keeping.up(counter("two"))

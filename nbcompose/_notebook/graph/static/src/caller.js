@@ -73,7 +73,7 @@ export function caller(kernel, name, api) {
     current = fresh();
     [begun, next] = [true, 0];
     busy(true);
-    if (hadFocus) cancel.focus();
+    if (hadFocus) cancel.focus({ preventScroll: true }); // what is in sight is the result
     result.begin();
     if (kernel.condition() === "busy") result.wait();
     kernel.send({ type: "call", id: current, service: name, api, arguments: values });
@@ -148,7 +148,7 @@ export function caller(kernel, name, api) {
   function rest() {
     const hadFocus = document.activeElement === cancel;
     busy(false);
-    if (hadFocus) call.focus();
+    if (hadFocus) call.focus({ preventScroll: true });
   }
 
   area.addEventListener("submit", begin);

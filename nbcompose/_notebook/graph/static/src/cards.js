@@ -3,6 +3,8 @@
 
 /** @import { CardsModel } from "./types.d.ts" */
 
+import { isClosed } from "./closed.js";
+
 const LATER = 500; // ms until a page that is being opened has its tabs
 
 /**
@@ -33,8 +35,7 @@ export function rule(live, where) {
 function initialize({ model, signal }) {
   const sheet = document.head.appendChild(document.createElement("style"));
   const paint = () => {
-    // Of a notebook that was closed: opened again, it has a model of its own, which knows when the kernel ends.
-    if (model.widget_manager?.context?.isDisposed) {
+    if (isClosed(model)) {
       close();
       return;
     }

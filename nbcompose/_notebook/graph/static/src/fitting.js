@@ -14,27 +14,15 @@ const BETWEEN = " · ";
 export function fittingParts(parts, room, measure) {
   let count = parts.length;
   while (count > 1 && measure(parts.slice(0, count).join(BETWEEN)) > room) count -= 1;
-  return count > 1 ? parts.slice(0, count) : parts.slice(0, 1).map((part) => cut(part, "", room, measure));
+  return count > 1 ? parts.slice(0, count) : parts.slice(0, 1).map((part) => cut(part, room, measure));
 }
 
-/**
- * A text, and what is said after it: where there is no room for both it is the first that is cut.
- *
- * @param {string} text
- * @param {string[]} after
- * @param {number} room
- * @param {Measure} measure
- */
-export function fittingText(text, after, room, measure) {
-  return cut(text, after.map((part) => BETWEEN + part).join(""), room, measure);
-}
-
-/** @param {string} text @param {string} end @param {number} room @param {Measure} measure */
-function cut(text, end, room, measure) {
-  if (measure(text + end) <= room) return text + end;
+/** @param {string} text @param {number} room @param {Measure} measure */
+function cut(text, room, measure) {
+  if (measure(text) <= room) return text;
   let kept = text;
-  while (kept && measure(`${kept}…${end}`) > room) kept = kept.slice(0, -1);
-  return `${kept.replace(/[\s,·…]+$/, "")}…${end}`;
+  while (kept && measure(`${kept}…`) > room) kept = kept.slice(0, -1);
+  return `${kept.replace(/[\s,·…]+$/, "")}…`;
 }
 
 /**

@@ -4,6 +4,7 @@
 /** @import { Model } from "./types.d.ts" */
 
 import { h, parts } from "../../../../_replica/http/static/elements.js";
+import { isClosed } from "./closed.js";
 import { link } from "./link.js";
 import { view } from "./view.js";
 
@@ -23,6 +24,10 @@ function initialize({ model, signal }) {
 
   function look() {
     planned = undefined;
+    if (isClosed(model)) {
+      close();
+      return;
+    }
     // They may come back: notebooks take away what is out of sight.
     const left = [...views.keys()].filter((root) => !root.isConnected);
     for (const root of parts(document, selector)) {
@@ -37,19 +42,20 @@ function initialize({ model, signal }) {
     if (kernel.condition() === "gone" && left.length === views.size) close();
   }
 
+  function close() {
+    observer.disconnect();
+    clearTimeout(planned);
+    views.forEach((made) => made.close());
+    views.clear();
+    kernel.close();
+  }
+
   // Many elements change while a notebook is drawn: once a frame is enough.
   const observer = new MutationObserver(() => {
     planned ||= setTimeout(look, 30);
   });
   observer.observe(document.body, { childList: true, subtree: true });
   look();
-  const close = () => {
-    observer.disconnect();
-    clearTimeout(planned);
-    views.forEach((made) => made.close());
-    views.clear();
-    kernel.close();
-  };
   signal?.addEventListener("abort", close);
   return close;
 }

@@ -9,6 +9,8 @@ export const SVG = "http://www.w3.org/2000/svg";
 
 const WIDTH = 68; // that a label may have: "999K · 9.9 MiB"
 const HEIGHT = 12;
+const APART = 8; // of dots on a line: a label may not stand between two of them
+const MOST_DOTS = 64;
 const MOST = 60; // edges: looking for places takes the square of their number, and there would be room for few
 const ALONG = [0.46, 0.36, 0.56, 0.27, 0.66, 0.18, 0.75];
 
@@ -62,10 +64,11 @@ function cardBox(node) {
 }
 
 /** Where a line goes. @param {SVGPathElement} path */
-function dots(path) {
+export function dots(path) {
   const length = path.getTotalLength();
-  return Array.from({ length: 16 }, (_, i) => {
-    const { x, y } = path.getPointAtLength((length * (i + 1)) / 17);
+  const count = Math.min(MOST_DOTS, Math.ceil(length / APART));
+  return Array.from({ length: count }, (_, i) => {
+    const { x, y } = path.getPointAtLength((length * (i + 1)) / (count + 1));
     return { x: x - 1, y: y - 1, width: 2, height: 2 };
   });
 }

@@ -44,7 +44,12 @@ export function link(model, page = document) {
   /** @param {Request} message */
   function send(message) {
     if (condition === "gone") return;
-    model.send({ id: fresh(), ...message });
+    try {
+      model.send({ id: fresh(), ...message });
+    } catch {
+      lose(); // its connection was closed, with its notebook: nothing comes over it any more
+      return;
+    }
     if (!SLOW.has(message.type)) waiting ||= setTimeout(() => become("busy"), PATIENCE);
   }
 

@@ -17,6 +17,7 @@ const TABS = { Call: callTab, Trace: traceTab, Numbers: numbersTab, Logs: logsTa
 
 /** @type {Record<string, string>} */
 const DONE = { restart: "restarted", rollback: "rolled back" }; // the rest can be seen
+const NEWS = 6000; // ms for which it is said that something was done
 
 /** @param {Kernel} kernel @param {string} name @param {Choose} choose @param {() => void} leave */
 export function panel(kernel, name, choose, leave) {
@@ -52,6 +53,9 @@ export function panel(kernel, name, choose, leave) {
   /** @type {TabName} */
   let shownTab = "Call";
   let noted = "";
+  let serving = 0; // the version that did when something was said
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let saying;
   /** @type {Service | null} */
   let service = null;
   const names = /** @type {TabName[]} */ (Object.keys(TABS));
@@ -69,6 +73,14 @@ export function panel(kernel, name, choose, leave) {
     body.replaceChildren(opened.element);
     if (service) opened.update(service);
     opened.tick();
+  }
+
+  /** Say how something went: for a while, or until another version serves. @param {string} words @param {boolean} stays */
+  function say(words, stays) {
+    clearTimeout(saying);
+    said.textContent = words;
+    serving = stays && service ? service.serving : 0;
+    if (!stays) saying = setTimeout(() => say("", true), NEWS);
   }
 
   /** @param {Service | null} now */
@@ -122,6 +134,7 @@ export function panel(kernel, name, choose, leave) {
       state.className = `nbc-chip nbc-${now?.state ?? "stopped"}`;
       facts.textContent = facts.title = factWords(now);
       note(now);
+      if (serving && now && now.serving !== serving) say("", true);
       const held = acts.update(now, dependents);
       if (held) now ? focusTab() : close.focus();
       if (now) made[shownTab]?.update(now);
@@ -130,11 +143,13 @@ export function panel(kernel, name, choose, leave) {
     hear(message) {
       Object.values(made).forEach((tab) => tab.hear(message));
       if (!("service" in message) || message.service !== name) return;
-      if (message.type === "done") said.textContent = DONE[message.action] ?? "";
-      else if (message.type === "failed" && !["form", "call"].includes(message.action))
-        said.textContent = message.message;
+      if (message.type === "done") say(DONE[message.action] ?? "", false);
+      else if (message.type === "failed" && !["form", "call"].includes(message.action)) say(message.message, true);
     },
     tick: () => made[shownTab]?.tick(),
-    close: () => Object.values(made).forEach((tab) => tab.close()),
+    close() {
+      clearTimeout(saying);
+      Object.values(made).forEach((tab) => tab.close());
+    },
   };
 }

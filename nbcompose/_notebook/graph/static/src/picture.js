@@ -5,9 +5,9 @@
 
 import { h, part, parts, setAll } from "../../../../_replica/http/static/elements.js";
 import { bytes, compact } from "../../../../_replica/http/static/words.js";
-import { fittingParts, fittingText, measureIn } from "./fitting.js";
+import { fittingParts, measureIn } from "./fitting.js";
 import { labeller, SVG, writeLabel } from "./labels.js";
-import { edgeWords, failedWords, nodeLabel, nodeParts } from "./sentences.js";
+import { edgeWords, failedWords, nodeLabel, nodeParts, stateParts } from "./sentences.js";
 import { zoomable } from "./zoom.js";
 
 const MANY = 24; // services: Tab stops at one of them, not at each
@@ -108,6 +108,8 @@ export function picture(choose, fold) {
     const title = group.querySelector("title") ?? group.appendChild(document.createElementNS(SVG, "title"));
     const words = edgeWords(edge);
     if (title.textContent !== words) title.textContent = words;
+    // Its number stands above all lines. Only once: what is moved begins its animation again.
+    if (isNear && !group.classList.contains("nbc-near")) parts(element, ".nbc-edge").at(-1)?.after(group);
     group.classList.toggle("nbc-near", isNear);
     writeLabel(group, calls ? `${compact(calls)} · ${bytes(sent + received)}` : "");
   }
@@ -223,7 +225,7 @@ function liveText(group, numbers, failed) {
 }
 
 /**
- * A service that works says so in words, too; and where its card has no line for numbers, that calls failed.
+ * What is said of its state, whole parts only: how it is, and as much of the rest as there is room for.
  *
  * @param {Element} group
  * @param {Service} service
@@ -234,10 +236,7 @@ function liveState(group, service) {
   text.dataset.idle ??= text.textContent ?? "";
   const { idle } = text.dataset;
   const hasNumbers = group.querySelector(":scope > text.nbc-numbers") !== null;
-  const more = [];
-  if (service.in_flight > 0) more.push(`${service.in_flight} under way`);
-  if (service.errors && !hasNumbers) more.push(`${compact(service.errors)} failed`);
-  const words = more.length ? fittingText(idle, more, roomFor(group, text), inWords) : idle;
+  const words = fittingParts(stateParts(idle, service, hasNumbers), roomFor(group, text), inWords).join(" · ");
   if (text.textContent !== words) text.textContent = words;
 }
 

@@ -21,6 +21,24 @@ export function nodeParts(service) {
   return parts.filter(Boolean);
 }
 
+const LASTING = new Set(["ready", "failed", "stopped"]); // states whose words are one word
+
+/**
+ * What the card of a service says of its state, what matters most first: that calls failed only where no numbers of it
+ * stand there, that some are under way last, since it moves meanwhile.
+ *
+ * @param {string} idle what the kernel says of it: its state and marks such as "stale"
+ * @param {Pick<Service, "state" | "errors" | "in_flight">} service
+ * @param {boolean} hasNumbers
+ */
+export function stateParts(idle, { state, errors, in_flight }, hasNumbers) {
+  const failed = errors && !hasNumbers ? [`${compact(errors)} failed`] : [];
+  const working = in_flight > 0 ? [`${in_flight} under way`] : [];
+  if (!failed.length && !working.length) return [idle];
+  const [first, ...marks] = LASTING.has(state) ? idle.split(", ") : [idle];
+  return [first, ...failed, ...marks, ...working];
+}
+
 /** @param {Service} service */
 const nodeWords = (service) => nodeParts(service).join(" · ");
 

@@ -2,8 +2,13 @@
 
 import type { Message, Request, Service, State } from "./messages.d.ts";
 
-/** What is used of a widget's model. */
-export interface Model {
+/** What is used of the widget manager of JupyterLab and Notebook 7. */
+export interface Managed {
+  widget_manager?: { context?: { path?: string; isDisposed?: boolean } };
+}
+
+/** What is used of a widget's model. `send` throws where there is no connection that a message could go over. */
+export interface Model extends Managed {
   get(name: "element" | "svg" | "empty"): string;
   get(name: "last"): Last;
   get(name: "state"): State;
@@ -18,11 +23,10 @@ export interface Last {
   api?: string;
 }
 
-/** What is used of the model of the cards, and of the widget manager of JupyterLab and Notebook 7. */
-export interface CardsModel {
+/** What is used of the model of the cards. */
+export interface CardsModel extends Managed {
   get(name: "live"): Record<string, string>;
   on(event: string, listener: () => void): void;
-  widget_manager?: { context?: { path?: string; isDisposed?: boolean } };
 }
 
 /** Of the link to the kernel. `lost`: it is made again by itself, and what is asked for waits. */

@@ -5,6 +5,7 @@
 
 import { h, parts } from "../../../../_replica/http/static/elements.js";
 import { emptyPicture } from "./empty.js";
+import { following } from "./following.js";
 import { fullSize } from "./fullsize.js";
 import { panel } from "./panel.js";
 import { picture } from "./picture.js";
@@ -29,6 +30,7 @@ export function view(root, kernel) {
   const drawing = picture(choose, (service, on) => kernel.send({ type: "fold", service, on }));
   const condition = h("div.nbc-condition", { role: "status" });
   const side = h("div.nbc-side");
+  const follower = following(side);
   const stage = h("div.nbc-stage", {}, drawing.element, side);
   const empty = emptyPicture(kernel.empty());
   const finding = search(mark, find);
@@ -62,7 +64,10 @@ export function view(root, kernel) {
     const changed = other !== current;
     current = other;
     if (changed || tab) other.open(tab, trace);
-    if (changed) side.replaceChildren(other.element);
+    if (changed) {
+      side.replaceChildren(other.element);
+      follower.watch(other.element);
+    }
     arrange();
     paint();
     if (focus) other.focus();
@@ -107,6 +112,7 @@ export function view(root, kernel) {
     const name = current?.name;
     current = null;
     side.replaceChildren();
+    follower.watch(null);
     arrange();
     paint();
     if (name) drawing.focus(name);
@@ -222,6 +228,7 @@ export function view(root, kernel) {
       window.removeEventListener("keydown", onKey, true);
       watching.disconnect();
       sized.disconnect();
+      follower.watch(null);
       drawing.close();
       screen.close();
       kernel.look(app, false);
