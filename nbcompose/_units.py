@@ -1,10 +1,14 @@
-"""How amounts are written for people: durations and sizes, in one set of units and with three significant digits.
+"""How amounts are written for people: durations and sizes, in one set of units and with three significant digits; and
+which word was probably meant.
 
 The front end writes them alike (`_replica/http/static/words.js`); `frontend/tests/units.json` holds both to the same
 cases.
 """
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -37,3 +41,15 @@ def human_size(count: int) -> str:
 def _rounded(number: float, digits: int) -> str:
     text = f"{number:.{digits}g}"
     return text if "e" not in text else f"{number:.0f}"
+
+
+def near_word(word: str, known: Iterable[str]) -> str:
+    """Return the word of `known` that was probably meant; "" if none is near."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return near[0] if near else ""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint at the word of `known` that was probably meant, e.g. " (did you mean Kettle?)", or ""."""
+    near = near_word(word, known)
+    return f" (did you mean {near}?)" if near else ""

@@ -12,6 +12,7 @@
     │   ├── ModelError            a model could not be loaded from the hub
     │   ├── MemoryShortage        the memory asked for is not there, and `--strict` was given
     │   └── PortInUse             the HTTP port belongs to another process
+    ├── Misuse                    a function of nbcompose was given what it does not take
     ├── NoTerminal                `input()` in a replica, at which nobody types
     ├── ProtocolError             what another process of nbcompose says is no message, or of another version
     └── CallError                 one call failed; the service goes on
@@ -62,10 +63,12 @@ class NbcomposeError(Exception):
 
     `internal`: it came out of a call that a service made itself, so that whoever called that service is not to blame,
     whatever `status` says: over HTTP it is a 500. (One that is full below is a 503; 503 and 504 stay.)
+    `of_client`: what an HTTP client sends while the call runs is wrong, which is its fault wherever it was noticed.
     """
 
     status = 500
     internal = False
+    of_client = False
 
     def from_below(self) -> Self:
         """This error, marked as internal."""
@@ -144,6 +147,10 @@ class MemoryShortage(LaunchError):
 
 class PortInUse(LaunchError):
     """The HTTP port asked for belongs to another process."""
+
+
+class Misuse(NbcomposeError, TypeError, ValueError):
+    """A function of nbcompose was given what it does not take. Both of what Python's own functions raise for that."""
 
 
 class NoTerminal(NbcomposeError, EOFError):

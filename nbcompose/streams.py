@@ -16,7 +16,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NoReturn, cast
 
-from nbcompose.errors import StreamLag, StreamTaken
+from nbcompose._schema import Uncalled, check_awaited
+from nbcompose.errors import Misuse, StreamLag, StreamTaken
 
 __all__ = ["map", "tee"]
 
@@ -38,15 +39,26 @@ def tee(stream: AsyncIterable[Any] | Iterable[Any], n: int = 2, *, most: int = M
         The branches. Each is read once, by `async for` or by `for`, as the stream is.
 
     Raises:
-        ValueError: `n` is not at least 1.
+        nbcompose.errors.Misuse: `n` is not at least 1, or `stream` is none.
         nbcompose.errors.StreamLag: In a branch that is read after more than `most` bytes were not kept for it.
     """
-    if n < 1:
-        raise ValueError(f"n={n!r}: at least one stream is to be made")
+    if not isinstance(n, int) or n < 1:
+        raise Misuse(f"n={n!r}: at least one stream is to be made")
+    _check_stream("tee", stream)
     trunk = _Trunk(stream, most)
     branches = tuple(Branch(trunk) for _ in range(n))
     trunk.branches = list(branches)
     return branches
+
+
+def _check_stream(function: str, stream: Any) -> None:
+    kind = type(stream)
+    if issubclass(kind, Uncalled):
+        raise Misuse(f"{function} takes a stream, and got {stream._uncalled()}")
+    if not hasattr(kind, "__aiter__"):
+        check_awaited(stream)
+        if not hasattr(kind, "__iter__"):
+            raise Misuse(f"{function} takes a stream or any iterator, sync or async, not a {kind.__name__}")
 
 
 class _Trunk:
@@ -224,10 +236,13 @@ def map(call: Callable[[Any], Any], stream: AsyncIterable[Any] | Iterable[Any], 
         what `call` returns), `for` in threads.
 
     Raises:
-        ValueError: `at_once` is not at least 1.
+        nbcompose.errors.Misuse: `at_once` is not at least 1, `stream` is none, or `call` cannot be called.
     """
-    if at_once < 1:
-        raise ValueError(f"at_once={at_once!r}: at least one call is to be under way")
+    if not isinstance(at_once, int) or at_once < 1:
+        raise Misuse(f"at_once={at_once!r}: at least one call is to be under way")
+    _check_stream("map", stream)
+    if not callable(call):
+        raise Misuse(f"map calls what stands first for each item, and a {type(call).__name__} cannot be called")
     return Mapped(call, stream, at_once)
 
 

@@ -14,11 +14,11 @@ ROOT = Path(nbcompose.__file__).parent
 
 # The lowest first; a module may import from its own layer and from those above it in this list.
 LAYERS = (
-    "errors settings streams _spec _units _user_exceptions",
+    "errors settings _spec _units _user_exceptions",
     "_protocol",
     "_host _hub _tracing",
     "_schema",
-    "_service models",
+    "_service models streams",
     "_rpc",
     "_replica",
     "_code",

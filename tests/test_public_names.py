@@ -50,7 +50,7 @@ MEMBERS = {
         BadRequest BlockingCall CallCancelled CallError CallInterrupted CannotSwap CaptureError CycleError
         DeadlineExceeded DeclarationError DeviceError ExportRefused Forbidden HeadersTooLarge IgnoredOptionWarning
         Incompatible InvalidArgument InvalidResult LargeCaptureWarning LaunchError MemoryShortage MethodNotAllowed
-        Mistake ModelError NbcomposeError NbcomposeWarning NoTerminal NotAcceptable NotAwaited NotAwaitedWarning
+        Mistake Misuse ModelError NbcomposeError NbcomposeWarning NoTerminal NotAcceptable NotAwaited NotAwaitedWarning
         NotBegun Overloaded PayloadTooLarge PortInUse ProtocolError RemoteError RemoteTraceback ReplicaDied
         ResourceShortageWarning ServiceUnavailable SlowRequest StreamLag StreamTaken Unauthorized UnknownApi
         UnknownArgumentWarning UnknownService UnsupportedMediaType

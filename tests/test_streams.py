@@ -9,9 +9,16 @@ from typing import Any
 
 import pytest
 
-from nbcompose import streams
-from nbcompose.errors import StreamLag, StreamTaken
+from nbcompose import api, service, streams
+from nbcompose.errors import Misuse, StreamLag, StreamTaken
 from tests.patience import PATIENCE, until
+
+
+@service
+class Writer:
+    @api
+    def write(self) -> Iterator[str]:
+        yield "word"
 
 
 class Numbers:
@@ -227,3 +234,20 @@ def test_in_sync_code_threads_make_the_calls() -> None:
     assert numbers.closed
     answers = streams.map(call, Numbers(20).waited(), at_once=1)
     answers.close()
+
+
+def test_what_is_no_stream_is_refused_at_once() -> None:
+    for given in (5, None, Writer, Writer.write):
+        with pytest.raises(Misuse, match=r"^tee takes a stream"):
+            streams.tee(given)  # type: ignore[arg-type]
+        with pytest.raises(Misuse, match=r"^map takes a stream"):
+            streams.map(str, given)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"the api Writer\.write itself, .*did you mean Writer\.write\(…\)\?"):
+        streams.tee(Writer.write)  # type: ignore[arg-type]
+    with pytest.raises(Misuse, match=r"an? int cannot be called"):
+        streams.map(3, [1])  # type: ignore[arg-type]
+    for wrong in (0, -1, 1.5, "2"):
+        with pytest.raises(ValueError, match="at least one"):
+            streams.tee([1], wrong)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="at least one"):
+            streams.map(str, [1], at_once=wrong)  # type: ignore[arg-type]

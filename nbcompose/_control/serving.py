@@ -27,7 +27,7 @@ from nbcompose._replica import Phase, collect
 from nbcompose._replica.http import is_loopback
 from nbcompose._rpc import Proxy, Transport
 from nbcompose._service import Service, add_connector, as_service, dependency_graph
-from nbcompose.errors import LaunchError, NbcomposeError
+from nbcompose.errors import LaunchError, Misuse, NbcomposeError, UnknownApi
 
 DEFAULT_PORT = 3000
 GRACE = 10.0  # seconds that calls in flight have at the end
@@ -62,7 +62,7 @@ def serve(
         say: Called with lines for the user.
 
     Raises:
-        TypeError: No entry is given.
+        Misuse: No entry is given.
         LaunchError: A service cannot start; with `reload` it waits until that is fixed.
         NbcomposeError: The token is missing or not valid.
         DeclarationError: A declaration is wrong, or two services have the same name.
@@ -95,7 +95,7 @@ def serve(
 
 def _services(entries: Sequence[Any], function: str) -> list[Service]:
     if not entries:
-        raise TypeError(f"{function}() takes the service to {function}, or several: nbcompose.{function}(Answer)")
+        raise Misuse(f"{function}() takes the service to {function}, or several: nbcompose.{function}(Answer)")
     return [as_service(e) for e in entries]
 
 
@@ -252,6 +252,7 @@ class Handle:
     def __init__(self, registry: Registry, name: str, transport: Transport) -> None:
         self._registry = registry
         self._name = name
+        self._transport = transport
         self._proxy = Proxy(transport)
 
     @property
@@ -269,6 +270,10 @@ class Handle:
     @property
     def token(self) -> str:
         return self._registry.token(self._name) or ""
+
+    def unknown(self, error: UnknownApi) -> UnknownApi:
+        """Return the error for an api that the service has not, with what is known besides of why."""
+        return self._transport.unknown(error)
 
     def __getattr__(self, api: str) -> Any:
         return getattr(self._proxy, api)
@@ -349,7 +354,7 @@ def run(
         A context manager. It gives the service, or a tuple of them where several were given.
 
     Raises:
-        TypeError: No service was given.
+        Misuse: No service was given.
         DeclarationError: A class is no service, or two services have one name.
         CycleError: Services depend on one another in a circle.
         LaunchError: A service could not start (when the block is entered), or this is a replica.

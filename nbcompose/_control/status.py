@@ -20,7 +20,7 @@ from nbcompose._replica import NO_WORK, ApiSummary, Phase, Stats, Work
 from nbcompose._rpc import ConnectionCounts, ServiceRoute
 from nbcompose._service import dependency_graph
 from nbcompose._spec import ServiceSpec
-from nbcompose._units import human_duration, human_size
+from nbcompose._units import did_you_mean, human_duration, human_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +147,7 @@ class Status:
         abandoned = sorted((h for r in self.replicas for h in r.work.held if h.abandoned), key=lambda h: h.since)
         held = [f"{h.api} holds a worker for {_age(now - h.since)}, its caller has gone" for h in abandoned]
         since = [r.work.waiting_since for r in self.replicas if r.work.waiting_since is not None]
-        wait = "call waits" if self.waiting == 1 else "calls wait"
-        queue = [f"{self.waiting} {wait} for a place, for up to {_age(now - min(since))}"] if since else []
+        queue = [_queue(self.waiting, _age(now - min(since)))] if since else []
         stopped = [f"replica {r.index} is at a breakpoint ({r.stopped_at})" for r in self.replicas if r.stopped_at]
         return [*stopped, *halted, *held, *self._replacements(now), *queue, *self.stuck_notes(in_cell=in_cell)]
 
@@ -170,6 +169,12 @@ class Status:
     def settled(self) -> bool:
         """Whether nothing more happens without intervention."""
         return self.state in ("ready", "failed", "stopped")
+
+
+def _queue(calls: int, longest: str) -> str:
+    if calls == 1:
+        return f"1 call has waited for a place for {longest} so far"
+    return f"{calls} calls wait for a place, the first for {longest} so far"
 
 
 def _age(seconds: float) -> str:
@@ -252,8 +257,12 @@ class Overview:
         else:
             below = (supervisor.waits_for,) if supervisor.waits_for else ()
         if below:
-            return "waiting", f"waiting for {', '.join(below)}", below
+            return "waiting", f"waiting for {', '.join(map(self._named, below))}", below
         return ("ready", "", ()) if serves else (*_state_without_replicas(supervisor), ())
+
+    def _named(self, name: str) -> str:
+        """Return the name of a service that others wait for, with what was probably meant where it does not exist."""
+        return name if name in self._supervisors else f"{name}{did_you_mean(name, self._supervisors)}"
 
     def missing_below(self, name: str) -> list[str]:
         """Return the services below `name` that do not exist or have failed: waiting for them is useless."""
@@ -336,7 +345,7 @@ class Overview:
             gpu_memory=self.gpu_memory.get(process.pid) if process is not None else None,
             work=stats.work if stats is not None else NO_WORK,
             halted=member.halted,
-            waiting_for=member.waiting_for,
+            waiting_for=self._named(member.waiting_for) if member.waiting_for else "",
             preparing=self._engine.warming() if member.phase is Phase.SPAWN else "",
             said=member.said if member.state == "starting" else "",
             stopped_at=member.stopped_at,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import math
 import shlex
 import textwrap
@@ -17,6 +16,7 @@ from IPython.core.magic_arguments import MagicArgumentParser, MagicHelpFormatter
 from nbcompose._export.check import LIMIT
 from nbcompose._service import add_service_arguments
 from nbcompose._service import service_options as decorator_options
+from nbcompose._units import did_you_mean
 from nbcompose.errors import DeclarationError
 from nbcompose.settings import LEVELS
 
@@ -154,8 +154,7 @@ MOST_USAGE = 120  # characters of usage that stand in an error
 
 def _near(word: Any, known: Iterable[str]) -> str:
     """Return a hint at the word that was meant, if one is near."""
-    near = difflib.get_close_matches(str(word).partition("=")[0], list(known), 1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    return did_you_mean(str(word).partition("=")[0], known)
 
 
 def service_parser() -> MagicArgumentParser:

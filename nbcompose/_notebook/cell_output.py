@@ -31,6 +31,7 @@ from nbcompose._notebook.tracebacks import cell_names
 from nbcompose._protocol import plain_text, severity
 from nbcompose._rpc import Args, Kwargs, SocketTransport
 from nbcompose._tracing import CallContext
+from nbcompose._units import near_word
 from nbcompose.errors import UnknownService
 
 FIRST, LAST = 50, 50  # lines that are shown of a service
@@ -363,10 +364,14 @@ class CellOutputs:
             # At a breakpoint it is the prompt that ends the wait; where that is in this cell, ■ detaches the debugger.
             way = "" if any(r.stopped_at for r in status.replicas) else "; ■ gives the call up"
             return f"{name}: {trouble}{way}" if trouble else ""
-        missing = [n for n in status.waits_for if n not in self._registry.names()]
+        running = self._registry.names()
+        missing = [n for n in status.waits_for if n not in running]
         what = status.reason if status.state == "waiting" or status.restarts else progress(status)
         if missing:
-            what += f" ({' and '.join(missing)} {'does' if len(missing) == 1 else 'do'} not run)"
+            meant = list(filter(None, (near_word(n, running) for n in missing)))
+            hint = f": did you mean {' and '.join(meant)}?" if meant else ""
+            what = f"waiting for {', '.join(status.waits_for)}"
+            what += f" ({' and '.join(missing)} {'does' if len(missing) == 1 else 'do'} not run{hint})"
         return f"{name} is {what if status.state == 'waiting' else f'{status.state}: {what}'}; ■ gives the call up"
 
     # -- from any thread

@@ -31,7 +31,7 @@ from nbcompose._notebook.sources import Sources
 from nbcompose._notebook.tracebacks import from_the_caller
 from nbcompose._rpc import Args, Intercepted, Kwargs, Transport
 from nbcompose._spec import ServiceSpec
-from nbcompose.errors import UnknownService
+from nbcompose.errors import UnknownApi, UnknownService
 
 _KEY = "nbcompose"
 EARLIER = 8  # cards of a service before its present one, the latest, that say when it is stopped
@@ -221,6 +221,7 @@ class NotebookTransport(Intercepted):
         self._shell = session.shell
         self._outputs = session.outputs
         self._notices = session.notices
+        self._registry = session.registry
 
     @contextlib.contextmanager
     def calling(self, api: str, args: Args, kwargs: Kwargs) -> Iterator[Callable[[], None]]:
@@ -230,6 +231,19 @@ class NotebookTransport(Intercepted):
                 yield self._outputs.draw
             finally:
                 self._outputs.draw()
+
+    def unknown(self, error: UnknownApi) -> UnknownApi:
+        """Say that the previous version serves, which may lack what the cell has now."""
+        try:
+            why = self._registry.status(self.service).out_of_date_reason
+        except UnknownService:
+            why = ""
+        if not why:
+            return error
+        return UnknownApi(
+            f"{error}. That is the previous version, which serves on, since the last run of its cell failed ({why}): "
+            "run the cell again, once it is mended"
+        )
 
     @contextlib.contextmanager
     def learning(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose._ipython_adapter import message_lines, show_as, show_groups, show_kind_as, traceback_lines
+from nbcompose._schema import show_places
 from nbcompose._user_exceptions import users_frames, walk
 from nbcompose.errors import CallError, NbcomposeError, RemoteTraceback
 
@@ -86,8 +87,10 @@ def install(shell: InteractiveShell) -> Callable[[], None]:
     """
     show_kind_as(NbcomposeError, lambda error: _users_lines(error, shell))
     undo_groups = show_groups(shell)
+    undo_places = show_places(lambda place: cell_names(place, shell))
 
     def undo() -> None:
+        undo_places()
         show_kind_as(NbcomposeError, None)
         undo_groups()
 

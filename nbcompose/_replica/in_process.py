@@ -26,18 +26,21 @@ from nbcompose._rpc import (
     DeclaredProxy,
     HttpTransport,
     Kwargs,
+    ServiceStream,
     Transport,
     background,
     find_api,
     in_thread,
+    misplaced_argument,
     newest,
 )
 from nbcompose._schema import ApiSchema, check_awaited, is_stream, renew
 from nbcompose._service import Dependency, Service, check_dependencies, declare, dependency_graph
 from nbcompose._spec import ApiSpec, DependencySpec, ServiceSpec
 from nbcompose._tracing import CallContext, current_call
+from nbcompose._units import did_you_mean
 from nbcompose._user_exceptions import contained, passes
-from nbcompose.errors import DeclarationError, InvalidArgument, NbcomposeError
+from nbcompose.errors import DeclarationError, InvalidArgument, NbcomposeError, UnknownApi
 
 # The instance whose code is running. Weak, because a context lives as long as the connections that were opened in it.
 _inside: ContextVar[weakref.ref[Any] | None] = ContextVar("nbcompose_inside", default=None)
@@ -74,8 +77,8 @@ class _contained:  # noqa: N801  named like those of contextlib
             raise told from error
 
 
-def checked(method: Callable[..., Any], api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
-    """Return `method` wrapped with the validation and the errors that it has in a replica."""
+def checked(method: Callable[..., Any], service: str, api: ApiSpec, schema: ApiSchema) -> Callable[..., Any]:
+    """Return `method` of a service wrapped with the validation and the errors that it has in a replica."""
     wrap = _STREAMS[api.is_async] if api.stream else _UNARY[api.is_async]
     wrapped = wrap(method, api, schema)
 
@@ -84,11 +87,15 @@ def checked(method: Callable[..., Any], api: ApiSpec, schema: ApiSchema) -> Call
         inside = _inside.get()
         if inside is not None and inside() is self:
             return method(self, *args, **kwargs)
-        for value in (*args, *kwargs.values()):  # between processes, pickling raises this error
-            if not (api.stream_params and is_stream(value)):
+        for value in (*args, *kwargs.values()):  # between processes, pickling raises these errors
+            if not (isinstance(value, ServiceStream) or (api.stream_params and is_stream(value))):
                 check_awaited(value)
         try:
-            arguments = schema.validate(schema.bind(args, kwargs))
+            given = schema.bind(args, kwargs)
+            for name, value in given.items():
+                if name not in api.stream_params and isinstance(value, ServiceStream):
+                    raise misplaced_argument(service, api, name, value)
+            arguments = schema.validate(given)
         except InvalidArgument as error:
             raise error.from_below()  # noqa: B904  it is the same error
         streams = _opened(schema, arguments)
@@ -287,14 +294,17 @@ def _target(service: Service, dependency: DependencySpec, entries: Sequence[Serv
         return target
     if isinstance(target, type):
         return Service(declare(target, {}))
+    known = []
     for beside in (service, *entries):
         module = sys.modules.get(beside.inner.__module__)  # of a notebook: __main__
         for value in vars(module).values() if module is not None else ():
-            if isinstance(value, Service) and value.name == dependency.service:
-                return value
+            if isinstance(value, Service):
+                if value.name == dependency.service:
+                    return value
+                known.append(value.name)
     raise DeclarationError(
         f"{service.name} depends on {dependency.service!r}, by name, and no service of that name is known in this "
-        "process"
+        f"process{did_you_mean(dependency.service, known)}"
     )
 
 
@@ -307,7 +317,7 @@ def _instance(spec: ServiceSpec, built: dict[str, InProcessTransport]) -> Any:
     for api in spec.apis:
         method = getattr(spec.cls, api.method)
         renew(method, newest)
-        members[api.method] = checked(method, api, ApiSchema.of(spec.cls, api))
+        members[api.method] = checked(method, spec.name, api, ApiSchema.of(spec.cls, api))
     cls: Any = types.new_class(spec.cls.__name__, (spec.cls,), exec_body=lambda body: body.update(members))
     instance = cls.__new__(cls)
     with within(instance):
@@ -338,6 +348,9 @@ class InProcessTransport:
 
     def apis(self) -> tuple[ApiSpec, ...]:
         return self._apis
+
+    def unknown(self, error: UnknownApi) -> UnknownApi:
+        return error
 
     async def learn(self, api: str, context: CallContext) -> ApiSpec:
         return self.learn_sync(api, context)

@@ -195,10 +195,13 @@ class TimedCall:
         if error == Overloaded.__name__ and runtime.limited and not self._queued:
             self._counts.refused += 1  # its own queue was full; otherwise that of a service that it called
         self._counts.finished(seconds, self._queued, error)
+        waited = self.context.waited
+        first, last = self._first_item, self._last_item
         runtime.spans.add(
             Span(
                 self.context.trace_id, self.context.span_id, self._parent, runtime.name, self.api,
-                runtime.index, self._start, seconds, self._queued, error, self._first_item, self._last_item,
+                runtime.index, self._start - waited, seconds + waited, self._queued + waited, error,
+                None if first is None else first + waited, None if last is None else last + waited,
                 self.context.trace_flags, self.context.trace_state,
                 0.0 if self.inputs is None else min(seconds, self.inputs.waited),
             )

@@ -65,6 +65,7 @@ from .shared_memory import reads_segments as reads_segments
 from .stream_arguments import Inlet as Inlet
 from .stream_arguments import ListSource as ListSource
 from .stream_arguments import Outlet as Outlet
+from .stream_arguments import ServiceStream as ServiceStream
 from .stream_arguments import Source as Source
 from .stream_arguments import StreamReference as StreamReference
 from .stream_sources import outgoing as outgoing
@@ -75,3 +76,4 @@ from .transport import Kwargs as Kwargs
 from .transport import SocketTransport as SocketTransport
 from .transport import Transport as Transport
 from .transport import find_api as find_api
+from .unsendable import misplaced_argument as misplaced_argument

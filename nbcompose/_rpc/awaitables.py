@@ -13,13 +13,13 @@ from types import CodeType
 from typing import Any
 
 from nbcompose._rpc.item_stream import ArrivingStream
-from nbcompose._rpc.stream_arguments import StreamReference, taken
+from nbcompose._rpc.stream_arguments import ServiceStream, StreamReference, taken
 from nbcompose._rpc.stream_sources import Inbox
 from nbcompose._rpc.transport import Args, Kwargs, Transport
 from nbcompose._schema import CallSite, Unawaited, is_stream
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext
-from nbcompose.errors import BlockingCall, NotAwaited, NotAwaitedWarning, UnknownArgumentWarning
+from nbcompose.errors import BlockingCall, Misuse, NotAwaited, NotAwaitedWarning, UnknownArgumentWarning
 
 
 class Target:
@@ -44,6 +44,11 @@ class Target:
     @property
     def to_sync(self) -> str:
         return f"{self.holder}.to_sync.{self.name}(...)"
+
+    @property
+    def returns(self) -> str:
+        """What the api returns, as text; "" where that is not known."""
+        return next((api.returns for api in self.caller.apis() or () if api.name == self.name), "")
 
     def blocking(self, api: ApiSpec | None) -> BlockingCall:
         """Return the error for a call that would block the event loop."""
@@ -177,7 +182,7 @@ class LateCall(UnawaitedCall):
         api = await self._learn()
         target = self._target
         if not api.stream:
-            raise TypeError(f"{target.label} gives one value and yields nothing: write `await {target.written}`")
+            raise Misuse(f"{target.label} gives one value and yields nothing: write `await {target.written}`")
         args, kwargs = passed(api, args, self._kwargs, target.caller, None)
         items = target.caller.stream(target.name, args, kwargs, self._context)
         try:
@@ -196,7 +201,7 @@ class LateCall(UnawaitedCall):
         api = await self._learn()
         target = self._target
         if api.stream:
-            raise TypeError(f"{target.label} yields: write `async for item in {target.written}`")
+            raise Misuse(f"{target.label} yields: write `async for item in {target.written}`")
         args, kwargs = passed(api, args, self._kwargs, target.caller, None)
         return await target.caller.call(target.name, args, kwargs, self._context)
 
@@ -210,7 +215,7 @@ class LateCall(UnawaitedCall):
         return api
 
 
-class AsyncItems(Unawaited, AsyncGenerator[Any, None]):
+class AsyncItems(Unawaited, ServiceStream, AsyncGenerator[Any, None]):
     """Async iterator over the items of an api that yields. The call starts when the first item is requested."""
 
     __slots__ = ("__weakref__", "_args", "_at", "_code", "_context", "_is_taken", "_items", "_kwargs", "_target")
@@ -261,6 +266,9 @@ class AsyncItems(Unawaited, AsyncGenerator[Any, None]):
     def aclose(self) -> Coroutine[Any, Any, None]:
         return self.__aiter__().aclose()
 
+    def made_by(self) -> tuple[str, str]:
+        return self._target.label, self._target.returns
+
     def misused(self) -> NotAwaited:
         target = self._target
         return NotAwaited(
@@ -272,7 +280,7 @@ class AsyncItems(Unawaited, AsyncGenerator[Any, None]):
         return f"<items of {self._target.label}, called at {CallSite.of(self._code, self._at)}>"
 
 
-class SyncItems(Generator[Any, None, None]):
+class SyncItems(ServiceStream, Generator[Any, None, None]):
     """Iterator over the items of an api that yields, for sync code. The call starts when the first is requested."""
 
     __slots__ = ("__weakref__", "_args", "_context", "_is_begun", "_is_taken", "_items", "_kwargs", "_target")
@@ -323,6 +331,9 @@ class SyncItems(Generator[Any, None, None]):
     def close(self) -> None:
         self._is_begun = True
         self._items.close()
+
+    def made_by(self) -> tuple[str, str]:
+        return self._target.label, self._target.returns
 
     def __repr__(self) -> str:
         return f"<items of {self._target.label}>"

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import contextvars
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -18,13 +19,15 @@ from nbcompose._rpc.client_calls import ConnectionClosed, Declined, Settled
 from nbcompose._rpc.connection import Connection, ConnectionCounts, open_connection
 from nbcompose._rpc.load_table import HELD, LoadTable
 from nbcompose._rpc.stream_arguments import StreamReference
+from nbcompose._rpc.unsendable import named
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext, clock
-from nbcompose.errors import DeadlineExceeded, NbcomposeError, ReplicaDied, ServiceUnavailable
+from nbcompose.errors import DeadlineExceeded, InvalidArgument, NbcomposeError, ReplicaDied, ServiceUnavailable
 
 # Its own: what the notebook draws from `random` is the same whether it calls services or not.
 _random = random.Random()
 DECLINED_WAIT = 0.01  # seconds: a replica that declines calls is about to be removed from the route
+WAIT_NOTED = 0.01  # seconds that a call waits before it is sent: from here on they are in its trace
 RESENDS = 2  # retries of an idempotent call: a call that kills its replica must not kill one after the other
 
 
@@ -136,12 +139,20 @@ class Client:
     # -- calls
 
     async def call(
-        self, service: str, api: str, arguments: Any, context: CallContext, *, from_below: bool = True
+        self,
+        service: str,
+        api: str,
+        arguments: Any,
+        context: CallContext,
+        *,
+        from_below: bool = True,
+        since: float | None = None,
     ) -> Any:
         """Call `api` of some replica of `service` with `arguments` = (args, kwargs), or (the signature for which they
         have been validated, arguments by name).
 
-        `from_below`: whether errors are marked as internal (`NbcomposeError.internal`).
+        `from_below`: whether errors are marked as internal (`NbcomposeError.internal`). `since`: when it was first
+        tried, by `time.monotonic()`; None: this is the first time.
 
         A call is retried when it never left this process, or when its replica is leaving and had not started it; if
         the api is idempotent, also when the replica died. Raises `ServiceUnavailable`, `DeadlineExceeded`,
@@ -149,20 +160,30 @@ class Client:
         """
         deadline = self._deadline(service, context)
         resends = RESENDS
+        began, waited = (time.monotonic(), 0.0) if since is None else (since, _seconds_since(since))
         while True:
             connection = self._idle_choice(service)
             if connection is None:
                 connection = await self._connect(service, deadline)
                 deadline = self._deadline(service, context) if deadline is None else deadline
+                waited = _seconds_since(began)
             try:
-                return await connection.call(api, arguments, context, deadline)
+                return await connection.call(api, arguments, context, deadline, waited)
             except ConnectionClosed as error:
                 await _while_routes_change(error)
+                waited = _seconds_since(began)
             except NbcomposeError as error:
                 if not (resends and self.may_resend(service, api, error)):
                     await self.explain(error)
+                    error = self._named(error, service, api, arguments)
                     raise error.from_below() if from_below else error  # noqa: B904  it is the same error
                 resends -= 1
+                waited = _seconds_since(began)
+
+    def _named(self, error: NbcomposeError, service: str, api: str, arguments: Any) -> NbcomposeError:
+        """Return the error of a call that could not be sent with the parameter's name in it."""
+        route = self.routes.get(service)
+        return named(error, service, None if route is None else route.api(api), arguments)
 
     async def explain(self, error: BaseException) -> None:
         """Say in the error of a call whose replica died how that ended. Where others see the message, they do not see
@@ -197,7 +218,11 @@ class Client:
         connection = self._idle_choice(service)
         if connection is None:
             return None
-        call_id = connection.begin(api, arguments, context, self._deadline(service, context), result)
+        deadline = self._deadline(service, context)
+        try:
+            call_id = connection.begin(api, arguments, context, deadline, result)
+        except InvalidArgument as error:
+            raise self._named(error, service, api, arguments)  # noqa: B904  it is this one, with a name in it
         return lambda: connection.abandon(call_id)
 
     async def stream(
@@ -206,24 +231,29 @@ class Client:
         """As `call`, for an api that yields."""
         deadline = self._deadline(service, context)
         resends = RESENDS
+        began, waited = time.monotonic(), 0.0
         while True:
             connection = self._idle_choice(service)
             if connection is None:
                 connection = await self._connect(service, deadline)
                 deadline = self._deadline(service, context) if deadline is None else deadline
+                waited = _seconds_since(began)
             try:
-                async with contextlib.aclosing(connection.stream(api, arguments, context, deadline)) as items:
+                async with contextlib.aclosing(connection.stream(api, arguments, context, deadline, waited)) as items:
                     async for item in items:
                         resends = 0  # a stream whose first item was delivered cannot be restarted
                         yield item
                 return
             except ConnectionClosed as error:  # only before the first item
                 await _while_routes_change(error)
+                waited = _seconds_since(began)
             except NbcomposeError as error:
                 if not (resends and self.may_resend(service, api, error)):
                     await self.explain(error)
+                    error = self._named(error, service, api, arguments)
                     raise error.from_below() if from_below else error  # noqa: B904  it is the same error
                 resends -= 1
+                waited = _seconds_since(began)
 
     async def known_apis(self, service: str, context: CallContext) -> tuple[ApiSpec, ...]:
         """Return the apis of `service`; wait until they are known.
@@ -353,6 +383,12 @@ class Client:
         for address, known in list(self._connections.items()):
             if known is connection:
                 del self._connections[address]
+
+
+def _seconds_since(began: float) -> float:
+    """Return for how long a call has waited before it is sent; 0.0 for what a connection takes to open."""
+    seconds = time.monotonic() - began
+    return seconds if seconds >= WAIT_NOTED else 0.0
 
 
 async def _while_routes_change(error: ConnectionClosed) -> None:

@@ -199,22 +199,33 @@ class Outgoing:
         """Streams that have not ended."""
         return sum(isinstance(call, ReceivedItems) for call in self._open.values())
 
-    async def call(self, api: str, arguments: Any, context: CallContext, deadline: float | None = None) -> Any:
+    async def call(
+        self, api: str, arguments: Any, context: CallContext, deadline: float | None = None, waited: float = 0.0
+    ) -> Any:
         """Call `api` at the other end and wait for its result.
 
-        `deadline` is in seconds on the clock of deadlines. Raises `ConnectionClosed` when the call was never sent,
+        `deadline` is in seconds on the clock of deadlines; `waited`: seconds since its caller wanted the call. Raises
+        `ConnectionClosed` when the call was never sent,
         `Declined` when the peer is leaving and had not started it, `ReplicaDied` when the connection was lost while it
         was under way, `DeadlineExceeded`, or the remote error. Cancelling the waiting task cancels the call.
         """
         future: asyncio.Future[Any] = self._line.loop.create_future()
-        call_id = self.begin(api, arguments, context, deadline, future)
+        call_id = self.begin(api, arguments, context, deadline, future, waited)
         try:
             return await future
         except asyncio.CancelledError:
             self.abandon(call_id)
             raise
 
-    def begin(self, api: str, arguments: Any, context: CallContext, deadline: float | None, result: Settled) -> int:
+    def begin(
+        self,
+        api: str,
+        arguments: Any,
+        context: CallContext,
+        deadline: float | None,
+        result: Settled,
+        waited: float = 0.0,
+    ) -> int:
         """As `call`, without a waiting task: the outcome is set in `result`. Returns the call's id, for `abandon`.
 
         Errors before the call is sent are raised; later ones are set in `result`.
@@ -229,7 +240,7 @@ class Outgoing:
                 raise self._late(api, 0.0)
         name, state = api.encode(), context.trace_state.encode()
         trace, flags = context.trace_id, context.trace_flags
-        head = CALL_HEAD.pack(left, trace >> 64, trace & LOW, context.span_id, flags, len(name), len(state))
+        head = CALL_HEAD.pack(left, waited, trace >> 64, trace & LOW, context.span_id, flags, len(name), len(state))
         self.begun += 1
         self._last_id = call_id = (self._last_id + 1) & 0xFFFFFFFF
         encoder = line.encoder
@@ -256,7 +267,7 @@ class Outgoing:
                 self._ended(call_id)
 
     async def stream(
-        self, api: str, arguments: Any, context: CallContext, deadline: float | None = None
+        self, api: str, arguments: Any, context: CallContext, deadline: float | None = None, waited: float = 0.0
     ) -> AsyncGenerator[Any, None]:
         """Call `api` and yield its items as they arrive; closing the generator cancels the call.
 
@@ -264,7 +275,7 @@ class Outgoing:
         """
         loop, call_id = self._line.loop, 0
         stream = ReceivedItems(lambda count: self._line.send(Kind.CREDIT, call_id, [COUNT.pack(count)]))
-        call_id = self.begin(api, arguments, context, deadline, stream)
+        call_id = self.begin(api, arguments, context, deadline, stream, waited)
         try:
             while True:
                 item = await stream.next(loop)

@@ -29,6 +29,7 @@ from nbcompose._rpc.notebook_classes import ClassTable, decoding
 from nbcompose._rpc.pickling import BodyPickler, Draft, Part, locate
 from nbcompose._rpc.shared_memory import Mappings, Segment, SegmentPool
 from nbcompose._rpc.stream_arguments import Inlet, Outlet, arriving
+from nbcompose._rpc.unsendable import Unsendable, is_live, is_misplaced, misplaced_value
 from nbcompose._user_exceptions import said, text_of, users_frames
 from nbcompose.errors import CallError, InvalidArgument, InvalidResult, NbcomposeError, NotAwaited, PayloadTooLarge
 
@@ -216,9 +217,10 @@ class Encoder:
             BodyPickler(draft, draft, draft.take_buffer).dump(obj)
         except BaseException as error:
             self._give_back(draft)
-            if not isinstance(error, Exception) or isinstance(error, NotAwaited):
+            if not isinstance(error, Exception):
                 raise
-            raise self._unsendable(obj, role, error) from _of_users(error)
+            refusal = self._unsendable(obj, role, error)
+            raise refusal from refusal.__cause__  # without the error of pickle
         if draft.outlets:
             self.outlets = draft.outlets
         if not draft.buffers and not draft.segments and not draft.definitions:
@@ -260,17 +262,32 @@ class Encoder:
 
     def _unsendable(self, obj: Any, role: Role, error: Exception) -> NbcomposeError:
         if isinstance(error, MemoryError):  # searching for the offending part would need as much memory again
-            return CallError(
+            shortage = CallError(
                 f"this process has not the memory to send the {role} to another ({said(error, MAX_REASON)}): send less "
                 "at once, or in parts"
             )
-        path, part = locate(obj, role, self._pickles)
+            shortage.__cause__ = _of_users(error)
+            return shortage
+        way = locate(obj, self._pickles)
+        path, part = role + "".join(step for step, _ in way), way[-1][1] if way else obj
+        if isinstance(error, NotAwaited) and not (role == "arguments" and is_live(part)):
+            return error
+        refused = InvalidArgument if role == "arguments" else InvalidResult
+        if is_misplaced(part):
+            refusal = refused(misplaced_value(path, part, role))
+            if role == "arguments":
+                refusal.__dict__["unsendable"] = Unsendable(
+                    way[0][1] if way else obj, "".join(step for step, _ in way[1:]), part
+                )
+            return refusal
         kind = type(part)
         name = kind.__qualname__ if kind.__module__ in _NAMELESS else f"{kind.__module__}.{kind.__qualname__}"
         is_refusal = isinstance(error, TypeError | pickle.PicklingError)
         reason = (text_of(error, MAX_REASON) if is_refusal else "") or said(error, MAX_REASON)
         message = f"{path} holds a {name}, which cannot be sent to another process ({reason}): pass plain data instead"
-        return InvalidArgument(message) if role == "arguments" else InvalidResult(message)
+        refusal = refused(message)
+        refusal.__cause__ = _of_users(error)
+        return refusal
 
     def _pickles(self, obj: Any) -> bool:
         draft = Draft(None, self._threshold, self._defined)

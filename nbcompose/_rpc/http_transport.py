@@ -37,8 +37,9 @@ from nbcompose._rpc.remote_service import (
     value_of,
     whole,
 )
-from nbcompose._rpc.stream_arguments import ListSource, Outlet, Source
+from nbcompose._rpc.stream_arguments import ListSource, Outlet, ServiceStream, Source
 from nbcompose._rpc.transport import Args, Kwargs, RemoteTransport, find_api
+from nbcompose._rpc.unsendable import is_misplaced, misplaced_argument
 from nbcompose._schema import Binding, check_awaited
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext
@@ -142,7 +143,8 @@ class HttpTransport(RemoteTransport):
         while the response comes. Raises `InvalidArgument`, `NotAwaited`.
         """
         for value in (*args, *kwargs.values()):
-            check_awaited(value)
+            if not isinstance(value, ServiceStream):
+                check_awaited(value)
         try:
             arguments = Binding(f"{self.service}.{api.name}", api, {}).bind(args, kwargs)
         except InvalidArgument as error:
@@ -157,7 +159,13 @@ class HttpTransport(RemoteTransport):
             async with self._duplex(api, plain, streams, context, accept, until) as answer:
                 yield answer
             return
-        body = self._json(api, arguments[api.root.name] if api.root is not None and arguments else arguments)
+        try:
+            body = self._json(api, arguments[api.root.name] if api.root is not None and arguments else arguments)
+        except InvalidArgument:
+            for name, value in arguments.items():
+                if is_misplaced(value):
+                    raise misplaced_argument(self.service, api, name, value).from_below() from None
+            raise
         async with self._exchange("POST", api.route, context, body, accept, until) as answer:
             yield answer
 

@@ -24,6 +24,7 @@ from nbcompose._rpc import notebook_classes, notebook_objects
 from nbcompose._rpc.notebook_classes import class_key, instance_reducer, is_dynamic, resolve_class
 from nbcompose._rpc.shared_memory import Segment, SegmentPool
 from nbcompose._rpc.stream_arguments import MOST_CHANNELS, Inlet, InletSource, Outlet, open_inlet
+from nbcompose._rpc.unsendable import is_misplaced
 from nbcompose._user_exceptions import in_short
 from nbcompose.errors import InvalidArgument
 
@@ -264,20 +265,22 @@ class BodyPickler(notebook_classes.Pickler):
 MAX_ATTEMPTS = 2000  # parts tried before the search ends with the part found so far
 
 
-def locate(value: Any, root: str, pickles: Callable[[Any], bool]) -> tuple[str, Any]:
-    """Return the path to the innermost part of `value` that cannot be pickled, and that part.
+def locate(value: Any, pickles: Callable[[Any], bool]) -> list[tuple[str, Any]]:
+    """Return the way to the innermost part of `value` that cannot be pickled: steps of a path, each with its part.
 
-    A pair of a tuple and a dict is shown as the arguments of a call: `root[0]`, `root['name']`.
+    A pair of a tuple and a dict is taken as the arguments of a call: the steps begin with `[0]` or `['name']`.
     """
     attempts = itertools.count()
     parts = _argument_parts(value) if _is_arguments(value) else _parts(value)
-    path, seen = root, {id(value)}
+    way: list[tuple[str, Any]] = []
+    seen = {id(value)}
     while True:
         fresh = ((step, part) for step, part in parts if id(part) not in seen)
         bad = next(((s, p) for s, p in fresh if next(attempts) > MAX_ATTEMPTS or not pickles(p)), None)
         if bad is None or next(attempts) > MAX_ATTEMPTS:
-            return path, value
-        path, value = path + bad[0], bad[1]
+            return way
+        way.append(bad)
+        value = bad[1]
         seen.add(id(value))
         parts = _parts(value)
 
@@ -301,6 +304,6 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, (set, frozenset)):
         for item in value:
             yield "{…}", item
-    elif not isinstance(value, type) and not callable(value):
+    elif not isinstance(value, type) and not callable(value) and not is_misplaced(value):
         for name, item in list(getattr(value, "__dict__", {}).items()):
             yield f".{name}", item

@@ -17,9 +17,11 @@ from typing import Any, Self
 from nbcompose._rpc.awaitables import AsyncItems, LateCall, SyncItems, Target, UnawaitedCall, declared, passed
 from nbcompose._rpc.stream_sources import Inbox
 from nbcompose._rpc.transport import Args, Kwargs, Transport, find_api
-from nbcompose._service import Described
+from nbcompose._schema import Uncalled
+from nbcompose._service import Described, uncalled_service
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext, current_call
+from nbcompose.errors import Misuse, UnknownApi
 
 
 class Method(Described):
@@ -45,10 +47,10 @@ class Method(Described):
                 deadline of the api that makes the call still holds.
 
         Raises:
-            ValueError: It is not a number of seconds above 0.
+            nbcompose.errors.Misuse: It is not a number of seconds above 0.
         """
         if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 < timeout < math.inf:
-            raise ValueError(f"timeout={timeout!r} must be a number of seconds above 0")
+            raise Misuse(f"timeout={timeout!r} must be a number of seconds above 0")
         other = copy.copy(self)
         other._timeout = timeout
         return other
@@ -177,10 +179,13 @@ def _served(items: Generator[Any, None, None], inbox: Inbox) -> Generator[Any, N
 
 
 def _find(caller: Transport, apis: tuple[ApiSpec, ...] | None, name: str) -> ApiSpec | None:
-    return None if apis is None else find_api(caller.service, apis, name)
+    try:
+        return None if apis is None else find_api(caller.service, apis, name)
+    except UnknownApi as error:
+        raise caller.unknown(error)  # noqa: B904  it is the same error, or says more
 
 
-class Proxy:
+class Proxy(Uncalled):
     """A service as user code sees it. `f(x)` blocks (or iterates); `.to_async.f(x)` is awaited (or `async for`).
 
     `holder` is the expression by which user code refers to it, for messages: the service's name, or `self.other`.
@@ -207,6 +212,10 @@ class Proxy:
         if method.is_known:
             self.__dict__[name] = method  # the next lookup does not reach `__getattr__`
         return method
+
+    def _uncalled(self) -> str:
+        form = self._method.form
+        return uncalled_service(self._caller.service, f"{self._holder}{form}", self._caller.apis() or ())
 
     def __dir__(self) -> list[str]:
         return sorted([*(a.name for a in self._caller.apis() or ()), "to_async", "to_sync"])

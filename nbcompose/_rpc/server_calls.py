@@ -19,9 +19,9 @@ from nbcompose._tracing import CallContext, clock
 from nbcompose._user_exceptions import contained, name_of, text_of
 from nbcompose.errors import CallCancelled, CallError, PayloadTooLarge
 
-# Header of a call: seconds left (negative: no limit), trace id (high, low), parent span id, trace flags, lengths of the
-# api's name and of the trace state, which follow.
-CALL_HEAD = struct.Struct("<dQQQBHH")
+# Header of a call: seconds left (negative: no limit), seconds that it has waited to be sent, trace id (high, low),
+# parent span id, trace flags, lengths of the api's name and of the trace state, which follow.
+CALL_HEAD = struct.Struct("<ddQQQBHH")
 COUNT = struct.Struct("<I")
 
 logger = logging.getLogger("nbcompose.rpc")
@@ -184,7 +184,7 @@ class Incoming:
         self._open: dict[int, IncomingCall] = {}
 
     def take_call(self, call_id: int, body: Body) -> None:
-        left, high, low, span_id, flags, length, state_length = CALL_HEAD.unpack_from(body)
+        left, waited, high, low, span_id, flags, length, state_length = CALL_HEAD.unpack_from(body)
         named = CALL_HEAD.size + length
         start = named + state_length
         api = bytes(body[CALL_HEAD.size : named]).decode()
@@ -193,6 +193,8 @@ class Incoming:
             raise ProtocolError(f"{self._line.name} sent a call that is malformed, or has the id of another")
         deadline = None if left < 0 else clock.monotonic() + left
         context = CallContext(deadline, high << 64 | low, span_id, flags, state)
+        if waited > 0:
+            context.waited = waited
         call = self._open[call_id] = IncomingCall(self._open, self._line, call_id, api, context)
         arguments = memoryview(body)[start:]
         if self._handler is None:

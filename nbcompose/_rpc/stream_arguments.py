@@ -39,6 +39,16 @@ class Source(Protocol):
         ...
 
 
+class ServiceStream:
+    """Base of the items of an api that yields, as its caller has them."""
+
+    __slots__ = ()
+
+    def made_by(self) -> tuple[str, str]:
+        """Return the api, as `Service.api`, and the annotation of what it returns, "" where that is not known."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True)
 class StreamReference(ArrivedStream):
     """A stream that has not begun: the call that makes it, for its consumer to make as a call of its own.

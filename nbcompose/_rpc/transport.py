@@ -6,6 +6,7 @@ See `_rpc/proxy.py` for the callers, `_rpc/client.py` for the choice of a replic
 from __future__ import annotations
 
 import contextlib
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import AbstractContextManager
@@ -32,6 +33,10 @@ class Transport(Protocol):
 
     def apis(self) -> tuple[ApiSpec, ...] | None:
         """Return the apis of the service; None while they are not known."""
+        ...
+
+    def unknown(self, error: UnknownApi) -> UnknownApi:
+        """Return the error for an api that the service has not, with what is known besides of why."""
         ...
 
     def learn(self, api: str, context: CallContext) -> Coroutine[Any, Any, ApiSpec]:
@@ -95,6 +100,9 @@ class RemoteTransport(ABC):
 
     @abstractmethod
     def _stream(self, api: str, args: Args, kwargs: Kwargs, context: CallContext) -> AsyncGenerator[Any, None]: ...
+
+    def unknown(self, error: UnknownApi) -> UnknownApi:
+        return error
 
     def reference(self, api: str, args: Args, kwargs: Kwargs, context: CallContext, to: Transport) -> Any:
         return None
@@ -175,6 +183,7 @@ class SocketTransport(RemoteTransport):
         if self._portal.interruptible or serving.inbox is not None:
             return super()._wait(api, args, kwargs, context)
         waiter: BlockedThread[Any] = BlockedThread()
+        began = time.monotonic()
 
         def begin() -> None:
             context.on_cancel(waiter.cancel)
@@ -191,7 +200,8 @@ class SocketTransport(RemoteTransport):
             if isinstance(error, ReplicaDied) and not self._client.may_resend(self.service, api, error):
                 self._portal.run(self._client.explain(error))
                 raise
-            return super()._wait(api, args, kwargs, context)
+            again = self._client.call(self.service, api, (args, kwargs), context, since=began)
+            return self._portal.run(with_cancel(context, again))
         finally:
             context.forget(waiter.cancel)
 
@@ -218,6 +228,9 @@ class Intercepted:
 
     def apis(self) -> tuple[ApiSpec, ...] | None:
         return self._transport.apis()
+
+    def unknown(self, error: UnknownApi) -> UnknownApi:
+        return self._transport.unknown(error)
 
     async def learn(self, api: str, context: CallContext) -> ApiSpec:
         with self.learning():

@@ -27,4 +27,6 @@ from .tempfiles import TempFiles as TempFiles
 from .tempfiles import sweep as sweep
 from .unawaited import CallSite as CallSite
 from .unawaited import Unawaited as Unawaited
+from .unawaited import Uncalled as Uncalled
 from .unawaited import check_awaited as check_awaited
+from .unawaited import show_places as show_places

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic_core import ErrorDetails, ValidationError
 
 from nbcompose._schema.pydantic_adapter import message, place
+from nbcompose._schema.unawaited import Uncalled
 from nbcompose.errors import InvalidArgument, InvalidResult
 
 SHOWN = 10  # lines in a message
@@ -70,7 +71,10 @@ def _text(detail: ErrorDetails) -> str:
 
 
 def _came(detail: ErrorDetails) -> str:
-    return "" if detail["type"] in _WITHOUT_VALUE else f" (got {type(detail['input']).__name__})"
+    if detail["type"] in _WITHOUT_VALUE:
+        return ""
+    value = detail["input"]
+    return f" (got {value._uncalled() if issubclass(type(value), Uncalled) else type(value).__name__})"
 
 
 def _more(error: ValidationError) -> list[str]:

@@ -139,7 +139,11 @@ def _request_content(api: ApiSpec, schema: ApiSchema, components: _Components, v
     if version == "3.2":
         lines = {"itemSchema": components.add(schema.line_schema, api.name, "Input", f"{name}Line")}
     text = {"text/plain": {"schema": {"type": "string", "description": "pieces of the text, as they come"}}}
-    return content | {"application/x-ndjson": lines} | (text if len(api.stream_params) == 1 else {})
+    if len(api.stream_params) > 1:
+        return content | {"application/x-ndjson": lines}
+    told = "server-sent events, as a stream of nbcompose is sent: one item's JSON in each event's data, to `event: end`"
+    events: dict[str, Any] = {"schema": {"type": "string", "description": told}}
+    return content | {"application/x-ndjson": lines} | text | {"text/event-stream": events}
 
 
 def _response_content(api: ApiSpec, schema: ApiSchema, components: _Components, version: str) -> dict[str, Any]:

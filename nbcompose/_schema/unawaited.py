@@ -22,7 +22,22 @@ class CallSite(NamedTuple):
         return cls(code.co_filename, next(lines, code.co_firstlineno))
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return _shown(f"{self.file}:{self.line}")
+
+
+_shown: Callable[[str], str] = str
+
+
+def show_places(shown: Callable[[str], str]) -> Callable[[], None]:
+    """Have `file:line` of calls written by `shown`, as a notebook does for cells. Returns what undoes that."""
+    global _shown
+    _shown = shown
+
+    def undo() -> None:
+        global _shown
+        _shown = str
+
+    return undo
 
 
 class Unawaited:
@@ -38,6 +53,16 @@ class Unawaited:
         raise NotImplementedError
 
     __hash__ = object.__hash__
+
+
+class Uncalled:
+    """Base class of that by which services are called (apis, and services themselves), which is no value by itself."""
+
+    __slots__ = ()
+
+    def _uncalled(self) -> str:  # not public: the names of apis are attributes of some
+        """Return what it is, and what was probably meant where it is given as a value."""
+        raise NotImplementedError
 
 
 def check_awaited(value: Any) -> None:

@@ -17,6 +17,7 @@ from .options import add_service_arguments as add_service_arguments
 from .options import override as override
 from .options import service_options as service_options
 from .signature import Described as Described
+from .signature import uncalled_service as uncalled_service
 from .snippets import CREDENTIALS as CREDENTIALS
 from .snippets import javascript_call as javascript_call
 from .snippets import python_call as python_call

@@ -5,6 +5,7 @@ How a service that runs is called is told by connectors (`add_connector`), so th
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import threading
@@ -14,7 +15,8 @@ from functools import cached_property
 from typing import Any
 
 from nbcompose import settings
-from nbcompose._service.signature import Described, service_help
+from nbcompose._schema import Uncalled
+from nbcompose._service.signature import Described, service_help, uncalled_service
 from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose.errors import NbcomposeError, UnknownApi
 
@@ -52,7 +54,7 @@ def add_connector(connector: Connector) -> Callable[[], None]:
     return remove
 
 
-class Service:
+class Service(Uncalled):
     """A declared service: `Answer.ask(...)` calls the running service, `Answer()` makes an instance in this process."""
 
     def __init__(self, spec: ServiceSpec) -> None:
@@ -69,6 +71,9 @@ class Service:
     def _document(self, doc: str | None) -> None:
         self._doc = doc  # of the class
         self.__doc__ = service_help(self.spec.name, doc, self.spec.apis)
+
+    def _uncalled(self) -> str:
+        return uncalled_service(self.spec.name, self.spec.name, self.spec.apis)
 
     @property
     def name(self) -> str:
@@ -194,7 +199,11 @@ class Service:
         api = spec.api(attribute)
         if api is None:
             known = ", ".join(a.name for a in spec.apis)
-            raise UnknownApi(f"{spec.name} has no api {attribute!r}; it has: {known}")
+            unknown = UnknownApi(f"{spec.name} has no api {attribute!r}; it has: {known}")
+            if not attribute.startswith("_"):  # those that libraries probe any object for
+                with contextlib.suppress(NbcomposeError):
+                    unknown = self._handle().unknown(unknown)
+            raise unknown
         try:
             handle = self._handle()
         except NbcomposeError:

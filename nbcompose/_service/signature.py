@@ -14,6 +14,7 @@ from pathlib import PurePath
 from types import EllipsisType, NoneType, UnionType
 from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
 
+from nbcompose._schema import Uncalled
 from nbcompose._spec import ApiSpec, ParamSpec
 
 MAX_DEFAULT = 80  # characters of a default value that are shown
@@ -111,7 +112,7 @@ class _Plain(ast.NodeTransformer):
         return node
 
 
-class Described:
+class Described(Uncalled):
     """Base class of an api's proxy: name, docstring, signature. `_api` is None while nothing is known of the api.
 
     `holder`: the expression for the service in user code; `form` stands between that and the name. `as_declared`: an
@@ -126,6 +127,14 @@ class Described:
         self._holder = holder or service
         self.__name__ = name
         self.__qualname__ = f"{service}.{name}"
+
+    def _uncalled(self) -> str:
+        api, call = self._api, f"{self._holder}{self.form}.{self.__name__}(…)"
+        is_awaited = api is not None and not api.stream and (bool(self.form) or (self.as_declared and api.is_async))
+        return (
+            f"the api {self.__qualname__} itself, which was not called: did you mean "
+            f"{f'`await {call}`' if is_awaited else call}?"
+        )
 
     def __init_subclass__(cls) -> None:
         cls.__doc__ = Described.__doc__  # a property, also where a class says what it is for
@@ -163,6 +172,12 @@ class Described:
         if self._api is None:
             raise AttributeError("__signature__")
         return signature_of(self._api)
+
+
+def uncalled_service(name: str, holder: str, apis: Sequence[ApiSpec]) -> str:
+    """Return what is said of a service that is given as a value."""
+    such = f", such as {holder}.{apis[0].name}(…)" if apis else ""
+    return f"the service {name} itself: did you mean a call of one of its apis{such}?"
 
 
 def _documentation(self: Described) -> str | None:

@@ -76,13 +76,14 @@ class CallContext:
     `trace_flags` (of a trace that begins here, see `sample`) and `trace_state` are passed on unchanged: a trace that is
     not sampled is recorded here all the same. `api`: the one that is called, once the call begins. `together`: the
     traces of all calls of a batch, in its context. `on_loop`: the api runs on an event loop, which a blocking call
-    would stop. `on_cancel` callbacks run once, on the event loop of the process; `cancelled` may be read from any
+    would stop. `waited`: seconds that the call waited at its caller before it was sent, while a replica was replaced,
+    say. `on_cancel` callbacks run once, on the event loop of the process; `cancelled` may be read from any
     thread.
     """
 
     __slots__ = (
         "_callbacks", "allowed", "api", "cancelled", "deadline", "on_loop", "span_id", "trace_flags", "trace_id",
-        "trace_state",
+        "trace_state", "waited",
     )  # fmt: skip
     together: tuple[int, ...] = ()
 
@@ -102,6 +103,7 @@ class CallContext:
         self.trace_flags = trace_flags if trace_id else _flags(self.trace_id)
         self.trace_state = trace_state
         self.on_loop = False
+        self.waited = 0.0
         self.cancelled = False
         self._callbacks: list[Callable[[], object]] | None = None
 
@@ -217,7 +219,8 @@ def format_traceparent(trace_id: int, span_id: int, flags: int = SAMPLED) -> str
 class Span(NamedTuple):
     """One call at the replica that answered it. Times are `time.time()` seconds; durations are seconds.
 
-    `queued` is the part of `duration` that was spent waiting in the queue, `input_wait` that spent waiting for items of
+    `queued` is the part of `duration` that was spent waiting: at the caller, before the call was sent to a replica that
+    could take it, and in the queue. `input_wait` that spent waiting for items of
     the streams among its arguments, `error` the exception's type name or "". `first_item` and `last_item` are the times
     from `start` until a stream yielded them; None if it is no stream or yielded none. `trace_flags` and `trace_state`
     as in `CallContext`.

@@ -148,7 +148,7 @@ def test_a_queue_is_shown_while_there_is_one(running: Running, tmp_path: Path) -
     with held(running, tmp_path, Slow) as slow:
         others = [running.in_thread(slow.quick) for _ in range(3)]
         status = running.until("Slow", lambda s: s.waiting == 3)
-        assert "3 calls wait for a place, for up to " in repr(ServicesTable([status]))
+        assert "3 calls wait for a place, the first for " in repr(ServicesTable([status]))
         [held_by] = status.replicas[0].work.held
         assert (held_by.api, held_by.abandoned) == ("hold", False)
         metrics = httpx.get(f"{running.registry.url('Slow')}/metrics").text

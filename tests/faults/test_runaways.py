@@ -187,6 +187,7 @@ def test_calls_that_had_not_begun_go_to_the_one_that_takes_its_place(
     answers = [running.in_thread(call) for call in calls]
     posted = running.in_thread(lambda: httpx.post(f"{url}/ok", json={}))
     running.until("Runaway", lambda s: s.restarts == 0 and any(r.work.waiting >= len(calls) + 1 for r in s.replicas))
+    waiting = time.time()
     found = {answer.result(PATIENCE) for answer in answers}
     assert found == {proxy.ok()}
     assert before not in found
@@ -198,6 +199,13 @@ def test_calls_that_had_not_begun_go_to_the_one_that_takes_its_place(
     # Those that were made elsewhere have not failed; the client of the one over HTTP was told to try again.
     spans = [span for spans in running.registry.collect_traces().latest() for span in spans]
     assert [s.api for s in spans if s.error == "NotBegun" and s.start >= begun] == ["ok"]
+    # What they have waited for the one before is in their trace.
+    waited = [s for s in spans if s.service == "Runaway" and s.api.startswith("ok") and not s.error]
+    waited = [s for s in waited if begun <= s.start <= waiting]
+    assert len(waited) == len(calls)
+    assert all(s.start + s.queued > waiting and s.queued <= s.duration for s in waited)
+    [items] = [s for s in waited if s.api == "ok_items"]
+    assert items.queued <= (items.first_item or 0) <= items.duration
 
 
 @pytest.mark.parametrize("api", ["passes_on", "passes_on_sync", "passes_on_items", "passes_on_batched"])

@@ -174,9 +174,10 @@ def test_a_new_version_may_wait_while_the_one_before_serves(kernel: Kernel) -> N
 
 
 def test_a_call_that_waits_says_for_what(kernel: Kernel) -> None:
-    kernel.ok(FRONT)
+    kernel.ok(ECHO)
+    kernel.ok(FRONT.replace('"Echo"', '"Ecko"'))
     calls = kernel.send("Front.say('x')")
-    said = "Front is waiting for Echo (Echo does not run); ■ gives the call up"
+    said = "Front is waiting for Ecko (Ecko does not run: did you mean Echo?); ■ gives the call up"
     kernel.until(lambda m: kernel.parent(m) == calls and said in str(m["content"].get("data")))
     kernel.manager.interrupt_kernel()
     ran = kernel.finished(calls)

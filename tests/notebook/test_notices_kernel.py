@@ -182,6 +182,29 @@ def test_a_card_of_a_version_that_could_not_replace_another_says_that_this_was_s
     assert kernel.shown(failing).plain == "Echo could not be replaced; the version before was stopped later"
 
 
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("    x = unknown", "NameError: name 'unknown' is not defined"),
+        ("    def __init__(self):\n        1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+    ids=["the cell failed", "its service did"],
+)
+def test_an_api_that_only_the_failed_version_has_is_told_of_as_such(kernel: Kernel, line: str, why: str) -> None:
+    run(kernel, "one", CELL)
+    assert run(kernel, "two", "Echo.new(1)").error.startswith("UnknownApi: Echo has no api 'new'; it has: say\n")
+    new = "    @api\n    def new(self, x: int) -> int:\n        return x\n"
+    run(kernel, "one", f"{CELL}{new}{line}")
+    said = "UnknownApi: Echo has no api 'new'; it has: say. That is the previous version, which serves on, since "
+    for call in ("Echo.new(1)", "Echo.to_async.new(1)"):
+        told = run(kernel, "two", call).error.partition("\n")[0]
+        assert told.startswith(f"{said}the last run of its cell failed (")
+        assert told.endswith(f"{why}): run the cell again, once it is mended")
+    assert run(kernel, "two", "Echo.say(1)").result == "1"
+    run(kernel, "one", f"{CELL}{new}")
+    assert run(kernel, "two", "Echo.new(1)").result == "1"
+
+
 def test_a_service_that_only_waits_does_not_serve_on(kernel: Kernel) -> None:
     cell = (
         CELL

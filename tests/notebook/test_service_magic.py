@@ -167,6 +167,22 @@ def test_a_dependency_that_does_not_exist_is_waited_for(clean: Notebook) -> None
     assert clean.ok("Front.say('hello')").result == "hello"
 
 
+def test_a_dependency_whose_name_is_misspelt_says_what_was_meant(clean: Notebook) -> None:
+    clean.ok(ECHO)
+    ran = clean.ok("""
+        %%service
+        class Front:
+            echo = depends("Ecko")
+            def __init__(self) -> None:
+                self.echo.say("early")
+            @api
+            def say(self, text: str) -> str:
+                return self.echo.say(text)
+    """)
+    assert ran.plain == "Front is waiting for Ecko (did you mean Echo?)\n  It becomes ready by itself, once Ecko is."
+    assert clean.ok("%services").result.rows[-1][1] == "waiting for Ecko (did you mean Echo?)"
+
+
 # -- running a cell again
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from stream_argument_services import Passing, Pipeline, Refiner, Tally, Writer
 
@@ -462,3 +463,64 @@ def test_code_that_takes_streams_since_a_swap_reaches_their_producers(running: R
     running.registry.restart("Writer")
     running.registry.wait("Writer")
     assert late.take(writer.write(2)) == "word 0word 1"
+
+
+def test_a_stream_for_a_parameter_that_takes_none_says_which_and_the_way_out(refiner: Any, writer: Any) -> None:
+    takes_none = "Refiner.count_list: `text` takes no stream, and got "
+    annotate = ": annotate it as `text: AsyncIterator[str]`, or pass the list of its items, "
+    awaited = "`[item async for item in …]`"
+
+    async def letters() -> AsyncIterator[str]:
+        yield "a"
+
+    for given, called, way in (
+        (writer.write(2), "the stream of Writer.write", "`list(…)`"),
+        (writer.to_async.write(2), "the stream of Writer.write", awaited),
+        ((piece for piece in "ab"), "a stream (generator)", "`list(…)`"),
+        (letters(), "a stream (async_generator)", awaited),
+        (nbcompose.streams.tee(letters())[0], "a stream (Branch)", "`list(…)`"),
+    ):
+        with pytest.raises(InvalidArgument) as caught:
+            refiner.count_list(given)
+        assert str(caught.value) == f"{takes_none}{called}{annotate}{way}"
+        assert caught.value.__cause__ is None
+        assert "unsendable" not in vars(caught.value)
+    with pytest.raises(InvalidArgument, match=r"`weights` takes no stream.*`weights: AsyncIterator\[…\]`"):
+        refiner.count_list([], weights=(piece for piece in "ab"))
+    with pytest.raises(InvalidArgument, match=r"^Refiner\.count: `text`\[0\] is .*a stream is an argument by itself"):
+        refiner.count([writer.write(2)])
+    with pytest.raises(InvalidArgument, match=r"Refiner\.count_list: `text` takes no stream"):
+        asyncio.run(refiner.to_async.count_list(writer.to_async.write(2)))
+    with pytest.raises(InvalidArgument, match=r"`text` takes no stream, and got the stream of Writer\.write"):
+        asyncio.run(Refiner().count_list(Pipeline().writer.to_async.write(2)))
+
+
+def test_an_api_that_was_not_called_is_no_argument(refiner: Any, writer: Any) -> None:
+    not_called = "is the api Writer.write itself, which was not called: did you mean "
+    for api in (refiner.count_list, refiner.count, refiner.maybe):
+        with pytest.raises(InvalidArgument) as caught:
+            api(writer.write)
+        assert str(caught.value) == f"Refiner.{api.__name__}: `text` {not_called}Writer.write(…)?"
+        assert caught.value.__cause__ is None
+    with pytest.raises(InvalidArgument, match=r"`text`\[0\] is the api Writer\.counts.*`await Writer\.to_async\.c"):
+        refiner.count_list([writer.to_async.counts])
+    with pytest.raises(InvalidArgument, match="`text` is the service Writer itself: did you mean a call of one of its"):
+        refiner.count(writer)
+    with pytest.raises(InvalidArgument, match=r"got the service Writer itself: did you mean .*such as Writer\.write"):
+        refiner.count(Writer)
+    with pytest.raises(InvalidArgument, match=r"got the api Tally.total itself, which was not called"):
+        refiner.count(Tally.total)  # of a service that does not run
+
+
+def test_what_a_client_sends_wrongly_is_its_fault_and_one_line_at_most(running: Running, refiner: Any) -> None:
+    url = running.registry.url("Refiner")
+    for path in ("count", "refine"):
+        for kind, body, status, name in (
+            ("text/event-stream", b'data: "a"\n\n', 400, "BadRequest"),
+            ("application/x-ndjson", b'{"text": "a"}\n{"text": 1}\n', 422, "InvalidArgument"),
+            ("application/x-ndjson", b'{"text": "a"}\n{"style": "x"}\n', 400, "BadRequest"),
+        ):
+            answer = httpx.post(f"{url}/{path}", content=body, headers={"Content-Type": kind})
+            assert answer.status_code == (status if path == "count" else 200)
+            assert f'"type":"{name}"' in answer.text
+    assert not [line for line in running.registry.logs("Refiner") if "Traceback" in line or "error" in line.lower()]

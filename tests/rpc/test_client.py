@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from nbcompose._protocol import address
+from nbcompose._rpc import client as client_module
 from nbcompose._rpc.client import Client, ReplicaRoute, ServiceRoute
 from nbcompose._rpc.connection import serve
 from nbcompose._rpc.load_table import LoadTable
@@ -123,6 +124,26 @@ async def test_a_call_waits_for_a_service_that_does_not_exist_yet() -> None:
         assert not any(c.done() for c in calls)
         client.update(route(replica))
         assert await asyncio.gather(*calls) == [1, 1, 1]
+
+
+async def test_what_a_call_has_waited_is_sent_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = Replica(1)
+    async with running(replica) as client:
+        client.update(route(replica))
+        assert await call(client) == 1
+        assert replica.calls[-1].context.waited == 0.0  # the time to connect is not what is meant
+        monkeypatch.setattr(client_module, "WAIT_NOTED", 0.0)
+        assert await call(client) == 1
+        assert replica.calls[-1].context.waited == 0.0
+        client.update(route())
+        first = call(client)
+        items = asyncio.ensure_future(anext(client.stream("Answer", "count", ((1,), {}), CallContext())))
+        began = time.monotonic()
+        await turns()
+        client.update(route(replica))
+        assert [await first, await items] == [1, 0]
+        for made in replica.calls[-2:]:
+            assert 0.0 < made.context.waited <= time.monotonic() - began + 1
 
 
 @pytest.mark.parametrize("turn", range(4))

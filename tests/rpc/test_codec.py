@@ -391,7 +391,7 @@ class Holder:
     [
         (((), {"x": threading.Lock()}), "arguments['x']", "_thread.lock"),
         ((({"a": [1, threading.Lock()]},), {}), "arguments[0]['a'][1]", "_thread.lock"),
-        (((Holder((i for i in range(0))),), {}), "arguments[0].content", "generator"),
+        (((Holder(threading.Lock()),), {}), "arguments[0].content", "_thread.lock"),
         (((), {"f": functools.partial(pow, threading.Lock())}), "arguments['f']", "functools.partial"),
         (threading.Lock(), "arguments", "_thread.lock"),
     ],
@@ -402,6 +402,14 @@ def test_what_cannot_be_sent_is_named(wire: Wire, value: Any, path: str, name: s
         wire.encoder.encode(value)
     assert str(caught.value).startswith(f"{path} holds a {name}, which cannot be sent to another process (cannot ")
     assert caught.value.__cause__ is None  # its frames would be those of the pickling
+
+
+def test_an_iterator_is_a_stream_in_the_message(wire: Wire) -> None:
+    for role, error in (("arguments", InvalidArgument), ("result", InvalidResult), ("item", InvalidResult)):
+        with pytest.raises(error, match=rf"^{role}.* is a stream \(generator\), .* list of its items, `list\(…\)`"):
+            wire.encoder.encode(Holder(i for i in range(0)), role)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="is a stream"):
+        wire.encoder.encode(i for i in range(0))
 
 
 class Unwilling:
@@ -425,7 +433,7 @@ def test_a_value_that_holds_itself_is_searched_once(wire: Wire) -> None:
 
 
 def test_a_result_that_cannot_be_sent_is_the_callees_mistake(wire: Wire) -> None:
-    with pytest.raises(InvalidResult, match=r"^result\['x'\] holds a generator"):
+    with pytest.raises(InvalidResult, match=r"^result\['x'\] is a stream \(generator\), which is no value"):
         wire.encoder.encode({"x": (i for i in range(0))}, "result")
 
 

@@ -24,7 +24,7 @@ from nbcompose._rpc.client_calls import ConnectionClosed, Declined
 from nbcompose._rpc.connection import Connection, adopt
 from nbcompose._rpc.flow import WINDOW
 from nbcompose._rpc.protocol import HEADER, PROTOCOL, Kind, segment_pool
-from nbcompose._rpc.server_calls import IncomingCall
+from nbcompose._rpc.server_calls import CALL_HEAD, IncomingCall
 from nbcompose._tracing.spans import CallContext
 from nbcompose.errors import (
     CallCancelled,
@@ -761,7 +761,7 @@ async def test_a_peer_that_breaks_the_rules_is_hung_up_on(data: bytes, message: 
 
 
 def call_frame(call_id: int, api: bytes = b"echo", arguments: bytes = b"\x80\x05K\x01\x85.") -> bytes:
-    head = struct.pack("<dQQQBHH", -1.0, 0, 1, 0, 1, len(api), 0)
+    head = CALL_HEAD.pack(-1.0, 0.0, 0, 1, 0, 1, len(api), 0)
     return frame(Kind.CALL, call_id, head + api + arguments)
 
 

@@ -211,6 +211,14 @@ def test_an_unknown_api_before_anything_is_known(proxy: Proxy) -> None:
         proxy.gret("x")
 
 
+def test_streams_and_apis_are_no_arguments(proxy: Proxy) -> None:
+    for stream in (proxy.lines(2), proxy.to_async.lines(2)):
+        with pytest.raises(InvalidArgument, match=r"`name` takes no stream, and got the stream of .*\.lines: annotate"):
+            proxy.greet(stream)
+    with pytest.raises(InvalidArgument, match=r"`name` is the api .*\.lines itself, .* did you mean .*\.lines\(…\)\?$"):
+        proxy.greet(proxy.lines)
+
+
 def test_arguments_by_position_and_by_name(proxy: Proxy) -> None:
     assert proxy.greet("Ada", "?") == "hello Ada?"
     assert proxy.greet(punctuation=".", name="Ada") == "hello Ada."

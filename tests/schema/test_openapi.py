@@ -20,8 +20,10 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from PIL import Image
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
 
+from nbcompose import api
 from nbcompose._schema.api import ApiSchema
 from nbcompose._schema.openapi_document import openapi
+from nbcompose._service.introspect import declare
 from nbcompose._spec import ServiceSpec
 from tests.optional import Absent, optional
 
@@ -109,6 +111,16 @@ class All:
     def callback(self, f: typing.Callable[[int], int] = abs) -> None: ...
 
 
+class Reads:
+    @api
+    async def one(self, text: AsyncIterator[str]) -> int:
+        return len([piece async for piece in text])
+
+    @api
+    async def two(self, a: AsyncIterator[int], b: AsyncIterator[int]) -> int:
+        return 0
+
+
 @pytest.fixture
 def document(make_spec):
     def make(owner: type, needs_token: bool = False) -> dict[str, Any]:
@@ -166,6 +178,16 @@ def test_the_forms_of_bodies(document, path, takes, gives):
     operation = document(All)["paths"][path]["post"]
     assert takes is None or list(operation["requestBody"]["content"]) == takes
     assert list(operation["responses"]["200"]["content"]) == gives
+
+
+def test_the_bodies_that_a_stream_is_sent_as():
+    spec = declare(Reads, {})
+    made = openapi(spec, {a.name: ApiSchema.of(Reads, a) for a in spec.apis}, needs_token=False)["paths"]
+    lines = ["application/json", "application/x-ndjson"]
+    one = made["/one"]["post"]["requestBody"]["content"]
+    assert list(one) == [*lines, "text/plain", "text/event-stream"]
+    assert "event: end" in one["text/event-stream"]["schema"]["description"]
+    assert list(made["/two"]["post"]["requestBody"]["content"]) == lines
 
 
 def test_a_raw_image_is_a_body(document):

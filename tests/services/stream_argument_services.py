@@ -133,6 +133,10 @@ class Refiner:
         return sum(1 for _ in text)
 
     @api
+    async def count_list(self, text: list[str], weights: dict[str, list[int]] | None = None) -> int:
+        return len(text)
+
+    @api
     async def first(self, text: AsyncIterator[str]) -> str:
         return await anext(text)
 

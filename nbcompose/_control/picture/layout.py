@@ -151,8 +151,10 @@ def _service(status: Status) -> Node:
 
 def _words(status: Status) -> str:
     if status.state == "waiting":
-        others = len(status.waits_for) - 1
-        return f"waiting for {status.waits_for[0]} and {others} more" if others > 1 else status.reason or "waiting"
+        below = status.waits_for  # the names alone: there is little room
+        if len(below) > 2:
+            return f"waiting for {below[0]} and {len(below) - 1} more"
+        return f"waiting for {', '.join(below)}" if below else status.reason or "waiting"
     if status.state != "starting":
         return status.state
     downloads = [

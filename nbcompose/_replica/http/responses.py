@@ -147,7 +147,7 @@ def error_document(error: BaseException, *, trusted: bool) -> tuple[int, dict[st
         shown = {"type": _type_name(error), "message": printable(text_of(error))}
     shown["id"] = error_id
     document: dict[str, Any] = {"error": shown}
-    if isinstance(error, InvalidArgument) and error.problems and not error.internal:
+    if isinstance(error, InvalidArgument) and error.problems and (error.of_client or not error.internal):
         document["error"]["problems"] = error.problems
     return status, document
 
@@ -163,7 +163,7 @@ def status_of(error: BaseException) -> int:
     status: Any = error.status  # a user's subclass may set anything
     if not isinstance(status, int) or status not in PHRASES or status < HTTPStatus.BAD_REQUEST:
         return 500
-    if error.internal and status < HTTPStatus.INTERNAL_SERVER_ERROR:
+    if error.internal and not error.of_client and status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return 503 if isinstance(error, Overloaded) else 500
     return int(status)
 

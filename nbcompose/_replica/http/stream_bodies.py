@@ -15,6 +15,7 @@ import asyncio
 import codecs
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Mapping
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -212,16 +213,25 @@ class StreamBody:
                 line = await self._line()
             except BaseException as error:
                 if not isinstance(error, asyncio.CancelledError):
-                    self._error = error
+                    self._failed(error)
                 raise
             if line is not None:
                 late = [name for name in line if name not in self._items]
                 if late:
-                    self._error = BadRequest(
-                        f"`{late[0]}` came after the first item of a stream: a parameter that is none stands before it"
+                    raise self._failed(
+                        BadRequest(
+                            f"`{late[0]}` came after the first item of a stream: a parameter that is none stands "
+                            "before it"
+                        )
                     )
-                    raise self._error
             return line is not None
+
+    def _failed(self, error: BaseException) -> BaseException:
+        """Keep the error for who reads on; what is wrong with the body is its client's fault."""
+        self._error = error
+        if isinstance(error, CallError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            error.of_client = True
+        return error
 
     def closed(self) -> None:
         """An api wants no more of these; where it wants none at all, the rest of the body is dropped."""
