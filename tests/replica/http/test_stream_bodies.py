@@ -275,7 +275,7 @@ async def test_the_document_of_openapi_3_2_says_what_the_items_are() -> None:
         assert document["openapi"] == "3.2.0"
         refine, both = (document["paths"][path]["post"] for path in ("/refine", "/both"))
         sent = refine["requestBody"]["content"]
-        assert list(sent) == ["application/json", NDJSON, "text/plain"]
+        assert list(sent) == ["application/json", NDJSON, "text/plain", "text/event-stream"]
         line = document["components"]["schemas"][sent[NDJSON]["itemSchema"]["$ref"].rpartition("/")[2]]
         assert line["properties"]["text"] == {"type": "string"}
         assert "required" not in line
