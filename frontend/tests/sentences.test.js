@@ -122,6 +122,8 @@ test("an edge", () => {
   const traffic = { calls: 1, in_flight: 2, streaming: 0, sent: 10, received: 1500 };
   const words = edgeWords({ from: "Answer", to: "Writer", id: "e", ...traffic });
   assert.equal(words, "Answer → Writer: 1 call, 2 under way, 10 B sent, 1.46 KiB received");
+  const passed = edgeWords({ from: "Reader", to: "Writer", id: "e", passed: true, ...traffic });
+  assert.match(passed, /^Reader reads streams of Writer, which were passed to it: 1 call,/);
 });
 
 test("who needs what is stopped", () => {

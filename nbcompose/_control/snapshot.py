@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from nbcompose._control.status import Status, progress
+from nbcompose._control.status import Link, Status, links, progress
 from nbcompose._control.usage import Latency
 from nbcompose._protocol import messages
 from nbcompose._rpc import ConnectionCounts
@@ -89,7 +89,7 @@ def snapshot(
             }
             for s in statuses
         ],
-        "edges": [_edge(s, dependency) for s in statuses for dependency in dict.fromkeys(s.dependencies)],
+        "edges": _edges(statuses),
         "svg": svg,
     }
 
@@ -200,16 +200,20 @@ def _options(spec: ServiceSpec) -> dict[str, Any]:
     return found
 
 
-def _edge(status: Status, dependency: str) -> messages.Edge:
-    traffic = status.traffic.get(dependency, ConnectionCounts())
-    name = element_id("edge", status.name, dependency)
-    return {
-        "from": status.name,
-        "to": dependency,
-        "id": name,
+def _edges(statuses: Sequence[Status]) -> list[messages.Edge]:
+    traffic = {s.name: s.traffic for s in statuses}
+    return [_edge(link, traffic[link.caller].get(link.callee, ConnectionCounts())) for link in links(statuses)]
+
+
+def _edge(link: Link, traffic: ConnectionCounts) -> messages.Edge:
+    edge: messages.Edge = {
+        "from": link.caller,
+        "to": link.callee,
+        "id": element_id("edge", link.caller, link.callee),
         "calls": traffic.calls,
         "in_flight": traffic.in_flight,
         "streaming": traffic.streaming,
         "sent": traffic.sent,
         "received": traffic.received,
     }
+    return {**edge, "passed": True} if link.passed else edge

@@ -6,11 +6,12 @@ Reads supervisors and changes nothing. Used on the registry's loop. See `_contro
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbcompose._control.engines import Engine
+from nbcompose._control.generation import Generation
 from nbcompose._control.replica_handle import ReplicaHandle
 from nbcompose._control.supervisor import Supervisor
 from nbcompose._host import memory
@@ -60,8 +61,9 @@ class Status:
     seconds it would be. `change_reason` says how the version that serves came about, `out_of_date_reason` why the one
     that was wanted last does not serve, `stale` what has changed in the notebook since it was packed. `counts`: how the
     calls of each api have ended, since the service was started. `memory_limit`: the bytes that a replica asks for.
-    `traffic`: the calls that it has made, by dependency. `replacing`: "new version starting" or "restarting" while
-    replicas start that will take over. `reversible`: there is a version to go back to. `swapped`: the version that
+    `traffic`: the calls that it has made, by service. `reads`: those of them on which it does not depend, whose
+    streams others have passed to its version. `replacing`: "new version starting" or "restarting" while replicas start
+    that will take over. `reversible`: there is a version to go back to. `swapped`: the version that
     serves came by a hot swap. `waits_for`: the services below that are not ready.
     """
 
@@ -86,6 +88,7 @@ class Status:
     out_of_date_reason: str = ""
     stale: tuple[str, ...] = ()
     traffic: Mapping[str, ConnectionCounts] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
     replacing: str = ""
     reversible: bool = False
     waits_for: tuple[str, ...] = ()
@@ -171,6 +174,28 @@ class Status:
         return self.state in ("ready", "failed", "stopped")
 
 
+class Link(NamedTuple):
+    """An edge of the graph. `passed`: the callee is one of those that the caller `reads`."""
+
+    caller: str
+    callee: str
+    passed: bool = False
+
+
+def links(statuses: Sequence[Status]) -> list[Link]:
+    """Return the edges of the graph, which is acyclic: of two services that read each other's streams, it has the first
+    of the two edges.
+    """
+    below = {s.name: tuple(dict.fromkeys(s.dependencies)) for s in statuses}
+    found = [Link(caller, callee) for caller, callees in below.items() for callee in callees]
+    for status in statuses:
+        for callee in status.reads:
+            if callee in below and status.name not in {callee, *dependency_graph.below(below, callee)}:
+                below[status.name] += (callee,)
+                found.append(Link(status.name, callee, passed=True))
+    return found
+
+
 def _queue(calls: int, longest: str) -> str:
     if calls == 1:
         return f"1 call has waited for a place for {longest} so far"
@@ -225,6 +250,15 @@ def _calls(stats: list[Stats]) -> dict[str, Any]:
         "counts": counts,
         "traffic": traffic,
     }
+
+
+def _reads(spec: ServiceSpec, generation: Generation | None) -> tuple[str, ...]:
+    """Return the services that the replicas of a version have called and on which it does not depend."""
+    if generation is None:
+        return ()
+    reported = [generation.ended, *(m.stats for m in generation.members.values())]
+    called = {name for s in reported if s is not None for name, made in s.traffic.items() if made.calls}
+    return tuple(sorted(called.difference(dependency_graph.targets(spec), (d.url for d in spec.dependencies))))
 
 
 HALTED = "its process was stopped (SIGSTOP): kill -CONT lets it go on"
@@ -326,6 +360,7 @@ class Overview:
             reversible=supervisor.previous is not None or replacing == NEW_VERSION,
             waits_for=waits_for,
             replace_after=spec.traffic.replace_after,
+            reads=_reads(spec, generation),
             **_calls(supervisor.stats()),
         )
 

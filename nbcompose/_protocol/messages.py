@@ -113,12 +113,14 @@ class ListedService(Service):
     url: str
 
 
+# `passed`: the first does not depend on the second, and has read streams of it that others have passed to it.
 Edge = TypedDict(
     "Edge",
     {
         "from": str,
         "to": str,
         "id": str,
+        "passed": NotRequired[bool],
         "calls": int,
         "in_flight": int,
         "streaming": int,

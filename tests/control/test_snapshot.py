@@ -127,6 +127,16 @@ def test_an_edge_has_its_traffic_and_one_without_calls_has_none_yet() -> None:
     assert (other["to"], other["calls"]) == ("https://far/x", 0)
 
 
+def test_an_edge_to_whom_a_stream_was_passed_and_never_a_circle() -> None:
+    passed = {"Writer": ConnectionCounts(2, 0, 0, 10, 20)}
+    reader = replace(ANSWER, name="Reader", dependencies=(), reads=("Gone", "Writer"), traffic=passed)
+    [edge] = snapshot([WRITER, reader], {})["edges"]
+    assert (edge["from"], edge["to"], edge["passed"], edge["calls"]) == ("Reader", "Writer", True, 2)
+    both = [replace(WRITER, reads=("Reader", "Writer")), reader]
+    assert [(e["from"], e["to"]) for e in snapshot(both, {})["edges"]] == [("Writer", "Reader")]
+    assert 'id="edge:Writer:Reader" class="nbc-edge nbc-stream"' in drawing(both, {})
+
+
 def test_nothing_that_is_secret_or_changes_from_run_to_run_is_told() -> None:
     text = json.dumps(snapshot([WRITER, ANSWER], {"Writer": SPEC}))
     assert "127.0.0.1" not in text

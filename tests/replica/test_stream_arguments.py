@@ -128,6 +128,9 @@ def test_items_go_from_the_producer_to_the_consumer(running: Running, pipeline: 
     before = pipeline.received()
     assert pipeline.count_far(1000) == 1000
     assert pipeline.received() - before < 100_000
+    reader = running.until("Refiner", lambda status: status.reads == ("Writer",))
+    assert reader.traffic["Writer"].received > 1_000_000
+    assert running.registry.status("Passing").reads == ()
 
 
 def test_a_trace_shows_who_reads_whom_and_the_time_waited(running: Running, refiner: Any, writer: Any) -> None:

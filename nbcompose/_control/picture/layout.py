@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from nbcompose._control import Status, progress
+from nbcompose._control import Status, links, progress
 from nbcompose._control.picture import layered
 from nbcompose._control.picture.layered import Box, Size
 from nbcompose._replica import Phase
@@ -52,11 +52,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A service and one of its dependencies. `stream`: all apis of the dependency are streams."""
+    """A service and one that it calls. `stream`: all apis of the latter are streams. `passed`: see `Link`."""
 
     caller: str
     callee: str
     stream: bool = False
+    passed: bool = False
 
 
 def streaming(specs: Sequence[ServiceSpec]) -> frozenset[str]:
@@ -72,7 +73,7 @@ def nodes(statuses: Sequence[Status]) -> list[Node]:
 
 
 def edges(statuses: Sequence[Status], streams: Collection[str] = ()) -> list[Edge]:
-    return [Edge(s.name, d, d in streams) for s in statuses for d in dict.fromkeys(s.dependencies)]
+    return [Edge(link.caller, link.callee, link.callee in streams, link.passed) for link in links(statuses)]
 
 
 def fold(nodes: Sequence[Node], edges: Sequence[Edge], folded: Collection[str]) -> tuple[list[Node], list[Edge]]:

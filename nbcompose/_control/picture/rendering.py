@@ -134,7 +134,7 @@ def table_html(statuses: Sequence[Status], streams: Collection[str] = ()) -> str
 
 
 def _lines(shown: Mapping[str, Node], links: Sequence[Edge]) -> Iterator[tuple[str, str]]:
-    called = {link.callee for link in links}
+    called = {link.callee for link in links if not link.passed}
     told: set[str] = set()
     for key in reversed(list(shown)):  # dependencies come first in `shown`
         if key not in called:
@@ -155,7 +155,11 @@ def _branch(
     yield name, _words(node, any(link.stream for link in links if link.callee == key))
     stem += {"": "", "├─ ": "│  ", "└─ ": "   "}[mark]
     for link in below:
-        yield from _branch(link.callee, shown, links, told, stem, "└─ " if link is below[-1] else "├─ ")
+        mark = "└─ " if link is below[-1] else "├─ "
+        if link.passed:
+            yield f"{stem}{mark}{shown[link.callee].name}", "streams of it, which were passed on"
+        else:
+            yield from _branch(link.callee, shown, links, told, stem, mark)
 
 
 def _words(node: Node, stream: bool) -> str:
@@ -169,10 +173,14 @@ def _state_text(node: Node) -> str:
 
 
 def _row(node: Node, shown: Mapping[str, Node], links: Sequence[Edge]) -> str:
-    calls = [shown[e.callee].name + (" (streams)" if e.stream else "") for e in links if e.caller == node.key]
+    calls = [shown[e.callee].name + _kind(e) for e in links if e.caller == node.key]
     called_by = [shown[e.caller].name for e in links if e.callee == node.key]
     cells = (_state_text(node), node.place, ", ".join(calls) or "-", ", ".join(called_by) or "-")
     return f'<tr><th scope="row">{escape(node.name)}</th>' + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>"
+
+
+def _kind(link: Edge) -> str:
+    return " (streams passed on)" if link.passed else " (streams)" if link.stream else ""
 
 
 PAGE = 940  # pixels that an output of a notebook has room for: a wider picture would be scaled down
@@ -254,8 +262,11 @@ def _label(shown: Sequence[Node]) -> str:
 
 def _edge(link: Edge, names: Mapping[str, str], line: EdgePath) -> str:
     name = element_id("edge", link.caller, link.callee)
-    kind = " nbc-stream" if link.stream else ""
-    title = f"{names[link.caller]} calls {names[link.callee]}{', which streams' if link.stream else ''}"
+    kind = " nbc-stream" if link.stream or link.passed else ""
+    caller, callee = names[link.caller], names[link.callee]
+    title = f"{caller} calls {callee}{', which streams' if link.stream else ''}"
+    if link.passed:
+        title = f"{caller} reads streams of {callee}, which were passed to it"
     return (
         f'<g id="{name}" class="nbc-edge{kind}"><title>{escape(title)}</title>'
         f'<path class="nbc-line" d="{line.path}"/><polygon class="nbc-head" points="{line.head}"/></g>'

@@ -49,6 +49,18 @@ def test_what_two_call_is_told_of_once() -> None:
         └─ C     see above""")
 
 
+def test_who_reads_what_was_passed_on_is_shown_with_it() -> None:
+    services = [status("Writer"), status("Refiner", reads=("Writer", "Gone")), status("Pipeline", "Writer", "Refiner")]
+    assert tree(services) == textwrap.dedent("""\
+        Pipeline      ready, cpu, 1 replica
+        ├─ Writer     ready, cpu, 1 replica
+        └─ Refiner    ready, cpu, 1 replica
+           └─ Writer  streams of it, which were passed on""")
+    assert "<td>Writer (streams passed on)</td>" in table_html(services)
+    alone = [status("Writer"), status("Refiner", reads=("Writer",))]
+    assert [line.split()[0] for line in tree(alone).splitlines()] == ["Refiner", "└─", "Writer"]
+
+
 def test_states_and_what_is_not_here() -> None:
     found = tree(
         [

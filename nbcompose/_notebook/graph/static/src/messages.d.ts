@@ -94,6 +94,7 @@ export interface Edge {
   from: string;
   to: string;
   id: string;
+  passed?: boolean;
   calls: number;
   in_flight: number;
   streaming: number;

@@ -80,7 +80,10 @@ function memoryText({ memory, memory_limit, memory_over, gpu_memory }) {
 /** @param {Edge} edge */
 export function edgeWords(edge) {
   const calls = `${plural(edge.calls, "call")}, ${edge.in_flight} under way`;
-  return `${edge.from} → ${edge.to}: ${calls}, ${bytes(edge.sent)} sent, ${bytes(edge.received)} received`;
+  const way = edge.passed
+    ? `${edge.from} reads streams of ${edge.to}, which were passed to it`
+    : `${edge.from} → ${edge.to}`;
+  return `${way}: ${calls}, ${bytes(edge.sent)} sent, ${bytes(edge.received)} received`;
 }
 
 /** @param {Service | null} service */
