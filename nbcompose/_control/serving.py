@@ -27,7 +27,7 @@ from nbcompose._replica import Phase, collect
 from nbcompose._replica.http import is_loopback
 from nbcompose._rpc import Proxy, Transport
 from nbcompose._service import Service, add_connector, as_service, dependency_graph
-from nbcompose.errors import LaunchError, Misuse, NbcomposeError, UnknownApi
+from nbcompose.errors import LaunchError, Misuse, NbcomposeError
 
 DEFAULT_PORT = 3000
 GRACE = 10.0  # seconds that calls in flight have at the end
@@ -247,7 +247,10 @@ def _stop_signals() -> Iterator[threading.Event]:
 
 
 class Handle:
-    """A running service as a program calls it: its apis, and where it answers over HTTP."""
+    """A running service as a program calls it: its apis, and where it answers over HTTP.
+
+    All other public names are those of apis. So what `Service` asks for besides is `_transport`.
+    """
 
     def __init__(self, registry: Registry, name: str, transport: Transport) -> None:
         self._registry = registry
@@ -270,10 +273,6 @@ class Handle:
     @property
     def token(self) -> str:
         return self._registry.token(self._name) or ""
-
-    def unknown(self, error: UnknownApi) -> UnknownApi:
-        """Return the error for an api that the service has not, with what is known besides of why."""
-        return self._transport.unknown(error)
 
     def __getattr__(self, api: str) -> Any:
         return getattr(self._proxy, api)

@@ -241,8 +241,8 @@ class NotebookTransport(Intercepted):
         if not why:
             return error
         return UnknownApi(
-            f"{error}. That is the previous version, which serves on, since the last run of its cell failed ({why}): "
-            "run the cell again, once it is mended"
+            f"{error}. That is the previous version, which serves on, since the last run of its cell failed: {why}. "
+            "Mend the cell, and run it again"
         )
 
     @contextlib.contextmanager

@@ -182,7 +182,7 @@ def _find(caller: Transport, apis: tuple[ApiSpec, ...] | None, name: str) -> Api
     try:
         return None if apis is None else find_api(caller.service, apis, name)
     except UnknownApi as error:
-        raise caller.unknown(error)  # noqa: B904  it is the same error, or says more
+        raise caller.unknown(error) from None
 
 
 class Proxy(Uncalled):

@@ -5,7 +5,6 @@ How a service that runs is called is told by connectors (`add_connector`), so th
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import sys
 import threading
@@ -198,17 +197,26 @@ class Service(Uncalled):
         spec = self.spec
         api = spec.api(attribute)
         if api is None:
-            known = ", ".join(a.name for a in spec.apis)
-            unknown = UnknownApi(f"{spec.name} has no api {attribute!r}; it has: {known}")
-            if not attribute.startswith("_"):  # those that libraries probe any object for
-                with contextlib.suppress(NbcomposeError):
-                    unknown = self._handle().unknown(unknown)
-            raise unknown
+            if attribute.startswith("_"):  # libraries probe any object for such
+                raise self._unknown(attribute, ())
+            try:
+                handle = self._handle()
+            except NbcomposeError:
+                raise self._unknown(attribute, ()) from None
+            transport = handle._transport
+            serving = tuple(a.name for a in transport.apis() or ())
+            if attribute not in serving:
+                raise transport.unknown(self._unknown(attribute, serving))
+            return getattr(handle, attribute)  # the version before serves, since this one could not
         try:
             handle = self._handle()
         except NbcomposeError:
             return UnconnectedApi(self, api)
         return getattr(handle, attribute)
+
+    def _unknown(self, api: str, serving: Iterable[str]) -> UnknownApi:
+        known = ", ".join(serving or (a.name for a in self.spec.apis))
+        return UnknownApi(f"{self.spec.name} has no api {api!r}; it has: {known}")
 
     def __dir__(self) -> list[str]:
         return sorted(

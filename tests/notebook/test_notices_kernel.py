@@ -186,7 +186,7 @@ def test_a_card_of_a_version_that_could_not_replace_another_says_that_this_was_s
     ("line", "why"),
     [
         ("    x = unknown", "NameError: name 'unknown' is not defined"),
-        ("    def __init__(self):\n        1 / 0", "ZeroDivisionError: division by zero"),
+        ("    def __init__(self):\n        1 / 0", "Echo could not start (__init__)"),
     ],
     ids=["the cell failed", "its service did"],
 )
@@ -198,11 +198,27 @@ def test_an_api_that_only_the_failed_version_has_is_told_of_as_such(kernel: Kern
     said = "UnknownApi: Echo has no api 'new'; it has: say. That is the previous version, which serves on, since "
     for call in ("Echo.new(1)", "Echo.to_async.new(1)"):
         told = run(kernel, "two", call).error.partition("\n")[0]
-        assert told.startswith(f"{said}the last run of its cell failed (")
-        assert told.endswith(f"{why}): run the cell again, once it is mended")
+        assert told.startswith(f"{said}the last run of its cell failed: ")
+        assert told.endswith(f"{why}. Mend the cell, and run it again")
     assert run(kernel, "two", "Echo.say(1)").result == "1"
     run(kernel, "one", f"{CELL}{new}")
     assert run(kernel, "two", "Echo.new(1)").result == "1"
+
+
+def test_the_version_that_serves_on_is_called_by_its_apis(kernel: Kernel) -> None:
+    """Those that it alone has too, though the cell has another class now."""
+    both = "    @api\n    def both(self) -> str:\n        return {!r}\n"
+    run(kernel, "one", CELL + both.format("old"))
+    ran = run(kernel, "one", CELL.replace("say", "tell") + both.format("new") + "    def __init__(self):\n        1 / 0")
+    assert ran.plain.startswith("Echo could not be replaced: the version before serves on")
+    assert run(kernel, "two", "Echo.say(1), Echo.both()").result == "(1, 'old')"
+    told = run(kernel, "two", "Echo.tell(1)").error
+    assert told.startswith("UnknownApi: Echo has no api 'tell'; it has: say, both. That is the previous version")
+    told = run(kernel, "two", "Echo.nothing(1)").error
+    assert told.startswith("UnknownApi: Echo has no api 'nothing'; it has: say, both. That is the previous version")
+    run(kernel, "one", CELL.replace("say", "tell"))
+    assert run(kernel, "two", "Echo.tell(1)").result == "1"
+    assert run(kernel, "two", "Echo.say(1)").error.startswith("UnknownApi: Echo has no api 'say'; it has: tell\n")
 
 
 def test_a_service_that_only_waits_does_not_serve_on(kernel: Kernel) -> None:
