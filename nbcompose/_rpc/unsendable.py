@@ -67,7 +67,11 @@ def named(error: NbcomposeError, service: str, api: ApiSpec | None, arguments: A
     if found is None or api is None or not is_misplaced(found.value):
         return error
     name = _parameter(api, arguments, found.outermost)
-    return error if name is None else misplaced_argument(service, api, name, found.value, found.inner)
+    if name is None:
+        return error
+    better = misplaced_argument(service, api, name, found.value, found.inner)
+    better.__cause__ = error.__cause__  # instead of `error`, in whose handling it is raised
+    return better
 
 
 def _parameter(api: ApiSpec, arguments: Any, wanted: Any) -> str | None:

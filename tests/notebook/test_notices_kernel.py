@@ -209,7 +209,9 @@ def test_the_version_that_serves_on_is_called_by_its_apis(kernel: Kernel) -> Non
     """Those that it alone has too, though the cell has another class now."""
     both = "    @api\n    def both(self) -> str:\n        return {!r}\n"
     run(kernel, "one", CELL + both.format("old"))
-    ran = run(kernel, "one", CELL.replace("say", "tell") + both.format("new") + "    def __init__(self):\n        1 / 0")
+    ran = run(
+        kernel, "one", CELL.replace("say", "tell") + both.format("new") + "    def __init__(self):\n        1 / 0"
+    )
     assert ran.plain.startswith("Echo could not be replaced: the version before serves on")
     assert run(kernel, "two", "Echo.say(1), Echo.both()").result == "(1, 'old')"
     told = run(kernel, "two", "Echo.tell(1)").error

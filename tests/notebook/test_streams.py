@@ -35,6 +35,25 @@ def test_an_error_of_the_cells_own_generator_shows_its_line(clean: Notebook, gen
     assert "nbcompose" not in ran.error
 
 
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("Reader.count(Reader.count)", "did you mean Reader.count(…)?"),
+        ("Reader.many([1] for _ in range(3))", "`items` takes no stream"),
+        ("await Reader.to_async.many(Reader.count)", "did you mean Reader.count(…)?"),
+        ("Reader.to_async.nothing(1)", "Reader has no api 'nothing'"),
+    ],
+)
+def test_what_cannot_be_passed_is_told_with_the_line_of_the_cell_alone(clean: Notebook, call: str, said: str) -> None:
+    clean.ok("from collections.abc import AsyncIterator")
+    clean.ok(f"{READER}    @api\n    def many(self, items: list) -> int:\n        return len(items)\n")
+    ran = clean.run(call)
+    assert said in ran.error
+    assert call in ran.error
+    assert "nbcompose" not in ran.error
+    assert "During handling" not in ran.error
+
+
 def test_a_call_of_a_cell_is_named_by_its_cell(kernel: Kernel) -> None:
     kernel.ok("""
         %%service
