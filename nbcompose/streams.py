@@ -58,7 +58,7 @@ def _check_stream(function: str, stream: Any) -> None:
     if not hasattr(kind, "__aiter__"):
         check_awaited(stream)
         if not hasattr(kind, "__iter__"):
-            raise Misuse(f"{function} takes a stream or any iterator, sync or async, not a {kind.__name__}")
+            raise Misuse(f"{function} takes a stream or any iterator, sync or async, and got {kind.__name__}")
 
 
 class _Trunk:

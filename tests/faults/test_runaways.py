@@ -23,7 +23,7 @@ from nbcompose._control.snapshot import snapshot
 from nbcompose._host import memory
 from nbcompose._notebook.display import ServicesTable
 from nbcompose._rpc.blocking import background
-from nbcompose._tracing.spans import CallContext, current_call
+from nbcompose._tracing.spans import CallContext, Span, current_call
 from nbcompose.errors import DeadlineExceeded, NotBegun
 from tests.conftest import Running, wait_for_end
 from tests.handles import handle
@@ -196,13 +196,20 @@ def test_calls_that_had_not_begun_go_to_the_one_that_takes_its_place(
     assert "had not begun with this call: try again" in answer.text
     assert answer.headers["Retry-After"]
     wait_for_end(before)
+
     # Those that were made elsewhere have not failed; the client of the one over HTTP was told to try again.
-    spans = [span for spans in running.registry.collect_traces().latest() for span in spans]
-    assert [s.api for s in spans if s.error == "NotBegun" and s.start >= begun] == ["ok"]
-    # What they have waited for the one before is in their trace.
-    waited = [s for s in spans if s.service == "Runaway" and s.api.startswith("ok") and not s.error]
-    waited = [s for s in waited if begun <= s.start <= waiting]
-    assert len(waited) == len(calls)
+    def spans() -> list[Span]:
+        return [span for spans in running.registry.collect_traces().latest() for span in spans]
+
+    assert [s.api for s in spans() if s.error == "NotBegun" and s.start >= begun] == ["ok"]
+
+    # What they have waited for the one before is in their trace, which a replica writes when it has answered.
+    def that_waited() -> list[Span]:
+        mine = [s for s in spans() if s.service == "Runaway" and s.api.startswith("ok") and not s.error]
+        return [s for s in mine if begun <= s.start <= waiting]
+
+    wait_until(lambda: len(that_waited()) == len(calls), "all of them are in a trace")
+    waited = that_waited()
     assert all(s.start + s.queued > waiting and s.queued <= s.duration for s in waited)
     [items] = [s for s in waited if s.api == "ok_items"]
     assert items.queued <= (items.first_item or 0) <= items.duration

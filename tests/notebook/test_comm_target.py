@@ -124,10 +124,12 @@ def test_calls_logs_and_actions_are_answered_as_on_the_socket(page: Page) -> Non
     planned = page.ended(page.ask(type="plan", cells=[{"cell": "c", "text": SERVICES.strip()}]))
     assert [s["service"] for s in planned["cells"][0]["services"]] == ["Echo"]
     before = page.ask(type="watch")
-    page.hear(lambda m: m.get("id") == before and m["services"][0]["calls"] > 0)
+    state = page.hear(lambda m: m.get("id") == before and m["services"][0]["calls"] > 0)
+    served = state["services"][0]["serving"]
     assert page.ended(page.ask(type="restart", service="Echo"))["type"] == "done"
     after = page.ask(type="watch")
-    page.hear(lambda m: m.get("id") == after and not m["services"][0]["calls"])  # the new replica has taken over
+    state = page.hear(lambda m: m.get("id") == after and m["services"][0]["serving"] > served)  # it has taken over
+    assert state["services"][0]["calls"] == 1
 
 
 @pytest.mark.parametrize("request_", [{"type": "reach", "service": "Echo"}, {"type": "debug", "service": "Echo"}])

@@ -140,7 +140,7 @@ async def test_actions(running: Running) -> None:
         (
             {"type": "explode"},
             ProtocolError,
-            "knows no request 'explode'; it knows: call, cancel, debug, debug_line, forget, form, hello",
+            "knows no request 'explode'; it knows: call, cancel, debug, debug_line, end_feed, feed, forget, form",
         ),
     ],
 )
