@@ -24,7 +24,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 # They run the rest of the cell as it is.
-_WRAPPERS = {"time", "prun", "capture"}
+_WRAPPERS = {"time", "prun", "capture", "services"}
 
 # A script without them does the same.
 _SILENT = _words(

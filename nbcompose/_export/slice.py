@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def needed(
 
 def _check_services(statements: Sequence[Statement]) -> None:
     """Raise `ExportRefused` for %%service cells with wrong options."""
-    cells = [s for s in statements if s.magic.startswith("%%service") and s.cell.current and not s.failed]
+    cells = [s for s in statements if re.match(r"%%service(?!\w)", s.magic) and s.cell.current and not s.failed]
     if cells:
         raise ExportRefused("these cells do not run:", [f"{s.cell.label}: {s.magic}" for s in cells])
 

@@ -32,6 +32,7 @@ from nbcompose._export.magics import magic_in, note, plain, shorten
         ("%%time\nx = 1", "\nx = 1\n", None),
         ("%time x = 1", "x = 1\n", None),
         ("if a:\n    %time x = 1", "if a:\n    x = 1\n", None),
+        ("%%services debug Writer --post-mortem\nx", "\nx\n", None),
         ("%%capture a --no-display\nx", "a = get_ipython().run_cell_magic('capture', 'a --no-display', '')\nx\n", None),
         ("x = 1\n!ls \\\n  -l\ny = 2", "x = 1\nget_ipython().system('ls    -l')\n\ny = 2\n", None),
         ("!ls \\\n  -l \\\n  -a", "get_ipython().system('ls    -l    -a')\n\n\n", None),
