@@ -110,7 +110,8 @@ class Rendered:
         return f" ({self._text(place)})"
 
     def _nothing(self) -> str:
-        return f"{self._service} ran nothing in {self._ticks} looks at its replicas: profile it while it is called"
+        looks = f"{self._ticks} looks at its replicas"
+        return f"{self._service} ran nothing in {looks}: it was not called, or its calls only waited"
 
 
 # -- with native frames: py-spy, a program of its own, looks at the process from outside
