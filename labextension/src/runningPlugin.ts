@@ -198,7 +198,7 @@ export class RunningServices implements IRunningSessions.IManager {
     const body =
       only && names.length === 1
         ? stopWords(runtime, only.name, trans)
-        : trans.__("%1 are stopped, with their models.", names.join(", "));
+        : trans.__("%1 will be stopped, with their models.", names.join(", "));
     const title = trans.__("Stop all services of %1?", runtimeName(runtime, this.services.runtimes));
     if (await this.#steering.sure(title, body, trans.__("Stop"), !this.isOwn(runtime)))
       await this.#steering.stopAll([runtime]);

@@ -219,7 +219,11 @@ function stoppedWords(runtimes: readonly Listed[], trans: TranslationBundle): st
     const shown = [...names.slice(0, NAMED), ...(names.length > NAMED ? ["…"] : [])].join(", ");
     return trans.__("%1 of %2: %3", names.length, whoseName(runtime, runtimes, trans), shown);
   });
-  const head = trans._n("%1 service is stopped, with its models", "%1 services are stopped, with their models", count);
+  const head = trans._n(
+    "%1 service will be stopped, with its models",
+    "%1 services will be stopped, with their models",
+    count,
+  );
   return `${head}. ${whose.join("; ")}.`;
 }
 

@@ -136,11 +136,11 @@ test("before all is stopped it is said how many services there are, and whose", 
   });
   const next = "You are asked about services of programs outside this server next.";
   assert.deepEqual(stopAllWords([many, runtime("k2", [], { path: "b.ipynb" })], [program], trans), {
-    first: `5 services are stopped, with their models. 5 of a.ipynb: A, B, C, D, …. ${next}`,
-    asked: "1 service is stopped, with its models. 1 of app.py (nbcompose serve, process 7): F.",
+    first: `5 services will be stopped, with their models. 5 of a.ipynb: A, B, C, D, …. ${next}`,
+    asked: "1 service will be stopped, with its models. 1 of app.py (nbcompose serve, process 7): F.",
   });
   assert.equal(stopAllWords([], [program], trans).first, `No service of this server's notebooks runs. ${next}`);
-  const alone = "5 services are stopped, with their models. 5 of a.ipynb: A, B, C, D, ….";
+  const alone = "5 services will be stopped, with their models. 5 of a.ipynb: A, B, C, D, ….";
   assert.deepEqual(stopAllWords([many], [], trans), { first: alone, asked: "" });
 });
 
