@@ -22,7 +22,6 @@ from .snapshot import latency_words as latency_words
 from .snapshot import memory_words as memory_words
 from .snapshot import numbers as numbers
 from .status import HALTED as HALTED
-from .status import Link as Link
 from .status import Status as Status
 from .status import links as links
 from .status import progress as progress

@@ -120,12 +120,12 @@ Edge = TypedDict(
         "from": str,
         "to": str,
         "id": str,
-        "passed": NotRequired[bool],
         "calls": int,
         "in_flight": int,
         "streaming": int,
         "sent": int,
         "received": int,
+        "passed": NotRequired[bool],
     },
 )
 

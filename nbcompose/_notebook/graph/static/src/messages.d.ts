@@ -94,12 +94,12 @@ export interface Edge {
   from: string;
   to: string;
   id: string;
-  passed?: boolean;
   calls: number;
   in_flight: number;
   streaming: number;
   sent: number;
   received: number;
+  passed?: boolean;
 }
 
 export interface State {
