@@ -125,11 +125,11 @@ def test_calls_logs_and_actions_are_answered_as_on_the_socket(page: Page) -> Non
     assert [s["service"] for s in planned["cells"][0]["services"]] == ["Echo"]
     before = page.ask(type="watch")
     state = page.hear(lambda m: m.get("id") == before and m["services"][0]["calls"] > 0)
-    served = state["services"][0]["serving"]
+    served, calls = state["services"][0]["serving"], state["services"][0]["calls"]
     assert page.ended(page.ask(type="restart", service="Echo"))["type"] == "done"
     after = page.ask(type="watch")
     state = page.hear(lambda m: m.get("id") == after and m["services"][0]["serving"] > served)  # it has taken over
-    assert state["services"][0]["calls"] == 1
+    assert state["services"][0]["calls"] >= calls
 
 
 @pytest.mark.parametrize("request_", [{"type": "reach", "service": "Echo"}, {"type": "debug", "service": "Echo"}])
