@@ -96,6 +96,7 @@ test("the stream of a service is a call in Python, and a pipe in a terminal", ()
   /** @param {string} service @param {any} values */
   const of = (service, values) => ({ $stream: { service, api: "f", arguments: values } });
   const writer = of("Writer", { topic: "it's" });
+  const events = "-H 'Accept: text/event-stream'";
   const one = { text: writer, style: 'a&b "c" $d!', n: 3 };
   assert.equal(
     copied(forms.Refiner, "python", one, formOf),
@@ -103,17 +104,17 @@ test("the stream of a service is a call in Python, and a pipe in a terminal", ()
   );
   assert.equal(
     copied(forms.Refiner, "terminal", one, formOf),
-    `curl Writer -d '{"topic":"it'\\''s"}' |\n  curl "Refiner?style=a%26b%20%22c%22%20%24d%21&n=3" -T .`,
+    `curl Writer -d '{"topic":"it'\\''s"}' ${events} |\n  curl "Refiner?style=a%26b%20%22c%22%20%24d%21&n=3" -T .`,
   );
   const far = { text: of("Refiner", { text: writer }) };
   assert.equal(
     copied(forms.Refiner, "terminal", far, formOf),
-    `curl Writer -d '{"topic":"it'\\''s"}' |\n  curl "Refiner" -T . |\n  curl "Refiner" -T .`,
+    `curl Writer -d '{"topic":"it'\\''s"}' ${events} |\n  curl "Refiner" -T . ${events} |\n  curl "Refiner" -T .`,
   );
   const listed = { text: of("Refiner", { text: ["a"] }) };
   assert.equal(
     copied(forms.Refiner, "terminal", listed, formOf),
-    `curl Refiner -d '{"text":["a"]}' |\n  curl "Refiner" -T .`,
+    `curl Refiner -d '{"text":["a"]}' ${events} |\n  curl "Refiner" -T .`,
   );
   for (const kind of /** @type {const} */ (["script", "javascript"])) {
     assert.equal(copied(forms.Refiner, kind, one, formOf), null);

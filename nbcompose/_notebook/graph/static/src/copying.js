@@ -73,6 +73,9 @@ function pythonStream(source, formOf) {
   return form?.call && args !== null ? form.call.replace("%(arguments)s", () => args) : null;
 }
 
+/** What curl is to ask for, which else gets lines: only events say where a stream has ended. */
+const EVENTS = "-H 'Accept: text/event-stream'";
+
 /**
  * A call whose stream is that of a service as a pipe of two; null where a shell has none.
  *
@@ -90,7 +93,7 @@ function piped(form, values, formOf) {
   // Of a stream that is typed or listed the items go in the body.
   const first = copied({ ...made, lines: undefined }, "terminal", source.arguments, formOf);
   const query = rest.map(([name, value]) => `${address(name)}=${address(value)}`).join("&");
-  return first && `${first} |\n  ${form.events.replace("%(query)s", () => (query ? `?${query}` : ""))}`;
+  return first && `${first} ${EVENTS} |\n  ${form.events.replace("%(query)s", () => (query ? `?${query}` : ""))}`;
 }
 
 /** A value in an address between the quotes of a shell. @param {any} value */
