@@ -10,9 +10,19 @@ import { outcome } from "../../../../_replica/http/static/outcome.js";
 import { failure } from "../../../../_replica/http/static/result.js";
 import { copied, toClipboard, usesVariable } from "./copying.js";
 import { rendered } from "./markup.js";
+import { described, streamSources } from "./sources.js";
 
 /** @type {Record<keyof Copies, string>} */
 const KINDS = { python: "notebook", script: "Python script", terminal: "terminal", javascript: "Node script" };
+
+const NO_PIPE = "not copied: there is code for the stream of a service in a notebook, and in a terminal";
+/** Why a call that takes streams of services is not copied. @type {Record<keyof Copies, string>} */
+const NO_CODE = {
+  python: "not copied yet: the form of a stream is still to come",
+  script: NO_PIPE,
+  terminal: "not copied: a pipe has one stream, and arguments that an address can have",
+  javascript: NO_PIPE,
+};
 
 const NOTED = 4000; // ms that the note stands which says that something was copied
 
@@ -31,6 +41,7 @@ export function caller(kernel, name, api) {
   const copyAs = [h("span.nbc-space"), h("span.nbc-dim", {}, "Copy for"), ...copies];
   const foot = h("div.nbc-foot", {}, call, cancel, ...copyAs, note);
   const element = h("div", {}, about, area, result.element);
+  const sources = streamSources(kernel);
   /** @type {Form | null} */
   let told = null;
   let known = "";
@@ -61,9 +72,7 @@ export function caller(kernel, name, api) {
     const doc = message.doc ? h("div.nbc-about", {}, message.doc) : "";
     about.replaceChildren(h("span.nbc-code", {}, message.signature), doc);
     if (same) return;
-    const { schema, parts, variables } = message;
-    const streams = message.params.filter((p) => p.stream).map((p) => p.name);
-    fields = form({ schema, root: schema, parts, reads: true, variables, streams, live: true });
+    fields = form({ ...described(message, sources), live: true });
     area.replaceChildren(...fields.elements, foot);
     fields.run(typed);
   }
@@ -158,8 +167,14 @@ export function caller(kernel, name, api) {
     const values = fields?.values();
     if (!told || !values) return;
     const stays = kind !== "python" && usesVariable(values);
-    if (!stays) await toClipboard(copied(told, kind, values));
-    note.textContent = stays ? "not copied: a variable is known in the notebook only" : `copied for a ${KINDS[kind]}`;
+    const text = stays ? null : copied(told, kind, values, sources.told);
+    if (text !== null) await toClipboard(text);
+    note.textContent =
+      text !== null
+        ? `copied for a ${KINDS[kind]}`
+        : stays
+          ? "not copied: a variable is known in the notebook only"
+          : NO_CODE[kind];
     clearTimeout(noted);
     noted = setTimeout(() => {
       note.textContent = "";
@@ -203,9 +218,12 @@ export function caller(kernel, name, api) {
   return {
     element,
     renew,
+    /** The graph may have other streams than it had. */
+    offer: () => fields?.renew(),
     /** @param {Heard} message */
     hear(message) {
       const mine = "api" in message && message.service === name && message.api === api;
+      if (sources.hear(message)) fields?.renew();
       if (message.type === "form" && mine) build(message);
       else if (message.type === "kept" && mine) resume(message);
       else if (message.type === "failed" && message.action === "form" && mine) {
