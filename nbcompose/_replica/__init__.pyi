@@ -10,6 +10,8 @@ from .bootstrap import Launch as Launch
 from .bootstrap import MainGlobals as MainGlobals
 from .bootstrap import class_of as class_of
 from .bootstrap import load_module as load_module
+from .chat_api import COMPLETIONS as COMPLETIONS
+from .chat_api import MODELS as MODELS
 from .control import NO_STATS as NO_STATS
 from .control import Phase as Phase
 from .control import StartFailure as StartFailure
