@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Seque
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from nbcompose._rpc import background
+from nbcompose._rpc import background, kept
 from nbcompose._tracing import current_call
 from nbcompose._user_exceptions import clipped
 from nbcompose.errors import (
@@ -192,6 +192,7 @@ class OpenAIModel(LanguageModel):
         client = self._clients.get(loop)
         if client is None:
             client = self._clients[loop] = self._new_client()
+            weakref.finalize(self, _close_soon, os.getpid(), loop, client).atexit = False
         return client
 
     def _new_client(self) -> AsyncOpenAI:
@@ -282,6 +283,13 @@ class OpenAIModel(LanguageModel):
             return Overloaded(f"{self._url} is busy: {message}").from_below()
         at = "" if status is None else f" ({status})"
         return ServiceUnavailable(f"{self._url} failed{at}: {message}").from_below()
+
+
+def _close_soon(process: int, loop: asyncio.AbstractEventLoop, client: AsyncOpenAI) -> None:
+    """Close the connections of a model that nothing refers to any more."""
+    if os.getpid() == process and loop.is_running():  # a forked child has a copy, and not the loop
+        with contextlib.suppress(RuntimeError):  # it has ended meanwhile
+            loop.call_soon_threadsafe(lambda: kept(loop.create_task(client.close())))
 
 
 class _Answer(Generation):

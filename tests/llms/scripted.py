@@ -39,8 +39,8 @@ class Scripted(LanguageModel):
         stop: str | Sequence[str] = (),
         seed: int | None = None,
     ) -> Generation:
-        given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k}
-        given |= {"stop": stop, "seed": seed}
+        given: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+        given |= {"top_p": top_p, "top_k": top_k, "stop": stop}
         self.asked.append((prompt, {name: value for name, value in given.items() if value}))
         return _Answer(self, prompt, max_new_tokens)
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, from_json, to_json
 
-from nbcompose._replica.chat_api import ChatRefused
+from nbcompose._replica import ChatRefused
 from nbcompose._replica.http.responses import Reply
 from nbcompose._user_exceptions import MAX_NAME, clipped
 from nbcompose.errors import PromptTooLong

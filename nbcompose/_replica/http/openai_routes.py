@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Protocol
 
-from nbcompose._replica.chat_api import COMPLETIONS, Begun, ChatRefused, Ended
+from nbcompose._replica import COMPLETIONS, Begun, ChatRefused, Ended
 from nbcompose._replica.http.exchange import Exchange, Handler
 from nbcompose._replica.http.item_streams import SSE, ItemStream, StreamForm
 from nbcompose._replica.http.openai_format import (
