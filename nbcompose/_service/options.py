@@ -121,6 +121,9 @@ def read_service_options(options: Mapping[str, Any], cls_name: str, problems: Pr
         problems.add(f"name={name!r}: a service's name has letters, digits, _ - . and begins with a letter")
     if "replicas" in given and "workers" in given:
         problems.add("replicas= and workers= mean the same: give one")
+    for flag in ("strict", "openai"):
+        if not isinstance(given.get(flag, False), bool):
+            problems.add(f"{flag}={given[flag]!r} must be True or False")
     device = given.get("device")
     if device is not None and not (isinstance(device, str) and DEVICE.match(device)):
         problems.add(f"device={device!r} must be one of cpu, cuda, cuda:N, mps")
@@ -133,16 +136,9 @@ def read_service_options(options: Mapping[str, Any], cls_name: str, problems: Pr
         "traffic": _traffic(given.get("traffic", {}), problems),
         "envs": _envs(given.get("envs", {}), problems),
         "http": _http(given.get("http", {}), problems),
-        "strict": _flag(given, "strict", problems),
-        "openai": _flag(given, "openai", problems),
+        "strict": given.get("strict") is True,
+        "openai": given.get("openai") is True,
     }
-
-
-def _flag(given: Mapping[str, Any], option: str, problems: Problems) -> bool:
-    value = given.get(option, False)
-    if not isinstance(value, bool):
-        problems.add(f"{option}={value!r} must be True or False")
-    return value is True
 
 
 def _count(given: Mapping[str, Any], option: str, problems: Problems) -> int:

@@ -21,7 +21,7 @@ from nbcompose._replica.http.access import Access
 from nbcompose._replica.http.docs import ASSETS, SET_TOKEN, asset, curl_line
 from nbcompose._replica.http.exchange import Exchange, Handler, Limits
 from nbcompose._replica.http.item_streams import FORMS, ItemStream, offers
-from nbcompose._replica.http.requests import read_arguments, read_large, takes_long, unpacked_body
+from nbcompose._replica.http.requests import read_arguments, read_large, takes_long, unpacked
 from nbcompose._replica.http.responses import JSON, Reply, choose, content_type, file_name, json_reply
 from nbcompose._replica.http.stream_bodies import StreamBody, is_streamed
 from nbcompose._rpc import Deadlines
@@ -267,7 +267,9 @@ class ApiEndpoint:
             return await exchange.result(streams.arguments())
         if exchange.query:
             raise BadRequest(f"{self._api.name} takes its parameters in the body, not after a '?' in the address")
-        body = await unpacked_body(exchange)
+        body = await exchange.body()
+        if exchange.headers.get("Content-Encoding"):
+            body = await unpacked(exchange, body)
         kind = exchange.headers.get("Content-Type")
         large = len(body) > SMALL
         # A small file may be a large image.

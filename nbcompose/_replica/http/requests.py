@@ -97,13 +97,10 @@ _INFLATES: dict[str, Callable[[bytes, int], bytes]] = {
 }
 
 
-async def unpacked_body(exchange: Exchange) -> bytes:
-    """Return the body of a request, decompressed. Raises what `decoded` does."""
-    body = await exchange.body()
-    if encoding := exchange.headers.get("Content-Encoding"):
-        exchange.reply_headers["Accept-Encoding"] = ACCEPTED  # RFC 9110, section 12.5.3
-        body = await decoded(body, encoding, exchange.site.max_body)
-    return body
+async def unpacked(exchange: Exchange, body: bytes) -> bytes:
+    """Return the body of a request that has a Content-Encoding. Raises what `decoded` does."""
+    exchange.reply_headers["Accept-Encoding"] = ACCEPTED  # RFC 9110, section 12.5.3
+    return await decoded(body, exchange.headers["Content-Encoding"], exchange.site.max_body)
 
 
 async def read_json(exchange: Exchange, most_values: int) -> Any:
@@ -111,7 +108,9 @@ async def read_json(exchange: Exchange, most_values: int) -> Any:
     kind = exchange.headers.get("Content-Type")
     if kind and _kind(kind) != JSON:
         raise UnsupportedMediaType(f"{exchange.path} does not take {clipped(kind, MAX_NAME)}; it takes {JSON}")
-    body = await unpacked_body(exchange)
+    body = await exchange.body()
+    if exchange.headers.get("Content-Encoding"):
+        body = await unpacked(exchange, body)
     try:
         if len(body) <= SMALL:
             return json_values.read(body, most_values)
