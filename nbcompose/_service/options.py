@@ -14,6 +14,7 @@ from typing import Any
 
 from nbcompose._host import memory
 from nbcompose._spec import BatchPolicy, Http, Location, Resources, ServiceSpec, Traffic
+from nbcompose._units import with_article
 from nbcompose.errors import DeclarationError, IgnoredOptionWarning, Mistake
 
 SERVICE_OPTIONS = (
@@ -210,7 +211,7 @@ def _envs(value: Any, problems: Problems) -> dict[str, str]:
         # BentoML's form. A variable without a value is left to the environment.
         value = {e["name"]: e["value"] for e in value if e.get("value") is not None}
     if not isinstance(value, Mapping):
-        problems.add(f"envs must be a dict of environment variables, not a {type(value).__name__}")
+        problems.add(f"envs must be a dict of environment variables, not {with_article(type(value).__name__)}")
         return {}
     found = {}
     for key, text in value.items():

@@ -21,6 +21,7 @@ from nbcompose._control.picture import layered
 from nbcompose._control.picture.layered import Box, Size
 from nbcompose._replica import Phase
 from nbcompose._spec import ServiceSpec
+from nbcompose._units import with_previous
 
 Edges = tuple[tuple[str, str], ...]  # keys of callers and callees
 
@@ -131,9 +132,10 @@ def _service(status: Status) -> Node:
     if status.state == "failed" and status.error:
         place = _last_line(status.error)
     held = sum(h.abandoned for r in status.replicas for h in r.work.held)
+    if status.out_of_date_reason:
+        words = with_previous(words)
     marks = [
         *(["stale"] if status.stale else []),
-        *(["previous version"] if status.out_of_date_reason else []),
         status.replacing,
     ]
     if held:
