@@ -81,6 +81,12 @@ HEIGHT = """height => {
     return sections.some(section => section.querySelector('.nbc-running-service') && section.offsetHeight >= height);
 }"""
 
+DESCRIBED = """async () => {
+    const { commands } = window.jupyterapp;
+    const own = commands.listCommands().filter(id => id.startsWith("nbcompose:"));
+    return Object.fromEntries(await Promise.all(own.map(async id => [id, (await commands.describedBy(id)).args])));
+}"""
+
 
 @pytest.fixture(scope="module")
 def notebook(desk: Any) -> Iterator[Notebook]:
@@ -236,6 +242,17 @@ def test_addresses_and_calls_are_copied(notebook: Notebook) -> None:
     assert """-d '{"text":"..."}'""" in text
     assert page.evaluate("() => navigator.clipboard.readText()") == text
     page.evaluate("() => document.querySelectorAll('.Toastify__toast').forEach(toast => toast.click())")
+
+
+def test_every_command_describes_its_arguments(notebook: Notebook) -> None:
+    """For agents that drive JupyterLab: they know of a command what it says of itself."""
+    described = notebook.page.evaluate(DESCRIBED)
+    assert len(described) > 10
+    for command, args in described.items():
+        assert args is not None, command
+        assert args["type"] == "object", command
+        for name, argument in args["properties"].items():
+            assert {"type", "enum", "description"} & argument.keys(), (command, name)
 
 
 def test_stopping_says_who_depends_on_a_service(notebook: Notebook) -> None:
