@@ -52,6 +52,7 @@ export function caller(kernel, name, api) {
   let next = 0; // the number of the item that comes next
   /** @type {Record<string, {feed: Feed, sent?: number}>} the streams that are typed for the call under way */
   let typed = {};
+  let wasTyping = false;
   /** @type {Map<string, (answer: Heard | null) => void>} what hears of an item that was sent, by request */
   const fed = new Map();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -96,7 +97,16 @@ export function caller(kernel, name, api) {
     for (const [parameter, value] of Object.entries(values)) {
       if (value?.$typed) typed[parameter] = { feed: feeding(value.$typed.stream), sent: value.$typed.items.length };
     }
-    fields.run(typed);
+    type();
+  }
+
+  /** Show of the form only the lines that are typed while the call runs: the answers stand below them, in sight. */
+  function type() {
+    const typing = Object.keys(typed).length > 0;
+    const changed = element.classList.toggle("nbc-typing", typing) !== wasTyping;
+    wasTyping = typing;
+    fields?.run(typed);
+    if (changed) result.element.scrollIntoView?.({ block: "nearest" });
   }
 
   /** What sends the items of a stream. @param {string} stream @returns {Feed} */
@@ -123,7 +133,7 @@ export function caller(kernel, name, api) {
     for (const [parameter, stream] of Object.entries(kept.typed ?? {})) {
       typed[parameter] = { feed: feeding(stream) };
     }
-    fields?.run(typed);
+    type();
     take(kept.items);
     result.missed(kept.count - next);
     next = kept.count;
@@ -192,7 +202,7 @@ export function caller(kernel, name, api) {
   function rest() {
     const hadFocus = document.activeElement === cancel;
     typed = {};
-    fields?.run(typed);
+    type();
     for (const answer of fed.values()) answer(null);
     fed.clear();
     busy(false);
