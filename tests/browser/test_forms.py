@@ -399,9 +399,7 @@ def test_the_stream_of_a_service_is_what_a_field_takes(opened: Notebook, live: G
     expect(live.ends("3 items")).to_have_text("[1] SEA 1 SEA 2 ")
     reads = page.locator("title", has_text="Forms reads streams of Writer")
     expect(live.canvas.locator(".nbc-edge.nbc-stream", has=reads)).to_be_attached()
-    for theme in ("Dark", "Light"):
-        opened.theme(f"JupyterLab {theme}")
-        opened.screenshot(f"form-stream-of-a-service-{theme.lower()}")
+    opened.screenshot("form-stream-of-a-service")
     # As code: it is one call in the other, and a pipe.
     live.button("notebook").click()
     expect(live.panel.locator(".nbc-note", has_text="copied for a notebook")).to_be_visible()

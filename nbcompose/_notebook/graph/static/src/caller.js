@@ -10,7 +10,7 @@ import { outcome } from "../../../../_replica/http/static/outcome.js";
 import { failure } from "../../../../_replica/http/static/result.js";
 import { copied, toClipboard, usesVariable } from "./copying.js";
 import { rendered } from "./markup.js";
-import { described, streamSources } from "./sources.js";
+import { described, streamSources } from "./producers.js";
 
 /** @type {Record<keyof Copies, string>} */
 const KINDS = { python: "notebook", script: "Python script", terminal: "terminal", javascript: "Node script" };

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { streamSources } from "../../nbcompose/_notebook/graph/static/src/sources.js";
+import { streamSources } from "../../nbcompose/_notebook/graph/static/src/producers.js";
 
 /** @import { State } from "../../nbcompose/_notebook/graph/static/src/messages.d.ts" */
 
