@@ -52,8 +52,8 @@ MEMBERS = {
         DeadlineExceeded DeclarationError DeviceError ExportRefused Forbidden HeadersTooLarge IgnoredOptionWarning
         Incompatible InvalidArgument InvalidResult LargeCaptureWarning LaunchError MemoryShortage MethodNotAllowed
         Mistake Misuse ModelError NbcomposeError NbcomposeWarning NoTerminal NotAcceptable NotAwaited NotAwaitedWarning
-        NotBegun Overloaded PayloadTooLarge PortInUse PromptTooLong ProtocolError RemoteError RemoteTraceback ReplicaDied
-        ResourceShortageWarning ServiceUnavailable SlowRequest StreamLag StreamTaken Unauthorized UnknownApi
+        NotBegun Overloaded PayloadTooLarge PortInUse PromptTooLong ProtocolError RemoteError RemoteTraceback
+        ReplicaDied ResourceShortageWarning ServiceUnavailable SlowRequest StreamLag StreamTaken Unauthorized UnknownApi
         UnknownArgumentWarning UnknownService UnsupportedMediaType UnsupportedOption
     """,
 }

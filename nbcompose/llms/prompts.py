@@ -25,7 +25,8 @@ class StreamText:
     def take(self, piece: object) -> None:
         if not isinstance(piece, str):
             raise Misuse(
-                f"item {len(self.pieces)} of a stream in the prompt is {type(piece).__name__}: such streams are of texts"
+                f"item {len(self.pieces)} of a stream in the prompt is {type(piece).__name__}: "
+                "such a stream is of texts"
             )
         self.pieces.append(piece)
 
