@@ -204,8 +204,6 @@ function whoseName(runtime: Listed, among: readonly Listed[], trans: Translation
   return runtimeName(runtime, among);
 }
 
-const NAMED = 4; // services of one process that are named before "…"
-
 /** What is said before all services of these processes are stopped: how many there are, and whose; "" for none. */
 function stoppedWords(runtimes: readonly Listed[], trans: TranslationBundle): string {
   const running = runtimes.map((runtime) => ({
@@ -216,8 +214,7 @@ function stoppedWords(runtimes: readonly Listed[], trans: TranslationBundle): st
   const count = busy.reduce((sum, { names }) => sum + names.length, 0);
   if (!count) return "";
   const whose = busy.map(({ runtime, names }) => {
-    const shown = [...names.slice(0, NAMED), ...(names.length > NAMED ? ["…"] : [])].join(", ");
-    return trans.__("%1 of %2: %3", names.length, whoseName(runtime, runtimes, trans), shown);
+    return trans.__("%1 of %2: %3", names.length, whoseName(runtime, runtimes, trans), names.join(", "));
   });
   const head = trans._n(
     "%1 service will be stopped, with its models",

@@ -120,9 +120,11 @@ def replicas(status: Status) -> str:
 def _absent(key: str) -> Node:
     if "://" not in key:
         return Node(key, key, "missing", "does not run", hint=f"{key} does not run: start it by its cell")
-    # The port may differ from run to run, and the password is secret: neither may be saved in the notebook.
+    # With its port, by which services of one machine are told apart. The password is secret, and may not be saved in
+    # the notebook.
     parts = urlsplit(key)
-    name = f"{parts.hostname or key}{parts.path.rstrip('/')}"
+    host = parts.netloc.rpartition("@")[2]
+    name = f"{host or key}{parts.path.rstrip('/')}"
     return Node(key, name, "elsewhere", "elsewhere", place=parts.scheme, hint=f"{name}, a service elsewhere")
 
 
