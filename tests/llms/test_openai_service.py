@@ -11,11 +11,11 @@ import pytest
 
 import nbcompose
 from nbcompose import api, service
-from nbcompose.errors import LaunchError, PromptTooLong
+from nbcompose.errors import LaunchError, Overloaded, PromptTooLong
 from nbcompose.llms import OpenAIModel
 from tests.handles import handle
 from tests.llms.scripted import Scripted
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, wait_until
 from tests.replica.http.asgi_client import StreamingTransport
 
 pytestmark = pytest.mark.system
@@ -71,6 +71,15 @@ def user(text: str) -> list[Any]:
     return [{"role": "user", "content": text}]
 
 
+def has_stopped() -> bool:
+    """Whether an answer has been stopped; False while there is no place for the question."""
+    try:
+        Served.stopped()
+    except Overloaded:
+        return False
+    return True
+
+
 def ask(client: openai.OpenAI, text: str, **options: Any) -> Any:
     return client.chat.completions.create(model="scripted", messages=user(text), **options)
 
@@ -95,7 +104,7 @@ def test_its_limits_and_numbers_are_those_of_other_calls(graph: str) -> None:
         assert client.models.list().data  # no call: it does not wait behind the others
         for stream in streams:
             stream.close()
-        Served.stopped()
+        wait_until(has_stopped, "an answer whose caller has gone is stopped")
     metrics = httpx.get(f"{graph}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).text
     assert 'api="chat.completions",outcome="Overloaded"' in metrics
     assert 'nbcompose_http_responses_total{replica="0",route="/v1/chat/completions"' in metrics
