@@ -23,6 +23,7 @@ PUBLIC = [
     "device",
     "errors",
     "graph",
+    "llms",
     "load_ipython_extension",
     "models",
     "on_shutdown",
@@ -41,6 +42,7 @@ PUBLIC = [
 MEMBERS = {
     "Service": "asgi graph inner link name to_async to_sync token url",
     "models": "HuggingFaceModel ModelProgress models_of prefetch",
+    "llms": "Chat Generation LanguageModel Message Prompt Usage",
     "streams": "map tee",
     "settings": """
         FORMAT LEVELS LOG_LEVEL PRELOAD RECORD_ARGUMENTS REPLICA_FORMAT SAMPLERS TOKEN TraceExport VARIABLES ZYGOTE
@@ -51,9 +53,9 @@ MEMBERS = {
         DeadlineExceeded DeclarationError DeviceError ExportRefused Forbidden HeadersTooLarge IgnoredOptionWarning
         Incompatible InvalidArgument InvalidResult LargeCaptureWarning LaunchError MemoryShortage MethodNotAllowed
         Mistake Misuse ModelError NbcomposeError NbcomposeWarning NoTerminal NotAcceptable NotAwaited NotAwaitedWarning
-        NotBegun Overloaded PayloadTooLarge PortInUse ProtocolError RemoteError RemoteTraceback ReplicaDied
+        NotBegun Overloaded PayloadTooLarge PortInUse PromptTooLong ProtocolError RemoteError RemoteTraceback ReplicaDied
         ResourceShortageWarning ServiceUnavailable SlowRequest StreamLag StreamTaken Unauthorized UnknownApi
-        UnknownArgumentWarning UnknownService UnsupportedMediaType
+        UnknownArgumentWarning UnknownService UnsupportedMediaType UnsupportedOption
     """,
 }
 PARAMETERS = {
