@@ -5,7 +5,8 @@ python -m benchmarks.streams --quick     fewer rounds and items: whether it work
 
 An item is the time at which it was made; its consumer subtracts that from its own, of the clock that all processes of
 the machine share. Between two items the producer pauses, so that each finds everybody waiting: what is timed is the way
-of one item. Processes are on one CPU in the rows with a yardstick, which are taken in turn, as in `README.md`.
+of one item. The yardstick pauses too, since a processor that has slept is slower. Processes are on one CPU in the rows
+with a yardstick, which are taken in turn, as in `README.md`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.machine import pinned
 from benchmarks.rounds import ROUNDS, median
 from benchmarks.row import Aim, Figure, Row
 from benchmarks.servers import BUILD
-from benchmarks.stream_services import Pipeline, Reader, Writer
+from benchmarks.stream_services import PAUSE, Pipeline, Reader, Writer
 
 LINES = 100_000
 ABANDONED = 1000
@@ -40,7 +41,7 @@ def ratios(rounds: int, count: int) -> list[Row]:
             "relayed": lambda: statistics.median(pipeline.relayed(count)),
             "first": lambda: statistics.median(pipeline.first(count // 10)),
             "hop": lambda: statistics.median(pipeline.hop(count)),
-            "least RPC": lambda: statistics.median(yardsticks.measure("rpc", 2000)),
+            "least RPC": lambda: statistics.median(yardsticks.measure("rpc", count, PAUSE)),
         }
         for take in takes.values():
             take()
@@ -138,7 +139,7 @@ def main(arguments: Sequence[str]) -> int:
     quick = parser.parse_args(arguments).quick
     about = machine.describe()
     print(", ".join(f"{key} {value}" for key, value in about.items()), file=sys.stderr)
-    rows = ratios(2 if quick else ROUNDS, 200 if quick else 2000)
+    rows = ratios(2 if quick else ROUNDS, 200 if quick else 1000)
     lines, streams = (2000, 60) if quick else (LINES, ABANDONED)
     with nbcompose.run(Pipeline), nbcompose.run(Reader, http=True) as reader:
         seconds, count, memory = asyncio.run(both_ways(reader.url, lines))

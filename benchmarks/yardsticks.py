@@ -1,6 +1,7 @@
 """Raw costs of this machine, to divide by: in processes of their own, so that their affinity is the row's.
 
-    python -m benchmarks.yardsticks ping-pong|rpc CALLS      seconds of each round trip over a Unix socket, as JSON
+    python -m benchmarks.yardsticks ping-pong|rpc CALLS [PAUSE]     seconds of each round trip over a Unix socket, as
+                                                                    JSON; with PAUSE seconds of rest after each
 
 `ping-pong` is what the kernel takes for it: blocking calls and nothing else. `rpc` is the least that a call from one
 Python process to another takes: event loops, a frame, pickle, a future at one end and a task at the other.
@@ -29,9 +30,12 @@ HEADER = struct.Struct("<II")  # length of the body, id of the call
 Yardstick = Literal["ping-pong", "rpc"]
 
 
-def measure(yardstick: Yardstick, calls: int) -> list[float]:
-    """Seconds of each call, in two fresh processes with the caller's CPU affinity."""
-    command = [sys.executable, "-m", "benchmarks.yardsticks", yardstick, str(calls)]
+def measure(yardstick: Yardstick, calls: int, pause: float = 0.0) -> list[float]:
+    """Seconds of each call, in two fresh processes with the caller's CPU affinity.
+
+    `pause`: seconds of rest after each call, as in a row that has one: one that wakes up is slower.
+    """
+    command = [sys.executable, "-m", "benchmarks.yardsticks", yardstick, str(calls), str(pause)]
     answer: list[float] = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
     return answer
 
@@ -39,7 +43,7 @@ def measure(yardstick: Yardstick, calls: int) -> list[float]:
 # -- blocking sockets
 
 
-def ping_pong(connection: socket.socket, calls: int) -> list[float]:
+def ping_pong(connection: socket.socket, calls: int, pause: float) -> list[float]:
     """`SIZE` bytes there and back."""
     message = b"x" * SIZE
     durations = []
@@ -48,6 +52,8 @@ def ping_pong(connection: socket.socket, calls: int) -> list[float]:
         connection.sendall(message)
         connection.recv(SIZE)
         durations.append(time.perf_counter() - start)
+        if pause:
+            time.sleep(pause)
     return durations
 
 
@@ -125,7 +131,7 @@ class Callee(Frames):
         return text
 
 
-def rpc(connection: socket.socket, calls: int) -> list[float]:
+def rpc(connection: socket.socket, calls: int, pause: float) -> list[float]:
     """A call with a str of `SIZE` characters, and the same back."""
 
     async def run() -> list[float]:
@@ -136,6 +142,8 @@ def rpc(connection: socket.socket, calls: int) -> list[float]:
             start = time.perf_counter()
             await caller.call("echo", text)
             durations.append(time.perf_counter() - start)
+            if pause:
+                await asyncio.sleep(pause)
         return durations
 
     durations: list[float] = uvloop.run(run())
@@ -152,13 +160,13 @@ def answer_rpc(connection: socket.socket) -> None:
 
 # -- the two processes
 
-ENDS: dict[str, tuple[Callable[[socket.socket, int], list[float]], Callable[[socket.socket], None]]] = {
+ENDS: dict[str, tuple[Callable[[socket.socket, int, float], list[float]], Callable[[socket.socket], None]]] = {
     "ping-pong": (ping_pong, pong),
     "rpc": (rpc, answer_rpc),
 }
 
 
-def main(yardstick: str, calls: int) -> None:
+def main(yardstick: str, calls: int, pause: float = 0.0) -> None:
     call, answer = ENDS[yardstick]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     if os.fork() == 0:
@@ -167,10 +175,10 @@ def main(yardstick: str, calls: int) -> None:
         os._exit(0)
     theirs.close()
     with ours:
-        durations = call(ours, WARM_UP + calls)
+        durations = call(ours, WARM_UP + calls, pause)
     os.wait()
     print(json.dumps(durations[WARM_UP:]))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:]))

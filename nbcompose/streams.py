@@ -12,12 +12,14 @@ import contextvars
 import inspect
 import sys
 import threading
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NoReturn, cast
 
 from nbcompose._schema import Uncalled, check_awaited
-from nbcompose.errors import Misuse, StreamLag, StreamTaken
+from nbcompose._units import with_article
+from nbcompose.errors import CallCancelled, Misuse, StreamLag, StreamTaken
 
 __all__ = ["map", "tee"]
 
@@ -47,7 +49,7 @@ def tee(stream: AsyncIterable[Any] | Iterable[Any], n: int = 2, *, most: int = M
     _check_stream("tee", stream)
     trunk = _Trunk(stream, most)
     branches = tuple(Branch(trunk) for _ in range(n))
-    trunk.branches = list(branches)
+    trunk.branches = {id(branch): weakref.ref(branch) for branch in branches}
     return branches
 
 
@@ -65,26 +67,32 @@ class _Trunk:
     """The stream that branches share."""
 
     def __init__(self, stream: Any, most: int) -> None:
-        self.branches: list[Branch] = []
+        self.branches: dict[int, weakref.ref[Branch]] = {}  # those that are read, by their ids
         self._stream = stream
         self._most = most
         self._items: Any = None  # its iterator
         self._is_over = False
         self._error: BaseException | None = None
-        self._awaited = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None  # for all branches
         self._waited = threading.Lock()
 
     async def pull(self, branch: Branch) -> None:
-        """Read an item for all branches, unless another has meanwhile."""
-        async with self._awaited:
-            if self._may_pull(branch):
-                try:
-                    self._items = aiter(self._stream) if self._items is None else self._items
-                    self._give(await anext(self._items))
-                except StopAsyncIteration:
-                    self._is_over = True
-                except Exception as error:
-                    self._error = error
+        """Wait for an item for all branches."""
+        # By a task of its own: cancelling who reads one branch must not end what the others read.
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.ensure_future(self._read())
+        await asyncio.shield(self._reading)
+
+    async def _read(self) -> None:
+        try:
+            self._items = aiter(self._stream) if self._items is None else self._items
+            self._give(await anext(self._items))
+        except StopAsyncIteration:
+            self._is_over = True
+        except asyncio.CancelledError:
+            self._error = CallCancelled("what makes the items of the stream was cancelled")
+        except Exception as error:
+            self._error = error
 
     def pull_sync(self, branch: Branch) -> None:
         with self._waited:
@@ -102,8 +110,10 @@ class _Trunk:
 
     def _give(self, item: Any) -> None:
         size = _size_of(item)
-        for branch in self.branches:
-            branch.keep(item, size, self._most)
+        for reference in tuple(self.branches.values()):  # another thread may leave meanwhile
+            branch = reference()
+            if branch is not None:
+                branch.keep(item, size, self._most)
 
     def ended(self) -> bool:
         """Whether there are no more items. Raises what the stream has raised."""
@@ -113,9 +123,20 @@ class _Trunk:
 
     def leave(self, branch: Branch) -> Any:
         """A branch is closed; return the iterator to close where it was the last one."""
-        if branch in self.branches:
-            self.branches.remove(branch)
+        self.branches.pop(id(branch), None)
         return None if self.branches or self._is_over else (self._stream if self._items is None else self._items)
+
+    async def stop(self) -> None:
+        """End the reading of an item, which nobody waits for any more."""
+        if self._reading is not None and not self._reading.done():
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+
+    def drop(self, branch: Branch) -> None:
+        """A branch is no more. From any thread; the iterator goes as this object does."""
+        if self.leave(branch) is not None and self._reading is not None and not self._reading.done():
+            with contextlib.suppress(RuntimeError):  # its loop has ended
+                self._reading.get_loop().call_soon_threadsafe(self._reading.cancel)
 
 
 def _size_of(item: Any) -> int:
@@ -194,7 +215,10 @@ class Branch(AsyncGenerator[Any, None], Generator[Any, None, None]):
         """Want no more items; the stream ends with its last branch."""
         self._is_closed = True
         self.kept.clear()
-        close = getattr(self._trunk.leave(self), "aclose", None)
+        items = self._trunk.leave(self)
+        if items is not None:
+            await self._trunk.stop()
+        close = getattr(items, "aclose", None)
         if close is not None:
             await close()
 
@@ -205,6 +229,9 @@ class Branch(AsyncGenerator[Any, None], Generator[Any, None, None]):
         close = getattr(self._trunk.leave(self), "close", None)
         if close is not None:
             close()
+
+    def __del__(self) -> None:
+        self._trunk.drop(self)
 
     async def asend(self, value: Any) -> Any:
         return await self.__anext__()
@@ -242,7 +269,9 @@ def map(call: Callable[[Any], Any], stream: AsyncIterable[Any] | Iterable[Any], 
         raise Misuse(f"at_once={at_once!r}: at least one call is to be under way")
     _check_stream("map", stream)
     if not callable(call):
-        raise Misuse(f"map calls what stands first for each item, and a {type(call).__name__} cannot be called")
+        raise Misuse(
+            f"map calls what stands first for each item, and {with_article(type(call).__name__)} cannot be called"
+        )
     return Mapped(call, stream, at_once)
 
 

@@ -42,7 +42,6 @@ PUBLIC = [
 MEMBERS = {
     "Service": "asgi graph inner link name to_async to_sync token url",
     "models": "HuggingFaceModel ModelProgress models_of prefetch",
-    "llms": "Chat Generation LanguageModel Message Prompt Usage",
     "streams": "map tee",
     "settings": """
         FORMAT LEVELS LOG_LEVEL PRELOAD RECORD_ARGUMENTS REPLICA_FORMAT SAMPLERS TOKEN TraceExport VARIABLES ZYGOTE
@@ -53,8 +52,8 @@ MEMBERS = {
         DeadlineExceeded DeclarationError DeviceError ExportRefused Forbidden HeadersTooLarge IgnoredOptionWarning
         Incompatible InvalidArgument InvalidResult LargeCaptureWarning LaunchError MemoryShortage MethodNotAllowed
         Mistake Misuse ModelError NbcomposeError NbcomposeWarning NoTerminal NotAcceptable NotAwaited NotAwaitedWarning
-        NotBegun Overloaded PayloadTooLarge PortInUse PromptTooLong ProtocolError RemoteError RemoteTraceback ReplicaDied
-        ResourceShortageWarning ServiceUnavailable SlowRequest StreamLag StreamTaken Unauthorized UnknownApi
+        NotBegun Overloaded PayloadTooLarge PortInUse PromptTooLong ProtocolError RemoteError RemoteTraceback
+        ReplicaDied ResourceShortageWarning ServiceUnavailable SlowRequest StreamLag StreamTaken Unauthorized UnknownApi
         UnknownArgumentWarning UnknownService UnsupportedMediaType UnsupportedOption
     """,
 }

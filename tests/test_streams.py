@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nbcompose import api, service, streams
-from nbcompose.errors import Misuse, StreamLag, StreamTaken
+from nbcompose.errors import CallCancelled, Misuse, StreamLag, StreamTaken
 from tests.patience import PATIENCE, until
 
 
@@ -113,6 +113,48 @@ async def test_the_stream_ends_with_the_last_branch() -> None:
     assert numbers.closed
     with pytest.raises(StreamTaken, match="a stream is read once"):
         two.__aiter__()
+
+
+async def test_who_is_cancelled_ends_no_other_branch() -> None:
+    """Nor the own one: its next reader gets the item. The stream ends when the last branch is dropped, too."""
+    gate, closed = asyncio.Event(), asyncio.Event()
+
+    async def letters() -> AsyncIterator[str]:
+        try:
+            yield "a"
+            await gate.wait()
+            yield "b"
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    one, two = streams.tee(letters())
+    assert [await anext(one), await anext(two)] == ["a", "a"]
+    readers = [asyncio.ensure_future(anext(branch)) for branch in (one, two)]
+    await asyncio.sleep(0)
+    readers[0].cancel()
+    await asyncio.wait(readers[:1])
+    gate.set()
+    assert [await readers[1], await anext(one)] == ["b", "b"]
+    waiting = asyncio.ensure_future(anext(one))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert not closed.is_set()
+    readers.clear()
+    del one, two, waiting
+    await asyncio.wait_for(closed.wait(), PATIENCE)
+
+
+async def test_a_stream_whose_own_code_is_cancelled_has_not_ended() -> None:
+    async def letters() -> AsyncIterator[str]:
+        yield "a"
+        raise asyncio.CancelledError
+
+    for branch in streams.tee(letters()):
+        assert await anext(branch) == "a"
+        with pytest.raises(CallCancelled, match="was cancelled"):
+            await anext(branch)
 
 
 def test_it_ends_with_the_last_branch_in_sync_code() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from nbcompose._rpc.client_calls import ConnectionClosed, Declined, Settled
 from nbcompose._rpc.connection import Connection, ConnectionCounts, open_connection
 from nbcompose._rpc.load_table import HELD, LoadTable
-from nbcompose._rpc.stream_arguments import StreamReference
+from nbcompose._rpc.stream_arguments import StreamReference, leave_unread
 from nbcompose._rpc.unsendable import named
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext, clock
@@ -158,27 +158,31 @@ class Client:
         the api is idempotent, also when the replica died. Raises `ServiceUnavailable`, `DeadlineExceeded`,
         `ReplicaDied`, or what the api raised.
         """
-        deadline = self._deadline(service, context)
-        resends = RESENDS
-        began, waited = (time.monotonic(), 0.0) if since is None else (since, _seconds_since(since))
-        while True:
-            connection = self._idle_choice(service)
-            if connection is None:
-                connection = await self._connect(service, deadline)
-                deadline = self._deadline(service, context) if deadline is None else deadline
-                waited = _seconds_since(began)
-            try:
-                return await connection.call(api, arguments, context, deadline, waited)
-            except ConnectionClosed as error:
-                await _while_routes_change(error)
-                waited = _seconds_since(began)
-            except NbcomposeError as error:
-                if not (resends and self.may_resend(service, api, error)):
-                    await self.explain(error)
-                    error = self._named(error, service, api, arguments)
-                    raise error.from_below() if from_below else error  # noqa: B904  it is the same error
-                resends -= 1
-                waited = _seconds_since(began)
+        try:
+            deadline = self._deadline(service, context)
+            resends = RESENDS
+            began, waited = (time.monotonic(), 0.0) if since is None else (since, _seconds_since(since))
+            while True:
+                connection = self._idle_choice(service)
+                if connection is None:
+                    connection = await self._connect(service, deadline)
+                    deadline = self._deadline(service, context) if deadline is None else deadline
+                    waited = _seconds_since(began)
+                try:
+                    return await connection.call(api, arguments, context, deadline, waited)
+                except ConnectionClosed as error:
+                    await _while_routes_change(error)
+                    waited = _seconds_since(began)
+                except NbcomposeError as error:
+                    if not (resends and self.may_resend(service, api, error)):
+                        await self.explain(error)
+                        error = self._named(error, service, api, arguments)
+                        raise error.from_below() if from_below else error  # noqa: B904  it is the same error
+                    resends -= 1
+                    waited = _seconds_since(began)
+        except BaseException:
+            leave_unread(arguments)
+            raise
 
     def _named(self, error: NbcomposeError, service: str, api: str, arguments: Any) -> NbcomposeError:
         """Return the error of a call that could not be sent with the parameter's name in it."""
@@ -226,34 +230,48 @@ class Client:
         return lambda: connection.abandon(call_id)
 
     async def stream(
-        self, service: str, api: str, arguments: Any, context: CallContext, *, from_below: bool = True
+        self,
+        service: str,
+        api: str,
+        arguments: Any,
+        context: CallContext,
+        *,
+        from_below: bool = True,
+        resumable: bool = False,
     ) -> AsyncGenerator[Any, None]:
-        """As `call`, for an api that yields."""
-        deadline = self._deadline(service, context)
-        resends = RESENDS
-        began, waited = time.monotonic(), 0.0
-        while True:
-            connection = self._idle_choice(service)
-            if connection is None:
-                connection = await self._connect(service, deadline)
-                deadline = self._deadline(service, context) if deadline is None else deadline
-                waited = _seconds_since(began)
-            try:
-                async with contextlib.aclosing(connection.stream(api, arguments, context, deadline, waited)) as items:
-                    async for item in items:
-                        resends = 0  # a stream whose first item was delivered cannot be restarted
-                        yield item
-                return
-            except ConnectionClosed as error:  # only before the first item
-                await _while_routes_change(error)
-                waited = _seconds_since(began)
-            except NbcomposeError as error:
-                if not (resends and self.may_resend(service, api, error)):
-                    await self.explain(error)
-                    error = self._named(error, service, api, arguments)
-                    raise error.from_below() if from_below else error  # noqa: B904  it is the same error
-                resends -= 1
-                waited = _seconds_since(began)
+        """As `call`, for an api that yields. `resumable`: see `Outgoing.stream`; where none has been yielded, not even
+        `Interrupted`, the call has not been sent.
+        """
+        try:
+            deadline = self._deadline(service, context)
+            resends = RESENDS
+            began, waited = time.monotonic(), 0.0
+            while True:
+                connection = self._idle_choice(service)
+                if connection is None:
+                    connection = await self._connect(service, deadline)
+                    deadline = self._deadline(service, context) if deadline is None else deadline
+                    waited = _seconds_since(began)
+                answer = connection.stream(api, arguments, context, deadline, waited, resumable=resumable)
+                try:
+                    async with contextlib.aclosing(answer) as items:
+                        async for item in items:
+                            resends = 0  # a stream whose first item was delivered cannot be restarted
+                            yield item
+                    return
+                except ConnectionClosed as error:  # only before the first item
+                    await _while_routes_change(error)
+                    waited = _seconds_since(began)
+                except NbcomposeError as error:
+                    if not (resends and self.may_resend(service, api, error)):
+                        await self.explain(error)
+                        error = self._named(error, service, api, arguments)
+                        raise error.from_below() if from_below else error  # noqa: B904  it is the same error
+                    resends -= 1
+                    waited = _seconds_since(began)
+        except BaseException:
+            leave_unread(arguments)
+            raise
 
     async def known_apis(self, service: str, context: CallContext) -> tuple[ApiSpec, ...]:
         """Return the apis of `service`; wait until they are known.

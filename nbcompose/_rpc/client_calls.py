@@ -6,7 +6,6 @@ See `_rpc/client.py` for the choice of a connection, `_rpc/server_calls.py` for 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -19,10 +18,8 @@ from nbcompose._rpc.remote_errors import describe_aside, rebuild
 from nbcompose._rpc.server_calls import CALL_HEAD, COUNT, unreadable
 from nbcompose._rpc.stream_arguments import Outlet
 from nbcompose._tracing import CallContext, clock
-from nbcompose._user_exceptions import contained, said
+from nbcompose._user_exceptions import contained
 from nbcompose.errors import CallCancelled, DeadlineExceeded, ReplicaDied
-
-logger = logging.getLogger("nbcompose.rpc")
 
 
 class Deadlines:
@@ -85,6 +82,13 @@ class Declined(ConnectionClosed):
     """The peer is leaving and has not started this call: it can be sent again once the route has changed."""
 
 
+class Interrupted:
+    """Stands for the item that a task waited for which was cancelled with that error; the item is still to come."""
+
+    def __init__(self, error: asyncio.CancelledError) -> None:
+        self.error = error
+
+
 class Settled(Protocol):
     """Takes the outcome of a call, once: a future, or a waiting thread. Its methods are called on the loop."""
 
@@ -120,16 +124,18 @@ class _Sender:
             self._task = kept(self._line.loop.create_task(self._run(), context=self.outlet.context))
         self._window.acknowledged(count)
 
-    def stop(self) -> None:
-        """The call has ended, or its other end wants no more items."""
+    def stop(self, *, again: bool = False) -> None:
+        """The call has ended, or its other end wants no more items. `again`: the call may be made once more, and needs
+        what nobody has begun to read.
+        """
         if self._is_over:
             return
         self._is_over = True
         self._window.close()
         if self._task is not None:
             self._task.cancel()
-        elif not self.outlet.begun:
-            self._task = kept(self._line.loop.create_task(self._close(), context=self.outlet.context))
+        elif not self.outlet.begun and not again:
+            self._task = kept(self._line.loop.create_task(self.outlet.close(), context=self.outlet.context))
 
     async def _run(self) -> None:
         line, window, source = self._line, self._window, self.outlet.source
@@ -154,7 +160,7 @@ class _Sender:
         except BaseException as error:  # the stream's code may raise anything
             await self._fail(contained(error))
         finally:
-            await self._close()
+            await self.outlet.close()
 
     async def _fail(self, error: BaseException) -> None:
         origin = self.outlet.failed(error)
@@ -165,14 +171,6 @@ class _Sender:
         if not self._is_over:
             self._is_over = True
             self._line.send(kind, self._call_id, chunks, self._channel)
-
-    async def _close(self) -> None:
-        try:
-            await self.outlet.source.close()
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError):
-                return
-            logger.warning("the stream %s could not be closed: %s", self._hop, said(error))
 
 
 def _own(origin: int, senders: Mapping[int, _Sender] | None) -> BaseException | None:
@@ -267,18 +265,31 @@ class Outgoing:
                 self._ended(call_id)
 
     async def stream(
-        self, api: str, arguments: Any, context: CallContext, deadline: float | None = None, waited: float = 0.0
+        self,
+        api: str,
+        arguments: Any,
+        context: CallContext,
+        deadline: float | None = None,
+        waited: float = 0.0,
+        *,
+        resumable: bool = False,
     ) -> AsyncGenerator[Any, None]:
         """Call `api` and yield its items as they arrive; closing the generator cancels the call.
 
-        Raises as `call` does; an error in mid-stream is raised after the items that came before it.
+        Raises as `call` does; an error in mid-stream is raised after the items that came before it. `resumable`: where
+        the task is cancelled that waits for an item, the generator does not end, as it would, but yields `Interrupted`.
         """
         loop, call_id = self._line.loop, 0
         stream = ReceivedItems(lambda count: self._line.send(Kind.CREDIT, call_id, [COUNT.pack(count)]))
         call_id = self.begin(api, arguments, context, deadline, stream, waited)
         try:
             while True:
-                item = await stream.next(loop)
+                try:
+                    item = await stream.next(loop)
+                except asyncio.CancelledError as error:
+                    if not resumable:
+                        raise
+                    item = Interrupted(error)
                 yield item
                 del item  # it may be large, and the next one may take long to arrive
         except Over:
@@ -287,20 +298,20 @@ class Outgoing:
             self.abandon(call_id)
             self._ended(call_id)
 
-    def _take(self, call_id: int) -> Settled | None:
+    def _take(self, call_id: int, *, again: bool = False) -> Settled | None:
         """Return the call of that id, which is over: None if it is unknown, or has been abandoned."""
         result = self._open.pop(call_id, None)
         if self._senders:
-            self._stop_senders(call_id)
+            self._stop_senders(call_id, again=again)
         if (
             result is not None and type(result) is not ReceivedItems
         ):  # one is counted until its consumer has seen the end
             self._ended(call_id)
         return result
 
-    def _stop_senders(self, call_id: int) -> None:
+    def _stop_senders(self, call_id: int, *, again: bool = False) -> None:
         for sender in self._senders.pop(call_id, {}).values():
-            sender.stop()
+            sender.stop(again=again)
 
     def _ended(self, call_id: int) -> None:
         self.in_flight -= 1
@@ -389,7 +400,7 @@ class Outgoing:
         _fail(result, error)
 
     def take_decline(self, call_id: int, _: Body) -> None:
-        result = self._take(call_id)
+        result = self._take(call_id, again=True)
         if result is not None:
             _fail(result, Declined(f"{self._line.name} goes, and had not begun with the call"))
 
@@ -406,7 +417,7 @@ class Outgoing:
             self.in_flight -= not is_stream  # a stream is counted until its consumer has seen the end
         self._open.clear()
         for call_id in list(self._senders):
-            self._stop_senders(call_id)
+            self._stop_senders(call_id, again=True)
         self._deadlines.close()
 
     def _lost_error(self, when: str) -> ConnectionError:

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcompose._rpc.blocking import Over, Portal, step, with_cancel
+from nbcompose._rpc.client_calls import Interrupted
 from nbcompose._rpc.stream_arguments import Source, StreamReference, taken
 from nbcompose._tracing import CallContext
 from nbcompose.errors import BlockingCall, NbcomposeError
@@ -27,7 +28,7 @@ LEAVING = 1.0  # seconds for a task that reads a stream which has ended with its
 
 class ReferenceSource:
     """The items of a call that the caller has left to its consumer, whose own call is `call`: made when the first item
-    is wanted, as a call of that.
+    is wanted, as a call of that. Cancelling who waits for an item (`asyncio.wait_for`) loses none.
     """
 
     def __init__(self, client: Client, reference: StreamReference, call: CallContext) -> None:
@@ -35,6 +36,7 @@ class ReferenceSource:
         self.client = client
         self._call = call
         self._items: AsyncGenerator[Any, None] | None = None
+        self._is_sent = False
 
     async def next(self) -> Any:
         if self._items is None:
@@ -43,8 +45,18 @@ class ReferenceSource:
                 self.client.learn(made.route)
             deadline = call.limited(made.left)
             context = CallContext(deadline, call.trace_id, call.span_id, call.trace_flags, call.trace_state)
-            self._items = self.client.stream(made.service, made.api, (made.args, made.kwargs), context)
-        return await step(self._items)
+            arguments = made.args, made.kwargs
+            self._items = self.client.stream(made.service, made.api, arguments, context, resumable=True)
+        try:
+            item = await step(self._items)
+        except asyncio.CancelledError:
+            if not self._is_sent:
+                self._items = None
+            raise
+        self._is_sent = True
+        if type(item) is Interrupted:
+            raise item.error
+        return item
 
     async def close(self) -> None:
         if self._items is not None:

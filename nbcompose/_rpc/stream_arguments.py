@@ -13,18 +13,22 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from nbcompose._rpc.blocking import Over
+from nbcompose._rpc.blocking import Over, kept
 from nbcompose._rpc.flow import ReceivedItems
 from nbcompose._schema import ArrivedStream
+from nbcompose._user_exceptions import said
 from nbcompose.errors import CallError, StreamTaken
 
 MOST_CHANNELS = 255
+
+logger = logging.getLogger("nbcompose.rpc")
 
 
 class Source(Protocol):
@@ -81,11 +85,31 @@ class Outlet:
         self.begun = False
         self.error: BaseException | None = None
         self.origin = 0
+        self._is_closed = False
+
+    async def close(self) -> None:
+        """End the stream, unless that has been done; an error of its code is logged, as nobody waits for it."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            await self.source.close()
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError):
+                logger.warning("a stream that was an argument could not be closed: %s", said(error))
 
     def failed(self, error: BaseException) -> int:
         """Note the error of the stream's own code; return a number by which it is known when it comes back."""
         self.error, self.origin = error, random.getrandbits(63) | 1
         return self.origin
+
+
+def leave_unread(arguments: Any) -> None:
+    """Close the streams in `arguments`, of a call that is not made again, that nobody has begun to read."""
+    args, kwargs = arguments if isinstance(arguments, tuple) else ((), {})
+    for value in (*(() if isinstance(args, str) else args), *kwargs.values()):
+        if isinstance(value, Outlet) and not value.begun:
+            kept(asyncio.get_running_loop().create_task(value.close(), context=value.context))
 
 
 class Inlet(ArrivedStream):

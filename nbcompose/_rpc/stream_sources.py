@@ -21,6 +21,7 @@ from nbcompose._rpc.stream_arguments import Outlet, Source
 from nbcompose._schema import is_stream
 from nbcompose._spec import ApiSpec
 from nbcompose._user_exceptions import contained
+from nbcompose.errors import CallCancelled
 
 
 class AsyncSource:
@@ -111,11 +112,13 @@ class Steps:
 
     def step(self, result: asyncio.Future[Any]) -> None:
         """Take the next item in this thread, for `result`. Raises what must not be held back: ■."""
-        if result.done() or self._is_closed:
+        if result.done():
             return
         item: Any = None
         error: BaseException | None = None
         try:
+            if self._is_closed:
+                raise CallCancelled("the stream was closed before its next item was made")
             item = self._context.run(next, self._items, _END)
             error = Over() if item is _END else None
         except BaseException as failure:

@@ -4,3 +4,4 @@ from .language_model import LanguageModel as LanguageModel
 from .language_model import Message as Message
 from .language_model import Prompt as Prompt
 from .language_model import Usage as Usage
+from .openai_model import OpenAIModel as OpenAIModel

@@ -61,7 +61,9 @@ class SamplingOptions:
         _check_integer("top_k", top_k, 1)
         _check_integer("seed", seed, 0)
         if not _is_number(temperature) or temperature < 0:
-            raise Misuse(f"temperature={temperature!r}: a number is wanted, at least 0 (the likeliest token)")
+            raise Misuse(
+                f"temperature={temperature!r}: a number is wanted that is not negative; 0 is always the likeliest"
+            )
         if top_p is not None and not (_is_number(top_p) and 0 < top_p <= 1):
             raise Misuse(f"top_p={top_p!r}: a number above 0 and at most 1 is wanted")
         return cls(max_new_tokens, float(temperature), top_p, top_k, tuple(stop), seed)
@@ -125,7 +127,7 @@ class Generation(AsyncGenerator[str, None], Generator[str, None, None]):
 
 
 class LanguageModel(ABC):
-    """A language model, wherever it runs: in this process (`TextGenerator`) or behind a server (`OpenAIModel`)."""
+    """A language model: one behind a server (`OpenAIModel`), or one in this process, by a class of your own."""
 
     @property
     @abstractmethod

@@ -24,7 +24,9 @@ class StreamText:
 
     def take(self, piece: object) -> None:
         if not isinstance(piece, str):
-            raise Misuse(f"item {len(self.pieces)} of a stream in the prompt is {type(piece).__name__}, and not a text")
+            raise Misuse(
+                f"item {len(self.pieces)} of a stream in the prompt is {type(piece).__name__}: texts are wanted"
+            )
         self.pieces.append(piece)
 
     @property

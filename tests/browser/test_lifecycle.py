@@ -265,7 +265,7 @@ def test_a_saved_notebook_shows_the_picture(notebook: Notebook, first: Graph, de
 
     page = stranger.with_suffix(".html")
     page.write_text(nbconvert.HTMLExporter().from_filename(str(stranger))[0], encoding="utf-8")
-    html = desk.page()
+    html = desk.page_alone()
     html.goto(page.as_uri())
     picture = html.locator(".nbc-graph img").first
     expect(picture).to_be_visible()

@@ -10,6 +10,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,20 +18,24 @@ import pytest
 
 from nbcompose._protocol import address
 from nbcompose._rpc import client as client_module
+from nbcompose._rpc.blocking import Over
 from nbcompose._rpc.client import Client, ReplicaRoute, ServiceRoute
 from nbcompose._rpc.connection import serve
 from nbcompose._rpc.load_table import LoadTable
 from nbcompose._rpc.server_calls import IncomingCall
+from nbcompose._rpc.stream_arguments import Outlet
+from nbcompose._rpc.stream_sources import AsyncSource
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing.spans import CallContext
 from nbcompose.errors import DeadlineExceeded, ReplicaDied, ServiceUnavailable
 from tests.patience import PATIENCE, ever_longer, until
 
 APIS = tuple(ApiSpec(name, name, f"/{name}", ()) for name in ("who", "hold", "count"))
+APIS += (ApiSpec("read", "read", "/read", (), idempotent=True),)
 
 
 class Replica:
-    """Answers on a socket of its own: `who` it is, `hold` until it is let go, `count` items."""
+    """Answers on a socket of its own: `who` it is, `hold` until it is let go, `count` items, `read` some then."""
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -57,12 +62,18 @@ class Replica:
     def on_note(self, topic: str, value: Any) -> None: ...
 
     async def _answer(self, call: IncomingCall) -> None:
-        if call.api == "hold":
+        if call.api in ("hold", "read"):
             await self.go.wait()
         if call.api == "count":
             for i in range(call.arguments[0][0]):
                 await call.send(i)
             call.end()
+        elif call.api == "read":
+            found = []
+            with contextlib.suppress(Over):
+                while True:
+                    found.append(await call.arguments[0][0].next())
+            call.reply(found)
         else:
             call.reply(self.index)
 
@@ -535,3 +546,41 @@ async def test_traffic_counts_what_goes_through_shared_memory() -> None:
         client.update(route(replica))
         await client.call("Answer", "who", ((np.zeros(2**18),), {}), CallContext())
         assert client.traffic()["Answer"].sent > 2**21
+
+
+# -- streams among the arguments
+
+
+def letters_of(closed: list[bool]) -> Outlet:
+    async def letters() -> AsyncIterator[str]:
+        try:
+            for letter in "abc":
+                yield letter
+        finally:
+            closed.append(True)
+
+    return Outlet(AsyncSource(letters()))
+
+
+@pytest.mark.parametrize("end", ["declines", "dies"])
+async def test_a_stream_that_nobody_has_read_goes_with_its_call_to_another_replica(end: str) -> None:
+    first, second = Replica(1), Replica(2)
+    async with running(first, second) as client:
+        client.update(route(first))
+        reading = asyncio.ensure_future(client.call("Answer", "read", ((letters_of([]),), {}), CallContext()))
+        await until(lambda: len(first.calls) == 1)
+        second.go.set()
+        client.update(route(second))
+        first.calls[0].decline() if end == "declines" else first.die()
+        assert await reading == ["a", "b", "c"]
+
+
+async def test_one_of_a_call_that_is_given_up_is_closed() -> None:
+    closed: list[bool] = []
+    stream = letters_of(closed)
+    assert await stream.source.next() == "a"  # its code has begun
+    async with running() as client:
+        client.update(replace(route(), gone=True, reason="it was removed"))
+        with pytest.raises(ServiceUnavailable):
+            await client.call("Answer", "read", ((stream,), {}), CallContext())
+        await until(lambda: closed == [True])

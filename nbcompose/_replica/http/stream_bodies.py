@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
@@ -105,6 +105,13 @@ def _wake(future: asyncio.Future[None] | None) -> None:
         future.set_result(None)
 
 
+class _End:
+    """What stands for the end of a body."""
+
+
+_END = _End()
+
+
 class _Items:
     """The items of one parameter that have come: an async iterator for the api."""
 
@@ -165,6 +172,8 @@ class StreamBody:
         self._lock = asyncio.Lock()
         self._items = {name: _Items(self, name) for name in schema.spec.stream_params}
         self._lines = self._parsed(content_type)
+        self._chunk = b""  # bytes of the body that the parser has asked for
+        self._hungry = False  # it waits for more
         self._over = False
         self._error: BaseException | None = None
         if query and self._kind in NDJSON:
@@ -240,32 +249,36 @@ class StreamBody:
 
     async def _line(self) -> Mapping[str, Any] | None:
         """Take the next object of parameters; add its items to their streams. Returns None at the end."""
-        try:
-            line, size = await anext(self._lines)
-        except StopAsyncIteration:
+        # Only here is something awaited: the parsers are no async generators, which who is cancelled would end.
+        while self._hungry or (found := next(self._lines, _END)) is None:
+            self._hungry = True
+            self._chunk = await self._reader.next()
+            self._hungry = False
+        if isinstance(found, _End):
             self._over = True
             return None
+        line, size = found
         for name, value in line.items():
             if name in self._items:
                 items = self._items[name]
                 items.add(self._schema.http_streams[name].item(items.count, value), size)
         return line
 
-    # -- formats
+    # -- formats: each yields what it has found, and None where it wants `_chunk` to be the next bytes, b"" at the end
 
-    async def _parsed(self, content_type: str) -> AsyncGenerator[tuple[Mapping[str, Any], int], None]:
+    def _parsed(self, content_type: str) -> Iterator[tuple[Mapping[str, Any], int] | None]:
         """Yield objects of parameters, with their sizes in bytes."""
         if self._kind in NDJSON:
-            async for line in self._text_lines():
-                yield self._object(line), len(line)
+            for line in self._text_lines():
+                yield None if line is None else (self._object(line), len(line))
             return
         [name] = self._items
         if self._kind == TEXT:
-            async for text, size in self._pieces(content_type):
-                yield {name: text}, size
+            for piece in self._pieces(content_type):
+                yield None if piece is None else ({name: piece[0]}, piece[1])
             return
-        async for data in self._events():
-            yield {name: self._value(data)}, len(data)
+        for data in self._events():
+            yield None if data is None else ({name: self._value(data)}, len(data))
 
     def _object(self, line: bytes) -> Mapping[str, Any]:
         value = self._value(line)
@@ -279,26 +292,35 @@ class StreamBody:
         except ValueError as error:
             raise BadRequest(f"a line of the body is not JSON: {error}") from None
 
-    async def _text_lines(self) -> AsyncGenerator[bytes, None]:
+    def _text_lines(self) -> Iterator[bytes | None]:
         """Yield the lines that are not empty, the last one also without its end."""
+        for line in self._all_lines():
+            if line is None or (line := line.strip()):
+                yield line
+
+    def _all_lines(self) -> Iterator[bytes | None]:
+        """Yield the lines, without their ends."""
         rest: list[bytes] = []
         size = 0
-        while chunk := await self._reader.next():
-            first, *others = chunk.split(b"\n")
+        while True:
+            yield None
+            if not self._chunk:
+                break
+            first, *others = self._chunk.split(b"\n")
             rest.append(first)
             size += len(first)
             for other in others:
-                line = b"".join(rest).strip()
+                line = b"".join(rest)
                 rest, size = [other], len(other)
-                if line:
-                    yield line
+                yield line
             if size > self._limit:
-                raise PayloadTooLarge(f"a line of the body is larger than the {self._limit:,} bytes that are taken")
-        line = b"".join(rest).strip()
-        if line:
-            yield line
+                raise self._too_large("a line")
+        yield b"".join(rest)
 
-    async def _pieces(self, content_type: str) -> AsyncGenerator[tuple[str, int], None]:
+    def _too_large(self, what: str) -> PayloadTooLarge:
+        return PayloadTooLarge(f"{what} of the body is larger than the {self._limit:,} bytes that are taken")
+
+    def _pieces(self, content_type: str) -> Iterator[tuple[str, int] | None]:
         charset = "utf-8"
         for parameter in content_type.split(";")[1:]:
             name, _, value = parameter.partition("=")
@@ -309,7 +331,8 @@ class StreamBody:
         except LookupError:
             raise UnsupportedMediaType(f"the charset {charset} is not known: send {TEXT}; charset=utf-8") from None
         while True:
-            chunk = await self._reader.next()
+            yield None
+            chunk = self._chunk
             try:
                 text = decoder.decode(chunk, final=not chunk)
             except UnicodeError as error:
@@ -319,17 +342,23 @@ class StreamBody:
             if not chunk:
                 return
 
-    async def _events(self) -> AsyncGenerator[bytes, None]:
+    def _events(self) -> Iterator[bytes | None]:
         """Yield the data of each event up to `event: end`. Raises what `event: error` tells."""
-        event, data = b"", []
-        async for raw in self._lines_of_events():
-            if raw:
+        event, data, size = b"", [], 0
+        for raw in self._all_lines():
+            if raw is None:
+                yield None
+                continue
+            if raw := raw.removesuffix(b"\r"):
                 field, _, value = raw.partition(b":")
                 value = value.removeprefix(b" ")
                 if field == b"event":
                     event = value
                 elif field == b"data":
                     data.append(value)
+                    size += len(value)
+                    if size > self._limit:
+                        raise self._too_large("an event")
                 continue
             if event == b"end":
                 return
@@ -337,17 +366,8 @@ class StreamBody:
                 raise _told(b"\n".join(data))
             if data:
                 yield b"\n".join(data)
-            event, data = b"", []
+            event, data, size = b"", [], 0
         raise BadRequest("the stream of events was cut: it ends without `event: end`")
-
-    async def _lines_of_events(self) -> AsyncGenerator[bytes, None]:
-        rest = b""
-        while chunk := await self._reader.next():
-            *lines, rest = (rest + chunk).replace(b"\r\n", b"\n").split(b"\n")
-            for line in lines:
-                yield line
-            if len(rest) > self._limit:
-                raise PayloadTooLarge(f"a line of the body is larger than the {self._limit:,} bytes that are taken")
 
 
 def _told(data: bytes) -> CallError:

@@ -49,6 +49,17 @@ class Refiner:
         return await anext(text)
 
     @api
+    async def interrupted(self, text: AsyncIterator[str]) -> list[str]:
+        """A task that waits for the second item is cancelled."""
+        first = await anext(text)
+        waiting = asyncio.ensure_future(anext(text))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        self.gate.set()
+        return [first] + [piece async for piece in text]
+
+    @api
     async def slow(self, text: AsyncIterator[str]) -> int:
         await anext(text)
         await self.gate.wait()
@@ -138,6 +149,26 @@ async def test_lines_are_cut_anywhere(opened: tuple[Open, Refiner]) -> None:
         assert [item async for item in lines(request)] == ["Ä b", "c", "last"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "one", "rest"),
+    [
+        (NDJSON, b'{"text": "one"}\n', b'{"text": "two"}\n'),
+        ("text/plain", b"one", b"two"),
+        ("text/event-stream", b'data: "one"\n\n', b'data: "two"\r\n\r\nevent: end\ndata:\n\n'),
+    ],
+)
+async def test_a_task_that_is_cancelled_loses_no_item(
+    opened: tuple[Open, Refiner], kind: str, one: bytes, rest: bytes
+) -> None:
+    open_, refiner = opened
+    async with open_("/interrupted", kind) as request:
+        await request.send(one)
+        await asyncio.wait_for(refiner.gate.wait(), PATIENCE)
+        await request.send(rest)
+        await request.end()
+        assert await answer(request) == (200, ["one", "two"])
+
+
 async def test_several_streams(opened: tuple[Open, Refiner]) -> None:
     open_, _ = opened
     async with open_("/both") as request:
@@ -185,6 +216,13 @@ async def test_what_another_service_sends_as_events(opened: tuple[Open, Refiner]
             b'event: error\ndata: {"error": {"type": "ValueError", "message": "no"}}\n\n',
             500,
             "the stream in the body has failed: ValueError: no",
+        ),
+        (
+            "/count",
+            "text/event-stream",
+            b"data: " + b"x" * 50_000 + b"\ndata: " + b"x" * 60_000,
+            413,
+            "an event of the body is larger than the 100,000 bytes",
         ),
         ("/count", NDJSON, b'{"text": "' + b"x" * 200_000, 413, "a line of the body is larger than the 100,000 bytes"),
     ],
