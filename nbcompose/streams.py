@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NoReturn, cast
 
-from nbcompose._schema import Uncalled, check_awaited
+from nbcompose._schema import Unawaited, Uncalled, check_awaited
 from nbcompose._units import with_article
 from nbcompose.errors import CallCancelled, Misuse, StreamLag, StreamTaken
 
@@ -63,12 +63,21 @@ def _check_stream(function: str, stream: Any) -> None:
             raise Misuse(f"{function} takes a stream or any iterator, sync or async, and got {kind.__name__}")
 
 
+def _is_only_async(stream: Any) -> bool:
+    """Whether it cannot be read by `for`."""
+    kind = type(stream)
+    if issubclass(kind, Branch | Mapped):
+        return bool(stream.is_only_async)
+    return hasattr(kind, "__aiter__") and (issubclass(kind, Unawaited) or not hasattr(kind, "__iter__"))
+
+
 class _Trunk:
     """The stream that branches share."""
 
     def __init__(self, stream: Any, most: int) -> None:
         self.branches: dict[int, weakref.ref[Branch]] = {}  # those that are read, by their ids
         self._stream = stream
+        self.is_only_async = _is_only_async(stream)
         self._most = most
         self._items: Any = None  # its iterator
         self._is_over = False
@@ -152,6 +161,7 @@ class Branch(AsyncGenerator[Any, None], Generator[Any, None, None]):
         self.kept: collections.deque[tuple[Any, int]] = collections.deque()
         self._bytes = 0
         self._trunk = trunk
+        self.is_only_async = trunk.is_only_async
         self._lag: StreamLag | None = None
         self._is_closed = False
 
@@ -283,6 +293,7 @@ class Mapped(AsyncGenerator[Any, None], Generator[Any, None, None]):
     def __init__(self, call: Callable[[Any], Any], stream: Any, at_once: int) -> None:
         self._call = call
         self._stream = stream
+        self.is_only_async = _is_only_async(stream)
         self._items: Any = None
         self._at_once = at_once
         self._calls: collections.deque[asyncio.Task[Any]] = collections.deque()

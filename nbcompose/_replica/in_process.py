@@ -100,7 +100,11 @@ def checked(method: Callable[..., Any], service: str, api: ApiSpec, schema: ApiS
             raise error.from_below()  # noqa: B904  it is the same error
         streams = _opened(schema, arguments)
         args, kwargs = schema.call_arguments(arguments)
-        called = wrapped(self, args, kwargs)
+        try:
+            called = wrapped(self, args, kwargs)
+        except BaseException:
+            _then_closed(None, streams)
+            raise
         return _CLOSED[api.stream, api.is_async](called, streams) if streams else called
 
     return call

@@ -58,14 +58,21 @@ class Inputs:
         if isinstance(value, Inlet):
             return value
         if isinstance(value, StreamReference):
-            self._check_threads(value)
+            self._check_room(value)
             return ReferenceSource(self._client, value, self._context)
         return source_of(value, self._portal, None)
 
-    def _check_threads(self, made: StreamReference) -> None:
-        """Raise `CallError` where items can never come: what makes them waits for the thread of what reads them."""
+    def _check_room(self, made: StreamReference) -> None:
+        """Raise `CallError` where items can never come: what makes them waits for the place, or the thread, of what
+        reads them.
+        """
         own, reader = self._spec, self._api
         maker = own.api(made.api) if made.service == own.name else None
+        if maker is not None and own.traffic.max_concurrency == 1 and own.replicas == 1:
+            raise CallError(
+                f"{own.name}.{reader.name} reads a stream of {own.name}.{maker.name}, which is a call too, and "
+                f"{own.name} takes one at once: let it take two (`max_concurrency=2`)"
+            )
         if maker is not None and not maker.is_async and not reader.is_async and own.threads * own.replicas == 1:
             raise CallError(
                 f"{own.name}.{reader.name} reads a stream of {own.name}.{maker.name}, which needs a thread too, and "

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from nbcompose._rpc.blocking import Over, Portal, kept, serving
 from nbcompose._rpc.stream_arguments import Outlet, Source
-from nbcompose._schema import is_stream
+from nbcompose._schema import Unawaited, is_stream
 from nbcompose._spec import ApiSpec
 from nbcompose._user_exceptions import contained
 from nbcompose.errors import CallCancelled
@@ -245,13 +245,18 @@ def outgoing(api: ApiSpec, arguments: dict[str, Any], portal: Portal) -> dict[st
     return {**arguments, **{name: Outlet(source_of(value, portal, None)) for name, value in streams.items()}}
 
 
+def is_only_async(stream: Any) -> bool:
+    """Whether a stream that looks as if `for` could read it cannot be: see `nbcompose.streams`."""
+    return isinstance(stream, Unawaited) or bool(getattr(stream, "is_only_async", False))
+
+
 def source_of(value: Any, portal: Portal, inbox: Inbox | None) -> Source:
     """Return the source of a live value, or of one that can be iterated over, for a sender on the portal's loop.
 
     `inbox`: of the thread that makes the call, if it blocks. Raises `TypeError` for a value of another kind.
     """
     kind = type(value)
-    if hasattr(kind, "__aiter__") and (inbox is None or not hasattr(kind, "__iter__")):
+    if hasattr(kind, "__aiter__") and (inbox is None or not hasattr(kind, "__iter__") or is_only_async(value)):
         items = aiter(value)
         try:
             home = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ import pytest
 
 from nbcompose import api, depends, service, streams
 from nbcompose.errors import BlockingCall, InvalidArgument, StreamTaken
+from tests.patience import PATIENCE
 
 
 class Made:
@@ -83,6 +84,25 @@ class Refiner:
     @api
     def first_sync(self, text: Iterator[str]) -> str:
         return next(text)
+
+    @api
+    async def interrupted(self, text: AsyncIterator[str]) -> list[str]:
+        """A task that waits for the second item is cancelled."""
+        first = await anext(text)
+        waiting = asyncio.ensure_future(anext(text))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        return [first] + [piece async for piece in text]
+
+    @api
+    async def waits(self, text: AsyncIterator[str]) -> None:
+        await anext(text)
+
+    @api
+    def fails_sync(self, text: Iterator[str]) -> float:
+        next(text)
+        return 1 / 0
 
     @api
     async def ignore(self, text: AsyncIterator[str]) -> None: ...
@@ -174,6 +194,37 @@ def test_leaving_early_closes_it_in_sync_code() -> None:
     assert next(items) == "WORD 0"
     items.close()
     assert Made.closed == 1
+
+
+def test_failing_closes_it_in_sync_code() -> None:
+    with pytest.raises(ZeroDivisionError):
+        refiner().fails_sync(waited())
+    assert Made.closed == 1
+
+
+@pytest.mark.parametrize("make", [awaited, waited])
+async def test_a_task_that_is_cancelled_while_it_waits_loses_no_item(make: Any) -> None:
+    assert await refiner().interrupted(make()) == ["word 0", "word 1", "word 2"]
+    assert Made.closed == 1
+
+
+async def test_a_call_that_is_cancelled_closes_it_while_it_waits() -> None:
+    begun, closed = asyncio.Event(), asyncio.Event()
+
+    async def never() -> AsyncIterator[str]:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+            yield ""
+        finally:
+            closed.set()
+
+    call = asyncio.ensure_future(refiner().waits(never()))
+    await asyncio.wait_for(begun.wait(), PATIENCE)
+    call.cancel()
+    await asyncio.wait([call])
+    assert closed.is_set()
+    assert call.cancelled()
 
 
 async def test_it_is_read_once() -> None:

@@ -61,6 +61,11 @@ def test_both_run_at_once(pipeline: Any) -> None:
     assert list(items) == ["WORD 1"]
 
 
+async def awaited() -> AsyncIterator[str]:
+    for letter in "ab":
+        yield letter
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -70,8 +75,11 @@ def test_both_run_at_once(pipeline: Any) -> None:
         iter(["a", "b"]),
         (piece for piece in "ab"),
         {"a": 1, "b": 2}.keys(),
+        awaited(),
+        nbcompose.streams.tee(awaited())[1],
+        nbcompose.streams.map(str, nbcompose.streams.tee(awaited())[0]),
     ],
-    ids=["list", "tuple", "text", "iterator", "generator", "iterable"],
+    ids=["list", "tuple", "text", "iterator", "generator", "iterable", "async generator", "branch", "mapped"],
 )
 def test_what_is_passed_from_a_cell(refiner: Any, given: Any) -> None:
     assert "".join(refiner.refine(given)) == "AB"
@@ -180,6 +188,13 @@ def test_so_does_a_task_that_reads_on_when_its_call_has_ended(refiner: Any, writ
     assert refiner.what_became_of_it() == "cancelled"
 
 
+def test_a_task_that_is_cancelled_while_it_waits_loses_no_item(refiner: Any, writer: Any) -> None:
+    items = refiner.interrupted(writer.gated())
+    assert [next(items) for _ in range(3)] == ["interrupted", "word 0", "interrupted"]
+    writer.open_gate()
+    assert list(items) == ["word 1"]
+
+
 @pytest.mark.parametrize("api", ["first", "fails"])
 def test_the_local_generator_is_closed(refiner: Any, api: str) -> None:
     closed = []
@@ -280,9 +295,16 @@ def test_a_stream_is_used_once(refiner: Any, writer: Any) -> None:
     assert refiner.reads_twice(writer.write(3)) == "the stream `text` can be used once"
 
 
-def test_one_thread_cannot_make_and_read(running: Running) -> None:
-    tally = running.up(Tally)
-    with pytest.raises(CallError, match="Tally has one: give it two"):
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "Tally has one: give it two"),
+        ({"threads": 2, "traffic": {"max_concurrency": 1}}, "Tally takes one at once: let it take two"),
+    ],
+)
+def test_one_thread_or_place_cannot_make_and_read(running: Running, options: dict[str, Any], says: str) -> None:
+    tally = running.up(nbcompose.service(**options)(handle(Tally).inner))
+    with pytest.raises(CallError, match=says):
         tally.total(tally.numbers(3))
     assert tally.total([1, 2]) == 3
 

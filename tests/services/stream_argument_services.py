@@ -153,6 +153,17 @@ class Refiner:
         return first
 
     @api
+    async def interrupted(self, text: AsyncIterator[str]) -> AsyncIterator[str]:
+        """Tasks that wait for the first item and for the second are cancelled."""
+        for _ in range(2):
+            waiting = asyncio.ensure_future(anext(text))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            yield "interrupted"
+            yield await anext(text)
+
+    @api
     async def what_became_of_it(self) -> str:
         await asyncio.wait([self.left])
         return "cancelled" if self.left.cancelled() else repr(self.left.exception())
