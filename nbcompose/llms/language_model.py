@@ -159,7 +159,7 @@ class LanguageModel(ABC):
             seed: Makes sampling repeatable.
 
         Returns:
-            The answer while it is written: `async for piece in …` or `for piece in …`.
+            The answer while it is written, for `async for piece in …` or `for piece in …`.
 
         Raises:
             nbcompose.errors.Misuse: The prompt or an option is none.
