@@ -31,7 +31,8 @@ SSE = "text/event-stream"
 # How the charsets that are taken begin, by Python's names. Not all that Python calls an encoding is one: some unpack
 # (`zlib`), or run escapes (`unicode_escape`).
 CHARSETS = (
-    "utf-8", "utf-16", "utf-32", "ascii", "iso8859", "cp125", "koi8", "mac-", "gb", "big5", "euc_", "shift_jis", "iso2022",
+    "utf-8", "utf-16", "utf-32", "ascii", "iso8859", "cp125", "koi8", "mac-", "gb", "big5", "euc_", "shift_jis",
+    "iso2022",
 )  # fmt: skip
 MAX_FIELDS = 1000  # of a query
 AHEAD = 256 * 1024  # bytes of a body that are read before they are wanted
