@@ -7,9 +7,11 @@ python -m benchmarks.jupyter --quick    a round or two of each, to see that it w
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +32,16 @@ from lab_page import TIMEOUT, Notebook
 from lab_server import Server
 
 BODY = {"text": "hello"}
+DRIPS = 20  # calls a second
+SETTLED = 1.0  # seconds after the panel was opened or closed, in which nothing is measured
 PROXIED, DIRECT, ME = "through Jupyter", "the same, directly", "GET api/me of the same server"
 BEYOND = "HTTP → Jupyter → Front, one client, p50, beyond the same directly"
 BESIDE_ME, MANY = "HTTP → Jupyter → Front, one client, p50", "HTTP → Jupyter → Front, 64 clients"
 PANEL = "calls/s of a service under load, the panel of what runs open, the browser on CPUs of its own"
 BESIDE = "the same, with the browser on these CPUs"
+OPEN_COSTS = (
+    "an open panel: CPU seconds each second of the kernel, its replicas and Jupyter's server, beyond one closed"
+)
 START = "JupyterLab, from its address to all restored, with the extension"
 
 # What a panel costs does not depend on who runs the cell: so it is run where no tab has to be in front.
@@ -54,6 +61,27 @@ KEEP_KERNEL = """
     window.benchKernel = currentWidget.sessionContext.session.kernel;
     window.benchNotebook = currentWidget.id;
 }
+"""
+# As many calls open and closed, and few: what the panel takes is then the difference, whatever else the machine does.
+DRIP = f"""\
+%%service
+import asyncio
+from nbcompose import api, depends
+
+class Leaf:
+    @api
+    async def echo(self, text: str) -> str:
+        return text
+
+class Front:
+    leaf = depends(Leaf)
+
+    @api
+    async def drip(self, seconds: float) -> None:
+        \"\"\"{DRIPS} calls to `Leaf` a second: the numbers of both change all the time.\"\"\"
+        for _ in range(round(seconds * {DRIPS})):
+            await self.leaf.to_async.echo("x" * 64)
+            await asyncio.sleep(1 / {DRIPS})
 """
 OPEN = """
 async () => {
@@ -105,6 +133,8 @@ def main(arguments: Sequence[str]) -> int:
     for what, apart in ((PANEL, True), (BESIDE, False)):
         _say(what)
         rows.append(_panel(what, counts, apart=apart))
+    _say(OPEN_COSTS)
+    rows.append(_open_costs(counts))
     _say(START)
     rows.append(_start(counts))
     print(", ".join(f"{key} {value}" for key, value in about.items()) + "\n")
@@ -229,6 +259,75 @@ def _panel(what: str, counts: Counts, *, apart: bool) -> Row:
 
         pound()  # warm
         return slowed(what, opened, closed, counts.panels)
+
+
+def _open_costs(counts: Counts) -> Row:
+    """What is taken of the CPUs, and not how much is left of them: in turns, of which each has the same few calls."""
+    open_, closed = "open", "closed"
+    taken: dict[str, list[float]] = {open_: [], closed: []}
+    parts: dict[str, dict[str, list[float]]] = {}
+    with jupyterlab() as notebook:
+        page = notebook.page
+        notebook.run_new(1, DRIP.strip())
+        page.evaluate(KEEP_KERNEL)
+        pids = page.evaluate(EXECUTE, "import os; print(os.getpid(), os.getppid())").split()
+        kernel, server = map(int, pids)
+
+        def turn(label: str) -> None:
+            page.evaluate(OPEN if label == open_ else CLOSE)
+            page.evaluate(EXECUTE, f"Front.drip({SETTLED})")
+            before, begun = _cpu_of(kernel, server), time.perf_counter()
+            page.evaluate(EXECUTE, f"Front.drip({SECONDS})")
+            after, seconds = _cpu_of(kernel, server), time.perf_counter() - begun
+            each = {name: (after[name] - before[name]) / seconds for name in after}
+            taken[label].append(sum(each.values()))
+            for name, cpu in each.items():
+                parts.setdefault(name, {open_: [], closed: []})[label].append(cpu)
+
+        turn(open_)  # warm
+        turn(closed)
+        for record in (taken, *parts.values()):
+            for values in record.values():
+                values.clear()
+        for order in mirrored([closed, open_], counts.panels):
+            for label in order:
+                turn(label)
+
+    def beyond(record: dict[str, list[float]]) -> list[float]:
+        return [more - less for more, less in zip(record[open_], record[closed], strict=True)]
+
+    of_each = ", ".join(f"{name} {Figure.of(beyond(record), 's').with_interval}" for name, record in parts.items())
+    return Row(
+        what=OPEN_COSTS,
+        aim=Aim(0.02, of="value"),
+        yardstick=f"all that they take with it closed, {DRIPS} calls/s",
+        ours=Figure.of(beyond(taken), "s"),
+        other=Figure.of(taken[closed], "s"),
+        samples=taken,
+        notes=[f"of that: {of_each}"],
+    )
+
+
+def _cpu_of(kernel: int, server: int) -> dict[str, float]:
+    """CPU seconds that the processes below Jupyter's server, and it itself, have taken; of those that there are now."""
+    below: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name of the program, in brackets, may have brackets and blanks too.
+            parent = int(path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
+            below.setdefault(parent, []).append(int(path.parent.name))
+    taken = {"the kernel": _cpu(kernel), "the server": _cpu(server), "replicas": 0.0}
+    waiting = list(below.get(kernel, ()))
+    while waiting:
+        pid = waiting.pop()
+        taken["replicas"] += _cpu(pid)
+        waiting.extend(below.get(pid, ()))
+    return taken
+
+
+def _cpu(pid: int) -> float:
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(path.read_text(encoding="ascii").split()[0]) for path in threads) / 1e9
 
 
 def _start(counts: Counts) -> Row:

@@ -1,4 +1,5 @@
 from . import errors as errors
+from . import llms as llms
 from . import models as models
 from . import settings as settings
 from . import streams as streams

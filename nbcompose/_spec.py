@@ -142,7 +142,9 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """A declared service. `cls` is the user's own class, undecorated."""
+    """A declared service. `cls` is the user's own class, undecorated. `openai`: its language models also answer as an
+    OpenAI-compatible server.
+    """
 
     name: str
     cls: type[Any] = field(repr=False, compare=False)
@@ -158,6 +160,7 @@ class ServiceSpec:
     on_startup: tuple[str, ...] = ()
     on_shutdown: tuple[str, ...] = ()
     strict: bool = False
+    openai: bool = False
     location: Location = Location()
 
     def api(self, name: str) -> ApiSpec | None:

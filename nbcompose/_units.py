@@ -38,9 +38,21 @@ def human_size(count: int) -> str:
     return f"{_rounded(amount, 3)} {_SIZES[-1]}"
 
 
+def with_article(noun: str) -> str:
+    """Return a noun, as the name of a type, with its article: "an int", "a str"."""
+    return f"{'an' if noun[:1] in 'aeioAEIO' else 'a'} {noun}"  # a uint8, a union: with u the article is mostly a
+
+
 def _rounded(number: float, digits: int) -> str:
     text = f"{number:.{digits}g}"
     return text if "e" not in text else f"{number:.0f}"
+
+
+def with_previous(state: str) -> str:
+    """Return the state of a service of which the previous version serves (or waits), since a newer one could not
+    start: "ready, previous version". The front end says it alike.
+    """
+    return f"{state}, previous version"
 
 
 def near_word(word: str, known: Iterable[str]) -> str:

@@ -29,6 +29,7 @@ from nbcompose._protocol import (
     printable,
 )
 from nbcompose._rpc import background
+from nbcompose._units import with_previous
 from nbcompose.errors import NbcomposeError
 
 PROFILE_WITHIN = 30.0  # seconds for its answer, besides those that it takes
@@ -252,12 +253,11 @@ def _rows(listing: Listing) -> list[tuple[str, ...]]:
 
 
 def _row(listing: Listing, service: messages.ListedService) -> tuple[str, ...]:
-    behind = ", serving the previous version" if service["state"] == "ready" else ", of the previous version"
     return (
         str(listing.process.pid),
         listing.title,
         printable(service["name"]),
-        f"{service['state']}{behind if service['behind'] else ''}",
+        with_previous(service["state"]) if service["behind"] else service["state"],
         f"{service['up']}/{service['wanted']}",
         printable(service["device"]),
         str(service["calls"]),

@@ -25,8 +25,10 @@
         ├── NotAcceptable         406  no form of the result fits `Accept`
         ├── SlowRequest           408  the body did not arrive in time
         ├── PayloadTooLarge       413  a body, a form or a value beyond a limit, which the message names
+        ├── PromptTooLong         413  a prompt has more tokens than the language model's context
         ├── UnsupportedMediaType  415  the api takes no body of this type
         ├── InvalidArgument       422  an argument is missing, unknown or of the wrong type
+        ├── UnsupportedOption     422  the language model cannot do what an option of a generation asks for
         ├── Overloaded            429  `max_concurrency` and `max_queue` are both full
         ├── HeadersTooLarge       431  more header bytes than a request may have
         ├── CallCancelled         499  the caller gave up
@@ -210,6 +212,26 @@ class PayloadTooLarge(CallError):
     """A body, a form or a value is beyond a limit; the message names the limit and how to change it."""
 
     status = 413
+
+
+class PromptTooLong(CallError, ValueError):
+    """A prompt does not fit the context of the language model.
+
+    `prompt_tokens`: how many tokens it has, or at least has where it was still coming; `context_tokens`: how many fit.
+    """
+
+    status = 413
+
+    def __init__(self, message: str, prompt_tokens: int = 0, context_tokens: int = 0) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.context_tokens = context_tokens
+        super().__init__(message)
+
+
+class UnsupportedOption(CallError, ValueError):
+    """An option of `generate` that the language model, or the server that it runs on, cannot do."""
+
+    status = 422
 
 
 class UnsupportedMediaType(CallError):

@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NoReturn, cast
 
 from nbcompose._schema import Unawaited, Uncalled, check_awaited
+from nbcompose._units import with_article
 from nbcompose.errors import CallCancelled, Misuse, StreamLag, StreamTaken
 
 __all__ = ["map", "tee"]
@@ -278,7 +279,9 @@ def map(call: Callable[[Any], Any], stream: AsyncIterable[Any] | Iterable[Any], 
         raise Misuse(f"at_once={at_once!r}: at least one call is to be under way")
     _check_stream("map", stream)
     if not callable(call):
-        raise Misuse(f"map calls what stands first for each item, and a {type(call).__name__} cannot be called")
+        raise Misuse(
+            f"map calls what stands first for each item, and {with_article(type(call).__name__)} cannot be called"
+        )
     return Mapped(call, stream, at_once)
 
 

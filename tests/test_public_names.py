@@ -23,6 +23,7 @@ PUBLIC = [
     "device",
     "errors",
     "graph",
+    "llms",
     "load_ipython_extension",
     "models",
     "on_shutdown",
@@ -51,9 +52,9 @@ MEMBERS = {
         DeadlineExceeded DeclarationError DeviceError ExportRefused Forbidden HeadersTooLarge IgnoredOptionWarning
         Incompatible InvalidArgument InvalidResult LargeCaptureWarning LaunchError MemoryShortage MethodNotAllowed
         Mistake Misuse ModelError NbcomposeError NbcomposeWarning NoTerminal NotAcceptable NotAwaited NotAwaitedWarning
-        NotBegun Overloaded PayloadTooLarge PortInUse ProtocolError RemoteError RemoteTraceback ReplicaDied
-        ResourceShortageWarning ServiceUnavailable SlowRequest StreamLag StreamTaken Unauthorized UnknownApi
-        UnknownArgumentWarning UnknownService UnsupportedMediaType
+        NotBegun Overloaded PayloadTooLarge PortInUse PromptTooLong ProtocolError RemoteError RemoteTraceback
+        ReplicaDied ResourceShortageWarning ServiceUnavailable SlowRequest StreamLag StreamTaken Unauthorized UnknownApi
+        UnknownArgumentWarning UnknownService UnsupportedMediaType UnsupportedOption
     """,
 }
 PARAMETERS = {

@@ -34,9 +34,10 @@ def test_calls_answer_what_the_readme_is_about(outputs: dict[str, str]) -> None:
     assert outputs['Embedder.embed(["hello", "world"])'] == "[[0, 1, 0, 1, 0], [0, 0, 0, 1, 0]]"
     asked = outputs['print(Answer.find("where did the cat sit?"))']
     assert asked.startswith("the cat sat on the mat\n")
+    assert asked.splitlines()[1] == "a quick brown fox jumps over a lazy dog"
     assert asked.rstrip().endswith("f o x")
     assert "CAT SAT" in outputs[next(line for line in outputs if line.startswith("with nbcompose.run(Answer)"))]
-    known = ("the cat sat on the mat", "a quick brown fox", "lorem ipsum dolor")
+    known = ("the cat sat on the mat", "a quick brown fox jumps over a lazy dog", "lorem ipsum dolor")
     assert outputs["import httpx"] in {repr(text.upper()) for text in known}
     assert outputs['Answer.find("where did the cat sit?")'] == "'THE CAT SAT ON THE MAT'"
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbcompose._units import human_duration, human_size
+from nbcompose._units import human_duration, human_size, with_article
 
 CASES = json.loads((Path(__file__).parents[1] / "frontend/tests/units.json").read_text(encoding="utf-8"))
 
@@ -35,6 +35,12 @@ def test_a_duration_that_goes_on_has_fewer_digits(seconds: float, text: str) -> 
 def value_of(text: str, units: dict[str, float]) -> float:
     number, unit = text.split(" ")
     return float(number) * units[unit]
+
+
+@pytest.mark.parametrize("text", ["an int", "a str", "an object"])
+def test_a_noun_has_its_article(text: str) -> None:
+    noun = text.split()[1]
+    assert with_article(noun) == text
 
 
 @given(st.floats(1e-9, 1e7))

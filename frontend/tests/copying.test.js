@@ -67,3 +67,74 @@ test("a stream is a list in code, and lines in a terminal", () => {
   }
   assert.equal(copied(refine, "terminal", { text: null }), `-d '{"text":null}'`); // None is not an empty stream
 });
+
+test("the stream of a service is a call in Python, and a pipe in a terminal", () => {
+  /** @param {string} service @param {string[]} names @param {string[]} streams */
+  const api = (service, names, streams) => ({
+    params: names.map((name) => ({
+      ...{ name, kind: /** @type {const} */ ("keyword_only"), required: true, text: name },
+      stream: streams.includes(name),
+    })),
+    root: null,
+    call: `${service}.f(%(arguments)s)`,
+    copies: {
+      ...form({}).copies,
+      python: `show(${service}.f(%(arguments)s))`,
+      terminal: `curl ${service} -d %(shell)s`,
+    },
+    lines: streams.length ? "%(lines)s | curl" : undefined,
+    events: streams.length === 1 ? `curl "${service}%(query)s" -T .` : undefined,
+  });
+  /** @type {Record<string, ReturnType<typeof api>>} */
+  const forms = {
+    Writer: api("Writer", ["topic"], []),
+    Refiner: api("Refiner", ["text", "style", "n"], ["text"]),
+    Both: api("Both", ["a", "b"], ["a", "b"]),
+  };
+  /** @param {{service: string}} source */
+  const formOf = ({ service }) => forms[service] ?? null;
+  /** @param {string} service @param {any} values */
+  const of = (service, values) => ({ $stream: { service, api: "f", arguments: values } });
+  const writer = of("Writer", { topic: "it's" });
+  const events = "-H 'Accept: text/event-stream'";
+  const one = { text: writer, style: 'a&b "c" $d!', n: 3 };
+  assert.equal(
+    copied(forms.Refiner, "python", one, formOf),
+    'show(Refiner.f(text=Writer.f(topic="it\'s"), style="a&b \\"c\\" $d!", n=3))',
+  );
+  assert.equal(
+    copied(forms.Refiner, "terminal", one, formOf),
+    `curl Writer -d '{"topic":"it'\\''s"}' ${events} |\n  curl "Refiner?style=a%26b%20%22c%22%20%24d%21&n=3" -T .`,
+  );
+  const far = { text: of("Refiner", { text: writer }) };
+  assert.equal(
+    copied(forms.Refiner, "terminal", far, formOf),
+    `curl Writer -d '{"topic":"it'\\''s"}' ${events} |\n  curl "Refiner" -T . ${events} |\n  curl "Refiner" -T .`,
+  );
+  const listed = { text: of("Refiner", { text: ["a"] }) };
+  assert.equal(
+    copied(forms.Refiner, "terminal", listed, formOf),
+    `curl Refiner -d '{"text":["a"]}' ${events} |\n  curl "Refiner" -T .`,
+  );
+  for (const kind of /** @type {const} */ (["script", "javascript"])) {
+    assert.equal(copied(forms.Refiner, kind, one, formOf), null);
+  }
+  // Neither has an address: a second stream, None, and the form that has not come.
+  assert.equal(copied(forms.Both, "terminal", { a: writer, b: ["x"] }, formOf), null);
+  assert.equal(copied(forms.Refiner, "terminal", { text: writer, style: null }, formOf), null);
+  for (const kind of /** @type {const} */ (["python", "terminal"])) {
+    assert.equal(copied(forms.Refiner, kind, { text: of("Gone", {}) }, formOf), null);
+  }
+});
+
+test("among the items of a list, and elsewhere than in a stream, it is a value like others", () => {
+  const literal = { $stream: { service: "Writer", api: "f", arguments: {} } };
+  const params = ["text", "plain"].map((name) => ({
+    ...{ name, kind: /** @type {const} */ ("keyword_only"), required: true, text: name },
+    stream: name === "text",
+  }));
+  const values = { text: [literal], plain: literal };
+  const python = '{"$stream": {"service": "Writer", "api": "f", "arguments": {}}}';
+  assert.equal(copied({ ...form({}), params }, "python", values), `f(text=[${python}], plain=${python})`);
+  assert.equal(copied({ ...form({}), params }, "terminal", values), `-d '${JSON.stringify(values)}'`);
+});

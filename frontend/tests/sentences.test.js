@@ -110,7 +110,7 @@ test("memory over its limit is marked", () => {
 test("notes: what serves is old, then what has changed, then the rest", () => {
   const noted = { ...SERVICE, notes: ["a note"], stale: ["x", "y"], behind: "it does not start" };
   assert.deepEqual(noteLines(noted), [
-    "the version before serves: it does not start",
+    "this is the previous version: it does not start",
     "stale: x, y changed in the notebook since",
     "a note",
   ]);

@@ -37,6 +37,12 @@ test("without a free spot, one is better on a line than on a card", () => {
   assert.deepEqual(chosenSpots([left, middle], [edge])[0], { ...left, crowded: true });
 });
 
+test("without a free spot, a short text covers as little of the lines as can be", () => {
+  const wide = [box(0, 0, 20), box(12, 0, 20)];
+  const other = { line: [box(8, 0, 2), box(14, 0, 2), box(30, 0, 2)], wanted: [right] };
+  assert.deepEqual(chosenSpots([], [{ line: [], wanted: wide }, other])[0], { ...wide[1], crowded: true });
+});
+
 test("a crowded label keeps nobody away, and the list that is given stays as it is", () => {
   const taken = [left];
   const edges = [

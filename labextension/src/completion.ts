@@ -29,6 +29,7 @@ export const OPTIONS: Readonly<Record<string, readonly string[] | "flag">> = {
   "--memory": [],
   "--name": [],
   "--strict": "flag",
+  "--openai": "flag",
   "--replace": ["start-first", "stop-first"],
   "--no-wait": "flag",
 };

@@ -79,6 +79,24 @@ export class Steering {
 
   /** Stop all services of these processes, callers before what they call. */
   async stopAll(runtimes: readonly Listed[]): Promise<void> {
+    const { trans } = this;
+    const count = runtimes.flatMap(({ services }) => services.filter(({ state }) => state !== "stopped")).length;
+    if (!count) return;
+    // Calls under way end first, which may take long.
+    const words = trans._n(
+      "Stopping %1 service, after its calls under way …",
+      "Stopping %1 services, after their calls under way …",
+      count,
+    );
+    const told = Notification.emit(words, "in-progress", { autoClose: false });
+    try {
+      await this.#stopEach(runtimes);
+    } finally {
+      Notification.dismiss(told);
+    }
+  }
+
+  async #stopEach(runtimes: readonly Listed[]): Promise<void> {
     await Promise.all(
       runtimes.map(async (runtime) => {
         for (const service of callersFirst(runtime.services)) {

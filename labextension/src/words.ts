@@ -52,7 +52,7 @@ export function stateWords(states: readonly (Look | "edited")[], trans: Translat
     waiting: trans.__("waiting"),
     failed: trans.__("failed"),
     stopped: trans.__("stopped"),
-    behind: trans.__("behind"),
+    behind: trans.__("ready, previous version"),
     stale: trans.__("stale"),
     edited: trans.__("edited"),
   };
@@ -87,7 +87,7 @@ export function titleWords(runtime: Listed, service: ListedService, trans: Trans
   const phase = service.phase || service.reason;
   if (phase && service.state !== "ready") lines.push(phase);
   if (service.p50_ms !== null) lines.push(trans.__("half of its answers within %1", time(service.p50_ms / 1000)));
-  if (service.behind) lines.push(trans.__("the version before serves: %1", service.behind));
+  if (service.behind) lines.push(trans.__("this is the previous version: %1", service.behind));
   if (service.error) lines.push(service.error);
   if (service.stale.length) lines.push(trans.__("stale: %1 changed in the notebook since", service.stale.join(", ")));
   if (service.dependencies.length) lines.push(trans.__("needs %1", service.dependencies.join(", ")));
@@ -204,8 +204,6 @@ function whoseName(runtime: Listed, among: readonly Listed[], trans: Translation
   return runtimeName(runtime, among);
 }
 
-const NAMED = 4; // services of one process that are named before "…"
-
 /** What is said before all services of these processes are stopped: how many there are, and whose; "" for none. */
 function stoppedWords(runtimes: readonly Listed[], trans: TranslationBundle): string {
   const running = runtimes.map((runtime) => ({
@@ -216,8 +214,7 @@ function stoppedWords(runtimes: readonly Listed[], trans: TranslationBundle): st
   const count = busy.reduce((sum, { names }) => sum + names.length, 0);
   if (!count) return "";
   const whose = busy.map(({ runtime, names }) => {
-    const shown = [...names.slice(0, NAMED), ...(names.length > NAMED ? ["…"] : [])].join(", ");
-    return trans.__("%1 of %2: %3", names.length, whoseName(runtime, runtimes, trans), shown);
+    return trans.__("%1 of %2: %3", names.length, whoseName(runtime, runtimes, trans), names.join(", "));
   });
   const head = trans._n(
     "%1 service will be stopped, with its models",

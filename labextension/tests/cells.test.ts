@@ -69,7 +69,7 @@ test("a cell whose text no longer defines a service has it until the cell is run
   assert.equal(cellWords(here, trans), "A stale (of an earlier text) · AA ready");
   // What the text defines and what did not come up is not of an earlier one.
   const both = serviceCell(cell(`${TEXT}#`), [of("A", { source: textHash(`${TEXT}#`) }), of("B", { behind: "x" })]);
-  assert.equal(both && cellWords(both, trans), "A ready · B behind, edited");
+  assert.equal(both && cellWords(both, trans), "A ready · B ready, previous version, edited");
 });
 
 test("a service that was stopped is at the cell that would start it again", () => {

@@ -26,7 +26,7 @@ test("a service has its state, device, memory and rate, as far as they are known
   assert.equal(lookOf(service("A", { stale: ["x"] })), "stale");
   const behind = service("A", { behind: "SyntaxError" });
   assert.equal(lookOf(behind), "behind");
-  assert.match(titleWords(runtime("k", [behind]), behind, trans), /the version before serves: SyntaxError/);
+  assert.match(titleWords(runtime("k", [behind]), behind, trans), /this is the previous version: SyntaxError/);
 });
 
 test("a row has the state first, and of the rest what is not as usual", () => {
@@ -136,11 +136,11 @@ test("before all is stopped it is said how many services there are, and whose", 
   });
   const next = "You are asked about services of programs outside this server next.";
   assert.deepEqual(stopAllWords([many, runtime("k2", [], { path: "b.ipynb" })], [program], trans), {
-    first: `5 services will be stopped, with their models. 5 of a.ipynb: A, B, C, D, …. ${next}`,
+    first: `5 services will be stopped, with their models. 5 of a.ipynb: A, B, C, D, E. ${next}`,
     asked: "1 service will be stopped, with its models. 1 of app.py (nbcompose serve, process 7): F.",
   });
   assert.equal(stopAllWords([], [program], trans).first, `No service of this server's notebooks runs. ${next}`);
-  const alone = "5 services will be stopped, with their models. 5 of a.ipynb: A, B, C, D, ….";
+  const alone = "5 services will be stopped, with their models. 5 of a.ipynb: A, B, C, D, E.";
   assert.deepEqual(stopAllWords([many], [], trans), { first: alone, asked: "" });
 });
 

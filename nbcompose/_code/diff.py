@@ -20,7 +20,7 @@ Action = Literal["nothing", "swap", "replace"]
 Use = Literal["awaited", "async for", "for", "value", "handed on"]
 
 # Fields of a spec that say how a service is run. The others follow from its code.
-OPTIONS = ("name", "device", "replicas", "threads", "resources", "traffic", "envs", "http", "strict")
+OPTIONS = ("name", "device", "replicas", "threads", "resources", "traffic", "envs", "http", "strict", "openai")
 
 _NOUNS: dict[Kind, str] = {
     "attribute": "class attribute ", "class": "the bases of ", "type": "class ", "module": "module ",

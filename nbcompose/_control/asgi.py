@@ -15,7 +15,7 @@ from prometheus_client.core import Metric
 
 from nbcompose._control.registry import Registry
 from nbcompose._control.serving import Handle, Run, run
-from nbcompose._replica import ServiceMetrics, merge
+from nbcompose._replica import COMPLETIONS, MODELS, ServiceMetrics, merge
 from nbcompose._replica.http import Access, AsgiApp, metrics_of
 from nbcompose._rpc import outgoing
 from nbcompose._schema import ApiSchema
@@ -49,7 +49,7 @@ class GraphBackend:
         self._run: Run | None = None
         self._known = service.spec
         self._schemas: Mapping[str, ApiSchema] = {}
-        self._counts = ServiceMetrics(service.name, "asgi", [a.name for a in service.spec.apis])
+        self._counts = ServiceMetrics(service.name, "asgi", _counted(service.spec))
         self.refused = self._counts.refused
         self.answered = self._counts.answered
 
@@ -118,7 +118,7 @@ class GraphBackend:
         spec, known = self.spec, self._known
         same = (spec.cls, spec.apis, spec.http.max_values) == (known.cls, known.apis, known.http.max_values)
         if not same or not self._schemas:
-            self._counts.know(a.name for a in spec.apis)
+            self._counts.know(_counted(spec))
             self._schemas = {a.name: ApiSchema.of(spec.cls, a, spec.http.max_values) for a in spec.apis}
         self._known = spec
         return self._schemas
@@ -140,6 +140,12 @@ class GraphBackend:
             async for item in here:
                 yield item
 
+    async def language_models(self) -> list[str]:
+        registry = await self.start()
+        call = registry.client.call(self._name, MODELS, ((), {}), CallContext(), from_below=False)
+        names: list[str] = await registry.portal.join(call)
+        return names
+
     async def ready(self) -> list[str]:
         """Return why it cannot answer. Starts it the first time, since whoever asks waits for that before calling."""
         registry = self._registry()
@@ -157,3 +163,8 @@ class GraphBackend:
             return self._counts.counts()
         replicas = await registry.portal.join(metrics_of(registry.client, self._name, list(route.replicas)))
         return merge([self._counts.counts(), *replicas])
+
+
+def _counted(spec: ServiceSpec) -> list[str]:
+    """Return the names of what is called."""
+    return [*(api.name for api in spec.apis), *([COMPLETIONS.name] if spec.openai else [])]

@@ -14,7 +14,7 @@ from typing import Any
 
 from nbcompose._protocol import messages
 from nbcompose._schema import ApiSchema
-from nbcompose._service import javascript_call, script_call, terminal_call, terminal_lines
+from nbcompose._service import javascript_call, script_call, terminal_call, terminal_events, terminal_lines
 from nbcompose._spec import ApiSpec, ParamSpec, ServiceSpec
 from nbcompose.errors import BadRequest, InvalidArgument
 
@@ -25,6 +25,7 @@ MOST_VARIABLES = 50  # that are offered for a parameter
 # Placeholders for the front end: the input as arguments; the body of a request in Python, for a shell, in JavaScript.
 ARGUMENTS, DICT, SHELL, JSON = "%(arguments)s", "%(dict)s", "%(shell)s", "%(json)s"
 LINES = "%(lines)s"  # the input as words for a shell, each of them a line of a body that streams
+QUERY = "%(query)s"  # what is no stream of the input, as the query of an address
 
 
 def describe(
@@ -46,9 +47,12 @@ def describe(
         "signature": api.signature,
         "copies": copies(variable, spec.name, api, schema),
         "variables": {} if variables is None else _fitting(schema, variables),
+        "call": _python(variable, api),
     }
     if api.stream_params:
         described["lines"] = terminal_lines(spec.name, api, LINES, saves=schema.gives_file)
+    if len(api.stream_params) == 1:
+        described["events"] = terminal_events(spec.name, api, QUERY, saves=schema.gives_file)
     return described
 
 
@@ -59,13 +63,17 @@ def _param(api: ApiSpec, p: ParamSpec) -> messages.Param:
 
 def copies(variable: str, service: str, api: ApiSpec, schema: ApiSchema) -> messages.Copies:
     """Return the call as code, for the notebook and for outside; see `_service/snippets.py`."""
-    call, saves = f"{variable}.{api.name}({ARGUMENTS})", schema.gives_file
+    call, saves = _python(variable, api), schema.gives_file
     return {
         "python": f"for item in {call}:\n    print(item)" if api.stream else call,
         "script": script_call(service, api, DICT, saves=saves),
         "terminal": terminal_call(service, api, SHELL, saves=saves),
         "javascript": javascript_call(service, api, JSON, saves=saves),
     }
+
+
+def _python(variable: str, api: ApiSpec) -> str:
+    return f"{variable}.{api.name}({ARGUMENTS})"
 
 
 def _fitting(schema: ApiSchema, variables: Mapping[str, Any]) -> dict[str, list[str]]:

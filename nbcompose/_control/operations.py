@@ -23,13 +23,14 @@ from urllib.parse import urlsplit
 from nbcompose import __version__
 from nbcompose._code import Deployment
 from nbcompose._control import forms
+from nbcompose._control.passed_streams import Refer, ServiceStreams
 from nbcompose._control.picture import drawing
 from nbcompose._control.snapshot import Meter, below, snapshot
 from nbcompose._control.status import Status
 from nbcompose._control.typed_streams import TypedStream, TypedStreams, TypingContext, bound
 from nbcompose._control.usage import STEP
 from nbcompose._protocol import Answer, Events, LogFilter, LogLine, messages, wire
-from nbcompose._rpc import Transport
+from nbcompose._rpc import Args, Kwargs, StreamReference, Transport
 from nbcompose._schema import ApiSchema, TempFiles
 from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose._tracing import CallContext, Span, Wanted, summaries, values_of, waterfall
@@ -207,8 +208,12 @@ class Operations:
     ) -> dict[str, Any]:
         service, api = request["service"], request["api"]
         spec, found, schema = await asyncio.to_thread(self._schemas.find, service, api)
+        context = TypingContext() if typed else CallContext()
         document = await asyncio.to_thread(bound, schema, request.get("arguments", {}), typed)
-        arguments = await asyncio.to_thread(forms.read, schema, document, self.context.variables())
+        variables = self.context.variables()
+        streams = ServiceStreams(self._schemas.find, self._refer_for(service, context), variables)
+        document = await asyncio.to_thread(streams.read, schema, document)
+        arguments = await asyncio.to_thread(forms.read, schema, document, variables)
         # Files are temporary, and what was typed is gone: such a call cannot be made again.
         lasting = not typed and not TempFiles.current().used
         transport = self.context.transport(self._registry.caller(service), lasting=lasting)
@@ -217,7 +222,6 @@ class Operations:
             stream.open()
         args, kwargs = schema.call_arguments(arguments)
         label = f"{spec.name}.{found.name}"
-        context = TypingContext() if typed else CallContext()
         if not found.stream:
             result = await transport.call(api, args, kwargs, context)
             self.context.keep(label, result)
@@ -234,6 +238,17 @@ class Operations:
                 count += 1
         self.context.keep(label, kept)
         return {"type": "end"}
+
+    def _refer_for(self, service: str, context: CallContext) -> Refer:
+        """Return what refers to the stream of a service in a call of `service`."""
+        to = self._registry.caller(service)
+
+        def refer(producer: str, api: str, args: Args, kwargs: Kwargs) -> StreamReference:
+            reference = self._registry.caller(producer).reference(api, args, kwargs, context, to)
+            assert isinstance(reference, StreamReference), "services of one graph reach each other"
+            return reference
+
+        return refer
 
     async def feed(self, request: messages.Feed, events: Events) -> dict[str, Any]:
         await self._typed.find(request["stream"]).feed(request["item"])

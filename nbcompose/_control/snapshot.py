@@ -189,7 +189,7 @@ def _options(spec: ServiceSpec) -> dict[str, Any]:
     """Return the options that are not the default. Not `envs`, which may be secret."""
     plain = ServiceSpec(spec.name, spec.cls, spec.apis)
     found: dict[str, Any] = {}
-    for name in ("device", "replicas", "threads", "strict"):
+    for name in ("device", "replicas", "threads", "strict", "openai"):
         if getattr(spec, name) != getattr(plain, name):
             found[name] = getattr(spec, name)
     for name in ("resources", "traffic"):

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from nbcompose.errors import ExportRefused
 
 
@@ -96,6 +94,8 @@ def _notebook(name: str, text: str) -> Any:
             raise ValueError(f"it is {_kind(notebook)}")
         if notebook.get("nbformat") == 4:
             return notebook
+        import nbformat  # imports a validator with all its formats: two seconds, which kernels need not wait
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return nbformat.reads(text, as_version=4)

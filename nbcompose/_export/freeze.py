@@ -34,6 +34,7 @@ from nbcompose._export.naming import ScriptNames
 from nbcompose._export.slice import Slice
 from nbcompose._export.statements import Statement
 from nbcompose._rpc import kind_of_global, untracked
+from nbcompose._units import with_article
 from nbcompose.errors import ExportRefused
 
 _BY_MODULE = ("datetime", "re", "torch")  # conventionally written with the module, `re.compile` instead of `compile`
@@ -409,7 +410,7 @@ def _pickle(name: str, value: Any, folder: Path) -> Frozen:
     except Exception as error:  # the value's own methods may raise anything
         raise ExportRefused(
             "a value cannot be stored:",
-            [f"--freeze {name}: a {type(value).__name__} cannot be pickled ({error}): make it in __init__"],
+            [f"--freeze {name}: {with_article(type(value).__name__)} cannot be pickled ({error}): make it in __init__"],
         ) from error
     file = folder / f"{name}.pickle"
     _write(file, lambda path: path.write_bytes(data), lambda path: True)

@@ -235,6 +235,7 @@ class Runtimes:
         self._holding: dict[RunningProcess, asyncio.Task[None]] = {}
         self._listeners: list[Listener] = []
         self._lookers = 0
+        self._is_stopped = False
         self._address = ""
         self._knocks: asyncio.Server | None = None
         self._scan: asyncio.Task[None] | None = None  # under way
@@ -243,15 +244,20 @@ class Runtimes:
 
     async def start(self) -> None:
         """Listen for knocks, and look for the first time."""
+        self._is_stopped = False
         if not self._address:
             address.sweep()
-            self._address = address.listener_address()
-            sock = address.listen(self._address)
-            self._knocks = await asyncio.start_unix_server(self._knocked, sock=sock)
+            where = address.listener_address()
+            sock = address.listen(where)
+            # It is `stop`'s to close from here on: nothing else runs before it is known, and to serve takes a while.
+            self._knocks = await asyncio.start_unix_server(self._knocked, sock=sock, start_serving=False)
+            self._address = where
+            await self._knocks.start_serving()
         await self.look()
 
     async def stop(self) -> None:
-        """Close all connections."""
+        """Close all connections. Nothing is looked for, and so none made, before `start` is called again."""
+        self._is_stopped = True
         if self._knocks is not None:
             self._knocks.close()
             address.remove(self._address)
@@ -265,6 +271,8 @@ class Runtimes:
 
     async def look(self) -> None:
         """Look which processes there are, in a thread: at what is there now, not at what an earlier look has seen."""
+        if self._is_stopped:
+            return
         if self._next is None:
             self._next = asyncio.ensure_future(self._look_after(self._scan))
         await asyncio.shield(self._next)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import functools
 import os
 import socket
 from collections.abc import Awaitable
@@ -67,6 +68,7 @@ class ProxyHandler(JupyterHandler):
         self._answering: asyncio.Task[None] | None = None
         self._host = ""  # the service's
         self._received = False  # the whole body of the request has come
+        self._coming = -1  # bytes of it that have not, where its length is known
         self._head_sent = False
         self._joined = -1  # the length of an answer that is sent together with its head
         headers = self.request.headers
@@ -83,11 +85,25 @@ class ProxyHandler(JupyterHandler):
         JupyterHub wants the XSRF token for every read but those of pages and of files of the same origin ("no-cors").
         Browsers load modules in the mode "cors" and can send no token with them; the page reads no more of them.
         """
-        headers = self.request.headers
-        target = rewriting.target(self.request.path, self.base_url)
-        fetch = tuple(headers.get(f"Sec-Fetch-{name}", "") for name in ("Site", "Mode", "Dest"))
-        if self.request.method == "GET" and fetch == ("same-origin", "cors", "script") and target and target.is_docs:
-            headers["Sec-Fetch-Mode"] = "no-cors"
+        if self.request.method == "GET" and self._fetched_as == ("same-origin", "cors", "script"):
+            target = rewriting.target(self.request.path, self.base_url)
+            if target is not None and target.is_docs:
+                self.request.headers["Sec-Fetch-Mode"] = "no-cors"
+
+    @functools.cached_property
+    def content_security_policy(self) -> str:  # Jupyter's own, made once for a request
+        return super().content_security_policy
+
+    def set_signed_cookie(self, name: str, value: str | bytes, *args: Any, **options: Any) -> None:
+        """Pass over the login that Jupyter has kept by whoever sends a token.
+
+        A program sends its token each time, and a login that outlives the token is more than it has asked for. A
+        browser that has followed a link with a token in it does keep its login.
+        """
+        if "Authorization" not in self.request.headers:
+            super().set_signed_cookie(name, value, *args, **options)
+
+    set_secure_cookie = set_signed_cookie
 
     # -- admission, before any of the body is read
 
@@ -104,7 +120,8 @@ class ProxyHandler(JupyterHandler):
     @authorized("execute", resource=RESOURCE)  # type: ignore[untyped-decorator]
     async def _admit(self) -> None:
         self._check_site()
-        if self.request.headers.get("Upgrade", "h2c").lower() != "h2c":  # which clients offer, and may be ignored
+        headers = self.request.headers
+        if "Upgrade" in headers and headers["Upgrade"].lower() != "h2c":  # which clients offer, and may be ignored
             raise Refused(
                 501, "services answer requests and no WebSockets: a stream is the answer to a POST", "NotImplemented"
             )
@@ -128,10 +145,9 @@ class ProxyHandler(JupyterHandler):
 
     def _check_site(self) -> None:
         """Refuse what a page of another site asks for with this user's cookie, in ways that XSRF cookies do not see."""
-        headers = self.request.headers
-        fetch = tuple(headers.get(f"Sec-Fetch-{name}", "") for name in ("Site", "Mode", "Dest"))
         allowed = self.check_origin()
-        if allowed and "Origin" not in headers and not self.token_authenticated:
+        if allowed and "Origin" not in self.request.headers and not self.token_authenticated:
+            fetch = self._fetched_as
             is_link = self.request.method == "GET" and fetch[1:] == ("navigate", "document")
             allowed = is_link or fetch[0] not in ("cross-site", "same-site")
         if not allowed:
@@ -145,8 +161,10 @@ class ProxyHandler(JupyterHandler):
     def _check_length(self) -> None:
         headers = self.request.headers
         length = headers.get("Content-Length")
-        if length is not None and not (length.isascii() and length.isdecimal()):
-            raise Refused(400, f"Content-Length is a number, not {length[:100]!r}", "BadRequest")
+        if length is not None:
+            if not (length.isascii() and length.isdecimal()):
+                raise Refused(400, f"Content-Length is a number, not {length[:100]!r}", "BadRequest")
+            self._coming = int(length)
         if "Transfer-Encoding" in headers and self.request.method not in ("POST", "PUT", "PATCH"):
             raise Refused(411, f"the body of a {self.request.method} needs a Content-Length", "BadRequest")
 
@@ -157,12 +175,16 @@ class ProxyHandler(JupyterHandler):
 
     async def _begin(self, target: Target, *, fresh: bool) -> None:
         upstream, reach = await self._services.open(target, fresh=fresh)
-        request, given = self.request, self.request.headers.copy()
-        if self._accept_encoding is not None:
-            given["Accept-Encoding"] = self._accept_encoding
+        request = self.request
         forwarded = {"Prefix": target.prefix, "Proto": request.protocol, "Host": request.host}
         self._host = authority(reach)
-        headers = rewriting.request_headers(given, self._host, reach["token"], forwarded, has_body=self._has_body)
+        given = list(request.headers.get_all())
+        if self._accept_encoding is not None:
+            given.append(("Accept-Encoding", self._accept_encoding))
+        named = rewriting.named_by_connection(request.headers)
+        headers = rewriting.request_headers(
+            given, named, self._host, reach["token"], forwarded, has_body=self._has_body
+        )
         upstream.begin(request.method, target.request_line(request.query), headers)
         self._upstream = upstream
 
@@ -170,7 +192,12 @@ class ProxyHandler(JupyterHandler):
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         sending = None if self._upstream is None else self._upstream.send(chunk)
-        return None if sending is None else self._while_open(sending)
+        self._coming -= len(chunk)
+        if sending is not None:
+            return self._while_open(sending)
+        if self._coming == 0:
+            self._received = True  # also where the answer is there before tornado says so
+        return None
 
     async def _while_open(self, sending: Awaitable[None]) -> None:
         """Wait until the service has read on. tornado does not look meanwhile whether the client has gone."""
@@ -225,7 +252,10 @@ class ProxyHandler(JupyterHandler):
                 await self._begin(target, fresh=True)
                 self._upstream.end()
                 await self._upstream.receive(self)
-            self.finish()
+            try:
+                self.finish()
+            finally:
+                self._upstream.release()
         except Gone:
             self._fail(ReplicaDied(f"{target.service} went away while it worked on this request: its logs say why"))
         except CallError as error:
@@ -241,11 +271,9 @@ class ProxyHandler(JupyterHandler):
     def take_head(self, status: int, reason: str, headers: HTTPHeaders) -> None:
         assert self._target is not None
         self.set_status(status, reason or None)
-        policy = self.content_security_policy
-        for name in ("Content-Type", "Content-Security-Policy"):
-            self.clear_header(name)
+        self.clear_header("Content-Type")  # Jupyter's own
         seen = set[str]()
-        for name, value in rewriting.response_headers(headers, self._target, self._host, policy):
+        for name, value in rewriting.response_headers(headers, self._target, self._host, self.content_security_policy):
             (self.add_header if name in seen else self.set_header)(name, value)
             seen.add(name)
         length = headers.get("Content-Length", "")
@@ -335,6 +363,11 @@ class ProxyHandler(JupyterHandler):
         self.finish({"message": message, "error": {"type": kind, "message": message}})
 
     @property
+    def _fetched_as(self) -> tuple[str, ...]:
+        """Where a browser says the request comes from, how it was made, and for what."""
+        return tuple(self.request.headers.get(f"Sec-Fetch-{name}", "") for name in ("Site", "Mode", "Dest"))
+
+    @property
     def _wants_page(self) -> bool:
         return self.request.method == "GET" and "text/html" in self.request.headers.get("Accept", "")
 
@@ -344,7 +377,7 @@ class ProxyHandler(JupyterHandler):
 
     def _count(self) -> None:
         """Say that the user is active, where Jupyter and a hub look for it."""
-        if self._counts and self.get_query_argument("no_track_activity", None) is None:
+        if self._counts and not (self.request.query and self.get_query_arguments("no_track_activity")):
             self.settings["api_last_activity"] = datetime.datetime.now(datetime.UTC)
 
 

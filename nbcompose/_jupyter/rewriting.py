@@ -7,7 +7,7 @@ of it knows its users can reach a service. Of the answer, everything is but what
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -102,15 +102,30 @@ def target(path: str, base_url: str) -> Target | None:
     )
 
 
+def named_by_connection(headers: HTTPHeaders) -> set[str]:
+    """Return the names of those headers that are about one connection only, as the header `Connection` says."""
+    return {name.strip().lower() for name in headers["Connection"].split(",")} if "Connection" in headers else set()
+
+
 def request_headers(
-    given: HTTPHeaders, host: str, token: str | None, forwarded: dict[str, str], *, has_body: bool
+    given: Iterable[tuple[str, str]],
+    named: set[str],
+    host: str,
+    token: str | None,
+    forwarded: dict[str, str],
+    *,
+    has_body: bool,
 ) -> HTTPHeaders:
     """Return the headers of the request to a service at `host`. `forwarded`: the values of X-Forwarded-…, by ending."""
-    named = {name.strip().lower() for name in given.get("Connection", "").split(",")}
-    headers = HTTPHeaders({"Host": host})
-    for name, value in given.get_all():
-        if name.lower() in _PASSED and name.lower() not in named:
-            headers.add(name, value)
+    headers = HTTPHeaders()
+    headers["Host"] = host
+    for name, value in given:
+        low = name.lower()
+        if low in _PASSED and low not in named:
+            if name in headers:
+                headers.add(name, value)
+            else:
+                headers[name] = value
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     for ending, value in forwarded.items():
@@ -122,7 +137,7 @@ def request_headers(
 
 def response_headers(given: HTTPHeaders, where: Target, host: str, policy: str) -> Iterator[tuple[str, str]]:
     """Yield the headers of the answer of the service at `host`. `policy`: Jupyter's own Content-Security-Policy."""
-    named = {name.strip().lower() for name in given.get("Connection", "").split(",")}
+    named = named_by_connection(given)
     for name, value in given.get_all():
         low = name.lower()
         if low not in _KEPT_BACK and low not in named and not low.startswith("access-control-"):

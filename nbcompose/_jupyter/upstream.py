@@ -6,7 +6,8 @@ tornado's HTTP clients, and others, send a whole request before they read the an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters
@@ -19,6 +20,7 @@ MOST_KEPT = 64  # connections without a request, to one service; four times as m
 KEPT_FOR = 30.0
 CONNECT_WITHIN = 5.0
 NO_LIMIT = 2**63  # bytes of a body: nothing is collected here
+PARAMETERS = HTTP1ConnectionParameters(max_body_size=NO_LIMIT)
 
 Address = tuple[str, int]
 
@@ -47,30 +49,57 @@ class Upstream:
         self._connections = connections
         self._address = address
         self._stream = stream
-        self._connection = HTTP1Connection(
-            stream, is_client=True, params=HTTP1ConnectionParameters(max_body_size=NO_LIMIT)
-        )
-        self._over = asyncio.get_running_loop().create_future()  # the answer is complete, or the connection lost
-        self._method = ""
+        self._connection = HTTP1Connection(stream, is_client=True, params=PARAMETERS)
+        self._loop = asyncio.get_running_loop()
+        self._over = self._loop.create_future()  # the answer is complete, or the connection lost
+        self._head: tuple[RequestStartLine, HTTPHeaders] | None = None  # not sent yet
+        self._left: int | None = None  # bytes of the body that have not been sent, where its length is known
+        self._has_head_only = False  # of the answer to a HEAD
         self._ended = False  # the request is complete
-        stream.set_nodelay(True)  # what a client sends in pieces goes on in pieces
+        self._is_kept = False  # the connection serves another request afterwards
 
     def begin(self, method: str, path: str, headers: HTTPHeaders) -> None:
-        """Send the head of the request."""
-        self._method = method
-        _unawaited(self._connection.write_headers(RequestStartLine(method, path, ""), headers))
+        """Send the head of the request, together with what of the body has come too."""
+        self._has_head_only = method == "HEAD"
+        length = headers.get("Content-Length")
+        self._left = None if length is None else int(length)
+        self._head = RequestStartLine(method, path, ""), headers
+        if self._left == 0:
+            self._send_head()
+        else:
+            # What of the body came with the head is known one turn of the loop later: one message instead of two.
+            self._loop.call_soon(lambda: self._loop.call_soon(self._send_head))
+
+    def _send_head(self, chunk: bytes | None = None) -> asyncio.Future[None] | None:
+        if self._head is None:
+            return None
+        head, self._head = self._head, None
+        written = self._connection.write_headers(*head, chunk)
+        _unawaited(written)
+        return written
 
     def send(self, chunk: bytes) -> Awaitable[None] | None:
         """Send some of the body. What is returned ends when there is room for more, or nobody who would read it."""
         if self._over.done():
             return None
-        written = self._connection.write(chunk)
-        _unawaited(written)
+        written = self._send_head(chunk)
+        if written is None:
+            written = self._connection.write(chunk)
+            _unawaited(written)
+        if self._left is not None:
+            self._left -= len(chunk)
+        if written.done():
+            if self._left == 0:
+                self.end()  # as the service sees it, whose answer may be there before anybody says so here
+            return None
         # The connection forgets the future of a write when it finds itself closed while it reads.
-        return None if written.done() else _first(written, self._over)
+        return _first(written, self._over)
 
     def end(self) -> None:
         """The request is complete."""
+        if self._ended:
+            return
+        self._send_head()
         self._ended = True
         # Also where the answer is complete already: tornado ends the reading of it not before that.
         if not self._stream.closed():
@@ -79,39 +108,49 @@ class Upstream:
     async def receive(self, receiver: Receiver) -> None:
         """Have the answer taken by `receiver`, while the request may still be sent. Raises `Gone`.
 
-        Afterwards the connection is kept for another request, if it can be.
+        The connection is to be released afterwards.
         """
-        answer = _Answer(receiver, self._over, has_body=self._method != "HEAD")
-        reading = asyncio.ensure_future(self._connection.read_response(answer))
+        answer = _Answer(receiver, self._come, has_body=not self._has_head_only)
         try:
-            # Its end is that of the request too, which may be a long time after that of the answer.
-            await asyncio.wait((reading, self._over), return_when=asyncio.FIRST_COMPLETED)
+            is_open = False
+            with contextlib.suppress(StreamClosedError):
+                is_open = await self._connection.read_response(answer)
             if not answer.is_complete:
                 raise Gone(begun=answer.begun)
-            if self._ended and await reading and answer.is_kept:
-                self._connections.keep(self._address, self._stream)
-            else:
-                self.close()
+            self._is_kept = is_open and self._ended and answer.is_kept
         finally:
             if not answer.is_complete:
                 self.close()
-            if not reading.done():
-                reading.cancel()
-            await asyncio.wait((reading,))
-            if not self._over.done():
-                self._over.set_result(None)
+            self._finish()
+
+    def release(self) -> None:
+        """Keep the connection for another request, if it can be."""
+        if self._is_kept:
+            self._connections.keep(self._address, self._stream)
+        else:
+            self.close()
 
     def close(self) -> None:
         """Close the connection, which cancels the call there."""
         self._stream.close()
 
+    def _come(self) -> None:
+        """The answer is complete. The reading of it would end with the request, which may be a long time later."""
+        self._finish()
+        if not self._ended:
+            self.close()
+
+    def _finish(self) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
+
 
 class _Answer(HTTPMessageDelegate):
-    def __init__(self, receiver: Receiver, over: asyncio.Future[None], *, has_body: bool) -> None:
+    def __init__(self, receiver: Receiver, come: Callable[[], None], *, has_body: bool) -> None:
         self.begun = self.is_complete = self.is_kept = False
         self._has_body = has_body
         self._receiver = receiver
-        self._over = over
+        self._come = come
 
     def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:
         assert isinstance(start_line, ResponseStartLine)  # a client reads no requests
@@ -129,14 +168,7 @@ class _Answer(HTTPMessageDelegate):
 
     def finish(self) -> None:
         self.is_complete = True
-        self._set()
-
-    def on_connection_close(self) -> None:
-        self._set()
-
-    def _set(self) -> None:
-        if not self._over.done():
-            self._over.set_result(None)
+        self._come()
 
 
 class Connections:
@@ -162,6 +194,7 @@ class Connections:
                 stream = await self._client.connect(*address)
         except StreamClosedError as error:
             raise ConnectionRefusedError(f"{address[0]}:{address[1]} cannot be reached") from error
+        stream.set_nodelay(True)  # what a client sends in pieces goes on in pieces
         return Upstream(self, address, stream, is_fresh=True)
 
     def keep(self, address: Address, stream: IOStream) -> None:

@@ -18,14 +18,14 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbcompose._export import service_line
-from nbcompose._ipython_adapter import cell_numbers, has_own_look, show_as, syntax_error_lines
-from nbcompose._notebook.tracebacks import from_frame
+from nbcompose._ipython_adapter import cell_numbers, show_as, syntax_error_lines
+from nbcompose._notebook.tracebacks import cell_names, execute
 from nbcompose._service import API, Service, marks_of
 from nbcompose.errors import NbcomposeError
 
 
 class CellSyntaxError(NbcomposeError):
-    """A syntax error in the body of a cell, displayed as IPython displays one."""
+    """A syntax error in the body of a cell, displayed as IPython displays one. Its text says which kind and where."""
 
 
 _ASKS_FOR_HELP = re.compile(r"%%service\s(?:.*\s)?(?:-h|--help)\s")
@@ -58,7 +58,7 @@ def run(shell: InteractiveShell, line: str, body: str) -> list[Defined]:
     tree, name = _parse(shell, f"%%service {line}", body)
     code = _compile(shell, tree, name, "%%service")
     before = dict(shell.user_ns)
-    _execute(shell, code)
+    execute(code, shell)
     return defined_by(tree, before, shell.user_ns)
 
 
@@ -84,8 +84,8 @@ def evaluate(shell: InteractiveShell, line: str, body: str) -> Any:
     if tree.body and isinstance(last := tree.body[-1], ast.Expr):
         del tree.body[-1]
         asked = _compile(shell, ast.Expression(last.value), name, line.split()[0])
-    _execute(shell, _compile(shell, tree, name, line.split()[0]))
-    return None if asked is None else _execute(shell, asked)
+    execute(_compile(shell, tree, name, line.split()[0]), shell)
+    return None if asked is None else execute(asked, shell)
 
 
 def _parse(shell: InteractiveShell, line: str, body: str) -> tuple[ast.Module, str]:
@@ -145,20 +145,11 @@ def _awaits(shell: InteractiveShell, tree: ast.Module | ast.Expression, name: st
 
 def _syntax_error(shell: InteractiveShell, error: SyntaxError) -> CellSyntaxError:
     # For an exception that is a SyntaxError, IPython would also show nbcompose's frames.
-    shown = CellSyntaxError(str(error))
+    where = "" if error.lineno is None else f", {cell_names(f'{error.filename}:{error.lineno}', shell)}"
+    shown = CellSyntaxError(f"{type(error).__name__}: {error.msg}{where}")
     lines = syntax_error_lines(shell, error)
     show_as(shown, lambda: lines)
     return shown
-
-
-def _execute(shell: InteractiveShell, code: CodeType) -> Any:
-    try:
-        return eval(code, shell.user_global_ns, shell.user_ns)  # of statements too: their value is None
-    except BaseException as error:
-        if has_own_look(error) or isinstance(error, NbcomposeError):  # shown with the user's frames
-            raise
-        own = error.__traceback__.tb_next if error.__traceback__ is not None else None
-        raise from_frame(error, own, shell)  # noqa: B904  it is the same error
 
 
 def _class_names(statements: Sequence[ast.stmt]) -> Iterator[str]:

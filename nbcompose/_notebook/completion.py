@@ -3,9 +3,8 @@
 Apis are offered after a service (`Answer.`, `Answer.to_async.`) and, in a class that is being written, after a
 dependency (`self.writer.`), which the cell's text declares by `writer = depends(Writer)`; after `self.` what the class
 has, dependencies first: Jedi, which IPython asks else, takes seconds for its first answer, and front ends wait for one;
-in the brackets of
-`depends`, services; in those of the call of an api, the names of its arguments. What the text says is read by
-`_notebook/written_class.py`.
+after a parameter that takes a stream, what ends that; in the brackets of `depends`, services; in those of the call of
+an api, the names of its arguments. What the text says is read by `_notebook/written_class.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from nbcompose._export import service_line
 from nbcompose._host import devices
 from nbcompose._notebook.arguments import export_parser, service_parser, services_parser
 from nbcompose._notebook.session import Session
-from nbcompose._notebook.written_class import Around
+from nbcompose._notebook.written_class import Around, is_api
 from nbcompose._rpc import Proxy, is_notebooks
 from nbcompose._service import Described, Service
 from nbcompose._spec import ApiSpec
@@ -38,6 +37,7 @@ _ATTRIBUTE = re.compile(
 _CALLED = re.compile(r"(?<![\w.)\]])([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\.([A-Za-z_]\w*)$")
 _TARGET = re.compile(r"(?<![\w.)\]])((?:[A-Za-z_]\w*\.)?[A-Za-z_]\w*)\(\s*(?:(['\"])([^'\"]*)|([A-Za-z_]\w*)?)$")
 _STRINGS = re.compile(r"'[^'\\]*(?:\\.[^'\\]*)*'|\"[^\"\\]*(?:\\.[^\"\\]*)*\"")
+_CLOSE = ("close", "() -> None")  # of a stream that a sync api takes
 _ALIASES = 8  # local names for one another that are followed
 
 
@@ -199,6 +199,10 @@ class Completer:
                 return self._of_dependency(holder, form, around)
             if around.method is not None and holder == around.instance and form is None:
                 return list(_others(around.attributes(context.full_text, context.cursor_line)))
+            reader = around.stream(holder) if form is None else None
+            if reader is not None:  # besides it is read by `for`
+                closes = ("aclose", "async () -> None") if isinstance(reader, ast.AsyncFunctionDef) else _CLOSE
+                return [Member(closes[0], _unbroken(closes[1]))]
             alias = around.alias(holder)
             if alias is None:
                 return []
@@ -289,8 +293,7 @@ def _written(cls: ast.ClassDef) -> Iterator[Member]:
     for node in cls.body:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        marks = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
-        if not any(ast.unparse(mark).rpartition(".")[2] == "api" for mark in marks):
+        if not is_api(node):
             continue
         parameters = ast.unparse(node.args).partition(", ")[2]  # without self
         returns = f" -> {ast.unparse(node.returns)}" if node.returns is not None else ""

@@ -73,6 +73,11 @@ def _debugpy(session: Session, args: Namespace) -> None:
 
 _POST_MORTEM = re.compile(r"\s*%debug\s*")
 _AWAITED_ANSWER = re.compile(r"can't be used in 'await' expression|'async for' requires")
+_AWAITED_STREAM = re.compile(
+    # By their names, which are all that such an error has: of calls, of parameters, of nbcompose.streams, and Python's.
+    r"object (AsyncItems|SyncItems|ArrivingStream|LocalStream|Branch|Mapped|async_generator|generator) "
+    r"can't be used in 'await' expression"
+)
 _AWAITS = re.compile(r"\b(await|async for \w+ in)\s+([A-Za-z_]\w*)\.([A-Za-z_]\w*)\(")
 _PROFILED = re.compile(r"^\s*%{1,2}prun\b", re.MULTILINE)
 
@@ -101,10 +106,17 @@ class Hints:
             print(f"{' and '.join(called)} ran in replicas, where %prun does not look: {ways}")
 
     def _awaited(self, result: ExecutionResult) -> str:
-        """Return what awaits the api of a service, where a cell has failed since it has awaited an answer; else ""."""
+        """Return what awaits the api of a service, where a cell, or an api that it has called, has failed since it has
+        awaited an answer or a stream; else "".
+        """
         error = result.error_in_exec
         if type(error) is not TypeError or not _AWAITED_ANSWER.search(str(error)):
             return ""
+        if _AWAITED_STREAM.search(str(error)):
+            return (
+                "What was awaited is a stream, whose items come one by one: async for item in stream: …, or all of "
+                "them: [item async for item in stream]"
+            )
         space = self._session.shell.user_ns
         for kind, name, api in _AWAITS.findall(str(result.info.raw_cell or "")):
             service = space.get(name)

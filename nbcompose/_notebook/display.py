@@ -27,7 +27,7 @@ from nbcompose._ipython_adapter import Output, cell_id, request_of
 from nbcompose._protocol import ApiNumbers, plain_text
 from nbcompose._service import CREDENTIALS, python_call, script_example, terminal_example
 from nbcompose._spec import ApiSpec, ServiceSpec
-from nbcompose._units import human_duration
+from nbcompose._units import human_duration, with_previous
 
 SUPERSEDED = "was changed or restarted by a later cell"
 _COLORS = {"ready": "#2e9e5b", "failed": "#c9302c", "stopped": "#888", "waiting": "#c98a1b", "starting": "#3b7dd8"}
@@ -311,7 +311,7 @@ def _row(status: Status) -> tuple[str, ...]:
     is_told = status.reason == HALTED and trouble  # said for each replica, with the command that continues it
     state = status.reason if status.state == "waiting" and status.reason and not is_told else status.state
     if status.out_of_date_reason:
-        state += ", serving the previous version" if status.state == "ready" else ", of the previous version"
+        state = with_previous(state)
     state += f", {status.replacing}" if status.replacing else ""
     state += f", stale: {', '.join(status.stale)}" if status.stale else ""
     state = "; ".join([state, *trouble])

@@ -18,7 +18,7 @@ from IPython.core.error import UsageError
 from nbcompose._code import Fingerprint, Versions, deployment_of, differing, fingerprint_of, functions_in
 from nbcompose._ipython_adapter import cell_id
 from nbcompose._notebook.arguments import HelpAsked
-from nbcompose._notebook.cell import Defined
+from nbcompose._notebook.cell import CellSyntaxError, Defined
 from nbcompose._notebook.notices import Stale
 from nbcompose._notebook.session import Session, Started
 from nbcompose._notebook.sources import text_hash
@@ -168,7 +168,8 @@ def previous_on_error(session: Session, cell_text: str) -> Iterator[None]:
         raise
     except BaseException as error:
         space.update(before)
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        reason = str(error) if isinstance(error, CellSyntaxError) else f"{type(error).__name__}: {error}"
+        reason = reason.partition("\n")[0]
         names, cell = set(_CLASS.findall(cell_text)), cell_id(session.shell)
         named = [name for name, started in session.started.items() if started.variable in names]
         for name in named if isinstance(error, Exception) else ():

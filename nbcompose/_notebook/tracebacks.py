@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import filterfalse
 from pathlib import Path
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any, TypeVar
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcompose._ipython_adapter import message_lines, show_as, show_groups, show_kind_as, traceback_lines
+from nbcompose._ipython_adapter import has_own_look, message_lines, show_as, show_groups, show_kind_as, traceback_lines
 from nbcompose._schema import show_places
 from nbcompose._user_exceptions import users_frames, walk
-from nbcompose.errors import CallError, NbcomposeError, RemoteTraceback
+from nbcompose.errors import CallError, DeclarationError, NbcomposeError, RemoteTraceback
 
 # The folder of nbcompose's own code.
 _OURS = str(Path(__file__).parents[1]) + os.sep
@@ -34,10 +34,20 @@ def message_only(error: E, shell: InteractiveShell) -> E:
     return _shown_as(error, shell, lambda: message_lines(shell, error))
 
 
-def from_frame(error: E, frames: TracebackType | None, shell: InteractiveShell) -> E:
-    """Return `error`, for raising: displayed with a traceback that begins at `frames`, the user's own."""
-    show_as(error, partial(traceback_lines, shell, error, frames))
-    return error
+def execute(code: CodeType, shell: InteractiveShell) -> Any:
+    """Run the code of a cell that is below a magic; return the value of an expression.
+
+    What it raises is displayed as if the cell had no magic.
+    """
+    try:
+        return eval(code, shell.user_global_ns, shell.user_ns)  # of statements too: their value is None
+    except BaseException as error:
+        if has_own_look(error) or isinstance(error, DeclarationError):  # which says itself where
+            raise
+        own = error.__traceback__.tb_next if error.__traceback__ is not None else None
+        lines = _users_lines if isinstance(error, NbcomposeError) else _all_lines
+        show_as(error, partial(lines, error, shell, own))
+        raise
 
 
 def from_the_caller(error: E, shell: InteractiveShell) -> E:
@@ -85,7 +95,7 @@ def install(shell: InteractiveShell) -> Callable[[], None]:
 
     Return what undoes that: they are displayed with all frames then, as any error.
     """
-    show_kind_as(NbcomposeError, lambda error: _users_lines(error, shell))
+    show_kind_as(NbcomposeError, lambda error: _users_lines(error, shell, error.__traceback__))
     undo_groups = show_groups(shell)
     undo_places = show_places(lambda place: cell_names(place, shell))
 
@@ -116,8 +126,12 @@ def _has_lines(remote: RemoteTraceback) -> bool:
     return any(not match["file"].startswith(_OURS) for match in _FRAME.finditer(remote.text))
 
 
-def _users_lines(error: BaseException, shell: InteractiveShell) -> list[str]:
-    lines = traceback_lines(shell, error, _chained(filterfalse(_is_ours, walk(error.__traceback__))))
+def _all_lines(error: BaseException, shell: InteractiveShell, frames: TracebackType | None) -> list[str]:
+    return traceback_lines(shell, error, frames)
+
+
+def _users_lines(error: BaseException, shell: InteractiveShell, frames: TracebackType | None) -> list[str]:
+    lines = traceback_lines(shell, error, _chained(filterfalse(_is_ours, walk(_below_magic(frames)))))
     return [cell_names(line, shell) for line in lines]
 
 
@@ -125,14 +139,24 @@ def _is_ours(frame: TracebackType) -> bool:
     return frame.tb_frame.f_code.co_filename.startswith(_OURS)
 
 
+def _below_magic(frames: TracebackType | None) -> TracebackType | None:
+    """Return the frames of what runs below a magic of nbcompose (`execute`), or all where none does: the frame above
+    them is of the line that IPython makes of the cell, `get_ipython().run_cell_magic(…)`, which nobody has written.
+    """
+    for frame in reversed(list(walk(frames))):
+        if frame.tb_frame.f_code is execute.__code__:
+            return frame.tb_next
+    return frames
+
+
 def _outside(frames: TracebackType | None) -> TracebackType | None:
     """Return the frames before the first one of nbcompose, and the user's below the last: of a generator, say, that is
     the argument of a call.
     """
-    found = list(walk(frames))
+    found = list(walk(_below_magic(frames)))
     ours = [i for i, frame in enumerate(found) if _is_ours(frame)]
     if not ours:
-        return frames
+        return _chained(found)
     return _chained([*found[: ours[0]], *users_frames(found[ours[-1]].tb_next)])
 
 

@@ -15,6 +15,8 @@ from nbcompose._service import depends
 
 _TRIES = 40  # lines above the cursor that may be incomplete
 
+_STREAM = re.compile(r"(?:[\w.]*Optional\[)?(?:[\w.]+\.)?(?:Async)?(?:Iterator|Generator)\b")
+
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -101,12 +103,27 @@ class Around:
         value = getattr(max(nodes, key=lambda n: getattr(n, "lineno", 0), default=None), "value", None)
         return ast.unparse(value) if isinstance(value, ast.Name | ast.Attribute) else None
 
+    def stream(self, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+        """Return the api around the cursor if a parameter of it with that name takes a stream; else None."""
+        method = self.method
+        if method is None or not is_api(method):
+            return None
+        arguments = (a for a in (*method.args.posonlyargs, *method.args.args, *method.args.kwonlyargs) if a.arg == name)
+        written = next((ast.unparse(a.annotation) for a in arguments if a.annotation is not None), "")
+        return method if _STREAM.match(written) else None
+
     def is_depends(self, text: str) -> bool:
         """Whether a name is that of `depends`, which the notebook or the cell may call otherwise."""
         if text.rpartition(".")[2] == "depends" or self.names.get(text) is depends:
             return True
         imports = (node for node in ast.walk(self.tree) if isinstance(node, ast.ImportFrom))
         return any(a.name == "depends" and a.asname == text for node in imports for a in node.names)
+
+
+def is_api(function: _Function) -> bool:
+    """Whether a method is marked as an api."""
+    marks = [d.func if isinstance(d, ast.Call) else d for d in function.decorator_list]
+    return any(ast.unparse(mark).rpartition(".")[2] == "api" for mark in marks)
 
 
 def _first(function: _Function) -> str:

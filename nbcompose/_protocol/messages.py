@@ -186,7 +186,8 @@ class FormRequest(TypedDict):
 class Call(TypedDict):
     """`arguments`: those that were filled in, by name; JSON, and uploads as `forms.read` has them. For an api whose
     only parameter is the whole body, the body itself. One that takes a stream may be `{"$typed": {"stream": …,
-    "items": […]}}`: further items come by `feed`, under that id, until `end_feed`.
+    "items": […]}}`: further items come by `feed`, under that id, until `end_feed`. Or `{"$stream": {"service": …,
+    "api": …, "arguments": {…}}}`: what that api yields, which goes from its service to this one.
     """
 
     id: NotRequired[Id]
@@ -497,8 +498,9 @@ class Copies(TypedDict):
 
 class FormContent(TypedDict):
     """`root`: the parameter that is the whole body; `schema`: the JSON schema of the input; `parts`: of the parameters
-    that may be files, in a multipart form; `variables`: by parameter, those of the notebook that it takes. `lines`: for
-    an api that takes streams, `copies.terminal` with a body of lines, which are sent as they come.
+    that may be files, in a multipart form; `variables`: by parameter, those of the notebook that it takes. `call`:
+    `copies.python` as an expression. `lines`: for an api that takes streams, `copies.terminal` with a body of lines,
+    which are sent as they come; `events`: for one that takes one stream, with that of another service as the body.
     """
 
     service: str
@@ -512,7 +514,9 @@ class FormContent(TypedDict):
     signature: str
     copies: Copies
     variables: dict[str, list[str]]
+    call: NotRequired[str]
     lines: NotRequired[str]
+    events: NotRequired[str]
 
 
 class Form(FormContent):

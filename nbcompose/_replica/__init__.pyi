@@ -10,6 +10,11 @@ from .bootstrap import Launch as Launch
 from .bootstrap import MainGlobals as MainGlobals
 from .bootstrap import class_of as class_of
 from .bootstrap import load_module as load_module
+from .chat_api import COMPLETIONS as COMPLETIONS
+from .chat_api import MODELS as MODELS
+from .chat_api import Begun as Begun
+from .chat_api import ChatRefused as ChatRefused
+from .chat_api import Ended as Ended
 from .control import NO_STATS as NO_STATS
 from .control import Phase as Phase
 from .control import StartFailure as StartFailure

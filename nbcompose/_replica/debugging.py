@@ -26,6 +26,7 @@ from types import CodeType, FrameType, TracebackType
 from typing import IO, Any, cast
 
 from nbcompose._protocol import address
+from nbcompose._replica.chat_api import COMPLETIONS
 from nbcompose._replica.hot_swap import Api, Code
 from nbcompose._replica.instance import Runtime
 from nbcompose._replica.terminal import terminal, where
@@ -78,7 +79,8 @@ class Debugger:
 
     def _watch(self, code: Code) -> None:
         for api in code.apis.values():
-            api.method = _watched(self, api)
+            if api.spec is not COMPLETIONS:  # which has no code of the user's
+                api.method = _watched(self, api)
 
     # -- on the debugger's loop
 

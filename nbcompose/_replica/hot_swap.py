@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbcompose._replica.batching import Batcher
 from nbcompose._replica.bootstrap import ByValue, MainModule, MainUnpickler
+from nbcompose._replica.chat_api import COMPLETIONS
 from nbcompose._replica.loggers import UNCHANGED, Loggers
 from nbcompose._replica.sources import know_lines
 from nbcompose._rpc import forget_class, known_classes, set_class_state
@@ -23,6 +24,9 @@ from nbcompose._schema import ApiSchema
 from nbcompose._service import Service
 from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose.errors import CannotSwap
+
+if TYPE_CHECKING:
+    from nbcompose._replica.chat import Completions
 
 
 class Api:
@@ -51,12 +55,24 @@ class Code:
             a.name: ApiSchema.of(spec.cls, a, spec.http.max_values) for a in spec.apis
         }
         self.apis = {a.name: Api(a, self.schemas[a.name], spec.name) for a in spec.apis}
+        if spec.openai:
+            from nbcompose._replica.chat import Completions  # few services need it
+
+            schema = ApiSchema.of(Completions, COMPLETIONS)
+            self.apis[COMPLETIONS.name] = Api(COMPLETIONS, schema, spec.name)
+        self.completions: Completions | None = None
         self.instance: Any = None
 
     def bind(self, instance: Any, batcher: Callable[[Api], Batcher]) -> None:
+        """Raises `LaunchError` where the instance is to have language models, and has none."""
         self.instance = instance
+        if self.spec.openai:
+            from nbcompose._replica.chat import Completions
+
+            self.completions = Completions(self.spec.name, instance)
         for api in self.apis.values():
-            api.method = getattr(instance, api.spec.method)
+            owner = self.completions if api.spec is COMPLETIONS else instance
+            api.method = getattr(owner, api.spec.method)
             if api.spec.batch is not None:
                 api.batcher = batcher(api)
 

@@ -20,6 +20,7 @@ from prometheus_client.core import Metric
 from nbcompose._host import apply_threads, thread_state
 from nbcompose._replica.admission import Admission, Holder, Queue, Work, unix_time
 from nbcompose._replica.batching import Batcher
+from nbcompose._replica.chat_api import MODELS
 from nbcompose._replica.generators import ThreadItems
 from nbcompose._replica.hot_swap import Api, Code, Swap, renew
 from nbcompose._replica.inputs import Inputs
@@ -257,6 +258,9 @@ class Runtime:
             if call.api == METRICS:
                 call.reply(await self.metric_families())
                 return
+            if call.api == MODELS:
+                call.reply(self.language_models())
+                return
             if self._dismissing:
                 call.decline()
                 return
@@ -308,6 +312,11 @@ class Runtime:
             if api is not None and api.spec == spec:
                 return api
         raise UnknownApi(f"{self.spec.name} has no api {spec.signature}")
+
+    def language_models(self) -> list[str]:
+        """Return the names of the language models that answer `chat.completions`."""
+        completions = self.code.completions
+        return [] if completions is None else list(completions.models())
 
     # -- calls from connections and HTTP
 

@@ -15,6 +15,8 @@ from collections.abc import Hashable, Iterator, Sequence
 from itertools import accumulate, chain, pairwise
 from typing import Any
 
+from nbcompose._units import with_article
+
 FORMS = "a list, tuple, numpy array, torch tensor, DataFrame or Series"
 
 
@@ -22,12 +24,12 @@ def length(batch: Any, dim: int) -> int:
     """Return the number of items in `batch` along `dim`. Raises TypeError if it cannot be split into items."""
     if isinstance(batch, list | tuple) or _is(batch, "pandas", "DataFrame", "Series"):
         if dim != 0:
-            raise TypeError(f"a {type(batch).__name__} has only dimension 0, not {dim}")
+            raise TypeError(f"{with_article(type(batch).__name__)} has only dimension 0, not {dim}")
         return len(batch)
     if _is(batch, "numpy", "ndarray") or _is(batch, "torch", "Tensor"):
         shape = tuple(batch.shape)
         if not -len(shape) <= dim < len(shape):
-            raise TypeError(f"a {type(batch).__name__} of shape {shape} has no dimension {dim}")
+            raise TypeError(f"{with_article(type(batch).__name__)} of shape {shape} has no dimension {dim}")
         return int(shape[dim])
     raise TypeError(f"expected {FORMS}, got {type(batch).__name__}")
 

@@ -7,6 +7,7 @@ from .blocking import Over as Over
 from .blocking import Portal as Portal
 from .blocking import background as background
 from .blocking import in_thread as in_thread
+from .blocking import kept as kept
 from .blocking import step as step
 from .client import Client as Client
 from .client import PostMortem as PostMortem

@@ -30,6 +30,7 @@ from nbcompose._rpc.pickling import BodyPickler, Draft, Part, locate
 from nbcompose._rpc.shared_memory import Mappings, Segment, SegmentPool
 from nbcompose._rpc.stream_arguments import Inlet, Outlet, arriving
 from nbcompose._rpc.unsendable import Unsendable, is_live, is_misplaced, misplaced_value
+from nbcompose._units import with_article
 from nbcompose._user_exceptions import said, text_of, users_frames
 from nbcompose.errors import CallError, InvalidArgument, InvalidResult, NbcomposeError, NotAwaited, PayloadTooLarge
 
@@ -123,7 +124,7 @@ def _definitions(pickled: memoryview) -> dict[str, bytes]:
     except Exception as error:
         raise CodecError(f"class definitions cannot be read: {error}") from error
     if not isinstance(definitions, dict):
-        raise CodecError(f"class definitions are a {type(definitions).__name__}")
+        raise CodecError(f"class definitions are {with_article(type(definitions).__name__)}")
     return definitions
 
 
@@ -284,7 +285,10 @@ class Encoder:
         name = kind.__qualname__ if kind.__module__ in _NAMELESS else f"{kind.__module__}.{kind.__qualname__}"
         is_refusal = isinstance(error, TypeError | pickle.PicklingError)
         reason = (text_of(error, MAX_REASON) if is_refusal else "") or said(error, MAX_REASON)
-        message = f"{path} holds a {name}, which cannot be sent to another process ({reason}): pass plain data instead"
+        message = (
+            f"{path} holds {with_article(name)}, which cannot be sent to another process ({reason}): pass plain data "
+            "instead"
+        )
         refusal = refused(message)
         refusal.__cause__ = _of_users(error)
         return refusal

@@ -43,6 +43,7 @@ from nbcompose._rpc.unsendable import is_misplaced, misplaced_argument
 from nbcompose._schema import Binding, check_awaited
 from nbcompose._spec import ApiSpec
 from nbcompose._tracing import CallContext
+from nbcompose._units import with_article
 from nbcompose._user_exceptions import MAX_NAME, clipped
 from nbcompose.errors import (
     CallError,
@@ -366,7 +367,7 @@ def _plain(value: Any) -> Any:
         convert = getattr(value, method, None)
         if callable(convert):
             return convert()
-    raise TypeError(f"a {type(value).__qualname__} cannot be sent to a service behind a url")
+    raise TypeError(f"{with_article(type(value).__qualname__)} cannot be sent to a service behind a url")
 
 
 def _printable(text: str) -> str:

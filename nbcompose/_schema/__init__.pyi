@@ -1,3 +1,4 @@
+from . import json_values as json_values
 from . import pydantic_adapter as pydantic_adapter
 from .api import ApiSchema as ApiSchema
 from .api import Binding as Binding
@@ -16,6 +17,7 @@ from .json_values import SMALL as SMALL
 from .json_values import measured as measured
 from .json_values import uncollected as uncollected
 from .openapi_document import VERSIONS as VERSIONS
+from .openapi_document import OtherRoute as OtherRoute
 from .openapi_document import openapi as openapi
 from .stream_params import ArrivedStream as ArrivedStream
 from .stream_params import StreamKind as StreamKind

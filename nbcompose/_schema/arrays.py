@@ -17,6 +17,7 @@ from pydantic_core import CoreSchema
 
 from nbcompose._schema import codecs, times
 from nbcompose._schema.custom_types import CustomType
+from nbcompose._units import with_article
 
 NPY = "application/x-npy"
 CSV = "text/csv"
@@ -117,10 +118,10 @@ class Scalar(CustomType):
 
     def describe(self) -> dict[str, Any]:
         if self.times is not None:
-            return {"type": "string", "description": f"a {self.cls.__name__}, as one of {_ISO[self.times]}"}
+            return {"type": "string", "description": f"{with_article(self.cls.__name__)}, as one of {_ISO[self.times]}"}
         kinds = {"b": "boolean", "i": "integer", "u": "integer", "f": "number"}
         kind = kinds.get(np.dtype(_DEFAULT_OF_ABSTRACT.get(self.cls, self.cls)).kind, "string")
-        return {"type": kind, "description": f"a {self.cls.__name__}"}
+        return {"type": kind, "description": with_article(self.cls.__name__)}
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         told = self.describe()
@@ -230,7 +231,7 @@ class PandasValues(CustomType):
         return codecs.values_of(value)
 
     def describe(self) -> dict[str, Any]:
-        return {"type": "array", "items": {}, "description": f"a {self.cls.__name__}"}
+        return {"type": "array", "items": {}, "description": with_article(self.cls.__name__)}
 
 
 class Moment(CustomType):
@@ -243,7 +244,7 @@ class Moment(CustomType):
             try:
                 return self.cls(value)
             except (ValueError, TypeError, OverflowError) as error:
-                raise ValueError(f"not a {self.cls.__name__}: {error}") from None
+                raise ValueError(f"not {with_article(self.cls.__name__)}: {error}") from None
         raise self.mismatch(value)
 
     def json_value(self, value: Any) -> Any:
@@ -253,7 +254,7 @@ class Moment(CustomType):
         return None if codecs.is_missing(value) else super()._dump(value)
 
     def describe(self) -> dict[str, Any]:
-        return {"type": "string", "description": f"a {self.cls.__name__}"}
+        return {"type": "string", "description": with_article(self.cls.__name__)}
 
 
 class Interval(CustomType):

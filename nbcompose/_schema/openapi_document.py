@@ -7,8 +7,8 @@ items of a stream are (`itemSchema`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Any
 
@@ -68,20 +68,46 @@ _OWN_SCHEMAS: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class OtherRoute:
+    """A route that is no api's, as the document describes it. `name`: its operation's.
+
+    `body`: the JSON schema of the request, None for one without; `answer` that of the reply, `stream` says what comes
+    instead where the request asks for a stream. `error` is that of errors, whose statuses are described by `errors`.
+    """
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    answer: Mapping[str, Any]
+    error: Mapping[str, Any]
+    errors: Mapping[int, str]
+    body: Mapping[str, Any] | None = None
+    stream: str = ""
+    description: str = ""
+
+
 VERSIONS = {"3.1": "3.1.0", "3.2": "3.2.0"}
 
 
 def openapi(
-    spec: ServiceSpec, schemas: Mapping[str, ApiSchema], *, needs_token: bool, version: str = "3.1"
+    spec: ServiceSpec,
+    schemas: Mapping[str, ApiSchema],
+    *,
+    needs_token: bool,
+    version: str = "3.1",
+    others: Iterable[OtherRoute] = (),
 ) -> dict[str, Any]:
     """Return the document: one POST path for each api, with bearer security if `needs_token`. `schemas` are by api
-    name; `version` is one of `VERSIONS`.
+    name; `version` is one of `VERSIONS`; `others` are described after the apis.
     """
     components = _Components()
     paths = {
         api.route: {"post": _operation(spec, api, schemas[api.name], components, needs_token, version)}
         for api in spec.apis
     }
+    paths |= {r.path: {r.method.lower(): _other_operation(spec, r, components, needs_token)} for r in others}
     summary, description = _doc(spec.cls.__doc__ or "")
     document: dict[str, Any] = {
         "openapi": VERSIONS[version],
@@ -120,6 +146,30 @@ def _operation(
             },
             **_error_responses(needs_token),
         },
+    }
+
+
+def _other_operation(
+    service: ServiceSpec, route: OtherRoute, components: _Components, needs_token: bool
+) -> dict[str, Any]:
+    def content(schema: Mapping[str, Any], side: str) -> dict[str, Any]:
+        return {"application/json": {"schema": components.add(schema, route.name, side)}}
+
+    answer = content(route.answer, "Output")
+    if route.stream:
+        answer["text/event-stream"] = {"schema": {"type": "string", "description": route.stream}}
+    statuses = {status: text for status, text in route.errors.items() if needs_token or status != Unauthorized.status}
+    failures = {
+        str(status): {"description": text, "content": content(route.error, "Output")}
+        for status, text in statuses.items()
+    }
+    body = {} if route.body is None else {"requestBody": {"required": True, "content": content(route.body, "Input")}}
+    return {
+        "operationId": route.name,
+        "tags": [service.name],
+        **_filled(summary=route.summary, description=route.description),
+        **body,
+        "responses": {"200": {"description": "the answer", "content": answer}, **failures},
     }
 
 

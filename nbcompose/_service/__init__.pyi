@@ -24,5 +24,6 @@ from .snippets import python_call as python_call
 from .snippets import script_call as script_call
 from .snippets import script_example as script_example
 from .snippets import terminal_call as terminal_call
+from .snippets import terminal_events as terminal_events
 from .snippets import terminal_example as terminal_example
 from .snippets import terminal_lines as terminal_lines

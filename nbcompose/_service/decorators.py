@@ -171,6 +171,8 @@ def service(cls: type[Any] | None = None, /, **options: Any) -> Any:
         envs: Environment variables of the replicas.
         http: A dict with some of "port", "host", "cors", "max_body", "max_values".
         strict: Refuse to start if there is not enough memory.
+        openai: Also answer `/v1/chat/completions` and `/v1/models`, as OpenAI's clients call them, with the language
+            models (`nbcompose.llms`) that the instance has as attributes.
 
     Returns:
         The service, or a decorator if options are given.

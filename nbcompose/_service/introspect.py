@@ -36,6 +36,7 @@ API = "__nbcompose_api__"
 HOOK = "__nbcompose_hook__"
 
 RESERVED_ROUTES = frozenset({"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
+OPENAI_ROUTES = "/v1/"  # what `openai=True` answers is below it
 ROUTE = re.compile(r"/[^\s?#{}]*")
 
 _PARAM_KINDS = {
@@ -60,7 +61,7 @@ def declare(cls: type[Any], options: Mapping[str, Any]) -> ServiceSpec:
     location = locate(cls)
     problems = Problems(location)
     values = read_service_options(options, cls.__name__, problems)
-    apis = _apis(cls, problems)
+    apis = _apis(cls, problems, openai=values["openai"])
     dependencies = _dependencies(cls, problems)
     _check_construction(cls, problems)
     spec = ServiceSpec(
@@ -162,7 +163,7 @@ def _has_secrets(url: Any) -> bool:
 # -- its apis
 
 
-def _apis(cls: type, problems: Problems) -> list[ApiSpec]:
+def _apis(cls: type, problems: Problems, *, openai: bool) -> list[ApiSpec]:
     members: dict[str, tuple[Any, Mapping[str, Any]]] = marks_of(cls, API)
     if not members:
         problems.add(f"{cls.__name__} has no api: put @api on at least one method")
@@ -175,11 +176,11 @@ def _apis(cls: type, problems: Problems) -> list[ApiSpec]:
         spec = _api(cls, method, member, options, problems)
         if spec is not None:
             apis.append(spec)
-    _check_names(apis, members, problems)
+    _check_names(apis, members, problems, openai)
     return apis
 
 
-def _check_names(apis: list[ApiSpec], members: Mapping[str, Any], problems: Problems) -> None:
+def _check_names(apis: list[ApiSpec], members: Mapping[str, Any], problems: Problems, openai: bool) -> None:
     for i, spec in enumerate(apis):
         where = locate(members[spec.method][0])
         if spec.name in RESERVED_NAMES or not spec.name.isidentifier() or spec.name.startswith("_"):
@@ -188,6 +189,12 @@ def _check_names(apis: list[ApiSpec], members: Mapping[str, Any], problems: Prob
             problems.add(f"{spec.name}: route={spec.route!r} begins with / and has no blank, ?, #, {{ or }}", where)
         elif spec.route in RESERVED_ROUTES or spec.route.startswith("/docs/"):
             problems.add(f"{spec.name}: the route {spec.route} is nbcompose's own", where)
+        elif openai and spec.route.startswith(OPENAI_ROUTES):
+            problems.add(
+                f"{spec.name}: with openai=True, routes below {OPENAI_ROUTES} are those of OpenAI's interface: choose "
+                "another than " + spec.route,
+                where,
+            )
         for other in apis[:i]:
             if other.name == spec.name or other.route == spec.route:
                 problems.add(f"{other.method} and {spec.method} have the same name or route", where)

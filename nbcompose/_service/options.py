@@ -14,10 +14,12 @@ from typing import Any
 
 from nbcompose._host import memory
 from nbcompose._spec import BatchPolicy, Http, Location, Resources, ServiceSpec, Traffic
+from nbcompose._units import with_article
 from nbcompose.errors import DeclarationError, IgnoredOptionWarning, Mistake
 
 SERVICE_OPTIONS = (
     "name", "device", "replicas", "workers", "threads", "resources", "traffic", "envs", "http", "strict",
+    "openai",
 )  # fmt: skip
 API_OPTIONS = (
     "name", "route", "batchable", "batch_dim", "max_batch_size", "max_latency_ms", "idempotent", "interruptible",
@@ -120,9 +122,9 @@ def read_service_options(options: Mapping[str, Any], cls_name: str, problems: Pr
         problems.add(f"name={name!r}: a service's name has letters, digits, _ - . and begins with a letter")
     if "replicas" in given and "workers" in given:
         problems.add("replicas= and workers= mean the same: give one")
-    strict = given.get("strict", False)
-    if not isinstance(strict, bool):
-        problems.add(f"strict={strict!r} must be True or False")
+    for flag in ("strict", "openai"):
+        if not isinstance(given.get(flag, False), bool):
+            problems.add(f"{flag}={given[flag]!r} must be True or False")
     device = given.get("device")
     if device is not None and not (isinstance(device, str) and DEVICE.match(device)):
         problems.add(f"device={device!r} must be one of cpu, cuda, cuda:N, mps")
@@ -135,7 +137,8 @@ def read_service_options(options: Mapping[str, Any], cls_name: str, problems: Pr
         "traffic": _traffic(given.get("traffic", {}), problems),
         "envs": _envs(given.get("envs", {}), problems),
         "http": _http(given.get("http", {}), problems),
-        "strict": strict is True,
+        "strict": given.get("strict") is True,
+        "openai": given.get("openai") is True,
     }
 
 
@@ -208,7 +211,7 @@ def _envs(value: Any, problems: Problems) -> dict[str, str]:
         # BentoML's form. A variable without a value is left to the environment.
         value = {e["name"]: e["value"] for e in value if e.get("value") is not None}
     if not isinstance(value, Mapping):
-        problems.add(f"envs must be a dict of environment variables, not a {type(value).__name__}")
+        problems.add(f"envs must be a dict of environment variables, not {with_article(type(value).__name__)}")
         return {}
     found = {}
     for key, text in value.items():
@@ -279,6 +282,12 @@ def add_service_arguments(parser: argparse.ArgumentParser) -> None:
     add("--name", metavar="NAME", help="another name than the class's")
     add("--strict", action="store_true", help="do not start where memory falls short")
     add(
+        "--openai",
+        action="store_true",
+        help="also answer /v1/chat/completions and /v1/models, as OpenAI's clients call them, with the language models "
+        "(nbcompose.llms) that the instance has",
+    )
+    add(
         "--replace",
         choices=("start-first", "stop-first"),
         default="start-first",
@@ -306,6 +315,7 @@ def service_options(args: argparse.Namespace) -> dict[str, Any]:
         "resources": _given(memory=args.memory),
         "envs": dict(args.env) if args.env else None,
         "strict": args.strict or None,
+        "openai": args.openai or None,
     }
     options = _given(**found)
     _fields(options)

@@ -59,10 +59,22 @@ def terminal_lines(service: str, api: ApiSpec, lines: str, *, saves: bool) -> st
     """Return a line for a shell that sends the streams of a call as they come, with `lines` as quoted words: each is an
     object of parameters (see `_replica/http/stream_bodies.py`).
     """
+    return f"printf '%s\\n' {lines} |\n  {_sent(service, api.route, 'application/x-ndjson', saves=saves)}"
+
+
+def terminal_events(service: str, api: ApiSpec, query: str, *, saves: bool) -> str:
+    """Return the end of a pipe for a shell, which sends the stream of another service as it comes. `query`: the other
+    arguments, with the question mark.
+    """
+    return _sent(service, f"{api.route}{query}", "text/event-stream", saves=saves)
+
+
+def _sent(service: str, address: str, content_type: str, *, saves: bool) -> str:
+    """Return a line for a shell that sends what it reads while it reads the answer."""
     flags = " -o answer" if saves else ""
     return (
-        f"printf '%s\\n' {lines} |\n  curl -sN{flags} -X POST \"$(cat ~/{CREDENTIALS}/{service}/url){api.route}\""
-        f" -H \"@$HOME/{CREDENTIALS}/{service}/header\" -H 'Content-Type: application/x-ndjson' -T ."
+        f'curl -sN{flags} -X POST "$(cat ~/{CREDENTIALS}/{service}/url){address}"'
+        f" -H \"@$HOME/{CREDENTIALS}/{service}/header\" -H 'Content-Type: {content_type}' -T ."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -137,6 +138,12 @@ class Desk:
 
     def page(self) -> Page:
         return self._context.new_page()
+
+    def page_alone(self) -> Page:
+        """One for what needs no server: it waits for nothing of the web."""
+        page = self._context.new_page()
+        page.route(re.compile("^https?:"), lambda route: route.abort())
+        return page
 
     def close(self) -> None:
         self._context.close()

@@ -26,6 +26,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     # JupyterLab 4.3 takes cells out of the page that are not in sight, and tests look at them.
     **({"@jupyterlab/notebook-extension/tracker": {"windowingMode": "defer"}} if LAB < (4, 4) else {}),
 }
+# It is not asked at each page, by Node, whether extensions have to be built.
+PAGE = {"buildAvailable": False, "buildCheck": False}
+# jsonschema takes rfc3987_syntax where it is there, for a format of addresses: its import takes 2 s.
+START = "import sys; sys.modules['rfc3987_syntax'] = None; from jupyterlab.labapp import main; main()"
 
 
 class Server:
@@ -45,7 +49,7 @@ class Server:
         self._write_settings()
         self._process = subprocess.Popen(
             [
-                sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1",
+                sys.executable, "-c", START, "--no-browser", "--ip=127.0.0.1",
                 f"--ServerApp.port={_free_port()}", f"--ServerApp.root_dir={self.folder}",
                 f"--LabApp.user_settings_dir={home / 'settings'}",
                 f"--LabApp.workspaces_dir={home / 'workspaces'}", *(["--allow-root"] if os.getuid() == 0 else []),
@@ -98,7 +102,8 @@ class Server:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(settings), encoding="utf-8")
         shown = {"expose_app_in_browser": True}  # so that a test can wait until a kernel is connected
-        (self._home / "config").mkdir()
+        (self._home / "config" / "labconfig").mkdir(parents=True)
+        (self._home / "config" / "labconfig" / "page_config.json").write_text(json.dumps(PAGE), encoding="utf-8")
         config = json.dumps({"LabApp": shown, "JupyterNotebookApp": shown, **self._config})
         (self._home / "config" / "jupyter_config.json").write_text(config, encoding="utf-8")
 

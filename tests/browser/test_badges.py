@@ -82,7 +82,8 @@ LOCK = """([number, locked]) => {
     if (locked) model.setMetadata('editable', false);
     else model.deleteMetadata('editable');
 }"""
-EXECUTE = "([id, args]) => window.jupyterapp.commands.execute(id, args)"
+# (What some of them give, a widget, would be written out with all that it leads to.)
+EXECUTE = "([id, args]) => window.jupyterapp.commands.execute(id, args).then(() => null)"
 ACTIVATE = """number => {
     const {content} = window.jupyterapp.shell.currentWidget;
     content.deselectAll();
@@ -142,8 +143,8 @@ def edit(notebook: Notebook, source: str, number: int = SERVED) -> None:
     notebook.page.evaluate(EDIT, [number, source])
 
 
-def execute(page: Page, command: str, **arguments: Any) -> Any:
-    return page.evaluate(EXECUTE, [command, arguments])
+def execute(page: Page, command: str, **arguments: Any) -> None:
+    page.evaluate(EXECUTE, [command, arguments])
 
 
 def kernel_of(page: Page) -> str:

@@ -25,11 +25,19 @@ CELLS = ["%load_ext nbcompose\ngreeting = 'Hello'", SERVICE]
 ENTRY = ("File", "Save and Export Notebook As", "Nbcompose")
 
 
-@pytest.fixture(params=["lab", "notebook"])
-def notebook(request: pytest.FixtureRequest, desk: Any) -> Iterator[Notebook]:
+@pytest.fixture(scope="module", params=["lab", "notebook"])
+def opened(request: pytest.FixtureRequest, desk: Any) -> Iterator[Notebook]:
     notebook = desk.open(request.param, f"greetings-{request.param}.ipynb", CELLS)
     yield notebook
     notebook.shut_down()
+
+
+@pytest.fixture
+def notebook(opened: Notebook) -> Notebook:
+    """Saved with its cells as they are above."""
+    opened.write(0, CELLS[0])
+    opened.save()
+    return opened
 
 
 def test_a_script_is_downloaded(notebook: Notebook) -> None:

@@ -326,12 +326,19 @@ def test_items_are_typed_while_the_call_runs(opened: Notebook, live: Graph) -> N
     expect(live.result.locator(".nbc-result")).to_contain_text("SECOND")
     expect(line).to_have_value("")
     expect(words).to_contain_text("2 items sent")
+    # What is typed and what answers are in sight together; the rest of the form comes back when the call has ended.
+    expect(live.field("numbers")).to_be_hidden()
+    expect(line).to_be_in_viewport(ratio=1)
+    expect(live.result.locator(".nbc-result")).to_be_in_viewport(ratio=1)
     opened.screenshot("form-typed")
     line.fill("third")
     words.get_by_role("button", name="Send").click()
     expect(live.result.locator(".nbc-result")).to_contain_text("THIRD")
     words.get_by_role("button", name="End the stream").click()
     expect(live.ends("4 items")).to_have_text("[1] FIRST SECOND THIRD ")
+    expect(live.field("numbers")).to_be_visible()
+    expect(live.result.locator(".nbc-result")).to_be_in_viewport(ratio=1)
+    opened.screenshot("form-typed-ended")
     expect(line).to_be_hidden()
     # A call that is cancelled takes no more.
     live.button("Call").click()
@@ -339,3 +346,86 @@ def test_items_are_typed_while_the_call_runs(opened: Notebook, live: Graph) -> N
     live.button("Cancel").click()
     live.ends("cancelled after")
     expect(line).to_be_hidden()
+
+
+WRITER = """
+%%service
+import asyncio
+from collections.abc import AsyncIterator
+from nbcompose import api
+
+
+class Writer:
+    @api
+    async def write(self, topic: str, count: int = 3) -> AsyncIterator[str]:
+        \"\"\"Writes about a topic, for ever where count is 0.\"\"\"
+        number = 0
+        while number < count or not count:
+            number += 1
+            yield f"{topic} {number}"
+            await asyncio.sleep(0)
+
+    @api
+    async def fail(self, after: int) -> AsyncIterator[str]:
+        for number in range(after):
+            yield str(number)
+        raise LookupError("no more words")
+""".strip()
+
+
+def test_the_stream_of_a_service_is_what_a_field_takes(opened: Notebook, live: Graph) -> None:
+    page = opened.page
+    opened.run_new(SCRATCH, WRITER)
+    expect(live.node("Writer")).to_be_visible()
+    live.choose("Forms", api="refine")
+    words = live.panel.locator("[data-field='words']").first
+    words.get_by_label("type more while it runs").uncheck()
+    live.panel.locator("[data-field='seals'] .nbc-none input").check()
+    live.field("numbers").fill("1")
+    way = words.get_by_label("how its items are written")
+    way.select_option(label="from Writer.fail")
+    expect(words.get_by_label("type more while it runs")).to_be_hidden()
+    made = words.get_by_role("group", name="words: the stream")
+    expect(made).to_contain_text("Writer.fail(after: int)")
+    live.button("Call").click()
+    expect(made.locator("[data-field='after'] .nbc-problem")).to_have_text("enter a number")
+    expect(live.result).to_be_hidden()
+    way.select_option(label="from Writer.write")
+    expect(made).to_contain_text("Writer.write(topic: str, count: int = 3)")
+    topic = made.locator("[data-field='topic'] textarea, [data-field='topic'] input")
+    made.locator("[data-field='count'] input").fill("2")
+    topic.fill("sea")
+    live.button("Call").click()
+    expect(live.ends("3 items")).to_have_text("[1] SEA 1 SEA 2 ")
+    reads = page.locator("title", has_text="Forms reads streams of Writer")
+    expect(live.canvas.locator(".nbc-edge.nbc-stream", has=reads)).to_be_attached()
+    opened.screenshot("form-stream-of-a-service")
+    # As code: it is one call in the other, and a pipe.
+    live.button("notebook").click()
+    expect(live.panel.locator(".nbc-note", has_text="copied for a notebook")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert 'words=Writer.write(topic="sea", count=2)' in copied
+    expect(opened.run_new(SCRATCH, copied)).to_contain_text("SEA 2")
+    live.button("terminal").click()
+    expect(live.panel.locator(".nbc-note", has_text="not copied: a pipe has one stream")).to_be_visible()
+    # One that never ends, until it is cancelled.
+    made.locator("[data-field='count'] input").fill("0")
+    live.button("Call").click()
+    expect(live.node("Writer")).to_contain_text("1 under way")
+    live.button("Cancel").click()
+    live.ends("cancelled after")
+    expect(live.node("Writer")).not_to_contain_text("under way")
+    # One that fails, and one that is gone when it is called.
+    way.select_option(label="from Writer.fail")
+    made.locator("[data-field='after'] input").fill("1")
+    live.button("Call").click()
+    live.ends("failed after")
+    expect(live.result).to_contain_text("no more words")
+    expect(live.result).to_contain_text("Writer.fail")
+    opened.run_new(SCRATCH, "%services stop Writer")
+    expect(way.locator("option", has_text="from Writer.fail (not there)")).to_be_attached()
+    live.button("Call").click()
+    expect(words.locator("> .nbc-problem")).to_contain_text("no service is called 'Writer'")
+    live.ends("failed after")
+    way.select_option(label="one per line")
+    expect(live.field("words")).to_be_visible()

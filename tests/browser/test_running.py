@@ -81,6 +81,12 @@ HEIGHT = """height => {
     return sections.some(section => section.querySelector('.nbc-running-service') && section.offsetHeight >= height);
 }"""
 
+DESCRIBED = """async () => {
+    const { commands } = window.jupyterapp;
+    const own = commands.listCommands().filter(id => id.startsWith("nbcompose:"));
+    return Object.fromEntries(await Promise.all(own.map(async id => [id, (await commands.describedBy(id)).args])));
+}"""
+
 
 @pytest.fixture(scope="module")
 def notebook(desk: Any) -> Iterator[Notebook]:
@@ -208,7 +214,14 @@ def test_stopping_all_says_whose_services_are_stopped(notebook: Notebook, servin
     dialog = page.locator(".jp-Dialog")
     expect(dialog).to_contain_text("2 of running.ipynb: Running")
     expect(dialog).to_contain_text("You are asked about services of programs outside this server next.")
+    page.evaluate("""() => {
+        window.toasts = [];
+        const toasts = () => [...document.querySelectorAll(".Toastify__toast")].map(toast => toast.innerText);
+        const note = () => window.toasts.push(...toasts());
+        new MutationObserver(note).observe(document.body, {childList: true, subtree: true, characterData: true});
+    }""")
     dialog.get_by_role("button", name="Stop All").click()
+    page.wait_for_function("() => window.toasts.some(text => text.includes('Stopping 2 services'))")
     expect(dialog).to_contain_text(f"1 of running_app.py (nbcompose serve, process {serving}): RunningEcho")
     expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()  # what Enter does
     notebook.screenshot("running-stop-all")
@@ -229,6 +242,17 @@ def test_addresses_and_calls_are_copied(notebook: Notebook) -> None:
     assert """-d '{"text":"..."}'""" in text
     assert page.evaluate("() => navigator.clipboard.readText()") == text
     page.evaluate("() => document.querySelectorAll('.Toastify__toast').forEach(toast => toast.click())")
+
+
+def test_every_command_describes_its_arguments(notebook: Notebook) -> None:
+    """For agents that drive JupyterLab: they know of a command what it says of itself."""
+    described = notebook.page.evaluate(DESCRIBED)
+    assert len(described) > 10
+    for command, args in described.items():
+        assert args is not None, command
+        assert args["type"] == "object", command
+        for name, argument in args["properties"].items():
+            assert {"type", "enum", "description"} & argument.keys(), (command, name)
 
 
 def test_stopping_says_who_depends_on_a_service(notebook: Notebook) -> None:

@@ -29,14 +29,20 @@ SAVED = re.compile("as saved, not live")
 GREEN, GREY = "rgb(46, 158, 91)", "rgb(128, 128, 128)"
 
 
-@pytest.fixture(params=["lab", "notebook"])
-def notebook(request: pytest.FixtureRequest, desk: Any) -> Iterator[Notebook]:
-    """Its service runs, and its graph is shown."""
+@pytest.fixture(scope="module", params=["lab", "notebook"])
+def opened(request: pytest.FixtureRequest, desk: Any) -> Iterator[Notebook]:
     notebook = desk.open(request.param, f"saved-{request.param}.ipynb", CELLS)
-    for number in range(SCRATCH):
-        notebook.run(number)
     yield notebook
     notebook.shut_down()
+
+
+@pytest.fixture
+def notebook(opened: Notebook) -> Notebook:
+    """Its service runs, and its graph is shown: its cells have just run, and nothing of an earlier test is there."""
+    opened.menu("Edit", "Clear Outputs of All Cells")
+    for number in range(SCRATCH):
+        opened.run(number)
+    return opened
 
 
 def words(output: Locator) -> Locator:
@@ -58,10 +64,11 @@ def is_saved(card: Locator) -> None:
     expect(sign(card)).to_have_css("color", GREY)
 
 
-# Collects, at each frame, whether the words are seen anywhere in the page.
+# Collects, at each frame until it is asked, whether the words are seen anywhere in the page.
 WATCH = """() => {
     window.seen = [];
     const look = () => {
+        if (!window.seen) return;
         const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
         while (walker.nextNode()) {
             const {data, parentElement} = walker.currentNode;
@@ -71,6 +78,21 @@ WATCH = """() => {
         requestAnimationFrame(look);
     };
     look();
+}"""
+WATCHED = """() => {
+    const {seen} = window;
+    window.seen = null;
+    return seen;
+}"""
+# Opens a notebook beside the one that is there, and closes it with its kernel.
+OPEN = "path => window.jupyterapp.commands.execute('docmanager:open', {path}).then(() => null)"
+CLOSE = """async ([path, first]) => {
+    const {shell, commands} = window.jupyterapp;
+    const panel = [...shell.widgets('main')].find(({context}) => context?.path === path);
+    await panel.sessionContext.ready;
+    await panel.sessionContext.shutdown();
+    panel.dispose();
+    await commands.execute('docmanager:open', {path: first});
 }"""
 
 
@@ -84,7 +106,7 @@ def test_the_words_are_not_seen_while_the_live_view_comes(notebook: Notebook) ->
     is_live(notebook.output(CARD))
     notebook.run(GRAPH)
     expect(Graph(notebook.output(GRAPH)).node("Greeter")).to_be_visible()
-    assert notebook.page.evaluate("window.seen") == []
+    assert notebook.page.evaluate(WATCHED) == []
 
 
 def test_a_card_is_live_while_the_kernel_says_what_it_says(notebook: Notebook, desk: Any) -> None:
@@ -129,13 +151,15 @@ def test_a_saved_notebook_says_that_it_is_not_live(notebook: Notebook, desk: Any
     name = f"copied-{notebook.front_end}.ipynb"
     nbformat.write(content, desk.server.folder / name)
     if notebook.front_end == "lab":  # in the same page
-        notebook.page.evaluate("path => window.jupyterapp.commands.execute('docmanager:open', {path})", name)
-        panels = notebook.page.locator(".jp-NotebookPanel")
-        expect(panels).to_have_count(2)
-        cells = panels.filter(has=notebook.page.locator(".jp-Notebook")).locator(":visible.jp-Notebook .jp-CodeCell")
-        other = cells.nth(CARD).locator(".jp-OutputArea")
-        is_saved(other)
-        notebook.screenshot("card-saved-beside-lab")
+        notebook.page.evaluate(OPEN, name)
+        try:
+            panels = notebook.page.locator(".jp-NotebookPanel")
+            expect(panels).to_have_count(2)
+            visible = panels.filter(has=notebook.page.locator(".jp-Notebook")).locator(":visible.jp-Notebook")
+            is_saved(visible.locator(".jp-CodeCell").nth(CARD).locator(".jp-OutputArea"))
+            notebook.screenshot("card-saved-beside-lab")
+        finally:
+            notebook.page.evaluate(CLOSE, [name, notebook.path.name])
     copy = desk.look_at(notebook.front_end, name)
     is_saved(copy.output(CARD))
     expect(words(copy.output(GRAPH))).to_be_visible()
@@ -147,7 +171,7 @@ def test_a_page_made_of_the_notebook_says_that_it_is_not_live(notebook: Notebook
     is_live(notebook.output(CARD))
     notebook.save()
     html, _ = nbconvert.HTMLExporter().from_notebook_node(nbformat.read(notebook.path, as_version=4))
-    page = desk.page()
+    page = desk.page_alone()
     page.set_content(html)
     card = page.locator(".jp-CodeCell").nth(CARD)
     is_saved(card)

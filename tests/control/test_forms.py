@@ -189,3 +189,7 @@ def test_a_form_knows_what_takes_a_stream() -> None:
     assert "printf '%s\\n' %(lines)s |\n" in told["lines"]
     assert told["lines"].endswith("-H 'Content-Type: application/x-ndjson' -T .")
     assert "lines" not in form("ask")
+    assert told["call"] == "Mine.refine(%(arguments)s)"
+    assert 'Shown/url)/refine%(query)s"' in told["events"]
+    assert told["events"].endswith("-H 'Content-Type: text/event-stream' -T .")
+    assert "events" not in form("ask")

@@ -22,6 +22,7 @@ from nbcompose._export.magics import magic_in, note, plain, shorten
         ("%%service\nclass A: pass", "\nclass A: pass\n", {}),
         ("%%service --device cpu --timeout 20\nx", "\nx\n", {"device": "cpu", "traffic": {"timeout": 20.0}}),
         ("%%service --env A='b c' --env D=e\nx", "\nx\n", {"envs": {"A": "b c", "D": "e"}}),
+        ("%%service --openai\nx", "\nx\n", {"openai": True}),
         ("%%service --memory 4GiB --port 80 --name a\nx", "\nx\n",
          {"name": "a", "http": {"port": 80}, "resources": {"memory": "4GiB"}}),
         ("%%service --no-wait --replace stop-first\nx", "\nx\n", {}),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import urlencode
@@ -45,9 +46,9 @@ from pytest_jupyter.jupyter_server import (  # noqa: F401
 from pytest_jupyter.pytest_tornasync import (  # noqa: F401
     http_server,
     http_server_client,
-    http_server_port,
     io_loop,
 )
+from tornado.testing import bind_unused_port
 
 from nbcompose._jupyter.app import NbcomposeExtension
 from nbcompose._jupyter.finding import Change, Runtime, Runtimes
@@ -181,6 +182,14 @@ async def log_in(fetch: Any, host: str, password: str) -> dict[str, str]:
     await ask()
     await ask(method="POST", body=urlencode({"password": password, "_xsrf": cookies["_xsrf"]}))
     return sent()
+
+
+@pytest.fixture
+def http_server_port() -> Iterator[tuple[socket.socket, int]]:
+    """As pytest-jupyter's, which is closed by `http_server` only: many tests have a server that nobody connects to."""
+    sock, port = bind_unused_port()
+    with sock:
+        yield sock, port
 
 
 @pytest.fixture

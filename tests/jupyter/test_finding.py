@@ -338,3 +338,27 @@ async def test_a_server_that_has_stopped_leaves_no_socket_and_no_connection(alon
     await until(lambda: not process._tasks)
     await alone.start()  # as a server does that is started again
     assert len(await alone.ask()) == 1
+
+
+async def test_a_server_that_stops_while_it_starts_leaves_no_socket_and_no_connection(
+    alone: Runtimes, play: Any
+) -> None:
+    await alone.stop()
+    process = await play(says(hello()))
+    for turns in range(1, 8):  # of the loop, after the first of which it has begun
+        starting = asyncio.ensure_future(alone.start())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await alone.stop()
+        await asyncio.gather(starting, return_exceptions=True)
+        assert address._addresses(address.LISTENER_PREFIX) == []
+        assert not alone._held
+    await until(lambda: not process._tasks)
+
+
+async def test_a_server_that_has_stopped_does_not_look(alone: Runtimes, play: Any) -> None:
+    await alone.stop()
+    process = await play(says(hello()))
+    alone.look_soon()  # as when a kernel starts or ends
+    assert await alone.ask() == []
+    assert not process.connections

@@ -252,6 +252,14 @@ async def test_no_other_token_lets_anybody_in(allowed: bool, token: str) -> None
         assert not served.runtime.answers
 
 
+async def test_a_program_that_sends_a_token_is_given_no_login_and_a_person_who_follows_a_link_is() -> None:
+    async with proxied() as (server, _), server.browser() as person:
+        answer = await server.http.post(f"{AT}/Answer/ask", json={"text": "hello"})
+        assert (answer.status_code, answer.headers.get_list("Set-Cookie")) == (200, [])
+        assert (await person.get(f"{AT}/Answer/docs", params={"token": TOKEN})).status_code == 200
+        assert (await person.get(f"{AT}/Answer/docs")).status_code == 200, "the page's files and its links"
+
+
 class Denying(Authorizer):
     asked: ClassVar[list[tuple[str, str]]] = []
 

@@ -47,6 +47,29 @@ async def test_an_answer_that_comes_before_the_end_of_the_request_was_noted_is_c
             upstream.send(b"{}")
             receiver = Ending(upstream)
             await upstream.receive(receiver)
+            upstream.release()
             assert receiver.said == b"hello"
             assert connections.count == 1  # it is kept
+        connections.close()
+
+
+async def test_what_of_the_body_has_come_with_the_head_goes_with_it() -> None:
+    """And a head whose body is still to be made goes alone: who waits for the answer to begin would wait for ever."""
+    read: list[bytes] = []
+
+    async def reads(made: Stand, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        read.append(await reader.read(65536))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+
+    connections = Connections()
+    async with stand(reads) as made, asyncio.timeout(PATIENCE):
+        for begun in (b"{}", b""):
+            upstream = await connections.open(("127.0.0.1", made.port))
+            upstream.begin("POST", "/ask", HTTPHeaders({"Host": "service", "Content-Length": str(LENGTH)}))
+            if begun:
+                upstream.send(begun)
+            await upstream.receive(Ending(upstream))
+            assert read.pop().partition(b"\r\n\r\n")[2] == begun
+            upstream.close()
         connections.close()

@@ -36,10 +36,11 @@ def test_without_options_nothing_is_overridden() -> None:
 def test_every_option_reaches_the_spec() -> None:
     line = (
         "--device cuda:1 --replicas 2 --threads 3 --timeout 2.5 --max-concurrency 4 --port 8123 "
-        "--env A=1 --env 'B=x y=z' --memory 2GiB --name Other --strict --no-wait"
+        "--env A=1 --env 'B=x y=z' --memory 2GiB --name Other --strict --openai --no-wait"
     )
     spec = override(declare(Echo, {}), options(line))
     assert (spec.device, spec.replicas, spec.threads, spec.name, spec.strict) == ("cuda:1", 2, 3, "Other", True)
+    assert spec.openai
     assert spec.traffic == Traffic(timeout=2.5, max_concurrency=4)
     assert spec.http == Http(port=8123)
     assert spec.resources == Resources(memory=2 * 2**30)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -110,6 +111,7 @@ def test_a_syntax_error_is_one(bare: Notebook, body: str) -> None:
     shown = "\n".join(caught.value.__dict__["_render_traceback_"]())
     assert "Error: " in shown
     assert "nbcompose" not in shown
+    assert re.search(r"^\w+Error: .+, Cell In\[\d+\], line \d+$", str(caught.value))
 
 
 def test_an_error_of_the_body_keeps_its_own_frames(bare: Notebook) -> None:

@@ -284,6 +284,57 @@ def test_names_of_the_arguments_of_an_api(shop: Notebook, text: str, names: list
     assert [name for name in types(shop, text) if name in ("item=", "count=", "n=")] == names
 
 
+READER = """
+from collections.abc import AsyncIterator
+@service
+class Reader:
+    @api
+    async def refine(self, text: AsyncIterator[str], style: str = "short") -> AsyncIterator[str]:
+        async for piece in text:
+            yield piece
+"""
+BODY = "class A:\n    r = depends(Reader)\n    @api\n    "
+
+
+def test_an_api_that_takes_a_stream(shop: Notebook) -> None:
+    shop.ok(READER)
+    signature = "(text: AsyncIterator[str], style: str = 'short') -> AsyncIterator[str]"
+    assert types(shop, "Reader.re") == {"refine": f"async api {signature}"}
+    assert types(shop, f"%%service\n{BODY}def f(self):\n        self.r.re") == {"refine": f"async api {signature}"}
+    for called in ("Reader.refine(", f"%%service\n{BODY}def f(self):\n        self.r.refine("):
+        assert {"text=", "style="} <= set(types(shop, called))
+    found = shop.shell.object_inspect_mime("Reader.refine")
+    assert found["text/plain"].splitlines()[0].split() == f"Signature: Reader.refine{signature}".split()
+
+
+@pytest.mark.parametrize(
+    ("text", "offered"),
+    [
+        ("async def f(self, text: AsyncIterator[str]):\n        text.|", {"aclose": "async () -> None"}),
+        (
+            "async def f(self, *, t: Optional[abc.AsyncGenerator[int]] = None):\n        await t.ac|",
+            {"aclose": "async () -> None"},
+        ),
+        ("def f(self, text: Iterator[str]):\n        text.|", {"close": "() -> None"}),
+        ("def f(self, text: Iterable[str]):\n        text.cl|", {}),  # a list
+        ("def f(self, text: Iterator[str]):\n        other.cl|", {}),
+        (
+            "def f(self, text: Iterator[str]):\n        pass\n    def g(self, text: Iterator[str]):\n        text.cl|",
+            {},
+        ),
+    ],
+)
+def test_a_parameter_that_takes_a_stream(notebook: Notebook, text: str, offered: dict[str, str]) -> None:
+    found = types(notebook, f"%%service\n{BODY}{text}")
+    assert {name: kind for name, kind in found.items() if name.strip(".").endswith("close")} == offered
+
+
+def test_what_there_is_for_streams(notebook: Notebook) -> None:
+    notebook.ok("import nbcompose")
+    offered = {text.rpartition(".")[2] for text in notebook.complete("nbcompose.streams.")}
+    assert {"tee", "map"} <= offered
+
+
 # -- help
 
 

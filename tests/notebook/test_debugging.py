@@ -101,6 +101,31 @@ def test_post_mortem(writer: Kernel) -> None:
     assert "nbcompose/_" not in ran.error
 
 
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("Writer.divide(0)", "ZeroDivisionError"),
+        ("Writer.unheard()", "UnknownApi"),
+        ("nbcompose.streams.tee(5)", "Misuse"),
+        ("Writer.divide('a')", "InvalidArgument"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_an_error_below_a_magic_shows_the_line_of_the_cell(writer: Kernel, line: str, error: str) -> None:
+    for ran in (
+        debugged(
+            writer,
+            f"%%services debug Writer --replica 0 --post-mortem\nimport nbcompose\nx = {line}",
+            *["c"] * (line == "Writer.divide(0)"),
+        ),
+        writer.run(f"%%service\nimport nbcompose\nx = {line}"),
+    ):
+        assert ran.error.startswith(error)
+        assert f"----> 3 x = {line}" in ran.error
+        assert "run_cell_magic" not in ran.error
+        assert "nbcompose/_" not in ran.error
+
+
 def test_an_interrupt_at_the_prompt_detaches(writer: Kernel) -> None:
     cell = send(writer, "%%services debug Writer\nWriter.write('a')")
     prompt(writer)
@@ -189,6 +214,12 @@ def test_prun_says_where_the_time_goes(writer: Kernel, cell: str) -> None:
     assert "replicas" not in writer.ok("%prun -q sum([1])").stdout
 
 
+STREAM_AWAITED = (
+    "What was awaited is a stream, whose items come one by one: async for item in stream: …, or all of them: "
+    "[item async for item in stream]\n"
+)
+
+
 def test_an_answer_that_is_awaited_says_what_awaits_it(writer: Kernel) -> None:
     writer.ok("""
         %%service
@@ -210,6 +241,8 @@ def test_an_answer_that_is_awaited_says_what_awaits_it(writer: Kernel) -> None:
             "async for word in Words.to_async.each(…)\n",
         ),
         ("await print('Writer.write()')", "Writer.write()\n"),
+        ("await Words.to_async.each(2)", STREAM_AWAITED),
+        ("words = Words.each(2)\nawait words", STREAM_AWAITED),
     ):
         ran = writer.run(cell)
         assert "TypeError" in ran.error

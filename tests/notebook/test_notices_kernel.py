@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -185,10 +186,11 @@ def test_a_card_of_a_version_that_could_not_replace_another_says_that_this_was_s
 @pytest.mark.parametrize(
     ("line", "why"),
     [
+        ("    x = (", r"SyntaxError: .*, Cell In\[\d+\], line 9"),
         ("    x = unknown", "NameError: name 'unknown' is not defined"),
-        ("    def __init__(self):\n        1 / 0", "Echo could not start (__init__)"),
+        ("    def __init__(self):\n        1 / 0", r"Echo could not start \(__init__\)"),
     ],
-    ids=["the cell failed", "its service did"],
+    ids=["no Python", "the cell failed", "its service did"],
 )
 def test_an_api_that_only_the_failed_version_has_is_told_of_as_such(kernel: Kernel, line: str, why: str) -> None:
     run(kernel, "one", CELL)
@@ -199,7 +201,7 @@ def test_an_api_that_only_the_failed_version_has_is_told_of_as_such(kernel: Kern
     for call in ("Echo.new(1)", "Echo.to_async.new(1)"):
         told = run(kernel, "two", call).error.partition("\n")[0]
         assert told.startswith(f"{said}the last run of its cell failed: ")
-        assert told.endswith(f"{why}. Mend the cell, and run it again")
+        assert re.search(f"{why}. Mend the cell, and run it again$", told)
     assert run(kernel, "two", "Echo.say(1)").result == "1"
     run(kernel, "one", f"{CELL}{new}")
     assert run(kernel, "two", "Echo.new(1)").result == "1"
@@ -241,8 +243,8 @@ class Front:
         "the version of Front before is waiting for Nobody"
     )
     table = run(kernel, "two", "%services").result
-    assert "ready, serving the previous version" in table
-    assert "waiting for Nobody, of the previous version" in table
+    assert "ready, previous version" in table
+    assert "waiting for Nobody, previous version" in table
 
 
 def test_depends_offers_no_service_that_is_stopped_and_that_no_cell_defines_any_more(kernel: Kernel) -> None:

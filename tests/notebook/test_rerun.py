@@ -224,7 +224,7 @@ def test_stop_first_that_fails_loads_the_version_before_again(writer: Notebook) 
     ran = writer.run(broken)
     assert "ZeroDivisionError" in ran.error
     assert ran.plain == "Writer could not be replaced: the version before serves on"
-    assert row(writer) == "ready, serving the previous version"
+    assert row(writer) == "ready, previous version"
     assert writer.ok("Writer.write('a')").result[1] == pid_of(writer) != before
 
 
@@ -270,7 +270,7 @@ def test_a_broken_cell_leaves_the_version_before_until_it_is_mended(
     assert message in ran.error
     by_card = "Writer could not be replaced: the version before serves on"
     assert ran.plain in (by_card, f"{KEPT}\n{WAY}")
-    assert (row(writer) == "ready, serving the previous version") is (message != "KeyboardInterrupt")
+    assert (row(writer) == "ready, previous version") is (message != "KeyboardInterrupt")
     assert row(writer, "Front") == "ready"
     assert writer.ok("Front.ask('a')").result == before
     assert "unchanged" in writer.ok(WRITER).plain
@@ -321,7 +321,7 @@ def test_a_swap_that_raises_leaves_the_old_code(writer: Notebook) -> None:
     ran = writer.run(edited(WRITER, ("[text,", "[text, stubborn,")))
     assert "cannot be rebuilt there" in ran.error
     assert ran.plain == "Writer could not be replaced: the version before serves on"
-    assert row(writer) == "ready, serving the previous version"
+    assert row(writer) == "ready, previous version"
     assert writer.ok("Writer.write('a')").result == before
     assert "code swapped" in writer.ok(edited(WRITER, ("[text,", "[text.upper(),"))).plain
     assert row(writer) == "ready"

@@ -513,6 +513,16 @@ def test_import_nbcompose_needs_no_notebook() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_the_magics_need_no_validator_of_notebooks() -> None:
+    """To import it takes two seconds where all that it can make use of is there, as it is beside Jupyter's server."""
+    code = """if True:
+        import sys, nbcompose._notebook.magics
+        print([m for m in ("nbformat", "jsonschema") if m in sys.modules])
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_folder_of_the_notebook_is_that_of_its_services(clean: Notebook, tmp_path: Path) -> None:
     clean.ok(f"import os\nbefore = os.getcwd()\nos.chdir({str(tmp_path)!r})")
     try:

@@ -1,4 +1,6 @@
-"""Streams that are typed while their call runs: items go in and answers come out of one process, over its socket."""
+"""Streams in a call that a client makes: typed while it runs, where items go in and answers come out of one process,
+over its socket; and of a service, whose items go to the one that is called.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,14 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
-from stream_argument_services import Refiner
+from stream_argument_services import Refiner, Tally, Writer
 
 from nbcompose import api, service
 from nbcompose._protocol import Client, address, messages
 from nbcompose._rpc import WINDOW
-from nbcompose.errors import DeadlineExceeded, InvalidArgument
+from nbcompose.errors import CallError, DeadlineExceeded, InvalidArgument, RemoteError
 from tests.conftest import Running
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -207,3 +209,100 @@ async def test_what_is_no_stream_is_refused(running: Running, arguments: dict[st
         with pytest.raises(InvalidArgument, match=text):
             await asking.ask(call("count", **arguments), messages.Result)
     assert running.registry.operations._typed._open == {}
+
+
+# -- of a service
+
+
+def of(api_name: str, service_name: str = "Writer", **arguments: Any) -> dict[str, Any]:
+    return {"$stream": {"service": service_name, "api": api_name, "arguments": arguments}}
+
+
+async def items(asking: Client, request: messages.Call) -> list[str]:
+    said = [m async for m in asking.stream(request)]
+    return [m["bundle"]["text/plain"] for m in said if m["type"] == "item"]
+
+
+async def test_the_stream_of_a_service_goes_to_the_one_that_is_called(running: Running) -> None:
+    await asyncio.to_thread(running.up, Writer, Refiner, Tally)
+    async with client() as asking:
+        assert await items(asking, call("refine", text=of("write", count=2))) == ["WORD 0", "WORD 1"]
+        reader = await asyncio.to_thread(running.until, "Refiner", lambda status: status.reads == ("Writer",))
+        assert reader.traffic["Writer"].calls == 1
+        spans = (await asyncio.to_thread(running.registry.collect_traces)).latest()[-1]
+        assert {(s.service, s.api) for s in spans} == {("Refiner", "refine"), ("Writer", "write")}
+        # By sync code, from sync code, and through a service between.
+        assert await items(asking, call("refine_sync", text=of("write", count=1))) == ["WORD 0"]
+        assert await items(asking, call("refine", text=of("write_sync", count=1))) == ["WORD 0"]
+        chain = of("refine", "Refiner", text=of("write", count=1), style="as it is")
+        assert await items(asking, call("refine_sync", text=chain)) == ["WORD 0"]
+        with pytest.raises(CallError, match="needs a thread too"):  # which it would wait for
+            await asking.ask(call("total", "Tally", numbers=of("numbers", "Tally", count=4)), messages.Result)
+
+
+async def test_several_streams_one_of_them_typed(running: Running) -> None:
+    await asyncio.to_thread(running.up, Refiner, Tally)
+    numbers = of("numbers", "Tally", count=4)
+    async with client() as asking:
+        both = await asking.ask(call("both", a=numbers, b=numbers), messages.Result)
+        assert both["bundle"]["application/json"] == [6, 6]
+        answer = asyncio.ensure_future(asking.ask(call("both", a=numbers, b=typed("b", 1)), messages.Result))
+        await asyncio.sleep(0)  # it is sent
+        await end(asking, "b")
+        assert (await answer)["bundle"]["application/json"] == [6, 1]
+
+
+async def test_a_call_that_is_cancelled_ends_the_service_s_stream(running: Running) -> None:
+    writer = await asyncio.to_thread(running.up, Writer, Refiner)
+    async with client() as asking:
+        said = asking.stream(call("refine", text=of("write_for_ever")))
+        assert await next_item(said) == "WORD"
+        await said.aclose()
+    await asyncio.to_thread(wait_until, lambda: writer.counts()[1] == 1, "its generator has ended")
+
+
+async def test_an_error_of_the_producer_says_through_what_it_came(running: Running) -> None:
+    await asyncio.to_thread(running.up, Writer, Refiner)
+    async with client() as asking:
+        said = asking.stream(call("refine", text=of("breaks", count=1)))
+        assert await next_item(said) == "WORD 0"
+        with pytest.raises(RemoteError, match="no more words") as raised:
+            await next_item(said)
+        assert raised.value.type_name == "LookupError"
+        assert "Writer.breaks" in str(raised.value.__cause__)
+        assert "Refiner.refine" in str(raised.value.__cause__)
+
+
+REFUSED: list[tuple[dict[str, Any], str, list[Any]]] = [
+    ({"text": {"$stream": 1}}, r"text: the stream of a service is \{", ["text"]),
+    ({"text": {"$stream": {"service": "Writer"}}}, "text: the stream of a service is", ["text"]),
+    ({"text": {"$stream": {"service": "W", "api": 1}}}, "text: service and api are names", ["text"]),
+    ({"text": of("write", "Wrtr")}, "text: no service is called 'Wrtr'; there are: .*: start it, or", ["text"]),
+    ({"text": of("wrt")}, "text: Writer has no api 'wrt'; it has: .*, or choose another stream", ["text"]),
+    ({"text": of("counts")}, "text: Writer.counts gives one value and no stream: .* yield: write, slow", ["text"]),
+    ({"text": of("write", "http://h:1")}, "text: the stream of a service at a URL is passed in code", ["text"]),
+    ({"text": of("write")}, "text: Writer.write: count: is missing", ["text", "$stream", "arguments", "count"]),
+    (
+        {"text": of("refine", "Refiner", text=of("write", count="x"))},
+        "text: Refiner.refine: text: Writer.write: count: .*valid integer",
+        ["text", "$stream", "arguments", "text", "$stream", "arguments", "count"],
+    ),
+    ({"text": of("numbers", "Tally", count=1)}, "item 0 of `text`.*valid string", ["text", 0]),
+    ({"text": [of("write", count=1)]}, r"text\.0: .*valid string", ["text", 0]),  # a value like others
+    ({"text": "a", "style": of("write", count=1)}, "style: .*valid string", ["style"]),
+]
+
+
+async def test_a_stream_that_no_service_makes_is_refused(running: Running) -> None:
+    await asyncio.to_thread(running.up, Refiner, Writer, Tally)
+    async with client() as asking:
+        for arguments, text, loc in REFUSED:
+            with pytest.raises(InvalidArgument, match=text) as raised:
+                await items(asking, call("refine", **arguments))
+            assert raised.value.problems[0]["loc"] == loc
+        deep: Any = "a"
+        for _ in range(9):
+            deep = of("refine", "Refiner", text=deep)
+        with pytest.raises(InvalidArgument, match="more than 8 streams"):
+            await items(asking, call("refine", text=deep))
+        assert await items(asking, call("refine", text=deep["$stream"]["arguments"]["text"])) == ["A"]

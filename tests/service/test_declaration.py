@@ -402,7 +402,7 @@ def test_every_mistake_at_once_with_its_line() -> None:
     here = line_of("Wrong")
     assert sorted(found) == sorted([
         f"{here}: @service has no option 'colour'; it has: name, device, replicas, workers, threads, resources, "
-        "traffic, envs, http, strict",
+        "traffic, envs, http, strict, openai",
         f"{here}: replicas=0 must be a whole number from 1",
         f"{here}: nothing = depends(...) takes either a service or url=",
         f"{here}: number = depends(5): a service, or the name of one, is wanted",

@@ -47,7 +47,7 @@ def api_mistakes(**options: Any) -> list[str]:
 def test_defaults() -> None:
     assert read() == {
         "name": "Answer", "device": None, "replicas": 1, "threads": 1, "resources": Resources(), "traffic": Traffic(),
-        "envs": {}, "http": Http(), "strict": False,
+        "envs": {}, "http": Http(), "strict": False, "openai": False,
     }  # fmt: skip
     assert read(name=None, device=None, http=None) == read()
 
@@ -62,6 +62,7 @@ def test_defaults() -> None:
         ({"workers": 2}, "replicas", 2),
         ({"threads": 8}, "threads", 8),
         ({"strict": True}, "strict", True),
+        ({"openai": True}, "openai", True),
         ({"resources": {"gpu": 1, "memory": "4GiB"}}, "resources", Resources(None, 1, 4 * 2**30)),
         ({"resources": {"cpu": "2", "memory": "2Gi"}}, "resources", Resources(2.0, 0, 2 * 2**30)),
         ({"resources": {"cpu": "500m", "gpu": "2"}}, "resources", Resources(0.5, 2)),

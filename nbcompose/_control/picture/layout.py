@@ -21,6 +21,7 @@ from nbcompose._control.picture import layered
 from nbcompose._control.picture.layered import Box, Size
 from nbcompose._replica import Phase
 from nbcompose._spec import ServiceSpec
+from nbcompose._units import with_previous
 
 Edges = tuple[tuple[str, str], ...]  # keys of callers and callees
 
@@ -119,9 +120,11 @@ def replicas(status: Status) -> str:
 def _absent(key: str) -> Node:
     if "://" not in key:
         return Node(key, key, "missing", "does not run", hint=f"{key} does not run: start it by its cell")
-    # The port may differ from run to run, and the password is secret: neither may be saved in the notebook.
+    # With its port, by which services of one machine are told apart. The password is secret, and may not be saved in
+    # the notebook.
     parts = urlsplit(key)
-    name = f"{parts.hostname or key}{parts.path.rstrip('/')}"
+    host = parts.netloc.rpartition("@")[2]
+    name = f"{host or key}{parts.path.rstrip('/')}"
     return Node(key, name, "elsewhere", "elsewhere", place=parts.scheme, hint=f"{name}, a service elsewhere")
 
 
@@ -131,9 +134,10 @@ def _service(status: Status) -> Node:
     if status.state == "failed" and status.error:
         place = _last_line(status.error)
     held = sum(h.abandoned for r in status.replicas for h in r.work.held)
+    if status.out_of_date_reason:
+        words = with_previous(words)
     marks = [
         *(["stale"] if status.stale else []),
-        *(["previous version"] if status.out_of_date_reason else []),
         status.replacing,
     ]
     if held:

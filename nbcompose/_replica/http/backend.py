@@ -91,6 +91,9 @@ class HttpBackend:
         route = self._client.routes.get(self._name)
         return [r for r in route.replicas if r.index != self._runtime.index] if route is not None else []
 
+    async def language_models(self) -> list[str]:
+        return self._runtime.language_models()
+
     async def ready(self) -> list[str]:
         """Return why this service cannot answer now: its dependencies that are not ready. Empty if all are ready."""
         reasons = []

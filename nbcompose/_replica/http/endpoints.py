@@ -1,21 +1,16 @@
 """What a service serves over HTTP (`Site`): its routes, who may call them, and their handlers.
 
-Each handler gets an admitted exchange with its whole body, and sends one reply on it. Formats of streams:
-
-- NDJSON: one JSON value per line; an error in mid-stream is a last line {"error": {…}}.
-- Plain text, for items that are texts: only the items; after an error the connection is closed in mid-reply, since the
-  text could not be distinguished from an item.
-- Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): each item is the `data` of a
-  message; a complete stream ends with `event: end`, a failed one with `event: error`.
+Each handler gets an admitted exchange with its whole body, and sends one reply on it. Formats of streams are in
+`item_streams.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
 from prometheus_client.core import Metric
@@ -25,24 +20,19 @@ from pydantic_core import to_json
 from nbcompose._replica.http.access import Access
 from nbcompose._replica.http.docs import ASSETS, SET_TOKEN, asset, curl_line
 from nbcompose._replica.http.exchange import Exchange, Handler, Limits
-from nbcompose._replica.http.requests import ACCEPTED, decoded, read_arguments, read_large, takes_long
-from nbcompose._replica.http.responses import (
-    JSON,
-    TEXT,
-    Reply,
-    choose,
-    content_type,
-    file_name,
-    json_reply,
-    reply_aside,
-)
+from nbcompose._replica.http.item_streams import FORMS, ItemStream, offers
+from nbcompose._replica.http.requests import read_arguments, read_large, takes_long, unpacked
+from nbcompose._replica.http.responses import JSON, Reply, choose, content_type, file_name, json_reply
 from nbcompose._replica.http.stream_bodies import StreamBody, is_streamed
 from nbcompose._rpc import Deadlines
 from nbcompose._schema import SMALL, VERSIONS, ApiSchema, TempFiles, openapi
 from nbcompose._spec import ApiSpec, ServiceSpec
 from nbcompose._tracing import CallContext
-from nbcompose._user_exceptions import clipped, contained
+from nbcompose._user_exceptions import clipped
 from nbcompose.errors import BadRequest, CallError, MethodNotAllowed, UnknownApi, UnsupportedMediaType
+
+if TYPE_CHECKING:
+    from nbcompose._replica.http.openai_routes import OpenAIInterface
 
 
 class Backend(Protocol):
@@ -68,6 +58,9 @@ class Backend(Protocol):
 
     def answered(self, route: str, status: int) -> None:
         """Count a response; `route` is "" for an unknown path."""
+
+    async def language_models(self) -> list[str]:
+        """Return the names of the language models of an instance."""
 
     async def ready(self) -> list[str]:
         """Return why the service, or one of its dependencies, cannot answer; empty if all can."""
@@ -113,9 +106,12 @@ class Site:
         self.spec = backend.spec
         self.max_body = self.spec.http.max_body
         self._openapi: dict[str, dict[str, Any]] = {}  # by version
+        self._openai = _openai_interface(backend) if self.spec.openai else None
+        openai = {} if self._openai is None else self._openai.routes
         routes = [
             HttpRoute("/", self._root, open=True, page=True),
             *(HttpRoute(api.route, ApiEndpoint(backend, api), "POST", api=api) for api in self.spec.apis),
+            *(HttpRoute(path, handler, method) for path, (method, handler) in openai.items()),
             HttpRoute("/healthz", self._healthz, open=True),
             HttpRoute("/readyz", self._readyz, open=True),
             HttpRoute("/metrics", self._metrics),
@@ -133,6 +129,9 @@ class Site:
         if self.access.cors_origins:
             exchange.reply_headers.update(self.access.cors_headers(headers.get("Origin")))
         route = self._routes.get(exchange.path)
+        if self._openai is not None and exchange.path.startswith(self._openai.root):
+            exchange.error_format = self._openai.error_format
+            route = route or self._routes.get(self._openai.route_above(exchange.path))
         if route is not None:
             exchange.route = route.path
         if method == "OPTIONS":
@@ -150,12 +149,15 @@ class Site:
         return route.handler
 
     def _unknown(self, path: str) -> str:
-        apis = "\n".join(f"  POST {api.route}  {api.signature}" for api in self.spec.apis)
-        return f"{self.spec.name} has nothing at {path}; its apis:\n{apis}"
+        apis = [f"  POST {api.route}  {api.signature}" for api in self.spec.apis]
+        others = () if self._openai is None else self._openai.documented
+        apis += [f"  {route.method} {route.path}  {route.summary}" for route in others]
+        return "\n".join([f"{self.spec.name} has nothing at {path}; its apis:", *apis])
 
     def _wrong_method(self, exchange: Exchange, route: HttpRoute) -> str:
         if route.api is None:
-            return f"{exchange.path} is read with GET, not {exchange.method}"
+            way = "is read with GET" if route.method == "GET" else f"takes {route.method}"
+            return f"{exchange.path} {way}, not {exchange.method}"
         schema = self._backend.schemas[route.api.name]
         url = f"http://{exchange.headers.get('Host', '127.0.0.1')}{exchange.prefix}{route.api.route}"
         needs_token, saves = self.access.token is not None, schema.gives_file
@@ -188,7 +190,9 @@ class Site:
             raise BadRequest(f"version={clipped(version)}: the document is there as {' and '.join(VERSIONS)}")
         if version not in self._openapi:
             needs_token = self.access.token is not None
-            document = openapi(self.spec, self._backend.schemas, needs_token=needs_token, version=version)
+            others = () if self._openai is None else self._openai.documented
+            schemas = self._backend.schemas
+            document = openapi(self.spec, schemas, needs_token=needs_token, version=version, others=others)
             self._openapi[version] = document
         servers = {"servers": [{"url": exchange.prefix}]} if exchange.prefix else {}
         exchange.send(Reply(200, to_json(self._openapi[version] | servers)))
@@ -199,6 +203,12 @@ class Site:
     async def _root(self, exchange: Exchange) -> None:
         # Relative, so that it works behind a proxy that adds a path prefix.
         exchange.send(Reply(302, media_type="", headers={"Location": f"{exchange.relative}docs"}))
+
+
+def _openai_interface(backend: Backend) -> OpenAIInterface:
+    from nbcompose._replica.http.openai_routes import OpenAIInterface  # few services need it
+
+    return OpenAIInterface(backend)
 
 
 async def _nothing(exchange: Exchange) -> None:
@@ -258,9 +268,8 @@ class ApiEndpoint:
         if exchange.query:
             raise BadRequest(f"{self._api.name} takes its parameters in the body, not after a '?' in the address")
         body = await exchange.body()
-        if encoding := exchange.headers.get("Content-Encoding"):
-            exchange.reply_headers["Accept-Encoding"] = ACCEPTED  # RFC 9110, section 12.5.3
-            body = await decoded(body, encoding, exchange.site.max_body)
+        if exchange.headers.get("Content-Encoding"):
+            body = await unpacked(exchange, body)
         kind = exchange.headers.get("Content-Type")
         large = len(body) > SMALL
         # A small file may be a large image.
@@ -283,128 +292,3 @@ class _Collected:
 
 def _headers(value: Any) -> dict[str, str]:
     return {"Content-Disposition": file_name(value.name)} if isinstance(value, PurePath) else {}
-
-
-NDJSON = "application/x-ndjson"
-SSE = "text/event-stream"
-
-
-@dataclass(frozen=True, slots=True)
-class StreamForm:
-    """Format of a stream: how items, errors and the end are written.
-
-    `of`: media type of an item. `before`, `after`: bytes around an item. `before_error`: bytes before an error; None if
-    errors cannot be written. `idle`: a keep-alive message that is not an item.
-    """
-
-    media_type: str
-    of: str = JSON
-    before: bytes = b""
-    after: bytes = b""
-    before_error: bytes | None = b""
-    end: bytes = b""
-    idle: bytes = b""
-
-
-FORMS = {
-    NDJSON: StreamForm(NDJSON, after=b"\n"),
-    SSE: StreamForm(
-        SSE,
-        before=b"data: ",
-        after=b"\n\n",
-        before_error=b"event: error\ndata: ",
-        # Browsers do not dispatch a message without data, so the end has some.
-        end=b"event: end\ndata: {}\n\n",
-        idle=b": still here\n\n",
-    ),
-    TEXT: StreamForm(content_type(TEXT), of=TEXT, before_error=None),
-}
-
-
-def offers(item_types: Collection[str]) -> tuple[str, ...]:
-    """Return the formats of a stream whose items may be written as `item_types`, the default first."""
-    return tuple(media_type for media_type, form in FORMS.items() if form.of in item_types)
-
-
-class ItemStream:
-    """Sends one stream on one exchange. `dump` encodes an item as the media type that the format specifies (`of`)."""
-
-    def __init__(self, exchange: Exchange, form: StreamForm, dump: Callable[[Any], bytes]) -> None:
-        self._exchange = exchange
-        self._form = form
-        self._dump = dump
-        self._loop = asyncio.get_running_loop()
-        self._since = self._loop.time()  # when the current write, or the pause after the last one, started
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def send(self, items: AsyncGenerator[Any, None]) -> None:
-        """Send all `items` and the end, or the error that they raise; then close them, even if the client is gone.
-
-        An error before anything was sent is raised, so that the reply can have the error's status.
-        """
-        form = self._form
-        self._beat()
-        try:
-            while True:
-                try:
-                    item = await self._exchange.result(anext(items))
-                except StopAsyncIteration:
-                    break
-                await self._write(form.before + self._dump(item) + form.after)
-                if self._exchange.closed:
-                    return
-            await self._write(form.end)
-            self._exchange.end()
-        except BaseException as error:  # including a CancelledError raised by the api itself
-            if not self._exchange.replied:
-                raise
-            await self._tell(error)
-        finally:
-            if self._timer is not None:
-                self._timer.cancel()
-            await items.aclose()
-
-    async def _tell(self, error: BaseException) -> None:
-        if self._exchange.closed:
-            return
-        reply = await reply_aside(contained(error), trusted=self._exchange.site.access.trusted)
-        if self._form.before_error is None:
-            self._exchange.hang_up()
-            return
-        await self._write(self._form.before_error + reply.body + self._form.after)
-        self._exchange.end()
-
-    async def _write(self, chunk: bytes) -> None:
-        if self._exchange.closed:
-            return
-        self._exchange.writing, self._since = True, self._loop.time()
-        try:
-            await self._put(chunk)
-        except OSError:
-            self._exchange.connection_lost()
-        finally:
-            self._exchange.writing, self._since = False, self._loop.time()
-
-    def _put(self, chunk: bytes) -> asyncio.Future[None]:
-        if self._exchange.replied:
-            return self._exchange.write(chunk)
-        return self._exchange.begin(self._form.media_type, chunk)
-
-    def _beat(self) -> None:
-        """Send a keep-alive message after a pause without items, and disconnect a reader that takes no data."""
-        limits = self._exchange.site.limits
-        quiet = self._loop.time() - self._since
-        delay = limits.heartbeat
-        if self._exchange.closed:
-            return
-        if self._exchange.writing:
-            if quiet >= limits.stall:
-                self._exchange.hang_up()
-                return
-            delay = limits.stall - quiet
-        elif quiet < limits.heartbeat:
-            delay = limits.heartbeat - quiet
-        else:
-            self._put(self._form.idle)
-            self._since = self._loop.time()
-        self._timer = self._loop.call_later(delay, self._beat)

@@ -62,6 +62,7 @@ class Limits:
 
 
 Handler = Callable[["Exchange"], Awaitable[None]]
+ErrorFormat = Callable[[BaseException, Reply], Reply]  # gives the reply of an error another shape
 
 
 class SiteLike(Protocol):
@@ -88,7 +89,8 @@ class Exchange(ABC):
     in the reply has to begin with. The whole body has been read when the handler runs, which may get it once.
     `reply_headers` are sent with any reply. `route`: the path of the matched route, else "".
     A handler that makes a call says so with `start_call`: its `context` is cancelled when the client disconnects, and
-    its trace is named in the reply. `writing`: a write waits for the reader, not for the call.
+    its trace is named in the reply. `error_format`: the shape of error replies, where that is not our own. `writing`: a
+    write waits for the reader, not for the call.
     """
 
     def __init__(self, site: SiteLike) -> None:
@@ -100,6 +102,7 @@ class Exchange(ABC):
         self.closed = False
         self.replied = False
         self.writing = False
+        self.error_format: ErrorFormat | None = None
         self._hop = ""
         self._handler: Handler | None = None
         self._task: asyncio.Task[None] | None = None
@@ -273,10 +276,14 @@ class Exchange(ABC):
     def fail(self, error: BaseException) -> None:
         """Send an error reply, unless the client is gone or has its reply."""
         if not self.closed and not self.replied:
-            reply = error_reply(error, trusted=self.site.access.trusted)
+            reply = self._formatted(error, error_reply(error, trusted=self.site.access.trusted))
             if isinstance(error, Unauthorized) and "text/html" in self.headers.get("Accept", ""):  # of a browser
                 reply = error_page("A token is wanted", str(error), reply)
             self.send(reply)
+
+    async def error_reply(self, error: BaseException) -> Reply:
+        """Return the reply for an error that may be of user code."""
+        return self._formatted(error, await reply_aside(error, trusted=self.site.access.trusted))
 
     def begin(self, media_type: str, chunk: bytes = b"") -> Future[None]:
         """Send the head and the first bytes of a streaming reply; see `write`."""
@@ -310,7 +317,7 @@ class Exchange(ABC):
         except BaseException as error:
             if not self.closed and not self.replied:
                 try:
-                    self.send(await reply_aside(contained(error), trusted=self.site.access.trusted))
+                    self.send(await self.error_reply(contained(error)))
                 except BaseException:
                     logger.exception("an error of %s cannot be told", self.path)
         finally:
@@ -327,6 +334,9 @@ class Exchange(ABC):
     def _refuse(self, error: Exception) -> None:
         self._chunks.clear()
         self.fail(error)
+
+    def _formatted(self, error: BaseException, reply: Reply) -> Reply:
+        return reply if self.error_format is None else self.error_format(error, reply)
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(f"the body is larger than the {self.site.max_body:,} bytes that this service takes")

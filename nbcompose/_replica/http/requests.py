@@ -17,8 +17,10 @@ from urllib.parse import parse_qsl
 
 from tornado.httputil import HTTPFile, HTTPInputError, ParseMultipartConfig, parse_multipart_form_data
 
+from nbcompose._replica.http.exchange import Exchange
 from nbcompose._replica.http.responses import JSON
-from nbcompose._schema import SMALL, ApiSchema, Part, uncollected
+from nbcompose._schema import SMALL, ApiSchema, Part, json_values, uncollected
+from nbcompose._user_exceptions import MAX_NAME, clipped
 from nbcompose.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
 
 ACCEPTED = "gzip, deflate"  # value of `Accept-Encoding`; others need a library, and gain little on this machine
@@ -93,6 +95,29 @@ _INFLATES: dict[str, Callable[[bytes, int], bytes]] = {
     "deflate": _deflate,
     "identity": _as_it_is,
 }
+
+
+async def unpacked(exchange: Exchange, body: bytes) -> bytes:
+    """Return the body of a request that has a Content-Encoding. Raises what `decoded` does."""
+    exchange.reply_headers["Accept-Encoding"] = ACCEPTED  # RFC 9110, section 12.5.3
+    return await decoded(body, exchange.headers["Content-Encoding"], exchange.site.max_body)
+
+
+async def read_json(exchange: Exchange, most_values: int) -> Any:
+    """Return the document that a body is. Raises what `decoded` does, and BadRequest (400) if it is no JSON."""
+    kind = exchange.headers.get("Content-Type")
+    if kind and _kind(kind) != JSON:
+        raise UnsupportedMediaType(f"{exchange.path} does not take {clipped(kind, MAX_NAME)}; it takes {JSON}")
+    body = await exchange.body()
+    if exchange.headers.get("Content-Encoding"):
+        body = await unpacked(exchange, body)
+    try:
+        if len(body) <= SMALL:
+            return json_values.read(body, most_values)
+        async with exchange.site.reading:  # as of arguments
+            return await asyncio.to_thread(json_values.read, body, most_values)
+    except ValueError as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
 
 
 MULTIPART = "multipart/form-data"

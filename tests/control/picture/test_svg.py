@@ -122,7 +122,7 @@ def test_what_is_not_here_is_shown_too() -> None:
     picture = svg([status("Answer", "Critic", url)])
     assert words(groups(picture, "nbc-missing")["node:Critic"]) == ["Critic", "does not run"]
     elsewhere = groups(picture, "nbc-elsewhere")[element_id("node", url)]
-    assert words(elsewhere) == ["models.example.org/rank", "elsewhere", "https"]
+    assert words(elsewhere) == ["models.exa…:8443/rank", "elsewhere", "https"]
     assert "secret" not in picture
 
 

@@ -79,11 +79,11 @@ def test_states_and_what_is_not_here() -> None:
         ]
     )
     assert found == textwrap.dedent("""\
-        Top        waiting for S and 2 more, cpu, 1 replica
-        ├─ S       starting
-        ├─ F       failed, ValueError: x = 1
-        ├─ Critic  does not run
-        └─ h/x     elsewhere""")
+        Top          waiting for S and 2 more, cpu, 1 replica
+        ├─ S         starting
+        ├─ F         failed, ValueError: x = 1
+        ├─ Critic    does not run
+        └─ h:8000/x  elsewhere""")
 
 
 def test_no_number_that_changes() -> None:

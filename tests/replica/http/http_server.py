@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeVar
 import httpx
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from nbcompose._replica.chat import Completions
+from nbcompose._replica.chat_api import COMPLETIONS
 from nbcompose._replica.http.access import Access
 from nbcompose._replica.http.asgi import AsgiApp
 from nbcompose._replica.http.exchange import Limits
@@ -63,6 +65,8 @@ class Runtime:
 
     def _call(self, spec: ApiSpec, arguments: dict[str, Any], context: CallContext) -> Any:
         self.contexts.append(context)
+        if spec is COMPLETIONS:
+            return Completions(self.spec.name, self.instance).complete(**arguments)
         given = {name: arguments.get(name) for name in spec.stream_params}
         lists = {n: LocalStream(n, None, v, background()) for n, v in given.items() if isinstance(v, list)}
         arguments = {**arguments, **lists}
@@ -74,6 +78,9 @@ class Runtime:
 
     def answered(self, route: str, status: int) -> None:
         self.answers[route, status] += 1
+
+    async def language_models(self) -> list[str]:
+        return list(Completions(self.spec.name, self.instance).models())
 
     async def ready(self) -> list[str]:
         return self.reasons
@@ -129,8 +136,9 @@ async def serving(
     token: str | None = None,
     loopback: bool = True,
     face: Face = "tornado",
+    openai: bool = False,
 ) -> AsyncIterator[Served]:
-    spec = dataclasses.replace(declared(service)[0], http=http or Http())
+    spec = dataclasses.replace(declared(service)[0], http=http or Http(), openai=openai)
     runtime = Runtime(spec)
     access = dataclasses.replace(Access.of(spec.http, token), loopback=loopback)
     if face == "asgi":

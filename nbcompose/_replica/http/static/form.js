@@ -22,32 +22,45 @@ import { streamField } from "./streams.js";
  * @param {Description} description
  */
 export function form(description) {
-  const { root, parts, reads, live, variables = {}, streams = [] } = description;
-  const fields = fieldsOf(resolved(description.schema, root), { root, reads, live, depth: 0 }, (name) => ({
+  const { root, parts, reads, live, sources, variables = {}, streams = [] } = description;
+  const fields = fieldsOf(resolved(description.schema, root), { root, reads, live, sources, depth: 0 }, (name) => ({
     file: fileKind(parts[name], root),
     variables: variables[name],
     stream: streams.includes(name),
   }));
   const all = Object.values(fields);
+  /** @param {Field} f */
+  const problemOf = (f) => (f.used() ? f.check() : "");
+  /** The first field in which something is wrong. */
+  const wrong = () => all.find(problemOf) ?? null;
+  /** Show what is wrong, in each field; returns whether something is. */
+  function mark() {
+    for (const f of all) f.problem(problemOf(f));
+    return Boolean(wrong());
+  }
   return {
     elements: all.length ? all.map((f) => f.element) : [h("div.nbc-dim", {}, "It takes no arguments.")],
+    wrong,
+    mark,
+    /** What is wrong, or "". */
+    check: () =>
+      Object.entries(fields)
+        .map(([name, f]) => (problemOf(f) ? `${name}: ${problemOf(f)}` : ""))
+        .find(Boolean) ?? "",
+    /** The values by parameter, where nothing is wrong. */
+    get: () => valuesOf(fields),
     /** The values by parameter, or null where something is wrong, which is shown and focused. */
     values() {
-      /** @type {Field | null} */
-      let first = null;
-      for (const f of all) {
-        const problem = f.used() ? f.check() : "";
-        f.problem(problem);
-        if (problem) first ??= f;
-      }
-      if (!first) return valuesOf(fields);
-      first.focus();
+      if (!mark()) return valuesOf(fields);
+      wrong()?.focus();
       return null;
     },
     /** The values of the fields in which nothing is wrong. */
     valid: () => valuesOf(Object.fromEntries(Object.entries(fields).filter(([, f]) => !f.check()))),
     /** Show what the server says of parameters. @param {Problem[]} problems */
-    problems: (problems) => problems.forEach((p) => fields[p.loc[0]]?.problem(p.msg)),
+    problems: (problems) => problems.forEach((p) => fields[p.loc[0]]?.problem(p.msg, p.loc.slice(1))),
+    /** There may be other streams of services than there were. */
+    renew: () => all.forEach((f) => f.renew?.()),
     /**
      * A call is under way for which items of these streams are typed, or none is.
      *
@@ -69,7 +82,7 @@ function field(label, schema, options) {
 
 /** @param {string} label @param {Schema} schema @param {FieldOptions} options @returns {Field} */
 function concreteField(label, schema, options) {
-  if (options.stream) return streamField(label, schema, options);
+  if (options.stream) return streamField(label, schema, options, form);
   const kind = fieldKind(schema, options.depth, options.file);
   if (kind === "group") return groupField(label, schema, options);
   const file = kind === "image" || kind === "file";
@@ -212,7 +225,7 @@ function groupField(label, schema, options) {
  * The fields of an object's properties. `more` says what is known of a parameter beside its schema; `defaults` are those of the object as a whole.
  *
  * @param {Schema} schema
- * @param {Pick<FieldOptions, "root" | "reads" | "live" | "depth">} options
+ * @param {Pick<FieldOptions, "root" | "reads" | "live" | "sources" | "depth">} options
  * @param {(name: string) => Pick<FieldOptions, "file" | "variables" | "stream">} more
  * @param {Record<string, any>} defaults
  * @returns {Record<string, Field>}

@@ -1,11 +1,12 @@
 // The field of a parameter that takes a stream: its items, and in the live graph those that are typed while it runs.
 
-/** @import { Feed, Field, FieldOptions, ItemKind, Schema, Upload } from "./types.d.ts" */
+/** @import { Feed, Field, FieldOptions, FormMaker, ItemKind, Schema, Upload } from "./types.d.ts" */
 
 import { button, fresh, h } from "./elements.js";
 import { controlled, previewOf, uploaded } from "./fields.js";
 import { itemFrom, itemKind, itemsFrom, writtenLines } from "./items.js";
 import { jsonHint, resolved } from "./schema.js";
+import { chosenSource, orSource } from "./sources.js";
 import { jsonFrom, messageOf } from "./values.js";
 import { plural } from "./words.js";
 
@@ -13,16 +14,29 @@ const SLOWLY = 300; // ms until it is said that an item waits to be taken
 /** @type {Record<ItemKind, string>} */
 const EXAMPLES = { text: "one item per line", number: "1\n2", boolean: "true\nfalse", json: "" };
 
-/** @param {string} label @param {Schema} schema of the list of its items @param {FieldOptions} options @returns {Field} */
-export function streamField(label, schema, options) {
+/**
+ * @param {string} label
+ * @param {Schema} schema of the list of its items
+ * @param {FieldOptions} options
+ * @param {FormMaker} make
+ * @returns {Field}
+ */
+export function streamField(label, schema, options, make) {
   const item = resolved(schema.items, options.root);
   return item.contentEncoding === "base64"
-    ? filesField(label, item, options)
-    : itemsField(label, schema, item, options);
+    ? filesField(label, item, options, make)
+    : itemsField(label, schema, item, options, make);
 }
 
-/** @param {string} label @param {Schema} schema @param {Schema} item @param {FieldOptions} options @returns {Field} */
-function itemsField(label, schema, item, options) {
+/**
+ * @param {string} label
+ * @param {Schema} schema
+ * @param {Schema} item
+ * @param {FieldOptions} options
+ * @param {FormMaker} make
+ * @returns {Field}
+ */
+function itemsField(label, schema, item, options, make) {
   const kind = itemKind(item);
   const hints = { lines: EXAMPLES[kind] || jsonHint(item), list: jsonHint({ type: "array", items: item }) };
   const control = h(kind === "text" ? "textarea.nbc-input" : "textarea.nbc-input.nbc-code", { rows: 3 });
@@ -34,7 +48,8 @@ function itemsField(label, schema, item, options) {
   const goesOn = h("span.nbc-inline", {}, more, h("label", { for: more.id }, "type more while it runs"));
   goesOn.hidden = !options.live;
   const typing = typed(label, item, kind);
-  const isList = () => way.value === "list";
+  let written = way.value; // how its items are, also while they come from a service
+  const isList = () => written === "list";
   const list = { ...schema, type: "array" };
   const read = () => (isList() ? jsonFrom(list, control.value) : itemsFrom(item, kind, control.value));
   const made = controlled(label, { ...schema, description: item.description }, control, options, read);
@@ -49,6 +64,8 @@ function itemsField(label, schema, item, options) {
 
   /** What is there is written in the other way, where it can be. */
   function rewrite() {
+    if (chosenSource(way) || way.value === written) return;
+    written = way.value;
     const before = control.value;
     try {
       const items = isList() ? itemsFrom(item, kind, before) : jsonFrom(list, before);
@@ -75,7 +92,8 @@ function itemsField(label, schema, item, options) {
   hint();
   tell();
   control.after(h("div.nbc-or", {}, way, count, h("span.nbc-space"), goesOn), typing.element);
-  return {
+  /** @type {Field} */
+  const field = {
     ...made,
     get: () => (more.checked ? { $typed: { stream: fresh(), items: control.value ? read() : [] } } : read()),
     // Who is going to type items need not have any.
@@ -86,6 +104,7 @@ function itemsField(label, schema, item, options) {
       typing.run(feed, sent);
     },
   };
+  return orSource(field, label, way, [control, count, goesOn], options, make);
 }
 
 /**
@@ -187,8 +206,16 @@ function typed(label, schema, kind) {
   };
 }
 
-/** Several files in order: each choice adds to those before. @param {string} label @param {Schema} item @param {FieldOptions} options @returns {Field} */
-function filesField(label, item, options) {
+/**
+ * Several files in order: each choice adds to those before.
+ *
+ * @param {string} label
+ * @param {Schema} item
+ * @param {FieldOptions} options
+ * @param {FormMaker} make
+ * @returns {Field}
+ */
+function filesField(label, item, options, make) {
   const isImage = Boolean(item.contentMediaType?.startsWith("image/"));
   const accept = isImage ? "image/*" : null;
   const control = h("input.nbc-file", { type: "file", multiple: true, accept });
@@ -228,7 +255,11 @@ function filesField(label, item, options) {
     control.value = ""; // so that the same file can be chosen once more
     take([...files, ...added]);
   });
-  control.after(h("div.nbc-preview", {}, chosen), h("div.nbc-or", {}, count, clear));
+  const preview = h("div.nbc-preview", {}, chosen);
+  const way = h("select.nbc-input", { "aria-label": `${label}: where its items come from` });
+  way.append(h("option", { value: "files" }, "files"));
+  control.after(preview, h("div.nbc-or", {}, options.sources ? way : null, count, clear));
   take([]);
-  return { ...made, used: () => touched || options.required };
+  const field = { ...made, used: () => touched || options.required };
+  return orSource(field, label, way, [control, preview, count, clear], options, make);
 }

@@ -46,7 +46,40 @@ export interface Description {
   streams?: string[];
   /** Whether their items can be typed while the call runs. */
   live?: boolean;
+  /** In a graph: the streams of its services, which may be theirs. */
+  sources?: Sources;
 }
+
+/** An api that yields. */
+export interface Source {
+  service: string;
+  api: string;
+}
+
+/** The form of an api that yields. */
+export interface SourceForm {
+  signature: string;
+  description: Description;
+}
+
+export interface Sources {
+  list(): Source[];
+  /** The URLs of services whose streams a form cannot name. */
+  elsewhere(): string[];
+  /** Its form: the same object while it is the same; null while it is still to come, or why there is none. */
+  form(source: Source): SourceForm | string | null;
+}
+
+/** Makes a form (`form.js`), for a field that has one within. */
+export type FormMaker = (description: Description) => {
+  elements: HTMLElement[];
+  get(): Record<string, any>;
+  check(): string;
+  wrong(): Field | null;
+  mark(): boolean;
+  problems(problems: Problem[]): void;
+  renew(): void;
+};
 
 /** How an item of a stream is written in a line. */
 export type ItemKind = "text" | "number" | "boolean" | "json";
@@ -70,15 +103,17 @@ export interface Field {
   focus(): void;
   /** Whether it counts: it is required, or its user has changed it. */
   used(): boolean;
-  /** Show what is wrong. */
-  problem(text: string): void;
+  /** Show what is wrong; `loc`: with which part of the value. */
+  problem(text: string, loc?: Problem["loc"]): void;
+  /** Of a stream: there may be other streams of services than there were. */
+  renew?(): void;
   /** Of a stream: take further items for a call that has `sent` of them; null: it takes no more. */
   run?(feed: Feed | null, sent?: number): void;
 }
 
 /** `depth`: how many field sets a field is in. `file`: of a parameter that may be one. `variables`: names
  * of the notebook that it takes instead. `stream`: it is the list of a stream's items. */
-export interface FieldOptions extends Pick<Description, "root" | "reads" | "live"> {
+export interface FieldOptions extends Pick<Description, "root" | "reads" | "live" | "sources"> {
   required: boolean;
   depth: number;
   file?: FileKind;

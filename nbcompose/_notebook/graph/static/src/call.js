@@ -47,6 +47,7 @@ export function callTab(kernel, name) {
   return {
     element,
     update(service) {
+      callers.forEach((made) => made.offer());
       const now = JSON.stringify([service.apis, service.serving]);
       if (now === apis || !service.apis.length) return;
       apis = now;

@@ -10,9 +10,19 @@ import { outcome } from "../../../../_replica/http/static/outcome.js";
 import { failure } from "../../../../_replica/http/static/result.js";
 import { copied, toClipboard, usesVariable } from "./copying.js";
 import { rendered } from "./markup.js";
+import { described, streamSources } from "./producers.js";
 
 /** @type {Record<keyof Copies, string>} */
 const KINDS = { python: "notebook", script: "Python script", terminal: "terminal", javascript: "Node script" };
+
+const NO_PIPE = "not copied: there is code for the stream of a service in a notebook, and in a terminal";
+/** Why a call that takes streams of services is not copied. @type {Record<keyof Copies, string>} */
+const NO_CODE = {
+  python: "not copied yet: the form of a stream is still to come",
+  script: NO_PIPE,
+  terminal: "not copied: a pipe has one stream, and arguments that an address can have",
+  javascript: NO_PIPE,
+};
 
 const NOTED = 4000; // ms that the note stands which says that something was copied
 
@@ -31,6 +41,7 @@ export function caller(kernel, name, api) {
   const copyAs = [h("span.nbc-space"), h("span.nbc-dim", {}, "Copy for"), ...copies];
   const foot = h("div.nbc-foot", {}, call, cancel, ...copyAs, note);
   const element = h("div", {}, about, area, result.element);
+  const sources = streamSources(kernel);
   /** @type {Form | null} */
   let told = null;
   let known = "";
@@ -41,6 +52,7 @@ export function caller(kernel, name, api) {
   let next = 0; // the number of the item that comes next
   /** @type {Record<string, {feed: Feed, sent?: number}>} the streams that are typed for the call under way */
   let typed = {};
+  let wasTyping = false;
   /** @type {Map<string, (answer: Heard | null) => void>} what hears of an item that was sent, by request */
   const fed = new Map();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -60,9 +72,7 @@ export function caller(kernel, name, api) {
     const doc = message.doc ? h("div.nbc-about", {}, message.doc) : "";
     about.replaceChildren(h("span.nbc-code", {}, message.signature), doc);
     if (same) return;
-    const { schema, parts, variables } = message;
-    const streams = message.params.filter((p) => p.stream).map((p) => p.name);
-    fields = form({ schema, root: schema, parts, reads: true, variables, streams, live: true });
+    fields = form({ ...described(message, sources), live: true });
     area.replaceChildren(...fields.elements, foot);
     fields.run(typed);
   }
@@ -87,7 +97,16 @@ export function caller(kernel, name, api) {
     for (const [parameter, value] of Object.entries(values)) {
       if (value?.$typed) typed[parameter] = { feed: feeding(value.$typed.stream), sent: value.$typed.items.length };
     }
-    fields.run(typed);
+    type();
+  }
+
+  /** Show of the form only the lines that are typed while the call runs: the answers stand below them, in sight. */
+  function type() {
+    const typing = Object.keys(typed).length > 0;
+    const changed = element.classList.toggle("nbc-typing", typing) !== wasTyping;
+    wasTyping = typing;
+    fields?.run(typed);
+    if (changed) result.element.scrollIntoView?.({ block: "nearest" });
   }
 
   /** What sends the items of a stream. @param {string} stream @returns {Feed} */
@@ -114,7 +133,7 @@ export function caller(kernel, name, api) {
     for (const [parameter, stream] of Object.entries(kept.typed ?? {})) {
       typed[parameter] = { feed: feeding(stream) };
     }
-    fields?.run(typed);
+    type();
     take(kept.items);
     result.missed(kept.count - next);
     next = kept.count;
@@ -148,8 +167,14 @@ export function caller(kernel, name, api) {
     const values = fields?.values();
     if (!told || !values) return;
     const stays = kind !== "python" && usesVariable(values);
-    if (!stays) await toClipboard(copied(told, kind, values));
-    note.textContent = stays ? "not copied: a variable is known in the notebook only" : `copied for a ${KINDS[kind]}`;
+    const text = stays ? null : copied(told, kind, values, sources.told);
+    if (text !== null) await toClipboard(text);
+    note.textContent =
+      text !== null
+        ? `copied for a ${KINDS[kind]}`
+        : stays
+          ? "not copied: a variable is known in the notebook only"
+          : NO_CODE[kind];
     clearTimeout(noted);
     noted = setTimeout(() => {
       note.textContent = "";
@@ -177,7 +202,7 @@ export function caller(kernel, name, api) {
   function rest() {
     const hadFocus = document.activeElement === cancel;
     typed = {};
-    fields?.run(typed);
+    type();
     for (const answer of fed.values()) answer(null);
     fed.clear();
     busy(false);
@@ -193,9 +218,12 @@ export function caller(kernel, name, api) {
   return {
     element,
     renew,
+    /** The graph may have other streams than it had. */
+    offer: () => fields?.renew(),
     /** @param {Heard} message */
     hear(message) {
       const mine = "api" in message && message.service === name && message.api === api;
+      if (sources.hear(message)) fields?.renew();
       if (message.type === "form" && mine) build(message);
       else if (message.type === "kept" && mine) resume(message);
       else if (message.type === "failed" && message.action === "form" && mine) {

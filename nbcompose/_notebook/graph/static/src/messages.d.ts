@@ -399,7 +399,9 @@ export interface FormContent {
   signature: string;
   copies: Copies;
   variables: Record<string, Array<string>>;
+  call?: string;
   lines?: string;
+  events?: string;
 }
 
 export interface Form {
@@ -414,7 +416,9 @@ export interface Form {
   signature: string;
   copies: Copies;
   variables: Record<string, Array<string>>;
+  call?: string;
   lines?: string;
+  events?: string;
   id: string;
   type: "form";
 }

@@ -97,7 +97,7 @@ export function noteLines(service) {
   if (!service) return [];
   const lines = [...service.notes];
   if (service.stale.length) lines.unshift(`stale: ${service.stale.join(", ")} changed in the notebook since`);
-  if (service.behind) lines.unshift(`the version before serves: ${service.behind}`);
+  if (service.behind) lines.unshift(`this is the previous version: ${service.behind}`);
   return lines;
 }
 
