@@ -28,6 +28,12 @@ from nbcompose.errors import BadRequest, CallError, PayloadTooLarge, Unsupported
 
 NDJSON = ("application/x-ndjson", "application/jsonl", "application/ndjson")
 SSE = "text/event-stream"
+# How the charsets that are taken begin, by Python's names. Not all that Python calls an encoding is one: some unpack
+# (`zlib`), or run escapes (`unicode_escape`).
+CHARSETS = (
+    "utf-8", "utf-16", "utf-32", "ascii", "iso8859", "cp125", "koi8", "mac-", "gb", "big5", "euc_", "shift_jis",
+    "iso2022",
+)  # fmt: skip
 MAX_FIELDS = 1000  # of a query
 AHEAD = 256 * 1024  # bytes of a body that are read before they are wanted
 
@@ -327,8 +333,10 @@ class StreamBody:
             if name.strip().lower() == "charset":
                 charset = value.strip().strip('"')
         try:
+            if not codecs.lookup(charset).name.startswith(CHARSETS):
+                raise LookupError
             decoder = codecs.getincrementaldecoder(charset)()
-        except LookupError:
+        except (LookupError, ValueError):
             raise UnsupportedMediaType(f"the charset {charset} is not known: send {TEXT}; charset=utf-8") from None
         while True:
             yield None
@@ -345,10 +353,13 @@ class StreamBody:
     def _events(self) -> Iterator[bytes | None]:
         """Yield the data of each event up to `event: end`. Raises what `event: error` tells."""
         event, data, size = b"", [], 0
+        is_first = True
         for raw in self._all_lines():
             if raw is None:
                 yield None
                 continue
+            if is_first:
+                raw, is_first = raw.removeprefix(codecs.BOM_UTF8), False
             if raw := raw.removesuffix(b"\r"):
                 field, _, value = raw.partition(b":")
                 value = value.removeprefix(b" ")

@@ -192,7 +192,7 @@ async def test_pieces_of_text(opened: tuple[Open, Refiner]) -> None:
 async def test_what_another_service_sends_as_events(opened: tuple[Open, Refiner]) -> None:
     open_, _ = opened
     async with open_("/refine", "text/event-stream") as request:
-        await request.send(b'data: "one"\n\n: still here\n\ndata: "two"\r\n\r\nevent: end\ndata: {}\n\n')
+        await request.send(b'\xef\xbb\xbfdata: "one"\n\n: still here\n\ndata: "two"\r\n\r\nevent: end\ndata: {}\n\n')
         await request.end()
         assert [item async for item in lines(request)] == ["ONE", "TWO"]
 
@@ -208,6 +208,8 @@ async def test_what_another_service_sends_as_events(opened: tuple[Open, Refiner]
         ("/both", NDJSON, b'{"a": 1}\n{"scale": 2}\n', 400, "`scale` came after the first item"),
         ("/both", "text/plain", b"1", 415, "takes 2 streams: send them as application/x-ndjson"),
         ("/count", "text/plain; charset=klingon", b"1", 415, "the charset klingon is not known"),
+        ("/count", "text/plain; charset=zlib", b"1", 415, "the charset zlib is not known"),
+        ("/count", "text/plain; charset=unicode_escape", b"1", 415, "the charset unicode_escape is not known"),
         ("/count", "text/plain", b"\xff", 400, "the body is not utf-8"),
         ("/count", "text/event-stream", b'data: "a"\n\n', 400, "was cut: it ends without `event: end`"),
         (
