@@ -35,8 +35,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
 SET_TOKEN = "read -rs NBCOMPOSE_TOKEN"
 
 _MODULES = (
-    *("docs", "elements", "fields", "form", "items", "outcome", "requests", "result", "schema", "streams", "values"),
-    "words",
+    *("docs", "elements", "fields", "form", "items", "outcome", "requests", "result", "schema", "sources", "streams"),
+    *("values", "words"),
 )
 
 # Path on the server: (file, media type).
