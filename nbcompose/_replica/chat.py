@@ -20,7 +20,7 @@ class Completions:
         if not self.models():
             raise LaunchError(
                 f"{service} is to answer as an OpenAI-compatible server (openai=True), and its instance has no "
-                "language model: set one in __init__, as in `self.model = nbcompose.llms.OpenAIModel(…)`, or leave "
+                "language model: set one in __init__, as in `self.model = nbcompose.llms.TextGenerator(…)`, or leave "
                 "openai out"
             )
 

@@ -5,3 +5,4 @@ from .language_model import Message as Message
 from .language_model import Prompt as Prompt
 from .language_model import Usage as Usage
 from .openai_model import OpenAIModel as OpenAIModel
+from .text_generator import TextGenerator as TextGenerator

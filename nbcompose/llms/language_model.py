@@ -127,7 +127,7 @@ class Generation(AsyncGenerator[str, None], Generator[str, None, None]):
 
 
 class LanguageModel(ABC):
-    """A language model: one behind a server (`OpenAIModel`), or one in this process, by a class of your own."""
+    """A language model: in this process (`TextGenerator`), behind a server (`OpenAIModel`), or one of your own."""
 
     @property
     @abstractmethod
