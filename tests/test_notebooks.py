@@ -37,7 +37,7 @@ def code_of(path: Path) -> list[nbformat.NotebookNode]:
 
 def test_there_is_one_for_each_pattern_and_the_quickstart() -> None:
     names = {path.stem for path in NOTEBOOKS}
-    assert names >= {"quickstart", "several_models", "sequential", "concurrent", "inference_graph", "streams"}
+    assert names >= {"quickstart", "several_models", "sequential", "concurrent", "inference_graph", "streams", "llms"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

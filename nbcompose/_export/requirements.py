@@ -33,6 +33,8 @@ _ENGINES = {
     **dict.fromkeys(("read_parquet", "to_parquet", "read_feather", "to_feather"), "pyarrow"),
     **dict.fromkeys(("read_excel", "to_excel"), "openpyxl"),
 }
+# The same for names of ours: a script that uses them needs what they import.
+_OURS = {"OpenAIModel": "openai", "TextGenerator": "transformers"}
 WAIT = 30.0  # seconds for another interpreter to answer
 
 
@@ -83,10 +85,14 @@ def imports_of(tree: ast.AST, *, optional: bool = False) -> Iterator[Import]:
         elif isinstance(node, ast.ImportFrom):
             if node.module and not node.level:
                 yield from (Import(f"{node.module}.{alias.name}", optional) for alias in node.names)
+                if node.module == f"{OURSELVES}.llms":
+                    yield from (Import(_OURS[alias.name], optional) for alias in node.names if alias.name in _OURS)
         elif isinstance(node, ast.Call) and (name := _named(node)):
             yield Import(name, optional)
         elif isinstance(node, ast.Attribute) and node.attr in _ENGINES:
             yield Import(_ENGINES[node.attr], optional=True)
+        elif isinstance(node, ast.Attribute) and node.attr in _OURS and ast.unparse(node.value).endswith("llms"):
+            yield Import(_OURS[node.attr], optional)
         caught = isinstance(node, ast.Try) and any(_catches(handler) for handler in node.handlers)
         yield from imports_of(node, optional=optional or caught)
 

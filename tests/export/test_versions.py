@@ -88,6 +88,20 @@ def test_what_pandas_reads_files_with_is_needed_where_it_is_installed(code: str,
 
 
 @pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("from nbcompose.llms import OpenAIModel as M", ["nbcompose.llms.OpenAIModel", "openai"]),
+        ("from nbcompose.llms import TextGenerator, Usage",
+         ["nbcompose.llms.TextGenerator", "nbcompose.llms.Usage", "transformers"]),
+        ("x = nbcompose.llms.OpenAIModel(url)", ["openai"]),
+        ("x = other.OpenAIModel(url)", []),
+    ],
+)  # fmt: skip
+def test_what_classes_of_ours_import_is_needed(code: str, names: list[str]) -> None:
+    assert list(imports_of(ast.parse(code))) == [Import(name) for name in names]
+
+
+@pytest.mark.parametrize(
     ("handler", "optional"),
     [("ImportError", True), ("(KeyError, ModuleNotFoundError)", True), ("", True), ("KeyError", False)],
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 import nbcompose
 import numpy as np
 from nbcompose import api, depends, service
+from nbcompose.llms import TextGenerator
 from nbcompose.models import HuggingFaceModel
 
 passages = json.loads(Path("passages.json").read_text(encoding="utf-8"))
@@ -54,35 +55,14 @@ class Writer:
     def __init__(self):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        self.tokenizer = AutoTokenizer.from_pretrained(self.path)
         # Full precision, so that every machine's arithmetic agrees on which token is the likeliest.
-        self.model = AutoModelForCausalLM.from_pretrained(self.path).float()
+        model = AutoModelForCausalLM.from_pretrained(self.path).float()
+        self.model = TextGenerator(model, AutoTokenizer.from_pretrained(self.path))
 
     @api
     def write(self, system: str, user: str, max_tokens: int = 48) -> Iterator[str]:
         chat = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        prompt = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        tokens, done = [], ""
-        for token in self._tokens(prompt, max_tokens):
-            tokens.append(token)
-            text = self.tokenizer.decode(tokens)
-            if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # half a character: wait for its other tokens
-                yield text[len(done) :]
-                done = text
-
-    def _tokens(self, prompt: str, limit: int) -> Iterator[int]:
-        import torch
-        from transformers import DynamicCache
-
-        ids = self.tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
-        cache = DynamicCache()  # the fourth argument: releases of transformers differ in its name
-        for _ in range(limit):
-            with torch.inference_mode():
-                logits = self.model(ids, None, None, cache).logits
-            ids = logits[:, -1:].argmax(-1)
-            if ids.item() == self.tokenizer.eos_token_id:
-                return
-            yield ids.item()
+        yield from self.model.generate(chat, max_new_tokens=max_tokens)
 
 
 @service(traffic={"timeout": 120})

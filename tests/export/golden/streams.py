@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = [
 #     "nbcompose==1.0",
-#     "torch==1.0",
+#     "torch==1.0",  # transformers runs its models with it
 #     "transformers==1.0",
 # ]
 # ///
@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import nbcompose
 from nbcompose import api, depends, service
+from nbcompose.llms import TextGenerator
 from nbcompose.models import HuggingFaceModel
 
 
@@ -24,35 +25,14 @@ class Writer:
     def __init__(self):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        self.tokenizer = AutoTokenizer.from_pretrained(self.path)
         # Full precision, so that every machine's arithmetic agrees on which token is the likeliest.
-        self.model = AutoModelForCausalLM.from_pretrained(self.path).float()
+        model = AutoModelForCausalLM.from_pretrained(self.path).float()
+        self.model = TextGenerator(model, AutoTokenizer.from_pretrained(self.path))
 
     @api
     def write(self, topic: str, max_tokens: int = 80) -> Iterator[str]:
         chat = [{"role": "user", "content": f"Explain {topic} to a child."}]
-        prompt = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        tokens, done = [], ""
-        for token in self._tokens(prompt, max_tokens):
-            tokens.append(token)
-            text = self.tokenizer.decode(tokens)
-            if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # half a character: wait for its other tokens
-                yield text[len(done) :]
-                done = text
-
-    def _tokens(self, prompt: str, limit: int) -> Iterator[int]:
-        import torch
-        from transformers import DynamicCache
-
-        ids = self.tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
-        cache = DynamicCache()  # the fourth argument: releases of transformers differ in its name
-        for _ in range(limit):
-            with torch.inference_mode():
-                logits = self.model(ids, None, None, cache).logits
-            ids = logits[:, -1:].argmax(-1)
-            if ids.item() == self.tokenizer.eos_token_id:
-                return
-            yield ids.item()
+        yield from self.model.generate(chat, max_new_tokens=max_tokens)
 
 
 @service(traffic={"timeout": 300})
@@ -64,8 +44,8 @@ class Rewriter:
     def __init__(self):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        self.tokenizer = AutoTokenizer.from_pretrained(self.path)
-        self.model = AutoModelForCausalLM.from_pretrained(self.path).float()
+        model = AutoModelForCausalLM.from_pretrained(self.path).float()
+        self.model = TextGenerator(model, AutoTokenizer.from_pretrained(self.path))
 
     @api
     def rewrite(self, text: Iterator[str]) -> Iterator[str]:
@@ -78,14 +58,8 @@ class Rewriter:
             yield self._rewritten(waiting.strip())
 
     def _rewritten(self, sentence: str) -> str:
-        import torch
-
         chat = [{"role": "user", "content": f"Rewrite this sentence: {sentence}"}]
-        text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        inputs = self.tokenizer(text, return_tensors="pt", add_special_tokens=False)
-        with torch.inference_mode():
-            made = self.model.generate(**inputs, max_new_tokens=24, do_sample=False)
-        return self.tokenizer.decode(made[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+        return "".join(self.model.generate(chat, max_new_tokens=24)).strip()
 
 
 @service(traffic={"timeout": 300})
