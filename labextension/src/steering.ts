@@ -28,6 +28,8 @@ export function candidates(runtimes: readonly Listed[], named: Named, path: stri
   return [...here, ...found.filter((target) => !here.includes(target))];
 }
 
+const SLOW = 1000; // ms after which one is told what goes on
+
 export class Steering {
   constructor(
     private readonly services: Services,
@@ -88,11 +90,16 @@ export class Steering {
       "Stopping %1 services, after their calls under way …",
       count,
     );
-    const told = Notification.emit(words, "in-progress", { autoClose: false });
+    let id = "";
+    const slow = setTimeout(() => {
+      id = Notification.emit(words, "in-progress", { autoClose: false });
+    }, SLOW);
     try {
       await this.#stopEach(runtimes);
     } finally {
-      Notification.dismiss(told);
+      clearTimeout(slow);
+      // JupyterLab makes the first toast of a page after a while, and would then show one that is gone.
+      if (id) setTimeout(() => Notification.dismiss(id), SLOW);
     }
   }
 

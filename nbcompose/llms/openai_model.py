@@ -303,6 +303,7 @@ class _Answer(Generation):
         self._in_thread: Generator[str, None, None] | None = None
         self._step: asyncio.Task[Any] | None = None  # what waits for the server, for sync code
         self._is_over = False
+        self._is_left = False  # the caller of the thread has gone away
 
     async def __anext__(self) -> str:
         if self._is_over:
@@ -344,6 +345,8 @@ class _Answer(Generation):
         async with contextlib.aclosing(self._pieces()) as items:
             while True:
                 self._step = asyncio.current_task()
+                if self._is_left:  # before there was a step to cancel
+                    self._cancel_step()
                 try:
                     piece = await anext(items)
                 except StopAsyncIteration:
@@ -356,6 +359,7 @@ class _Answer(Generation):
         background().loop.call_soon_threadsafe(self._cancel_step)
 
     def _cancel_step(self) -> None:
+        self._is_left = True
         if self._step is not None:
             self._step.cancel()
 

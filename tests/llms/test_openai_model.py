@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import json
 import pickle
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from nbcompose import errors
+from nbcompose._tracing import CallContext, current_call
 from nbcompose.errors import Misuse
 from nbcompose.llms import OpenAIModel
 from nbcompose.llms.openai_transport import MAX_DOCUMENT, MAX_LINE
@@ -118,6 +120,19 @@ async def test_who_wants_no_more_ends_the_work_there(served: Served, model: Open
         waiting.cancel()
         await asyncio.wait([waiting])
     await soon(served.instance.model.stopped.wait())
+
+
+async def test_a_caller_that_has_gone_before_it_waits_ends_it_too(model: OpenAIModel) -> None:
+    context = CallContext()
+
+    def read() -> None:
+        current_call.set(context)
+        answer = model.generate("wait")
+        context.cancel()
+        with pytest.raises(errors.CallCancelled):
+            next(answer)
+
+    await asyncio.to_thread(contextvars.copy_context().run, read)
 
 
 async def test_the_only_model_is_found_and_one_of_several_is_asked_for(served: Served, make: Make) -> None:

@@ -53,7 +53,6 @@ export function panel(kernel, name, choose, leave) {
   /** @type {TabName} */
   let shownTab = "Call";
   let noted = "";
-  let width = 0; // of the facts
   let serving = 0; // the version that did when something was said
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let saying;
@@ -82,15 +81,6 @@ export function panel(kernel, name, choose, leave) {
     said.textContent = words;
     serving = stays && service ? service.serving : 0;
     if (!stays) saying = setTimeout(() => say("", true), NEWS);
-  }
-
-  /** As high as it has been in this width: numbers that come and go move nothing. @param {string} words */
-  function tell(words) {
-    if (facts.textContent === words) return;
-    facts.textContent = facts.title = words;
-    if (facts.clientWidth !== width) facts.style.minHeight = "";
-    width = facts.clientWidth;
-    facts.style.minHeight = `${facts.offsetHeight}px`;
   }
 
   /** @param {Service | null} now */
@@ -142,7 +132,7 @@ export function panel(kernel, name, choose, leave) {
       state.textContent = now ? now.phase || now.coming || now.reason || now.state : "stopped";
       state.title = state.textContent;
       state.className = `nbc-chip nbc-${now?.state ?? "stopped"}`;
-      tell(factWords(now));
+      facts.textContent = facts.title = factWords(now);
       note(now);
       if (serving && now && now.serving !== serving) say("", true);
       const held = acts.update(now, dependents);
