@@ -13,7 +13,7 @@ from nbcompose.errors import Misuse
 Text: TypeAlias = str | AsyncIterable[str] | Iterable[str]
 Message: TypeAlias = Mapping[str, Any]
 Chat: TypeAlias = Sequence[Message]
-Prompt: TypeAlias = Text | Sequence[Text] | Chat
+Prompt: TypeAlias = Text | Sequence[Any]  # of `Text`, or a `Chat`: checkers take such a list for one of objects
 
 
 @dataclass(frozen=True, slots=True)
