@@ -5,6 +5,7 @@ that, and at `PRELOAD` in nbcompose/_replica/bootstrap.py, before anything else.
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,14 @@ def test_the_table_of_renamed_checkpoints_is_kept() -> None:
     text = file.read_text(encoding="utf-8")
     assert "def get_checkpoint_conversion_mapping(model_type" in text
     assert "global _checkpoint_conversion_mapping_cache" in text, "the table is not kept any more"
+
+
+def test_the_cache_has_the_argument_and_the_method_that_prompts_with_streams_use() -> None:
+    """See nbcompose/llms/transformers_adapter.py."""
+    model, caches = source_of("transformers.models.llama.modeling_llama"), source_of("transformers.cache_utils")
+    assert model is not None
+    assert caches is not None
+    assert re.search(r"    (cache|past_key_values): Cache", model.read_text(encoding="utf-8")), "another name"
+    text = caches.read_text(encoding="utf-8")
+    assert "class DynamicCache" in text
+    assert re.search(r"def crop\(self, \w+: int\)", text), "tokens are taken away in another way"
