@@ -383,8 +383,8 @@ def test_random_numbers_that_are_drawn_only_in_the_notebook_are_told(cells: list
     [
         ("quickstart", ["import json", "from collections.abc import AsyncIterator, Iterator",
                         "from pathlib import Path",
-                        "import numpy as np", "from nbcompose.models import HuggingFaceModel", "passages", "Embedder",
-                        "Writer", "Answer"]),
+                        "import numpy as np", "from nbcompose.llms import TextGenerator",
+                        "from nbcompose.models import HuggingFaceModel", "passages", "Embedder", "Writer", "Answer"]),
         ("sequential", ["from typing import Any, Dict", "import nbcompose as bentoml",
                         "from nbcompose.models import HuggingFaceModel", "from transformers import pipeline",
                         "PreprocessingService", "InferenceService"]),
@@ -399,7 +399,7 @@ def test_random_numbers_that_are_drawn_only_in_the_notebook_are_told(cells: list
                              "MAX_LENGTH", "NUM_RETURN_SEQUENCE", "GPT2", "DistilGPT2", "BertBaseUncased",
                              "InferenceGraph"]),
         ("streams", ["from collections.abc import AsyncIterator, Iterator",
-                     "from nbcompose import api, depends, streams",
+                     "from nbcompose import api, depends, streams", "from nbcompose.llms import TextGenerator",
                      "from nbcompose.models import HuggingFaceModel", "Writer", "Rewriter", "Pipeline"]),
     ],
 )  # fmt: skip
