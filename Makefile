@@ -126,7 +126,7 @@ hub: $(INSTALLED) $(HUB) labextension  ## the tests on a real JupyterHub behind 
 	@scripts/install_browser.sh
 	@$(alone) $(PY) -m pytest -m browser -p no:randomly tests/browser/test_jupyterhub.py
 
-SLOW_NOTEBOOKS := $(addprefix notebooks/,inference_graph.ipynb several_models.ipynb streams.ipynb)
+SLOW_NOTEBOOKS := $(addprefix notebooks/,inference_graph.ipynb several_models.ipynb streams.ipynb llms.ipynb)
 notebooks: $(MODELS)  ## run the notebooks, but for slow ones, and compare their outputs with the saved ones
 	@echo "==> notebooks"
 	@$(alone) $(PY) -m pytest -c notebooks/pytest.ini $(filter-out $(SLOW_NOTEBOOKS),$(wildcard notebooks/*.ipynb))
