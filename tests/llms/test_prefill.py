@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("torch", reason="the extra `transformers` is not installed")
 pytest.importorskip("transformers", reason="the extra `transformers` is not installed")
 
 from nbcompose.llms import transformers_adapter as adapter
